@@ -1,0 +1,59 @@
+package rib
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Permit bounds what learned routes may take over. The zero Permit forbids a
+// default route and protects nothing else.
+type Permit struct {
+	// Default allows a learned default route (0.0.0.0/0, ::/0).
+	Default bool
+	// Prefixes are allowed although they lie in NodeSubnets, with all that is
+	// more specific.
+	Prefixes []netip.Prefix
+	// NodeSubnets are this node's connected networks. A learned prefix equal
+	// to one or inside one is refused; one that covers it is harmless, since
+	// the connected route is longer.
+	NodeSubnets []netip.Prefix
+	// Peers are the addresses of the configured BGP neighbours. No learned
+	// route may take over the way to them, whether they have announced
+	// something yet or not.
+	Peers []netip.Addr
+}
+
+// equal reports whether both say the same, in the same order.
+func (p Permit) equal(o Permit) bool {
+	return p.Default == o.Default &&
+		slices.Equal(p.Prefixes, o.Prefixes) &&
+		slices.Equal(p.NodeSubnets, o.NodeSubnets) &&
+		slices.Equal(p.Peers, o.Peers)
+}
+
+// clone returns a copy which shares nothing with the caller's.
+func (p Permit) clone() Permit {
+	p.Prefixes = slices.Clone(p.Prefixes)
+	p.NodeSubnets = slices.Clone(p.NodeSubnets)
+	p.Peers = slices.Clone(p.Peers)
+	return p
+}
+
+// allows reports whether a learned route to prefix may be installed as far as
+// default routes and node subnets are concerned.
+func (p Permit) allows(prefix netip.Prefix) bool {
+	if prefix.Bits() == 0 && !p.Default {
+		return false
+	}
+	return !inside(p.NodeSubnets, prefix) || inside(p.Prefixes, prefix)
+}
+
+// inside reports whether one of the set equals prefix or covers it.
+func inside(set []netip.Prefix, prefix netip.Prefix) bool {
+	return slices.ContainsFunc(set, func(s netip.Prefix) bool { return covers(s, prefix) })
+}
+
+// covers reports whether every address of b is in a.
+func covers(a, b netip.Prefix) bool {
+	return a.Bits() <= b.Bits() && a.Contains(b.Addr())
+}

@@ -1,0 +1,120 @@
+package rib
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+)
+
+// Lookup returns the longest matching route, be it installable or not: an
+// operator who asks for an address wants to hear of the unresolved one. Use
+// [Table.LookupInstallable] for what the kernel would do.
+func (t *Table) Lookup(addr netip.Addr) (Route, bool) {
+	return t.lookup(addr, func(*entry) bool { return true })
+}
+
+// LookupInstallable returns the longest matching route among those that belong
+// into the kernel.
+func (t *Table) LookupInstallable(addr netip.Addr) (Route, bool) {
+	return t.lookup(addr, func(e *entry) bool { return e.now.kind.Installable() })
+}
+
+func (t *Table) lookup(addr netip.Addr, want func(*entry) bool) (Route, bool) {
+	addr = addr.Unmap().WithZone("")
+	for bits := addr.BitLen(); bits >= 0 && addr.IsValid(); bits-- {
+		e, ok := t.entries[netip.PrefixFrom(addr, bits).Masked()]
+		if ok && !e.gone() && want(e) {
+			return e.route(), true
+		}
+	}
+	return Route{}, false
+}
+
+// Routes yields every decided route, unresolved ones too, IPv4 first, then by
+// address and length. The set is that of the moment of the call.
+func (t *Table) Routes() iter.Seq[Route] {
+	return func(yield func(Route) bool) {
+		all := make([]*entry, 0, len(t.entries))
+		for _, e := range t.entries {
+			if !e.gone() {
+				all = append(all, e)
+			}
+		}
+		slices.SortFunc(all, func(a, b *entry) int { return comparePrefix(a.prefix, b.prefix) })
+		for _, e := range all {
+			if !yield(e.route()) {
+				return
+			}
+		}
+	}
+}
+
+// Paths returns the candidate paths of exactly this prefix, by next hop, then
+// peer.
+func (t *Table) Paths(prefix netip.Prefix) []Path {
+	e, ok := t.entries[prefix.Masked()]
+	if !ok || e.ways == nil {
+		return nil
+	}
+	paths := make([]Path, len(e.ways.set))
+	for i, w := range e.ways.set {
+		paths[i] = Path{Prefix: e.prefix, NextHop: w.nextHop, Peer: w.peer, EBGP: w.ebgp}
+	}
+	return paths
+}
+
+// ReachOf returns what the table was last told of a next hop or peer; false
+// when it is neither.
+func (t *Table) ReachOf(nextHop netip.Addr) (Reach, bool) {
+	hop, ok := t.hops[nextHop.Unmap()]
+	if !ok {
+		return Reach{}, false
+	}
+	return hop.reach, true
+}
+
+// Counts is the table in numbers.
+type Counts struct {
+	Routes    int               // prefixes, unresolved ones too
+	Paths     int               // candidates
+	NextHops  int               // addresses watched
+	Tunnelled int               // routes with a tunnelled member
+	ByKind    map[Kind]int      // routes
+	ByReason  map[Reason]int    // routes
+	ByWay     map[string]int    // members of unicast routes: "direct", or the tunnel device
+	ByReach   map[ReachKind]int // addresses watched, by how the kernel reaches them
+}
+
+// Counts counts the routes; it visits each once.
+func (t *Table) Counts() Counts {
+	c := Counts{NextHops: len(t.sorted), ByKind: map[Kind]int{}, ByReason: map[Reason]int{}, ByReach: map[ReachKind]int{}, ByWay: map[string]int{}}
+	for _, hop := range t.sorted {
+		c.ByReach[hop.reach.Kind]++
+	}
+	for _, e := range t.entries {
+		if e.gone() {
+			continue
+		}
+		c.Routes++
+		c.ByKind[e.now.kind]++
+		c.ByReason[e.now.reason]++
+		if e.ways != nil {
+			c.Paths += len(e.ways.set)
+		}
+		if e.now.kind != Unicast {
+			continue
+		}
+		tunnelled := false
+		for h := range e.now.hops.All() {
+			if tunnelled = tunnelled || h.Tunnel; h.Tunnel {
+				c.ByWay[h.Dev]++
+			} else {
+				c.ByWay["direct"]++
+			}
+		}
+		if tunnelled {
+			c.Tunnelled++
+		}
+	}
+	return c
+}
