@@ -1,0 +1,56 @@
+package nft
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// The host ends of pods are named "onl" and eleven hexadecimal digits
+// (DESIGN.md, "Identity in the kernel"); onlink's tunnel devices begin with
+// "onlink", whose fourth letter is no such digit.
+const (
+	podDevice  = "onl"
+	ownDevices = "onli"
+)
+
+// spoofChain drops what a pod sends from an address that is not routed to its
+// own interface. The routes say which those are, so nothing has to be kept
+// here per pod, and nothing can be left behind. rp_filter does the same, but
+// not for IPv6, and not where net.ipv4.conf.all.rp_filter is 2 (loose), which
+// wins over the interface's strict 1.
+//
+// The chain comes before connection tracking and every translation: forged
+// packets make no entry.
+func spoofChain(b *builder) {
+	accept := nftables.ChainPolicyAccept
+	chain := b.conn.AddChain(&nftables.Chain{
+		Name: "prerouting", Table: b.table, Type: nftables.ChainTypeFilter, Policy: &accept,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
+	})
+	for _, fam := range families {
+		b.rule(chain, fam.is(), fromPod(), notRoutedBack(), drop())
+	}
+}
+
+// fromPod matches packets that came in through a pod's device. A comparison
+// shorter than the name compares its beginning.
+func fromPod() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(podDevice)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte(ownDevices)},
+	}
+}
+
+// notRoutedBack matches packets whose source address is not routed to the
+// interface they came from (nft(8), "fib saddr . iif oif missing").
+func notRoutedBack() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
+	}
+}
+
+// SupportsAntiSpoof reports whether this kernel can look routes up in a rule:
+// nil, [ErrUnsupported] with the kernel's answer, or another error.
+func SupportsAntiSpoof() error { return probe(State{AntiSpoof: true}) }

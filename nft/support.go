@@ -1,0 +1,73 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// sendBuffer holds the largest transaction: the addresses of 50,000 nodes,
+// 32 bytes each, and the fixed part.
+const sendBuffer = 4 << 20
+
+// dial prepares a connection; the socket is opened for each operation, in the
+// network namespace of the calling thread.
+func dial() (*nftables.Conn, error) {
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return c.SetWriteBuffer(sendBuffer)
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open nftables socket: %w", err)
+	}
+	return conn, nil
+}
+
+// Supported reports whether this kernel can hold the table: nil,
+// [ErrUnsupported] with the kernel's answer, or another error such as
+// os.ErrPermission (CAP_NET_ADMIN is missing). It tries, in one transaction
+// that ends with the removal of what it made, so nothing is left behind and no
+// packet meets it.
+func Supported() error {
+	return probe(State{
+		MasqueradeFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+		Guard:          true, Nodes: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	})
+}
+
+// probe writes a state to a table that goes with the same transaction.
+func probe(s State) error {
+	conn, err := dial()
+	if err != nil {
+		return err
+	}
+	table := conn.AddTable(&nftables.Table{Name: "onlink-probe", Family: nftables.TableFamilyINet})
+	if err := build(conn, table, s.normal()); err != nil {
+		return fmt.Errorf("build probe table: %w", err)
+	}
+	conn.DelTable(table)
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("probe nftables: %w", explain(err))
+	}
+	return nil
+}
+
+// unsupported are the kernel's ways of saying that a part of nf_tables is not
+// built in: no netfilter netlink at all, no nf_tables subsystem, no such
+// family, chain type or expression.
+var unsupported = []error{
+	unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.ENOSYS,
+}
+
+// explain marks an error of a kernel without nftables with ErrUnsupported.
+func explain(err error) error {
+	for _, cause := range unsupported {
+		if errors.Is(err, cause) {
+			return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+	}
+	return err
+}
