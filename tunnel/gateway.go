@@ -1,0 +1,94 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A route through a tunnel names the far node as its gateway. IPv4 takes any
+// gateway that is said to be on-link (RTNH_F_ONLINK). IPv6 does not: it refuses
+// one to which table main knows another device, be it the connected network or
+// any route but the default one (ip6_route_check_nh_onlink). It does take one
+// that a lookup with the tunnel as output device finds on that device, so a
+// rule for just such lookups leads to a table in which everything is behind
+// the tunnel. The outer packets are looked up without an output device and
+// never meet it.
+const (
+	gatewayTable    = 20300 // 0x4f4c
+	gatewayPriority = 20300
+	ownProtocol     = 179 // fib.Protocol, which this room does not import
+)
+
+// gateways makes routes over a tunnel with an IPv6 underlay possible.
+func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
+	if !d.Local.Is6() {
+		return nil
+	}
+	rules, err := e.gatewayRules(d.Name)
+	if err != nil {
+		return err
+	}
+	if len(rules) == 0 {
+		if err := e.handle.RuleAdd(gatewayRule(d.Name)); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add rule for gateways: %w", err)
+		}
+	}
+	all := &netlink.Route{
+		LinkIndex: l.Attrs().Index, Table: gatewayTable, Protocol: ownProtocol, Scope: unix.RT_SCOPE_UNIVERSE,
+		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
+	}
+	have, err := e.handle.RouteListFiltered(netlink.FAMILY_V6, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("list routes for gateways: %w", err)
+	}
+	if len(have) > 0 {
+		return nil
+	}
+	if err := e.handle.RouteAppend(all); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add route for gateways: %w", err)
+	}
+	return nil
+}
+
+// noGateways removes the rule of a device; the route goes with the device.
+func (e *Ensurer) noGateways(name string) error {
+	rules, err := e.gatewayRules(name)
+	if err != nil {
+		return err
+	}
+	for range rules {
+		if err := e.handle.RuleDel(gatewayRule(name)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove rule for gateways: %w", err)
+		}
+	}
+	return nil
+}
+
+// gatewayRules lists the rules of a device.
+func (e *Ensurer) gatewayRules(name string) ([]netlink.Rule, error) {
+	want := gatewayRule(name)
+	list, err := e.handle.RuleListFiltered(netlink.FAMILY_V6, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PRIORITY)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, fmt.Errorf("list rules: %w: no IPv6 policy rules (CONFIG_IPV6_MULTIPLE_TABLES)", ErrUnsupported)
+	}
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list rules: %w", err)
+	}
+	var out []netlink.Rule
+	for _, r := range list {
+		if r.OifName == name && r.Table == gatewayTable && r.Priority == gatewayPriority {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func gatewayRule(name string) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.OifName, r.Table, r.Priority, r.Protocol = netlink.FAMILY_V6, name, gatewayTable, gatewayPriority, ownProtocol
+	return r
+}

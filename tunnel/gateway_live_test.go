@@ -1,0 +1,64 @@
+package tunnel
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// TestGateways: a node is a gateway over an IPv6 tunnel although the kernel
+// knows another way to it, its connected network or a gateway's route.
+func TestGateways(t *testing.T) {
+	for _, s := range shapes {
+		if s.d.Local.Is4() {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			b := enter(t, s.feature)
+			b.do(b.h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "far"}))
+			for _, dev := range []string{"eth0", "far"} {
+				b.do(b.h.LinkSetUp(b.link(dev)))
+			}
+			eth0 := b.link("eth0")
+			b.do(b.h.AddrAdd(eth0, &netlink.Addr{IPNet: ipNet("fd57::11/64"), Flags: unix.IFA_F_NODAD}))
+			b.do(b.h.RouteAdd(&netlink.Route{Dst: ipNet("fd57:2::/64"), Gw: net.ParseIP("fd57::1"), LinkIndex: eth0.Attrs().Index}))
+			b.ensure(s.d)
+			route := func(dst, via string) error {
+				return b.h.RouteReplace(&netlink.Route{Dst: ipNet(dst), Gw: net.ParseIP(via), LinkIndex: b.link(s.d.Name).Attrs().Index})
+			}
+			b.do(route("fd44:1::/64", "fd57::12"))
+			b.do(route("fd44:2::/64", "fd57:2::11"))
+
+			rules := func() int {
+				list, err := b.e.gatewayRules(s.d.Name)
+				b.do(err)
+				return len(list)
+			}
+			b.ensure(s.d) // again: nothing is doubled
+			if n := rules(); n != 1 {
+				t.Errorf("%d rules, want 1", n)
+			}
+			b.do(b.h.RuleDel(gatewayRule(s.d.Name)))
+			b.ensure(s.d)
+			b.do(route("fd44:3::/64", "fd57:2::11"))
+
+			way, err := b.h.RouteGet(net.ParseIP("fd57:2::11"))
+			b.do(err)
+			if way[0].LinkIndex != eth0.Attrs().Index {
+				t.Errorf("outer packets leave over device %d, want eth0", way[0].LinkIndex)
+			}
+			b.do(b.e.Remove(t.Context(), []string{s.d.Name}))
+			if n := rules(); n != 0 {
+				t.Errorf("%d rules are left", n)
+			}
+		})
+	}
+}
+
+func ipNet(s string) *net.IPNet {
+	p := netip.MustParsePrefix(s)
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
