@@ -1,0 +1,123 @@
+package fib
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"onlink/rib"
+)
+
+// madeHop returns a nexthop as targets makes it, on devices 1, 2, ...
+func madeHop(r rib.Route) *nexthop {
+	var g targets
+	g.init()
+	s := g.acquire(setKey{hops: r.Hops, kind: r.Kind, v6: r.Prefix.Addr().Is6()})
+	for i, one := range s.nh.singles() {
+		if one.dev != nil {
+			one.dev.index = uint32(i + 1)
+		}
+	}
+	return s.nh
+}
+
+func TestRouteCodec(t *testing.T) {
+	hop := func(via string, oif uint32, onlink bool) wireHop {
+		h := wireHop{oif: oif, onlink: onlink}
+		if via != "" {
+			h.via = netip.MustParseAddr(via)
+		}
+		return h
+	}
+	tests := []struct {
+		name  string
+		route rib.Route
+		id    uint32
+		kind  uint8
+		hops  []wireHop
+	}{
+		{name: "blackhole", route: blackhole("10.1.0.0/26"), kind: unix.RTN_BLACKHOLE},
+		{name: "gateway", route: unicast("10.1.0.0/26", "10.0.0.1 va"), kind: unix.RTN_UNICAST, hops: []wireHop{hop("10.0.0.1", 1, true)}},
+		{name: "IPv6 gateway of IPv4", route: unicast("10.1.0.0/26", "fd00::1 va"), kind: unix.RTN_UNICAST, hops: []wireHop{hop("fd00::1", 1, true)}},
+		{name: "IPv6", route: unicast("2001:db8::/64", "fd00::1 va"), kind: unix.RTN_UNICAST, hops: []wireHop{hop("fd00::1", 1, true)}},
+		{name: "device", route: local("10.1.0.5/32", "va"), kind: unix.RTN_UNICAST, hops: []wireHop{hop("", 1, false)}},
+		{
+			name: "multipath", route: unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb"), kind: unix.RTN_UNICAST,
+			hops: []wireHop{hop("10.0.0.1", 1, true), hop("fd00::2", 2, true)},
+		},
+		{name: "object", route: unicast("10.1.0.0/26", "10.0.0.1 va"), id: FirstNexthopID, kind: unix.RTN_UNICAST},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := encoder{table: 1000, src4: netip.MustParseAddr("10.0.0.9")}
+			key := routeKey{prefix: tt.route.Prefix, metric: 20}
+			e.request(&request{verb: addRoute, key: key, nh: madeHop(tt.route), id: tt.id}, 7)
+			m, rest, ok := nextMessage(e.b)
+			if !ok || len(rest) != 0 || m.typ != unix.RTM_NEWROUTE || m.seq != 7 {
+				t.Fatalf("message %+v, %d bytes left", m, len(rest))
+			}
+			var r wireRoute
+			if !decodeRoute(m.body, &r) {
+				t.Fatal("not a route")
+			}
+			if r.key != key || r.table != 1000 || r.protocol != Protocol || r.kind != tt.kind || r.nhid != tt.id || r.odd {
+				t.Errorf("decoded %+v", r)
+			}
+			opt := cmp.AllowUnexported(wireHop{})
+			cmpAddr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+			if diff := cmp.Diff(tt.hops, append([]wireHop(nil), r.hops()...), opt, cmpAddr); diff != "" {
+				t.Errorf("hops (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFailureText(t *testing.T) {
+	body := binary.NativeEndian.AppendUint32(nil, 0xffffffff&uint32(0x100000000-uint64(unix.EINVAL)))
+	body = append(body, make([]byte, unix.NLMSG_HDRLEN)...)
+	text := "Nexthop has invalid gateway\x00"
+	body = binary.NativeEndian.AppendUint16(body, uint16(4+len(text)))
+	body = binary.NativeEndian.AppendUint16(body, unix.NLMSGERR_ATTR_MSG)
+	body = append(body, text...)
+	err := message{flags: 0x300, body: body}.failure()
+	if !errors.Is(err, unix.EINVAL) || !strings.HasSuffix(err.Error(), ": Nexthop has invalid gateway") {
+		t.Errorf("failure = %v", err)
+	}
+}
+
+// FuzzDecode feeds arbitrary bytes to everything that reads what the kernel
+// sent: it must neither panic nor run past the end.
+func FuzzDecode(f *testing.F) {
+	e := encoder{table: 254}
+	e.request(&request{verb: addRoute, key: routeKey{prefix: pfx("10.1.0.0/26")}, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb"))}, 1)
+	e.request(&request{verb: addNexthop, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va")), id: FirstNexthopID}, 2)
+	e.request(&request{verb: addNexthop, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb")), id: FirstNexthopID}, 3)
+	f.Add(e.b)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			m, rest, ok := nextMessage(b)
+			if !ok {
+				return
+			}
+			if len(rest) >= len(b) {
+				t.Fatal("no progress")
+			}
+			b = rest
+			var r wireRoute
+			if decodeRoute(m.body, &r) && (!r.key.prefix.IsValid() || len(r.hops()) > rib.MaxHops) {
+				t.Errorf("route %+v", r)
+			}
+			var n wireNexthop
+			if decodeNexthop(m.body, &n) && n.id == 0 {
+				t.Errorf("object %+v", n)
+			}
+			_ = m.failure()
+		}
+	})
+}

@@ -1,0 +1,389 @@
+package fib
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// netlink is the kernel behind one rtnetlink socket. It serves one goroutine.
+// After an error that leaves replies unaccounted for, the socket is closed
+// and the next call opens a fresh one, in the network namespace of the
+// calling thread.
+type netlink struct {
+	fd   int // -1: none
+	seq  uint32
+	enc  encoder
+	rx   []byte
+	rt   wireRoute   // reused for every dumped route
+	nh   wireNexthop // reused for every dumped object
+	quit bool
+}
+
+// Netlink port IDs (nl_pid, netlink(7)) that sockets of this package bind to.
+const (
+	FirstPort = 0x4f4c0000
+	Ports     = 256
+)
+
+const (
+	rxSize      = 64 << 10 // the kernel fills at most 32 KiB per read
+	sendBytes   = 64 << 10 // flush a batch when it grows to this
+	socketBytes = 4 << 20  // room for a refusal of every message of a batch
+	rxTimeout   = 5        // seconds; replies are queued before send returns
+)
+
+// openNetlink opens the socket.
+func openNetlink(cfg Config) (*netlink, error) {
+	n := &netlink{fd: -1, rx: make([]byte, rxSize)}
+	n.enc = encoder{table: cfg.Table, src4: cfg.Source4, src6: cfg.Source6}
+	return n, n.ready()
+}
+
+// ready opens the socket if there is none.
+func (n *netlink) ready() error {
+	if n.quit {
+		return ErrClosed
+	}
+	if n.fd >= 0 {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open rtnetlink socket: %w", err)
+	}
+	if err := bindOurs(fd); err != nil {
+		return errors.Join(fmt.Errorf("bind rtnetlink socket: %w", err), unix.Close(fd))
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: rxTimeout}); err != nil {
+		return errors.Join(fmt.Errorf("bound rtnetlink reads: %w", err), unix.Close(fd))
+	}
+	setOptions(fd)
+	n.fd = fd
+	return nil
+}
+
+// bindOurs binds a socket to a port of the range that marks notifications as
+// the echo of our own writes, so that whoever watches the kernel (package
+// fib/underlay) can tell a change that somebody else made to our routes. With
+// all of them taken, by sockets that leaked or another agent, any port will
+// do: our echo then looks like somebody else's.
+func bindOurs(fd int) error {
+	for port := uint32(FirstPort); port < FirstPort+Ports; port++ {
+		err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: port})
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return err
+		}
+	}
+	return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+}
+
+// setOptions sets what only makes things better; a kernel without an option
+// works too (old kernels: the codec filters and bounds by itself).
+func setOptions(fd int) {
+	for _, opt := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK} {
+		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, opt, 1)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBytes) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBytes)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBytes) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBytes)
+	}
+}
+
+// drop closes the socket, and with it whatever replies are still queued.
+func (n *netlink) drop() {
+	if n.fd >= 0 {
+		_ = unix.Close(n.fd)
+		n.fd = -1
+	}
+}
+
+// close ends the use of n.
+func (n *netlink) close() error {
+	n.drop()
+	n.quit = true
+	return nil
+}
+
+// write implements kernel.
+func (n *netlink) write(reqs []request) error {
+	for len(reqs) > 0 {
+		if err := n.ready(); err != nil {
+			return err
+		}
+		done, err := n.writeSome(reqs)
+		if err != nil {
+			n.drop()
+			return err
+		}
+		reqs = reqs[done:]
+	}
+	return nil
+}
+
+// writeSome sends the requests that fit one message buffer, asks for an
+// acknowledgement of the last one only (refusals are always told), and reads
+// until it arrives. It returns how many were sent.
+func (n *netlink) writeSome(reqs []request) (int, error) {
+	n.enc.b = n.enc.b[:0]
+	first := n.seq + 1
+	count, last := 0, 0
+	for i := range reqs {
+		reqs[i].err = nil
+		n.seq++
+		last = n.enc.request(&reqs[i], n.seq)
+		count++
+		if len(n.enc.b) >= sendBytes {
+			break
+		}
+	}
+	const flagsAt = 6
+	flags := binary.NativeEndian.Uint16(n.enc.b[last+flagsAt:])
+	binary.NativeEndian.PutUint16(n.enc.b[last+flagsAt:], flags|unix.NLM_F_ACK)
+	if err := n.send(); err != nil {
+		return 0, err
+	}
+	for {
+		b, err := n.receive()
+		if err != nil {
+			return 0, err
+		}
+		if n.outcomes(b, reqs[:count], first) {
+			return count, nil
+		}
+	}
+}
+
+// outcomes stores the replies in b and reports whether the last request's was
+// among them.
+func (n *netlink) outcomes(b []byte, reqs []request, first uint32) bool {
+	for {
+		m, rest, ok := nextMessage(b)
+		if !ok {
+			return false
+		}
+		b = rest
+		i := m.seq - first
+		if m.typ != unix.NLMSG_ERROR || i >= uint32(len(reqs)) {
+			continue
+		}
+		reqs[i].err = m.failure()
+		if int(i) == len(reqs)-1 {
+			return true
+		}
+	}
+}
+
+func (n *netlink) send() error {
+	for {
+		_, err := unix.Write(n.fd, n.enc.b)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("send to rtnetlink: %w", err)
+		}
+	}
+}
+
+// receive reads one datagram; EAGAIN is the bounded wait running out.
+func (n *netlink) receive() ([]byte, error) {
+	for {
+		c, err := unix.Read(n.fd, n.rx)
+		if err == nil {
+			return n.rx[:c], nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, fmt.Errorf("read from rtnetlink: %w", err)
+		}
+	}
+}
+
+// message is one received netlink message.
+type message struct {
+	typ, flags uint16
+	seq        uint32
+	body       []byte
+}
+
+// nextMessage cuts the first message off b.
+func nextMessage(b []byte) (m message, rest []byte, ok bool) {
+	if len(b) < unix.NLMSG_HDRLEN {
+		return m, nil, false
+	}
+	size := int(binary.NativeEndian.Uint32(b))
+	if size < unix.NLMSG_HDRLEN || size > len(b) {
+		return m, nil, false
+	}
+	m.typ = binary.NativeEndian.Uint16(b[4:])
+	m.flags = binary.NativeEndian.Uint16(b[6:])
+	m.seq = binary.NativeEndian.Uint32(b[8:])
+	m.body = b[unix.NLMSG_HDRLEN:size]
+	return m, b[min(align4(size), len(b)):], true
+}
+
+// failure reads an NLMSG_ERROR body: nil for an acknowledgement.
+func (m message) failure() error {
+	code := int32(value32(m.body))
+	if code == 0 {
+		return nil
+	}
+	ke := &kernelError{errno: syscall.Errno(-code)}
+	const nlmFCapped, nlmFAckTLVs = 0x100, 0x200
+	if m.flags&nlmFAckTLVs == 0 || len(m.body) < 4+unix.NLMSG_HDRLEN {
+		return ke
+	}
+	skip := 4 + unix.NLMSG_HDRLEN
+	if m.flags&nlmFCapped == 0 {
+		skip = 4 + align4(int(value32(m.body[4:])))
+	}
+	for a := (attrs{m.body[min(skip, len(m.body)):]}); ; {
+		typ, val, ok := a.next()
+		if !ok {
+			return ke
+		}
+		if typ == unix.NLMSGERR_ATTR_MSG && len(val) > 0 {
+			ke.text = string(val[:len(val)-1])
+		}
+	}
+}
+
+// dump sends what enc holds and passes every answer of type want to each. It
+// returns errInterrupted after a complete dump that the kernel calls
+// inconsistent.
+func (n *netlink) dump(want uint16, each func(body []byte)) error {
+	if err := n.send(); err != nil {
+		n.drop()
+		return err
+	}
+	var result error
+	for {
+		b, err := n.receive()
+		if err != nil {
+			n.drop()
+			return err
+		}
+		for {
+			m, rest, ok := nextMessage(b)
+			if !ok {
+				break
+			}
+			b = rest
+			if m.seq != n.seq {
+				continue
+			}
+			if m.flags&unix.NLM_F_DUMP_INTR != 0 {
+				result = errInterrupted
+			}
+			switch m.typ {
+			case want:
+				each(m.body)
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				return errors.Join(m.failure(), result)
+			}
+		}
+	}
+}
+
+// routes implements kernel.
+func (n *netlink) routes(protocol uint8, each func(*wireRoute)) error {
+	body := func(b []byte) {
+		if decodeRoute(b, &n.rt) && n.rt.table == n.enc.table && (protocol == 0 || n.rt.protocol == protocol) {
+			each(&n.rt)
+		}
+	}
+	var result error
+	for _, v6 := range [...]bool{false, true} {
+		if err := n.ready(); err != nil {
+			return err
+		}
+		n.seq++
+		n.enc.b = n.enc.b[:0]
+		n.enc.dumpRoutes(v6, protocol, n.seq)
+		err := n.dump(unix.RTM_NEWROUTE, body)
+		switch {
+		case errors.Is(err, errInterrupted):
+			result = errInterrupted
+		case errors.Is(err, unix.ENOENT): // the table does not exist yet
+		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP): // no IPv6
+		case err != nil:
+			return fmt.Errorf("dump routes: %w", err)
+		}
+	}
+	return result
+}
+
+// nexthops implements kernel.
+func (n *netlink) nexthops(each func(*wireNexthop)) error {
+	if err := n.ready(); err != nil {
+		return err
+	}
+	n.seq++
+	n.enc.b = n.enc.b[:0]
+	n.enc.dumpNexthops(n.seq)
+	err := n.dump(unix.RTM_NEWNEXTHOP, func(b []byte) {
+		if decodeNexthop(b, &n.nh) && n.nh.id >= FirstNexthopID {
+			each(&n.nh)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("dump nexthop objects: %w", err)
+	}
+	return nil
+}
+
+// lookup implements kernel.
+func (n *netlink) lookup(p netip.Prefix, r *wireRoute) error {
+	if err := n.ready(); err != nil {
+		return err
+	}
+	n.seq++
+	n.enc.b = n.enc.b[:0]
+	n.enc.lookup(p.Addr(), n.seq)
+	found := false
+	err := n.dump(unix.RTM_NEWROUTE, func(b []byte) { found = decodeRoute(b, r) })
+	if err == nil && !found {
+		err = unix.ENETUNREACH
+	}
+	if err != nil {
+		return fmt.Errorf("look up route: %w", err)
+	}
+	return nil
+}
+
+// linkIndex implements links.
+func (n *netlink) linkIndex(name string) (uint32, error) {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, fmt.Errorf("device %q: %w", name, ErrNoDevice)
+	}
+	if err := n.ready(); err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(n.fd, unix.SIOCGIFINDEX, ifr); err != nil {
+		return 0, fmt.Errorf("device %q: %w", name, ErrNoDevice)
+	}
+	return ifr.Uint32(), nil
+}
+
+// linkName implements links.
+func (n *netlink) linkName(index uint32) (string, error) {
+	if err := n.ready(); err != nil {
+		return "", err
+	}
+	ifr, err := unix.NewIfreq("")
+	if err != nil {
+		return "", fmt.Errorf("device %d: %w", index, err)
+	}
+	ifr.SetUint32(index)
+	if err := unix.IoctlIfreq(n.fd, unix.SIOCGIFNAME, ifr); err != nil {
+		return "", fmt.Errorf("device %d: %w", index, ErrNoDevice)
+	}
+	return ifr.Name(), nil
+}

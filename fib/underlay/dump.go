@@ -1,0 +1,130 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// dumpTimeout bounds the wait for one datagram of a dump.
+var dumpTimeout = unix.Timeval{Sec: 5}
+
+// dumpTries is how often an interrupted dump is begun again at once.
+const dumpTries = 5
+
+// dumper asks the kernel for its tables. Its socket blocks and takes part in
+// no group.
+type dumper struct {
+	fd  int
+	seq uint32
+	buf []byte
+}
+
+func openDumper() (_ *dumper, err error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &dumpTimeout); err != nil {
+		return nil, errors.Join(fmt.Errorf("set netlink timeout: %w", err), unix.Close(fd))
+	}
+	return &dumper{fd: fd, buf: make([]byte, bufferSize)}, nil
+}
+
+func (d *dumper) close() error { return unix.Close(d.fd) }
+
+// barrier returns when the kernel is between two changes: asking for one link
+// takes the lock that every change holds to its end (RTNL). Without it a dump,
+// which takes no lock on new kernels, may still show routes which the change
+// just notified is about to remove silently.
+func (d *dumper) barrier() error {
+	info := make([]byte, unix.SizeofIfInfomsg)
+	native.PutUint32(info[4:], 1) // the loopback device
+	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, info, func(message) {})
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+// dump calls each for every message of a table in a family. An interrupted
+// dump is begun again; begin is called before each try and forgets what was
+// collected.
+func (d *dumper) dump(kind uint16, fixed []byte, begin func(), each func(message)) error {
+	var err error
+	for range dumpTries {
+		begin()
+		if err = d.ask(kind, unix.NLM_F_DUMP, fixed, each); !errors.Is(err, errInterrupted) {
+			return err
+		}
+	}
+	return err
+}
+
+// ask sends a request and calls each for every answer until the last.
+func (d *dumper) ask(kind, flags uint16, fixed []byte, each func(message)) error {
+	d.seq++
+	b := request(kind, flags, d.seq, fixed)
+	if err := unix.Sendto(d.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("send netlink request: %w", err)
+	}
+	interrupted := false
+	for {
+		n, _, recvFlags, _, err := unix.Recvmsg(d.fd, d.buf, nil, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("receive netlink answer: %w", err)
+		}
+		if recvFlags&unix.MSG_TRUNC != 0 {
+			return fmt.Errorf("receive netlink answer of %d bytes: %w", n, errMessage)
+		}
+		done, intr, err := d.answers(d.buf[:n], each)
+		interrupted = interrupted || intr
+		switch {
+		case err != nil:
+			return err
+		case done && interrupted:
+			return errInterrupted
+		case done:
+			return nil
+		}
+	}
+}
+
+// answers calls each for the answers of one datagram and reports whether the
+// last was among them, and whether the kernel marked the dump as interrupted.
+func (d *dumper) answers(b []byte, each func(message)) (done, interrupted bool, err error) {
+	for m := range messages(b) {
+		if m.seq != d.seq {
+			continue // of an earlier request that was given up
+		}
+		interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
+		if m.kind == unix.NLMSG_DONE || m.kind == unix.NLMSG_ERROR {
+			return true, interrupted, answerError(m)
+		}
+		each(m)
+	}
+	return false, interrupted, nil
+}
+
+// answerError reads the number both NLMSG_ERROR and NLMSG_DONE begin with;
+// EINTR in it is the other way the kernel says that a dump was interrupted.
+func answerError(m message) error {
+	if len(m.body) < 4 {
+		if m.kind == unix.NLMSG_DONE {
+			return nil
+		}
+		return fmt.Errorf("read netlink error: %w", errMessage)
+	}
+	switch errno := unix.Errno(-i32(m.body)); errno { //nolint:gosec // the kernel's negative errno
+	case 0:
+		return nil
+	case unix.EINTR:
+		return errInterrupted
+	default:
+		return fmt.Errorf("read netlink answer: %w", errno)
+	}
+}

@@ -1,0 +1,128 @@
+package underlay
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// listAll lists links and addresses, then routes. Notifications that arrived
+// since the subscription was opened or discarded may be older than the list;
+// taking them in again does no harm, because none is missing and the last of
+// each object says what is now.
+func (w *Watcher) listAll() error {
+	before := w.state
+	w.reset()
+	err := errors.Join(w.dump.barrier(), w.listLinks(), w.listAddrs())
+	if err != nil && !errors.Is(err, errInterrupted) {
+		w.state = before
+		w.stale()
+		return err
+	}
+	var names []string
+	for i, l := range before.links {
+		if w.state.links[i] != l {
+			names = append(names, l.name)
+		}
+	}
+	for i, l := range w.state.links {
+		if before.links[i] != l {
+			names = append(names, l.name)
+		}
+	}
+	w.untold.merge(Events{Links: names, Relisted: true})
+	return errors.Join(err, w.listRoutes())
+}
+
+func (w *Watcher) listLinks() error {
+	info := make([]byte, unix.SizeofIfInfomsg)
+	return w.dump.dump(unix.RTM_GETLINK, info, func() { clear(w.state.links) }, func(m message) {
+		if l, ok := parseLink(m.body); ok {
+			w.state.links[l.index] = l
+		}
+	})
+}
+
+func (w *Watcher) listAddrs() error {
+	info := make([]byte, unix.SizeofIfAddrmsg)
+	return w.dump.dump(unix.RTM_GETADDR, info, func() { clear(w.state.addrs) }, func(m message) {
+		if a, ok := parseAddress(m.body); ok {
+			w.state.addrs[a] = struct{}{}
+		}
+	})
+}
+
+// listRoutes lists rules, nexthop objects and routes, and publishes. When a
+// dump stays interrupted the copy is published and listed again soon.
+func (w *Watcher) listRoutes() error {
+	start := time.Now()
+	w.dirty = false
+	err := w.dump.barrier()
+	if err == nil {
+		err = errors.Join(w.listRules(), w.listObjects(), w.listTables())
+	}
+	w.listed = time.Now()
+	w.took = w.listed.Sub(start)
+	w.resort = w.listed.Add(resortAfter + rand.N(resortSpread))
+	if err != nil {
+		w.stale()
+	}
+	if err == nil || errors.Is(err, errInterrupted) {
+		w.publish()
+	}
+	return err
+}
+
+// listRules lists the policy rules; a kernel without policy routing has none.
+func (w *Watcher) listRules() error {
+	err := w.dump.dump(unix.RTM_GETRULE, make([]byte, sizeofRuleMsg), func() { w.state.rules = nil }, func(m message) {
+		if r, ok := parseRule(m.body); ok && (r.family == unix.AF_INET || r.family == unix.AF_INET6) {
+			w.state.rules = append(w.state.rules, r)
+		}
+	})
+	return unlessUnsupported(err)
+}
+
+// listObjects lists the nexthop objects; a kernel before 5.3 has none.
+func (w *Watcher) listObjects() error {
+	err := w.dump.dump(unix.RTM_GETNEXTHOP, make([]byte, sizeofNhMsg), func() { clear(w.state.objects) }, func(m message) {
+		if o, ok := parseObject(m.body); ok {
+			w.state.objects[o.id] = o
+		}
+	})
+	return unlessUnsupported(err)
+}
+
+func unlessUnsupported(err error) error {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}
+
+// listTables lists the routes of both families; what an interrupted dump
+// yielded is used until the next one.
+func (w *Watcher) listTables() error {
+	var lists [2][]route
+	var interrupted error
+	for i, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		fixed := make([]byte, unix.SizeofRtMsg)
+		fixed[0] = family
+		err := w.dump.dump(unix.RTM_GETROUTE, fixed, func() { lists[i] = nil }, func(m message) {
+			if r, ok := parseRoute(m.body); ok {
+				lists[i] = append(lists[i], r)
+			}
+		})
+		switch err := unlessUnsupported(err); {
+		case errors.Is(err, errInterrupted):
+			interrupted = err
+		case err != nil:
+			return err
+		}
+	}
+	w.state.routes = slices.Concat(lists[0], lists[1])
+	return interrupted
+}

@@ -1,0 +1,203 @@
+package underlay
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// hop is one way of a kernel route.
+type hop struct {
+	gateway netip.Addr // zero: the destination is on the device's wire
+	device  int32      // interface index
+	onlink  bool       // RTNH_F_ONLINK
+}
+
+// route is a kernel route of another protocol than ours.
+type route struct {
+	prefix netip.Prefix
+	local  bool // table local, otherwise main
+	kind   byte // RTN_*
+	metric uint32
+	object uint32 // nexthop object (RTA_NH_ID), 0 if none
+	hops   []hop
+}
+
+const rtaNhID = 30 // RTA_NH_ID of linux/rtnetlink.h
+
+// parseRoute reads RTM_NEWROUTE or RTM_DELROUTE. It reports false for routes
+// that play no part: ours, of other tables, of a traffic class or source,
+// link-local or multicast destinations.
+func parseRoute(b []byte) (route, bool) {
+	if len(b) < unix.SizeofRtMsg {
+		return route{}, false
+	}
+	family, bits, source, tos := b[0], int(b[1]), b[2], b[3]
+	protocol, table := b[5], uint32(b[4])
+	if protocol == Protocol || source != 0 || tos != 0 {
+		return route{}, false
+	}
+	r := route{kind: b[7]}
+	flags := native.Uint32(b[8:])
+	if flags&unix.RTM_F_CLONED != 0 {
+		return route{}, false
+	}
+	var dst netip.Addr
+	one := hop{onlink: flags&unix.RTNH_F_ONLINK != 0}
+	for kind, v := range attrs(b[unix.SizeofRtMsg:]) {
+		switch kind {
+		case unix.RTA_TABLE:
+			table = u32(v)
+		case unix.RTA_DST:
+			dst = address(v)
+		case unix.RTA_PRIORITY:
+			r.metric = u32(v)
+		case unix.RTA_OIF:
+			one.device = i32(v)
+		case unix.RTA_GATEWAY:
+			one.gateway = address(v)
+		case unix.RTA_VIA:
+			one.gateway = viaAddress(v)
+		case unix.RTA_MULTIPATH:
+			r.hops = parseMultipath(v)
+		case rtaNhID:
+			r.object = u32(v)
+		}
+	}
+	if one.device != 0 {
+		r.hops = append(r.hops, one)
+	}
+	r.prefix = prefixOf(family, dst, bits)
+	r.local = table == unix.RT_TABLE_LOCAL
+	return r, (r.local || table == unix.RT_TABLE_MAIN) && r.prefix.IsValid() && relevant(r.prefix)
+}
+
+// relevant reports whether a BGP next hop may lie in the prefix: link-local
+// and multicast destinations come and go with every device and matter to none.
+func relevant(p netip.Prefix) bool {
+	a := p.Addr()
+	return !a.IsMulticast() && (a.Is4() || !a.IsLinkLocalUnicast())
+}
+
+// parseMultipath reads the struct rtnexthop array of RTA_MULTIPATH.
+func parseMultipath(b []byte) []hop {
+	var hops []hop
+	for len(b) >= unix.SizeofRtNexthop {
+		n := int(native.Uint16(b))
+		if n < unix.SizeofRtNexthop || n > len(b) {
+			break
+		}
+		h := hop{onlink: b[2]&unix.RTNH_F_ONLINK != 0, device: i32(b[4:])}
+		for kind, v := range attrs(b[unix.SizeofRtNexthop:n]) {
+			switch kind {
+			case unix.RTA_GATEWAY:
+				h.gateway = address(v)
+			case unix.RTA_VIA:
+				h.gateway = viaAddress(v)
+			}
+		}
+		hops = append(hops, h)
+		b = b[min(align(n), len(b)):]
+	}
+	return hops
+}
+
+// object is a nexthop object of another protocol than ours.
+type object struct {
+	id        uint32
+	blackhole bool
+	hop       hop
+	group     []uint32
+}
+
+const sizeofNhMsg = 8 // struct nhmsg of linux/nexthop.h
+
+// parseObject reads RTM_NEWNEXTHOP or RTM_DELNEXTHOP.
+func parseObject(b []byte) (object, bool) {
+	if len(b) < sizeofNhMsg || b[2] == Protocol {
+		return object{}, false
+	}
+	o := object{hop: hop{onlink: native.Uint32(b[4:])&unix.RTNH_F_ONLINK != 0}}
+	for kind, v := range attrs(b[sizeofNhMsg:]) {
+		switch kind {
+		case unix.NHA_ID:
+			o.id = u32(v)
+		case unix.NHA_BLACKHOLE:
+			o.blackhole = true
+		case unix.NHA_OIF:
+			o.hop.device = i32(v)
+		case unix.NHA_GATEWAY:
+			o.hop.gateway = address(v)
+		case unix.NHA_GROUP:
+			for ; len(v) >= 8; v = v[8:] { // struct nexthop_grp
+				o.group = append(o.group, native.Uint32(v))
+			}
+		}
+	}
+	return o, o.id != 0
+}
+
+// link is what matters of a network device.
+type link struct {
+	index    int32
+	name     string
+	mtu      int
+	loopback bool
+	up       bool // administratively up
+	carrier  bool
+}
+
+// usable reports whether packets leave through the link.
+func (l link) usable() bool { return l.up && l.carrier }
+
+// parseLink reads RTM_NEWLINK or RTM_DELLINK.
+func parseLink(b []byte) (link, bool) {
+	if len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
+		return link{}, false // AF_BRIDGE: a port's forwarding state
+	}
+	flags := native.Uint32(b[8:])
+	l := link{
+		index:    i32(b[4:]),
+		loopback: flags&unix.IFF_LOOPBACK != 0,
+		up:       flags&unix.IFF_UP != 0,
+		carrier:  flags&unix.IFF_LOWER_UP != 0,
+	}
+	for kind, v := range attrs(b[unix.SizeofIfInfomsg:]) {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			l.name = unix.ByteSliceToString(v)
+		case unix.IFLA_MTU:
+			l.mtu = int(u32(v))
+		}
+	}
+	return l, l.name != ""
+}
+
+// ifaddr is an address of this node. It is comparable and its own key.
+type ifaddr struct {
+	device int32
+	local  netip.Addr
+	subnet netip.Prefix // the network, or the peer's address on a point-to-point link
+}
+
+// parseAddress reads RTM_NEWADDR or RTM_DELADDR.
+func parseAddress(b []byte) (ifaddr, bool) {
+	if len(b) < unix.SizeofIfAddrmsg {
+		return ifaddr{}, false
+	}
+	a := ifaddr{device: i32(b[4:])}
+	var peer netip.Addr
+	for kind, v := range attrs(b[unix.SizeofIfAddrmsg:]) {
+		switch kind {
+		case unix.IFA_LOCAL:
+			a.local = address(v)
+		case unix.IFA_ADDRESS:
+			peer = address(v)
+		}
+	}
+	if !a.local.IsValid() { // IPv6 without a peer has IFA_ADDRESS only
+		a.local = peer
+	}
+	a.subnet = netip.PrefixFrom(peer, int(b[1])).Masked()
+	return a, a.local.IsValid() && a.subnet.IsValid()
+}

@@ -1,0 +1,331 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	receiveBuffer = 4 << 20 // bytes; some ten thousand notifications
+	settle        = 10 * time.Millisecond
+	// listShare bounds the share of a core that lists may take: after a list
+	// that took d, the next one waits listShare*d.
+	listShare    = 4
+	resortAfter  = 60 * time.Second // a last resort against a change nobody announced
+	resortSpread = 60 * time.Second
+	reopenWait   = 200 * time.Millisecond
+)
+
+// Watcher keeps a copy of the kernel's FIB without onlink's routes.
+type Watcher struct {
+	log    *slog.Logger
+	ours   func(name string) bool
+	rcvbuf int
+
+	// Owned by the goroutine that calls Load, then Run.
+	sub    *subscription
+	dump   *dumper
+	state  state
+	dirty  bool      // routes must be listed again
+	judged bool      // links or addresses changed: judge again, no list needed
+	untold Events    // told together with the snapshot that shows them, never before
+	due    time.Time // of the next list, when dirty
+	took   time.Duration
+	listed time.Time
+	resort time.Time // of the next list though nothing was announced
+	warned string    // the problem last logged
+
+	current atomic.Pointer[snapshot]
+	// changed is sent to by this package when events turn from none to some;
+	// full means that the reader has not woken up yet. It is never closed.
+	changed chan struct{}
+
+	mu     sync.Mutex // guards the following field
+	events Events
+}
+
+// New returns a Watcher that knows nothing yet. ownDevices reports whether a
+// device name is one of onlink's; it is called by one goroutine at a time.
+func New(log *slog.Logger, ownDevices func(name string) bool) *Watcher {
+	w := &Watcher{log: log, ours: ownDevices, rcvbuf: receiveBuffer, changed: make(chan struct{}, 1)}
+	w.reset()
+	w.current.Store(w.state.view(w.ours))
+	return w
+}
+
+func (w *Watcher) reset() {
+	w.state = state{links: map[int32]link{}, addrs: map[ifaddr]struct{}{}, objects: map[uint32]object{}}
+}
+
+// Changed is readable after something changed; then call Drain.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Drain returns what changed since the last call. A Drain that begins after
+// Reach or another question has been answered from a new state holds the
+// events which lead to that state.
+func (w *Watcher) Drain() Events {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.events
+	w.events = Events{}
+	return e
+}
+
+// Load subscribes and lists everything. It must be called before
+// [Watcher.Run], from a thread in the network namespace to watch.
+func (w *Watcher) Load() error {
+	if w.sub != nil {
+		return nil
+	}
+	sub, err := subscribe(w.rcvbuf)
+	if err != nil {
+		return fmt.Errorf("watch underlay: %w", err)
+	}
+	dump, err := openDumper()
+	if err != nil {
+		return errors.Join(fmt.Errorf("watch underlay: %w", err), sub.close())
+	}
+	w.sub, w.dump = sub, dump
+	if err := w.listAll(); err != nil && !errors.Is(err, errInterrupted) {
+		return errors.Join(fmt.Errorf("list underlay: %w", err), w.closeSockets())
+	}
+	return nil
+}
+
+func (w *Watcher) closeSockets() error {
+	err := errors.Join(w.sub.close(), w.dump.close())
+	w.sub, w.dump = nil, nil
+	return err
+}
+
+// Run follows the kernel until the context ends, then closes the sockets. Lost
+// notifications and dead sockets are repaired, not returned.
+func (w *Watcher) Run(ctx context.Context) error {
+	if err := w.Load(); err != nil {
+		return err
+	}
+	defer func() {
+		if w.sub != nil {
+			if err := w.closeSockets(); err != nil {
+				w.log.Debug("close underlay sockets", "error", err)
+			}
+		}
+	}()
+	for ctx.Err() == nil {
+		if err := w.follow(ctx); err != nil {
+			w.log.Warn("underlay socket lost, opening another", "error", err)
+			w.reopen(ctx)
+		}
+	}
+	return nil
+}
+
+// follow handles notifications until the context ends or a socket dies.
+func (w *Watcher) follow(ctx context.Context) error {
+	sub := w.sub
+	stop := context.AfterFunc(ctx, func() {
+		if err := sub.interrupt(); err != nil {
+			w.log.Debug("interrupt underlay socket", "error", err)
+		}
+	})
+	defer stop()
+	for {
+		err := sub.receive(ctx, w.deadline(), w.handle)
+		if ctx.Err() != nil {
+			return nil
+		}
+		switch {
+		case errors.Is(err, errOverrun):
+			w.log.Info("underlay notifications lost, listing everything")
+			err = errors.Join(sub.discard(), w.listAll())
+		case errors.Is(err, os.ErrDeadlineExceeded), err == nil:
+			err = w.settle()
+		}
+		if err != nil && !errors.Is(err, errInterrupted) {
+			return err
+		}
+	}
+}
+
+// deadline returns when to stop waiting for notifications and list.
+func (w *Watcher) deadline() time.Time {
+	if w.dirty {
+		return w.due
+	}
+	return w.resort
+}
+
+// settle does what the notifications so far ask for. A changed link is judged
+// at once with the routes known so far; the list that follows tells the rest.
+func (w *Watcher) settle() error {
+	if !time.Now().Before(w.deadline()) {
+		return w.listRoutes()
+	}
+	if w.judged {
+		w.publish()
+	}
+	w.tell()
+	return nil
+}
+
+// reopen replaces dead sockets and lists everything, trying until it works or
+// the context ends.
+func (w *Watcher) reopen(ctx context.Context) {
+	for {
+		if w.sub != nil {
+			if err := w.closeSockets(); err != nil {
+				w.log.Debug("close underlay sockets", "error", err)
+			}
+		}
+		err := w.Load()
+		if err == nil {
+			return
+		}
+		w.log.Warn("open underlay sockets", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(reopenWait):
+		}
+	}
+}
+
+// publish judges the state and tells the readers what is different.
+func (w *Watcher) publish() {
+	w.judged = false
+	old, now := w.current.Load(), w.state.view(w.ours)
+	if now.problem != w.warned {
+		if w.warned = now.problem; now.problem != "" {
+			w.log.Warn("policy routing", "problem", now.problem)
+		}
+	}
+	e := difference(old, now)
+	// Under the lock, so that a Drain after a new answer has its events.
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.current.Store(now)
+	w.tellLocked(e)
+}
+
+// tell merges what is untold into the events not yet drained and wakes up the
+// reader.
+func (w *Watcher) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tellLocked(Events{})
+}
+
+func (w *Watcher) tellLocked(e Events) {
+	e.merge(w.untold)
+	w.untold = Events{}
+	if e.Empty() {
+		return
+	}
+	w.events.merge(e)
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// handle takes one notification in.
+func (w *Watcher) handle(m message) {
+	switch m.kind {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if l, ok := parseLink(m.body); ok {
+			w.handleLink(l, m.kind == unix.RTM_DELLINK)
+		}
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if a, ok := parseAddress(m.body); ok {
+			w.handleAddress(a, m.kind == unix.RTM_DELADDR)
+		}
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.body) >= unix.SizeofRtMsg && m.body[5] == Protocol {
+			w.untold.Touched = true
+			return
+		}
+		// A replacement names only the new route; the old one may have been ours.
+		w.untold.Touched = w.untold.Touched || m.kind == unix.RTM_NEWROUTE && m.flags&unix.NLM_F_REPLACE != 0
+		if r, ok := parseRoute(m.body); ok && !w.onlyOurs(r.hops) {
+			w.stale()
+		}
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		if len(m.body) >= sizeofNhMsg && m.body[2] == Protocol {
+			w.untold.Touched = true
+			return
+		}
+		w.stale()
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		w.stale()
+	}
+}
+
+// handleLink takes a link's new state in. Routes over it may have gone with it.
+func (w *Watcher) handleLink(l link, gone bool) {
+	old, known := w.state.links[l.index]
+	if known && !gone && old == l {
+		return // statistics, neighbour settings and the like
+	}
+	links := []string{l.name}
+	if known && old.name != l.name {
+		links = append(links, old.name)
+	}
+	if gone {
+		delete(w.state.links, l.index)
+	} else {
+		w.state.links[l.index] = l
+	}
+	w.untold.merge(Events{Links: links})
+	if !w.ours(l.name) || known && !w.ours(old.name) {
+		w.judged = true
+		w.stale()
+	}
+}
+
+// handleAddress takes an address in. Routes with it as source went with it.
+func (w *Watcher) handleAddress(a ifaddr, gone bool) {
+	if _, known := w.state.addrs[a]; known != gone {
+		return
+	}
+	if gone {
+		delete(w.state.addrs, a)
+	} else {
+		w.state.addrs[a] = struct{}{}
+	}
+	if !w.ours(w.state.links[a.device].name) {
+		w.judged = true
+		w.stale()
+	}
+}
+
+// onlyOurs reports whether all hops go over onlink's own devices: every pod's
+// device brings such routes with it.
+func (w *Watcher) onlyOurs(hops []hop) bool {
+	for _, h := range hops {
+		if !w.ours(w.state.links[h.device].name) {
+			return false
+		}
+	}
+	return len(hops) > 0
+}
+
+// stale notes that the routes must be listed again, soon but not more often
+// than the machine can bear.
+func (w *Watcher) stale() {
+	if w.dirty {
+		return
+	}
+	w.dirty = true
+	w.due = time.Now().Add(settle)
+	if rest := w.listed.Add(listShare * w.took); rest.After(w.due) {
+		w.due = rest
+	}
+}
