@@ -1,0 +1,307 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Assign gives an attachment its addresses and returns when they are durable.
+// It is idempotent: an attachment that has addresses gets the same again, with
+// the request's names noted anew.
+//
+// An address comes from a held block when there is one in any of the pools; the
+// registry is asked only when all are full, for no longer than the claim
+// timeout. Errors: [ErrInvalidRequest], [ErrExhausted], [ErrAddressInUse],
+// [ErrBlockTaken] (a requested address of another node's block),
+// [ErrClaimFailed] (try again later), [ErrClosed], ctx's error. After the last
+// one the address may be assigned; calling again, or Release, settles it.
+func (a *Allocator) Assign(ctx context.Context, req Request) (Assignment, error) {
+	as, err := a.assign(ctx, &req)
+	if err != nil {
+		return Assignment{}, fmt.Errorf("assign address to %v: %w", req.Handle, err)
+	}
+	return as, nil
+}
+
+func (a *Allocator) assign(ctx context.Context, req *Request) (Assignment, error) {
+	if err := req.validate(); err != nil {
+		return Assignment{}, err
+	}
+	failed := map[target]error{} // claims this request has seen fail
+	for {
+		if err := ctx.Err(); err != nil {
+			return Assignment{}, err
+		}
+		d, err := a.decide(req, failed)
+		if err != nil {
+			return Assignment{}, err
+		}
+		if d.claim == nil {
+			if err := errors.Join(d.born.waitAny(ctx), d.batch.waitAny(ctx)); err != nil {
+				return Assignment{}, err
+			}
+			return d.result, nil
+		}
+		select {
+		case <-d.claim.done:
+			if d.claim.err != nil {
+				failed[d.claim.target] = d.claim.err
+			}
+		case <-ctx.Done():
+			return Assignment{}, ctx.Err()
+		}
+	}
+}
+
+// waitAny is wait for a batch that may be nil.
+func (b *batch) waitAny(ctx context.Context) error {
+	if b == nil {
+		return nil
+	}
+	return b.wait(ctx)
+}
+
+// decision is the outcome of one look at the state: an assignment and the
+// batches it becomes durable with, or a claim to wait for before the next look.
+type decision struct {
+	result      Assignment
+	born, batch *batch
+	claim       *attempt
+}
+
+// decide assigns in memory what the request asks for, or starts a claim.
+func (a *Allocator) decide(req *Request, failed map[target]error) (decision, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed != nil {
+		return decision{}, a.closed
+	}
+	if e := a.byHandle[req.Handle]; e != nil {
+		b := a.refreshLocked(e, req)
+		return decision{result: a.resultLocked(e), born: e.born, batch: b}, nil
+	}
+	pools, err := a.eligibleLocked(req)
+	if err != nil {
+		return decision{}, err
+	}
+	wanted := families(req, pools)
+	if kept := a.pickStickyLocked(req, wanted, pools); kept != nil {
+		return a.enterLocked(req, kept), nil
+	}
+	var picked []netip.Addr
+	for _, family := range wanted {
+		addr, claim, err := a.pickLocked(req, pools, family, failed)
+		if err != nil || claim != nil {
+			return decision{claim: claim}, err
+		}
+		picked = append(picked, addr)
+	}
+	if len(picked) == 0 {
+		return decision{}, fmt.Errorf("%w: no enabled pool has a family that is wanted: check the pools", ErrExhausted)
+	}
+	return a.enterLocked(req, picked), nil
+}
+
+// enterLocked records the addresses as assigned.
+func (a *Allocator) enterLocked(req *Request, picked []netip.Addr) decision {
+	e := &entry{Assignment: Assignment{
+		Handle: req.Handle, Addresses: picked, Assigned: time.Now(),
+		Netns: req.Netns, Namespace: req.Namespace, Pod: req.Pod, UID: req.UID, HostDevice: req.HostDevice,
+	}}
+	for _, addr := range picked {
+		e.Pools = append(e.Pools, a.poolOfLocked(addr).Name)
+	}
+	a.add(e)
+	a.stats.Assigned++
+	todo := a.holdStickyLocked(e, req.stickyKey())
+	e.born = a.submitLocked(append(todo, saveAssignment(e.Assignment))...)
+	if a.needsBlockLocked(time.Now()) {
+		signal(a.kick)
+	}
+	return decision{result: a.resultLocked(e), born: e.born}
+}
+
+// refreshLocked notes the names of a repeated request when they differ; nil
+// when they do not.
+func (a *Allocator) refreshLocked(e *entry, req *Request) *batch {
+	n := e.Assignment
+	n.Netns, n.Namespace, n.Pod, n.UID, n.HostDevice = req.Netns, req.Namespace, req.Pod, req.UID, req.HostDevice
+	if n.Netns == e.Netns && n.Namespace == e.Namespace && n.Pod == e.Pod && n.UID == e.UID && n.HostDevice == e.HostDevice {
+		return nil
+	}
+	e.Assignment = n
+	return a.submitLocked(saveAssignment(n))
+}
+
+// resultLocked returns a copy of an assignment with its blocks filled in.
+func (a *Allocator) resultLocked(e *entry) Assignment {
+	r := e.Assignment.clone()
+	r.Blocks = make([]netip.Prefix, len(r.Addresses))
+	for i, addr := range r.Addresses {
+		if h := a.blockOf(addr); h != nil {
+			r.Blocks[i] = h.CIDR
+		}
+	}
+	return r
+}
+
+// eligibleLocked returns the pools a request may use, in order.
+func (a *Allocator) eligibleLocked(req *Request) ([]*Pool, error) {
+	var out []*Pool
+	if len(req.Pools) == 0 {
+		for i := range a.pools {
+			if p := &a.pools[i]; p.automatic(req.Namespace) {
+				out = append(out, p)
+			}
+		}
+		return out, nil
+	}
+	for _, name := range req.Pools {
+		i := slices.IndexFunc(a.pools, func(p Pool) bool { return p.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("%w: pool %q does not exist: name one of %s", ErrInvalidRequest, name, a.poolNamesLocked())
+		}
+		if p := &a.pools[i]; p.closed() {
+			return nil, fmt.Errorf("%w: pool %q is %s", ErrInvalidRequest, name, p.closedWord())
+		}
+		out = append(out, &a.pools[i])
+	}
+	return out, nil
+}
+
+func (a *Allocator) poolNamesLocked() string {
+	var names []string
+	for _, p := range a.pools {
+		names = append(names, fmt.Sprintf("%q", p.Name))
+	}
+	return strings.Join(names, ", ")
+}
+
+// families returns which families to assign, true for IPv4, IPv4 first.
+func families(req *Request, pools []*Pool) []bool {
+	var out []bool
+	for _, is4 := range []bool{true, false} {
+		isFamily := func(addr netip.Addr) bool { return addr.Is4() == is4 }
+		want := req.IPv4
+		if !is4 {
+			want = req.IPv6
+		}
+		if !req.IPv4 && !req.IPv6 && len(req.Addresses) == 0 {
+			want = slices.ContainsFunc(pools, func(p *Pool) bool { return p.is4() == is4 })
+		}
+		if want || slices.ContainsFunc(req.Addresses, isFamily) {
+			out = append(out, is4)
+		}
+	}
+	return out
+}
+
+// pickLocked finds the address of one family, or the claim that may bring one.
+// It takes nothing.
+func (a *Allocator) pickLocked(req *Request, pools []*Pool, is4 bool, failed map[target]error) (netip.Addr, *attempt, error) {
+	for _, addr := range req.Addresses {
+		if addr.Is4() == is4 {
+			return a.pickExactLocked(req, addr, failed)
+		}
+	}
+	now := time.Now()
+	pools = slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.is4() != is4 })
+	if addr, ok := a.pickHeldLocked(pools, now); ok {
+		return addr, nil, nil
+	}
+	for _, p := range pools {
+		t := target{pool: p.Name}
+		if errors.Is(failed[t], ErrPoolExhausted) {
+			continue
+		}
+		if err := failed[t]; err != nil {
+			return netip.Addr{}, nil, err
+		}
+		at, err := a.claimLocked(t)
+		return netip.Addr{}, at, err
+	}
+	return netip.Addr{}, nil, a.exhaustedLocked(pools, is4, now)
+}
+
+// pickHeldLocked finds an address in the held blocks of pools, in order.
+func (a *Allocator) pickHeldLocked(pools []*Pool, now time.Time) (netip.Addr, bool) {
+	for _, p := range pools {
+		for _, h := range a.order {
+			if h.pool != p || !h.serves() {
+				continue
+			}
+			if n, ok := h.pick(now, a.cfg.Cooldown); ok {
+				return addrAt(h.CIDR, n), true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// pickExactLocked checks that a requested address can be had, or claims its
+// block.
+func (a *Allocator) pickExactLocked(req *Request, addr netip.Addr, failed map[target]error) (netip.Addr, *attempt, error) {
+	p := a.poolOfLocked(addr)
+	switch {
+	case p == nil:
+		return addr, nil, fmt.Errorf("%w: address %v is in no pool: pools are %s", ErrInvalidRequest, addr, a.poolNamesLocked())
+	case p.closed():
+		return addr, nil, fmt.Errorf("%w: address %v is in pool %q, which is %s", ErrInvalidRequest, addr, p.Name, p.closedWord())
+	case len(req.Pools) > 0 && !slices.Contains(req.Pools, p.Name):
+		return addr, nil, fmt.Errorf("%w: address %v is in pool %q, not in %q", ErrInvalidRequest, addr, p.Name, req.Pools)
+	}
+	if e := a.byAddr[addr]; e != nil {
+		return addr, nil, fmt.Errorf("%w: %v is assigned to %v (pod %s/%s)", ErrAddressInUse, addr, e.Handle, e.Namespace, e.Pod)
+	}
+	h := a.blockOf(addr)
+	if h != nil && h.lost {
+		return addr, nil, fmt.Errorf("%w: %v lies in block %v, which this node has lost", ErrBlockTaken, addr, h.CIDR)
+	}
+	if h != nil && h.serves() {
+		return addr, nil, nil
+	}
+	t := target{pool: p.Name, block: p.blockOf(addr)}
+	if err := failed[t]; err != nil {
+		return addr, nil, err
+	}
+	at, err := a.claimLocked(t)
+	return addr, at, err
+}
+
+// exhaustedLocked says which pools (of one family) were looked at, how full they are, and what
+// to do.
+func (a *Allocator) exhaustedLocked(pools []*Pool, is4 bool, now time.Time) error {
+	var b strings.Builder
+	for _, p := range pools {
+		blocks, used, total, cooling := 0, 0, 0, 0
+		soon := a.cfg.Cooldown
+		for _, h := range a.order {
+			if h.pool != p {
+				continue
+			}
+			n, first := h.cooling(now, a.cfg.Cooldown)
+			blocks, used, total, cooling = blocks+1, used+h.used, total+len(h.slots), cooling+n
+			if n > 0 {
+				soon = min(soon, first)
+			}
+		}
+		fmt.Fprintf(&b, "; pool %q (%v): %d blocks on this node, %d of %d addresses in use", p.Name, p.CIDR, blocks, used, total)
+		if cooling > 0 {
+			fmt.Fprintf(&b, ", %d cooling down (first one is free in %v)", cooling, soon.Round(time.Second))
+		}
+		b.WriteString(", no free block in the pool")
+	}
+	if b.Len() == 0 {
+		family := "IPv4"
+		if !is4 {
+			family = "IPv6"
+		}
+		return fmt.Errorf("%w: no enabled pool has %s addresses: add one", ErrExhausted, family)
+	}
+	return fmt.Errorf("%w%s: add a pool, or free blocks of nodes that are gone", ErrExhausted, b.String())
+}

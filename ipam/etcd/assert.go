@@ -1,0 +1,180 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"onlink/ipam"
+)
+
+// Assert implements [ipam.Registry]. When the registry knows all of it, which
+// is the usual case, it is one read of the node's own folder.
+func (r *Registry) Assert(ctx context.Context, node string, held []ipam.Block) (lost []ipam.Block, err error) {
+	if err := validNode(node); err != nil {
+		return nil, err
+	}
+	for _, b := range held {
+		if b.Node != node || !b.CIDR.IsValid() || b.CIDR.Masked() != b.CIDR || b.CIDR.Bits() < ipam.Largest(b.CIDR.Addr()) {
+			return nil, fmt.Errorf("assert block %v for node %q: %w: it names node %q or is malformed", b.CIDR, node, ipam.ErrInvalidRequest, b.Node)
+		}
+	}
+	known, err := r.list(ctx, r.keys.node(node))
+	if err != nil {
+		return nil, fmt.Errorf("assert blocks of node %q: %w", node, err)
+	}
+	mine := make(map[ipam.Block]bool, len(known))
+	for _, b := range known {
+		mine[b] = true
+	}
+	for _, b := range held {
+		if mine[b] {
+			continue
+		}
+		ok, err := r.assertOne(ctx, b)
+		if err != nil {
+			return nil, fmt.Errorf("assert block %v of node %q: %w", b.CIDR, node, err)
+		}
+		if !ok {
+			lost = append(lost, b)
+		}
+	}
+	return lost, nil
+}
+
+// assertOne records b unless somebody has a better right to it, and reports
+// whether it is b.Node's.
+func (r *Registry) assertOne(ctx context.Context, b ipam.Block) (bool, error) {
+	o := r.overlapping(b.CIDR)
+	for range maxRetries {
+		base, baseRev, err := r.epochBase(ctx)
+		if err != nil {
+			return false, err
+		}
+		res, err := r.client.Txn(ctx).Then(append([]clientv3.Op{clientv3.OpGet(r.keys.fence(b.CIDR))}, o.gets...)...).Commit()
+		if err != nil {
+			return false, err
+		}
+		fenced, fenceRev, err := fence(res)
+		if err != nil || fenced >= b.Epoch {
+			return false, err
+		}
+		res.Responses = res.Responses[1:]
+		taken, err := owners(res)
+		if err != nil {
+			return false, err
+		}
+		cmps := append([]clientv3.Cmp{
+			clientv3.Compare(clientv3.ModRevision(r.keys.base()), "=", baseRev),
+			clientv3.Compare(clientv3.ModRevision(r.keys.fence(b.CIDR)), "=", fenceRev),
+		}, o.cmps...)
+		if len(taken) > 0 {
+			if t := taken[0]; len(taken) > 1 || t.CIDR != b.CIDR || t.Node != b.Node || t.Epoch > b.Epoch {
+				return false, nil
+			}
+			// Ours with an older epoch: as long as it stays so, nobody else's
+			// block can overlap it.
+			rev := res.Responses[0].GetResponseRange().GetKvs()[0].ModRevision
+			cmps = append(cmps[:2], clientv3.Compare(clientv3.ModRevision(r.keys.block(b.CIDR)), "=", rev))
+		}
+		ok, err := r.record(ctx, b, base, cmps)
+		if err != nil || ok {
+			return ok, err
+		}
+	}
+	return false, errBusy
+}
+
+// record writes an asserted block if cmps hold. Claims after it get larger
+// epochs: the base is lifted where revisions alone would not reach them.
+func (r *Registry) record(ctx context.Context, b ipam.Block, base uint64, cmps []clientv3.Cmp) (bool, error) {
+	value := record{Pool: b.Pool, Node: b.Node, Epoch: b.Epoch}.encode()
+	ops := []clientv3.Op{
+		clientv3.OpPut(r.keys.block(b.CIDR), value), clientv3.OpPut(r.keys.node(b.Node)+blockPart(b.CIDR), value), clientv3.OpDelete(r.keys.fence(b.CIDR)),
+	}
+	if b.Epoch >= base {
+		ops = append(ops, clientv3.OpPut(r.keys.base(), strconv.FormatUint(b.Epoch, 10)))
+	}
+	res, err := r.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
+	if err != nil {
+		return false, err
+	}
+	if !res.Succeeded || b.Epoch >= base {
+		r.forgetBase()
+	}
+	return res.Succeeded, nil
+}
+
+// fence reads the first answer of a transaction: up to which epoch a block was
+// released by force, 0 when it was not, and the revision of that.
+func fence(res *clientv3.TxnResponse) (epoch uint64, rev int64, err error) {
+	kvs := res.Responses[0].GetResponseRange().GetKvs()
+	if len(kvs) == 0 {
+		return 0, 0, nil
+	}
+	epoch, err = strconv.ParseUint(string(kvs[0].Value), 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: value of key %q", errRecord, kvs[0].Key)
+	}
+	return epoch, kvs[0].ModRevision, nil
+}
+
+// Release implements [ipam.Registry].
+func (r *Registry) Release(ctx context.Context, b ipam.Block) error {
+	if _, err := r.remove(ctx, b, false); err != nil {
+		return fmt.Errorf("release block %v of node %q epoch %d: %w", b.CIDR, b.Node, b.Epoch, err)
+	}
+	return nil
+}
+
+// remove takes a block out of the registry, with a fence against its asserts
+// when that is by force. It reports whether the block was there.
+func (r *Registry) remove(ctx context.Context, b ipam.Block, force bool) (bool, error) {
+	key := r.keys.block(b.CIDR)
+	for range maxRetries {
+		got, err := r.client.Get(ctx, key)
+		if err != nil || len(got.Kvs) == 0 {
+			return false, err
+		}
+		have, err := parse(got.Kvs[0])
+		if err != nil {
+			return false, err
+		}
+		if have.Node != b.Node || have.Epoch > b.Epoch && !force {
+			return false, fmt.Errorf("%w: node %q has it with epoch %d", ipam.ErrNotOwner, have.Node, have.Epoch)
+		}
+		ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(r.keys.node(have.Node) + blockPart(b.CIDR))}
+		if force {
+			ops = append(ops, clientv3.OpPut(r.keys.fence(b.CIDR), strconv.FormatUint(have.Epoch, 10)))
+		}
+		res, err := r.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", got.Kvs[0].ModRevision)).Then(ops...).Commit()
+		if err != nil || res.Succeeded {
+			return err == nil, err
+		}
+	}
+	return false, errBusy
+}
+
+// ForceRelease implements [ipam.ForceReleaser].
+func (r *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
+	if err := validNode(node); err != nil {
+		return nil, err
+	}
+	blocks, err := r.list(ctx, r.keys.node(node))
+	if err != nil {
+		return nil, fmt.Errorf("release all blocks of node %q: %w", node, err)
+	}
+	var out []ipam.Block
+	for _, b := range blocks {
+		gone, err := r.remove(ctx, b, true)
+		if err != nil {
+			return out, fmt.Errorf("release all blocks of node %q: %w", node, err)
+		}
+		if gone {
+			out = append(out, b)
+		}
+	}
+	return out, nil
+}

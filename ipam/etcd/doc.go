@@ -1,0 +1,27 @@
+// Package etcd keeps the block registry in an etcd cluster (v3 API, 3.4 or
+// later).
+//
+// # Keys
+//
+//	PREFIX blocks/FAMILY/ADDRESS/LENGTH       record: who owns the block
+//	PREFIX nodes/NODE/FAMILY/ADDRESS/LENGTH   the same record, by node
+//	PREFIX fences/FAMILY/ADDRESS/LENGTH       epoch: released by force up to it
+//	PREFIX base                               what epochs begin above
+//
+// ADDRESS is hexadecimal with a fixed length, so that keys sort as addresses
+// do and the blocks of a range of addresses are a range of keys.
+//
+// # One transaction
+//
+// A claim is one transaction: if there is no key in the block's range and none
+// of the blocks that could contain it, both records are put. A node looks for
+// a free block from its own starting point, a page of keys at a time, so that
+// nodes which claim at once neither list everything nor want the same block.
+//
+// # Epochs
+//
+// The epoch of a claim is PREFIX base plus the revision of its transaction:
+// etcd's revision grows with every write. The base is the time at which the
+// registry was first used, in microseconds, so that a cluster which lost its
+// data begins above what nodes still hold.
+package etcd

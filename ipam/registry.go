@@ -1,0 +1,107 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/bits"
+	"net/netip"
+)
+
+// ClaimRequest asks a registry for one block of a pool.
+type ClaimRequest struct {
+	Node      string
+	Pool      string // name, kept with the block
+	PoolCIDR  netip.Prefix
+	BlockSize int // prefix length of a block
+	// Reserved ranges: a block that lies wholly in one is not handed out.
+	Reserved []netip.Prefix
+	// Block, when valid, is the one block wanted: Claim gives that one or
+	// returns [ErrBlockTaken]. A block the node owns already is given again.
+	Block netip.Prefix
+}
+
+// Validate checks a request, for registries that serve strangers.
+func (r ClaimRequest) Validate() error {
+	if r.Node == "" || len(r.Node) > maxName {
+		return fmt.Errorf("%w: node name is empty or too long", ErrInvalidRequest)
+	}
+	p := Pool{Name: r.Pool, CIDR: r.PoolCIDR, BlockSize: r.BlockSize, Reserved: r.Reserved}
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	if r.BlockSize == 0 || len(r.Pool) > maxName {
+		return fmt.Errorf("%w: block size is missing or pool name too long", ErrInvalidRequest)
+	}
+	if r.Block.IsValid() && (r.Block.Masked() != r.Block || r.Block.Bits() != r.BlockSize || !r.PoolCIDR.Contains(r.Block.Addr())) {
+		return fmt.Errorf("%w: block %v is not a /%d of %v", ErrInvalidRequest, r.Block, r.BlockSize, r.PoolCIDR)
+	}
+	return nil
+}
+
+// Start returns the number of the block at which a registry begins to look for
+// a free one: a hash of the node's name, so that nodes which claim at the same
+// time want different blocks and a node that lost everything finds the same
+// ones again.
+func (r ClaimRequest) Start() uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(r.Node)) // a hash.Hash never returns an error
+	v := h.Sum64()
+	v ^= v >> 32 // FNV's low bits alone spread similar names badly
+	return v % blockCount(r.PoolCIDR, r.BlockSize)
+}
+
+// Count returns how many blocks the pool has, at most 2^32.
+func (r ClaimRequest) Count() uint64 { return blockCount(r.PoolCIDR, r.BlockSize) }
+
+// At returns block number n of the pool; n is below Count.
+func (r ClaimRequest) At(n uint64) netip.Prefix { return blockAt(r.PoolCIDR, r.BlockSize, n) }
+
+// Number returns the number of the block that addr, of the pool, lies in.
+func (r ClaimRequest) Number(addr netip.Addr) uint64 {
+	a, from := toU128(addr), toU128(r.PoolCIDR.Addr())
+	lo, borrow := bits.Sub64(a.lo, from.lo, 0)
+	hi, _ := bits.Sub64(a.hi, from.hi, borrow)
+	host := addr.BitLen() - r.BlockSize
+	if host >= 64 {
+		return hi >> (host - 64)
+	}
+	return hi<<(64-host) | lo>>host
+}
+
+// ReleaseWatcher is a [Registry] that tells when somebody gave a block back,
+// so that a node which found a pool full need not ask again and again.
+type ReleaseWatcher interface {
+	// WatchReleases calls released after blocks became free, until ctx ends.
+	// It may call it too often, and misses nothing for longer than a
+	// reconnection.
+	WatchReleases(ctx context.Context, released func())
+}
+
+// Registry says which node owns which block: no two blocks it has given
+// overlap. Every method is bounded by its context and may be called
+// concurrently and again: asking twice does no harm.
+type Registry interface {
+	// Claim gives the node a block that nobody owns, with an epoch above all
+	// earlier ones of that block. Errors: [ErrPoolExhausted], [ErrBlockTaken], [ErrSettling].
+	Claim(ctx context.Context, req ClaimRequest) (Block, error)
+	// Release gives a block back. A block that nobody owns is a success; one
+	// that is owned otherwise (node or a newer epoch) is [ErrNotOwner].
+	Release(ctx context.Context, b Block) error
+	// Assert says that node holds these blocks. Those that the registry does
+	// not know it records (a lost registry is rebuilt so); those that are not
+	// the node's any more (owned by another, or a newer epoch, or released by
+	// force) it returns in lost.
+	Assert(ctx context.Context, node string, held []Block) (lost []Block, err error)
+	// List returns the blocks of a node, or of all nodes when node is empty,
+	// in order of address.
+	List(ctx context.Context, node string) ([]Block, error)
+}
+
+// ForceReleaser is a [Registry] that can take all blocks from a node that will
+// not come back.
+type ForceReleaser interface {
+	// ForceRelease takes the blocks and returns them. If the node does come
+	// back, its asserts of them are refused.
+	ForceRelease(ctx context.Context, node string) ([]Block, error)
+}

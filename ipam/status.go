@@ -1,0 +1,140 @@
+package ipam
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// BlockUsage is a held block and how full it is.
+type BlockUsage struct {
+	Block
+	Used    int // assigned addresses
+	Cooling int // freed ones that are not assigned again yet
+	Size    int // all
+	// Confirmed says that the block is this node's to announce. It is false
+	// after the registry said that it is somebody else's, and while it is
+	// given back.
+	Confirmed bool
+}
+
+// PoolUsage is what this node has of one pool.
+type PoolUsage struct {
+	Pool
+	Blocks, Used, Cooling, Size int // of this node's blocks
+	// NoFreeBlock says that the registry had none left when it was last asked;
+	// it is asked again at times.
+	NoFreeBlock bool
+}
+
+// PoolUsages returns the configured pools and this node's share of each.
+func (a *Allocator) PoolUsages() []PoolUsage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	out := make([]PoolUsage, len(a.pools))
+	for i := range a.pools {
+		u := &out[i]
+		u.Pool = a.pools[i]
+		u.NoFreeBlock = now.Before(a.reg.full[u.Name])
+		for _, h := range a.order {
+			if h.pool != &a.pools[i] {
+				continue
+			}
+			n, _ := h.cooling(now, a.cfg.Cooldown)
+			u.Blocks, u.Used, u.Cooling, u.Size = u.Blocks+1, u.Used+h.used, u.Cooling+n, u.Size+len(h.slots)
+		}
+	}
+	return out
+}
+
+// Stats counts since the start.
+type Stats struct {
+	Assigned, Released   uint64 // attachments
+	Commits              uint64 // transactions
+	Changes              uint64 // changes in them; Changes/Commits is the size of a group
+	CommitErrors         uint64
+	Claims               uint64 // blocks claimed or adopted
+	RegistryErrors       uint64 // calls that got no answer
+	RegistryLastError    string // of the last call; empty: it answered
+	RegistrySynced       bool   // the registry has confirmed the held blocks once
+	Assignments, Blocks  int    // now
+	LostBlocks           int    // now: held, but not confirmed
+	LostBlockAssignments int    // now: addresses in those
+}
+
+// Lookup returns an attachment's durable assignment.
+func (a *Allocator) Lookup(h Handle) (Assignment, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.knownLocked(a.byHandle[h])
+}
+
+// ByAddress returns the durable assignment that has addr.
+func (a *Allocator) ByAddress(addr netip.Addr) (Assignment, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.knownLocked(a.byAddr[addr])
+}
+
+func (a *Allocator) knownLocked(e *entry) (Assignment, bool) {
+	if e == nil || !e.born.durable() {
+		return Assignment{}, false
+	}
+	return a.resultLocked(e), true
+}
+
+// Assignments returns all durable assignments, in order of their first address.
+func (a *Allocator) Assignments() []Assignment {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]Assignment, 0, len(a.byHandle))
+	for _, e := range a.byHandle {
+		if as, ok := a.knownLocked(e); ok {
+			out = append(out, as)
+		}
+	}
+	slices.SortFunc(out, func(x, y Assignment) int { return x.Addresses[0].Compare(y.Addresses[0]) })
+	return out
+}
+
+// Blocks returns the held blocks, in order of address.
+func (a *Allocator) Blocks() []BlockUsage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	out := make([]BlockUsage, 0, len(a.order))
+	for _, h := range a.order {
+		n, _ := h.cooling(now, a.cfg.Cooldown)
+		out = append(out, BlockUsage{Block: h.Block, Used: h.used, Cooling: n, Size: len(h.slots), Confirmed: h.confirmed()})
+	}
+	slices.SortFunc(out, func(x, y BlockUsage) int { return comparePrefix(x.CIDR, y.CIDR) })
+	return out
+}
+
+// Pools returns the pools, with defaults filled in.
+func (a *Allocator) Pools() []Pool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.pools)
+}
+
+// Stats returns the counters.
+func (a *Allocator) Stats() Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stats
+	if a.reg.err != nil {
+		s.RegistryLastError = strings.TrimSpace(a.reg.err.Error())
+	}
+	s.RegistrySynced = a.reg.synced
+	s.Assignments, s.Blocks = len(a.byHandle), len(a.order)
+	for _, h := range a.order {
+		if h.lost {
+			s.LostBlocks++
+			s.LostBlockAssignments += h.used
+		}
+	}
+	return s
+}
