@@ -1,0 +1,96 @@
+package bfd
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// The defaults of a [Session]'s fields left zero, and their bounds.
+const (
+	DefaultInterval   = 300 * time.Millisecond
+	DefaultMultiplier = 3
+	MinInterval       = 50 * time.Millisecond
+	MaxInterval       = time.Minute
+)
+
+// Session is one desired BFD session. It is comparable; Peer and Multihop
+// are its identity.
+type Session struct {
+	// Peer is the neighbour's address; a link-local one has its zone.
+	Peer netip.Addr
+	// Local is our source address; the zero Addr lets the kernel choose.
+	Local netip.Addr
+	// Multihop uses UDP port 4784 and takes packets of any TTL (RFC 5883);
+	// otherwise port 3784 and only TTL 255 (RFC 5881 section 5).
+	Multihop bool
+	// Interval is how often we want to send and to be sent to, in
+	// microseconds on the wire; default 300 ms, from 50 ms to 1 min.
+	Interval time.Duration
+	// Multiplier is how many packets may be lost in a row; default 3.
+	Multiplier uint8
+}
+
+// key identifies a session among others.
+type key struct {
+	peer     netip.Addr
+	multihop bool
+}
+
+func (s Session) key() key { return key{s.Peer, s.Multihop} }
+
+func (s Session) withDefaults() Session {
+	if s.Interval == 0 {
+		s.Interval = DefaultInterval
+	}
+	if s.Multiplier == 0 {
+		s.Multiplier = DefaultMultiplier
+	}
+	return s
+}
+
+// validate reports the first fault of s as an [ErrSession].
+func (s Session) validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: peer %s: %s", ErrSession, s.Peer, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case !s.Peer.IsValid() || s.Peer.IsUnspecified() || s.Peer.IsMulticast() || s.Peer.Is4In6():
+		return bad("Peer is not a neighbour's address")
+	case s.Peer.IsLinkLocalUnicast() && s.Peer.Is6() && s.Peer.Zone() == "":
+		return bad("Peer is link-local and has no zone: write %s%%eth0", s.Peer)
+	case s.Local.IsValid() && s.Local.Is4() != s.Peer.Is4():
+		return bad("Local %s is of another family", s.Local)
+	case s.Interval < MinInterval || s.Interval > MaxInterval:
+		return bad("Interval %s is not within %s to %s", s.Interval, MinInterval, MaxInterval)
+	case s.Multiplier < 2:
+		return bad("Multiplier 1 fails with the first late packet: use 2 or more")
+	}
+	return nil
+}
+
+// Status is the observed state of one session.
+type Status struct {
+	Session Session
+	State   State
+	Diag    Diag // why the session is not, or was last not, Up
+	Since   time.Time
+	// RemoteState and RemoteDiag are the neighbour's last words.
+	RemoteState State
+	RemoteDiag  Diag
+	// Independent is the neighbour's C bit: its BFD goes on while its control
+	// plane restarts (RFC 5882 section 4.3).
+	Independent bool
+	// LastHeard is when the last valid packet came; zero means never.
+	LastHeard time.Time
+	// Downs counts how often the session left Up, Failures how often it did
+	// so though the neighbour did not say AdminDown: only those say that the
+	// path is broken (RFC 5882 section 3.2).
+	Downs, Failures uint64
+	// Interval is the time between our packets, Detection how long silence
+	// lasts before the session is down; zero while nothing was negotiated.
+	Interval, Detection time.Duration
+	// Sent and Received count control packets; Unsent, of those sent, the ones
+	// that the kernel refused (no route, device down).
+	Sent, Unsent, Received uint64
+}

@@ -1,0 +1,28 @@
+// Package bgp is onlink's BGP speaker (RFC 4271): sessions, route reflection
+// (RFC 4456), origination and withdrawal of this node's prefixes, import and
+// export policy, graceful restart (RFC 4724, RFC 8538) and best-path events.
+//
+// It is the only package that knows GoBGP: no GoBGP or protobuf type appears
+// in its API. Callers say what they want (the set of peers, the set of
+// originated prefixes) and the speaker changes only what differs, so that an
+// edit of one peer never resets another.
+//
+// It refuses to be a transit: nothing is exported but this node's own
+// prefixes and, on a reflector, what iBGP clients announced. An eBGP peer
+// without an import rule tells us nothing and one without Export.Own hears
+// nothing (RFC 8212).
+//
+// All methods of [Speaker] may be called from any goroutine.
+//
+// # TCP MD5 and multipath TCP
+//
+// Since Go 1.24 a listening socket is a multipath TCP socket by default, and
+// the kernel ignores TCP_MD5SIG keys on those: a peer without the password
+// is then accepted. GoBGP 4.8 switches multipath TCP off for its listener
+// itself; every main package and every test package with a listener also
+// carries the directive
+//
+//	//go:debug multipathtcp=0
+//
+// so that the passwords do not hang on one line of a library.
+package bgp

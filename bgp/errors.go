@@ -1,0 +1,26 @@
+package bgp
+
+import "errors"
+
+// Errors of [New], [Speaker.Start], [Speaker.SetPeers] and
+// [Speaker.SetOrigins]. Each is wrapped with the field or address concerned
+// and what to do about it.
+var (
+	// ErrConfig is returned when a Config, Peer, Dynamic or Origin is not valid.
+	ErrConfig = errors.New("invalid bgp configuration")
+	// ErrPortBusy is returned by Start when another program listens on the
+	// BGP port.
+	ErrPortBusy = errors.New("bgp port is in use")
+	// ErrNoAddress is returned by Start when a listen address is not
+	// configured on this host (yet).
+	ErrNoAddress = errors.New("listen address is not on this host")
+	// ErrPermission is returned by Start when the process may not bind the
+	// BGP port.
+	ErrPermission = errors.New("not permitted to listen on the bgp port")
+	// ErrStarted is returned by Start when it was called before.
+	ErrStarted = errors.New("speaker was started before")
+	// ErrNotStarted is returned by methods that need a started speaker.
+	ErrNotStarted = errors.New("speaker is not started")
+	// ErrUnknownPeer means that no peer of this address is configured.
+	ErrUnknownPeer = errors.New("no such bgp peer")
+)

@@ -1,0 +1,65 @@
+package bgp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestHold: a held session goes down and loses its routes though both sides
+// speak graceful restart, its peer learns why, it stays down as long as
+// anybody holds it, and over a change of its configuration.
+func TestHold(t *testing.T) {
+	n := startNodes(t, testConfig(t, "127.38.0.1"), testConfig(t, "127.38.0.2"))
+	x, other := n[0], n[1]
+	other.originate("10.244.2.0/26")
+	// Passive at one end, so that only the held side dials: a session that
+	// comes back did so because it was released.
+	peer := from(to("127.38.0.2", IBGP), "127.38.0.1")
+	x.setPeers([]Peer{peer})
+	waiting := from(to("127.38.0.1", IBGP), "127.38.0.2")
+	waiting.Passive = true
+	other.setPeers([]Peer{waiting})
+	x.waitRoutes("10.244.2.0/26 via 127.38.0.2")
+
+	if err := x.Hold(t.Context(), addr("127.38.0.9"), "a", "why"); !errors.Is(err, ErrUnknownPeer) {
+		t.Errorf("got %v, want ErrUnknownPeer", err)
+	}
+	for _, holder := range []string{"bfd", "admin"} {
+		if err := x.Hold(t.Context(), other.addr, holder, "held by "+holder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.waitRoutes()
+	if got := x.peer(other.addr).Held; got != "held by admin; held by bfd" {
+		t.Errorf("held %q", got)
+	}
+	eventually(t, func() string {
+		if got := other.peer(x.addr).LastError; !strings.Contains(got, "held by bfd") {
+			return fmt.Sprintf("the peer was told %q", got)
+		}
+		return ""
+	})
+	if err := x.Release(t.Context(), other.addr, "bfd"); err != nil {
+		t.Fatal(err)
+	}
+	peer.AllowOwnAS = 1 // needs a new session
+	x.setPeers([]Peer{peer})
+	if got := x.peer(other.addr); got.State == established || got.Held != "held by admin" {
+		t.Errorf("still held by admin, yet %+v", got)
+	}
+	if err := x.Release(t.Context(), other.addr, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	x.waitRoutes("10.244.2.0/26 via 127.38.0.2")
+	if err := x.Reset(t.Context(), other.addr, "new key"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		if got := x.peer(other.addr); got.Flaps == 0 || got.State != established {
+			return fmt.Sprintf("not up again after a reset: %+v", got)
+		}
+		return ""
+	})
+}

@@ -1,0 +1,220 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Role says what a peer is to us.
+type Role uint8
+
+// The roles of a peer.
+const (
+	// IBGP is a peer of our AS: another node of a full mesh, or our
+	// reflector, or, between two reflectors, the other one. It is told only
+	// what this node originates, unless Export.Reflected.
+	IBGP Role = iota
+	// Client is a peer of our AS whose routes we reflect (RFC 4456).
+	Client
+	// EBGP is a peer of another AS: a ToR.
+	EBGP
+)
+
+// String returns the name shown to operators.
+func (r Role) String() string {
+	switch r {
+	case IBGP:
+		return "ibgp"
+	case Client:
+		return "client"
+	case EBGP:
+		return "ebgp"
+	}
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+// Family is an address family carried by a session (RFC 4760).
+type Family uint8
+
+// The families onlink speaks.
+const (
+	IPv4 Family = iota + 1 // IPv4 unicast
+	IPv6                   // IPv6 unicast
+)
+
+// String returns the family's name.
+func (f Family) String() string {
+	switch f {
+	case IPv4:
+		return "ipv4"
+	case IPv6:
+		return "ipv6"
+	}
+	return fmt.Sprintf("Family(%d)", uint8(f))
+}
+
+// Session holds the fields that peers and dynamic peers share. Durations
+// have a resolution of one second.
+type Session struct {
+	// ASN is the peer's AS; 0 means our own (not for EBGP).
+	ASN  uint32
+	Role Role
+	// Password is the TCP MD5 key (RFC 2385), at most 80 bytes; empty means none.
+	Password string
+	// TTLSecurity is the greatest number of hops a packet of the peer may
+	// have travelled (RFC 5082): 1 for a neighbour on the link. 0 means off.
+	TTLSecurity int
+	// Multihop is the TTL sent to an EBGP peer that is not on the link; 0
+	// means on the link (TTL 1). Not together with TTLSecurity.
+	Multihop int
+	// HoldTime, Keepalive and ConnectRetry default to 90, 30 and 5 s.
+	// HoldTime is at least 3 s: 0 (no hold timer) would never notice a dead peer.
+	HoldTime     time.Duration
+	Keepalive    time.Duration
+	ConnectRetry time.Duration
+	// LocalAddress is the session's own address; the zero Addr lets the kernel choose.
+	LocalAddress netip.Addr
+	// Interface binds the session to a device; empty means none.
+	Interface string
+	// Families carried; empty means those the node has an address for.
+	Families []Family
+	// AllowOwnAS is how often our own AS may appear in a path (fabrics that
+	// reuse one AS); 0 to 10.
+	AllowOwnAS uint8
+	Import     Import
+	Export     Export
+}
+
+// Peer is one configured session. Peers are told apart by Address.
+type Peer struct {
+	Name    string // shown in status and errors; unique
+	Address netip.Addr
+	Port    uint16 // the peer's TCP port; 0 means 179
+	// Passive peers are waited for, never dialled.
+	Passive bool
+	Session
+}
+
+// Equal reports whether p and o ask for the same session and policy.
+func (p Peer) Equal(o Peer) bool {
+	return p.Name == o.Name && p.Address == o.Address && p.Port == o.Port &&
+		p.Passive == o.Passive && p.Session.Equal(o.Session)
+}
+
+// Dynamic accepts sessions from every address inside Prefix: reflector
+// clients that need no configuration of their own. Overlapping prefixes: the
+// longest wins; a configured Peer wins over all.
+type Dynamic struct {
+	Name   string // unique, also among peers
+	Prefix netip.Prefix
+	// Known are clients of a previous run. When Config.Restarting they are
+	// waited for with graceful restart as if configured, so that the
+	// End-of-RIB sent to one is not sent before the others have announced;
+	// an unknown client would make the rest drop its routes for a moment.
+	// Wrong entries cost nothing: they are forgotten after RestartTime.
+	Known []netip.Addr
+	Session
+}
+
+// Equal reports whether d and o ask for the same sessions and policy. Known
+// is a hint and does not count.
+func (d Dynamic) Equal(o Dynamic) bool {
+	return d.Name == o.Name && d.Prefix == o.Prefix && d.Session.Equal(o.Session)
+}
+
+// Equal reports whether s and o are the same.
+func (s Session) Equal(o Session) bool {
+	return s.wire() == o.wire() && s.timers() == o.timers() && s.samePolicy(o)
+}
+
+// wire is the part of a Session whose change needs a new session.
+type wire struct {
+	asn                   uint32
+	role                  Role
+	password, device      string
+	ttlSecurity, multihop int
+	local                 netip.Addr
+	families              string
+	allowOwnAS            uint8
+}
+
+func (s Session) wire() wire {
+	return wire{
+		s.ASN, s.Role, s.Password, s.Interface, s.TTLSecurity, s.Multihop,
+		s.LocalAddress, fmt.Sprintf("%v", s.Families), s.AllowOwnAS,
+	}
+}
+
+// timers is the part of a Session that changes without a reset.
+type timers struct {
+	hold, keepalive, retry time.Duration
+	maxPrefixes            uint32
+}
+
+func (s Session) timers() timers {
+	return timers{s.HoldTime, s.Keepalive, s.ConnectRetry, s.Import.MaxPrefixes}
+}
+
+func (s Session) samePolicy(o Session) bool {
+	return s.Import.equal(o.Import) && s.Export.equal(o.Export)
+}
+
+// withDefaults fills the zero fields in for a speaker of configuration c.
+func (s Session) withDefaults(c *Config) Session {
+	s.HoldTime = orDefault(s.HoldTime, DefaultHoldTime)
+	s.Keepalive = orDefault(s.Keepalive, min(DefaultKeepalive, s.HoldTime/3))
+	s.ConnectRetry = orDefault(s.ConnectRetry, DefaultConnectRetry)
+	if s.ASN == 0 {
+		s.ASN = c.ASN
+	}
+	if len(s.Families) == 0 {
+		s.Families = c.families()
+	}
+	s.Families = slices.Compact(slices.Sorted(slices.Values(s.Families)))
+	return s
+}
+
+// validate checks a Session after withDefaults; what names it in errors.
+func (s Session) validate(c *Config, what string) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s: %s", ErrConfig, what, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case s.Role > EBGP:
+		return bad("Role %s is unknown", s.Role)
+	case s.Role == EBGP && s.ASN == c.ASN:
+		return bad("ASN %d is our own: an ebgp peer needs another AS", s.ASN)
+	case s.Role != EBGP && s.ASN != c.ASN:
+		return bad("ASN %d is not our own %d: use role ebgp", s.ASN, c.ASN)
+	case len(s.Password) > 80:
+		return bad("Password has %d bytes, TCP MD5 allows 80", len(s.Password))
+	case s.TTLSecurity < 0 || s.TTLSecurity > 254:
+		return bad("TTLSecurity %d is not within 0 to 254 hops", s.TTLSecurity)
+	case s.Multihop < 0 || s.Multihop > 255:
+		return bad("Multihop %d is not within 0 to 255", s.Multihop)
+	case s.Multihop > 0 && s.TTLSecurity > 0:
+		return bad("Multihop and TTLSecurity exclude each other: set one")
+	case s.HoldTime < 3*time.Second || s.HoldTime > 65535*time.Second:
+		return bad("HoldTime %s is not within 3s to 65535s", s.HoldTime)
+	case s.Keepalive < time.Second || s.Keepalive > s.HoldTime/2:
+		return bad("Keepalive %s is not within 1s and half of HoldTime %s", s.Keepalive, s.HoldTime)
+	case s.ConnectRetry < 2*time.Second || s.ConnectRetry > time.Hour:
+		return bad("ConnectRetry %s is not within 2s to 1h", s.ConnectRetry)
+	case s.AllowOwnAS > 10:
+		return bad("AllowOwnAS %d is more than 10", s.AllowOwnAS)
+	}
+	for _, f := range s.Families {
+		if f != IPv4 && f != IPv6 {
+			return bad("Families holds unknown %s", f)
+		}
+	}
+	if err := s.Import.validate(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := s.Export.validate(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

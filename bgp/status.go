@@ -1,0 +1,173 @@
+package bgp
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+)
+
+// PeerStatus is the observed state of one session.
+type PeerStatus struct {
+	Name    string // of the Peer, or of the Dynamic that accepted it
+	Address netip.Addr
+	ASN     uint32
+	Role    Role
+	Dynamic bool
+	State   string // as named by RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
+	Since   time.Time
+	// Received counts the peer's prefixes, Accepted those without an AS or
+	// originator loop (policy is not subtracted), Advertised ours that it was
+	// sent. Advertised is -1 where counting would cost too much (more than
+	// 32 peers).
+	Received, Accepted, Advertised int
+	// Flaps counts how often the session was lost since it was configured.
+	Flaps int
+	// LastError says why the session last failed, in words; "" means never.
+	LastError string
+	ErrorAt   time.Time
+	// EndOfRIB reports whether the peer's first dump is complete.
+	EndOfRIB bool
+	Families []Family // carried by the session
+	// Held says why the session is kept down; "" means that it is not.
+	Held string
+}
+
+// advertisedLimit is the number of peers up to which Peers counts what each
+// was sent: the engine evaluates the export policy of every route for that.
+const advertisedLimit = 32
+
+// Peers returns the state of all sessions, by name and address. It is nil
+// before Start.
+func (s *Speaker) Peers() []PeerStatus {
+	s.mu.Lock()
+	if !s.started {
+		s.mu.Unlock()
+		return nil
+	}
+	count := len(s.peers) + len(s.adopted)
+	for name := range s.dynamics {
+		members, err := s.membersLocked(name)
+		if err == nil {
+			count += len(members)
+		}
+	}
+	s.mu.Unlock()
+	counted := count <= advertisedLimit
+	var list []PeerStatus
+	err := s.engine.ListPeer(context.Background(), &api.ListPeerRequest{EnableAdvertised: counted}, func(p *api.Peer) {
+		addr, err := netip.ParseAddr(p.GetState().GetNeighborAddress())
+		if err != nil {
+			return
+		}
+		st := s.peerStatus(addr.Unmap(), p)
+		if !counted {
+			st.Advertised = -1
+		}
+		list = append(list, st)
+	})
+	if err != nil {
+		s.log.Warn("list of peers did not succeed", "error", err)
+	}
+	slices.SortFunc(list, func(a, b PeerStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
+	})
+	return list
+}
+
+// peerStatus joins what the engine, the ledger and the configuration know.
+func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
+	r := s.ledger.get(addr)
+	st := PeerStatus{
+		Address: addr, ASN: p.GetState().GetPeerAsn(), State: r.state, Since: r.since, Flaps: r.flaps,
+		LastError: r.lastError, ErrorAt: r.errorAt, EndOfRIB: r.done(time.Now()),
+	}
+	if r.state == established {
+		st.Families = r.families
+	}
+	for _, f := range p.GetAfiSafis() {
+		st.Received += int(f.GetState().GetReceived())
+		st.Accepted += int(f.GetState().GetAccepted())
+		st.Advertised += int(f.GetState().GetAdvertised())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Held = s.held[addr].text()
+	if c, ok := s.peers[addr]; ok {
+		st.Name, st.Role, st.ASN = c.Name, c.Role, c.ASN
+		return st
+	}
+	st.Dynamic = true
+	for name, d := range s.dynamics {
+		if groupOf(name) == p.GetConf().GetPeerGroup() || s.adopted[addr] == name {
+			st.Name, st.Role, st.ASN = name, d.Role, d.ASN
+		}
+	}
+	return st
+}
+
+// Synced reports whether what the peers know has arrived: every peer that is
+// up has sent End-of-RIB, and at least one is up (or none is configured).
+// Peers that are not up hold it back only for the first Config.Settle after
+// Start, the time a live one needs to come up. waiting names those it waits
+// for. The caller adds a deadline.
+func (s *Speaker) Synced() (done bool, waiting []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.started || !s.applied {
+		return false, nil
+	}
+	now := time.Now()
+	settling := now.Sub(s.startedAt) < s.cfg.Settle
+	up := 0
+	configured := map[netip.Addr]string{}
+	for addr, p := range s.peers {
+		configured[addr] = p.Name
+	}
+	for addr, name := range s.adopted {
+		configured[addr] = name + " " + addr.String()
+	}
+	s.ledger.each(func(addr netip.Addr, r *record) {
+		name, known := configured[addr]
+		if !known {
+			name = addr.String()
+		}
+		delete(configured, addr)
+		switch {
+		case r.done(now):
+			up++
+		case r.state == established:
+			up++
+			waiting = append(waiting, name)
+		case known && settling:
+			waiting = append(waiting, name)
+		}
+	})
+	if settling {
+		for _, name := range configured { // never heard of
+			waiting = append(waiting, name)
+		}
+	}
+	slices.Sort(waiting)
+	alone := len(s.peers)+len(s.adopted) == 0
+	return len(waiting) == 0 && (up > 0 || alone), waiting
+}
+
+// each calls fn with every record.
+func (l *ledger) each(fn func(netip.Addr, *record)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for addr, r := range l.peers {
+		fn(addr, r)
+	}
+}
+
+// anyEstablished reports whether a session is up.
+func (l *ledger) anyEstablished() bool {
+	up := false
+	l.each(func(_ netip.Addr, r *record) { up = up || r.state == established })
+	return up
+}
