@@ -1,0 +1,73 @@
+package cni
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// podArgs is what onlink reads of CNI_ARGS.
+type podArgs struct {
+	namespace, pod, uid string // K8S_POD_NAMESPACE, K8S_POD_NAME, K8S_POD_UID
+	ip                  netip.Addr
+	pools               []string // ONLINK_POOLS, divided by commas
+	sticky              string   // ONLINK_STICKY
+	mac                 string
+}
+
+// parseArgs reads CNI_ARGS: "KEY=VALUE" pairs divided by semicolons, in any
+// order. An unknown key is an error unless IgnoreUnknown is true, wherever in
+// the list that stands (the reference plugins do the same).
+func parseArgs(s string) (podArgs, error) {
+	var a podArgs
+	var unknown []string
+	ignore := false
+	for pair := range strings.SplitSeq(s, ";") {
+		if pair == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return a, fmt.Errorf("%w: CNI_ARGS: %q is not KEY=VALUE", ErrEnvironment, pair)
+		}
+		var err error
+		switch key {
+		case "IgnoreUnknown":
+			ignore, err = parseBool(value)
+		case "K8S_POD_NAMESPACE":
+			a.namespace = value
+		case "K8S_POD_NAME":
+			a.pod = value
+		case "K8S_POD_UID":
+			a.uid = value
+		case "K8S_POD_INFRA_CONTAINER_ID": // the same as CNI_CONTAINERID
+		case "IP":
+			a.ip, err = parseAddress(value)
+		case "ONLINK_POOLS":
+			a.pools = words(value)
+		case "ONLINK_STICKY":
+			a.sticky = value
+		case "MAC":
+			a.mac = value
+		default:
+			unknown = append(unknown, key)
+		}
+		if err != nil {
+			return a, fmt.Errorf("%w: CNI_ARGS: %s: %w", ErrEnvironment, key, err)
+		}
+	}
+	if len(unknown) > 0 && !ignore {
+		return a, fmt.Errorf("%w: CNI_ARGS: unknown keys %q; set IgnoreUnknown=1 to have them ignored", ErrEnvironment, unknown)
+	}
+	return a, nil
+}
+
+func parseBool(s string) (bool, error) {
+	switch strings.ToLower(s) {
+	case "1", "true":
+		return true, nil
+	case "0", "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", s)
+}

@@ -1,0 +1,83 @@
+package cni
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The annotations of a pod that say what addresses it wants. They reach the
+// plugin where the network configuration declares the capability
+// io.kubernetes.cri.pod-annotations.
+const (
+	annotationPools  = "onlink.io/pools"  // names, divided by commas
+	annotationIPs    = "onlink.io/ips"    // addresses, divided by commas
+	annotationSticky = "onlink.io/sticky" // "true" or a name
+)
+
+// wish is one place where a request can say what it wants.
+type wish struct {
+	field  string // for errors
+	pools  []string
+	ips    []string
+	sticky string
+}
+
+// readAsk collects what the request wants. Places are asked in this order, and
+// the first that says something counts, for pools, addresses and stickiness
+// each: the pod's annotations, the runtime's capabilities, the configuration's
+// args, CNI_ARGS, the configuration itself.
+func (r *request) readAsk(args podArgs) error {
+	an := r.conf.RuntimeConfig.Annotations
+	wishes := []wish{
+		{"annotation " + annotationIPs, words(an[annotationPools]), words(an[annotationIPs]), an[annotationSticky]},
+		{field: "runtimeConfig.ips", ips: r.conf.RuntimeConfig.IPs},
+		{"args.cni.ips", r.conf.Args.CNI.Pools, r.conf.Args.CNI.IPs, r.conf.Args.CNI.Sticky},
+		{field: "CNI_ARGS", pools: args.pools, sticky: args.sticky},
+		{pools: r.conf.Pools},
+	}
+	if args.ip.IsValid() {
+		wishes[3].ips = []string{args.ip.String()}
+	}
+	if r.conf.Sticky {
+		wishes[4].sticky = "true"
+	}
+	for _, w := range wishes {
+		if len(r.ask.Pools) == 0 {
+			r.ask.Pools = w.pools
+		}
+		if r.ask.Sticky == "" {
+			r.ask.Sticky = w.sticky
+		}
+		if len(r.ask.Addresses) > 0 {
+			continue
+		}
+		for _, s := range w.ips {
+			addr, err := parseAddress(s)
+			if err != nil {
+				return fmt.Errorf("%w: %s: %w", ErrConfig, w.field, err)
+			}
+			r.ask.Addresses = append(r.ask.Addresses, addr)
+		}
+	}
+	switch r.ask.Sticky {
+	case "true":
+		r.ask.Sticky = r.Pod // empty without a name: nothing to know it by
+	case "false":
+		r.ask.Sticky = ""
+	}
+	if r.conf.MTU != 0 && (r.conf.MTU < minMTU || r.conf.MTU > maxMTU) {
+		return fmt.Errorf("%w: mtu: %d; use %d to %d, or leave it out", ErrConfig, r.conf.MTU, minMTU, maxMTU)
+	}
+	return r.readMAC(args)
+}
+
+// words splits a list at commas; spaces and empty words do not count.
+func words(s string) []string {
+	var out []string
+	for w := range strings.SplitSeq(s, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
+}

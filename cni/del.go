@@ -1,0 +1,146 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/vishvananda/netlink"
+)
+
+// del serves DEL. It needs neither namespace nor prevResult, because all
+// runtimes call it a second time without them: the host end's name says what
+// to remove, IPAM what to release. When it is answered the pod is cut off; its
+// veth and addresses are freed a moment later, see [reaper].
+func (s *Server) del(ctx context.Context, r *request) ([]byte, error) {
+	unlock, err := s.locks.lock(ctx, r.key())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if s.reaper.has(r.key()) {
+		return nil, nil
+	}
+	lease, held := s.cfg.IPAM.Lookup(r.Attachment)
+	if err := s.retire(ctx, r.Attachment, lease); err != nil {
+		return nil, err
+	}
+	if held {
+		s.cfg.Log.Info("pod disconnected", "namespace", r.Namespace, "pod", r.Pod, "addresses", lease.Addresses)
+	}
+	return nil, nil
+}
+
+// check serves CHECK: it compares the kernel with what ADD made and names
+// every difference.
+func (s *Server) check(ctx context.Context, r *request) ([]byte, error) {
+	unlock, err := s.locks.lock(ctx, r.key())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	lease, held := s.cfg.IPAM.Lookup(r.Attachment)
+	if !held || s.reaper.has(r.key()) {
+		return nil, fmt.Errorf("%w: no address is assigned to it", ErrMismatch)
+	}
+	missing, err := r.missingFromPrevious(lease.Addresses)
+	if err != nil {
+		return nil, err
+	}
+	netns, err := openNetns(r.Netns, s.home)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = netns.Close() }()
+	w := s.wiring(r, lease, netns)
+	if r.conf.MTU == 0 {
+		w.mtu = 0 // the agent's choice may have changed since ADD
+	}
+	var found []string
+	err = s.threads.do(ctx, func(th *thread) (err error) {
+		found, err = w.check(th)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range missing {
+		found = append(found, "prevResult: assigned address "+a.String()+" missing")
+	}
+	if len(found) > 0 {
+		return nil, fmt.Errorf("%w: %s", ErrMismatch, strings.Join(found, "; "))
+	}
+	return nil, nil
+}
+
+// gc serves GC: it frees what the runtime does not list. An attachment whose
+// network namespace still exists is kept even then, because the list may be
+// another network's.
+func (s *Server) gc(ctx context.Context, r *request) ([]byte, error) {
+	if len(r.conf.ValidAttachments) == 0 {
+		return nil, fmt.Errorf("%w: cni.dev/valid-attachments is missing", ErrConfig)
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(r.conf.ValidAttachments, &list); err != nil {
+		return nil, fmt.Errorf("%w: cni.dev/valid-attachments: %w", ErrConfig, err)
+	}
+	valid := make(map[string]bool, len(list))
+	for _, a := range list {
+		valid[Attachment{ContainerID: a.ContainerID, IfName: a.IfName}.key()] = true
+	}
+	candidates, err := s.garbage(ctx, valid)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range candidates {
+		if err := s.collect(ctx, a); err != nil {
+			return nil, fmt.Errorf("collect %s: %w", a.key(), err)
+		}
+	}
+	return nil, s.reaper.flush(ctx)
+}
+
+// garbage returns the attachments that are not valid: those with addresses but
+// without a namespace, and veths that no lease explains.
+func (s *Server) garbage(ctx context.Context, valid map[string]bool) ([]Attachment, error) {
+	var out []Attachment
+	leased := map[string]bool{}
+	for _, a := range s.cfg.IPAM.Attachments() {
+		leased[a.key()] = true
+		if !valid[a.key()] && netnsGone(a.Netns) {
+			out = append(out, a)
+		}
+	}
+	var links []netlink.Link
+	err := s.threads.do(ctx, func(th *thread) (err error) {
+		links, err = th.links.LinkList()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, link := range links {
+		a, ours := parseAlias(link.Attrs().Alias, link.Attrs().Name)
+		if ours && isOurs(link) && !leased[a.key()] && !valid[a.key()] {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// collect frees one attachment unless an ADD has taken it up meanwhile.
+func (s *Server) collect(ctx context.Context, a Attachment) error {
+	unlock, err := s.locks.lock(ctx, a.key())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	lease, held := s.cfg.IPAM.Lookup(a)
+	if held && !netnsGone(a.Netns) || s.reaper.has(a.key()) {
+		return nil
+	}
+	s.cfg.Log.Info("garbage collected", "namespace", a.Namespace, "pod", a.Pod, "container", a.ContainerID, "addresses", lease.Addresses)
+	return s.retire(ctx, a, lease)
+}

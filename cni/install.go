@@ -1,0 +1,97 @@
+package cni
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Installation is where the plugin and its configuration are for the
+// container runtime.
+type Installation struct {
+	Plugin  string // the onlink-cni to install
+	BinDir  string // where the runtime looks for plugins, usually /opt/cni/bin
+	ConfDir string // where it looks for configurations, usually /etc/cni/net.d
+	Socket  string // the agent's; empty: the default
+}
+
+// InstallPlugin puts the plugin where the runtime finds it. A plugin that runs
+// meanwhile goes on with the old file, and no runtime ever sees half of the
+// new one. It does nothing when the same plugin is there.
+func (i Installation) InstallPlugin() error {
+	text, err := os.ReadFile(i.Plugin)
+	if err != nil {
+		return fmt.Errorf("install plugin: %w", err)
+	}
+	if err := replaceFile(filepath.Join(i.BinDir, PluginName), text, 0o755); err != nil {
+		return fmt.Errorf("install plugin: %w", err)
+	}
+	return nil
+}
+
+// InstallConflist writes the network configuration. From then on the runtime
+// reports the network as ready, so it comes after the plugin, and when the
+// agent serves.
+func (i Installation) InstallConflist() error {
+	text, err := Conflist(i.Socket)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(filepath.Join(i.ConfDir, ConflistName), text, 0o644); err != nil {
+		return fmt.Errorf("install conflist: %w", err)
+	}
+	return nil
+}
+
+// Uninstall removes both, the configuration first: without the plugin it would
+// promise a network that fails every pod. What is absent is removed already.
+// Pods that run keep their network; the runtime cannot end them cleanly
+// without the plugin, so they should be gone before.
+func (i Installation) Uninstall() error {
+	for _, path := range []string{filepath.Join(i.ConfDir, ConflistName), filepath.Join(i.BinDir, PluginName)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("uninstall: %w", err)
+		}
+	}
+	return nil
+}
+
+// replaceFile makes path hold text, at once and durably: a new file takes the
+// place of the old one. Runtimes read every file in a folder whose name ends
+// like a configuration, so the new file's name does not until it is whole.
+func replaceFile(path string, text []byte, mode fs.FileMode) error {
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
+		if st, err := os.Stat(path); err == nil && st.Mode().Perm() == mode {
+			return nil
+		}
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // runtimes of other users read it
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

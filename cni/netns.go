@@ -1,0 +1,79 @@
+package cni
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// What can be at a path that is no pod's namespace.
+var (
+	errNotNamespace = errors.New("not a namespace")
+	errNotNetwork   = errors.New("a namespace, but not of network kind")
+	errOwnNetns     = errors.New("the agent's own namespace")
+)
+
+// openNetns opens the network namespace at path, which root gave us but which
+// may be anything: a FIFO that never opens, a namespace of another kind, or
+// the agent's own, in which a pod's addresses and default route would cut off
+// the node.
+func openNetns(path string, home *os.File) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: CNI_NETNS: open %s: %w", ErrNetns, path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	if err := checkNetns(fd, int(home.Fd())); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("%w: CNI_NETNS: %s: %w", ErrNetns, path, err)
+	}
+	return f, nil
+}
+
+func checkNetns(fd, home int) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fmt.Errorf("statfs: %w", err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return errNotNamespace
+	}
+	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+	if err != nil {
+		return fmt.Errorf("ioctl NS_GET_NSTYPE: %w", err)
+	}
+	if kind != unix.CLONE_NEWNET {
+		return errNotNetwork
+	}
+	var theirs, ours unix.Stat_t
+	if err := unix.Fstat(fd, &theirs); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if err := unix.Fstat(home, &ours); err != nil {
+		return fmt.Errorf("stat own namespace: %w", err)
+	}
+	if theirs.Dev == ours.Dev && theirs.Ino == ours.Ino {
+		return errOwnNetns
+	}
+	return nil
+}
+
+// netnsGone reports whether nothing that is a namespace lives at path: the
+// pod's namespace is gone and its addresses can be freed. An error other than
+// absence is not proof of that.
+func netnsGone(path string) bool {
+	if path == "" {
+		return false
+	}
+	var fs unix.Statfs_t
+	err := unix.Statfs(path, &fs)
+	switch err {
+	case nil:
+		return fs.Type != unix.NSFS_MAGIC
+	case unix.ENOENT, unix.ENOTDIR:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,195 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/utils"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+// verb is a CNI operation the agent serves.
+type verb struct {
+	name  string
+	since string // first version that has it; empty: all
+
+	container bool // CNI_CONTAINERID and CNI_IFNAME are required
+	netns     bool // CNI_NETNS is required
+}
+
+var (
+	verbAdd    = verb{name: "ADD", container: true, netns: true}
+	verbDel    = verb{name: "DEL", container: true}
+	verbCheck  = verb{name: "CHECK", since: "0.4.0", container: true, netns: true}
+	verbGC     = verb{name: "GC", since: "1.1.0"}
+	verbStatus = verb{name: "STATUS", since: "1.1.0"}
+)
+
+// versions are the CNI versions onlink speaks, oldest first.
+var versions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
+
+// newestVersion is the version of answers to callers whose own is unreadable.
+const newestVersion = "1.1.0"
+
+// maxContainerID keeps container IDs within an interface alias; runtimes use
+// 64 characters.
+const maxContainerID = 128
+
+// netConf is what onlink reads of a network configuration; the specification
+// lets it hold other keys.
+type netConf struct {
+	CNIVersion string `json:"cniVersion"`
+	Name       string `json:"name"`
+
+	MTU   int      `json:"mtu"`   // of the pod's interface; 0: the agent's choice
+	Pools []string `json:"pools"` // names of pools to take addresses from
+	// Sticky: every pod with a name gets its addresses again.
+	Sticky bool      `json:"sticky"`
+	DNS    types.DNS `json:"dns"`
+
+	RuntimeConfig struct {
+		// Annotations is a capability of containerd and CRI-O.
+		Annotations map[string]string `json:"io.kubernetes.cri.pod-annotations"`
+
+		IPs []string `json:"ips"` // capability "ips"
+		MAC string   `json:"mac"` // capability "mac"
+	} `json:"runtimeConfig"`
+	Args struct {
+		CNI struct {
+			IPs    []string `json:"ips"`
+			Pools  []string `json:"pools"`
+			Sticky string   `json:"sticky"`
+		} `json:"cni"`
+	} `json:"args"`
+
+	PrevResult       json.RawMessage `json:"prevResult"`
+	ValidAttachments json.RawMessage `json:"cni.dev/valid-attachments"`
+}
+
+// request is one call, read and validated.
+type request struct {
+	Attachment
+	verb verb
+	conf netConf
+	ask  Ask
+	mac  net.HardwareAddr // nil: podMAC
+}
+
+// parseRequest reads a call. The returned request names the version to answer
+// in even when the error is not nil.
+func parseRequest(v verb, in *onlinkv1.CNIRequest) (*request, error) {
+	r := &request{verb: v, Attachment: Attachment{ContainerID: in.GetContainerId(), IfName: in.GetIfname(), Netns: in.GetNetns()}}
+	if err := json.Unmarshal(in.GetConfig(), &r.conf); err != nil {
+		return r, confError(err)
+	}
+	if err := r.checkVersion(); err != nil {
+		return r, err
+	}
+	if err := utils.ValidateNetworkName(r.conf.Name); err != nil {
+		return r, fmt.Errorf("%w: name: %s", ErrConfig, err.Error())
+	}
+	if v.container {
+		if err := r.checkAttachment(); err != nil {
+			return r, err
+		}
+	}
+	args, err := parseArgs(in.GetArgs())
+	if err != nil {
+		return r, err
+	}
+	r.Namespace, r.Pod, r.UID = args.namespace, args.pod, args.uid
+	return r, r.readAsk(args)
+}
+
+// version returns the version to answer in. An unreadable one is not echoed.
+func (r *request) version() string {
+	if slices.Contains(versions, r.conf.CNIVersion) {
+		return r.conf.CNIVersion
+	}
+	return newestVersion
+}
+
+// confError tells a text that is no JSON from a field of the wrong type.
+func confError(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		return fmt.Errorf("%w: %s: want %s, not %s", ErrConfig, wrong.Field, wrong.Type, wrong.Value)
+	}
+	return fmt.Errorf("%w: %w", ErrDecode, err)
+}
+
+func (r *request) checkVersion() error {
+	have := r.conf.CNIVersion
+	if have == "" {
+		have = "0.1.0" // what a configuration without the key means
+	}
+	if !slices.Contains(versions, have) {
+		return fmt.Errorf("%w: cniVersion: %q; use one of %s", ErrVersion, have, strings.Join(versions, ", "))
+	}
+	if r.verb.since != "" && slices.Index(versions, have) < slices.Index(versions, r.verb.since) {
+		return fmt.Errorf("%w: cniVersion: %s does not have %s; it needs %s", ErrVersion, have, r.verb.name, r.verb.since)
+	}
+	return nil
+}
+
+func (r *request) checkAttachment() error {
+	if r.ContainerID == "" {
+		return fmt.Errorf("%w: CNI_CONTAINERID is empty", ErrContainer)
+	}
+	if err := utils.ValidateContainerID(r.ContainerID); err != nil {
+		return fmt.Errorf("%w: CNI_CONTAINERID: %s", ErrEnvironment, err.Error())
+	}
+	if len(r.ContainerID) > maxContainerID {
+		return fmt.Errorf("%w: CNI_CONTAINERID: longer than %d characters", ErrEnvironment, maxContainerID)
+	}
+	if err := utils.ValidateInterfaceName(r.IfName); err != nil {
+		return fmt.Errorf("%w: CNI_IFNAME: %s", ErrEnvironment, err.Error())
+	}
+	if strings.ContainsFunc(r.IfName, func(c rune) bool { return c < '!' || c > '~' || c == '%' }) {
+		// The kernel expands % in names, and the alias is plain text.
+		return fmt.Errorf("%w: CNI_IFNAME: use printable ASCII without %%", ErrEnvironment)
+	}
+	if r.IfName == "lo" || r.IfName == "all" || r.IfName == "default" {
+		return fmt.Errorf("%w: CNI_IFNAME: %s is a name of the kernel's own", ErrEnvironment, r.IfName)
+	}
+	if r.verb.netns && r.Netns == "" {
+		return fmt.Errorf("%w: CNI_NETNS is empty", ErrEnvironment)
+	}
+	return nil
+}
+
+func (r *request) readMAC(args podArgs) error {
+	text, kind, field := r.conf.RuntimeConfig.MAC, ErrConfig, "runtimeConfig.mac"
+	if text == "" {
+		text, kind, field = args.mac, ErrEnvironment, "CNI_ARGS: MAC"
+	}
+	if text == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return fmt.Errorf("%w: %s: %q is not a unicast Ethernet address", kind, field, text)
+	}
+	r.mac = mac
+	return nil
+}
+
+// parseAddress reads an address with or without a prefix length: runtimes pass
+// both forms.
+func parseAddress(s string) (netip.Addr, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Addr().Unmap(), nil
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil || addr.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("%q is not an IP address", s)
+	}
+	return addr.Unmap(), nil
+}

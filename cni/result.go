@@ -1,0 +1,121 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+)
+
+// result returns the text ADD prints: what plugins before us in the list did,
+// then our two interfaces and addresses, in the version asked for.
+func (r *request) result(w *wiring) ([]byte, error) {
+	out, err := r.previous()
+	if err != nil {
+		return nil, err
+	}
+	first := len(out.Interfaces)
+	out.Interfaces = append(out.Interfaces,
+		&types100.Interface{Name: w.hostDevice, Mac: hostMAC.String(), Mtu: r.since110(w.mtu)},
+		&types100.Interface{Name: r.IfName, Mac: w.mac.String(), Mtu: r.since110(w.mtu), Sandbox: r.Netns},
+	)
+	for _, a := range w.addresses {
+		out.IPs = append(out.IPs, &types100.IPConfig{
+			Interface: new(first + 1),
+			Address:   hostNet(a),
+			Gateway:   gatewayOf(a).AsSlice(),
+		})
+	}
+	for _, g := range w.gateways() {
+		out.Routes = append(out.Routes, &types.Route{
+			Dst: net.IPNet{IP: make(net.IP, g.BitLen()/8), Mask: net.CIDRMask(0, g.BitLen())},
+			GW:  g.AsSlice(),
+		})
+	}
+	if !r.conf.DNS.IsEmpty() {
+		out.DNS = r.conf.DNS
+	}
+	return encodeResult(out, r.version())
+}
+
+// previous returns the result of the plugins before us, empty when we are the
+// first.
+func (r *request) previous() (*types100.Result, error) {
+	if len(r.conf.PrevResult) == 0 || string(r.conf.PrevResult) == "null" {
+		return &types100.Result{CNIVersion: types100.ImplementedSpecVersion}, nil
+	}
+	// Results of old versions need not carry their version.
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(r.conf.PrevResult, &fields); err != nil {
+		return nil, fmt.Errorf("%w: prevResult: %w", ErrConfig, err)
+	}
+	delete(fields, "CNIVersion")
+	fields["cniVersion"], _ = json.Marshal(r.version())
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("%w: prevResult: %w", ErrConfig, err)
+	}
+	prev, err := create.Create(r.version(), text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: prevResult: %w", ErrConfig, err)
+	}
+	out, err := types100.NewResultFromResult(prev)
+	if err != nil {
+		return nil, fmt.Errorf("%w: prevResult: %w", ErrConfig, err)
+	}
+	return out, nil
+}
+
+// since110 returns v where version 1.1.0 is spoken: the library would put
+// newer fields into a 1.0.0 result.
+func (r *request) since110(v int) int {
+	if slices.Index(versions, r.version()) < slices.Index(versions, "1.1.0") {
+		return 0
+	}
+	return v
+}
+
+func encodeResult(r *types100.Result, version string) ([]byte, error) {
+	out, err := r.GetAsVersion(version)
+	if err != nil {
+		return nil, fmt.Errorf("convert result to %s: %w", version, err)
+	}
+	text, err := json.MarshalIndent(out, "", "    ")
+	if err != nil {
+		return nil, fmt.Errorf("encode result: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// missingFromPrevious returns the addresses of the lease that prevResult, as
+// CHECK gets it, does not show on our interface.
+func (r *request) missingFromPrevious(addresses []netip.Addr) ([]netip.Addr, error) {
+	prev, err := r.previous()
+	if err != nil {
+		return nil, err
+	}
+	var missing []netip.Addr
+	for _, a := range addresses {
+		want := hostNet(a)
+		if !slices.ContainsFunc(prev.IPs, func(c *types100.IPConfig) bool { return c.Address.String() == want.String() }) {
+			missing = append(missing, a)
+		}
+	}
+	return missing, nil
+}
+
+func hostNet(a netip.Addr) net.IPNet {
+	return net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
+func gatewayOf(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return gateway4
+	}
+	return gateway6
+}

@@ -1,0 +1,136 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+// Config is what a [Server] needs of the agent.
+type Config struct {
+	IPAM   IPAM   // required
+	Routes Routes // required
+
+	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
+	// the tunnel's overhead. Nil, or 0: the kernel's default.
+	MTU func() int
+	// Ready returns nil when the agent can serve. Its error is what ADD and
+	// STATUS answer with, as "try again later" and "not available"; an error
+	// that wraps [ErrLimited] or [ErrNotAvailable] lets ADD try all the same.
+	// Nil: always ready.
+	Ready func() error
+
+	Table  uint32       // routing table of pod routes; 0: main
+	Metric uint32       // metric of pod routes, the same that fib uses; 0: the kernel's default
+	Log    *slog.Logger // nil: discard
+}
+
+// Server is the agent's side of CNI. It implements onlinkv1.CNIServer.
+type Server struct {
+	onlinkv1.UnimplementedCNIServer
+
+	cfg     Config
+	home    *os.File // the agent's network namespace
+	threads *threads
+	reaper  *reaper
+	locks   keyLock // by attachment
+
+	counters counters
+}
+
+// undoTimeout bounds the undoing of a failed ADD, which no longer listens to
+// its request's cancellation.
+const undoTimeout = 15 * time.Second
+
+// NewServer returns a server that wires pods to the network namespace of the
+// calling thread. It starts nothing; see [Server.Serve].
+func NewServer(cfg Config) (*Server, error) {
+	if cfg.IPAM == nil || cfg.Routes == nil {
+		return nil, fmt.Errorf("new CNI server: %w: IPAM and Routes are required", ErrInternal)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Table == 0 {
+		cfg.Table = unix.RT_TABLE_MAIN
+	}
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open own network namespace: %w", err)
+	}
+	return &Server{
+		cfg: cfg, home: home, threads: newThreads(home, wiringThreads),
+		reaper: newReaper(newThreads(home, 1), cfg.IPAM.Release, cfg.Log),
+	}, nil
+}
+
+// Close frees what NewServer took. Serve must have returned.
+func (s *Server) Close() error { return s.home.Close() }
+
+// Add serves ADD.
+func (s *Server) Add(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
+	return s.answer(ctx, verbAdd, in, s.add)
+}
+
+// Del serves DEL.
+func (s *Server) Del(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
+	return s.answer(ctx, verbDel, in, s.del)
+}
+
+// Check serves CHECK.
+func (s *Server) Check(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
+	return s.answer(ctx, verbCheck, in, s.check)
+}
+
+// Gc serves GC.
+func (s *Server) Gc(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
+	return s.answer(ctx, verbGC, in, s.gc)
+}
+
+// Status serves STATUS.
+func (s *Server) Status(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
+	return s.answer(ctx, verbStatus, in, s.status)
+}
+
+// answer reads the request, runs the verb and turns its outcome into what the
+// shim prints. gRPC errors are left to the transport.
+func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, run func(context.Context, *request) ([]byte, error)) (*onlinkv1.CNIReply, error) {
+	start := time.Now()
+	r, err := parseRequest(v, in)
+	var out []byte
+	if err == nil {
+		out, err = run(ctx, r)
+	}
+	s.counters.count(v.name, time.Since(start), err)
+	log := s.cfg.Log.With("verb", v.name, "container", r.ContainerID, "ifname", r.IfName, "namespace", r.Namespace, "pod", r.Pod)
+	if err != nil {
+		log.Warn("cni request failed", "duration", time.Since(start), "error", err)
+		return &onlinkv1.CNIReply{Stdout: newErrorObject(r.version(), err).encode(), ExitCode: 1}, nil
+	}
+	log.Debug("cni request served", "duration", time.Since(start))
+	return &onlinkv1.CNIReply{Stdout: out}, nil
+}
+
+// ready returns the agent's own error if it cannot serve at all.
+func (s *Server) ready() error {
+	if s.cfg.Ready == nil {
+		return nil
+	}
+	return s.cfg.Ready()
+}
+
+// status answers STATUS: an empty answer says that ADD would be served.
+func (s *Server) status(_ context.Context, _ *request) ([]byte, error) {
+	err := s.ready()
+	if err == nil || errors.Is(err, ErrLimited) || errors.Is(err, ErrNotAvailable) {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", ErrNotAvailable, err)
+}

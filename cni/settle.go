@@ -1,0 +1,92 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// settle finishes what a killed agent left half done, from what the kernel and
+// IPAM hold: pods that DEL took out of service, and attachments that have no
+// veth, because ADD did not get so far or DEL got further. It runs before the
+// first request is served.
+func (s *Server) settle(ctx context.Context) error {
+	var links []netlink.Link
+	err := s.threads.do(ctx, func(th *thread) (err error) {
+		links, err = th.links.LinkList()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	wired := map[string]bool{}
+	for _, link := range links {
+		at := link.Attrs()
+		wired[at.Name] = true
+		a, ours := parseAlias(at.Alias, at.Name)
+		if ours && isOurs(link) && (at.Group == groupEnded || at.Group == groupReap) {
+			s.finish(a)
+		}
+	}
+	for _, a := range s.cfg.IPAM.Attachments() {
+		if wired[HostDevice(a.ContainerID, a.IfName)] {
+			continue
+		}
+		if err := s.settleOne(ctx, a); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("cannot tell whether a pod without veth has ended", "container", a.ContainerID, "netns", a.Netns, "error", err)
+		}
+	}
+	return nil
+}
+
+// finish hands an attachment that is out of service to the reaper.
+func (s *Server) finish(a Attachment) {
+	lease, _ := s.cfg.IPAM.Lookup(a)
+	for _, addr := range lease.Addresses {
+		s.cfg.Routes.DeletePod(hostPrefix(addr))
+	}
+	s.reaper.add(a)
+}
+
+// settleOne frees an attachment without a veth, if nothing can have its
+// addresses: its namespace is gone, or has no interface of its name. That the
+// veth cannot be seen is not enough: the agent may have been started in the
+// wrong namespace.
+func (s *Server) settleOne(ctx context.Context, a Attachment) error {
+	unlock, err := s.locks.lock(ctx, a.key())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !netnsGone(a.Netns) {
+		there, err := s.podHas(ctx, a)
+		if err != nil || there {
+			return err
+		}
+	}
+	lease, held := s.cfg.IPAM.Lookup(a)
+	if !held {
+		return nil
+	}
+	s.cfg.Log.Info("pod was left without its interface, its addresses are free",
+		"namespace", a.Namespace, "pod", a.Pod, "container", a.ContainerID, "addresses", lease.Addresses)
+	return s.forget(ctx, a, lease)
+}
+
+// podHas reports whether the attachment's namespace has an interface of its
+// name.
+func (s *Server) podHas(ctx context.Context, a Attachment) (bool, error) {
+	netns, err := openNetns(a.Netns, s.home)
+	if err != nil {
+		return false, err
+	}
+	w := wiring{attachment: a, netns: netns}
+	var link netlink.Link
+	err = s.threads.do(ctx, func(th *thread) (err error) {
+		link, err = w.podLink(th)
+		return err
+	})
+	return link != nil, errors.Join(err, netns.Close())
+}

@@ -1,0 +1,371 @@
+package shim
+
+import "strconv"
+
+// Frame types and flags (RFC 9113 section 6).
+const (
+	frameData         = 0x0
+	frameHeaders      = 0x1
+	frameRstStream    = 0x3
+	frameSettings     = 0x4
+	framePushPromise  = 0x5
+	framePing         = 0x6
+	frameGoAway       = 0x7
+	frameWindowUpdate = 0x8
+	frameContinuation = 0x9
+
+	flagEndStream  = 0x1 // DATA, HEADERS
+	flagAck        = 0x1 // SETTINGS, PING
+	flagEndHeaders = 0x4
+	flagPadded     = 0x8
+	flagPriority   = 0x20
+)
+
+// Settings (RFC 9113 section 6.5.2).
+const (
+	settingEnablePush    = 0x2
+	settingInitialWindow = 0x4
+	settingMaxFrame      = 0x5
+)
+
+const (
+	preface      = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	streamID     = 1       // the only stream we open
+	maxFrame     = 16384   // SETTINGS_MAX_FRAME_SIZE of both sides until changed
+	firstWindow  = 65535   // both windows until changed
+	ourWindow    = 4 << 20 // what the agent may send us without asking
+	maxReply     = 4 << 20 // bytes of one answer
+	maxHeaders   = 64 << 10
+	maxWindow    = 1<<31 - 1
+	frameHeadLen = 9
+)
+
+// Errors of the protocol: the agent broke RFC 9113, or is not ours.
+const (
+	errFrameSize  textError = "http2: frame size error"
+	errProtocol   textError = "http2: protocol error"
+	errWindow     textError = "http2: flow control error"
+	errHeaderSize textError = "http2: header block too large"
+	errReplySize  textError = "answer too large"
+	errGoAway     textError = "agent is shutting down"
+)
+
+// h2 is the client side of an HTTP/2 connection that carries one call.
+type h2 struct {
+	s   *socket
+	out []byte // frames to send with the next write
+
+	head    [frameHeadLen]byte
+	payload []byte // of the current frame
+
+	connWindow   int // bytes of DATA the agent lets us send, connection
+	streamWindow int // and stream
+	peerInitial  int // the agent's SETTINGS_INITIAL_WINDOW_SIZE
+	peerFrame    int // the agent's SETTINGS_MAX_FRAME_SIZE
+
+	hpack   decoder
+	block   []byte // header block being assembled
+	ends    bool   // the block under assembly ends the stream
+	inBlock bool   // the next frame must be CONTINUATION
+
+	call answer
+}
+
+func newH2(s *socket) *h2 {
+	return &h2{
+		s: s, connWindow: firstWindow, streamWindow: firstWindow, peerInitial: firstWindow, peerFrame: maxFrame,
+		hpack: decoder{limit: hpackTable},
+	}
+}
+
+// unary makes one gRPC call and returns the answer's message.
+func (h *h2) unary(path string, message []byte) ([]byte, error) {
+	body := make([]byte, 1, 5+len(message)) // not compressed
+	body = appendBE32(body, uint32(len(message)))
+	body = append(body, message...)
+
+	h.out = make([]byte, 0, 512+len(body))
+	h.out = append(h.out, preface...)
+	h.appendFrame(frameSettings, 0, 0, []byte{
+		0, settingEnablePush, 0, 0, 0, 0,
+		0, settingInitialWindow, byte(ourWindow >> 24), byte(ourWindow >> 16 & 0xff), byte(ourWindow >> 8 & 0xff), byte(ourWindow & 0xff),
+	})
+	h.appendFrame(frameWindowUpdate, 0, 0, appendBE32(nil, ourWindow-firstWindow))
+	h.appendFrame(frameHeaders, flagEndHeaders, streamID, h.requestHeaders(path))
+
+	err := h.sendBody(body)
+	for err == nil && !h.call.done {
+		err = h.receive()
+	}
+	if err != nil && !h.call.done {
+		return nil, err
+	}
+	return h.call.message()
+}
+
+func (h *h2) requestHeaders(path string) []byte {
+	b := []byte{0x80 | 3, 0x80 | 6} // :method POST, :scheme http
+	b = appendLiteral(b, 4, ":path", path)
+	b = appendLiteral(b, 1, ":authority", "localhost")
+	b = appendLiteral(b, 31, "content-type", "application/grpc")
+	b = appendLiteral(b, 0, "te", "trailers")
+	return appendLiteral(b, 0, "grpc-timeout", h.s.timeoutHeader())
+}
+
+// sendBody sends the request in as many DATA frames as the agent's windows
+// allow, reading what the agent sends whenever they are used up. The agent may
+// answer before it has read everything: then the rest is not sent.
+func (h *h2) sendBody(body []byte) error {
+	for {
+		n := min(len(body), h.connWindow, h.streamWindow, h.peerFrame)
+		if n <= 0 && len(body) > 0 {
+			if err := h.receive(); err != nil {
+				return err
+			}
+			if h.call.done {
+				return nil
+			}
+			continue
+		}
+		var flags byte
+		if n == len(body) {
+			flags = flagEndStream
+		}
+		h.appendFrame(frameData, flags, streamID, body[:n])
+		h.connWindow -= n
+		h.streamWindow -= n
+		body = body[n:]
+		if flags != 0 {
+			return h.flush()
+		}
+	}
+}
+
+func (h *h2) appendFrame(kind, flags byte, stream uint32, payload []byte) {
+	n := len(payload)
+	h.out = append(h.out, byte(n>>16), byte(n>>8), byte(n), kind, flags)
+	h.out = appendBE32(h.out, stream)
+	h.out = append(h.out, payload...)
+}
+
+// flush sends what is queued. A failed write is not the end: an agent that
+// answers early and closes leaves its answer for us to read.
+func (h *h2) flush() error {
+	if len(h.out) == 0 {
+		return nil
+	}
+	err := h.s.write(h.out)
+	h.out = h.out[:0]
+	if err == errTimeout { //nolint:errorlint // a constant
+		return err
+	}
+	return nil
+}
+
+// receive reads one frame and acts on it.
+func (h *h2) receive() error {
+	if err := h.flush(); err != nil {
+		return err
+	}
+	if err := h.s.read(h.head[:]); err != nil {
+		return err
+	}
+	n := int(h.head[0])<<16 | int(h.head[1])<<8 | int(h.head[2])
+	if n > maxFrame {
+		return errFrameSize
+	}
+	if cap(h.payload) < n {
+		h.payload = make([]byte, n, max(n, 1024))
+	}
+	h.payload = h.payload[:n]
+	if err := h.s.read(h.payload); err != nil {
+		return err
+	}
+	stream := be32(h.head[5:]) & maxWindow
+	return h.frame(h.head[3], h.head[4], stream, h.payload)
+}
+
+// frame acts on one frame.
+func (h *h2) frame(kind, flags byte, stream uint32, p []byte) error {
+	if h.inBlock != (kind == frameContinuation) {
+		return errProtocol // section 6.10
+	}
+	switch kind {
+	case frameData, frameHeaders, frameContinuation, frameRstStream:
+		if stream != streamID {
+			return errProtocol
+		}
+	case frameSettings, framePing, frameGoAway:
+		if stream != 0 {
+			return errProtocol
+		}
+	}
+	switch kind {
+	case frameData:
+		return h.data(flags, p)
+	case frameHeaders:
+		return h.headers(flags, p)
+	case frameContinuation:
+		return h.fragment(flags, p)
+	case frameSettings:
+		return h.settings(flags, p)
+	case frameWindowUpdate:
+		return h.windowUpdate(stream, p)
+	case frameRstStream:
+		return h.reset(p)
+	case framePing:
+		if len(p) != 8 {
+			return errFrameSize
+		}
+		if flags&flagAck == 0 {
+			h.appendFrame(framePing, flagAck, 0, p)
+		}
+	case frameGoAway:
+		return h.goAway(p)
+	case framePushPromise:
+		return errProtocol // we disabled it
+	}
+	return nil // section 5.5: unknown frame types are ignored
+}
+
+// unpad removes padding (section 6.1).
+func unpad(flags byte, p []byte) ([]byte, error) {
+	if flags&flagPadded == 0 {
+		return p, nil
+	}
+	if len(p) == 0 || int(p[0]) >= len(p) {
+		return nil, errProtocol
+	}
+	return p[1 : len(p)-int(p[0])], nil
+}
+
+// data stores a part of the answer. Our windows are larger than the largest
+// answer, so they are never replenished.
+func (h *h2) data(flags byte, p []byte) error {
+	p, err := unpad(flags, p)
+	if err != nil {
+		return err
+	}
+	if !h.call.started || h.call.done {
+		return errProtocol
+	}
+	if len(h.call.body)+len(p) > maxReply {
+		return errReplySize
+	}
+	h.call.body = append(h.call.body, p...)
+	if flags&flagEndStream != 0 {
+		h.call.done = true // without trailers: message() refuses it
+	}
+	return nil
+}
+
+func (h *h2) headers(flags byte, p []byte) error {
+	p, err := unpad(flags, p)
+	if err != nil {
+		return err
+	}
+	if flags&flagPriority != 0 {
+		if len(p) < 5 {
+			return errFrameSize
+		}
+		p = p[5:]
+	}
+	h.block = h.block[:0]
+	h.ends = flags&flagEndStream != 0
+	return h.fragment(flags, p)
+}
+
+func (h *h2) fragment(flags byte, p []byte) error {
+	if len(h.block)+len(p) > maxHeaders {
+		return errHeaderSize
+	}
+	h.block = append(h.block, p...)
+	h.inBlock = flags&flagEndHeaders == 0
+	if h.inBlock {
+		return nil
+	}
+	fields, err := h.hpack.block(h.block)
+	if err != nil {
+		return err
+	}
+	return h.call.header(fields, h.ends)
+}
+
+func (h *h2) settings(flags byte, p []byte) error {
+	if flags&flagAck != 0 {
+		if len(p) != 0 {
+			return errFrameSize
+		}
+		return nil
+	}
+	if len(p)%6 != 0 {
+		return errFrameSize
+	}
+	for ; len(p) > 0; p = p[6:] {
+		value := int(be32(p[2:]))
+		switch int(p[0])<<8 | int(p[1]) {
+		case settingInitialWindow:
+			if value > maxWindow {
+				return errWindow
+			}
+			h.streamWindow += value - h.peerInitial // section 6.9.2: may go below zero
+			h.peerInitial = value
+		case settingMaxFrame:
+			if value < maxFrame || value > 1<<24-1 {
+				return errProtocol
+			}
+			h.peerFrame = value
+		}
+	}
+	h.appendFrame(frameSettings, flagAck, 0, nil)
+	return nil
+}
+
+func (h *h2) windowUpdate(stream uint32, p []byte) error {
+	if len(p) != 4 {
+		return errFrameSize
+	}
+	n := int(be32(p) & maxWindow)
+	window := &h.connWindow
+	if stream != 0 {
+		window = &h.streamWindow
+	}
+	if n == 0 {
+		return errProtocol
+	}
+	if *window += n; *window > maxWindow {
+		return errWindow
+	}
+	return nil
+}
+
+// reset ends the call. NO_ERROR after a complete answer only says that the
+// rest of the request is not wanted (section 8.1), and we do not get here then.
+func (h *h2) reset(p []byte) error {
+	if len(p) != 4 {
+		return errFrameSize
+	}
+	return textError("http2: stream reset by the agent, error code " + strconv.Itoa(int(be32(p))))
+}
+
+// goAway ends the call unless the agent says that it still serves our stream
+// (section 6.8).
+func (h *h2) goAway(p []byte) error {
+	if len(p) < 8 {
+		return errFrameSize
+	}
+	if be32(p)&maxWindow >= streamID && be32(p[4:]) == 0 {
+		return nil
+	}
+	return errGoAway
+}
+
+// be32 reads a number in network byte order. Package encoding/binary would
+// bring in reflection.
+func be32(b []byte) uint32 {
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}
+
+func appendBE32(b []byte, v uint32) []byte {
+	return append(b, byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+}

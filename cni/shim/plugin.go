@@ -1,0 +1,159 @@
+package shim
+
+import (
+	"io"
+	"strconv"
+)
+
+// Defaults of the two configuration keys the shim reads itself.
+const (
+	DefaultSocket  = "/run/onlink/cni.sock" // conf key "socket": absolute path of the agent's unix socket
+	DefaultTimeout = 60                     // conf key "timeout": seconds for the whole call
+)
+
+// MaxConfig bounds stdin, in bytes. A GC call names every attachment of the
+// node in about 100 bytes each, so this is some 5,000 pods; all else is far
+// smaller. The agent accepts messages of this size and the environment.
+const MaxConfig = 512 << 10
+
+// newestVersion is the CNI version of answers to callers that name none.
+const newestVersion = "1.1.0"
+
+const supportedVersions = `["0.3.1","0.4.0","1.0.0","1.1.0"]`
+
+// usage is for people who start the program by hand.
+const usage = "onlink-cni is a CNI plugin; a container runtime starts it with CNI_COMMAND set. CNI versions: 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"
+
+// methods maps CNI_COMMAND to the agent's gRPC method.
+var methods = [...]struct{ verb, path string }{
+	{"ADD", "/onlink.v1.CNI/Add"},
+	{"DEL", "/onlink.v1.CNI/Del"},
+	{"CHECK", "/onlink.v1.CNI/Check"},
+	{"GC", "/onlink.v1.CNI/Gc"},
+	{"STATUS", "/onlink.v1.CNI/Status"},
+}
+
+// Process is what the plugin sees of the process it runs in.
+type Process struct {
+	Getenv func(key string) string // empty when unset
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Run does what CNI_COMMAND asks and returns the exit code: 0, or 1 after
+// printing a CNI error object (CNI 1.1.0, section 5 "Error").
+func Run(p Process) int {
+	verb := p.Getenv("CNI_COMMAND")
+	if verb == "" {
+		_, _ = io.WriteString(p.Stderr, usage)
+		return p.fail(newestVersion, &failure{codeEnvironment, "missing environment variable", "CNI_COMMAND is not set"})
+	}
+	method := methodOf(verb)
+	if method == "" && verb != "VERSION" {
+		return p.fail(newestVersion, &failure{codeEnvironment, "unknown CNI_COMMAND", verb + "; known are ADD, DEL, CHECK, GC, STATUS and VERSION"})
+	}
+	stdin, fail := readConfig(p.Stdin)
+	if verb == "VERSION" {
+		return p.version(stdin)
+	}
+	if fail != nil {
+		return p.fail(newestVersion, fail)
+	}
+	conf, fail := scanConf(stdin)
+	if fail != nil {
+		return p.fail(conf.version(), fail)
+	}
+	out, code, fail := p.call(verb, method, conf, stdin)
+	if fail != nil {
+		return p.fail(conf.version(), fail)
+	}
+	if _, err := p.Stdout.Write(out); err != nil {
+		return 1
+	}
+	return code
+}
+
+func methodOf(verb string) string {
+	for _, m := range methods {
+		if m.verb == verb {
+			return m.path
+		}
+	}
+	return ""
+}
+
+// readConfig reads stdin to its end, up to MaxConfig.
+func readConfig(r io.Reader) ([]byte, *failure) {
+	buf := make([]byte, 0, 8<<10)
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if len(buf) > MaxConfig {
+			return nil, &failure{codeConfig, "network configuration too large", "stdin holds more than " + strconv.Itoa(MaxConfig) + " bytes"}
+		}
+		if err == io.EOF {
+			return buf, nil
+		}
+		if err != nil {
+			return nil, &failure{codeIO, "cannot read stdin", err.Error()}
+		}
+	}
+}
+
+// version answers VERSION in the version of the caller's stdin; the agent need
+// not run (CNI 1.1.0, "VERSION").
+func (p Process) version(stdin []byte) int {
+	conf, _ := scanConf(stdin)
+	out := append([]byte(nil), `{"cniVersion":`...)
+	out = appendJSON(out, conf.version())
+	out = append(out, `,"supportedVersions":`+supportedVersions+"}\n"...)
+	if _, err := p.Stdout.Write(out); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// call sends one request to the agent and returns what to print and the exit
+// code the agent chose.
+func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int, *failure) {
+	req := request{
+		containerID: p.Getenv("CNI_CONTAINERID"),
+		netns:       p.Getenv("CNI_NETNS"),
+		ifname:      p.Getenv("CNI_IFNAME"),
+		args:        p.Getenv("CNI_ARGS"),
+		path:        p.Getenv("CNI_PATH"),
+		config:      stdin,
+	}
+	s, err := dial(conf.socket, conf.timeout)
+	if err != nil {
+		return nil, 1, unreachable(verb, conf.socket, err)
+	}
+	defer s.close()
+	body, err := newH2(s).unary(method, req.marshal())
+	if err != nil {
+		return nil, 1, unreachable(verb, conf.socket, err)
+	}
+	out, code, err := parseReply(body)
+	if err != nil {
+		return nil, 1, &failure{codeInternal, "cannot read the agent's answer", err.Error()}
+	}
+	return out, code, nil
+}
+
+// unreachable is the answer when the agent gave none. STATUS asks exactly
+// whether the plugin can serve, so it has a code of its own; everything else
+// may be tried again.
+func unreachable(verb, socket string, err error) *failure {
+	f := &failure{codeRetryLater, "agent does not answer", err.Error() + " (socket " + socket + "; is onlinkd running?)"}
+	if s, ok := err.(statusError); ok { //nolint:errorlint // this package wraps no errors
+		f = &failure{s.cniCode(), "agent refused the call", s.Error()}
+	}
+	if verb == "STATUS" && f.code == codeRetryLater {
+		f.code = codeNotAvailable
+	}
+	return f
+}

@@ -1,0 +1,133 @@
+package shim
+
+import (
+	"errors"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Errors of the connection.
+const (
+	errTimeout textError = "no answer before the timeout"
+	errClosed  textError = "agent closed the connection"
+	errPeer    textError = "socket belongs to a process that is neither root nor ours"
+	errPath    textError = "socket path is longer than the kernel allows (107 bytes)"
+)
+
+// socket is a connected unix stream socket with one deadline for all of its
+// reads and writes. It is plain system calls: package net doubles the
+// start-up cost.
+type socket struct {
+	fd       int
+	deadline time.Time
+}
+
+// dial connects to the agent, within timeout seconds. A listener with a full
+// backlog makes connect wait, so the deadline covers it too.
+func dial(path string, timeout int) (*socket, error) {
+	if len(path) > 107 {
+		return nil, errPath
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{fd: fd, deadline: time.Now().Add(time.Duration(timeout) * time.Second)}
+	if err := s.connect(path); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *socket) connect(path string) error {
+	for {
+		if err := s.arm(syscall.SO_SNDTIMEO); err != nil {
+			return err
+		}
+		err := syscall.Connect(s.fd, &syscall.SockaddrUnix{Name: path})
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return failed("connect", err)
+		}
+		break
+	}
+	cred, err := syscall.GetsockoptUcred(s.fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	if err != nil {
+		return failed("getsockopt SO_PEERCRED", err)
+	}
+	if cred.Uid != 0 && int(cred.Uid) != syscall.Getuid() {
+		return errPeer
+	}
+	return nil
+}
+
+// arm sets the socket's timeout to what is left until the deadline.
+func (s *socket) arm(option int) error {
+	left := time.Until(s.deadline)
+	if left <= 0 {
+		return errTimeout
+	}
+	// A zero timeval would mean "wait forever".
+	tv := syscall.NsecToTimeval(int64(max(left, time.Microsecond)))
+	return syscall.SetsockoptTimeval(s.fd, syscall.SOL_SOCKET, option, &tv)
+}
+
+// read fills b.
+func (s *socket) read(b []byte) error {
+	for len(b) > 0 {
+		if err := s.arm(syscall.SO_RCVTIMEO); err != nil {
+			return err
+		}
+		n, err := syscall.Read(s.fd, b)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return failed("read", err)
+		case n == 0:
+			return errClosed
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// write sends all of b.
+func (s *socket) write(b []byte) error {
+	for len(b) > 0 {
+		if err := s.arm(syscall.SO_SNDTIMEO); err != nil {
+			return err
+		}
+		n, err := syscall.Write(s.fd, b)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return failed("write", err)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (s *socket) close() { _ = syscall.Close(s.fd) }
+
+// failed names the operation; EAGAIN is how the kernel reports that a socket
+// timeout ran out.
+func failed(op string, err error) error {
+	if errors.Is(err, syscall.EAGAIN) {
+		return errTimeout
+	}
+	return textError(op + ": " + err.Error())
+}
+
+// timeoutHeader returns the grpc-timeout of the time that is left: at most
+// eight digits, here of milliseconds (gRPC over HTTP/2, "Timeout").
+func (s *socket) timeoutHeader() string {
+	ms := max(time.Until(s.deadline).Milliseconds(), 1)
+	return strconv.FormatInt(min(ms, 99999999), 10) + "m"
+}

@@ -1,0 +1,50 @@
+package cni
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+// Stats counts what a [Server] has done since its start.
+type Stats struct {
+	Verbs  map[string]VerbStats // by ADD, DEL, CHECK, GC and STATUS; those that were called
+	Ending int                  // pods that DEL has disconnected and that are not removed yet
+	Ended  uint64               // pods that were removed
+}
+
+// VerbStats counts the calls of one verb.
+type VerbStats struct {
+	Served, Failed uint64
+	Time           time.Duration // that all calls took together
+}
+
+// counters are the server's counts.
+type counters struct {
+	mu    sync.Mutex
+	verbs map[string]VerbStats // guarded by mu
+}
+
+func (c *counters) count(verb string, took time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.verbs == nil {
+		c.verbs = map[string]VerbStats{}
+	}
+	v := c.verbs[verb]
+	v.Time += took
+	if err != nil {
+		v.Failed++
+	} else {
+		v.Served++
+	}
+	c.verbs[verb] = v
+}
+
+// Stats returns the counts so far.
+func (s *Server) Stats() Stats {
+	pending, reaped := s.reaper.counts()
+	s.counters.mu.Lock()
+	defer s.counters.mu.Unlock()
+	return Stats{Verbs: maps.Clone(s.counters.verbs), Ending: pending, Ended: reaped}
+}

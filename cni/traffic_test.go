@@ -1,0 +1,197 @@
+package cni
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// echo answers every datagram on addr's port 7 until the test ends.
+func (s *space) echo(t *testing.T, addr string) {
+	t.Helper()
+	s.do(t, func() error {
+		conn, err := net.ListenPacket("udp", net.JoinHostPort(addr, "7"))
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		go func() {
+			buf := make([]byte, 2000)
+			for {
+				n, from, err := conn.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				_, _ = conn.WriteTo(buf[:n], from)
+			}
+		}()
+		return nil
+	})
+}
+
+// ping sends a datagram of size bytes to addr's echo and waits for it.
+func (s *space) ping(t *testing.T, addr string, size int) {
+	t.Helper()
+	s.do(t, func() error {
+		conn, err := net.Dial("udp", net.JoinHostPort(addr, "7"))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }()
+		if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(make([]byte, size)); err != nil {
+			return err
+		}
+		buf := make([]byte, size+1)
+		n, err := conn.Read(buf)
+		if err != nil || n != size {
+			return fmt.Errorf("echo from %s: %d bytes: %w", addr, n, err)
+		}
+		return nil
+	})
+}
+
+// hostAddress gives the agent's namespace an address.
+func (n *node) hostAddress(addrs ...string) {
+	n.t.Helper()
+	n.space.do(n.t, func() error {
+		for _, a := range addrs {
+			addr, err := netlink.ParseAddr(a)
+			if err != nil {
+				return err
+			}
+			addr.Flags = 0x02 // IFA_F_NODAD
+			if err := netlink.AddrAdd(link("lo"), addr); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// TestTraffic sends real packets between host and pods, at once after ADD.
+func TestTraffic(t *testing.T) {
+	n, a, b := newNode(t), newSpace(t), newSpace(t)
+	n.ipam.set(func() { n.ipam.ipv6 = true })
+	n.hostAddress("10.0.0.1/32", "fd00::1/128")
+	n.space.echo(t, "10.0.0.1")
+	n.space.echo(t, "fd00::1")
+	n.ok(call{verb: "ADD", id: "a", ifname: "eth0", netns: a.path})
+	a.ping(t, "10.0.0.1", 100)
+	a.ping(t, "fd00::1", 100)
+	n.ok(call{verb: "ADD", id: "b", ifname: "eth0", netns: b.path})
+	for _, s := range []*space{a, b} {
+		s.ping(t, "10.0.0.1", 1452) // the MTU less the headers
+		s.ping(t, "fd00::1", 1432)
+	}
+	b.echo(t, "10.65.0.2")
+	b.echo(t, "fd00:65::2")
+	for _, s := range []*space{n.space, a} {
+		s.ping(t, "10.65.0.2", 1000)
+		s.ping(t, "fd00:65::2", 1000)
+	}
+	n.ok(call{verb: "DEL", id: "a", ifname: "eth0"})
+	b.ping(t, "10.0.0.1", 100)
+}
+
+// TestSpoofing sends from an address the pod does not own, then from its own:
+// only the second arrives, and the veth keeps their order.
+func TestSpoofing(t *testing.T) {
+	n, pod := newNode(t), newSpace(t)
+	n.hostAddress("10.0.0.1/32")
+	n.ok(add(pod))
+	var conn net.PacketConn
+	n.space.do(t, func() (err error) {
+		conn, err = net.ListenPacket("udp", "10.0.0.1:9")
+		return err
+	})
+	defer func() { _ = conn.Close() }()
+	pod.do(t, func() error {
+		addr, err := netlink.ParseAddr("10.65.0.99/32")
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(link("eth0"), addr); err != nil {
+			return err
+		}
+		for _, from := range []string{"10.65.0.99", "10.65.0.1"} {
+			d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
+			c, err := d.Dial("udp", "10.0.0.1:9")
+			if err != nil {
+				return err
+			}
+			_, err = c.Write([]byte(from))
+			if err := errors.Join(err, c.Close()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	buf := make([]byte, 100)
+	if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		t.Fatal(err)
+	}
+	k, from, err := conn.ReadFrom(buf)
+	if err != nil || string(buf[:k]) != "10.65.0.1" {
+		t.Errorf("first datagram: %q from %v (%v), want the pod's own", buf[:k], from, err)
+	}
+}
+
+// TestNames pins what other rooms and restarted agents rely on.
+func TestNames(t *testing.T) {
+	if got, want := HostDevice("c", "eth0"), "onl4ae00ea5d4f"; got != want {
+		t.Errorf("HostDevice = %q, want %q", got, want)
+	}
+	a := Attachment{ContainerID: testID, IfName: "eth0", Namespace: "default", Pod: "web 0\n"}
+	if got, want := a.alias(), "onlink default/web_0_ "+testID+" eth0"; got != want {
+		t.Errorf("alias = %q, want %q", got, want)
+	}
+	back, ok := parseAlias(a.alias(), HostDevice(testID, "eth0"))
+	if !ok || back.key() != a.key() {
+		t.Errorf("parseAlias = %v, %v", back, ok)
+	}
+	if _, ok := parseAlias(a.alias(), HostDevice(testID, "eth1")); ok {
+		t.Error("parseAlias takes another device's alias")
+	}
+	if mac := podMAC(testID, "eth0"); mac[0]&3 != 2 {
+		t.Errorf("podMAC %s is not a local unicast address", mac)
+	}
+	if got := hostPrefix(netip.MustParseAddr("fd00::1")).String(); got != "fd00::1/128" {
+		t.Errorf("hostPrefix = %s", got)
+	}
+	if !netnsGone("/run/netns/none") || !netnsGone("/etc/hostname") || netnsGone("/proc/self/ns/net") || netnsGone("") {
+		t.Error("netnsGone is wrong about absent, plain, live or unknown paths")
+	}
+}
+
+// TestSecondAddress reaches a pod at the addresses of both its interfaces.
+// The host drops what comes out of the wrong one, so every answer must leave
+// through the interface that has the address.
+func TestSecondAddress(t *testing.T) {
+	n, pod := newNode(t), newSpace(t)
+	n.ipam.set(func() { n.ipam.ipv6 = true })
+	n.hostAddress("10.0.0.1/32", "fd00::1/128")
+	for _, ifname := range []string{"eth0", "net1"} {
+		n.ok(call{verb: "ADD", id: testID, ifname: ifname, netns: pod.path})
+	}
+	for _, addr := range []string{"10.65.0.1", "10.65.0.2", "fd00:65::1", "fd00:65::2"} {
+		pod.echo(t, addr)
+		n.space.ping(t, addr, 100)
+	}
+	// Another interface in the place of the second one.
+	n.ok(call{verb: "DEL", id: testID, ifname: "net1"})
+	n.ipam.set(func() { n.ipam.next = 1 })
+	n.ok(call{verb: "ADD", id: testID, ifname: "net1", netns: pod.path})
+	n.space.ping(t, "10.65.0.2", 100)
+	for _, ifname := range []string{"eth0", "net1"} {
+		n.ok(call{verb: "DEL", id: testID, ifname: ifname})
+	}
+	n.clean()
+}

@@ -1,0 +1,227 @@
+package cni
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// protocol marks every route onlink installs (DESIGN.md, "Identity in the
+// kernel").
+const protocol = 179
+
+// MTU limits of a pod's interface: what IPv4 needs, and veth's most.
+const (
+	minMTU = 68
+	maxMTU = 65535
+)
+
+// indexTries is how often another interface index is tried when the one
+// chosen is taken.
+const indexTries = 4
+
+// Failures of wiring that must not be answered by removing what is there.
+var (
+	errNameTaken = errors.New("host device name belongs to an interface that is not onlink's")
+	errElsewhere = errors.New("attachment is connected already, in another network namespace")
+)
+
+// errIfName is an ADD for an interface name the pod has already.
+var errIfName = errors.New("the pod has an interface of this name already")
+
+// wiring is one pod interface as it shall be.
+type wiring struct {
+	attachment Attachment
+	netns      *os.File
+	hostDevice string
+	mac        net.HardwareAddr // of the pod's end
+	addresses  []netip.Addr
+	mtu        int    // 0: the kernel's default
+	metric     uint32 // of the host route; 0: the kernel's default
+	table      uint32 // of the host route
+
+	// The indexes of both ends are chosen here, not by the kernel, so that
+	// messages need not wait for each other's answers.
+	hostIndex, podIndex int32
+}
+
+func (w *wiring) has6() bool {
+	for _, a := range w.addresses {
+		if a.Is6() {
+			return true
+		}
+	}
+	return false
+}
+
+// connect makes the veth with everything on it. It runs on th, in the agent's
+// namespace. After an error nothing of this call is left. A complete veth of
+// an earlier ADD is kept as it is; what a crashed ADD left is replaced.
+func (w *wiring) connect(th *thread) error {
+	for try := range indexTries {
+		w.chooseIndexes(try)
+		err := w.attempt(th)
+		// A name taken is EEXIST, an index taken EBUSY.
+		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if done, err := w.resolve(th); done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("create veth %s: %w: no free interface index", w.hostDevice, unix.EBUSY)
+}
+
+// attempt is connect on a clean slate; an error that is EEXIST or EBUSY says
+// that nothing was created because something is there.
+func (w *wiring) attempt(th *thread) error {
+	if err := th.enter(w.netns); err != nil {
+		return err
+	}
+	pod, err := dialRtnl()
+	if err != nil {
+		return err
+	}
+	defer pod.close()
+	seen, err := dialWatch()
+	if err != nil {
+		return err
+	}
+	defer seen.close()
+	if err := pod.exec(w.createBatch(int(th.home.Fd()))); err != nil {
+		return errors.Join(err, th.leave())
+	}
+	if err := w.furnish(th, pod, seen); err != nil {
+		return &undoneError{errors.Join(err, th.leave(), th.removeIndex(w.hostIndex))}
+	}
+	return nil
+}
+
+// undoneError hides the errno of a later step from connect, which looks for
+// those of the first.
+type undoneError struct{ err error }
+
+// Error implements error.
+func (e *undoneError) Error() string { return e.err.Error() }
+
+// furnish puts addresses, routes and neighbours on a new veth and waits until
+// they work. The thread is in the pod's namespace before and in the agent's
+// after.
+func (w *wiring) furnish(th *thread, pod *rtnl, seen watch) error {
+	if w.has6() {
+		if err := setIPv6(w.attachment.IfName, true); err != nil {
+			return err
+		}
+	}
+	if err := w.addDefaults(pod, pod.exec(w.podBatch())); err != nil {
+		return err
+	}
+	if err := th.leave(); err != nil {
+		return err
+	}
+	if w.has6() {
+		if err := setIPv6(w.hostDevice, false); err != nil {
+			return err
+		}
+	}
+	if err := w.hostRoutes(th, th.host.exec(w.hostBatch())); err != nil {
+		return err
+	}
+	return seen.wait(w.podIndex, w.addresses)
+}
+
+// addDefaults deals with a pod that has a default route already, through an
+// interface attached earlier: ours is added behind it, with routes that say
+// their interface for themselves. err is the result of the pod's batch.
+func (w *wiring) addDefaults(pod *rtnl, err error) error {
+	again := batch{}
+	metric := secondaryMetric + uint32(w.podIndex)
+	behind := map[netip.Addr]bool{}
+	rest := dropErrors(err, func(e *kernelError) bool {
+		for _, g := range w.gateways() {
+			switch {
+			case e.op == opGateway(g) && e.err == unix.EEXIST:
+				w.gatewayRoute(&again, g, metric)
+				return true
+			// ENETUNREACH is the same case: the other interface's route to
+			// the gateway took the place of ours.
+			case e.op == opDefault(g) && (e.err == unix.EEXIST || e.err == unix.ENETUNREACH):
+				w.defaultRoute(&again, g, metric)
+				behind[g] = true
+				return true
+			}
+		}
+		return false
+	})
+	if rest != nil {
+		return rest
+	}
+	for g := range behind {
+		w.sourceRoutes(&again, g)
+	}
+	return dropErrors(pod.exec(&again), func(e *kernelError) bool {
+		return e.err == unix.EEXIST && e.op == opSourceRule // of an interface that was here before
+	})
+}
+
+// secondaryMetric is where the metrics of second default routes begin; it is
+// the kernel's own default for IPv6.
+const secondaryMetric = 1024
+
+// hostRoutes deals with a host route that is there already: the learn loop may
+// install the same one a moment earlier. err is the result of the host's
+// batch.
+func (w *wiring) hostRoutes(th *thread, err error) error {
+	again := batch{}
+	var foreign []error
+	rest := dropErrors(err, func(e *kernelError) bool {
+		for _, a := range w.addresses {
+			if e.op != opHostRoute(a) || e.err != unix.EEXIST {
+				continue
+			}
+			if owner := w.routeOwner(th, a); owner != nil {
+				foreign = append(foreign, owner)
+			}
+			w.hostRoute(&again, a, unix.NLM_F_REPLACE)
+			return true
+		}
+		return false
+	})
+	if rest != nil || foreign != nil {
+		return errors.Join(append(foreign, rest)...)
+	}
+	return th.host.exec(&again)
+}
+
+// dropErrors returns err without the kernel errors that handled says are dealt
+// with.
+func dropErrors(err error, handled func(*kernelError) bool) error {
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	var rest []error
+	for _, one := range all.Unwrap() {
+		var k *kernelError
+		if !errors.As(one, &k) || !handled(k) {
+			rest = append(rest, one)
+		}
+	}
+	return errors.Join(rest...)
+}
+
+// removeIndex removes the interface with an index we chose ourselves.
+func (th *thread) removeIndex(index int32) error {
+	m := batch{}
+	m.begin(fmt.Sprintf("remove interface %d", index), unix.RTM_DELLINK, 0)
+	m.link(index, 0, 0)
+	err := th.host.exec(&m)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,156 @@
+package cni
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// resolve decides what to do when something is where the veth should be. It
+// reports done when a complete veth of this attachment is there; it returns
+// neither when the way is free for another attempt.
+func (w *wiring) resolve(th *thread) (done bool, err error) {
+	host, err := findLink(th.links, w.hostDevice)
+	if err != nil {
+		return false, err
+	}
+	pod, err := w.podLink(th)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case host == nil && pod == nil:
+		return false, nil // only an index was taken
+	case host == nil:
+		return false, fmt.Errorf("%w: CNI_IFNAME: %s: %w", ErrEnvironment, w.attachment.IfName, errIfName)
+	case !isOurs(host):
+		return false, fmt.Errorf("%s: %w", w.hostDevice, errNameTaken)
+	case pod == nil || !arePeers(host, pod):
+		return false, fmt.Errorf("%s: %w; DEL it first", w.hostDevice, errElsewhere)
+	}
+	problems, err := w.check(th)
+	if err != nil {
+		return false, err
+	}
+	if len(problems) == 0 {
+		return true, nil
+	}
+	return false, removeDevice(th, w.hostDevice) // a crashed ADD's
+}
+
+// podLink returns the pod's interface of the attachment's name, nil when there
+// is none.
+func (w *wiring) podLink(th *thread) (netlink.Link, error) {
+	var link netlink.Link
+	err := th.inside(w.netns, func(h *netlink.Handle) (err error) {
+		link, err = findLink(h, w.attachment.IfName)
+		return err
+	})
+	return link, err
+}
+
+// inside runs f in ns with a handle that is open there, and returns to the
+// agent's namespace.
+func (th *thread) inside(ns *os.File, f func(*netlink.Handle) error) error {
+	if err := th.enter(ns); err != nil {
+		return err
+	}
+	h, err := newHandle()
+	if err == nil {
+		err = f(h)
+		h.Close()
+	}
+	return errors.Join(err, th.leave())
+}
+
+// findLink returns the link with a name, nil when there is none.
+func findLink(h *netlink.Handle, name string) (netlink.Link, error) {
+	link, err := h.LinkByName(name)
+	if _, absent := errors.AsType[netlink.LinkNotFoundError](err); absent {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up interface %s: %w", name, err)
+	}
+	return link, nil
+}
+
+// isOurs reports whether a link under one of our names was made by us: a veth
+// with our alias, or still without one, as a crash between two messages leaves
+// it.
+func isOurs(link netlink.Link) bool {
+	alias := link.Attrs().Alias
+	return link.Type() == "veth" && (alias == "" || strings.HasPrefix(alias, aliasPrefix))
+}
+
+// arePeers reports whether the two are the ends of one veth.
+func arePeers(a, b netlink.Link) bool {
+	return b.Type() == "veth" && a.Attrs().ParentIndex == b.Attrs().Index && b.Attrs().ParentIndex == a.Attrs().Index
+}
+
+// removeDevice removes a veth by the name of its host end; both ends, the
+// routes and the neighbours go with it. What is absent is removed already.
+func removeDevice(th *thread, name string) error {
+	link, err := findLink(th.links, name)
+	if err != nil || link == nil {
+		return err
+	}
+	if !isOurs(link) {
+		return fmt.Errorf("remove %s: %w", name, errNameTaken)
+	}
+	return th.removeIndex(int32(link.Attrs().Index))
+}
+
+// routeOwner returns an error that names the owner of the host route to a, nil
+// if it is onlink itself.
+func (w *wiring) routeOwner(th *thread, a netip.Addr) error {
+	routes, err := w.routesTo(th, a)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Protocol != protocol && uint32(r.Priority) == w.metric {
+			return fmt.Errorf("%s: %w: protocol %s", opHostRoute(a), unix.EEXIST, r.Protocol)
+		}
+	}
+	return nil
+}
+
+// routesTo returns the host's routes to exactly a.
+func (w *wiring) routesTo(th *thread, a netip.Addr) ([]netlink.Route, error) {
+	filter := &netlink.Route{Dst: netlink.NewIPNet(a.AsSlice()), Table: int(w.table)}
+	routes, err := th.links.RouteListFiltered(int(family(a)), filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("list routes to %s: %w", a, err)
+	}
+	return routes, nil
+}
+
+// setIPv6 makes IPv6 work on an interface of the current namespace: container
+// runtimes disable it in new namespaces. The pod's end takes no router
+// advertisements, the host's end forwards.
+func setIPv6(device string, pod bool) error {
+	settings := map[string]string{"disable_ipv6": "0", "forwarding": "1"}
+	if pod {
+		settings = map[string]string{"disable_ipv6": "0", "accept_ra": "0"}
+	}
+	for key, value := range settings {
+		path := sysctlPath("ipv6", device, key)
+		if have, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(have)) == value {
+			continue // /proc/sys may be read-only, which is no matter here
+		}
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			return fmt.Errorf("set %s of %s: %w", key, device, err)
+		}
+	}
+	return nil
+}
+
+func sysctlPath(family, device, key string) string {
+	return "/proc/sys/net/" + family + "/conf/" + device + "/" + key
+}
