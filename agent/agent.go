@@ -1,0 +1,322 @@
+// Package agent is onlink's composition root: it makes the rooms, wires the
+// two flows (learn.go, originate.go), serves the operator and the CNI plugin,
+// and supervises all of it. It owns the process's life, nothing of the work:
+// decisions are in rib, the kernel in fib and tunnel, addresses in ipam, BGP
+// in bgp.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"onlink/agent/config"
+	"onlink/bgp"
+	"onlink/bgp/bfd"
+	"onlink/cni"
+	"onlink/fib"
+	"onlink/fib/underlay"
+	"onlink/ipam"
+	"onlink/rib"
+	"onlink/tunnel"
+)
+
+// ownProtocol is the route protocol of everything onlink installs.
+const ownProtocol = fib.Protocol
+
+// agent holds the rooms of one running node. Fields are set before Run and
+// not changed after.
+type agent struct {
+	cfg           *config.Config
+	log           *slog.Logger
+	id            identity
+	started       time.Time
+	store         *ipam.Store
+	registry      ipam.Registry
+	alloc         *ipam.Allocator
+	speaker       *bgp.Speaker
+	watch         *underlay.Watcher
+	learn         *learn
+	orig          *originate
+	live          *liveness
+	drain         *drain
+	reload        *reloader
+	features      []feature
+	problems      []string // found at start
+	cni           *cni.Server
+	opt           Options
+	closeRegistry func() error
+	swept         atomic.Uint64 // pods that ended without a DEL, freed by collectGarbage
+}
+
+// Options are what the command line says besides the configuration.
+type Options struct {
+	// RepairDatabase moves a damaged database aside and rebuilds it from the
+	// running pods and the registry. A registry served here then waits for the
+	// nodes to say what they hold.
+	RepairDatabase bool
+	// BFD is the command of the process that watches peers: it must call
+	// WatchPeers.
+	BFD []string
+	// Load reads the configuration again each time Reload is sent to (SIGHUP).
+	// Both nil: the configuration does not change.
+	Load   func() (*config.Config, error)
+	Reload <-chan struct{}
+}
+
+// Run runs one agent until ctx ends or a part of it fails. Routes, tunnels and
+// pods stay as they are: the next run adopts them. The error of a failed start
+// is one line that names what to change.
+func Run(ctx context.Context, cfg *config.Config, opt Options) error {
+	log := newLogger(cfg.Log)
+	a := &agent{cfg: cfg, log: log, started: time.Now(), opt: opt}
+	log.Info("starting", "version", version(), "node", cfg.Node.Name)
+	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
+		return fmt.Errorf("paths.run: %w", err)
+	}
+	if err := os.MkdirAll(cfg.Paths.State, 0o700); err != nil {
+		return fmt.Errorf("paths.state: %w", err)
+	}
+	defer a.close()
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	socks, err := a.listen()
+	if err != nil {
+		return err
+	}
+	defer socks.close()
+	return a.serve(ctx, socks)
+}
+
+// open makes every room, in the order in which they need each other, and ends
+// with the first round of both flows: own blocks are announced and known
+// routes kept before a peer can connect.
+func (a *agent) open(ctx context.Context) error {
+	if err := checkCapabilities(); err != nil {
+		return err
+	}
+	var err error
+	if a.id, err = identify(a.cfg.Node.Name, a.cfg.Node.Address, a.cfg.BGP.RouterID); err != nil {
+		return err
+	}
+	if err := forwarding(); err != nil {
+		return err
+	}
+	if err := a.openIPAM(ctx); err != nil {
+		return err
+	}
+	if err := a.openLearn(ctx); err != nil {
+		return err
+	}
+	if err := a.openFilter(); err != nil {
+		return err
+	}
+	return a.openBGP(ctx)
+}
+
+// openIPAM opens the database and the registry behind it.
+func (a *agent) openIPAM(context.Context) error {
+	wired, err := cni.ListWired()
+	if err != nil {
+		return err
+	}
+	opt := storeOptions(a.cfg, a.opt, wired)
+	opt.Log = a.log.With("part", "ipam")
+	if a.store, err = ipam.OpenStore(databasePath(a.cfg), opt); err != nil {
+		return err
+	}
+	if a.store.Created() && opt.Lost {
+		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", ipam.DefaultSettle)
+	}
+	pools := ipamPools(a.cfg.Pools, a.cfg.Node.Labels)
+	if a.registry, a.closeRegistry, err = openRegistry(a.cfg.IPAM.Registry, a.store, pools); err != nil {
+		return err
+	}
+	a.alloc, err = ipam.New(ipam.Config{
+		Node: a.id.Name, Pools: pools, Registry: a.registry, Store: a.store,
+		Cooldown: orNone(a.cfg.IPAM.Cooldown), Sticky: orNone(a.cfg.IPAM.Sticky), BootID: bootID(), Log: opt.Log,
+	})
+	if err != nil {
+		return err
+	}
+	return a.recoverPods(wired)
+}
+
+// orNone is a duration for ipam, where 0 is the default and less is none.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// databasePath is where the node's database is.
+func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.State, "onlink.db") }
+
+// openLearn opens the kernel's side: underlay, decision, routes, tunnels.
+func (a *agent) openLearn(ctx context.Context) error {
+	a.watch = underlay.New(a.log.With("part", "underlay"), ownDevice)
+	if err := a.watch.Load(); err != nil {
+		return fmt.Errorf("read the kernel's routes: %w", err)
+	}
+	l := &learn{
+		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: a.cfg.FIB.Resync,
+		asks:    make(chan func()),
+		sync:    syncGate{started: time.Now(), expects: len(a.cfg.BGP.Peers) > 0},
+		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(a.cfg, a.id),
+		peers: a.cfg.BGP.Peers, mtuNews: make(chan struct{}, 1), locals: []netip.Addr{a.id.Address, a.id.Address6},
+	}
+	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
+	l.table = rib.NewTable(l.reaches)
+	routes := fib.Config{Table: a.cfg.FIB.Table, Metric: a.cfg.FIB.Metric, Log: a.log.With("part", "fib")}
+	if src := a.cfg.FIB.Source; src.Is4() {
+		routes.Source4 = src
+	} else {
+		routes.Source6 = src
+	}
+	l.fib = fib.New(routes)
+	if err := l.fib.Open(); err != nil {
+		return fmt.Errorf("open the kernel's route table: %w", err)
+	}
+	a.learn = l
+	l.surplus = tunnelsUnwanted(l.wanted)
+	if err := multipathHash(); err != nil {
+		a.problem("%v: flows between two nodes use one of several uplinks", err)
+	}
+	l.ensureTunnels(ctx)
+	a.features = append(a.features, feature{"nexthop-objects", l.fib.UsesNexthopObjects(), "plain gateways are used"})
+	a.features = append(a.features, l.tunnelFeatures()...)
+	l.table.SetPools(ribPools(a.cfg.Pools, l.wanted))
+	l.table.SetPermitted(permitted(l.peers, a.watch.Subnets()))
+	for _, as := range a.alloc.Assignments() {
+		for _, addr := range as.Addresses {
+			l.table.SetPod(netip.PrefixFrom(addr, addr.BitLen()), as.HostDevice)
+		}
+	}
+	return nil
+}
+
+// openBGP starts the speaker with this node's blocks before the first peer.
+func (a *agent) openBGP(ctx context.Context) error {
+	kept, err := a.learn.fib.Dump(ctx)
+	if err != nil {
+		return fmt.Errorf("read the routes of a previous run: %w", err)
+	}
+	if a.drain, err = openDrain(a.cfg.Paths.State); err != nil {
+		return err
+	}
+	a.learn.filter.keep(kept)
+	a.learn.sync.kept = len(kept) > 0
+	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0
+	peers, dynamic, err := bgpPeers(a.cfg)
+	if err != nil {
+		return err
+	}
+	if a.speaker, err = bgp.New(bgpConfig(a.cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))); err != nil {
+		return err
+	}
+	a.learn.speaker = a.speaker
+	a.orig = &originate{
+		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: a.cfg.BGP.Originate,
+		drain: a.drain, edited: make(chan struct{}, 1), node: a.id,
+	}
+	for _, p := range a.cfg.Pools {
+		if !a.id.reaches(p.CIDR) {
+			a.problem("pool %s: this node has no address of the family of %s, so its blocks are not announced and its pods are reached by nobody; give the node one, or disable the pool here", p.Name, p.CIDR)
+		}
+	}
+	direct := func(ctx context.Context, blocks []netip.Prefix) error { // the learn loop does not run yet
+		a.learn.table.SetOwn(blocks)
+		a.learn.install(ctx, false)
+		return nil
+	}
+	if err := a.orig.round(ctx, direct); err != nil {
+		return err
+	}
+	for i := range dynamic {
+		dynamic[i].Known = a.learn.filter.kept
+	}
+	if err := a.speaker.SetPeers(ctx, peers, dynamic); err != nil {
+		return err
+	}
+	if err := a.speaker.Start(ctx); err != nil {
+		return err
+	}
+	return a.openBFD(ctx)
+}
+
+// openBFD begins to watch the peers that ask for it.
+func (a *agent) openBFD(ctx context.Context) error {
+	monitor := bfd.NewProcess(a.log.With("part", "bfd"), a.opt.BFD...)
+	a.live = &liveness{log: a.log.With("part", "bfd"), monitor: monitor, speaker: a.speaker, learn: a.learn}
+	if err := a.live.begin(ctx, bfdSessions(a.cfg.BGP.Peers)); err != nil {
+		return fmt.Errorf("bgp.peers bfd: %w", err)
+	}
+	a.reload = &reloader{log: a.log.With("part", "reload"), load: a.opt.Load, asked: a.opt.Reload, apply: a.appliers(), last: a.cfg}
+	return nil
+}
+
+// serve runs every long-lived part; the first that fails ends the others.
+func (a *agent) serve(ctx context.Context, socks *sockets) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.watch.Run(ctx) })
+	g.Go(func() error { return a.alloc.Run(ctx) })
+	g.Go(func() error { return a.speaker.Run(ctx) })
+	g.Go(func() error { return a.learn.Run(ctx) })
+	g.Go(func() error { return a.orig.Run(ctx) })
+	g.Go(func() error { return a.tellPodsMTU(ctx) })
+	g.Go(func() error { return a.live.monitor.Run(ctx) })
+	g.Go(func() error { return a.live.Run(ctx) })
+	g.Go(func() error { return a.reload.Run(ctx) })
+	g.Go(func() error { return a.collectGarbage(ctx, socks.cni) })
+	if a.cfg.CNI.Install.Enabled() {
+		g.Go(func() error { return a.installCNI(ctx) })
+	}
+	socks.serve(ctx, g)
+	a.log.Info("ready", "address", a.id.primary(), "asn", a.cfg.BGP.ASN, "cni_socket", a.cfg.CNI.Socket, "admin_socket", a.cfg.API.Admin.Socket)
+	err := g.Wait()
+	a.log.Info("stopped, routes and pods stay as they are")
+	return err
+}
+
+// close gives back what open took; rooms that were not reached are nil.
+func (a *agent) close() {
+	if a.learn != nil {
+		if err := a.learn.fib.Close(); err != nil {
+			a.log.Warn("close route sockets", "err", err)
+		}
+	}
+	if a.closeRegistry != nil {
+		if err := a.closeRegistry(); err != nil {
+			a.log.Warn("close connections to the block registry", "err", err)
+		}
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Warn("close database", "err", err)
+		}
+	}
+}
+
+// ownDevice reports whether a device is one of onlink's: never part of the
+// underlay.
+func ownDevice(name string) bool {
+	return strings.HasPrefix(name, "onlink-") || len(name) == 14 && strings.HasPrefix(name, "onl")
+}
+
+func newLogger(cfg config.Log) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+}

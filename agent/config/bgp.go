@@ -1,0 +1,164 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// BGP configures the speaker.
+type BGP struct {
+	ASN       uint32         // this node's AS; default 64512
+	RouterID  netip.Addr     // an IPv4 address; the zero Addr (auto): derived from the node's address
+	Listen    Listen         // where other speakers connect to
+	Reflector *Reflector     // nil: this node does not reflect
+	Peers     []Peer         // sessions this node opens or expects
+	Originate []netip.Prefix // announced besides the node's own blocks
+}
+
+// Listen is the speaker's listening socket.
+type Listen struct {
+	Address netip.Addr // the zero Addr (auto): every address
+	Port    uint16     // default 179; 0: do not listen
+}
+
+// Reflector makes the node a route reflector (RFC 4456).
+type Reflector struct {
+	ClusterID    netip.Addr     // an IPv4 address; the zero Addr (auto): the router ID
+	Clients      []netip.Prefix // speakers of our AS from here are accepted as clients without further configuration
+	PasswordFile string         // TCP MD5 key (RFC 2385) of those clients; "": none
+}
+
+// Peer is one configured BGP session.
+type Peer struct {
+	Name         string        // default: the address
+	Address      netip.Addr    // may carry a zone
+	Port         uint16        // default 179
+	ASN          uint32        // default: this node's AS
+	Client       bool          // we reflect to it (RFC 4456); only when the node is a reflector
+	PasswordFile string        // file with the TCP MD5 key (RFC 2385); "": none
+	TTLSecurity  uint8         // GTSM (RFC 5082): hops to the peer, 1 = neighbour; 0: off
+	Multihop     uint8         // eBGP: TTL of our packets; 0: directly connected
+	HoldTime     time.Duration // RFC 4271 section 4.2; default 90 s
+	Keepalive    time.Duration // default: a third of HoldTime
+	ConnectRetry time.Duration // pause between connection attempts; default 5 s
+	Passive      bool          // wait for the peer to connect
+	LocalAddress netip.Addr    // our end of the session; the zero Addr: the kernel's choice
+	BFD          *BFD          // nil: the peer's death is noticed by the hold time only
+	Import       Import
+	Export       Export
+}
+
+// BFD watches a peer's packets (RFC 5880).
+type BFD struct {
+	Interval   time.Duration // between packets, both ways; default 300 ms
+	Multiplier uint8         // lost in a row until the peer is down; default 3
+	// Hops is HopsMulti by default for peers of our AS and for those with
+	// multihop, which may be behind a router, else HopsSingle.
+	Hops BFDHops
+}
+
+// BFDHops says how far away a peer may be. Both ends must say the same.
+type BFDHops string
+
+// The values of BFDHops.
+const (
+	HopsSingle BFDHops = "single" // RFC 5881, UDP port 3784: on our network
+	HopsMulti  BFDHops = "multi"  // RFC 5883, UDP port 4784
+)
+
+// External reports whether the session is eBGP for a node of AS asn.
+func (p Peer) External(asn uint32) bool { return p.ASN != asn }
+
+// Import is what is accepted from a peer. From an eBGP peer nothing is
+// accepted unless a rule says so (RFC 8212).
+type Import struct {
+	Accept      []PrefixRule
+	MaxPrefixes uint32 // the session is closed above this many; 0: no limit
+}
+
+// PrefixRule matches the prefixes inside Prefix whose length is from Ge to Le.
+// Both are always filled in: Ge defaults to the length of Prefix and Le to the
+// family's longest, so that a bare CIDR accepts everything inside it.
+type PrefixRule struct {
+	Prefix netip.Prefix
+	Ge, Le int
+}
+
+// Matches reports whether q is accepted by the rule.
+func (r PrefixRule) Matches(q netip.Prefix) bool {
+	return r.Prefix.Addr().BitLen() == q.Addr().BitLen() && r.Prefix.Contains(q.Addr()) &&
+		q.Bits() >= r.Ge && q.Bits() <= r.Le && q.Bits() >= r.Prefix.Bits()
+}
+
+// String returns the rule in words, for logs.
+func (r PrefixRule) String() string {
+	return fmt.Sprintf("%s ge %d le %d", r.Prefix, r.Ge, r.Le)
+}
+
+// Export is what is announced to a peer.
+type Export struct {
+	Own         bool        // the node's own blocks and originated prefixes; default true
+	Communities []Community // added to what is announced
+}
+
+// Community is a BGP community (RFC 1997): the AS in the high 16 bits.
+type Community uint32
+
+// The well-known communities that have a name in onlinkd.yaml.
+const (
+	GracefulShutdown  Community = 0xFFFF0000 // RFC 8326
+	Blackhole         Community = 0xFFFF029A // RFC 7999
+	NoExport          Community = 0xFFFFFF01 // RFC 1997
+	NoAdvertise       Community = 0xFFFFFF02 // RFC 1997
+	NoExportSubconfed Community = 0xFFFFFF03 // RFC 1997
+)
+
+// communityNames is ordered, because its names appear in an error message.
+var communityNames = []struct {
+	name  string
+	value Community
+}{
+	{"graceful-shutdown", GracefulShutdown},
+	{"blackhole", Blackhole},
+	{"no-export", NoExport},
+	{"no-advertise", NoAdvertise},
+	{"no-export-subconfed", NoExportSubconfed},
+}
+
+// String returns the name of a well-known community, else "AS:VALUE".
+func (c Community) String() string {
+	for _, n := range communityNames {
+		if n.value == c {
+			return n.name
+		}
+	}
+	return fmt.Sprintf("%d:%d", uint32(c)>>16, uint32(c)&0xffff)
+}
+
+// parseCommunity reads "AS:VALUE" or a well-known name.
+func parseCommunity(s string) (Community, bool) {
+	for _, n := range communityNames {
+		if n.name == s {
+			return n.value, true
+		}
+	}
+	high, low, found := strings.Cut(s, ":")
+	h, err1 := strconv.ParseUint(high, 10, 16)
+	l, err2 := strconv.ParseUint(low, 10, 16)
+	if !found || err1 != nil || err2 != nil {
+		return 0, false
+	}
+	return Community(h<<16 | l), true
+}
+
+// communityList returns the names of the well-known communities.
+func communityList() string {
+	names := make([]string, len(communityNames))
+	for i, n := range communityNames {
+		names[i] = n.name
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,148 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// check finds the values that are fine alone and wrong together. A field that
+// could not be read is not judged again.
+func (p *parser) check(c *Config) {
+	p.checkNode(c)
+	p.checkBGP(&c.BGP)
+	p.checkPools(c)
+	p.checkRegistry(c)
+	p.checkAdmin(&c.API)
+	p.checkCNI(&c.CNI)
+	for path, socket := range map[string]string{"api.admin.socket": c.API.Admin.Socket, "cni.socket": c.CNI.Socket} {
+		if len(socket) > maxSocketPath {
+			p.fail(path, "the path has %d bytes, and a unix socket's at most %d; set a shorter one, or a shorter paths.run", len(socket), maxSocketPath)
+		}
+	}
+	if c.API.Admin.Socket == c.CNI.Socket {
+		p.fail("cni.socket", "is also api.admin.socket; use two sockets, because their rights differ")
+	}
+}
+
+func (p *parser) checkNode(c *Config) {
+	if c.Node.Name == "" && !p.failed("node.name") {
+		p.fail("node.name", "is missing and the host has no name; write node: {name: ...}")
+	}
+	for i, pool := range c.Pools {
+		if pool.CIDR.IsValid() && c.Node.Address.Addr.IsValid() && pool.CIDR.Contains(c.Node.Address.Addr) {
+			p.fail("node.address", "is inside pools[%d] (%s), which belongs to pods; use another pool or another address", i, pool.CIDR)
+		}
+	}
+}
+
+func (p *parser) checkBGP(c *BGP) {
+	names, addresses := map[string]int{}, map[netip.Addr]int{}
+	for i, peer := range c.Peers {
+		path := fmt.Sprintf("bgp.peers[%d]", i)
+		p.checkPeer(path, peer, c)
+		if first, dup := names[peer.Name]; dup && peer.Name != "" {
+			p.fail(path+".name", "%q is also the name of bgp.peers[%d]; use another", peer.Name, first)
+		} else {
+			names[peer.Name] = i
+		}
+		if first, dup := addresses[peer.Address]; dup && peer.Address.IsValid() {
+			p.fail(path+".address", "%s is also the address of bgp.peers[%d]; remove one, a peer has one session", peer.Address, first)
+		} else {
+			addresses[peer.Address] = i
+		}
+	}
+	if c.Reflector != nil {
+		p.checkApart("bgp.reflector.clients", c.Reflector.Clients)
+	}
+	seen := map[netip.Prefix]int{}
+	for i, prefix := range c.Originate {
+		if first, dup := seen[prefix]; dup {
+			p.fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is also bgp.originate[%d]; remove one", prefix, first)
+		}
+		seen[prefix] = i
+	}
+}
+
+// checkApart reports prefixes of a list that overlap.
+func (p *parser) checkApart(path string, list []netip.Prefix) {
+	for i, a := range list {
+		for j, b := range list[:i] {
+			if a.Overlaps(b) {
+				p.fail(fmt.Sprintf("%s[%d]", path, i), "%s overlaps %s[%d] (%s); remove the smaller one", a, path, j, b)
+				break
+			}
+		}
+	}
+}
+
+func (p *parser) checkPeer(path string, peer Peer, c *BGP) {
+	p.checkPeerAddress(path, peer)
+	if peer.Keepalive*3 > peer.HoldTime && !p.failed(path+".keepalive") && !p.failed(path+".holdTime") {
+		p.fail(path+".keepalive", "%s is more than a third of the hold time %s; use at most %s (RFC 4271 section 10)",
+			peer.Keepalive, peer.HoldTime, (peer.HoldTime / 3).Truncate(time.Second))
+	}
+	external := peer.External(c.ASN)
+	switch {
+	case !external && peer.Multihop > 0:
+		p.fail(path+".multihop", "is for peers of another AS, and this one is of ours (%d); remove it", c.ASN)
+	case peer.Multihop > 0 && peer.TTLSecurity > 0:
+		p.fail(path+".multihop", "cannot be combined with ttlSecurity, which sends with TTL 255 (RFC 5082); remove one")
+	}
+	switch {
+	case peer.Client && external:
+		p.fail(path+".client", "is for peers of our AS (%d), and this one is of %d; remove it", c.ASN, peer.ASN)
+	case peer.Client && c.Reflector == nil:
+		p.fail(path+".client", "needs a reflector; add bgp.reflector or remove it")
+	}
+}
+
+// checkPeerAddress checks both ends of a session.
+func (p *parser) checkPeerAddress(path string, peer Peer) {
+	a, local := peer.Address, peer.LocalAddress
+	if !a.IsValid() {
+		if !p.failed(path + ".address") {
+			p.fail(path+".address", "is missing; write the peer's IP address")
+		}
+		return
+	}
+	if a.IsUnspecified() || a.IsMulticast() {
+		p.fail(path+".address", "%s is not one machine's address; write the peer's own", a)
+	}
+	if a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" {
+		p.fail(path+".address", "%s is link-local and has no interface; write %s%%eth0 with the interface's name", a, a)
+	}
+	switch {
+	case !local.IsValid():
+	case local.Is4() != a.Is4():
+		p.fail(path+".localAddress", "%s and the peer's %s are of different families; use one of the peer's family", local, a)
+	case local == a:
+		p.fail(path+".localAddress", "%s is the peer's own address; use one of this node's", local)
+	}
+}
+
+func (p *parser) checkAdmin(c *API) {
+	const path = "api.admin"
+	p.checkTLS(path+".tls", c.Admin.TLS)
+	switch tcp := c.Admin.TCP.IsValid(); {
+	case p.failed(path + ".tcp"):
+	case tcp && !c.Admin.TLS.Enabled() && !p.failed(path+".tls"):
+		p.fail(path+".tcp", "needs mutual TLS; add tls: {cert: ..., key: ..., ca: ...}")
+	case !tcp && c.Admin.TLS.Enabled():
+		p.fail(path+".tls", "has no use without tcp; add tcp or remove it")
+	case tcp && c.Admin.TCP == c.Metrics:
+		p.fail("api.metrics", "%s is also api.admin.tcp; use another port", c.Metrics)
+	}
+}
+
+// checkTLS wants all three files: a missing CA would admit everybody.
+func (p *parser) checkTLS(path string, t TLS) {
+	if !t.Enabled() {
+		return
+	}
+	for _, f := range []struct{ key, file string }{{"cert", t.Cert}, {"key", t.Key}, {"ca", t.CA}} {
+		if f.file == "" && !p.failed(path+"."+f.key) {
+			p.fail(path+"."+f.key, "is missing; mutual TLS needs cert, key and ca")
+		}
+	}
+}

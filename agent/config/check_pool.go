@@ -1,0 +1,70 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// special are the ranges that no pod can be reached in: "this" network
+// (RFC 791), loopback, link-local and multicast.
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("::/127"),
+	netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"),
+}
+
+func (p *parser) checkPools(c *Config) {
+	names := map[string]int{}
+	for i, pool := range c.Pools {
+		path := fmt.Sprintf("pools[%d]", i)
+		if first, dup := names[pool.Name]; dup && pool.Name != "" {
+			p.fail(path+".name", "%q is also the name of pools[%d]; use another", pool.Name, first)
+		} else {
+			names[pool.Name] = i
+		}
+		if pool.Name == "" && !p.failed(path+".name") {
+			p.fail(path+".name", "is missing; write a name, which blocks and metrics will carry")
+		}
+		if !pool.CIDR.IsValid() {
+			if !p.failed(path + ".cidr") {
+				p.fail(path+".cidr", "is missing; write one such as 10.244.0.0/16")
+			}
+			continue
+		}
+		p.checkRange(path, pool)
+		for j, other := range c.Pools[:i] {
+			if other.CIDR.IsValid() && pool.CIDR.Overlaps(other.CIDR) {
+				p.fail(path+".cidr", "%s overlaps pools[%d] (%s); pools must be apart", pool.CIDR, j, other.CIDR)
+				break
+			}
+		}
+	}
+}
+
+// checkRange checks a pool's CIDR, the size of its blocks and what is
+// reserved in it.
+func (p *parser) checkRange(path string, pool Pool) {
+	for _, s := range special {
+		if pool.CIDR.Overlaps(s) {
+			p.fail(path+".cidr", "%s overlaps %s, whose addresses no pod can have; use a private range such as 10.244.0.0/16", pool.CIDR, s)
+			break
+		}
+	}
+	shortest, _, longest := blockRange(pool.CIDR)
+	shortest = max(shortest, pool.CIDR.Bits())
+	if size := pool.BlockSize; (size < shortest || size > longest) && !p.failed(path+".blockSize") {
+		p.fail(path+".blockSize", "a block of /%d does not fit into %s; use %d to %d", size, pool.CIDR, shortest, longest)
+	}
+	for k, r := range pool.Reserved {
+		if r.Addr().BitLen() != pool.CIDR.Addr().BitLen() || r.Bits() < pool.CIDR.Bits() || !pool.CIDR.Contains(r.Addr()) {
+			p.fail(fmt.Sprintf("%s.reserved[%d]", path, k), "%s is not inside %s; remove it", r, pool.CIDR)
+		}
+	}
+	if pool.Encapsulation == EncapAlways && pool.Tunnel == TunnelNone {
+		p.fail(path+".tunnel", "none contradicts encapsulation: Always; use ipip or vxlan, or encapsulation: Never")
+	}
+}

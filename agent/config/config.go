@@ -1,0 +1,147 @@
+// Package config reads onlinkd.yaml, the configuration of one agent.
+//
+// Reading is strict: an unknown key, a key given twice, a value of the wrong
+// type or out of range, and keys that contradict each other are errors, and
+// all of them are reported together, each with file, line, field and what to
+// write instead (see [Error]). An empty file is valid and equals [Default].
+//
+// The package owns the file's format and nothing else: it opens no other file
+// (a passwordFile is read by the agent) and looks at no interface. A [Config]
+// is plain values; it is safe for concurrent use as long as nobody writes.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Config is one agent's whole configuration. Every field holds a usable value
+// after [Parse], [Load] and [Default]: defaults are filled in.
+type Config struct {
+	Node   Node
+	BGP    BGP
+	Pools  []Pool // in the order in which addresses are taken from them
+	IPAM   IPAM
+	Tunnel Tunnel
+	FIB    FIB
+	API    API
+	CNI    CNI
+	Log    Log
+	Paths  Paths
+}
+
+// Node says who this node is.
+type Node struct {
+	Name    string            // unique in the cluster; default: the host's name
+	Address NodeAddress       // which of the host's addresses is the next hop of its blocks
+	Labels  map[string]string // free words for the operator; nil when none
+}
+
+// NodeAddress is the choice of the node's own address. At most one field is
+// set; the zero value means auto: the source address of the default route.
+type NodeAddress struct {
+	Addr      netip.Addr   // this address
+	Interface string       // the first global address of this interface
+	Prefix    netip.Prefix // the first address of any interface inside this prefix
+}
+
+// Auto reports whether the agent has to find the address by itself.
+func (a NodeAddress) Auto() bool { return a == NodeAddress{} }
+
+// String returns the value as it is written in the file.
+func (a NodeAddress) String() string {
+	switch {
+	case a.Addr.IsValid():
+		return a.Addr.String()
+	case a.Prefix.IsValid():
+		return a.Prefix.String()
+	case a.Interface != "":
+		return a.Interface
+	}
+	return auto
+}
+
+// IPAM is where the node's blocks come from.
+type IPAM struct {
+	Registry Registry
+	Cooldown time.Duration // a freed address is not given out again before this; default 60 s
+	Sticky   time.Duration // a sticky address is kept for its workload this long after its release; default 24 h
+}
+
+// TLS names the files of one mutual-TLS endpoint: either all are set or none.
+type TLS struct {
+	Cert string // this agent's certificate chain, PEM
+	Key  string // its private key, PEM
+	CA   string // certificates that the other side must chain to, PEM
+}
+
+// Enabled reports whether the files are named.
+func (t TLS) Enabled() bool { return t != TLS{} }
+
+// Mode says how much a feature is wanted.
+type Mode string
+
+// The modes of an optional feature.
+const (
+	ModeOff      Mode = "off"      // never
+	ModeAuto     Mode = "auto"     // where the kernel has it; its lack is reported
+	ModeRequired Mode = "required" // the agent does not start without it
+)
+
+// Tunnel is what all tunnel devices share.
+type Tunnel struct {
+	MTU   int  // bytes; 0 (auto): the underlay's MTU less the tunnel's header
+	Guard Mode // accept tunnelled packets only from known nodes (nftables); default auto
+	VXLAN VXLAN
+}
+
+// VXLAN is what the pools with tunnel vxlan share; it must be the same on all
+// nodes (RFC 7348).
+type VXLAN struct {
+	VNI  uint32 // network identifier, 24 bits; default 4096
+	Port uint16 // UDP port; default 4789
+}
+
+// FIB is how routes are written to the kernel.
+type FIB struct {
+	Table  uint32        // routing table; default 254 (main)
+	Metric uint32        // route metric; 0: the kernel's default
+	Resync time.Duration // interval of the full comparison with the kernel; default 90 s
+	Source netip.Addr    // preferred source address of routes; the zero Addr (auto): the kernel's choice
+}
+
+// API is how operators reach the agent.
+type API struct {
+	Admin   Admin
+	Metrics netip.AddrPort // Prometheus metrics and health; the zero value: off
+}
+
+// Admin is the endpoint of onlinkctl.
+type Admin struct {
+	Socket string         // unix socket; default: admin.sock in Paths.Run
+	Group  string         // group that may use the socket; "" (default): root only
+	TCP    netip.AddrPort // remote use, with mutual TLS only; the zero value: off
+	TLS    TLS            // required with TCP
+}
+
+// LogFormat is the form of a log line.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text" // slog's key=value form
+	LogJSON LogFormat = "json" // one JSON object a line
+)
+
+// Log is how the agent logs, to standard error.
+type Log struct {
+	Level  slog.Level // default info
+	Format LogFormat  // default text
+}
+
+// Paths are the folders of the agent.
+type Paths struct {
+	State string // database; default /var/lib/onlink
+	Run   string // sockets; default /run/onlink
+}

@@ -1,0 +1,199 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// compare sees netip's values as such.
+var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})}
+
+func TestDefaultYAMLIsDefault(t *testing.T) {
+	t.Parallel()
+	got, err := Parse("onlinkd.yaml", DefaultYAML())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got, compare); diff != "" {
+		t.Errorf("the printed default differs from Default() (-want +got):\n%s", diff)
+	}
+}
+
+func TestEmptyFileIsDefault(t *testing.T) {
+	t.Parallel()
+	for _, data := range []string{"", "\n", "# nothing\n", "---\n", "{}", "null", "bgp:\npools:\nnode:\n  name:\n"} {
+		got, err := Parse("onlinkd.yaml", []byte(data))
+		if err != nil {
+			t.Errorf("%q: %v", data, err)
+			continue
+		}
+		if diff := cmp.Diff(Default(), got, compare); diff != "" {
+			t.Errorf("%q differs from Default() (-want +got):\n%s", data, diff)
+		}
+	}
+}
+
+// example matches a commented key of the default file: "#" that is not
+// followed by exactly one space.
+var example = regexp.MustCompile(`(?m)^( *)#(?: {2,}|)[^ \n]`)
+
+// TestDefaultYAMLMentionsEveryKey turns the examples of the default file into
+// keys, and wants every key of the schema among them.
+func TestDefaultYAMLMentionsEveryKey(t *testing.T) {
+	t.Parallel()
+	var lines []string
+	for line := range strings.Lines(string(DefaultYAML())) {
+		if example.MatchString(line) {
+			line = strings.Replace(line, "#", "", 1)
+		}
+		lines = append(lines, line)
+	}
+	p := &parser{file: "all", lines: map[string]int{}, keys: map[string]bool{}}
+	c := Default()
+	root := p.document([]byte(strings.Join(lines, "")))
+	if root == nil {
+		t.Fatalf("the examples are not YAML: %v\n%s", p.errs, strings.Join(lines, ""))
+	}
+	readConfig(value{p: p, n: root}, c)
+	p.check(c)
+	for key, given := range p.keys {
+		if !given {
+			t.Errorf("%s is not in the default file", key)
+		}
+	}
+	if len(p.keys) < 80 {
+		t.Errorf("the schema offered only %d keys, so the examples do not reach all of it", len(p.keys))
+	}
+	// The one contradiction of the examples: several kinds of registry.
+	want := []string{"ipam.registry.user"}
+	var got []string
+	for _, e := range p.errs {
+		got = append(got, e.Field)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("mistakes in the examples (-want +got):\n%s\n%v", diff, p.errs)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "onlinkd.yaml")
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrInvalid) {
+		t.Errorf("a missing file gives %v", err)
+	}
+	if err := os.WriteFile(path, []byte("bgp: {asn: 65010}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.BGP.ASN != 65010 {
+		t.Errorf("asn %d", c.BGP.ASN)
+	}
+	if err := os.WriteFile(path, []byte("bgp: {asn: x}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Load(path)
+	var one *Error
+	if !errors.Is(err, ErrInvalid) || !errors.As(err, &one) || one.File != path || one.Line != 1 || one.Field != "bgp.asn" {
+		t.Errorf("a bad file gives %v", err)
+	}
+}
+
+// TestMistakes runs every testdata/*.txt: a file, a line "-- errors --" and
+// the exact messages that it gives.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/bad/*.txt")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("only %d scenario files: %v", len(files), err)
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			input, want, found := strings.Cut(string(text), "-- errors --\n")
+			if !found {
+				t.Fatal("no line -- errors --")
+			}
+			_, err = Parse("onlinkd.yaml", []byte(input))
+			got := ""
+			if err != nil {
+				got = err.Error() + "\n"
+				if _, ok := errors.AsType[Errors](err); !ok {
+					t.Errorf("the error is a %T", err)
+				}
+			}
+			if *update {
+				if err := os.WriteFile(name, []byte(input+"-- errors --\n"+got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("messages (-want +got):\n%s", diff)
+			}
+			for line := range strings.Lines(got) {
+				if !strings.ContainsAny(line, ";?") {
+					t.Errorf("no fix in %q", line)
+				}
+			}
+		})
+	}
+}
+
+func TestPrefixRule(t *testing.T) {
+	t.Parallel()
+	pfx := netip.MustParsePrefix
+	tests := []struct {
+		name string
+		rule PrefixRule
+		in   []string
+		out  []string
+	}{
+		{"bare", PrefixRule{pfx("10.0.0.0/8"), 8, 32}, []string{"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32"}, []string{"11.0.0.0/8", "0.0.0.0/0", "fd00::/8"}},
+		{"lengths", PrefixRule{pfx("10.0.0.0/8"), 16, 24}, []string{"10.1.0.0/16", "10.1.2.0/24"}, []string{"10.0.0.0/8", "10.1.2.0/25"}},
+		{"default route", PrefixRule{pfx("0.0.0.0/0"), 0, 0}, []string{"0.0.0.0/0"}, []string{"::/0", "10.0.0.0/8"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, in := range tt.in {
+				if !tt.rule.Matches(pfx(in)) {
+					t.Errorf("%s does not match %s", tt.rule, in)
+				}
+			}
+			for _, out := range tt.out {
+				if tt.rule.Matches(pfx(out)) {
+					t.Errorf("%s matches %s", tt.rule, out)
+				}
+			}
+		})
+	}
+}
+
+func TestErrorsAreInOrderOfLines(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("f", []byte("pools: [{name: a, cidr: x}]\nbgp: {asn: 0}\nnode: {nam: a}\nlog: {level: loud}\n"))
+	var list Errors
+	if !errors.As(err, &list) || len(list) != 4 {
+		t.Fatalf("got %v", err)
+	}
+	if !slices.IsSortedFunc(list, func(a, b *Error) int { return a.Line - b.Line }) {
+		t.Errorf("not in order:\n%v", err)
+	}
+}

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ErrInvalid is what every mistake in the file is: errors.Is(err, ErrInvalid)
+// tells a file that must be corrected from one that could not be read.
+var ErrInvalid = errors.New("invalid configuration")
+
+// Error is one mistake in the file.
+type Error struct {
+	File  string // as given to Parse or Load
+	Line  int    // from 1; 0 when the mistake belongs to no line
+	Field string // path of the field, such as bgp.peers[1].asn; "" for the file itself
+	Text  string // what is wrong and, after a semicolon, what to write instead
+}
+
+// Error returns one line: file:line: field: what is wrong; the fix.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	b.WriteString(": ")
+	if e.Field != "" {
+		b.WriteString(e.Field)
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Text)
+	return b.String()
+}
+
+// Is makes every Error match [ErrInvalid].
+func (e *Error) Is(target error) bool { return target == ErrInvalid }
+
+// Errors is every mistake of one file, in the order of its lines.
+type Errors []*Error
+
+// Error returns one line per mistake.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.Is and errors.As look into the list.
+func (e Errors) Unwrap() []error {
+	list := make([]error, len(e))
+	for i, one := range e {
+		list[i] = one
+	}
+	return list
+}
+
+// sort puts the mistakes into the order of the file.
+func (e Errors) sort() {
+	slices.SortStableFunc(e, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Field, b.Field))
+	})
+}

@@ -1,0 +1,179 @@
+package config
+
+import (
+	"flag"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected messages under testdata")
+
+const full = `
+node:
+  name: r1n1
+  address: 10.57.0.0/16
+  labels: {rack: r1, row: 7}
+bgp:
+  routerID: 10.57.0.11
+  listen: {address: 10.57.0.11, port: 1790}
+  reflector:
+    clusterID: 0.0.0.1
+    clients: [10.57.0.0/16, "fd00:57::/32"]
+    passwordFile: /etc/onlink/clients.key
+  peers:
+    - {address: 10.57.0.10}
+    - name: tor1
+      address: fe80::1%eth0
+      port: 1179
+      asn: 4200000001
+      passwordFile: /etc/onlink/tor1.key
+      ttlSecurity: 1
+      holdTime: 10s
+      connectRetry: 2s
+      passive: true
+      localAddress: fe80::2%eth0
+      import: {accept: [10.0.0.0/8, {prefix: 0.0.0.0/0, le: 0}, {prefix: 172.16.0.0/12, ge: 24, le: 28}], maxPrefixes: 1000}
+      export: {own: false, communities: ["64512:100", no-export]}
+    - {address: 10.99.0.1, asn: 65100, multihop: 4, keepalive: 5s, bfd: {}}
+    - {address: 10.57.0.77, client: true, bfd: {interval: 50ms, multiplier: 5, hops: single}}
+  asn: 65010   # below the peers that take it as their default
+  originate: [192.0.2.0/24, 2001:db8::1]
+pools:
+  - {name: v4, cidr: 10.96.0.0/12, blockSize: 24, encapsulation: Always, tunnel: vxlan, natOutgoing: false, reserved: [10.96.0.1, 10.97.0.0/24]}
+  - {name: v6, cidr: "fd00:244::/64", disabled: true, encapsulation: Never, tunnel: none, manual: true, nodeSelector: {rack: "r*"}, namespaceSelector: [default, "prod-*"]}
+ipam:
+  registry:
+    kind: grpc
+    address: registry.example:4790
+    tls: {cert: /c, key: /k, ca: /ca}
+  cooldown: 90s
+  sticky: 1h
+tunnel: {mtu: 1440, guard: off, vxlan: {vni: 77, port: 8472}}
+fib: {table: 100, metric: 50, resync: 2m, source: 10.57.0.11}
+api:
+  admin: {group: adm, tcp: "[::1]:9180", tls: {cert: /c, key: /k, ca: /ca}}
+  metrics: off
+cni: {install: {binDir: /opt/cni/bin, confDir: /etc/cni/net.d, plugin: /usr/lib/onlink-cni}}
+log: {level: debug, format: json}
+paths: {state: /srv/onlink/, run: /srv/run}
+`
+
+func TestFullFile(t *testing.T) {
+	t.Parallel()
+	addr, pfx := netip.MustParseAddr, netip.MustParsePrefix
+	peer := func(change func(*Peer)) Peer {
+		p := newPeer()
+		p.Keepalive = 30 * time.Second
+		p.ASN = 65010
+		change(&p)
+		return p
+	}
+	files := TLS{Cert: "/c", Key: "/k", CA: "/ca"}
+	want := &Config{
+		Node: Node{Name: "r1n1", Address: NodeAddress{Prefix: pfx("10.57.0.0/16")}, Labels: map[string]string{"rack": "r1", "row": "7"}},
+		BGP: BGP{
+			ASN: 65010, RouterID: addr("10.57.0.11"),
+			Listen: Listen{Address: addr("10.57.0.11"), Port: 1790},
+			Reflector: &Reflector{
+				ClusterID: addr("0.0.0.1"), PasswordFile: "/etc/onlink/clients.key",
+				Clients: []netip.Prefix{pfx("10.57.0.0/16"), pfx("fd00:57::/32")},
+			},
+			Peers: []Peer{
+				peer(func(p *Peer) { p.Name, p.Address = "10.57.0.10", addr("10.57.0.10") }),
+				{
+					Name: "tor1", Address: addr("fe80::1%eth0"), Port: 1179, ASN: 4200000001,
+					PasswordFile: "/etc/onlink/tor1.key", TTLSecurity: 1,
+					HoldTime: 10 * time.Second, Keepalive: 3 * time.Second, ConnectRetry: 2 * time.Second,
+					Passive: true, LocalAddress: addr("fe80::2%eth0"),
+					Import: Import{MaxPrefixes: 1000, Accept: []PrefixRule{
+						{pfx("10.0.0.0/8"), 8, 32},
+						{pfx("0.0.0.0/0"), 0, 0},
+						{pfx("172.16.0.0/12"), 24, 28},
+					}},
+					Export: Export{Communities: []Community{64512<<16 | 100, NoExport}},
+				},
+				peer(func(p *Peer) {
+					p.Name, p.Address, p.ASN, p.Multihop, p.Keepalive = "10.99.0.1", addr("10.99.0.1"), 65100, 4, 5*time.Second
+					p.BFD = &BFD{Interval: 300 * time.Millisecond, Multiplier: 3, Hops: HopsMulti}
+				}),
+				peer(func(p *Peer) {
+					p.Name, p.Address, p.Client = "10.57.0.77", addr("10.57.0.77"), true
+					p.BFD = &BFD{Interval: 50 * time.Millisecond, Multiplier: 5, Hops: HopsSingle}
+				}),
+			},
+			Originate: []netip.Prefix{pfx("192.0.2.0/24"), pfx("2001:db8::1/128")},
+		},
+		Pools: []Pool{
+			{
+				Name: "v4", CIDR: pfx("10.96.0.0/12"), BlockSize: 24, Encapsulation: EncapAlways, Tunnel: TunnelVXLAN,
+				Reserved: []netip.Prefix{pfx("10.96.0.1/32"), pfx("10.97.0.0/24")},
+			},
+			{
+				Name: "v6", CIDR: pfx("fd00:244::/64"), BlockSize: 122, Encapsulation: EncapNever, Tunnel: TunnelNone, Disabled: true,
+				Manual: true, NodeSelector: map[string]string{"rack": "r*"}, NamespaceSelector: []string{"default", "prod-*"},
+			},
+		},
+		IPAM: IPAM{
+			Registry: Registry{Kind: RegistryGRPC, Addresses: []string{"registry.example:4790"}, TLS: files, Prefix: "/onlink/"},
+			Cooldown: 90 * time.Second, Sticky: time.Hour,
+		},
+		Tunnel: Tunnel{MTU: 1440, Guard: ModeOff, VXLAN: VXLAN{VNI: 77, Port: 8472}},
+		FIB:    FIB{Table: 100, Metric: 50, Resync: 2 * time.Minute, Source: addr("10.57.0.11")},
+		API: API{Admin: Admin{
+			Socket: "/srv/run/admin.sock", Group: "adm",
+			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: files,
+		}},
+		CNI:   CNI{Socket: "/srv/run/cni.sock", Install: Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni"}},
+		Log:   Log{Level: slog.LevelDebug, Format: LogJSON},
+		Paths: Paths{State: "/srv/onlink", Run: "/srv/run"},
+	}
+	got, err := Parse("onlinkd.yaml", []byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, compare); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestSmallForms(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, text string
+		ok         func(*Config) bool
+	}{
+		{"no pools", "pools: []", func(c *Config) bool { return len(c.Pools) == 0 }},
+		{"IPv4 pool masquerades", "pools: [{name: a, cidr: 10.1.0.0/16}]", func(c *Config) bool { return c.Pools[0].NATOutgoing && c.Pools[0].BlockSize == 26 }},
+		{"IPv6 pool does not", "pools: [{name: a, cidr: 'fd00::/64'}]", func(c *Config) bool { return !c.Pools[0].NATOutgoing && c.Pools[0].BlockSize == 122 }},
+		{"node by address", "node: {address: 10.1.2.3}", func(c *Config) bool { return c.Node.Address.String() == "10.1.2.3" && !c.Node.Address.Auto() }},
+		{"node by interface", "node: {address: bond0.7}", func(c *Config) bool { return c.Node.Address.Interface == "bond0.7" }},
+		{"node auto", "node: {address: auto}", func(c *Config) bool { return c.Node.Address.Auto() && c.Node.Address.String() == "auto" }},
+		{"empty reflector", "bgp: {reflector: {}}", func(c *Config) bool { return c.BGP.Reflector != nil }},
+		{"do not listen", "bgp: {listen: {port: 0}}", func(c *Config) bool { return c.BGP.Listen.Port == 0 }},
+		{"metrics anywhere", "api: {metrics: ':9179'}", func(c *Config) bool { return c.API.Metrics == netip.MustParseAddrPort("[::]:9179") }},
+		{"alias", "bgp: {originate: &o [10.1.0.0/16]}\npools: [{name: a, cidr: 10.1.0.0/16, reserved: *o}]", func(c *Config) bool { return len(c.Pools[0].Reserved) == 1 }},
+		{"one socket moved", "cni: {socket: /x/c.sock}\npaths: {run: /y}", func(c *Config) bool {
+			return c.CNI.Socket == "/x/c.sock" && c.API.Admin.Socket == "/y/admin.sock"
+		}},
+		{"community names", "bgp: {peers: [{address: 10.0.0.1, export: {communities: [graceful-shutdown, '1:2']}}]}", func(c *Config) bool {
+			l := c.BGP.Peers[0].Export.Communities
+			return l[0] == GracefulShutdown && l[0].String() == "graceful-shutdown" && l[1].String() == "1:2"
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := Parse("f", []byte(tt.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !tt.ok(c) {
+				t.Errorf("%s gives %+v", tt.text, c)
+			}
+		})
+	}
+}

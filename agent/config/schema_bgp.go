@@ -1,0 +1,190 @@
+package config
+
+import (
+	"math"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func readBGP(v value, c *BGP) {
+	v.mapping(fields{
+		"asn":      asn(&c.ASN),
+		"routerID": identifier(&c.RouterID),
+		"listen": func(v value) {
+			v.mapping(fields{
+				"address": address(&c.Listen.Address, true),
+				"port":    number(&c.Listen.Port, 0, math.MaxUint16),
+			})
+		},
+		"reflector": func(v value) { c.Reflector = readReflector(v) },
+		"peers": func(v value) {
+			v.list(func(v value) { c.Peers = append(c.Peers, readPeer(v)) })
+		},
+		"originate": prefixes(&c.Originate, true),
+	})
+	// The peers' defaults depend on an asn that may stand below them.
+	for i := range c.Peers {
+		c.Peers[i].fill(c.ASN)
+	}
+}
+
+// asTrans is the AS that stands for a 32-bit one and belongs to nobody
+// (RFC 6793 section 9).
+const asTrans = 23456
+
+// asn reads an AS number (RFC 6793; 0 is refused as RFC 7607 demands).
+func asn(dst *uint32) func(value) {
+	return func(v value) {
+		n := *dst
+		number(&n, 1, maxUint32)(v)
+		if n == asTrans {
+			v.fail("%d is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as %d", asTrans, DefaultASN)
+			return
+		}
+		*dst = n
+	}
+}
+
+func readReflector(v value) *Reflector {
+	if v.null() {
+		// The key's presence is its meaning, so an empty value is ambiguous.
+		v.fail("is empty; write \"reflector: {}\" to reflect without dynamic clients, or remove the key")
+		return nil
+	}
+	r := &Reflector{}
+	v.mapping(fields{
+		"clusterID":    identifier(&r.ClusterID),
+		"clients":      prefixes(&r.Clients, false),
+		"passwordFile": file(&r.PasswordFile),
+	})
+	return r
+}
+
+// Limits of a peer's timers: RFC 4271 section 4.2 has 16 bits of seconds for
+// the hold time and refuses less than three.
+const (
+	minHold = 3 * time.Second
+	maxHold = math.MaxUint16 * time.Second
+)
+
+func readPeer(v value) Peer {
+	p := newPeer()
+	v.mapping(fields{
+		"name":         word(&p.Name),
+		"address":      address(&p.Address, false),
+		"port":         number(&p.Port, 1, math.MaxUint16),
+		"asn":          asn(&p.ASN),
+		"client":       boolean(&p.Client),
+		"passwordFile": file(&p.PasswordFile),
+		"ttlSecurity":  number(&p.TTLSecurity, 0, 254),
+		"multihop":     number(&p.Multihop, 0, math.MaxUint8),
+		"holdTime":     seconds(&p.HoldTime, minHold, maxHold),
+		"keepalive":    seconds(&p.Keepalive, time.Second, maxHold/3),
+		"connectRetry": seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
+		"passive":      boolean(&p.Passive),
+		"localAddress": address(&p.LocalAddress, false),
+		"bfd":          func(v value) { p.BFD = readBFD(v) },
+		"import":       func(v value) { readImport(v, &p.Import) },
+		"export":       func(v value) { readExport(v, &p.Export) },
+	})
+	return p
+}
+
+// Limits of BFD's timers: below 50 ms a scheduler's delay looks like a dead
+// peer.
+const (
+	minBFD = 50 * time.Millisecond
+	maxBFD = time.Minute
+)
+
+func readBFD(v value) *BFD {
+	if v.null() {
+		// The key's presence is its meaning, so an empty value is ambiguous.
+		v.fail("is empty; write \"bfd: {}\" for 300 ms times 3, or remove the key")
+		return nil
+	}
+	b := &BFD{Interval: 300 * time.Millisecond, Multiplier: 3}
+	v.mapping(fields{
+		"interval":   duration(&b.Interval, minBFD, maxBFD),
+		"multiplier": number(&b.Multiplier, 2, math.MaxUint8),
+		"hops":       oneOf(&b.Hops, HopsSingle, HopsMulti),
+	})
+	return b
+}
+
+func readImport(v value, c *Import) {
+	v.mapping(fields{
+		"accept": func(v value) {
+			v.list(func(v value) {
+				if r, ok := readRule(v); ok {
+					c.Accept = append(c.Accept, r)
+				}
+			})
+		},
+		"maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
+	})
+}
+
+// readRule reads a CIDR or {prefix, ge, le}.
+func readRule(v value) (PrefixRule, bool) {
+	var r PrefixRule
+	if v.n.Kind != yaml.MappingNode {
+		prefix(&r.Prefix)(v)
+		if !r.Prefix.IsValid() {
+			return r, false
+		}
+		r.Ge, r.Le = r.Prefix.Bits(), r.Prefix.Addr().BitLen()
+		return r, true
+	}
+	const unset = -1
+	r.Ge, r.Le = unset, unset
+	v.mapping(fields{
+		"prefix": prefix(&r.Prefix),
+		"ge":     number(&r.Ge, 0, 128),
+		"le":     number(&r.Le, 0, 128),
+	})
+	if !r.Prefix.IsValid() {
+		if !v.p.failed(v.path) {
+			v.fail("has no prefix; write {prefix: 10.0.0.0/8, ge: 16, le: 24}")
+		}
+		return r, false
+	}
+	if r.Ge == unset {
+		r.Ge = r.Prefix.Bits()
+	}
+	if r.Le == unset {
+		r.Le = r.Prefix.Addr().BitLen()
+	}
+	return r, v.lengths(r)
+}
+
+// lengths reports whether the rule's lengths can match anything.
+func (v value) lengths(r PrefixRule) bool {
+	low, high := r.Prefix.Bits(), r.Prefix.Addr().BitLen()
+	if low <= r.Ge && r.Ge <= r.Le && r.Le <= high {
+		return true
+	}
+	v.fail("lengths %d to %d match nothing inside %s; use %d <= ge <= le <= %d", r.Ge, r.Le, r.Prefix, low, high)
+	return false
+}
+
+func readExport(v value, c *Export) {
+	v.mapping(fields{
+		"own": boolean(&c.Own),
+		"communities": func(v value) {
+			v.list(func(v value) {
+				s, ok := v.text("a community")
+				if !ok {
+					return
+				}
+				community, ok := parseCommunity(s)
+				if !ok {
+					v.fail("%q is not a community; use AS:VALUE in quotes, such as \"64512:100\", or one of %s", s, communityList())
+					return
+				}
+				c.Communities = append(c.Communities, community)
+			})
+		},
+	})
+}

@@ -1,0 +1,54 @@
+package config
+
+import "path"
+
+// SelectsNode reports whether a node with these labels uses the pool.
+func (p *Pool) SelectsNode(labels map[string]string) bool {
+	for key, pattern := range p.NodeSelector {
+		have, ok := labels[key]
+		if !ok {
+			return false
+		}
+		if match, err := path.Match(pattern, have); err != nil || !match {
+			return false
+		}
+	}
+	return true
+}
+
+// labels reads a mapping of words, whose values are patterns in a selector.
+func labels(dst *map[string]string, selector bool) func(value) {
+	return func(v value) {
+		v.pairs(func(key string, child value) {
+			s, ok := child.text("a word")
+			if !ok {
+				return
+			}
+			if _, err := path.Match(s, ""); err != nil && selector {
+				child.fail("%q is not a pattern; use a word, * and ?", s)
+				return
+			}
+			if *dst == nil {
+				*dst = map[string]string{}
+			}
+			(*dst)[key] = s
+		})
+	}
+}
+
+// patterns reads a list of names with wildcards.
+func patterns(dst *[]string) func(value) {
+	return func(v value) {
+		v.list(func(e value) {
+			s, ok := e.text("a name or a pattern")
+			if !ok {
+				return
+			}
+			if _, err := path.Match(s, ""); err != nil || s == "" {
+				e.fail("%q is not a pattern; use a name, * and ?", s)
+				return
+			}
+			*dst = append(*dst, s)
+		})
+	}
+}

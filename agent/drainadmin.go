@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"onlink/bgp"
+	onlinkv1 "onlink/proto/v1"
+)
+
+const (
+	// maxDrainWait bounds how long prefixes stay announced while draining.
+	maxDrainWait = time.Hour
+	// adminHolder names the operator's holds of sessions.
+	adminHolder = "admin"
+	// maxReason is what a CEASE carries of a reason.
+	maxReason = 128
+)
+
+// Drain implements onlinkv1.AdminServer.
+func (s *admin) Drain(ctx context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.DrainReply, error) {
+	wait := r.GetWait().AsDuration()
+	if wait < 0 || wait > maxDrainWait {
+		return nil, status.Errorf(codes.InvalidArgument, "wait %s is not within 0s to %s", wait, maxDrainWait)
+	}
+	if err := s.a.drain.start(wait); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return s.drained(ctx, drained)
+}
+
+// Undrain implements onlinkv1.AdminServer.
+func (s *admin) Undrain(ctx context.Context, _ *onlinkv1.UndrainRequest) (*onlinkv1.DrainReply, error) {
+	if err := s.a.drain.end(); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return s.drained(ctx, serving)
+}
+
+// drained waits for a phase and reports what is announced then.
+func (s *admin) drained(ctx context.Context, p phase) (*onlinkv1.DrainReply, error) {
+	if err := s.a.drain.await(ctx, p); err != nil {
+		if ctx.Err() != nil {
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+		return nil, status.Error(codes.Aborted, err.Error())
+	}
+	told, n := s.a.drain.state()
+	return &onlinkv1.DrainReply{Phase: told.String(), Prefixes: uint32(n)}, nil //nolint:gosec // a count of blocks
+}
+
+// ControlPeer implements onlinkv1.AdminServer.
+func (s *admin) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest) (*onlinkv1.ControlPeerReply, error) {
+	peer, err := s.findPeer(r.GetPeer())
+	if err != nil {
+		return nil, err
+	}
+	why := r.GetReason()
+	if len(why) > maxReason {
+		return nil, status.Errorf(codes.InvalidArgument, "the reason has %d bytes; use at most %d", len(why), maxReason)
+	}
+	switch r.GetAction() {
+	case onlinkv1.PeerAction_PEER_ACTION_DISABLE:
+		if why == "" {
+			why = "disabled by the operator"
+		}
+		err = s.a.speaker.Hold(ctx, peer, adminHolder, why)
+	case onlinkv1.PeerAction_PEER_ACTION_ENABLE:
+		err = s.a.speaker.Release(ctx, peer, adminHolder)
+	case onlinkv1.PeerAction_PEER_ACTION_RESET:
+		err = s.a.speaker.Reset(ctx, peer, why)
+	case onlinkv1.PeerAction_PEER_ACTION_UNSPECIFIED:
+		return nil, status.Error(codes.InvalidArgument, "no action: use disable, enable or reset")
+	default:
+		return nil, status.Errorf(codes.InvalidArgument, "action %d is not known: use disable, enable or reset", r.GetAction())
+	}
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	rep := &onlinkv1.ControlPeerReply{}
+	for _, p := range s.a.speaker.Peers() {
+		if p.Address == peer {
+			rep.Peer = s.a.peerToWire(p)
+		}
+	}
+	return rep, nil
+}
+
+// findPeer returns the address of the configured peer of a name or address.
+func (s *admin) findPeer(name string) (netip.Addr, error) {
+	list := s.a.speaker.Peers()
+	i := slices.IndexFunc(list, func(p bgp.PeerStatus) bool { return p.Name == name || p.Address.String() == name })
+	switch {
+	case i < 0:
+		return netip.Addr{}, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", name)
+	case list[i].Dynamic:
+		return netip.Addr{}, status.Errorf(codes.FailedPrecondition, "%q is a dynamic peer: write it into bgp.peers to control it", name)
+	}
+	return list[i].Address, nil
+}

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"onlink/agent/config"
+	"onlink/fib"
+	"onlink/nft"
+	"onlink/tunnel"
+)
+
+// filter is the nftables side of the learn flow: who may send us tunnelled
+// packets, and whose packets leave with the node's address. It belongs to the
+// learn loop.
+type filter struct {
+	table *nft.Table // nil: this kernel has none, or nothing is asked of it
+	state nft.State
+	kept  []netip.Addr // senders known from the routes of a previous run, until in sync
+}
+
+// openFilter prepares the table that the configuration asks for. Without
+// nftables the agent runs on, unless the guard is required.
+func (a *agent) openFilter() error {
+	want := nft.State{Guard: a.cfg.Tunnel.Guard != config.ModeOff && len(a.learn.wanted) > 0}
+	if slices.ContainsFunc(a.learn.wanted, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
+		want.VXLANPort = a.cfg.Tunnel.VXLAN.Port
+	}
+	want.Pools, want.MasqueradeFrom = poolRanges(a.cfg.Pools)
+	err := nft.Supported()
+	if err == nil {
+		spoof := nft.SupportsAntiSpoof()
+		want.AntiSpoof = spoof == nil
+		a.features = append(a.features, feature{"anti-spoofing", spoof == nil, "pods can send from foreign IPv6 addresses, and where net.ipv4.conf.all.rp_filter is 2 from foreign IPv4 ones"})
+	}
+	a.features = append(a.features, feature{"nftables", err == nil, "no masquerading (natOutgoing), tunnelled packets are accepted from anybody"})
+	switch {
+	case err == nil:
+		a.learn.filter = filter{table: nft.New(a.log.With("part", "nft")), state: want}
+	case a.cfg.Tunnel.Guard == config.ModeRequired:
+		return fmt.Errorf("tunnel.guard is required: %w; set it to auto, or load nf_tables", err)
+	case !errors.Is(err, nft.ErrUnsupported):
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// keep lets the senders of a previous run's routes in until the peers have
+// told again who they are: a restart must not lose a packet.
+func (f *filter) keep(routes []fib.KernelRoute) {
+	for _, r := range routes {
+		for _, h := range r.Hops {
+			if h.Via.IsValid() {
+				f.kept = append(f.kept, h.Via)
+			}
+		}
+	}
+}
+
+// setPools changes which packets leave with the node's address, with the next
+// update.
+func (f *filter) setPools(pools []config.Pool) {
+	f.state.Pools, f.state.MasqueradeFrom = poolRanges(pools)
+}
+
+// poolRanges returns all pools, and those that are masqueraded.
+func poolRanges(pools []config.Pool) (all, nat []netip.Prefix) {
+	for _, p := range pools {
+		all = append(all, p.CIDR)
+		if p.NATOutgoing {
+			nat = append(nat, p.CIDR)
+		}
+	}
+	return all, nat
+}
+
+// update brings the table to the nodes that are known now.
+func (f *filter) update(nodes []netip.Addr) error {
+	if f.table == nil {
+		return nil
+	}
+	f.state.Nodes = nodes
+	return f.table.Apply(f.state)
+}

@@ -1,0 +1,249 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"onlink/agent/config"
+	"onlink/bgp"
+	"onlink/fib"
+	"onlink/fib/underlay"
+	"onlink/rib"
+	"onlink/tunnel"
+)
+
+// learn is the learn flow: best paths from the peers, decided by the kernel's
+// own FIB, into kernel routes. Its Run is the only goroutine that touches rib,
+// fib and tunnel, so none of them has a lock.
+type learn struct {
+	log     *slog.Logger
+	speaker *bgp.Speaker
+	watch   *underlay.Watcher
+	table   *rib.Table
+	reaches *reaches // what table asks about next hops
+	fib     *fib.Table
+	tunnels *tunnel.Ensurer
+	wanted  []tunnel.Desired
+	surplus []string // tunnel devices of another configuration, removed once in sync
+	pods    *podRoutes
+	peers   []config.Peer // their import rules bound what may be installed
+	sync    syncGate
+	resync  time.Duration // between full comparisons with the kernel
+
+	resyncAt  time.Time // of the next one
+	nodes     nodes
+	filter    filter
+	filterErr error         // why the nftables table is not as it should be, for `status`
+	tunnelErr error         // what the tunnel devices lack, for `status`
+	podMTU    atomic.Int64  // read by the CNI service
+	mtuNews   chan struct{} // cap 1; sent to by the learn loop when podMTU changed, never closed
+	locals    []netip.Addr  // this node's addresses
+
+	asks chan func() // from do, unbuffered; Run is the only receiver
+}
+
+// Run follows every source of change until ctx ends, and leaves the routes in
+// the kernel: a restart or an upgrade must not lose a packet.
+func (l *learn) Run(ctx context.Context) error {
+	repair := time.NewTicker(repairEvery)
+	defer repair.Stop()
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	l.trySync(ctx)
+	for {
+		wake.Reset(time.Until(l.nextWork()))
+		full := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.speaker.Changed():
+			l.fromPeers()
+		case <-l.watch.Changed():
+			full = l.fromUnderlay(ctx)
+		case <-l.pods.wake:
+			// drained in install, as before every write
+		case <-repair.C:
+			full = l.ensureTunnels(ctx)
+			l.trySync(ctx)
+		case <-wake.C:
+			// a refused route may be due again: Apply knows which
+			full = !time.Now().Before(l.resyncAt)
+		case ask := <-l.asks:
+			ask()
+		}
+		l.install(ctx, full)
+	}
+}
+
+// nextWork returns when there is something to do though nothing happens.
+func (l *learn) nextWork() time.Time {
+	if at := l.fib.NextRetry(); !at.IsZero() && at.Before(l.resyncAt) {
+		return at
+	}
+	return l.resyncAt
+}
+
+// fromPeers takes in what BGP says since last time.
+func (l *learn) fromPeers() {
+	for _, u := range l.speaker.Drain() {
+		l.table.Update(u)
+	}
+}
+
+// fromUnderlay decides again what depends on the links, addresses and routes
+// that changed. It reports whether routes of ours may have gone with a link,
+// which only a dump can tell.
+func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
+	ev := l.watch.Drain()
+	l.table.SetPermitted(permitted(l.peers, l.watch.Subnets()))
+	var moved []netip.Addr
+	for nh := range l.table.NextHops() {
+		if ev.Affects(nh) {
+			moved = append(moved, nh)
+		}
+	}
+	l.table.NextHopsChanged(moved)
+	l.fib.LinkChanged(ev.Links...)
+	// A foreign route that went may have held the key of one of ours.
+	if freed := len(ev.Prefixes) > 0 || ev.All; ev.Touched || freed && l.fib.Stats().Failing > 0 {
+		soon := time.Now().Add(max(touchedWait, touchedShare*l.fib.Stats().LastResync))
+		if soon.Before(l.resyncAt) {
+			l.resyncAt = soon
+		}
+	}
+	return l.ensureTunnels(ctx) || ev.Relisted
+}
+
+// fromPods takes in the pods that came and went.
+func (l *learn) fromPods() {
+	for addr, dev := range l.pods.drain() {
+		if dev == "" {
+			l.table.DeletePod(addr)
+		} else {
+			l.table.SetPod(addr, dev)
+		}
+	}
+}
+
+// install brings the kernel to what is decided: only the differences, or
+// everything after a full dump. A route that the dump shows and nobody wants
+// goes with the Apply after it: what cni queued before wiring a pod is known
+// by then.
+func (l *learn) install(ctx context.Context, full bool) {
+	if full {
+		l.resyncAt = time.Now().Add(jitter(l.resync))
+		if _, err := l.fib.Resync(ctx); err != nil && ctx.Err() == nil {
+			l.log.Warn("routes not as decided", "err", err)
+		}
+	}
+	l.fromPods()
+	l.admit(ctx)
+	for _, c := range l.table.Drain() {
+		if c.Deleted {
+			l.fib.Delete(c.Route.Prefix)
+		} else {
+			l.fib.Set(c.Route)
+		}
+	}
+	if err := l.fib.Apply(ctx); err != nil && ctx.Err() == nil {
+		l.log.Warn("routes not installed", "err", err)
+	}
+	l.dismiss(ctx)
+}
+
+// trySync lets fib sweep the routes of a previous run once the peers that are
+// up have told all they know (RFC 4724 section 4.1), or the deadline passed.
+func (l *learn) trySync(ctx context.Context) {
+	if !l.sync.pass(l.speaker.Synced, l.speaker.Peers) {
+		return
+	}
+	l.fromPeers()
+	l.fib.AllowSweep()
+	l.filter.kept = nil
+	l.nodes.checkAt = time.Time{}
+	l.install(ctx, true)
+	l.log.Info("in sync, routes of a previous run swept", "after", l.sync.took)
+}
+
+// do runs ask in the learn loop and returns when what it changed is in the
+// kernel.
+func (l *learn) do(ctx context.Context, ask func()) error {
+	done := make(chan struct{})
+	f := func() {
+		defer close(done)
+		ask()
+		l.install(ctx, false)
+	}
+	select {
+	case l.asks <- f:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-done
+	return nil
+}
+
+// setOwn installs the blackhole routes of this node's blocks.
+func (l *learn) setOwn(ctx context.Context, blocks []netip.Prefix) error {
+	return l.do(ctx, func() { l.table.SetOwn(blocks) })
+}
+
+// established is RFC 4271's name of the state of a session that is up.
+const established = "Established"
+
+const (
+	// After somebody changed a route of ours the kernel is read again this
+	// late, so that a script that edits many costs one reading, and readings
+	// take at most one part in touchedShare of a core.
+	touchedWait  = 500 * time.Millisecond
+	touchedShare = 20
+
+	repairEvery = 2 * time.Second  // tunnel devices are looked at this often, besides link events
+	syncTimeout = 15 * time.Second // a live peer that sends no End-of-RIB delays the sweep this long
+	staleBound  = 2 * time.Minute  // with no live peer at all the old routes are kept this long
+)
+
+// jitter spreads periodic work of many nodes: d plus or minus a tenth.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spread, not secrecy
+}
+
+// syncGate tells when a restarted agent knows enough to call a route stale.
+// It belongs to the learn loop.
+type syncGate struct {
+	started time.Time
+	firstUp time.Time // when the first session was seen up
+	expects bool      // peers are configured, or routes of a previous run are there
+	kept    bool      // the kernel holds routes of a previous run
+	done    bool
+	took    time.Duration
+}
+
+// pass reports true once: when the gate opens.
+func (g *syncGate) pass(synced func() (bool, []string), peers func() []bgp.PeerStatus) bool {
+	if g.done {
+		return false
+	}
+	now := time.Now()
+	up := slices.ContainsFunc(peers(), func(p bgp.PeerStatus) bool { return p.State == established })
+	if up && g.firstUp.IsZero() {
+		g.firstUp = now
+	}
+	done, _ := synced()
+	switch {
+	case !g.expects:
+	case up && done:
+	case up && now.Sub(g.firstUp) > syncTimeout:
+	case !up && now.Sub(g.started) > staleBound:
+	case !up && !g.kept && now.Sub(g.started) > syncTimeout: // nothing to sweep, nobody to wait for
+	default:
+		return false
+	}
+	g.done, g.took = true, now.Sub(g.started)
+	return true
+}

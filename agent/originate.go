@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"onlink/bgp"
+	"onlink/cni"
+	"onlink/ipam"
+)
+
+// originate is the originate flow behind the CNI service: the blocks that ipam
+// confirms become blackhole routes here and announcements to the peers.
+type originate struct {
+	log     *slog.Logger
+	alloc   *ipam.Allocator
+	learn   *learn
+	speaker *bgp.Speaker
+	own     []netip.Prefix // blocks as of the last round
+	node    identity       // its addresses are the next hops
+	drain   *drain
+	// edited has room for one signal: setExtra sends, nobody closes; full
+	// means that Run has been told and has not looked yet.
+	edited chan struct{}
+
+	mu    sync.Mutex     // guards extra
+	extra []netip.Prefix // announced besides the blocks, from the config
+}
+
+// originateRetry is how long a failed round waits for the next one.
+const originateRetry = 5 * time.Second
+
+// Run follows the set of confirmed blocks until ctx ends. Announcements stay
+// up then: peers keep the routes while the agent restarts (RFC 4724).
+func (o *originate) Run(ctx context.Context) error {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		var over <-chan time.Time // the end of the drain's wait; nil: none
+		if _, rest := o.drain.now(); rest > 0 {
+			over = time.After(rest)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-o.alloc.Changed():
+		case <-o.drain.changed:
+		case <-o.edited:
+		case <-over:
+		case <-retry.C:
+		}
+		retry.Stop()
+		if err := o.round(ctx, o.learn.setOwn); err != nil && ctx.Err() == nil {
+			o.log.Error("blocks not announced, trying again", "err", err, "wait", originateRetry)
+			retry.Reset(originateRetry)
+		}
+	}
+}
+
+// round brings routes and announcements to the confirmed blocks. The order
+// never lets a packet loop: drop route before announcement, withdrawal before
+// the drop route goes.
+func (o *originate) round(ctx context.Context, setOwn func(context.Context, []netip.Prefix) error) error {
+	next := confirmed(o.alloc.Blocks())
+	both := append(slices.Clone(next), o.own...)
+	if err := setOwn(ctx, both); err != nil {
+		return fmt.Errorf("install drop routes: %w", err)
+	}
+	origins := make([]bgp.Origin, 0, len(next)+len(o.extra))
+	at, _ := o.drain.now()
+	o.alloc.SetDraining(at == drained)
+	for _, p := range slices.Concat(next, o.configured()) {
+		if at != drained && o.node.reaches(p) {
+			origins = append(origins, bgp.Origin{Prefix: p, Draining: at == leaving})
+		}
+	}
+	if err := o.speaker.SetOrigins(ctx, origins); err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	o.drain.announced(at, len(origins))
+	if err := setOwn(ctx, next); err != nil {
+		return fmt.Errorf("remove drop routes: %w", err)
+	}
+	if !slices.Equal(o.own, next) {
+		o.log.Info("blocks announced", "blocks", next)
+	}
+	o.own = next
+	return nil
+}
+
+func confirmed(blocks []ipam.BlockUsage) []netip.Prefix {
+	var out []netip.Prefix
+	for _, b := range blocks {
+		if b.Confirmed {
+			out = append(out, b.Block.CIDR)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
+}
+
+// setExtra changes what is announced besides the blocks.
+func (o *originate) setExtra(prefixes []netip.Prefix) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.extra = prefixes
+	select {
+	case o.edited <- struct{}{}:
+	default:
+	}
+}
+
+func (o *originate) configured() []netip.Prefix {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.extra
+}
+
+// addresses lends ipam to the CNI service, which knows attachments only.
+type addresses struct{ alloc *ipam.Allocator }
+
+func handle(a cni.Attachment) ipam.Handle {
+	return ipam.Handle{ContainerID: a.ContainerID, IfName: a.IfName}
+}
+
+// Assign implements cni.IPAM.
+func (s addresses) Assign(ctx context.Context, a cni.Attachment, ask cni.Ask) (cni.Lease, error) {
+	as, err := s.alloc.Assign(ctx, ipam.Request{
+		Handle: handle(a), Netns: a.Netns, Namespace: a.Namespace, Pod: a.Pod, UID: a.UID,
+		Pools: ask.Pools, Addresses: ask.Addresses, Sticky: ask.Sticky, HostDevice: cni.HostDevice(a.ContainerID, a.IfName),
+	})
+	switch {
+	case errors.Is(err, ipam.ErrInvalidRequest):
+		err = fmt.Errorf("%w: %w", cni.ErrConfig, err)
+	case err != nil: // a full pool, a registry that does not answer: pods may go, it may come back
+		err = fmt.Errorf("%w: %w", cni.ErrRetryLater, err)
+	}
+	return cni.Lease{Addresses: as.Addresses}, err
+}
+
+// Release implements cni.IPAM.
+func (s addresses) Release(ctx context.Context, a cni.Attachment) error {
+	_, _, err := s.alloc.Release(ctx, handle(a))
+	return err
+}
+
+// Lookup implements cni.IPAM.
+func (s addresses) Lookup(a cni.Attachment) (cni.Lease, bool) {
+	as, ok := s.alloc.Lookup(handle(a))
+	return cni.Lease{Addresses: as.Addresses}, ok
+}
+
+// Attachments implements cni.IPAM.
+func (s addresses) Attachments() []cni.Attachment {
+	var out []cni.Attachment
+	for _, as := range s.alloc.Assignments() {
+		out = append(out, cni.Attachment{
+			ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns,
+			Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
+		})
+	}
+	return out
+}

@@ -1,0 +1,33 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+
+	"onlink/bgp"
+	"onlink/cni"
+	"onlink/ipam"
+)
+
+// ready reports why a new pod would get no address or no connectivity, or nil.
+// CNI's STATUS answers with it, and the container runtime is told of the
+// network only when it is nil. ADD tries all the same: the registry may have a
+// block for it by now.
+func (a *agent) ready() error {
+	if !slices.ContainsFunc(a.alloc.Blocks(), func(b ipam.BlockUsage) bool { return b.Confirmed }) {
+		text := "no pool gives out addresses"
+		if err := a.alloc.Stats().RegistryLastError; err != "" {
+			text = "the registry: " + err
+		}
+		return fmt.Errorf("%w: this node owns no block of addresses yet: %s", cni.ErrNotAvailable, text)
+	}
+	return connected(len(a.cfg.BGP.Peers), a.speaker.Peers())
+}
+
+// connected reports whether anybody learns where this node's pods are.
+func connected(configured int, peers []bgp.PeerStatus) error {
+	if configured == 0 || slices.ContainsFunc(peers, func(p bgp.PeerStatus) bool { return p.State == established }) {
+		return nil
+	}
+	return fmt.Errorf("%w: none of the %d BGP sessions is established, look at onlinkctl peers", cni.ErrLimited, configured)
+}

@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+
+	"onlink/agent/config"
+	"onlink/bgp"
+	"onlink/ipam"
+	"onlink/rib"
+	"onlink/tunnel"
+)
+
+// This file turns the configuration's words into each room's own.
+
+func ipamPools(pools []config.Pool, labels map[string]string) []ipam.Pool {
+	out := make([]ipam.Pool, len(pools))
+	for i, p := range pools {
+		out[i] = ipam.Pool{
+			Name: p.Name, CIDR: p.CIDR, BlockSize: p.BlockSize, Disabled: p.Disabled, Manual: p.Manual,
+			Reserved: p.Reserved, Elsewhere: !p.SelectsNode(labels), Namespaces: p.NamespaceSelector,
+		}
+	}
+	return out
+}
+
+// ribPools names for every pool the devices that carry it. A device that this
+// kernel cannot make keeps its name: such a route fails, and is reported, but
+// never leaves the node unencapsulated.
+func ribPools(pools []config.Pool, wanted []tunnel.Desired) []rib.Pool {
+	device := func(name string) string {
+		if slices.ContainsFunc(wanted, func(d tunnel.Desired) bool { return d.Name == name }) {
+			return name
+		}
+		return ""
+	}
+	out := make([]rib.Pool, len(pools))
+	for i, p := range pools {
+		out[i] = rib.Pool{Prefix: p.CIDR, Encap: encap(p.Encapsulation)}
+		switch p.Tunnel {
+		case config.TunnelIPIP:
+			out[i].Tunnel, out[i].Tunnel6 = device(tunnel.NameIPIP), device(tunnel.NameIP6)
+		case config.TunnelVXLAN:
+			out[i].Tunnel, out[i].Tunnel6 = device(tunnel.NameVXLAN), device(tunnel.NameVXLAN6)
+		case config.TunnelNone:
+		}
+	}
+	return out
+}
+
+func encap(e config.Encapsulation) rib.Encap {
+	switch e {
+	case config.EncapAlways:
+		return rib.Always
+	case config.EncapNever:
+		return rib.Never
+	case config.EncapCrossSubnet:
+	}
+	return rib.CrossSubnet
+}
+
+// permitted bounds what peers may make this node install. A rule of an eBGP
+// peer's import permits a node subnet only when it names it or a part of it: a
+// wide rule such as 10.0.0.0/8 does not mean the node's own networks.
+func permitted(peers []config.Peer, subnets []netip.Prefix) rib.Permit {
+	p := rib.Permit{NodeSubnets: subnets}
+	for _, peer := range peers {
+		p.Peers = append(p.Peers, peer.Address)
+		for _, r := range peer.Import.Accept {
+			p.Default = p.Default || r.Prefix.Bits() == 0 && r.Ge == 0
+			if slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Overlaps(r.Prefix) && s.Bits() <= r.Prefix.Bits() }) {
+				p.Prefixes = append(p.Prefixes, r.Prefix)
+			}
+		}
+	}
+	return p
+}
+
+func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) bgp.Config {
+	out := bgp.Config{
+		ASN: cfg.BGP.ASN, RouterID: id.RouterID, NodeAddress: id.Address, NodeAddress6: id.Address6,
+		ListenPort: cfg.BGP.Listen.Port, Restarting: fibKept, Log: log,
+	}
+	if cfg.BGP.Listen.Address.IsValid() {
+		out.ListenAddresses = []netip.Addr{cfg.BGP.Listen.Address}
+	}
+	if r := cfg.BGP.Reflector; r != nil {
+		out.ClusterID = r.ClusterID
+		if !out.ClusterID.IsValid() {
+			out.ClusterID = id.RouterID
+		}
+	}
+	for _, p := range cfg.Pools {
+		out.Pools = append(out.Pools, p.CIDR)
+	}
+	return out
+}
+
+// bgpPeers expands the configured peers and the reflector's client ranges.
+func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
+	var peers []bgp.Peer
+	for i, p := range cfg.BGP.Peers {
+		key, err := password(p.PasswordFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("bgp.peers[%d].passwordFile: %w", i, err)
+		}
+		peers = append(peers, peer(p, cfg.BGP.ASN, key))
+	}
+	r := cfg.BGP.Reflector
+	if r == nil {
+		return peers, nil, nil
+	}
+	key, err := password(r.PasswordFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("bgp.reflector.passwordFile: %w", err)
+	}
+	var dynamic []bgp.Dynamic
+	for _, prefix := range r.Clients {
+		dynamic = append(dynamic, bgp.Dynamic{
+			Name: "clients " + prefix.String(), Prefix: prefix,
+			Session: bgp.Session{ASN: cfg.BGP.ASN, Role: bgp.Client, Password: key},
+		})
+	}
+	return peers, dynamic, nil
+}
+
+func peer(p config.Peer, asn uint32, key string) bgp.Peer {
+	out := bgp.Peer{Name: p.Name, Address: p.Address, Port: p.Port, Passive: p.Passive, Session: bgp.Session{
+		ASN: p.ASN, Role: bgp.IBGP, Password: key,
+		TTLSecurity: int(p.TTLSecurity), Multihop: int(p.Multihop),
+		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
+		LocalAddress: p.LocalAddress,
+		Import:       bgp.Import{MaxPrefixes: p.Import.MaxPrefixes},
+		Export:       bgp.Export{Own: p.Export.Own},
+	}}
+	switch {
+	case p.External(asn):
+		out.Role = bgp.EBGP
+	case p.Client:
+		out.Role = bgp.Client
+	}
+	for _, r := range p.Import.Accept {
+		out.Import.Accept = append(out.Import.Accept, bgp.PrefixRule{Prefix: r.Prefix, Ge: r.Ge, Le: r.Le})
+	}
+	for _, c := range p.Export.Communities {
+		out.Export.Communities = append(out.Export.Communities, c.String())
+	}
+	return out
+}
+
+// password reads a TCP MD5 key (RFC 2385): the file's first line.
+func password(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	key, _, _ := bytes.Cut(b, []byte("\n"))
+	key = bytes.TrimRight(key, "\r")
+	if len(key) == 0 || len(key) > 80 {
+		return "", fmt.Errorf("%s: the first line is the key and must have 1 to 80 bytes, it has %d", path, len(key))
+	}
+	return string(key), nil
+}

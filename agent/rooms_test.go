@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"onlink/agent/config"
+	"onlink/fib"
+	"onlink/fib/underlay"
+	"onlink/rib"
+	"onlink/tunnel"
+)
+
+func parse(t *testing.T, yaml string) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("test.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func prefixes(list ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+
+// TestPermitted holds a wide import rule to what its writer meant: the world
+// behind the ToR, not the node's own networks.
+func TestPermitted(t *testing.T) {
+	subnets := prefixes("10.57.1.0/24")
+	for _, c := range []struct {
+		name   string
+		accept string
+		want   rib.Permit
+	}{
+		{"wide rule", "[10.0.0.0/8]", rib.Permit{}},
+		{"the node's subnet by name", "[10.57.1.0/24]", rib.Permit{Prefixes: prefixes("10.57.1.0/24")}},
+		{"a part of it", "[10.57.1.128/25]", rib.Permit{Prefixes: prefixes("10.57.1.128/25")}},
+		{"default route", "[{prefix: 0.0.0.0/0, ge: 0, le: 0}]", rib.Permit{Default: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := parse(t, "bgp: {peers: [{name: tor, address: 10.57.1.1, asn: 65001, import: {accept: "+c.accept+"}}]}")
+			got := permitted(cfg.BGP.Peers, subnets)
+			if got.Default != c.want.Default {
+				t.Errorf("Default = %v, want %v", got.Default, c.want.Default)
+			}
+			if d := cmp.Diff(c.want.Prefixes, got.Prefixes, comparePrefix); d != "" {
+				t.Errorf("Prefixes (-want +got):\n%s", d)
+			}
+			if d := cmp.Diff(subnets, got.NodeSubnets, comparePrefix); d != "" {
+				t.Errorf("NodeSubnets (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestTunnelsWanted(t *testing.T) {
+	id := identity{Address: netip.MustParseAddr("10.57.1.11"), Address6: netip.MustParseAddr("fd57::11")}
+	for _, c := range []struct {
+		name, yaml string
+		want       []string
+	}{
+		{"default", "", []string{tunnel.NameIPIP, tunnel.NameIP6}},
+		{"none", "pools: [{name: a, cidr: 10.1.0.0/16, tunnel: none}]", nil},
+		{"vxlan", "pools: [{name: a, cidr: 10.1.0.0/16, tunnel: vxlan}]", []string{tunnel.NameVXLAN, tunnel.NameVXLAN6}},
+		{
+			"a pool of each", "pools: [{name: a, cidr: 10.1.0.0/16}, {name: b, cidr: 10.2.0.0/16, tunnel: vxlan}]",
+			[]string{tunnel.NameIPIP, tunnel.NameIP6, tunnel.NameVXLAN, tunnel.NameVXLAN6},
+		},
+		{"never", "pools: [{name: a, cidr: 10.1.0.0/16, encapsulation: Never}]", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, d := range tunnelsWanted(parse(t, c.yaml), id) {
+				got = append(got, d.Name)
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestPassword(t *testing.T) {
+	for _, c := range []struct{ name, text, want, err string }{
+		{"one line", "s3cret\n", "s3cret", ""},
+		{"carriage return", "s3cret\r\nmore", "s3cret", ""},
+		{"empty", "\n", "", "1 to 80 bytes"},
+		{"too long", strings.Repeat("x", 81), "", "it has 81"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "key")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := password(path)
+			if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("password = %q, %v; want %q, error with %q", got, err, c.want, c.err)
+			}
+		})
+	}
+	if _, err := password("/nonexistent/key"); err == nil {
+		t.Error("a missing file is no error")
+	}
+}
+
+// TestListenUnix tells a leftover of a killed agent from a running one.
+func TestListenUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "x.sock")
+	first, err := listenUnix("api.admin.socket", path, 0o660, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v, %v; want 0660", info.Mode(), err)
+	}
+	if _, err := listenUnix("api.admin.socket", path, 0o660, ""); err == nil || !strings.Contains(err.Error(), "served by another process") {
+		t.Errorf("second agent: %v; want that another process serves it", err)
+	}
+	first.(*net.UnixListener).SetUnlinkOnClose(false)
+	first.Close()
+	second, err := listenUnix("api.admin.socket", path, 0o660, "")
+	if err != nil {
+		t.Fatalf("over a leftover: %v", err)
+	}
+	second.Close()
+	if _, err := listenUnix("api.admin.socket", path, 0o660, "no-such-group"); err == nil {
+		t.Error("an unknown group is no error")
+	}
+}
+
+// TestSharedConstants ties what two rooms must agree on without importing
+// each other.
+func TestSharedConstants(t *testing.T) {
+	if fib.Protocol != underlay.Protocol {
+		t.Errorf("fib writes protocol %d, underlay leaves out %d", fib.Protocol, underlay.Protocol)
+	}
+	if fib.FirstPort != underlay.FirstPort || fib.Ports != underlay.Ports {
+		t.Error("fib and underlay differ on the netlink ports of our own writes")
+	}
+}
