@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+func blocksCommand(a *app) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "blocks",
+		Short: "Show the address blocks of this node, or of all",
+		Long: `blocks shows the address blocks of this node and their use. With --all: every
+node's, from the registry, which knows owners and not their use.`,
+		Example: `  onlinkctl blocks
+  onlinkctl blocks --all`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, a, view[*onlinkv1.ListBlocksReply]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ListBlocksReply, error) {
+					return c.ListBlocks(ctx, &onlinkv1.ListBlocksRequest{All: all})
+				},
+				table: func(w io.Writer, r *onlinkv1.ListBlocksReply) error { return blocksTable(w, r.GetBlocks()) },
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every node's blocks, from the registry")
+	return cmd
+}
+
+func blocksTable(w io.Writer, blocks []*onlinkv1.Block) error {
+	g := newGrid(w, "BLOCK", "POOL", "NODE", "EPOCH", "USED", "COOLING", "SIZE", "ANNOUNCED")
+	for _, b := range blocks {
+		g.row(b.GetCidr(), b.GetPool(), b.GetNode(), num(b.GetEpoch()), num(b.GetUsed()),
+			num(b.GetCooling()), num(b.GetSize()), yesNo(b.GetAnnounced()))
+	}
+	return g.flush()
+}

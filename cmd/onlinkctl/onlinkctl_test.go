@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output under testdata")
+
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	socket := serve(t, &agent{})
+	tests := []struct {
+		name string
+		args string
+		err  error
+	}{
+		{"status", "status", nil},
+		{"status_json", "status -o json", nil},
+		{"status_yaml", "status -o yaml", nil},
+		{"peers", "peers", nil},
+		{"peers_yaml", "peers -o yaml", nil},
+		{"routes", "routes", nil},
+		{"routes_json", "routes -o json", nil},
+		{"routes_address", "routes 10.244.0.5", nil},
+		{"routes_prefix", "routes 10.244.1.9/26", nil},
+		{"routes_none", "routes 192.0.2.0/24", nil},
+		{"blocks", "blocks", nil},
+		{"blocks_all", "blocks --all", nil},
+		{"pools", "pools", nil},
+		{"pools_json", "pools --output=json", nil},
+		{"ipam_show", "ipam show", nil},
+		{"ipam_show_address", "ipam show ::ffff:10.244.0.5", nil},
+		{"ipam_show_unused", "ipam show 10.244.0.9", nil},
+		{"ipam_check", "ipam check", errUnreachable},
+		{"peers_disable", "peers tor1 disable --reason maintenance", nil},
+		{"peers_enable", "peers tor1 enable", nil},
+		{"drain", "drain --wait 1s", nil},
+		{"undrain", "undrain", nil},
+		{"ipam_check_repair", "ipam check --repair", nil},
+		{"ipam_release_force", "ipam release 10.244.0.5 --force", nil},
+		{"ipam_release_node", "ipam release-node r2n7", nil},
+		{"ipam_show_yaml", "ipam show 10.244.0.5 -o yaml", nil},
+		{"explain", "explain 10.244.1.7", nil},
+		{"explain_broken", "explain 10.244.1.8", errUnreachable},
+		{"explain_broken_json", "explain 10.244.1.8 -o json", errUnreachable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, err := onlinkctl(t.Context(), append(strings.Fields(tt.args), "--socket", socket)...)
+			if !errors.Is(err, tt.err) || stderr != "" {
+				t.Errorf("error %v, want %v; stderr %q", err, tt.err, stderr)
+			}
+			if strings.ContainsRune(stdout, '\x1b') {
+				t.Errorf("a terminal's escape code got through: %q", stdout)
+			}
+			golden(t, tt.name, stdout)
+		})
+	}
+}
+
+// golden compares with testdata/NAME.golden.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	socket := serve(t, &agent{})
+	hanging := serve(t, &agent{hang: true})
+	old := serve(t, onlinkv1.UnimplementedAdminServer{})
+	stale := filepath.Join(t.TempDir(), "stale.sock")
+	if err := os.WriteFile(stale, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, args string
+		want       []string // all are in the error
+	}{
+		{"no agent", "status --socket /nonexistent/admin.sock", []string{"/nonexistent/admin.sock", "not running", "systemctl status onlinkd"}},
+		{"nobody listens", "peers --socket " + stale, []string{stale, "not running", "systemctl status onlinkd"}},
+		{"no answer", "status --timeout 300ms --socket " + hanging, []string{hanging, "within 300ms", "journalctl -u onlinkd"}},
+		{"old agent", "pools --socket " + old, []string{old, "older than onlinkctl"}},
+		{"refused by the agent", "explain 192.0.2.1 --socket " + socket, []string{"address 192.0.2.1 is in no pool"}},
+		{"bad address", "explain here --socket " + socket, []string{`"here" is not an address`}},
+		{"no address", "explain --socket " + socket, []string{"accepts 1 arg(s)"}},
+		{"bad prefix", "routes 10.0.0.0/33 --socket " + socket, []string{`"10.0.0.0/33" is neither`}},
+		{"bad ipam address", "ipam show fe80::1%eth0 --socket " + socket, []string{"is not an address"}},
+		{"release of a live pod", "ipam release 10.244.0.5 --socket " + socket, []string{"default/web-1", "--force"}},
+		{"unknown peer", "peers nobody reset --socket " + socket, []string{"nobody", "onlinkctl peers"}},
+		{"peer without action", "peers tor1 --socket " + socket, []string{"disable, enable or reset"}},
+		{"bad peer action", "peers tor1 stop --socket " + socket, []string{`"stop" is not known`}},
+		{"bad drain wait", "drain --wait 2h --socket " + socket, []string{"wait"}},
+		{"bad release", "ipam release here --socket " + socket, []string{`"here" is not an address`}},
+		{"bad output", "status -o xml", []string{"xml", "table, json, yaml"}},
+		{"bad timeout", "status --timeout 0s", []string{"--timeout"}},
+		{"bad watch", "status --watch=-1s", []string{"--watch"}},
+		{"unknown command", "stauts", []string{"stauts"}},
+		{"unknown flag", "status --al", []string{"--al"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			stdout, _, err := onlinkctl(t.Context(), strings.Fields(tt.args)...)
+			if err == nil {
+				t.Fatalf("no error; printed %q", stdout)
+			}
+			if stdout != "" {
+				t.Errorf("printed %q", stdout)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not name %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "rpc error") {
+				t.Errorf("error %q is not one line for an operator", err)
+			}
+		})
+	}
+}
+
+func TestPermissionNamesTheGroup(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, socket string
+		gid          int
+		want         string
+	}{
+		{"group with a name", socket, 4, `join the group "adm"`}, // adm is 4 on every Debian
+		{"group without a name", socket, 54321, `join the group "54321"`},
+		{"root's group", socket, 0, "api.admin.group"},
+		{"closed folder", "/nonexistent/admin.sock", -1, "api.admin.group"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.gid >= 0 {
+				if err := os.Chown(tt.socket, 0, tt.gid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := socketProblem(tt.socket, fmt.Errorf("connect: %w", os.NewSyscallError("connect", syscall.EACCES)))
+			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), tt.socket) {
+				t.Errorf("got %q, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	stdout, _, err := onlinkctl(t.Context(), "version", "--socket", serve(t, &agent{}))
+	if err != nil || !strings.HasPrefix(stdout, "onlinkctl: ") || !strings.Contains(stdout, "onlinkd:   v0.1.0, gobgp v4.8.0\n") {
+		t.Errorf("%v: %q", err, stdout)
+	}
+	stdout, _, err = onlinkctl(t.Context(), "version", "--socket", "/nonexistent/admin.sock")
+	if err != nil || !strings.Contains(stdout, "onlinkd:   unknown, the agent is not running") {
+		t.Errorf("%v: %q", err, stdout)
+	}
+}
+
+// counter cancels after a number of writes.
+type counter struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+	left   int
+	cancel func()
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if bytes.Contains(p, []byte("r1n1")) || bytes.Contains(p, []byte("rr1")) {
+		if c.left--; c.left == 0 {
+			c.cancel()
+		}
+	}
+	return c.buffer.Write(p)
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"table", "yaml"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			service := &agent{}
+			socket := serve(t, service)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			out := &counter{left: 3, cancel: cancel}
+			cmd := command(func() time.Time { return clock })
+			cmd.SetOut(out)
+			cmd.SetErr(io.Discard)
+			cmd.SetArgs([]string{"status", "--watch=10ms", "-o", format, "--socket", socket})
+			if err := cmd.ExecuteContext(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if n := service.calls.Load(); n < 3 || out.left > 0 {
+				t.Errorf("%d calls, %d tables too few", n, out.left)
+			}
+			separator := map[string]string{"table": "\n\nNode:", "yaml": "\n---\n"}[format]
+			if got := strings.Count(out.buffer.String(), separator); got < 2 {
+				t.Errorf("%d separators %q in:\n%s", got, separator, out.buffer.String())
+			}
+		})
+	}
+}
+
+// TestExitCode runs the program itself.
+func TestExitCode(t *testing.T) {
+	t.Parallel()
+	socket := serve(t, &agent{})
+	tests := []struct {
+		name, args string
+		code       int
+		stderr     string
+	}{
+		{"fine", "explain 10.244.1.7", 0, ""},
+		{"unreachable", "explain 10.244.1.8", 1, ""},
+		{"an error", "explain 10.244.1.8x", 1, "onlinkctl: \"10.244.1.8x\" is not an address; use one such as 10.244.1.7\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], append(strings.Fields(tt.args), "--socket", socket)...) //nolint:gosec // ourselves
+			cmd.Env = append(os.Environ(), runMain+"=1")
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			err := cmd.Run()
+			if _, exited := err.(*exec.ExitError); err != nil && !exited { //nolint:errorlint // Run returns it bare
+				t.Fatal(err)
+			}
+			if code := cmd.ProcessState.ExitCode(); code != tt.code || stderr.String() != tt.stderr {
+				t.Errorf("exit code %d, stderr %q; want %d, %q", code, stderr.String(), tt.code, tt.stderr)
+			}
+		})
+	}
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	t.Parallel()
+	seen := 0
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		seen++
+		if cmd.Short == "" || cmd.Long == "" || cmd.Example == "" {
+			t.Errorf("%s lacks a description or an example", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(command(time.Now))
+	if seen < 10 {
+		t.Errorf("only %d commands", seen)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		stdout, _, err := onlinkctl(t.Context(), "completion", shell)
+		if err != nil || !strings.Contains(stdout, "onlinkctl") {
+			t.Errorf("completion %s: %v", shell, err)
+		}
+	}
+}
+
+func TestAge(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		-time.Second:                    "0s",
+		1500 * time.Millisecond:         "1s",
+		3*time.Minute + 5*time.Second:   "3m5s",
+		4 * time.Minute:                 "4m",
+		42*time.Minute + 5*time.Second:  "42m",
+		5*time.Hour + 10*time.Minute:    "5h10m",
+		51 * time.Hour:                  "2d3h",
+		300*time.Hour + 59*time.Minute:  "12d",
+		48 * time.Hour:                  "2d",
+		59*time.Minute + 59*time.Second: "59m",
+	} {
+		if got := age(d); got != want {
+			t.Errorf("age(%s) = %s, want %s", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// The defaults of the global flags.
+const (
+	defaultSocket  = "/run/onlink/admin.sock"
+	defaultTimeout = 5 * time.Second
+	defaultWatch   = "2s"
+)
+
+// app holds the global flags.
+type app struct {
+	socket  string
+	timeout time.Duration
+	output  string
+	watch   time.Duration    // 0: show once
+	now     func() time.Time // for ages
+}
+
+// formats are the values of --output.
+var formats = []string{"table", "json", "yaml"}
+
+// command returns the whole command tree; now is the clock of ages.
+func command(now func() time.Time) *cobra.Command {
+	a := &app{now: now}
+	root := &cobra.Command{
+		Use:   "onlinkctl",
+		Short: "Show what the onlink agent of this node does",
+		Long: `onlinkctl shows what the onlink agent of this node does: its BGP sessions, its
+routes and the reason for each, its blocks and addresses. Only drain, undrain, peers with an action
+and the ipam commands that say so change something.`,
+		Example: `  onlinkctl status                # the agent at a glance
+  onlinkctl peers --watch         # sessions, every two seconds
+  onlinkctl explain 10.244.1.7    # does a packet get there, and how?
+  onlinkctl routes -o json        # for programs`,
+		Args:              cobra.NoArgs,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.validate() },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.socket, "socket", defaultSocket, "the agent's admin socket (api.admin.socket in onlinkd.yaml)")
+	f.DurationVar(&a.timeout, "timeout", defaultTimeout, "longest wait for an answer")
+	f.StringVarP(&a.output, "output", "o", "table", "form of the output: "+strings.Join(formats, ", "))
+	f.DurationVar(&a.watch, "watch", 0, "show again and again, with this pause in between")
+	f.Lookup("watch").NoOptDefVal = defaultWatch
+	// The only error is a flag that is not there.
+	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+	root.AddCommand(
+		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
+		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), explainCommand(a), versionCommand(a),
+	)
+	return root
+}
+
+// validate checks the global flags before any command runs.
+func (a *app) validate() error {
+	if !slices.Contains(formats, a.output) {
+		return fmt.Errorf("--output %q is not known; use %s", a.output, strings.Join(formats, ", "))
+	}
+	if a.timeout <= 0 {
+		return fmt.Errorf("--timeout %s: use more than 0, such as 5s", a.timeout)
+	}
+	if a.watch < 0 {
+		return fmt.Errorf("--watch %s: use more than 0, such as 2s", a.watch)
+	}
+	return nil
+}

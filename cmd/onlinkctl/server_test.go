@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+// runMain, set in the environment, makes the test binary be onlinkctl.
+const runMain = "ONLINKCTL_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// clock is the time at which the tests run onlinkctl.
+var clock = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// agent is an Admin service with fixed answers.
+type agent struct {
+	onlinkv1.UnimplementedAdminServer
+	calls atomic.Int32
+	hang  bool // answer no GetStatus before the caller gives up
+}
+
+func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*onlinkv1.Status, error) {
+	s.calls.Add(1)
+	if s.hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return &onlinkv1.Status{
+		Node: "r1n1", Version: "v0.1.0", Gobgp: "gobgp v4.8.0", Address: "10.57.0.11", Asn: 64512, RouterId: "10.57.0.11",
+		Started: timestamppb.New(clock.Add(-185 * time.Second)), Reflector: true, InSync: true, Phase: "ready",
+		PeersTotal: 3, PeersEstablished: 2, RoutesUnicast: 7, RoutesTunnelled: 4, RoutesUnresolved: 1, RoutesFailed: 1,
+		Blocks: 2, AddressesUsed: 5, AddressesTotal: 128, FibDrift: 9, Registry: "bolt, served on 10.57.0.11:4790",
+		Features: []*onlinkv1.Feature{
+			{Name: "nexthop-objects", Available: true},
+			{Name: "nftables", Detail: "no masquerading, no tunnel guard"},
+			{Name: "ipip"},
+		},
+		Problems: []string{"peer tor1 is down: see onlinkctl peers", "10.9.0.0/16 belongs to bird\x1b[2J"},
+	}, nil
+}
+
+func (s *agent) ListPeers(context.Context, *onlinkv1.ListPeersRequest) (*onlinkv1.ListPeersReply, error) {
+	s.calls.Add(1)
+	return &onlinkv1.ListPeersReply{Peers: []*onlinkv1.Peer{
+		{Name: "rr1", Address: "10.57.0.10", Asn: 64512, Role: "ibgp", State: "Established", Since: durationpb.New(3*time.Minute + 5*time.Second), PrefixesIn: 12, Accepted: 11, PrefixesOut: 2, EndOfRib: true, Bfd: &onlinkv1.BFD{State: "Up", RemoteState: "Up", Since: durationpb.New(3 * time.Minute), Interval: durationpb.New(300 * time.Millisecond), Detection: durationpb.New(900 * time.Millisecond)}},
+		{Name: "tor1", Address: "fe80::1%eth0", Asn: 65001, Role: "ebgp", State: "Active", Since: durationpb.New(26 * time.Hour), Flaps: 4, LastError: "NOTIFICATION received: Cease/Administrative Shutdown (\"maintenance\x1b[31m\ntill 14:00\")"},
+		{Address: "10.57.0.12", Asn: 64512, Role: "client", State: "Established", Since: durationpb.New(59 * time.Second), Dynamic: true},
+	}}, nil
+}
+
+func (s *agent) ListRoutes(_ context.Context, r *onlinkv1.ListRoutesRequest) (*onlinkv1.ListRoutesReply, error) {
+	all := []*onlinkv1.Route{
+		{Prefix: "10.244.0.0/26", Kind: "blackhole", Reason: "own-block", Installed: true},
+		{Prefix: "10.244.0.5/32", Kind: "local", Reason: "pod", Installed: true, Hops: []*onlinkv1.Hop{{Dev: "onl0123456789a", Reason: "pod"}}},
+		{Prefix: "10.244.1.0/26", Kind: "unicast", Reason: "behind-gateway", Installed: true, Hops: []*onlinkv1.Hop{
+			{Via: "10.57.0.12", Dev: "eth0", Reason: "on-link"},
+			{Via: "10.58.0.12", Dev: "onlink-ipip", Tunnel: true, Reason: "behind-gateway"},
+		}},
+		{Prefix: "10.244.2.0/26", Kind: "unresolved", Reason: "next-hop-unreachable", Error: "no route to 10.59.0.1"},
+	}
+	if r.GetPrefix() == "" {
+		return &onlinkv1.ListRoutesReply{Routes: all}, nil
+	}
+	reply := &onlinkv1.ListRoutesReply{}
+	for _, route := range all {
+		if route.GetPrefix() == r.GetPrefix() {
+			reply.Routes = append(reply.Routes, route)
+		}
+	}
+	return reply, nil
+}
+
+func block() *onlinkv1.Block {
+	return &onlinkv1.Block{Cidr: "10.244.0.0/26", Pool: "default", Node: "r1n1", Epoch: 3, Used: 5, Size: 64, Cooling: 1, Announced: true}
+}
+
+func (s *agent) ListBlocks(_ context.Context, r *onlinkv1.ListBlocksRequest) (*onlinkv1.ListBlocksReply, error) {
+	reply := &onlinkv1.ListBlocksReply{Blocks: []*onlinkv1.Block{block()}}
+	if r.GetAll() {
+		reply.Blocks = append(reply.Blocks, &onlinkv1.Block{Cidr: "10.244.1.0/26", Pool: "default", Node: "r2n1", Epoch: 1, Size: 64})
+	}
+	return reply, nil
+}
+
+func (s *agent) ListPools(context.Context, *onlinkv1.ListPoolsRequest) (*onlinkv1.ListPoolsReply, error) {
+	return &onlinkv1.ListPoolsReply{Pools: []*onlinkv1.Pool{
+		{Name: "default", Cidr: "10.244.0.0/16", BlockSize: 26, Encapsulation: "CrossSubnet", Tunnel: "ipip", NatOutgoing: true, Blocks: 2, Used: 5},
+		{Name: "v6", Cidr: "fd00:244::/64", BlockSize: 122, Encapsulation: "Never", Tunnel: "none"},
+	}}, nil
+}
+
+func (s *agent) ShowIPAM(_ context.Context, r *onlinkv1.ShowIPAMRequest) (*onlinkv1.ShowIPAMReply, error) {
+	one := &onlinkv1.Assignment{
+		Address: "10.244.0.5", Block: "10.244.0.0/26", ContainerId: "0123456789abcdef0123", Ifname: "eth0",
+		Namespace: "default", Pod: "web-1", HostDevice: "onl0123456789a", Assigned: timestamppb.New(clock.Add(-50 * time.Hour)),
+	}
+	switch r.GetAddress() {
+	case "":
+		return &onlinkv1.ShowIPAMReply{Blocks: []*onlinkv1.Block{block()}, Assignments: []*onlinkv1.Assignment{one, {Address: "10.244.0.6", Block: "10.244.0.0/26", ContainerId: "short"}}}, nil
+	case one.GetAddress():
+		return &onlinkv1.ShowIPAMReply{Assignments: []*onlinkv1.Assignment{one}}, nil
+	}
+	return &onlinkv1.ShowIPAMReply{}, nil
+}
+
+func (s *agent) CheckIPAM(_ context.Context, r *onlinkv1.CheckIPAMRequest) (*onlinkv1.CheckIPAMReply, error) {
+	reply := &onlinkv1.CheckIPAMReply{Assignments: 5, Blocks: 2}
+	if r.GetRepair() {
+		reply.Repaired = []string{"freed the addresses of default/web-0, which is gone"}
+	} else {
+		reply.Problems = []string{"pod default/web-0 has [10.244.0.5], but the pod is gone\x1b[2J"}
+	}
+	return reply, nil
+}
+
+func (s *agent) ReleaseAddress(_ context.Context, r *onlinkv1.ReleaseAddressRequest) (*onlinkv1.ReleaseAddressReply, error) {
+	if !r.GetForce() {
+		return nil, status.Errorf(codes.FailedPrecondition, "%s belongs to pod default/web-1: cut it off with --force", r.GetAddress())
+	}
+	return &onlinkv1.ReleaseAddressReply{Assignment: &onlinkv1.Assignment{Address: r.GetAddress(), Namespace: "default", Pod: "web-1"}}, nil
+}
+
+func (s *agent) ReleaseNode(_ context.Context, r *onlinkv1.ReleaseNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
+	b := block()
+	b.Node = r.GetNode()
+	return &onlinkv1.ReleaseNodeReply{Blocks: []*onlinkv1.Block{b}}, nil
+}
+
+func (s *agent) BackupIPAM(_ *onlinkv1.BackupIPAMRequest, out onlinkv1.Admin_BackupIPAMServer) error {
+	for _, part := range []string{"whole ", "file"} {
+		if err := out.Send(&onlinkv1.BackupIPAMChunk{Data: []byte(part)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *agent) Explain(_ context.Context, r *onlinkv1.ExplainRequest) (*onlinkv1.ExplainReply, error) {
+	steps := []*onlinkv1.ExplainStep{
+		{Name: "owner", Ok: true, Detail: "block 10.244.1.0/26 of node r2n1"},
+		{Name: "bgp-path", Ok: true, Detail: "next hop 10.58.0.11 from rr1"},
+	}
+	switch r.GetAddress() {
+	case "10.244.1.7":
+		return &onlinkv1.ExplainReply{Address: r.GetAddress(), Reachable: true, Steps: steps, Verdict: "tunnelled to 10.58.0.11"}, nil
+	case "10.244.1.8":
+		steps = append(steps, &onlinkv1.ExplainStep{Name: "kernel-route", Detail: "no protocol-179 route"})
+		return &onlinkv1.ExplainReply{Address: r.GetAddress(), Steps: steps, Verdict: "the kernel lacks the route; see onlinkctl routes"}, nil
+	}
+	return nil, status.Errorf(codes.InvalidArgument, "address %s is in no pool", r.GetAddress())
+}
+
+// serve runs the service on a socket and returns its path.
+func serve(t *testing.T, admin onlinkv1.AdminServer) string {
+	t.Helper()
+	// Not t.TempDir: a socket's path has at most 107 bytes (unix(7)).
+	dir, err := os.MkdirTemp("", "onlinkctl") //nolint:usetesting // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	socket := filepath.Join(dir, "admin.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	onlinkv1.RegisterAdminServer(server, admin)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return socket
+}
+
+// onlinkctl runs the command and returns what it printed.
+func onlinkctl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	cmd := command(func() time.Time { return clock })
+	cmd.SetOut(&out)
+	cmd.SetErr(&errOut)
+	cmd.SetArgs(args)
+	err = cmd.ExecuteContext(ctx)
+	return out.String(), errOut.String(), err
+}
+
+func (s *agent) ControlPeer(_ context.Context, r *onlinkv1.ControlPeerRequest) (*onlinkv1.ControlPeerReply, error) {
+	if r.GetPeer() != "tor1" {
+		return nil, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", r.GetPeer())
+	}
+	p := &onlinkv1.Peer{Name: "tor1", Address: "10.57.0.1", Asn: 65001, Role: "ebgp", State: "Idle", Since: durationpb.New(time.Second), LastError: "hold timer expired"}
+	if r.GetAction() == onlinkv1.PeerAction_PEER_ACTION_DISABLE {
+		p.Held = r.GetReason()
+	}
+	return &onlinkv1.ControlPeerReply{Peer: p}, nil
+}
+
+func (s *agent) Drain(_ context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.DrainReply, error) {
+	if r.GetWait().AsDuration() > time.Hour {
+		return nil, status.Error(codes.InvalidArgument, "wait is not within 0s to 1h0m0s")
+	}
+	return &onlinkv1.DrainReply{Phase: "drained"}, nil
+}
+
+func (s *agent) Undrain(context.Context, *onlinkv1.UndrainRequest) (*onlinkv1.DrainReply, error) {
+	return &onlinkv1.DrainReply{Phase: "serving", Prefixes: 3}, nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+func statusCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the agent at a glance",
+		Long:  `status shows the agent at a glance, and what is wrong with what to do.`,
+		Example: `  onlinkctl status
+  onlinkctl status -o json
+  onlinkctl status --watch=5s`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, a, view[*onlinkv1.Status]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.Status, error) {
+					return c.GetStatus(ctx, &onlinkv1.GetStatusRequest{})
+				},
+				table: func(w io.Writer, s *onlinkv1.Status) error { return a.status(w, s) },
+			})
+		},
+	}
+}
+
+// status writes one line per subject.
+func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
+	running := "-"
+	if s.GetStarted().IsValid() {
+		running = age(a.now().Sub(s.GetStarted().AsTime()))
+	}
+	role := ""
+	if s.GetReflector() {
+		role = ", route reflector"
+	}
+	lines := []struct{ key, text string }{
+		{"Node", fmt.Sprintf("%s (%s)", s.GetNode(), s.GetAddress())},
+		{"Agent", fmt.Sprintf("%s, %s, running %s", s.GetVersion(), s.GetGobgp(), running)},
+		{"State", fmt.Sprintf("%s, in sync: %s", s.GetPhase(), yesNo(s.GetInSync()))},
+		{"BGP", fmt.Sprintf("AS %d, router ID %s%s", s.GetAsn(), s.GetRouterId(), role)},
+		{"Peers", fmt.Sprintf("%d of %d established", s.GetPeersEstablished(), s.GetPeersTotal())},
+		{"Routes", fmt.Sprintf("%d (%d tunnelled), %d unresolved, %d failed, %d repaired",
+			s.GetRoutesUnicast(), s.GetRoutesTunnelled(), s.GetRoutesUnresolved(), s.GetRoutesFailed(), s.GetFibDrift())},
+		{"Addresses", fmt.Sprintf("%d of %d used in %d blocks", s.GetAddressesUsed(), s.GetAddressesTotal(), s.GetBlocks())},
+		{"Registry", s.GetRegistry()},
+		{"Features", features(s.GetFeatures())},
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(w, "%-11s%s\n", l.key+":", clean(l.text)); err != nil {
+			return err
+		}
+	}
+	for _, p := range s.GetProblems() {
+		if _, err := fmt.Fprintf(w, "%-11s%s\n", "Problem:", clean(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// features lists what the kernel has, and what is done without what it lacks.
+func features(list []*onlinkv1.Feature) string {
+	words := make([]string, len(list))
+	for i, f := range list {
+		switch words[i] = f.GetName(); {
+		case f.GetAvailable():
+		case f.GetDetail() == "":
+			words[i] = "no " + f.GetName()
+		default:
+			words[i] = fmt.Sprintf("no %s (%s)", f.GetName(), f.GetDetail())
+		}
+	}
+	return strings.Join(words, ", ")
+}

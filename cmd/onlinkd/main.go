@@ -1,0 +1,114 @@
+// Command onlinkd is the onlink node agent: it announces the pod blocks this
+// node owns over BGP, learns its peers', installs them, and serves the CNI
+// plugin and the operator.
+
+// A multipath TCP listener does not take the peers' TCP MD5 keys, and then a
+// peer without the key gets in.
+//
+//go:debug multipathtcp=0
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"onlink/agent"
+	"onlink/agent/config"
+)
+
+const defaultConfig = "/etc/onlink/onlinkd.yaml"
+
+func main() {
+	if err := command().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "onlinkd:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var path string
+	var check, defaults bool
+	var opt agent.Options
+	cmd := &cobra.Command{
+		Use:   "onlinkd",
+		Short: "BGP route-reflecting node agent",
+		Long: `onlinkd announces the pod blocks this node owns over BGP, learns its peers',
+installs each route directly when its next hop is on-link and through one
+one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
+		Example: `  onlinkd                                   # run with /etc/onlink/onlinkd.yaml
+  onlinkd --config ./onlinkd.yaml           # run with another file
+  onlinkd fsck                              # check the database of a stopped agent
+  onlinkd --check-config                    # say what is wrong in the file, and exit
+  onlinkd --print-default-config > onlinkd.yaml
+  kill -HUP $(pidof onlinkd)                # take a changed file into the running agent`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       agent.VersionText(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if defaults {
+				_, err := cmd.OutOrStdout().Write(config.DefaultYAML())
+				return err
+			}
+			cfg, err := load(path, cmd.Flags().Changed("config"))
+			if err != nil {
+				return err
+			}
+			if check {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
+				return nil
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			opt.Load = func() (*config.Config, error) { return load(path, cmd.Flags().Changed("config")) }
+			opt.Reload = hangup(ctx)
+			opt.BFD = []string{"/proc/self/exe", bfdWord}
+			return agent.Run(ctx, cfg, opt)
+		},
+	}
+	cmd.PersistentFlags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
+	cmd.Flags().BoolVar(&check, "check-config", false, "check the configuration file and exit")
+	cmd.Flags().BoolVar(&defaults, "print-default-config", false, "print the default configuration with comments and exit")
+	cmd.Flags().BoolVar(&opt.RepairDatabase, "repair-database", false, "move a damaged database aside and rebuild it from the running pods and the registry")
+	cmd.AddCommand(bfdCommand(), fsckCommand(&path), installCommand(&path), uninstallCommand(&path))
+	cmd.SetContext(context.Background())
+	return cmd
+}
+
+// hangup passes SIGHUP on until ctx ends.
+func hangup(ctx context.Context) <-chan struct{} {
+	signals, asked := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+			}
+			select {
+			case asked <- struct{}{}:
+			default: // the file will be read after this signal all the same
+			}
+		}
+	}()
+	return asked
+}
+
+// load reads the file; without --config a missing default file means all
+// defaults, so that onlinkd runs on a bare node.
+func load(path string, asked bool) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	if !asked && errors.Is(err, fs.ErrNotExist) {
+		return config.Parse(path, nil)
+	}
+	return cfg, err
+}
