@@ -1,0 +1,122 @@
+package bed
+
+import (
+	"os"
+	"path/filepath"
+
+	"onlink/integration/uml"
+)
+
+// debianPackage is one package onlink's beds use.
+type debianPackage struct {
+	name string
+	what string // for the reader of the installation's output
+	// files: one of each inner list must exist, or the package is missing.
+	files [][]string
+	// service is a systemd unit that the package enables and we do not want.
+	service string
+}
+
+var debianPackages = map[string]debianPackage{
+	"user-mode-linux":             {name: "user-mode-linux", what: "a Linux kernel that runs as a process: the bed for ipip where the kernel has none", files: [][]string{{uml.Kernel}}},
+	"kmod":                        {name: "kmod", what: "modprobe, for the modules of that kernel", files: [][]string{{"/usr/sbin/modprobe", "/sbin/modprobe"}}},
+	"bird2":                       {name: "bird2", what: "BIRD 2 routing daemon, the ToRs of the lab", files: [][]string{{"/usr/sbin/bird"}, {"/usr/sbin/birdc"}}, service: "bird.service"},
+	"frr":                         {name: "frr", what: "FRRouting, the other kind of ToR", files: [][]string{{"/usr/lib/frr/bgpd"}, {"/usr/lib/frr/zebra"}}, service: "frr.service"},
+	"iproute2":                    {name: "iproute2", what: "ip(8), to look at what the lab made", files: [][]string{{"/usr/sbin/ip", "/sbin/ip", "/bin/ip", "/usr/bin/ip"}}},
+	"etcd-server":                 {name: "etcd-server", what: "etcd, one of the block registries", files: [][]string{{"/usr/bin/etcd"}}, service: "etcd.service"},
+	"gcc":                         {name: "gcc", what: "C compiler, for the race detector and for user-mode Linux on processors with AMX", files: [][]string{{"/usr/bin/gcc", "/usr/local/bin/gcc", "/usr/bin/cc"}}},
+	"containerd":                  {name: "containerd", what: "container runtime, which the tests run pods with", files: [][]string{{"/usr/bin/containerd"}, {"/usr/bin/ctr"}}, service: "containerd.service"},
+	"runc":                        {name: "runc", what: "what containerd starts processes with", files: [][]string{{"/usr/sbin/runc", "/usr/bin/runc"}}},
+	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with", files: [][]string{{"/usr/sbin/iptables"}}},
+	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
+	"libc6-dev":                   {name: "libc6-dev", what: "C headers, for the same", files: [][]string{{"/usr/include/stdio.h"}, {"/usr/lib/x86_64-linux-gnu/crt1.o", "/usr/lib/aarch64-linux-gnu/crt1.o", "/usr/lib64/crt1.o", "/usr/lib/crt1.o"}}},
+}
+
+// Need is a set of packages that something to be run depends on.
+type Need string
+
+// The needs which Install knows.
+const (
+	// NeedLab is the lab and the demo: ToRs, and a kernel with ipip.
+	NeedLab Need = "lab"
+	// NeedBench is the peers of make bench.
+	NeedBench Need = "bench"
+	// NeedUML is user-mode Linux even where the kernel has ipip: the tests
+	// test the runner itself.
+	NeedUML Need = "uml"
+	// NeedEtcd is etcd, which the tests of that block registry run.
+	NeedEtcd Need = "etcd"
+	// NeedFRR is the other kind of ToR: where it is missing, its tests would
+	// not exist instead of being skipped.
+	NeedFRR Need = "frr"
+	// NeedRace is the race detector.
+	NeedRace Need = "race"
+	// NeedRuntime is a container runtime: the tests do as kubelet does.
+	NeedRuntime Need = "runtime"
+)
+
+// packagesFor lists the packages of needs, each once, in a fixed order.
+func packagesFor(needs []Need) []debianPackage {
+	var want []string
+	for _, need := range needs {
+		switch need {
+		case NeedLab:
+			want = append(want, "iproute2", "bird2")
+			if !uml.HasIPIP() {
+				want = append(want, umlPackages()...)
+			}
+		case NeedBench:
+			want = append(want, "iproute2", "bird2")
+		case NeedUML:
+			want = append(want, umlPackages()...)
+		case NeedEtcd:
+			want = append(want, "etcd-server")
+		case NeedFRR:
+			want = append(want, "frr")
+		case NeedRace:
+			want = append(want, "gcc", "libc6-dev")
+		case NeedRuntime:
+			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables")
+		}
+	}
+	var list []debianPackage
+	seen := map[string]bool{}
+	for _, name := range want {
+		if !seen[name] {
+			seen[name] = true
+			list = append(list, debianPackages[name])
+		}
+	}
+	return list
+}
+
+func umlPackages() []string {
+	names := []string{"user-mode-linux", "kmod"}
+	if uml.NeedsCompiler() {
+		names = append(names, "gcc", "libc6-dev")
+	}
+	return names
+}
+
+// missing returns the packages of which a file is not there below root ("/").
+func missing(root string, list []debianPackage) []debianPackage {
+	var absent []debianPackage
+	for _, p := range list {
+		for _, alternatives := range p.files {
+			if !anyExists(root, alternatives) {
+				absent = append(absent, p)
+				break
+			}
+		}
+	}
+	return absent
+}
+
+func anyExists(root string, paths []string) bool {
+	for _, path := range paths {
+		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
+			return true
+		}
+	}
+	return false
+}

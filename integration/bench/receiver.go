@@ -1,0 +1,126 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	"go.yaml.in/yaml/v3"
+
+	"onlink/fib"
+)
+
+// asn is everybody's AS: all sessions are iBGP.
+const asn = 64512
+
+// receiver is one side of a comparison: something that takes BGP routes into
+// the kernel.
+type receiver struct {
+	name     string
+	protocol int // of its routes in the kernel
+	start    func(r *run, s *space) (*program, error)
+}
+
+var (
+	onlinkReceiver = receiver{"onlink", fib.Protocol, func(r *run, s *space) (*program, error) {
+		return r.startAgent(s, agentConfig{peers: []any{
+			map[string]any{"name": "feeder", "address": farAddr.String(), "passive": true, "holdTime": "180s"},
+		}})
+	}}
+	birdReceiver = receiver{"BIRD 2", 12, func(r *run, s *space) (*program, error) {
+		return r.startBIRD(s, birdRoutes, nil)
+	}}
+)
+
+// agentConfig is what differs between the agents of the figures.
+type agentConfig struct {
+	peers     []any
+	reflector map[string]any
+	pools     []any // besides fedNet
+}
+
+// startAgent starts onlinkd with empty state.
+func (r *run) startAgent(s *space, c agentConfig) (*program, error) {
+	dir, err := os.MkdirTemp(r.dir, "agent-")
+	if err != nil {
+		return nil, fmt.Errorf("make folder: %w", err)
+	}
+	bgp := map[string]any{"asn": asn}
+	if c.peers != nil {
+		bgp["peers"] = c.peers
+	}
+	if c.reflector != nil {
+		bgp["reflector"] = c.reflector
+	}
+	// Disabled: routes inside the pool are learned, and no block is claimed
+	// where a fed one could be.
+	pools := append([]any{map[string]any{
+		"name": "fed", "cidr": fedNet.String(), "encapsulation": "Never", "tunnel": "none", "natOutgoing": false, "disabled": true,
+	}}, c.pools...)
+	text, err := yaml.Marshal(map[string]any{
+		"node": map[string]any{"name": "near", "address": nearAddr.String()},
+		"bgp":  bgp, "pools": pools,
+		"api":   map[string]any{"admin": map[string]any{"socket": filepath.Join(r.sockets, "admin.sock")}, "metrics": "off"},
+		"cni":   map[string]any{"socket": r.cniSocket()},
+		"paths": map[string]any{"state": filepath.Join(dir, "state"), "run": filepath.Join(dir, "run")},
+		"log":   map[string]any{"level": "warn"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	path := filepath.Join(dir, "onlinkd.yaml")
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	return launch(s, filepath.Join(r.bin, "onlinkd"), "--config", path)
+}
+
+func (r *run) cniSocket() string { return filepath.Join(r.sockets, "cni.sock") }
+
+// birdRoutes is BIRD as Calico configures it: learn, a kernel scan every two
+// seconds, merged paths, recursive next hops.
+var birdRoutes = template.Must(template.New("bird.conf").Parse(`log stderr { warning, error, fatal };
+router id {{.Near}};
+protocol device { scan time 2; }
+protocol direct { ipv4; }
+protocol kernel {
+  learn; persist; scan time 2; merge paths on;
+  ipv4 { import all; export where source = RTS_BGP; };
+}
+protocol bgp feeder {
+  local {{.Near}} as {{.ASN}}; neighbor {{.Far}} as {{.ASN}}; multihop; passive on; hold time 180;
+  ipv4 { import all; export where source = RTS_BGP; gateway recursive; };
+}
+`))
+
+// startBIRD starts bird with a configuration of ours.
+func (r *run) startBIRD(s *space, conf *template.Template, clients []string) (*program, error) {
+	bird, err := lookPath("bird")
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	in := map[string]any{"Near": nearAddr, "Far": farAddr, "ASN": asn, "Clients": clients}
+	if err := conf.Execute(&text, in); err != nil {
+		return nil, fmt.Errorf("write bird.conf: %w", err)
+	}
+	path := filepath.Join(r.dir, "bird.conf")
+	if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
+		return nil, fmt.Errorf("write bird.conf: %w", err)
+	}
+	return launch(s, bird, "-f", "-c", path, "-s", filepath.Join(r.sockets, "bird.ctl"))
+}
+
+// lookPath finds a program in the system's sbin folders, which are missing
+// from the PATH of many users.
+func lookPath(name string) (string, error) {
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"} {
+		path := filepath.Join(dir, name)
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("find program %s: %w; run make deps", name, os.ErrNotExist)
+}

@@ -1,0 +1,200 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"onlink/integration/lab"
+)
+
+// referencePlugins is where Debian puts the reference plugins.
+const referencePlugins = "/usr/lib/cni"
+
+// network is a configuration list on a node, called as a runtime does.
+type network struct {
+	node *lab.Node
+	cni  *libcni.CNIConfig
+	list *libcni.NetworkConfigList
+}
+
+func newNetwork(t *testing.T, n *lab.Node, version string, plugins ...map[string]any) *network {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{"cniVersion": version, "name": "onlink", "plugins": plugins})
+	must(t, err)
+	list, err := libcni.ConfListFromBytes(text)
+	must(t, err)
+	return &network{n, libcni.NewCNIConfigWithCacheDir([]string{bin, referencePlugins}, t.TempDir(), nil), list}
+}
+
+func (w *network) runtime(p *lab.Pod, capabilities map[string]any) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: p.ContainerID, NetNS: p.NS.Path(), IfName: "eth0", CapabilityArgs: capabilities}
+}
+
+// add attaches a pod and returns its addresses.
+func (w *network) add(ctx context.Context, rt *libcni.RuntimeConf) (addrs []netip.Addr, err error) {
+	err = w.node.NS.Do(func() error {
+		got, err := w.cni.AddNetworkList(ctx, w.list, rt)
+		if err != nil {
+			return err
+		}
+		result, err := types100.NewResultFromResult(got)
+		if err != nil {
+			return err
+		}
+		for _, ip := range result.IPs {
+			a, _ := netip.AddrFromSlice(ip.Address.IP)
+			addrs = append(addrs, a.Unmap())
+		}
+		return nil
+	})
+	return addrs, err
+}
+
+func (w *network) check(ctx context.Context, rt *libcni.RuntimeConf) error {
+	return w.node.NS.Do(func() error { return w.cni.CheckNetworkList(ctx, w.list, rt) })
+}
+
+func (w *network) del(ctx context.Context, rt *libcni.RuntimeConf) error {
+	return w.node.NS.Do(func() error { return w.cni.DelNetworkList(ctx, w.list, rt) })
+}
+
+// sink accepts connections in a namespace, reads size bytes of each and answers
+// with one.
+func sink(t *testing.T, ns *lab.NS, address string, size int64) {
+	t.Helper()
+	var lis net.Listener
+	must(t, ns.Do(func() (err error) { lis, err = net.Listen("tcp", address); return err }))
+	t.Cleanup(func() { _ = lis.Close() })
+	go func() {
+		for {
+			c, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				if _, err := io.CopyN(io.Discard, c, size); err == nil {
+					_, _ = c.Write([]byte{1})
+				}
+				_ = c.Close()
+			}()
+		}
+	}()
+}
+
+// send sends size bytes to a sink and waits for its answer.
+func send(ns *lab.NS, address string, size int64) (time.Duration, error) {
+	var c net.Conn
+	err := ns.Do(func() (err error) { c, err = net.DialTimeout("tcp", address, 20*time.Second); return err })
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = c.Close() }()
+	begin := time.Now()
+	if err := c.SetDeadline(begin.Add(time.Minute)); err != nil {
+		return 0, err
+	}
+	if _, err := c.Write(make([]byte, size)); err != nil {
+		return 0, err
+	}
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return time.Since(begin), err
+}
+
+// TestChain runs onlink before the reference plugins that clusters chain
+// behind it, and sends real traffic: to a mapped port from outside and from
+// the pod itself, and through a shaper.
+func TestChain(t *testing.T) {
+	if _, err := os.Stat(filepath.Join(referencePlugins, "portmap")); err != nil {
+		t.Fatalf("%v; make deps installs it", err)
+	}
+	const size, rate = 2 << 20, 8_000_000 // bytes; bits a second
+	spec := alone("chain")
+	spec.DualStack, spec.Pool.CIDR6 = true, netip.MustParsePrefix("fd44::/48")
+	ctx, l := build(t, spec)
+	n := l.Node("r1n1")
+	must(t, l.StartToRs(ctx))
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "mtu": 1400}
+	portmap := map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}}
+	bandwidth := map[string]any{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}}
+	tuning := map[string]any{"type": "tuning", "sysctl": map[string]string{"net.core.somaxconn": "500"}}
+	w := newNetwork(t, n, "1.0.0", onlink, portmap, bandwidth, tuning)
+	p, err := n.NewPod("web")
+	must(t, err)
+	rt := w.runtime(p, map[string]any{
+		"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
+		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8},
+	})
+	addrs, err := w.add(ctx, rt)
+	must(t, err)
+	// Debian's portmap looks for its IPv4 rules among those of IPv6, and fails.
+	checked := *w
+	checked.list = newNetwork(t, n, "1.0.0", onlink, bandwidth, tuning).list
+	must(t, checked.check(ctx, rt))
+
+	eth0, err := p.NS.Link.LinkByName("eth0")
+	must(t, err)
+	if mtu := eth0.Attrs().MTU; mtu != 1400 {
+		t.Errorf("MTU %d, want 1400", mtu)
+	}
+	must(t, p.NS.Do(func() error {
+		if have, err := os.ReadFile("/proc/sys/net/core/somaxconn"); err != nil || strings.TrimSpace(string(have)) != "500" {
+			return fmt.Errorf("somaxconn is %s, want 500: %w", have, err)
+		}
+		return nil
+	}))
+	if len(addrs) != 2 {
+		t.Fatalf("addresses %v, want one of each family", addrs)
+	}
+	sink(t, p.NS, ":80", size)
+	mapped := netip.AddrPortFrom(n.Addr, 8080).String()
+	took, err := send(l.Racks[0].ToRs[0].NS, mapped, size)
+	must(t, err)
+	if least := time.Second; took < least { // 2 s less the burst
+		t.Errorf("%d bytes took %v through a shaper of %d bits a second, want more than %v", size, took, rate, least)
+	}
+	if _, err := send(p.NS, mapped, size); err != nil {
+		t.Errorf("hairpin: %v", err)
+	}
+	if _, err := send(l.Racks[0].ToRs[0].NS, netip.AddrPortFrom(n.Addr6, 8080).String(), size); err != nil {
+		t.Errorf("IPv6: %v", err)
+	}
+
+	must(t, w.del(ctx, rt))
+	must(t, w.del(ctx, rt))
+	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error {
+		return errors.Join(leftovers(ctx, n), noRules(n, addrs[0]))
+	}))
+	must(t, p.Delete(ctx))
+}
+
+// noRules wants no translation of an address to be left on the node.
+func noRules(n *lab.Node, addr netip.Addr) error {
+	return n.NS.Do(func() error {
+		out, err := exec.Command("iptables-save", "-t", "nat").Output()
+		if err != nil {
+			return fmt.Errorf("iptables-save: %w", err)
+		}
+		if strings.Contains(string(out), addr.String()) {
+			return fmt.Errorf("%w: %s", errRules, out)
+		}
+		return nil
+	})
+}
+
+var errRules = errors.New("rules are left")

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"onlink/integration/lab"
+)
+
+// podsPerNode is how many pods the story makes on every worker.
+const podsPerNode = 2
+
+// transferSize is what each ordered pair of pods sends by TCP, in bytes.
+const transferSize = 256 << 10
+
+// tellDemo runs the story from an empty machine to an empty machine. The first
+// thing that is not true ends it, with the evidence.
+func tellDemo(ctx context.Context, o options, out *screen) error {
+	l, err := bringUp(ctx, o, out)
+	if err == nil {
+		err = checkEverything(ctx, l, out)
+	}
+	if err != nil {
+		out.say("NOT TRUE: %v", err)
+		if l == nil {
+			return exitError(1)
+		}
+		showLogs(l, out)
+		if o.keep {
+			if shellErr := shell(ctx, l, out); shellErr != nil {
+				out.say("shell: %v", shellErr)
+			}
+		}
+		return errors.Join(exitError(1), l.Close())
+	}
+	if err := l.Close(); err != nil {
+		return err
+	}
+	out.checked("clean-up", "namespaces, devices and processes of the lab are gone")
+	out.summary()
+	out.say("all of it is true")
+	return nil
+}
+
+// bringUp builds the two racks and starts everything in them. The lab is
+// returned with an error, too, once it was built: its logs are the evidence.
+func bringUp(ctx context.Context, o options, out *screen) (*lab.Lab, error) {
+	var host unix.Utsname
+	if err := unix.Uname(&host); err != nil {
+		return nil, fmt.Errorf("ask kernel release: %w", err)
+	}
+	out.title("two racks, each with a switch, a top-of-rack router and two nodes; one reflector")
+	out.say("kernel %s", unix.ByteSliceToString(host.Release[:]))
+	l, err := lab.Build(ctx, lab.Spec{Name: o.name, ToR: lab.ToRKind(o.tor)}, lab.Options{Bin: o.bin})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range l.Racks {
+		for _, t := range r.ToRs {
+			out.say("rack %d: %s %s (AS %d, %s)", r.Number, t.Name, t.Addr, t.ASN, l.Spec.ToR)
+		}
+		for _, n := range r.Nodes {
+			out.say("rack %d: %s %s (AS %d%s)", r.Number, n.Name, n.Addr, lab.NodeASN, role(n))
+		}
+	}
+	if err := l.StartToRs(ctx); err != nil {
+		return l, err
+	}
+	out.checked("ToRs", "%d x %s, eBGP between the racks is up", len(l.ToRs()), l.Spec.ToR)
+	out.say("starting onlinkd on %d nodes, the reflector first", len(l.Nodes()))
+	if err := l.StartNodes(ctx); err != nil {
+		return l, err
+	}
+	if err := l.WaitConverged(ctx); err != nil {
+		return l, err
+	}
+	out.checked("agents", "%d ready, every BGP session up, every block known everywhere", len(l.Nodes()))
+	return l, addPods(ctx, l, out)
+}
+
+func role(n *lab.Node) string {
+	if n.Reflector {
+		return ", reflector and block registry"
+	}
+	return ""
+}
+
+// addPods makes the pods through CNI and waits until their blocks are known
+// everywhere.
+func addPods(ctx context.Context, l *lab.Lab, out *screen) error {
+	out.title("pods, by CNI ADD through libcni and onlink-cni")
+	began := time.Now()
+	for _, n := range l.Workers() {
+		for i := range podsPerNode {
+			p, err := n.AddPod(ctx, fmt.Sprintf("%s-pod%d", n.Name, i+1))
+			if err != nil {
+				return err
+			}
+			out.say("%s on %s", p, n.Name)
+		}
+	}
+	took := time.Since(began)
+	for _, p := range l.Pods() {
+		if err := p.Check(ctx); err != nil {
+			return err
+		}
+	}
+	if err := l.WaitConverged(ctx); err != nil {
+		return err
+	}
+	out.checked("CNI", "%d pods added in %s, CHECK finds each as it should be", len(l.Pods()), took.Round(time.Millisecond))
+	return nil
+}
+
+// checkEverything looks at the running lab, then takes the pods away.
+func checkEverything(ctx context.Context, l *lab.Lab, out *screen) error {
+	if err := showRoutes(ctx, l, out); err != nil {
+		return err
+	}
+	if err := checkTraffic(ctx, l, out); err != nil {
+		return err
+	}
+	return takeDown(ctx, l, out)
+}
+
+// showRoutes prints every node's route table with the reasons, and compares it
+// with the kernel's.
+func showRoutes(ctx context.Context, l *lab.Lab, out *screen) error {
+	total := 0
+	for _, n := range l.Nodes() {
+		out.title(fmt.Sprintf("routes of %s (%s, rack %d)", n.Name, n.Addr, n.Rack))
+		routes, err := n.Routes(ctx)
+		if err != nil {
+			return err
+		}
+		rows := [][]string{{"PREFIX", "KIND", "VIA", "DEV", "REASON", "IN KERNEL"}}
+		for _, r := range routes {
+			installed := "yes"
+			if !r.GetInstalled() {
+				installed = "no " + r.GetError()
+			}
+			first := []string{r.GetPrefix(), r.GetKind()}
+			if len(r.GetHops()) == 0 {
+				rows = append(rows, append(first, "-", "-", r.GetReason(), installed))
+			}
+			for _, h := range r.GetHops() {
+				rows = append(rows, append(first, orDash(h.GetVia()), h.GetDev(), h.GetReason(), installed))
+				first = []string{"", ""}
+			}
+		}
+		out.columns(rows)
+		count, err := n.CompareRoutes(ctx)
+		if err != nil {
+			return err
+		}
+		total += count
+	}
+	out.checked("route tables", "%d routes decided on %d nodes, the kernels hold exactly these", total, len(l.Nodes()))
+	return nil
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// checkTraffic sends packets everywhere and looks at the wires meanwhile.
+func checkTraffic(ctx context.Context, l *lab.Lab, out *screen) error {
+	out.title("traffic, with a capture on every worker's wire")
+	tap, err := l.Tap()
+	if err != nil {
+		return err
+	}
+	pairs, err := l.PingPods(ctx, 2)
+	if err != nil {
+		return err
+	}
+	out.checked("ping, pod to pod", "%d of %d ordered pairs, no packet lost", pairs, pairs)
+	if pairs, err = l.TransferPods(ctx, transferSize); err != nil {
+		return err
+	}
+	out.checked("TCP, pod to pod", "%d of %d ordered pairs, %d KiB each, checksums equal", pairs, pairs, transferSize>>10)
+	if pairs, err = l.PingFromNodes(ctx); err != nil {
+		return err
+	}
+	out.checked("ping, host to remote pod", "%d of %d", pairs, pairs)
+	if pairs, err = l.PingFromToRs(ctx); err != nil {
+		return err
+	}
+	out.checked("ping, ToR to pod", "%d of %d", pairs, pairs)
+	return proveWires(tap, out)
+}
+
+// proveWires prints what the captures saw and says what it means.
+func proveWires(tap *lab.Wiretap, out *screen) error {
+	seen, err := tap.Stop()
+	if err != nil {
+		return err
+	}
+	rows := [][]string{{"WIRE OF", "PLAIN IN RACK", "PROTOCOL 4 ACROSS", "PROTOCOL 4 IN RACK", "PLAIN ACROSS"}}
+	var sum lab.Seen
+	for _, s := range seen {
+		rows = append(rows, []string{s.Node, strconv.Itoa(s.PlainInRack), strconv.Itoa(s.TunnelCross), strconv.Itoa(s.TunnelIn), strconv.Itoa(s.PlainCross)})
+		sum.PlainInRack += s.PlainInRack
+		sum.TunnelCross += s.TunnelCross
+	}
+	out.columns(rows)
+	for _, s := range seen {
+		if err := s.Proved(); err != nil {
+			return err
+		}
+	}
+	out.checked("capture, inside a rack", "%d pod packets, all plain, none in protocol 4", sum.PlainInRack)
+	out.checked("capture, across racks", "%d pod packets, all in protocol 4, none plain", sum.TunnelCross)
+	return nil
+}
+
+// takeDown deletes the pods and stops the agents.
+func takeDown(ctx context.Context, l *lab.Lab, out *screen) error {
+	out.title("the end: CNI DEL, then SIGTERM")
+	pods := l.Pods()
+	for _, p := range pods {
+		// Twice, as containerd does.
+		if err := p.Detach(ctx); err != nil {
+			return err
+		}
+		if err := p.Delete(ctx); err != nil {
+			return err
+		}
+	}
+	for _, n := range l.Workers() {
+		if err := n.WaitClean(ctx); err != nil {
+			return err
+		}
+	}
+	out.checked("pods deleted", "%d, each twice; no device, route or address of them is left", len(pods))
+	for _, n := range l.Nodes() {
+		if err := n.Stop(); err != nil {
+			return err
+		}
+		code, err := n.Process().Wait(ctx)
+		if err != nil {
+			return err
+		}
+		if code != 0 {
+			return fmt.Errorf("onlinkd of %s: exit code %d after SIGTERM, want 0", n.Name, code)
+		}
+	}
+	out.checked("agents stopped", "%d, exit code 0 after SIGTERM", len(l.Nodes()))
+	return nil
+}
+
+// showLogs prints the end of every program's log.
+func showLogs(l *lab.Lab, out *screen) {
+	for _, t := range l.ToRs() {
+		out.title("log of " + t.Name)
+		out.block(t.Logs(10))
+	}
+	for _, n := range l.Nodes() {
+		out.title("log of onlinkd on " + n.Name)
+		out.block(n.Logs(15))
+	}
+}

@@ -1,0 +1,55 @@
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"onlink/integration/lab"
+)
+
+// TestRestartWithDeadPeer: one of three peers is off when an agent restarts.
+// That one delays nothing: the live ones' routes are learned and our blocks
+// are announced again as if it did not exist.
+func TestRestartWithDeadPeer(t *testing.T) {
+	ctx, l := build(t, watched("dead", 4))
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+	n, dead := l.Node("r1n1"), l.Node("r1n4")
+	block := blockOf(ctx, t, n)
+	live := map[*lab.Node]netip.Prefix{}
+	for _, other := range []*lab.Node{l.Node("r1n2"), l.Node("r1n3")} {
+		live[other] = blockOf(ctx, t, other)
+	}
+	must(t, dead.NS.SetLink("eth0", false))
+	for _, end := range []struct {
+		name string
+		stop func() error
+	}{{"SIGTERM", n.Stop}, {"SIGKILL", n.Kill}} {
+		must(t, end.stop())
+		begin := time.Now()
+		must(t, n.Start(ctx))
+		must(t, lab.Eventually(ctx, 30*time.Second, "the agent's API", func() error {
+			_, err := n.Status(ctx)
+			return err
+		}))
+		must(t, lab.Eventually(ctx, 30*time.Second, "routes and announcements after "+end.name, func() error {
+			up := sessions(ctx, t, n)
+			for other, p := range live {
+				if up[other.Name].since.Before(begin) {
+					return fmt.Errorf("the session to %s is not up", other.Name)
+				}
+				if err := hasRoute(n, p, protocolOnlink); err != nil {
+					return err
+				}
+				if err := hasRoute(other, block, protocolOnlink); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		t.Logf("after %s: routes and announcements %s after the start, one of three peers dead", end.name, time.Since(begin).Round(10*time.Millisecond))
+	}
+}

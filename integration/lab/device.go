@@ -1,0 +1,177 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// What an operator does to devices and addresses by hand, or a cable or a
+// switch by itself.
+
+// link finds a device by name.
+func (ns *NS) link(dev string) (netlink.Link, error) {
+	link, err := ns.Link.LinkByName(dev)
+	if err != nil {
+		return nil, fmt.Errorf("find %s in %s: %w", dev, ns.Name, err)
+	}
+	return link, nil
+}
+
+// change does something to a device.
+func (ns *NS) change(what, dev string, f func(netlink.Link) error) error {
+	link, err := ns.link(dev)
+	if err == nil {
+		err = f(link)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s in %s: %w", what, dev, ns.Name, err)
+	}
+	return nil
+}
+
+// SetMTU sets a device's MTU in bytes.
+func (ns *NS) SetMTU(dev string, mtu int) error {
+	return ns.change("set mtu of", dev, func(l netlink.Link) error { return ns.Link.LinkSetMTU(l, mtu) })
+}
+
+// MTU returns a device's MTU in bytes.
+func (ns *NS) MTU(dev string) (mtu int, err error) {
+	err = ns.change("read mtu of", dev, func(l netlink.Link) error { mtu = l.Attrs().MTU; return nil })
+	return mtu, err
+}
+
+// Rename gives a device another name; it stays up, or where the kernel
+// (before 6.5) wants that, goes down for a moment.
+func (ns *NS) Rename(dev, name string) error {
+	return ns.change("rename", dev, func(l netlink.Link) error {
+		err := ns.Link.LinkSetName(l, name)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		return errors.Join(ns.Link.LinkSetDown(l), ns.Link.LinkSetName(l, name), ns.Link.LinkSetUp(l))
+	})
+}
+
+// AddAddr adds an address to a device.
+func (ns *NS) AddAddr(dev string, p netip.Prefix) error { return ns.addAddr(dev, p) }
+
+// DeleteAddr removes an address from a device.
+func (ns *NS) DeleteAddr(dev string, p netip.Prefix) error {
+	return ns.change("delete address of", dev, func(l netlink.Link) error {
+		return ns.Link.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)})
+	})
+}
+
+// AddBond makes an active-backup bond (ieee 802.1AX is not needed), up. The
+// error is the kernel's EOPNOTSUPP where it has no bonds.
+func (ns *NS) AddBond(name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	bond := netlink.NewLinkBond(attrs)
+	bond.Mode, bond.Miimon = netlink.BOND_MODE_ACTIVE_BACKUP, 50
+	if err := ns.Link.LinkAdd(bond); err != nil {
+		return fmt.Errorf("add bond in %s: %w", ns.Name, err)
+	}
+	return ns.setUp(name)
+}
+
+// Enslave puts a device, which must be down, under a master, and sets it up.
+func (ns *NS) Enslave(dev, master string) error {
+	up, err := ns.link(master)
+	if err != nil {
+		return err
+	}
+	err = ns.change("enslave", dev, func(l netlink.Link) error { return ns.Link.LinkSetMaster(l, up) })
+	if err != nil {
+		return err
+	}
+	return ns.setUp(dev)
+}
+
+// Gateway is one way of a route; the zero Via means that the destination is on
+// the device itself.
+type Gateway struct {
+	Via netip.Addr
+	Dev string // may be empty when Via says it
+}
+
+// SetRoute adds or replaces a static route of table main through one or more
+// gateways.
+func (ns *NS) SetRoute(dst netip.Prefix, ways ...Gateway) error {
+	r := &netlink.Route{Dst: ipNet(dst), Protocol: unix.RTPROT_STATIC}
+	for _, w := range ways {
+		hop := &netlink.NexthopInfo{}
+		if w.Via.IsValid() {
+			hop.Gw = net.IP(w.Via.AsSlice())
+		}
+		if w.Dev != "" {
+			link, err := ns.link(w.Dev)
+			if err != nil {
+				return err
+			}
+			hop.LinkIndex = link.Attrs().Index
+		}
+		r.MultiPath = append(r.MultiPath, hop)
+	}
+	if len(ways) == 1 {
+		r.Gw, r.LinkIndex, r.MultiPath = r.MultiPath[0].Gw, r.MultiPath[0].LinkIndex, nil
+		if r.Gw == nil {
+			r.Scope = unix.RT_SCOPE_LINK
+		}
+	}
+	if err := ns.Link.RouteReplace(r); err != nil {
+		return fmt.Errorf("set route %s in %s: %w", dst, ns.Name, err)
+	}
+	return nil
+}
+
+// Wire joins device dev of one namespace with device farDev of another, both
+// up: a cable that no [Spec] has.
+func Wire(a *NS, dev string, b *NS, farDev string) error { return wire(a, dev, b, farDev) }
+
+// HasAddr reports an error when a device lacks an address.
+func (ns *NS) HasAddr(dev string, p netip.Prefix) error {
+	return ns.change("find address on", dev, func(l netlink.Link) error {
+		family := netlink.FAMILY_V4
+		if p.Addr().Is6() {
+			family = netlink.FAMILY_V6
+		}
+		list, err := ns.Link.AddrList(l, family)
+		if err != nil {
+			return err
+		}
+		for _, a := range list {
+			if a.IPNet.String() == p.String() {
+				return nil
+			}
+		}
+		return fmt.Errorf("no %s among %v", p, list)
+	})
+}
+
+// DeleteNeighbour removes a device's permanent neighbour entry.
+func (ns *NS) DeleteNeighbour(dev string, a netip.Addr) error {
+	return ns.change("delete neighbour of", dev, func(l netlink.Link) error {
+		return ns.Link.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice()})
+	})
+}
+
+// DeleteForwarding removes a device's own forwarding entry (FDB) to a far end.
+func (ns *NS) DeleteForwarding(dev string, mac net.HardwareAddr, far netip.Addr) error {
+	return ns.change("delete forwarding entry of", dev, func(l netlink.Link) error {
+		return ns.Link.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF, HardwareAddr: mac, IP: far.AsSlice()})
+	})
+}
+
+// RemoveRoute removes a static route that [NS.SetRoute] made.
+func (ns *NS) RemoveRoute(dst netip.Prefix) error {
+	if err := ns.Link.RouteDel(&netlink.Route{Dst: ipNet(dst), Protocol: unix.RTPROT_STATIC}); err != nil {
+		return fmt.Errorf("remove route %s in %s: %w", dst, ns.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// torReady bounds how long a ToR may take to start.
+const torReady = 15 * time.Second
+
+// ToR is one top-of-rack router: the rack's gateway, an eBGP peer of its
+// nodes and of the other ToRs.
+type ToR struct {
+	NS     *NS
+	Name   string
+	Number int // of the rack
+	Index  int // 0 or 1 inside the rack
+	ASN    uint32
+	Addr   netip.Addr // in the rack
+	Addr6  netip.Addr
+	Core   netip.Addr // towards the other ToRs; also the router ID
+	Core6  netip.Addr
+	// Announce is told to the rack's nodes besides the service prefix, from the
+	// next Start on (BIRD only).
+	Announce []netip.Prefix
+	// Through is announced likewise, with the next hop that is named: a
+	// neighbour of the router, not of the nodes.
+	Through map[netip.Prefix]netip.Addr
+
+	lab   *Lab
+	procs []*Process
+}
+
+// newToR makes the router's namespace and plugs it into rack and core.
+func (l *Lab) newToR(rack *Rack, index int) (*ToR, error) {
+	name := fmt.Sprintf("tor%d", rack.Number)
+	host := rack.Number
+	if index > 0 {
+		name += "b"
+		host += 100
+	}
+	t := &ToR{
+		Name: name, Number: rack.Number, Index: index, lab: l,
+		ASN:  uint32(65000 + host),
+		Addr: rackAddr(rack.Number, 1+index), Addr6: rackAddr6(rack.Number, 1+index),
+		Core: coreAddr(host), Core6: coreAddr6(host),
+	}
+	var err error
+	if t.NS, err = l.namespace(name); err != nil {
+		return nil, err
+	}
+	s := steps{}
+	s.do(func() error { return plug(rack.Switch, name, t.NS, "rack") })
+	s.do(func() error { return plug(l.core, name, t.NS, "core") })
+	s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr, 24)) })
+	s.do(func() error { return t.NS.addAddr("core", netip.PrefixFrom(t.Core, 24)) })
+	s.do(func() error { return t.NS.Sysctl("net/ipv4/ip_forward", "1") })
+	// Two ToRs a rack make the way back differ from the way there.
+	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/all/rp_filter", "0") })
+	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/rack/rp_filter", "0") })
+	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/core/rp_filter", "0") })
+	// The ToR answers for every path, also when a packet leaves as it came.
+	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/all/send_redirects", "0") })
+	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/rack/send_redirects", "0") })
+	if l.Spec.DualStack {
+		s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr6, 64)) })
+		s.do(func() error { return t.NS.addAddr("core", netip.PrefixFrom(t.Core6, 64)) })
+		s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/all/forwarding", "1") })
+	}
+	if l.Spec.Uplink {
+		s.do(func() error { return t.NS.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), coreAddr(254)) })
+	}
+	return t, s.err
+}
+
+// Start runs the router's program; it returns when the program has its
+// configuration. Sessions come up later: see [Lab.WaitToRs].
+func (t *ToR) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, torReady)
+	defer cancel()
+	if t.lab.Spec.ToR == FRR {
+		return t.startFRR(ctx)
+	}
+	return t.startBIRD(ctx)
+}
+
+// Stop ends the router's programs with SIGTERM.
+func (t *ToR) Stop() error {
+	s := steps{}
+	for _, p := range t.procs {
+		s.all(p.Stop)
+	}
+	s.all(t.cleanFRR)
+	t.procs = nil
+	return s.err
+}
+
+// Kill ends the router's programs with SIGKILL.
+func (t *ToR) Kill() error {
+	s := steps{}
+	for _, p := range t.procs {
+		s.all(p.Kill)
+	}
+	s.all(t.cleanFRR)
+	t.procs = nil
+	return s.err
+}
+
+// Logs returns the end of what the router's programs wrote.
+func (t *ToR) Logs(lines int) string {
+	return tail(t.file("log"), lines)
+}
+
+// file names a file of this router in the lab's directory.
+func (t *ToR) file(ext string) string {
+	return filepath.Join(t.lab.Dir, t.Name+"."+ext)
+}
+
+// protocol is the kernel's route protocol of the routes the router learned.
+func (t *ToR) protocol() int {
+	if t.lab.Spec.ToR == FRR {
+		return unix.RTPROT_BGP
+	}
+	return unix.RTPROT_BIRD
+}
+
+// service returns the rack's part of the prefixes ToRs announce to nodes.
+func (t *ToR) service() (netip.Prefix, bool) {
+	p := t.lab.Spec.Service
+	if !p.IsValid() {
+		return p, false
+	}
+	a := p.Addr().As4()
+	a[2] += byte(t.Number)
+	return netip.PrefixFrom(netip.AddrFrom4(a), 24), true
+}
+
+// others returns all ToRs but this one.
+func (t *ToR) others() []*ToR {
+	var out []*ToR
+	for _, o := range t.lab.ToRs() {
+		if o != t {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// ToRKinds returns the routing programs that are installed on this machine.
+func ToRKinds() []ToRKind {
+	var out []ToRKind
+	for kind, program := range map[ToRKind]string{BIRD: "bird", FRR: "bgpd"} {
+		if _, err := lookPath(program); err == nil {
+			out = append(out, kind)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,188 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"onlink/integration/lab"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// edits is how many random changes TestReload makes.
+const edits = 100
+
+// TestReload edits peers, policies and originated prefixes of a running agent
+// at random, wrongly too: no session that the edit does not name is reset, and
+// a wrong file changes nothing.
+func TestReload(t *testing.T) {
+	ctx, l := build(t, watched("reload", 2))
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	for _, n := range l.Workers() {
+		_, err := n.AddPod(ctx, n.Name+"-pod")
+		must(t, err)
+	}
+	must(t, l.WaitConverged(ctx))
+	n := l.Node("r1n1")
+	before := sessions(ctx, t, n)
+	if len(before) != 2 {
+		t.Fatalf("%d sessions up, want the other node and the ToR", len(before))
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	e := &editor{n: n, rnd: rand.New(rand.NewPCG(seed, 0))}
+	for i := range edits {
+		if i%7 == 6 {
+			e.wrong(ctx, t)
+		} else {
+			e.right(ctx, t)
+		}
+	}
+	e.settle(ctx, t)
+	must(t, l.WaitConverged(ctx))
+	for name, since := range before {
+		after, up := sessions(ctx, t, n)[name]
+		if !up || after.flaps != since.flaps || after.since.Sub(since.since).Abs() > 2*time.Second {
+			t.Errorf("session to %s was reset: up %t, since %s before and %s after, %d flaps", name, up, since.since, after.since, after.flaps)
+		}
+	}
+}
+
+type session struct {
+	since time.Time
+	flaps uint64
+}
+
+// sessions returns what is up on a node, by name.
+func sessions(ctx context.Context, t *testing.T, n *lab.Node) map[string]session {
+	t.Helper()
+	admin, err := n.Admin()
+	must(t, err)
+	r, err := admin.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	must(t, err)
+	list := map[string]session{}
+	for _, p := range r.GetPeers() {
+		if p.GetState() == "Established" {
+			list[p.GetName()] = session{time.Now().Add(-p.GetSince().AsDuration()), p.GetFlaps()}
+		}
+	}
+	return list
+}
+
+// editor changes a node's file and tells the agent.
+type editor struct {
+	n   *lab.Node
+	rnd *rand.Rand
+	// phantoms are peers nobody answers for, by host number.
+	phantoms  map[int]map[string]any
+	originate []any
+}
+
+// right makes one good edit.
+func (e *editor) right(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if e.phantoms == nil {
+		e.phantoms = map[int]map[string]any{}
+	}
+	host := 200 + e.rnd.IntN(5)
+	peer := map[string]any{"name": fmt.Sprintf("phantom%d", host), "address": fmt.Sprintf("10.57.1.%d", host)}
+	switch e.rnd.IntN(6) {
+	case 0:
+		delete(e.phantoms, host)
+	case 1:
+		e.phantoms[host] = peer
+	case 2:
+		peer["bfd"] = map[string]any{"interval": fmt.Sprintf("%dms", 50+e.rnd.IntN(500)), "hops": "single"}
+		e.phantoms[host] = peer
+	case 3:
+		peer["asn"] = 65100 + e.rnd.IntN(3)
+		peer["import"] = map[string]any{"accept": []any{"192.0.2.0/24"}, "maxPrefixes": 1 + e.rnd.IntN(100)}
+		e.phantoms[host] = peer
+	case 4:
+		peer["holdTime"], peer["passive"] = fmt.Sprintf("%ds", 9+e.rnd.IntN(80)), e.rnd.IntN(2) == 0
+		e.phantoms[host] = peer
+	case 5:
+		e.originate = nil
+		for i := range e.rnd.IntN(4) {
+			e.originate = append(e.originate, fmt.Sprintf("198.51.100.%d/32", i))
+		}
+	}
+	e.send(ctx, t, e.config(), "configuration taken")
+}
+
+// config is the node's file with all edits so far.
+func (e *editor) config() lab.Config {
+	c := e.n.Config()
+	bgp := c["bgp"].(map[string]any)
+	peers := bgp["peers"].([]any)
+	for _, host := range slices.Sorted(maps.Keys(e.phantoms)) {
+		peers = append(peers, e.phantoms[host])
+	}
+	bgp["peers"], bgp["originate"] = peers, e.originate
+	return c
+}
+
+// wrong sends a file that must not be taken: nothing of it, though its other
+// parts are fine.
+func (e *editor) wrong(ctx context.Context, t *testing.T) {
+	t.Helper()
+	c := e.config()
+	bgp := c["bgp"].(map[string]any)
+	switch e.rnd.IntN(4) {
+	case 0:
+		bgp["peers"] = "none"
+	case 1:
+		bgp["peers"] = []any{map[string]any{"address": "10.57.1.12", "holdTime": "1s"}}
+	case 2: // what only a restart can change
+		bgp["peers"], bgp["asn"] = []any{}, 65000
+	case 3: // found when the file is already read
+		bgp["peers"] = []any{map[string]any{"address": "10.57.1.12", "passwordFile": "/nonexistent/key"}}
+	}
+	e.send(ctx, t, c, "configuration not taken")
+	st, err := e.n.Status(ctx)
+	must(t, err)
+	if !slices.ContainsFunc(st.GetProblems(), func(p string) bool { return strings.Contains(p, "not in force") }) {
+		t.Errorf("a refused file is not among the problems: %q", st.GetProblems())
+	}
+}
+
+// settle takes the file as the lab writes it: all edits gone, no problem left.
+func (e *editor) settle(ctx context.Context, t *testing.T) {
+	t.Helper()
+	e.phantoms, e.originate = nil, nil
+	e.send(ctx, t, e.config(), "configuration taken")
+	st, err := e.n.Status(ctx)
+	must(t, err)
+	if st.GetPeersTotal() != 2 || slices.ContainsFunc(st.GetProblems(), func(p string) bool { return strings.Contains(p, "not in force") }) {
+		t.Errorf("%d peers, problems %q", st.GetPeersTotal(), st.GetProblems())
+	}
+}
+
+// send writes the file, tells the agent, and waits for its answer in the log.
+func (e *editor) send(ctx context.Context, t *testing.T, c lab.Config, want string) {
+	t.Helper()
+	count := func() int {
+		text, err := os.ReadFile(e.n.LogFile())
+		must(t, err)
+		return bytes.Count(text, []byte(want))
+	}
+	before := count()
+	_, err := e.n.WriteConfig("onlinkd.yaml", c)
+	must(t, err)
+	must(t, syscall.Kill(e.n.Process().Pid(), syscall.SIGHUP))
+	must(t, lab.Eventually(ctx, 10*time.Second, want, func() error {
+		if count() == before {
+			return fmt.Errorf("no such line:\n%s", e.n.Logs(5))
+		}
+		return nil
+	}))
+}

@@ -1,0 +1,425 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"onlink/integration/lab"
+)
+
+// TestUnderlay changes what the kernel knows of the nodes while packets flow.
+// onlink's own switches between direct and tunnel must lose none of them.
+func TestUnderlay(t *testing.T) {
+	ctx, l := start(t, lab.Spec{Name: "under", DualStack: true, ToRsPerRack: 2, NodesPerRack: 2, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}})
+	t.Run("off-link and on-link again, IPv4", func(t *testing.T) { checkSwitch(ctx, t, l, false) })
+	t.Run("off-link and on-link again, IPv6", func(t *testing.T) { checkSwitch(ctx, t, l, true) })
+	t.Run("node subnet widened", func(t *testing.T) { checkWidened(ctx, t, l) })
+	t.Run("ToR change", func(t *testing.T) { checkToRChange(ctx, t, l) })
+	t.Run("underlay mtu followed", func(t *testing.T) { checkMTUFollowed(ctx, t, l) })
+	t.Run("narrow link between racks", func(t *testing.T) { checkNarrow(ctx, t, l) })
+	t.Run("cable pulled", func(t *testing.T) { checkCable(ctx, t, l) })
+	t.Run("link down and up", func(t *testing.T) { checkLink(ctx, t, l) })
+}
+
+// routeThrough waits until n's kernel sends the first block of a far node, of
+// one family, through a device.
+func routeThrough(ctx context.Context, t *testing.T, n, far *lab.Node, v6 bool, dev string) {
+	t.Helper()
+	block := blockOfFamily(ctx, t, far, v6)
+	must(t, lab.Eventually(ctx, back, fmt.Sprintf("%s reaches %s over %s", n.Name, block, dev), func() error {
+		routes, err := n.NS.Routes(routeProtocol)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.Prefix == block {
+				if len(r.Hops) == 1 && r.Hops[0].Dev == dev {
+					return nil
+				}
+				return fmt.Errorf("kernel has %s", r)
+			}
+		}
+		return errors.New("kernel has no route")
+	}))
+}
+
+// blockOfFamily returns a node's first block of one family.
+func blockOfFamily(ctx context.Context, t *testing.T, n *lab.Node, v6 bool) netip.Prefix {
+	t.Helper()
+	blocks, err := n.Blocks(ctx)
+	must(t, err)
+	for _, b := range blocks {
+		p, err := netip.ParsePrefix(b.GetCidr())
+		must(t, err)
+		if p.Addr().Is6() == v6 {
+			return p
+		}
+	}
+	t.Fatalf("%s has no block of that family", n.Name)
+	return netip.Prefix{}
+}
+
+// startFlow starts a thousand packets a second between two pods.
+func startFlow(ctx context.Context, t *testing.T, a, b *lab.Pod, v6 bool) *lab.PingFlow {
+	t.Helper()
+	reaches(ctx, t, a, b, v6) // neighbours are known now
+	flow, err := lab.StartPingFlow(a.NS, b.NS, addrOf(b, v6), 1000)
+	must(t, err)
+	must(t, flow.WaitFor(ctx, 200))
+	return flow
+}
+
+// lossless ends a flow that must have lost nothing.
+func lossless(ctx context.Context, t *testing.T, flow *lab.PingFlow) {
+	t.Helper()
+	report, err := flow.Stop(ctx)
+	if err != nil || report.Lost > 0 {
+		t.Errorf("flow: %s, %v; want nothing lost", report, err)
+	}
+	t.Logf("flow: %s", report)
+}
+
+// checkSwitch gives r1n1 a host route to its rack neighbour through the ToR, and
+// takes it away again: three times off-link and on-link.
+func checkSwitch(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
+	n, far, tor := l.Node("r1n1"), l.Node("r1n2"), l.ToRs()[0]
+	dst, via, dev := netip.PrefixFrom(far.Addr, 32), tor.Addr, "onlink-vxlan"
+	if v6 {
+		dst, via, dev = netip.PrefixFrom(far.Addr6, 128), tor.Addr6, "onlink-vxlan6"
+	}
+	flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), v6)
+	for range 3 {
+		must(t, n.NS.SetRoute(dst, lab.Gateway{Via: via}))
+		routeThrough(ctx, t, n, far, v6, dev)
+		must(t, flow.WaitFor(ctx, 300))
+		must(t, n.NS.RemoveRoute(dst))
+		routeThrough(ctx, t, n, far, v6, "eth0")
+		must(t, flow.WaitFor(ctx, 300))
+	}
+	lossless(ctx, t, flow)
+	checkRoutes(ctx, t, l)
+}
+
+// checkWidened makes r1n1's network so narrow that its neighbour is outside,
+// and wide again, while packets flow.
+func checkWidened(ctx context.Context, t *testing.T, l *lab.Lab) {
+	n, far := l.Node("r1n1"), l.Node("r1n2")
+	narrow, wide := netip.PrefixFrom(n.Addr, 30), netip.PrefixFrom(n.Addr, 24) // the /30 has .8 to .11
+	flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), false)
+	must(t, n.NS.AddAddr("eth0", narrow))
+	must(t, n.NS.DeleteAddr("eth0", wide))
+	routeThrough(ctx, t, n, far, false, "onlink-vxlan")
+	must(t, flow.WaitFor(ctx, 300))
+	must(t, n.NS.AddAddr("eth0", wide))
+	routeThrough(ctx, t, n, far, false, "eth0")
+	must(t, n.NS.DeleteAddr("eth0", narrow))
+	must(t, flow.WaitFor(ctx, 300))
+	lossless(ctx, t, flow)
+	checkRoutes(ctx, t, l)
+}
+
+var defaults = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
+// checkToRChange moves r1n1's default routes from one ToR to the other and
+// back to both.
+func checkToRChange(ctx context.Context, t *testing.T, l *lab.Lab) {
+	n, tors := l.Node("r1n1"), l.Racks[0].ToRs
+	for _, v6 := range []bool{false, true} {
+		flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), v6)
+		via := func(t *lab.ToR) lab.Gateway {
+			if v6 {
+				return lab.Gateway{Via: t.Addr6}
+			}
+			return lab.Gateway{Via: t.Addr}
+		}
+		dst := defaults[0]
+		if v6 {
+			dst = defaults[1]
+		}
+		for _, ways := range [][]lab.Gateway{{via(tors[1])}, {via(tors[0])}, {via(tors[0]), via(tors[1])}} {
+			if v6 { // IPv6 multipath routes are not replaced as one
+				if len(ways) > 1 {
+					continue
+				}
+				_, err := n.NS.Ping(ctx, ways[0].Via, 1, time.Second)
+				must(t, err)
+			}
+			must(t, n.NS.SetRoute(dst, ways...))
+			must(t, flow.WaitFor(ctx, 300))
+		}
+		lossless(ctx, t, flow)
+	}
+	checkRoutes(ctx, t, l)
+}
+
+// checkMTUFollowed makes r1n1's link smaller: its tunnels and its pods, new and
+// old, follow.
+func checkMTUFollowed(ctx context.Context, t *testing.T, l *lab.Lab) {
+	n, old := l.Node("r1n1"), podOf(l, "r1n1")
+	follow := func(link int) {
+		t.Helper()
+		must(t, n.NS.SetMTU("eth0", link))
+		for _, want := range []struct {
+			ns  *lab.NS
+			dev string
+			mtu int
+		}{{n.NS, "onlink-vxlan", link - 50}, {n.NS, "onlink-vxlan6", link - 70}, {old.NS, "eth0", link - 70}} {
+			must(t, lab.Eventually(ctx, back, fmt.Sprintf("mtu of %s in %s", want.dev, want.ns.Name), func() error { return hasMTU(want.ns, want.dev, want.mtu) }))
+		}
+	}
+	follow(1400)
+	young, err := n.AddPod(ctx, "young")
+	must(t, err)
+	must(t, hasMTU(young.NS, "eth0", 1330))
+	must(t, young.Delete(ctx))
+	follow(1500)
+}
+
+// checkNarrow puts a link of 1400 bytes between the racks, which no node can
+// see: TCP has to find out (RFC 1191, RFC 8201).
+func checkNarrow(ctx context.Context, t *testing.T, l *lab.Lab) {
+	narrow := func(mtu int) {
+		for _, tor := range l.ToRs() {
+			must(t, tor.NS.SetMTU("core", mtu))
+		}
+	}
+	narrow(1400)
+	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
+	must(t, lab.Eventually(ctx, back, "a node's own 1448 bytes are too big", func() error {
+		err := sendWhole(l.Node("r1n1").NS, l.Node("r2n1").Addr, 1420)
+		if !errors.Is(err, unix.EMSGSIZE) {
+			return fmt.Errorf("sent: %v", err) //nolint:errorlint // text only; nil is the failure
+		}
+		return nil
+	}))
+	for _, addr := range b.Addrs {
+		short, cancel := context.WithTimeout(ctx, 30*time.Second)
+		took, err := lab.Transfer(short, a.NS, b.NS, addr, 512<<10)
+		cancel()
+		if err != nil {
+			t.Errorf("TCP to %s over the narrow link: %v", addr, err)
+		}
+		t.Logf("512 KiB to %s took %s", addr, took.Round(time.Millisecond))
+	}
+	narrow(1500)
+}
+
+// sendWhole sends one datagram that nobody may fragment. When the path is known
+// to be too narrow the error is EMSGSIZE.
+func sendWhole(ns *lab.NS, dst netip.Addr, size int) error {
+	return ns.Do(func() error {
+		conn, err := net.Dial("udp", netip.AddrPortFrom(dst, 9).String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		raw, err := conn.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		var optErr error
+		err = raw.Control(func(fd uintptr) {
+			optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		})
+		if err = errors.Join(err, optErr); err != nil {
+			return err
+		}
+		_, err = conn.Write(make([]byte, size))
+		return err
+	})
+}
+
+// checkCable pulls r1n1's cable at the switch: carrier is lost, addresses and
+// routes stay.
+func checkCable(ctx context.Context, t *testing.T, l *lab.Lab) {
+	n, far, port := l.Node("r1n1"), l.Node("r2n1"), l.Racks[0].Switch
+	block := blockOf(ctx, t, far)
+	must(t, port.SetLink(n.Name, false))
+	must(t, lab.Eventually(ctx, back, "routes over the dead link go", func() error {
+		if hasRoute(n, block, routeProtocol) == nil {
+			return fmt.Errorf("%s is still there", block)
+		}
+		return nil
+	}))
+	must(t, port.SetLink(n.Name, true))
+	restored(ctx, t, l)
+}
+
+// checkLink sets r1n1's device down, which takes the routes of everybody, and up.
+func checkLink(ctx context.Context, t *testing.T, l *lab.Lab) {
+	n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
+	must(t, n.NS.SetLink("eth0", false))
+	must(t, n.NS.SetLink("eth0", true))
+	must(t, n.NS.SetRoute(defaults[0], lab.Gateway{Via: tor.Addr}))
+	must(t, n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr6, 64))) // the kernel forgets IPv6 addresses
+	must(t, n.NS.SetRoute(defaults[1], lab.Gateway{Via: tor.Addr6}))
+	restored(ctx, t, l)
+}
+
+// restored waits until everything is as before.
+func restored(ctx context.Context, t *testing.T, l *lab.Lab) {
+	t.Helper()
+	must(t, l.WaitConverged(ctx))
+	for _, far := range []string{"r1n2", "r2n1"} {
+		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, far), false)
+		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, far), true)
+	}
+	checkRoutes(ctx, t, l)
+}
+
+// TestBond moves a node's address to a bond, under the agent.
+func TestBond(t *testing.T) {
+	ctx, l := start(t, lab.Spec{Name: "bond", NodesPerRack: 1, Reflectors: 1, Pool: lab.Pool{Tunnel: "vxlan"}})
+	n, tor := l.Node("r1n1"), l.ToRs()[0]
+	if err := n.NS.AddBond("bond0"); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("needs kernel feature: bond")
+	} else {
+		must(t, err)
+	}
+	must(t, n.NS.SetLink("eth0", false))
+	must(t, n.NS.DeleteAddr("eth0", netip.PrefixFrom(n.Addr, 24)))
+	must(t, n.NS.Enslave("eth0", "bond0"))
+	must(t, n.NS.AddAddr("bond0", netip.PrefixFrom(n.Addr, 24)))
+	must(t, lab.Eventually(ctx, back, "default route over the bond", func() error {
+		return n.NS.SetRoute(defaults[0], lab.Gateway{Via: tor.Addr})
+	}))
+	routeThrough(ctx, t, n, l.Reflectors()[0], false, "bond0")
+	routeThrough(ctx, t, n, l.Node("r2n1"), false, "onlink-vxlan")
+	must(t, l.WaitConverged(ctx))
+	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), false)
+	checkRoutes(ctx, t, l)
+}
+
+// TestECMP gives r1n1 an uplink to each of two ToRs.
+func TestECMP(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pool lab.Pool
+	}{
+		{"direct", lab.Pool{Tunnel: "none", Encap: "Never"}},
+		{"vxlan", lab.Pool{Tunnel: "vxlan"}},
+		{"ipip", lab.Pool{Tunnel: "ipip"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.pool.Tunnel == "ipip" {
+				needIPIP(t)
+			}
+			ctx, l := build(t, lab.Spec{Name: "ecmp-" + c.name, ToRsPerRack: 2, NodesPerRack: 1, Pool: c.pool})
+			n := l.Node("r1n1")
+			var ways []lab.Gateway
+			for i, tor := range l.Racks[0].ToRs {
+				dev, net := fmt.Sprintf("up%d", i+1), netip.MustParsePrefix(fmt.Sprintf("10.58.%d.1/30", i+1))
+				must(t, lab.Wire(tor.NS, n.Name, n.NS, dev))
+				must(t, tor.NS.AddAddr(n.Name, net))
+				must(t, n.NS.AddAddr(dev, netip.PrefixFrom(net.Addr().Next(), 30)))
+				ways = append(ways, lab.Gateway{Via: net.Addr(), Dev: dev})
+			}
+			must(t, n.NS.SetRoute(defaults[0], ways...))
+			must(t, l.StartToRs(ctx))
+			must(t, l.StartNodes(ctx))
+			for _, w := range l.Workers() {
+				_, err := w.AddPod(ctx, w.Name+"-pod1")
+				must(t, err)
+			}
+			must(t, l.WaitConverged(ctx))
+			if _, err := l.PingFromToRs(ctx); err != nil {
+				t.Error(err)
+			}
+			if c.pool.Tunnel != "vxlan" { // see docs/routes.md: the kernel chooses once for each far node
+				checkUplinks(ctx, t, l, n)
+			}
+			checkDyingToR(ctx, t, l, n)
+		})
+	}
+}
+
+// checkUplinks counts what many flows put on each uplink. With ipip, and
+// without a tunnel, each flow chooses for itself.
+func checkUplinks(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node) {
+	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
+	reaches(ctx, t, a, b, false)
+	taps := map[string]*lab.Capture{}
+	for _, dev := range []string{"up1", "up2"} {
+		tap, err := lab.StartCapture(n.NS, dev)
+		must(t, err)
+		taps[dev] = tap
+	}
+	must(t, lab.Eventually(ctx, back, "both uplinks carry flows", func() error {
+		for range 32 { // each socket is a flow
+			if err := sendUDP(a.NS, b.Addr()); err != nil {
+				return err
+			}
+		}
+		for dev, tap := range taps {
+			if tap.Count(func(p lab.Packet) bool { return p.InnerDst == b.Addr() || p.Dst == b.Addr() }) == 0 {
+				return fmt.Errorf("nothing on %s", dev)
+			}
+		}
+		return nil
+	}))
+	for _, tap := range taps {
+		must(t, tap.Stop())
+	}
+}
+
+func sendUDP(ns *lab.NS, dst netip.Addr) error {
+	return ns.Do(func() error {
+		conn, err := net.Dial("udp", netip.AddrPortFrom(dst, 9).String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write([]byte("flow"))
+		return err
+	})
+}
+
+// checkDyingToR takes the first ToR down with all its cables: packets take the
+// other; then it comes back, first towards the core and then towards the node,
+// and nothing is lost.
+func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node) {
+	a, b, tor := podOf(l, "r1n1"), podOf(l, "r2n1"), l.Racks[0].ToRs[0]
+	must(t, tor.Stop())
+	for _, dev := range []string{n.Name, "rack", "core"} {
+		must(t, tor.NS.SetLink(dev, false))
+	}
+	// Each socket is another flow: all of them have to get through.
+	must(t, lab.Eventually(ctx, back, "every flow takes the other ToR", func() error {
+		for range 16 {
+			flow, err := lab.StartPingFlow(a.NS, b.NS, b.Addr(), 1000)
+			if err != nil {
+				return err
+			}
+			first := flow.WaitForWithin(ctx, 1, time.Second)
+			if _, err := flow.Stop(ctx); err != nil || first != nil {
+				return errors.Join(err, first)
+			}
+		}
+		return nil
+	}))
+	flows := make([]*lab.PingFlow, 8)
+	for i := range flows {
+		var err error
+		flows[i], err = lab.StartPingFlow(a.NS, b.NS, b.Addr(), 100)
+		must(t, err)
+		must(t, flows[i].WaitFor(ctx, 10))
+	}
+	must(t, tor.NS.SetLink("core", true))
+	must(t, tor.Start(ctx))
+	must(t, tor.WaitRoute(ctx, netip.PrefixFrom(l.Node("r2n1").Addr, 24).Masked()))
+	must(t, tor.NS.SetLink("rack", true))
+	must(t, tor.WaitRoute(ctx, blockOf(ctx, t, l.Node("r2n1"))))
+	must(t, tor.NS.SetLink(n.Name, true))
+	must(t, l.WaitConverged(ctx))
+	for _, flow := range flows {
+		must(t, flow.WaitFor(ctx, 100))
+		lossless(ctx, t, flow)
+	}
+}

@@ -1,0 +1,165 @@
+// Package uml runs one command inside user-mode Linux, for tests that need a
+// kernel feature (ipip, ip6tnl, vrf) which the kernel of this machine lacks.
+//
+// The kernel is Debian's /usr/bin/linux.uml. It runs on the host as an
+// unprivileged uid, in its own PID, mount, IPC and network namespaces, under a
+// supervisor that is PID 1 there: whatever ends the supervisor (the command's
+// end, the time limit, the death of the caller) ends every process of the
+// boot. The guest sees the host's file system read-only under a tmpfs overlay;
+// only Options.Out, seen as /out, is writable, so nothing stays behind. The
+// price of the unprivileged uid: a file only root may read on the host cannot
+// be read inside; copy it into Options.Out.
+//
+// PID 1 of the guest is onlink/integration/cmd/umlinit (package guest). The
+// command's output crosses on serial lines, live; so does its exit code.
+//
+// Run may be called concurrently; each call is one boot.
+package uml
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Kernel is the path at which Debian's package user-mode-linux puts the kernel.
+const Kernel = "/usr/bin/linux.uml"
+
+const (
+	defaultMemory  = "2G"
+	defaultTimeout = 10 * time.Minute
+	initPackage    = "onlink/integration/cmd/umlinit"
+)
+
+// Options says how a command runs inside user-mode Linux.
+type Options struct {
+	// Out is a host folder, seen inside as /out: the working directory and
+	// the only place where files survive. Made when absent; during the boot
+	// its files belong to an unprivileged uid, after it to the caller again.
+	// Empty: a temporary folder, removed at the end.
+	Out string
+	// Memory is the guest's memory as the kernel writes it. Default "2G";
+	// only touched pages cost anything.
+	Memory string
+	// Timeout ends the boot. Default 10 minutes.
+	Timeout time.Duration
+	// Stdin is the terminal of an interactive command; otherwise unused (the
+	// command reads /dev/null).
+	Stdin io.Reader
+	// Stdout receives the command's standard output as it is written. With
+	// Interactive, all of the terminal's output.
+	Stdout io.Writer
+	// Stderr receives the command's standard error.
+	Stderr io.Writer
+	// Interactive gives the command a terminal joined to Stdin and Stdout. If
+	// Stdin is a terminal it is in raw mode during the boot.
+	Interactive bool
+	// Env holds KEY=VALUE pairs for the command. PATH, HOME, TMPDIR, TERM and
+	// ONLINK_BED=uml have defaults; nothing else is inherited.
+	Env []string
+	// Init is the built onlink/integration/cmd/umlinit. Empty: built with the
+	// go command (the working directory must be inside the module).
+	Init string
+	// Kernel is the user-mode kernel to boot. Default Kernel.
+	Kernel string
+}
+
+func (o *Options) withDefaults() {
+	if o.Memory == "" {
+		o.Memory = defaultMemory
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Kernel == "" {
+		o.Kernel = Kernel
+	}
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	if o.Stderr == nil {
+		o.Stderr = io.Discard
+	}
+	if o.Stdin == nil {
+		o.Stdin = strings.NewReader("")
+	}
+}
+
+// Run boots user-mode Linux, runs argv as root inside, and powers it off. The
+// exit code is the command's own (128+n after signal n) and only meaningful
+// when err is nil; otherwise it is -1 and err wraps ErrNoKernel, ErrNotRoot,
+// ErrNoCompiler, ErrTimeLimit, ErrDied or the context's error.
+func Run(ctx context.Context, opts Options, argv []string) (exit int, err error) {
+	opts.withDefaults()
+	if len(argv) == 0 {
+		return -1, errors.New("run in user-mode linux: argv is empty; give a command")
+	}
+	if err := available(opts.Kernel); err != nil {
+		return -1, err
+	}
+	dir, err := newRunDir(&opts)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, dir.remove()) }()
+
+	if err := dir.installInit(ctx, opts.Init); err != nil {
+		return -1, err
+	}
+	if dir.shim, err = dir.installShim(ctx); err != nil {
+		return -1, err
+	}
+	job := Job{Argv: argv, Env: opts.Env, RunDir: dir.path, Interactive: opts.Interactive}
+	restore, err := attachTerminal(&opts, &job)
+	if err != nil {
+		return -1, err
+	}
+	defer restore()
+	if err := dir.writeJob(job); err != nil {
+		return -1, err
+	}
+
+	limited, cancel := context.WithTimeoutCause(ctx, opts.Timeout, ErrTimeLimit)
+	defer cancel()
+	return boot(limited, &opts, dir)
+}
+
+// Available reports whether Run can work here: nil, or an error that wraps
+// ErrNoKernel, ErrNotRoot or ErrNoCompiler and says what to do.
+func Available() error { return available(Kernel) }
+
+func available(kernel string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("run in user-mode linux: %w", ErrNotRoot)
+	}
+	if _, err := os.Stat(kernel); err != nil {
+		return fmt.Errorf("run in user-mode linux: %w", ErrNoKernel)
+	}
+	if _, err := exec.LookPath("modprobe"); err != nil {
+		return fmt.Errorf("run in user-mode linux: modprobe is missing: %w", ErrNoKernel)
+	}
+	if NeedsCompiler() {
+		return fmt.Errorf("run in user-mode linux: %w", ErrNoCompiler)
+	}
+	return nil
+}
+
+// installInit puts PID 1 of the guest into the run folder.
+func (d *runDir) installInit(ctx context.Context, prebuilt string) error {
+	target := filepath.Join(d.path, initName)
+	if prebuilt != "" {
+		return copyExecutable(prebuilt, target)
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", target, initPackage)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w: %s", initPackage, err, out)
+	}
+	return os.Chmod(target, 0o755)
+}
