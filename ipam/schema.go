@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -25,21 +26,34 @@ const (
 	metaSettleFrom = "settle-from" // when a damaged file was replaced by this one
 )
 
+// schemaBuckets are the buckets that each schema added to the one before:
+// entry n belongs to schema n+1. Entries are only ever appended.
+var schemaBuckets = [][][]byte{
+	{bucketBlocks, bucketAssignments, bucketFreed, bucketRegistry, bucketFences},
+	{bucketSticky}, // sticky addresses, also named in assignments
+}
+
 // migrations lead from any older schema to the present one: entry n turns
 // schema n into n+1. Entries are only ever appended.
 var migrations = []func(*bolt.Tx) error{
-	func(tx *bolt.Tx) error { // 1: the first schema
-		for _, b := range [][]byte{bucketBlocks, bucketAssignments, bucketFreed, bucketRegistry, bucketFences} {
+	addBuckets(1),
+	addBuckets(2),
+}
+
+// errOlderSchema is what [checkSchema] says of a file that a migration brings
+// up to date.
+var errOlderSchema = errors.New("database was written by an older version")
+
+// addBuckets is the migration to a schema that only adds buckets.
+func addBuckets(schema int) func(*bolt.Tx) error {
+	return func(tx *bolt.Tx) error {
+		for _, b := range schemaBuckets[schema-1] {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
 		}
 		return nil
-	},
-	func(tx *bolt.Tx) error { // 2: sticky addresses, also named in assignments
-		_, err := tx.CreateBucketIfNotExists(bucketSticky)
-		return err
-	},
+	}
 }
 
 // migrate brings the file to the newest schema in the caller's transaction:
@@ -60,18 +74,22 @@ func migrate(tx *bolt.Tx, steps []func(*bolt.Tx) error) error {
 	if have > uint64(len(steps)) {
 		return fmt.Errorf("%w: schema %d, known up to %d", ErrNewerSchema, have, len(steps))
 	}
+	if err := checkBuckets(tx, have); err != nil {
+		return err
+	}
 	for n := int(have); n < len(steps); n++ {
 		if err := steps[n](tx); err != nil {
 			return fmt.Errorf("migrate schema %d to %d: %w", n, n+1, err)
 		}
 	}
 	if have == uint64(len(steps)) {
-		return checkBuckets(tx)
+		return nil
 	}
 	return putMetaUint(tx, metaSchema, uint64(len(steps)))
 }
 
-// checkSchema accepts only a file of the present schema.
+// checkSchema accepts only a file of the present schema. A sound one of an
+// older schema is [errOlderSchema].
 func checkSchema(tx *bolt.Tx) error {
 	if tx.Bucket(bucketMeta) == nil {
 		return fmt.Errorf("%w: no bucket of onlink", ErrForeign)
@@ -80,18 +98,30 @@ func checkSchema(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	if have != uint64(len(migrations)) {
-		return fmt.Errorf("%w: schema %d, wanted %d", ErrNewerSchema, have, len(migrations))
+	known := uint64(len(migrations))
+	switch {
+	case have == 0:
+		return fmt.Errorf("%w: it does not say its schema", ErrCorrupt)
+	case have > known:
+		return fmt.Errorf("%w: schema %d, known up to %d", ErrNewerSchema, have, known)
 	}
-	return checkBuckets(tx)
+	if err := checkBuckets(tx, have); err != nil {
+		return err
+	}
+	if have < known {
+		return fmt.Errorf("%w: schema %d, present is %d", errOlderSchema, have, known)
+	}
+	return nil
 }
 
-// checkBuckets makes sure that the buckets are there, so that their users need
-// not ask.
-func checkBuckets(tx *bolt.Tx) error {
-	for _, b := range [][]byte{bucketBlocks, bucketAssignments, bucketFreed, bucketRegistry, bucketFences, bucketSticky} {
-		if tx.Bucket(b) == nil {
-			return fmt.Errorf("%w: bucket %q is missing", ErrCorrupt, b)
+// checkBuckets makes sure that the buckets of a schema are there, so that
+// their users need not ask.
+func checkBuckets(tx *bolt.Tx, schema uint64) error {
+	for _, added := range schemaBuckets[:min(schema, uint64(len(schemaBuckets)))] {
+		for _, b := range added {
+			if tx.Bucket(b) == nil {
+				return fmt.Errorf("%w: bucket %q is missing", ErrCorrupt, b)
+			}
 		}
 	}
 	return nil

@@ -120,8 +120,11 @@ func openExisting(path string, opt StoreOptions) (*Store, error) {
 		return nil, err
 	}
 	err = s.view(checkSchema)
-	if err != nil && !opt.ReadOnly { // only then is a write worth its flush
+	switch {
+	case err != nil && !opt.ReadOnly: // only then is a write worth its flush
 		err = s.update(func(tx *bolt.Tx) error { return migrate(tx, migrations) })
+	case errors.Is(err, errOlderSchema):
+		err = nil // can be read as it is: what it does not have is empty
 	}
 	var c *contents
 	if err == nil {

@@ -308,15 +308,16 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
-// TestMigrateFirstSchema opens a file of schema 1, which has no sticky
-// addresses.
-func TestMigrateFirstSchema(t *testing.T) {
-	path := dbPath(t)
+// firstSchema writes a file of schema 1, which has no sticky addresses, with
+// one assignment.
+func firstSchema(t *testing.T) (path string, as Assignment) {
+	t.Helper()
+	path = dbPath(t)
 	db, err := bolt.Open(path, 0o600, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	as := Assignment{Handle: handle(1), Addresses: pool4Addrs("10.244.0.1"), Pools: []string{"default"}, Assigned: time.Now()}
+	as = Assignment{Handle: handle(1), Addresses: pool4Addrs("10.244.0.1"), Pools: []string{"default"}, Assigned: time.Now()}
 	err = db.Update(func(tx *bolt.Tx) error {
 		if err := migrate(tx, migrations[:1]); err != nil {
 			return err
@@ -327,6 +328,56 @@ func TestMigrateFirstSchema(t *testing.T) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
+	return path, as
+}
+
+// TestCheckFirstSchema checks a file of schema 1 as fsck does: it is sound,
+// and stays as it is.
+func TestCheckFirstSchema(t *testing.T) {
+	path, as := firstSchema(t)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenStore(path, StoreOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatalf("open an older file for checks: %v", err)
+	}
+	bad, err := s.Check()
+	if err != nil || len(bad) != 0 {
+		t.Errorf("check: %q %v", bad, err)
+	}
+	got, err := s.Assignments()
+	if err != nil || len(got) != 1 || got[0].Handle != as.Handle {
+		t.Errorf("assignments: %+v %v, want that of %v", got, err, as.Handle)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the file was changed by the check (%v)", err)
+	}
+
+	t.Run("without a bucket", func(t *testing.T) {
+		db, err := bolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(bucketFreed) })
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, readOnly := range []bool{true, false} {
+			if _, err := OpenStore(path, StoreOptions{ReadOnly: readOnly}); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("read only %v: %v, want %v", readOnly, err, ErrCorrupt)
+			}
+		}
+	})
+}
+
+// TestMigrateFirstSchema opens a file of schema 1 for use.
+func TestMigrateFirstSchema(t *testing.T) {
+	path, as := firstSchema(t)
 	n := startNode(t, Config{Store: openStore(t, path)})
 	if got := n.assign(Request{Handle: handle(1), Sticky: "x"}); got.Addresses[0] != as.Addresses[0] {
 		t.Fatalf("got %v, want %v", got.Addresses, as.Addresses)

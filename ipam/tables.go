@@ -120,9 +120,14 @@ func (c *contents) unique() error {
 	return nil
 }
 
-// forEach calls f with every key and payload of a bucket.
+// forEach calls f with every key and payload of a bucket. A bucket that is not
+// there, in a file of an older schema opened for checks, is empty.
 func forEach(tx *bolt.Tx, bucket []byte, f func(key, payload []byte) error) error {
-	return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+	b := tx.Bucket(bucket)
+	if b == nil {
+		return nil
+	}
+	return b.ForEach(func(k, v []byte) error {
 		if v == nil {
 			return fmt.Errorf("%w: %s %q is a bucket", ErrCorrupt, bucket, k)
 		}
