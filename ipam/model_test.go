@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -241,71 +240,6 @@ func snapshot(t *testing.T, s *Store) []byte {
 	}
 	t.Fatal("commits are always faster than a copy")
 	return nil
-}
-
-// TestPowerCut takes the file before and after one request and makes what a
-// power cut between its writes could leave: any of the pages a transaction
-// writes before its meta page, in any order; then a meta page of which only
-// some sectors are new. Each must open as the state before or after.
-func TestPowerCut(t *testing.T) {
-	n := startNode(t, Config{Spare: -1})
-	for i := range 30 {
-		n.add(i)
-	}
-	rnd := rand.New(rand.NewPCG(3, 3))
-	for round := range 6 {
-		before := snapshot(t, n.cfg.Store)
-		if round%2 == 0 {
-			n.add(100 + round)
-		} else {
-			n.del(round)
-		}
-		after := snapshot(t, n.cfg.Store)
-		states := []map[Handle]string{imageState(t, before), imageState(t, after)}
-		for range 12 {
-			image := bytes.Clone(after)
-			copy(image, before[:8192]) // the old meta pages
-			for p := 8192; p+4096 <= len(before); p += 4096 {
-				if rnd.IntN(2) == 0 {
-					copy(image[p:p+4096], before[p:])
-				}
-			}
-			if got := imageState(t, image); !maps.Equal(got, states[0]) {
-				t.Fatalf("round %d: data without meta page: %v, want %v", round, got, states[0])
-			}
-			image = bytes.Clone(after)
-			for p := 0; p < 8192; p += 512 {
-				if rnd.IntN(2) == 0 {
-					copy(image[p:p+512], before[p:])
-				}
-			}
-			if got := imageState(t, image); !maps.Equal(got, states[0]) && !maps.Equal(got, states[1]) {
-				t.Fatalf("round %d: torn meta page: %v, want one of %v", round, got, states)
-			}
-		}
-	}
-}
-
-// imageState opens an image and returns its assignments.
-func imageState(t *testing.T, image []byte) map[Handle]string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "copy.db")
-	if err := os.WriteFile(path, image, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, err := OpenStore(path, StoreOptions{})
-	if err != nil {
-		t.Fatalf("open the image: %v", err)
-	}
-	c, err := s.load()
-	if err := errors.Join(err, s.Close()); err != nil {
-		t.Fatal(err)
-	}
-	out := map[Handle]string{}
-	for _, as := range c.assignments {
-		out[as.Handle] = as.Addresses[0].String()
-	}
-	return out
 }
 
 func verifyImage(t *testing.T, image []byte, m *model, late Handle) {
