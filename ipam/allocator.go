@@ -150,8 +150,8 @@ func (a *Allocator) newBoot() (*contents, error) {
 	}
 	var todo []change
 	if c.boot != "" {
-		for _, as := range c.assignments {
-			todo = append(todo, dropAssignment(as, time.Now().Add(-a.cfg.Cooldown)))
+		for i := range c.assignments {
+			todo = append(todo, dropAssignment(c.assignments[i].Assignment, time.Now().Add(-a.cfg.Cooldown)))
 		}
 		a.log.Info("machine was rebooted, freeing all addresses of the previous boot", "count", len(todo))
 	}
@@ -170,27 +170,13 @@ func (a *Allocator) reloadLocked() error {
 	return a.indexLocked(c)
 }
 
-// indexLocked builds memory from what the store holds.
+// indexLocked makes memory what the store holds; it takes c over.
 func (a *Allocator) indexLocked(c *contents) error {
+	if err := c.overlap(); err != nil {
+		return err
+	}
 	now := time.Now()
-	a.index = index{
-		blocks: map[netip.Prefix]*held{}, lengths: map[int]int{},
-		byHandle: make(map[Handle]*entry, len(c.assignments)), byAddr: make(map[netip.Addr]*entry, len(c.assignments)),
-	}
-	for _, b := range c.blocks { // sorted: an overlap is with the one before
-		if n := len(a.order); n > 0 && a.order[n-1].CIDR.Overlaps(b.CIDR) {
-			return fmt.Errorf("%w: held blocks %v and %v overlap", ErrCorrupt, a.order[n-1].CIDR, b.CIDR)
-		}
-		h := newHeld(b, now)
-		a.blocks[b.CIDR] = h
-		a.lengths[b.CIDR.Bits()]++
-		a.order = append(a.order, h)
-	}
-	entries := make([]entry, len(c.assignments))
-	for i := range c.assignments {
-		entries[i].Assignment = c.assignments[i]
-		a.add(&entries[i])
-	}
+	a.index = c.index
 	a.loadFreedLocked(c.freed, now)
 	a.loadStickyLocked(c.sticky, now)
 	a.placeLocked()
@@ -216,7 +202,7 @@ func (a *Allocator) loadFreedLocked(freed map[netip.Addr]time.Time, now time.Tim
 	})
 	for _, it := range items {
 		h := a.blockOf(it.addr)
-		if h == nil || a.byAddr[it.addr] != nil {
+		if h == nil || a.owner(it.addr) != nil {
 			continue
 		}
 		h.free(ordinal(h.CIDR, it.addr), it.at)
@@ -270,9 +256,11 @@ func (a *Allocator) SetPools(pools []Pool) error {
 			continue
 		}
 		used := 0
-		for addr := range a.byAddr {
-			if old.CIDR.Contains(addr) {
-				used++
+		for _, e := range a.byHandle {
+			for _, addr := range e.Addresses {
+				if old.CIDR.Contains(addr) {
+					used++
+				}
 			}
 		}
 		if used > 0 {

@@ -255,7 +255,7 @@ func (a *Allocator) pickExactLocked(req *Request, addr netip.Addr, failed map[ta
 	case len(req.Pools) > 0 && !slices.Contains(req.Pools, p.Name):
 		return addr, nil, fmt.Errorf("%w: address %v is in pool %q, not in %q", ErrInvalidRequest, addr, p.Name, req.Pools)
 	}
-	if e := a.byAddr[addr]; e != nil {
+	if e := a.owner(addr); e != nil {
 		return addr, nil, fmt.Errorf("%w: %v is assigned to %v (pod %s/%s)", ErrAddressInUse, addr, e.Handle, e.Namespace, e.Pod)
 	}
 	h := a.blockOf(addr)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -27,14 +26,14 @@ func (s *Store) Check() ([]string, error) {
 
 // problems looks at every record of a transaction.
 func problems(tx *bolt.Tx) []string {
-	c := contents{freed: map[netip.Addr]time.Time{}}
-	if err := c.read(tx); err != nil {
+	c, err := readContents(tx)
+	if err != nil {
 		return []string{err.Error()} // nothing more can be said of what cannot be read
 	}
 	var out []string
-	for i, b := range c.blocks {
-		if i > 0 && c.blocks[i-1].CIDR.Overlaps(b.CIDR) {
-			out = append(out, fmt.Sprintf("held blocks %v and %v overlap", c.blocks[i-1].CIDR, b.CIDR))
+	for i, b := range c.order {
+		if i > 0 && c.order[i-1].CIDR.Overlaps(b.CIDR) {
+			out = append(out, fmt.Sprintf("held blocks %v and %v overlap", c.order[i-1].CIDR, b.CIDR))
 		}
 		o, ok, err := owned(tx, b.CIDR)
 		if err == nil && ok && o.Node != b.Node && !b.lost {
@@ -46,7 +45,7 @@ func problems(tx *bolt.Tx) []string {
 			if _, ok := c.freed[addr]; ok {
 				out = append(out, fmt.Sprintf("address %v is free and assigned to %v", addr, a.Handle))
 			}
-			if c.block(addr) == nil {
+			if c.blockOf(addr) == nil {
 				out = append(out, fmt.Sprintf("address %v of %v is in no held block", addr, a.Handle))
 			}
 		}
@@ -81,8 +80,8 @@ func (a *Allocator) Check(ctx context.Context) ([]string, error) {
 
 // differences compares the stored assignments with memory's.
 func differences(tx *bolt.Tx, memory map[Handle][]netip.Addr) []string {
-	c := contents{freed: map[netip.Addr]time.Time{}}
-	if err := c.read(tx); err != nil {
+	c, err := readContents(tx)
+	if err != nil {
 		return nil // problems has said it
 	}
 	var out []string

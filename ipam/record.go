@@ -177,8 +177,8 @@ func parseAddrKey(key []byte) (netip.Addr, error) {
 	return a, r.done("address key", key)
 }
 
-func parseHandleKey(key []byte) (Handle, error) {
-	c, i, ok := strings.Cut(string(key), "\x00")
+func parseHandleKey(key string) (Handle, error) {
+	c, i, ok := strings.Cut(key, "\x00")
 	h := Handle{ContainerID: c, IfName: i}
 	if !ok || h.validate() != nil {
 		return Handle{}, fmt.Errorf("%w: assignment key %q: malformed", ErrCorrupt, key)
@@ -229,13 +229,49 @@ func encodeAssignment(a *Assignment) []byte {
 	return v
 }
 
-// decodeAssignment leaves Blocks empty: they are known from the held blocks.
-func decodeAssignment(key, payload []byte) (Assignment, error) {
-	h, err := parseHandleKey(key)
+// arenaChunk is how much a decoder allocates at a time. Records that are
+// decoded together share it: as long as one of them is in use, it stays.
+const arenaChunk = 32 << 10
+
+// decoder reads many assignments with few allocations.
+type decoder struct {
+	text  strings.Builder
+	addrs []netip.Addr
+	pools []string
+}
+
+// keep returns key and payload, one behind the other, as a string.
+func (d *decoder) keep(key, payload []byte) string {
+	n := len(key) + len(payload)
+	if d.text.Cap()-d.text.Len() < n {
+		d.text = strings.Builder{}
+		d.text.Grow(max(n, arenaChunk))
+	}
+	at := d.text.Len()
+	d.text.Write(key)
+	d.text.Write(payload)
+	return d.text.String()[at:]
+}
+
+// room returns n empty addresses and names of pools.
+func (d *decoder) room(n int) ([]netip.Addr, []string) {
+	if len(d.addrs) < n {
+		d.addrs, d.pools = make([]netip.Addr, arenaChunk/32), make([]string, arenaChunk/32)
+	}
+	addrs, pools := d.addrs[:n:n], d.pools[:n:n]
+	d.addrs, d.pools = d.addrs[n:], d.pools[n:]
+	return addrs, pools
+}
+
+// assignment reads one. It leaves Blocks empty: they are known from the held
+// blocks.
+func (d *decoder) assignment(key, payload []byte) (Assignment, error) {
+	text := d.keep(key, payload)
+	h, err := parseHandleKey(text[:len(key)])
 	if err != nil {
 		return Assignment{}, err
 	}
-	r := reader{b: payload, text: string(payload)}
+	r := reader{b: payload, text: text[len(key):]}
 	a := Assignment{Handle: h, Assigned: r.time()}
 	for _, s := range []*string{&a.Netns, &a.Namespace, &a.Pod, &a.UID, &a.HostDevice} {
 		*s = r.string()
@@ -245,7 +281,7 @@ func decodeAssignment(key, payload []byte) (Assignment, error) {
 		r.bad = true
 		n = 0
 	}
-	a.Addresses, a.Pools = make([]netip.Addr, n), make([]string, n)
+	a.Addresses, a.Pools = d.room(n)
 	for i := range n {
 		a.Addresses[i], a.Pools[i] = r.addr(), r.string()
 	}

@@ -67,7 +67,7 @@ func (a *Allocator) recoverableLocked(as Assignment, taken map[netip.Addr]Handle
 		return fmt.Errorf("%w: it has %d addresses, want 1 or 2", ErrInvalidRequest, len(as.Addresses))
 	}
 	for _, addr := range as.Addresses {
-		if e := a.byAddr[addr]; e != nil {
+		if e := a.owner(addr); e != nil {
 			return fmt.Errorf("%w: %v is assigned to %v (pod %s/%s): delete one of the two pods", ErrAddressInUse, addr, e.Handle, e.Namespace, e.Pod)
 		}
 		if h, ok := taken[addr]; ok {

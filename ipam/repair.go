@@ -58,7 +58,7 @@ func repairFreed(tx *bolt.Tx, c *contents) ([]string, error) {
 		}
 	}
 	for addr := range c.freed {
-		if c.block(addr) != nil {
+		if c.blockOf(addr) != nil {
 			continue
 		}
 		if err := drop(addrKey(addr), "free address %v is in no held block: forgotten", addr); err != nil {
@@ -71,7 +71,7 @@ func repairFreed(tx *bolt.Tx, c *contents) ([]string, error) {
 // repairBlocks marks blocks of other nodes as lost.
 func repairBlocks(tx *bolt.Tx, c *contents) ([]string, error) {
 	var out []string
-	for _, b := range c.blocks {
+	for _, b := range c.order {
 		o, ok, err := owned(tx, b.CIDR)
 		if err != nil {
 			return nil, err
@@ -80,7 +80,7 @@ func repairBlocks(tx *bolt.Tx, c *contents) ([]string, error) {
 			continue
 		}
 		b.lost = true
-		if err := saveBlock(b)(tx); err != nil {
+		if err := saveBlock(b.heldBlock)(tx); err != nil {
 			return nil, err
 		}
 		out = append(out, fmt.Sprintf("block %v belongs to node %q: marked as lost", b.CIDR, o.Node))

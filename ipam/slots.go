@@ -1,7 +1,9 @@
 package ipam
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -16,8 +18,9 @@ const (
 
 // slot is one address of a held block.
 type slot struct {
-	state slotState
+	owner *entry // nil unless state is slotUsed
 	turn  uint32 // counts frees, to tell the entries of freedSlot apart
+	state slotState
 }
 
 // freedSlot is an entry of a block's queue of freed addresses. It is stale when
@@ -104,9 +107,9 @@ func (h *held) trim() {
 	h.freed = h.freed[n:]
 }
 
-// take marks a slot as used.
-func (h *held) take(ord int) {
-	h.slots[ord].state = slotUsed
+// take marks a slot as e's.
+func (h *held) take(ord int, e *entry) {
+	h.slots[ord].state, h.slots[ord].owner = slotUsed, e
 	h.used++
 }
 
@@ -116,7 +119,7 @@ func (h *held) free(ord int, at time.Time) {
 	if s.state == slotUsed {
 		h.used--
 	}
-	s.state = slotFreed
+	s.state, s.owner = slotFreed, nil
 	s.turn++
 	if len(h.freed) >= 2*len(h.slots) {
 		live := make([]freedSlot, 0, len(h.slots)+1)
@@ -161,13 +164,21 @@ func (h *held) spare(now time.Time, cooldown time.Duration) bool {
 }
 
 // index is what the allocator knows of the node: blocks and assignments. Its
-// owner's mutex guards it.
+// owner's mutex guards it. Whose an address is stands in its block's slot.
 type index struct {
 	blocks   map[netip.Prefix]*held
 	order    []*held     // as they are filled: by pool's place, then claim
 	lengths  map[int]int // prefix length -> number of blocks that have it
 	byHandle map[Handle]*entry
-	byAddr   map[netip.Addr]*entry
+	strays   map[netip.Addr]*entry // assigned addresses outside the held blocks
+}
+
+// newIndex returns an empty index with room for so many.
+func newIndex(blocks, assignments int) index {
+	return index{
+		blocks: make(map[netip.Prefix]*held, blocks), lengths: map[int]int{},
+		byHandle: make(map[Handle]*entry, assignments), strays: map[netip.Addr]*entry{},
+	}
 }
 
 // entry is an assignment in memory.
@@ -193,50 +204,84 @@ func (x *index) blockOf(addr netip.Addr) *held {
 	return nil
 }
 
+// owner returns the entry that has addr, or nil.
+func (x *index) owner(addr netip.Addr) *entry {
+	if h := x.blockOf(addr); h != nil {
+		return h.slots[ordinal(h.CIDR, addr)].owner
+	}
+	return x.strays[addr]
+}
+
 // addBlock adds a block, which overlaps none.
 func (x *index) addBlock(h *held) {
 	x.blocks[h.CIDR] = h
 	x.lengths[h.CIDR.Bits()]++
 	x.order = append(x.order, h)
-	for n := range h.slots { // addresses that outlived an earlier claim of it
-		if x.byAddr[addrAt(h.CIDR, n)] != nil {
-			h.take(n)
+	for addr, e := range x.strays { // addresses that outlived an earlier claim of it
+		if h.CIDR.Contains(addr) {
+			h.take(ordinal(h.CIDR, addr), e)
+			delete(x.strays, addr)
 		}
 	}
 }
 
-// dropBlock removes a block.
+// dropBlock removes a block. Addresses of it that are in use stay their
+// owners'.
 func (x *index) dropBlock(h *held) {
 	delete(x.blocks, h.CIDR)
 	if x.lengths[h.CIDR.Bits()]--; x.lengths[h.CIDR.Bits()] == 0 {
 		delete(x.lengths, h.CIDR.Bits())
 	}
-	for i, o := range x.order {
-		if o == h {
-			x.order = append(x.order[:i:i], x.order[i+1:]...)
-			return
+	x.order = slices.DeleteFunc(x.order, func(o *held) bool { return o == h })
+	for n := range h.slots {
+		if e := h.slots[n].owner; e != nil {
+			x.strays[addrAt(h.CIDR, n)] = e
 		}
 	}
 }
 
-// add enters an assignment and takes its addresses.
+// add enters an assignment and takes its addresses, which nobody has.
 func (x *index) add(e *entry) {
 	x.byHandle[e.Handle] = e
 	for _, addr := range e.Addresses {
-		x.byAddr[addr] = e
 		if h := x.blockOf(addr); h != nil {
-			h.take(ordinal(h.CIDR, addr))
+			h.take(ordinal(h.CIDR, addr), e)
+		} else {
+			x.strays[addr] = e
 		}
 	}
+}
+
+// load is add for what a file says, which may be wrong: two attachments that
+// have one address are [ErrCorrupt], and x is of no use then.
+func (x *index) load(e *entry) error {
+	x.byHandle[e.Handle] = e
+	for _, addr := range e.Addresses {
+		o, h, ord := x.strays[addr], x.blockOf(addr), 0
+		if h != nil {
+			ord = ordinal(h.CIDR, addr)
+			o = h.slots[ord].owner
+		}
+		switch {
+		case o != nil:
+			return fmt.Errorf("%w: address %v is assigned to %v and to %v", ErrCorrupt, addr, o.Handle, e.Handle)
+		case h != nil:
+			h.take(ord, e)
+		default:
+			x.strays[addr] = e
+		}
+	}
+	return nil
 }
 
 // remove takes an assignment out and frees its addresses.
 func (x *index) remove(e *entry, at time.Time) {
 	delete(x.byHandle, e.Handle)
 	for _, addr := range e.Addresses {
-		delete(x.byAddr, addr)
 		if h := x.blockOf(addr); h != nil {
 			h.free(ordinal(h.CIDR, addr), at)
+		} else {
+			delete(x.strays, addr)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (a *Allocator) Lookup(h Handle) (Assignment, bool) {
 func (a *Allocator) ByAddress(addr netip.Addr) (Assignment, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.knownLocked(a.byAddr[addr])
+	return a.knownLocked(a.owner(addr))
 }
 
 func (a *Allocator) knownLocked(e *entry) (Assignment, bool) {

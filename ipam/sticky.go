@@ -78,6 +78,9 @@ func readSticky(tx *bolt.Tx) (map[string]sticky, error) {
 // that had them when the last run ended, and are gone, let go of them now.
 func (a *Allocator) loadStickyLocked(all map[string]sticky, now time.Time) {
 	a.sticky = all
+	if len(all) == 0 {
+		return // the usual case: no look at every attachment
+	}
 	running := map[string]bool{}
 	for _, e := range a.byHandle {
 		running[e.Sticky] = true
@@ -120,7 +123,7 @@ func (a *Allocator) pickStickyLocked(req *Request, families []bool, pools []*Poo
 	}
 	for i, addr := range s.addrs {
 		h := a.blockOf(addr)
-		if addr.Is4() != families[i] || h == nil || !h.serves() || a.byAddr[addr] != nil || !slices.Contains(pools, h.pool) {
+		if addr.Is4() != families[i] || h == nil || !h.serves() || a.owner(addr) != nil || !slices.Contains(pools, h.pool) {
 			return nil
 		}
 	}

@@ -8,10 +8,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// contents is all that the file says of this node.
+// contents is all that the file says of this node. The allocator that it is
+// loaded for takes its index and maps over as they are: a full node has 65,536
+// addresses, and its pods wait for the agent that starts.
 type contents struct {
-	blocks      []heldBlock
-	assignments []Assignment
+	index
+	assignments []entry // in order of their handles; the index points to them
 	freed       map[netip.Addr]time.Time
 	sticky      map[string]sticky
 	boot        string
@@ -24,8 +26,11 @@ func (s *Store) load() (*contents, error) {
 	if c := s.fresh.Swap(nil); c != nil {
 		return c, nil
 	}
-	c := &contents{freed: map[netip.Addr]time.Time{}}
-	err := s.view(func(tx *bolt.Tx) error { return c.read(tx) })
+	var c *contents
+	err := s.view(func(tx *bolt.Tx) (err error) {
+		c, err = readContents(tx)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -39,85 +44,100 @@ func (s *Store) Assignments() ([]Assignment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read assignments of %s: %w", s.path, err)
 	}
-	return c.assignments, nil
+	out := make([]Assignment, len(c.assignments))
+	for i := range c.assignments {
+		out[i] = c.assignments[i].Assignment
+	}
+	return out, nil
 }
 
 // readContents reads what a transaction sees.
 func readContents(tx *bolt.Tx) (*contents, error) {
-	c := &contents{freed: map[netip.Addr]time.Time{}}
-	return c, c.read(tx)
+	c := &contents{index: newIndex(count(tx, bucketBlocks), count(tx, bucketAssignments))}
+	boot, err := getMeta(tx, metaBoot)
+	if err != nil {
+		return nil, err
+	}
+	c.boot = string(boot)
+	now := time.Now()
+	err = forEach(tx, bucketBlocks, func(k, v []byte) error {
+		b, err := decodeHeld(k, v)
+		if err == nil {
+			c.addBlock(newHeld(b, now))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.readAssignments(tx); err != nil {
+		return nil, err
+	}
+	if c.freed, err = readFreed(tx); err != nil {
+		return nil, err
+	}
+	if c.sticky, err = readSticky(tx); err != nil {
+		return nil, err
+	}
+	if _, err := registryBlocks(tx, ""); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// block returns the held block that addr lies in, or nil.
-func (c *contents) block(addr netip.Addr) *heldBlock {
-	for i := range c.blocks {
-		if c.blocks[i].CIDR.Contains(addr) {
-			return &c.blocks[i]
+// readAssignments reads all assignments. They are counted first, so that a
+// full node's are not copied from one slice to a larger one again and again.
+func (c *contents) readAssignments(tx *bolt.Tx) error {
+	c.assignments = make([]entry, 0, count(tx, bucketAssignments))
+	var d decoder
+	return forEach(tx, bucketAssignments, func(k, v []byte) error {
+		a, err := d.assignment(k, v)
+		if err != nil {
+			return err
+		}
+		c.assignments = append(c.assignments, entry{Assignment: a})
+		return c.index.load(&c.assignments[len(c.assignments)-1])
+	})
+}
+
+// overlap returns the first two held blocks that overlap; nil: there are none.
+// It needs the order in which the file has them.
+func (c *contents) overlap() error {
+	for i := 1; i < len(c.order); i++ {
+		if a, b := c.order[i-1].CIDR, c.order[i].CIDR; a.Overlaps(b) {
+			return fmt.Errorf("%w: held blocks %v and %v overlap", ErrCorrupt, a, b)
 		}
 	}
 	return nil
 }
 
-// read fills c from a transaction.
-func (c *contents) read(tx *bolt.Tx) error {
-	boot, err := getMeta(tx, metaBoot)
-	if err != nil {
-		return err
-	}
-	c.boot = string(boot)
-	err = forEach(tx, bucketBlocks, func(k, v []byte) error {
-		b, err := decodeHeld(k, v)
-		c.blocks = append(c.blocks, b)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	// About the number of assignments, so that a full node is not copied often.
-	c.assignments = make([]Assignment, 0, tx.Size()/512)
-	err = forEach(tx, bucketAssignments, func(k, v []byte) error {
-		a, err := decodeAssignment(k, v)
-		c.assignments = append(c.assignments, a)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.unique(); err != nil {
-		return err
-	}
-	err = forEach(tx, bucketFreed, func(k, v []byte) error {
+// readFreed reads when addresses were freed.
+func readFreed(tx *bolt.Tx) (map[netip.Addr]time.Time, error) {
+	out := make(map[netip.Addr]time.Time, count(tx, bucketFreed))
+	err := forEach(tx, bucketFreed, func(k, v []byte) error {
 		addr, err := parseAddrKey(k)
 		if err != nil {
 			return err
 		}
 		r := reader{b: v}
-		c.freed[addr] = r.time()
+		out[addr] = r.time()
 		return r.done("freed address", k)
 	})
-	if err != nil {
-		return err
-	}
-	if c.sticky, err = readSticky(tx); err != nil {
-		return err
-	}
-	_, err = registryBlocks(tx, "")
-	return err
+	return out, err
 }
 
-// unique returns [ErrCorrupt] when two attachments have one address.
-func (c *contents) unique() error {
-	owner := make(map[netip.Addr]int, len(c.assignments))
-	for i := range c.assignments {
-		for _, addr := range c.assignments[i].Addresses {
-			if o, ok := owner[addr]; ok {
-				return fmt.Errorf("%w: address %v is assigned to %v and to %v",
-					ErrCorrupt, addr, c.assignments[o].Handle, c.assignments[i].Handle)
-			}
-			owner[addr] = i
-		}
+// count returns how many records a bucket has. The pages are read once more
+// for it, the records are not.
+func count(tx *bolt.Tx, bucket []byte) int {
+	b := tx.Bucket(bucket)
+	if b == nil {
+		return 0
 	}
-	return nil
+	n, c := 0, b.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return n
 }
 
 // forEach calls f with every key and payload of a bucket. A bucket that is not
