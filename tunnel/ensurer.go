@@ -22,6 +22,7 @@ type Ensurer struct {
 
 	indexes map[string]int      // of the devices that were well at the last Ensure
 	sets    map[string]*nodeSet // of VXLAN devices
+	untold  map[string]bool     // devices that lost their routes in an Ensure that then failed
 }
 
 // New returns an Ensurer; nothing is done yet.
@@ -77,6 +78,7 @@ func (e *Ensurer) Remove(ctx context.Context, names []string) error {
 		}
 		delete(e.indexes, name)
 		delete(e.sets, name)
+		delete(e.untold, name)
 		l, err := e.find(name)
 		switch {
 		case err != nil:
@@ -124,11 +126,33 @@ func (e *Ensurer) open() error {
 	return nil
 }
 
-// ensure brings one device about.
-func (e *Ensurer) ensure(d Desired) (Device, error) {
+// lookAgain bounds how often a device is looked at again that somebody sets
+// down or deletes while it is worked on.
+const lookAgain = 3
+
+// ensure brings one device about. What it saw of the device may be over before
+// it acts on it: then the kernel says that the device is down or gone, and the
+// next look sees that too.
+func (e *Ensurer) ensure(d Desired) (dev Device, err error) {
 	if err := d.validate(); err != nil {
 		return Device{}, err
 	}
+	for range lookAgain {
+		dev, err = e.once(d)
+		if !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENODEV) {
+			break
+		}
+	}
+	if err != nil {
+		return Device{}, err
+	}
+	dev.Reset = e.untold[d.Name]
+	delete(e.untold, d.Name)
+	return dev, nil
+}
+
+// once looks at the device and does what it lacks.
+func (e *Ensurer) once(d Desired) (Device, error) {
 	l, err := e.find(d.Name)
 	if err != nil {
 		return Device{}, err
@@ -148,14 +172,22 @@ func (e *Ensurer) ensure(d Desired) (Device, error) {
 			l = nil
 		}
 	}
-	reset := false
 	if l == nil {
 		if l, err = e.make(d); err != nil {
 			return Device{}, err
 		}
-		reset = true
+		e.lost(d)
 	}
-	return e.settle(d, l, reset)
+	return e.settle(d, l)
+}
+
+// lost notes that the kernel holds no routes over the device. It is told with
+// the Ensure that succeeds, which may be a later one.
+func (e *Ensurer) lost(d Desired) {
+	if e.untold == nil {
+		e.untold = map[string]bool{}
+	}
+	e.untold[d.Name] = true
 }
 
 // find returns the device with this name, nil when there is none.
@@ -227,7 +259,7 @@ func (e *Ensurer) rivals(d Desired) ([]netlink.Link, error) {
 
 // settle sets what can be set on an existing device. The alias comes first:
 // it is what makes the device ours.
-func (e *Ensurer) settle(d Desired, l netlink.Link, reset bool) (Device, error) {
+func (e *Ensurer) settle(d Desired, l netlink.Link) (Device, error) {
 	a := l.Attrs()
 	if a.Alias != Alias {
 		if err := e.handle.LinkSetAlias(l, Alias); err != nil {
@@ -251,22 +283,22 @@ func (e *Ensurer) settle(d Desired, l netlink.Link, reset bool) (Device, error) 
 		// With the last address the kernel took routes and neighbours
 		// (fib_disable_ip).
 		delete(e.sets, d.Name)
-		reset = true
+		e.lost(d)
 	}
 	if a.Flags&net.FlagUp == 0 {
 		if err := e.handle.LinkSetUp(l); err != nil {
 			return Device{}, fmt.Errorf("set up: %w", err)
 		}
 		delete(e.sets, d.Name) // neighbour entries go when a device goes down
-		if !reset {
+		if !e.untold[d.Name] {
 			e.log.Info("tunnel was down, set up", "device", d.Name)
 		}
-		reset = true
+		e.lost(d)
 	}
 	if err := e.gateways(d, l); err != nil {
 		return Device{}, err
 	}
-	return Device{Name: d.Name, Index: a.Index, MTU: d.mtu(), Reset: reset}, nil
+	return Device{Name: d.Name, Index: a.Index, MTU: d.mtu()}, nil
 }
 
 // foreign says whose the device seems to be.

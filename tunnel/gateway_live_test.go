@@ -1,8 +1,10 @@
 package tunnel
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -53,6 +55,78 @@ func TestGateways(t *testing.T) {
 			b.do(b.e.Remove(t.Context(), []string{s.d.Name}))
 			if n := rules(); n != 0 {
 				t.Errorf("%d rules are left", n)
+			}
+		})
+	}
+}
+
+// TestResetIsToldLate: a device was made, but no gateway can be behind it as
+// long as it has no IPv6. Once it has, its routes must be installed.
+func TestResetIsToldLate(t *testing.T) {
+	for _, s := range shapes {
+		if s.d.Local.Is4() {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			b := enter(t, s.feature)
+			b.do(os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644))
+			if devices, err := b.e.Ensure(t.Context(), []Desired{s.d}); err == nil || len(devices) > 0 {
+				t.Fatalf("Ensure without IPv6: %+v, %v", devices, err)
+			}
+			b.do(os.WriteFile("/proc/sys/net/ipv6/conf/"+s.d.Name+"/disable_ipv6", []byte("0"), 0o644))
+			if dev := b.ensure(s.d); !dev.Reset {
+				t.Errorf("Ensure with IPv6: %+v, want Reset", dev)
+			}
+			if dev := b.ensure(s.d); dev.Reset {
+				t.Errorf("Ensure again: %+v, want no Reset", dev)
+			}
+		})
+	}
+}
+
+// TestEnsureBesideAHand: somebody sets the device down again and again while
+// Ensure works on it, which is no error, only more work.
+func TestEnsureBesideAHand(t *testing.T) {
+	for _, s := range shapes {
+		t.Run(s.name, func(t *testing.T) {
+			b := enter(t, s.feature)
+			b.ensure(s.d)
+			hand, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			b.do(err)
+			defer hand.Close()
+			link := b.link(s.d.Name)
+			stop, stopped := make(chan struct{}), make(chan error, 1)
+			go func() {
+				for {
+					select {
+					case <-stop:
+						stopped <- nil
+						return
+					default:
+					}
+					if err := hand.LinkSetDown(link); err != nil {
+						stopped <- err
+						return
+					}
+				}
+			}()
+			resets := 0
+			for range 300 {
+				devices, err := b.e.Ensure(t.Context(), []Desired{s.d})
+				if err != nil && !errors.Is(err, unix.ENETDOWN) {
+					t.Fatal(err)
+				}
+				if len(devices) > 0 && devices[0].Reset {
+					resets++
+				}
+			}
+			close(stop)
+			b.do(<-stopped)
+			if resets == 0 {
+				t.Error("the device was never seen down")
+			}
+			if b.ensure(s.d); b.link(s.d.Name).Attrs().Flags&net.FlagUp == 0 {
+				t.Error("the device is down")
 			}
 		})
 	}

@@ -45,15 +45,35 @@ func (ns *NS) MTU(dev string) (mtu int, err error) {
 	return mtu, err
 }
 
+// renameAttempts bounds how often [NS.Rename] sets a device down that somebody
+// else sets up again.
+const renameAttempts = 100
+
 // Rename gives a device another name; it stays up, or where the kernel
-// (before 6.5) wants that, goes down for a moment.
+// (before 6.5) wants that, goes down for a moment. Whoever repairs devices may
+// set it up in that moment, which makes the kernel refuse the name, or take it
+// away once it has its new name: the one is tried again, the other is no error.
 func (ns *NS) Rename(dev, name string) error {
 	return ns.change("rename", dev, func(l netlink.Link) error {
 		err := ns.Link.LinkSetName(l, name)
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		return errors.Join(ns.Link.LinkSetDown(l), ns.Link.LinkSetName(l, name), ns.Link.LinkSetUp(l))
+		for range renameAttempts {
+			if err := ns.Link.LinkSetDown(l); err != nil {
+				return err
+			}
+			if err = ns.Link.LinkSetName(l, name); !errors.Is(err, unix.EBUSY) {
+				break
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := ns.Link.LinkSetUp(l); !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+		return nil
 	})
 }
 
