@@ -50,7 +50,7 @@ func run(m *testing.M) int {
 }
 
 // limit bounds one test; user-mode Linux on a busy machine needs most of it.
-const limit = 3 * time.Minute
+const limit = 6 * time.Minute
 
 // build makes the topology of a test, without anything running in it, and
 // takes it down at the end. The logs of a failed test are shown.

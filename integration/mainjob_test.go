@@ -2,8 +2,8 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"testing"
-	"time"
 
 	"onlink/integration/lab"
 )
@@ -92,10 +92,10 @@ func checkReach(ctx context.Context, t *testing.T, l *lab.Lab, want int, across 
 
 func checkRoutes(ctx context.Context, t *testing.T, l *lab.Lab) {
 	for _, n := range l.Nodes() {
-		err := lab.Eventually(ctx, 20*time.Second, "kernel and agent agree on "+n.Name, func() error {
+		err := lab.Eventually(ctx, patience, "kernel and agent agree on "+n.Name, func() error {
 			count, err := n.CompareRoutes(ctx)
 			if err == nil && count < len(l.Nodes()) {
-				t.Errorf("%s: %d routes, want at least one per node", n.Name, count)
+				err = fmt.Errorf("%d routes, want at least one per node", count)
 			}
 			return err
 		})

@@ -63,7 +63,7 @@ func TestLearned(t *testing.T) {
 	})
 	t.Run("goes with the ToR", func(t *testing.T) {
 		must(t, tors[0].Stop())
-		must(t, lab.Eventually(ctx, back, "the ToR's prefixes go", func() error {
+		must(t, lab.Eventually(ctx, patience, "the ToR's prefixes go", func() error {
 			if hasRoute(n, wide, routeProtocol) == nil {
 				return fmt.Errorf("%s is still there", wide)
 			}
@@ -75,7 +75,7 @@ func TestLearned(t *testing.T) {
 // wantDecision waits until the agent decided a prefix this way.
 func wantDecision(ctx context.Context, t *testing.T, n *lab.Node, p netip.Prefix, installed bool, reason string, via netip.Addr) {
 	t.Helper()
-	must(t, lab.Eventually(ctx, back, "decision for "+p.String(), func() error {
+	must(t, lab.Eventually(ctx, patience, "decision for "+p.String(), func() error {
 		routes, err := n.Routes(ctx)
 		if err != nil {
 			return err

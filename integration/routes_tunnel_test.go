@@ -71,8 +71,14 @@ func addrOf(p *lab.Pod, v6 bool) netip.Addr {
 // reaches waits until one pod answers another.
 func reaches(ctx context.Context, t *testing.T, from, to *lab.Pod, v6 bool) {
 	t.Helper()
-	must(t, lab.Eventually(ctx, back, from.Name+" reaches "+to.Name, func() error {
-		_, err := from.NS.Ping(ctx, addrOf(to, v6), 1, time.Second)
+	reachesWithin(ctx, t, patience, from, to, v6)
+}
+
+// reachesWithin is reaches where the time is the promise.
+func reachesWithin(ctx context.Context, t *testing.T, limit time.Duration, from, to *lab.Pod, v6 bool) {
+	t.Helper()
+	must(t, lab.Eventually(ctx, limit, from.Name+" reaches "+to.Name, func() error {
+		_, err := from.NS.Ping(ctx, addrOf(to, v6), 1, 3*time.Second)
 		return err
 	}))
 }
@@ -109,7 +115,7 @@ func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 b
 		t.Run(dev+" "+c.name, func(t *testing.T) {
 			must(t, c.damage())
 			must(t, lab.Eventually(ctx, back, dev+" is whole", func() error {
-				if _, err := ns.MTU(dev); err != nil {
+				if err := ns.IsUp(dev); err != nil {
 					return err
 				}
 				if c.whole != nil {
@@ -117,7 +123,7 @@ func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 b
 				}
 				return nil
 			}))
-			reaches(ctx, t, a, b, v6)
+			reachesWithin(ctx, t, back, a, b, v6)
 		})
 	}
 	checkRoutes(ctx, t, l)
@@ -129,7 +135,7 @@ func checkEntries(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, n.NS.DeleteNeighbour("onlink-vxlan", far.Addr))
 	must(t, n.NS.DeleteForwarding("onlink-vxlan", tunnel.MAC(far.Addr), far.Addr))
 	must(t, lab.Eventually(ctx, 2*back, "entries come back", func() error {
-		_, err := podOf(l, "r1n1").NS.Ping(ctx, addrOf(podOf(l, "r2n1"), false), 1, time.Second)
+		_, err := podOf(l, "r1n1").NS.Ping(ctx, addrOf(podOf(l, "r2n1"), false), 1, 3*time.Second)
 		return err
 	}))
 }
@@ -149,7 +155,7 @@ func checkGuard(ctx context.Context, t *testing.T, l *lab.Lab) {
 		return tap.Count(func(p lab.Packet) bool { return p.Src == from })
 	}
 	must(t, sendVXLAN(tor.NS, n.Addr, src(1), dst))
-	must(t, lab.Eventually(ctx, back, "the packet of a node comes out", func() error {
+	must(t, lab.Eventually(ctx, patience, "the packet of a node comes out", func() error {
 		if err := sendVXLAN(other.NS, n.Addr, src(2), dst); err != nil {
 			return err
 		}
@@ -161,7 +167,7 @@ func checkGuard(ctx context.Context, t *testing.T, l *lab.Lab) {
 	// The ToR's was sent before, over the same switch: it would be here now.
 	must(t, sendVXLAN(tor.NS, n.Addr, src(1), dst))
 	must(t, sendVXLAN(other.NS, n.Addr, src(3), dst))
-	must(t, lab.Eventually(ctx, back, "the last packet of a node comes out", func() error {
+	must(t, lab.Eventually(ctx, patience, "the last packet of a node comes out", func() error {
 		if seen(src(3)) == 0 {
 			return errors.New("nothing seen")
 		}
@@ -224,7 +230,7 @@ func checkOff(ctx context.Context, t *testing.T, l *lab.Lab, devices ...string) 
 	must(t, n.Start(ctx))
 	must(t, n.WaitReady(ctx))
 	for _, dev := range devices {
-		must(t, lab.Eventually(ctx, back, dev+" is removed", func() error { return absent(n.NS, dev) }))
+		must(t, lab.Eventually(ctx, patience, dev+" is removed", func() error { return absent(n.NS, dev) }))
 	}
 	// Inside the rack nothing needed it.
 	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), false)

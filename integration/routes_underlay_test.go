@@ -33,7 +33,7 @@ func TestUnderlay(t *testing.T) {
 func routeThrough(ctx context.Context, t *testing.T, n, far *lab.Node, v6 bool, dev string) {
 	t.Helper()
 	block := blockOfFamily(ctx, t, far, v6)
-	must(t, lab.Eventually(ctx, back, fmt.Sprintf("%s reaches %s over %s", n.Name, block, dev), func() error {
+	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s reaches %s over %s", n.Name, block, dev), func() error {
 		routes, err := n.NS.Routes(routeProtocol)
 		if err != nil {
 			return err
@@ -148,8 +148,10 @@ func checkToRChange(ctx context.Context, t *testing.T, l *lab.Lab) {
 				if len(ways) > 1 {
 					continue
 				}
-				_, err := n.NS.Ping(ctx, ways[0].Via, 1, time.Second)
-				must(t, err)
+				must(t, lab.Eventually(ctx, patience, "the other ToR answers", func() error {
+					_, err := n.NS.Ping(ctx, ways[0].Via, 1, 3*time.Second)
+					return err
+				}))
 			}
 			must(t, n.NS.SetRoute(dst, ways...))
 			must(t, flow.WaitFor(ctx, 300))
@@ -171,7 +173,7 @@ func checkMTUFollowed(ctx context.Context, t *testing.T, l *lab.Lab) {
 			dev string
 			mtu int
 		}{{n.NS, "onlink-vxlan", link - 50}, {n.NS, "onlink-vxlan6", link - 70}, {old.NS, "eth0", link - 70}} {
-			must(t, lab.Eventually(ctx, back, fmt.Sprintf("mtu of %s in %s", want.dev, want.ns.Name), func() error { return hasMTU(want.ns, want.dev, want.mtu) }))
+			must(t, lab.Eventually(ctx, patience, fmt.Sprintf("mtu of %s in %s", want.dev, want.ns.Name), func() error { return hasMTU(want.ns, want.dev, want.mtu) }))
 		}
 	}
 	follow(1400)
@@ -192,7 +194,7 @@ func checkNarrow(ctx context.Context, t *testing.T, l *lab.Lab) {
 	}
 	narrow(1400)
 	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
-	must(t, lab.Eventually(ctx, back, "a node's own 1448 bytes are too big", func() error {
+	must(t, lab.Eventually(ctx, patience, "a node's own 1448 bytes are too big", func() error {
 		err := sendWhole(l.Node("r1n1").NS, l.Node("r2n1").Addr, 1420)
 		if !errors.Is(err, unix.EMSGSIZE) {
 			return fmt.Errorf("sent: %v", err) //nolint:errorlint // text only; nil is the failure
@@ -200,7 +202,7 @@ func checkNarrow(ctx context.Context, t *testing.T, l *lab.Lab) {
 		return nil
 	}))
 	for _, addr := range b.Addrs {
-		short, cancel := context.WithTimeout(ctx, 30*time.Second)
+		short, cancel := context.WithTimeout(ctx, patience)
 		took, err := lab.Transfer(short, a.NS, b.NS, addr, 512<<10)
 		cancel()
 		if err != nil {
@@ -242,7 +244,7 @@ func checkCable(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, far, port := l.Node("r1n1"), l.Node("r2n1"), l.Racks[0].Switch
 	block := blockOf(ctx, t, far)
 	must(t, port.SetLink(n.Name, false))
-	must(t, lab.Eventually(ctx, back, "routes over the dead link go", func() error {
+	must(t, lab.Eventually(ctx, patience, "routes over the dead link go", func() error {
 		if hasRoute(n, block, routeProtocol) == nil {
 			return fmt.Errorf("%s is still there", block)
 		}
@@ -259,7 +261,11 @@ func checkLink(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, n.NS.SetLink("eth0", true))
 	must(t, n.NS.SetRoute(defaults[0], lab.Gateway{Via: tor.Addr}))
 	must(t, n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr6, 64))) // the kernel forgets IPv6 addresses
-	must(t, n.NS.SetRoute(defaults[1], lab.Gateway{Via: tor.Addr6}))
+	// The connected network is there once the kernel's own work queue says that
+	// the link has a carrier.
+	must(t, lab.Eventually(ctx, patience, "default route over IPv6", func() error {
+		return n.NS.SetRoute(defaults[1], lab.Gateway{Via: tor.Addr6})
+	}))
 	restored(ctx, t, l)
 }
 
@@ -287,7 +293,7 @@ func TestBond(t *testing.T) {
 	must(t, n.NS.DeleteAddr("eth0", netip.PrefixFrom(n.Addr, 24)))
 	must(t, n.NS.Enslave("eth0", "bond0"))
 	must(t, n.NS.AddAddr("bond0", netip.PrefixFrom(n.Addr, 24)))
-	must(t, lab.Eventually(ctx, back, "default route over the bond", func() error {
+	must(t, lab.Eventually(ctx, patience, "default route over the bond", func() error {
 		return n.NS.SetRoute(defaults[0], lab.Gateway{Via: tor.Addr})
 	}))
 	routeThrough(ctx, t, n, l.Reflectors()[0], false, "bond0")
@@ -351,7 +357,7 @@ func checkUplinks(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node) {
 		must(t, err)
 		taps[dev] = tap
 	}
-	must(t, lab.Eventually(ctx, back, "both uplinks carry flows", func() error {
+	must(t, lab.Eventually(ctx, patience, "both uplinks carry flows", func() error {
 		for range 32 { // each socket is a flow
 			if err := sendUDP(a.NS, b.Addr()); err != nil {
 				return err
@@ -391,13 +397,13 @@ func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node) {
 		must(t, tor.NS.SetLink(dev, false))
 	}
 	// Each socket is another flow: all of them have to get through.
-	must(t, lab.Eventually(ctx, back, "every flow takes the other ToR", func() error {
+	must(t, lab.Eventually(ctx, patience, "every flow takes the other ToR", func() error {
 		for range 16 {
 			flow, err := lab.StartPingFlow(a.NS, b.NS, b.Addr(), 1000)
 			if err != nil {
 				return err
 			}
-			first := flow.WaitForWithin(ctx, 1, time.Second)
+			first := flow.WaitForWithin(ctx, 1, 3*time.Second)
 			if _, err := flow.Stop(ctx); err != nil || first != nil {
 				return errors.Join(err, first)
 			}

@@ -96,12 +96,12 @@ func (t *ToR) startBIRD(ctx context.Context) error {
 // BIRD sends one command to the router's control socket, as birdc does, and
 // returns the reply without the protocol's line numbers.
 func (t *ToR) BIRD(command string) (string, error) {
-	conn, err := net.DialTimeout("unix", t.file("ctl"), time.Second)
+	conn, err := net.DialTimeout("unix", t.file("ctl"), 5*time.Second)
 	if err != nil {
 		return "", fmt.Errorf("ask bird of %s: %w", t.Name, err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
 		return "", fmt.Errorf("ask bird of %s: %w", t.Name, err)
 	}
 	lines := bufio.NewScanner(conn)

@@ -272,7 +272,7 @@ func (l *Lab) StartToRs(ctx context.Context) error {
 // WaitRoute waits until the router has learned a prefix and put it into its
 // kernel.
 func (t *ToR) WaitRoute(ctx context.Context, p netip.Prefix) error {
-	err := Eventually(ctx, 30*time.Second, t.Name+" learns "+p.String(), func() error {
+	err := Eventually(ctx, time.Minute, t.Name+" learns "+p.String(), func() error {
 		routes, err := t.NS.Routes(t.protocol())
 		if err != nil {
 			return err

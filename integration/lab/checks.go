@@ -17,7 +17,7 @@ const routeProtocol = 179
 
 // replyTime bounds one echo. The first packet between two hosts waits for
 // neighbour resolution on every segment.
-const replyTime = 5 * time.Second
+const replyTime = 10 * time.Second
 
 // EachPair calls f for every ordered pair of different pods.
 func (l *Lab) EachPair(f func(from, to *Pod) error) (pairs int, err error) {
@@ -55,7 +55,7 @@ func (l *Lab) PingPods(ctx context.Context, count int) (pairs int, err error) {
 // TransferPods sends size bytes by TCP from every pod to every other one.
 func (l *Lab) TransferPods(ctx context.Context, size int64) (pairs int, err error) {
 	return l.EachPair(func(from, to *Pod) error {
-		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		_, err := Transfer(ctx, from.NS, to.NS, to.Addr(), size)
 		return err
@@ -263,7 +263,7 @@ func decidedKey(r *onlinkv1.Route) string {
 // WaitClean waits until nothing of deleted pods is left on the node: no pod
 // device, no pod route, no address in use.
 func (n *Node) WaitClean(ctx context.Context) error {
-	return Eventually(ctx, 10*time.Second, "pods' traces leave "+n.Name, func() error {
+	return Eventually(ctx, time.Minute, "pods' traces leave "+n.Name, func() error {
 		devices, err := n.NS.Devices("onl")
 		if err != nil {
 			return err

@@ -45,6 +45,16 @@ func (ns *NS) MTU(dev string) (mtu int, err error) {
 	return mtu, err
 }
 
+// IsUp reports an error when a device is absent or not up.
+func (ns *NS) IsUp(dev string) error {
+	return ns.change("look at", dev, func(l netlink.Link) error {
+		if l.Attrs().Flags&net.FlagUp == 0 {
+			return unix.ENETDOWN
+		}
+		return nil
+	})
+}
+
 // renameAttempts bounds how often [NS.Rename] sets a device down that somebody
 // else sets up again.
 const renameAttempts = 100

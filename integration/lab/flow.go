@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settle is how long a stopped flow waits for the last replies.
-const settle = 3 * time.Second
+// settle is how long a stopped flow waits for the last replies at most: they
+// may be in the queues of a machine with other things to do.
+const settle = 15 * time.Second
 
 // PingFlow is a stream of numbered UDP datagrams that the far end sends back:
 // what is lost, doubled or delayed while something else happens.
@@ -193,10 +194,10 @@ func (f *PingFlow) Report() FlowReport {
 
 // WaitFor blocks until n more datagrams came back.
 func (f *PingFlow) WaitFor(ctx context.Context, n uint64) error {
-	return f.WaitForWithin(ctx, n, 30*time.Second)
+	return f.WaitForWithin(ctx, n, time.Minute)
 }
 
-// WaitForWithin is WaitFor with another limit than 30 s.
+// WaitForWithin is WaitFor with another limit than a minute.
 func (f *PingFlow) WaitForWithin(ctx context.Context, n uint64, limit time.Duration) error {
 	start := f.Report()
 	return Eventually(ctx, limit, fmt.Sprintf("%d more replies of the flow", n), func() error {

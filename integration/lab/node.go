@@ -18,7 +18,10 @@ import (
 // agentReady bounds how long an agent may take from its start to ready, and
 // the cluster to agree: seconds on a quiet machine, with room for user-mode
 // Linux on a busy one.
-const agentReady = 40 * time.Second
+const agentReady = time.Minute
+
+// callTime bounds one call of the agent's API.
+const callTime = 15 * time.Second
 
 // phaseReady is Status.Phase of an agent that is up and in sync.
 const phaseReady = "ready"
@@ -157,7 +160,7 @@ func (n *Node) Status(ctx context.Context) (*onlinkv1.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	st, err := admin.GetStatus(ctx, &onlinkv1.GetStatusRequest{})
 	if err != nil {
@@ -172,7 +175,7 @@ func (n *Node) Routes(ctx context.Context) ([]*onlinkv1.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	reply, err := admin.ListRoutes(ctx, &onlinkv1.ListRoutesRequest{})
 	if err != nil {
@@ -187,7 +190,7 @@ func (n *Node) Blocks(ctx context.Context) ([]*onlinkv1.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	reply, err := admin.ListBlocks(ctx, &onlinkv1.ListBlocksRequest{})
 	if err != nil {

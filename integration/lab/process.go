@@ -14,7 +14,7 @@ import (
 )
 
 // stopTime is how long a program may take to end after SIGTERM.
-const stopTime = 10 * time.Second
+const stopTime = 30 * time.Second
 
 // Process is one program under test, running inside a namespace, its output
 // in a file. It dies with the lab even when the lab is killed.

@@ -94,7 +94,7 @@ func (ns *NS) listenTCP(ctx context.Context, addr netip.Addr) (net.Listener, err
 // dialTCP connects from the namespace; address is a literal, so the socket is
 // made on the calling thread.
 func (ns *NS) dialTCP(ctx context.Context, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: 10 * time.Second}
+	dialer := net.Dialer{Timeout: 30 * time.Second}
 	dialer.SetMultipathTCP(false)
 	var conn net.Conn
 	err := ns.Do(func() (err error) {

@@ -12,7 +12,7 @@ import (
 )
 
 // torReady bounds how long a ToR may take to start.
-const torReady = 15 * time.Second
+const torReady = 40 * time.Second
 
 // ToR is one top-of-rack router: the rack's gateway, an eBGP peer of its
 // nodes and of the other ToRs.
