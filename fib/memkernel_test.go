@@ -17,6 +17,11 @@ type memRoute struct {
 	hops           []wireHop
 }
 
+// same reports whether both are one route.
+func (m memRoute) same(o memRoute) bool {
+	return m.protocol == o.protocol && m.kind == o.kind && m.nhid == o.nhid && slices.Equal(m.hops, o.hops)
+}
+
 // memNexthop is a nexthop object in the kernel in memory.
 type memNexthop struct {
 	protocol uint8

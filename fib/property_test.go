@@ -22,7 +22,7 @@ type world struct {
 	table   *Table
 	plain   bool
 	desired map[netip.Prefix]rib.Route
-	aliens  map[routeKey]bool
+	aliens  map[routeKey]memRoute // what others put there
 	log     []string
 }
 
@@ -37,7 +37,7 @@ var (
 
 func newWorld(seed uint64) *world {
 	rnd := rand.New(rand.NewPCG(seed, 179))
-	w := &world{rnd: rnd, kernel: newMemKernel(rnd), desired: map[netip.Prefix]rib.Route{}, aliens: map[routeKey]bool{}}
+	w := &world{rnd: rnd, kernel: newMemKernel(rnd), desired: map[netip.Prefix]rib.Route{}, aliens: map[routeKey]memRoute{}}
 	w.plain = rnd.IntN(2) == 0
 	w.kernel.noObjects = w.plain
 	for _, l := range worldLinks {
@@ -91,9 +91,6 @@ func (w *world) route(p netip.Prefix) rib.Route {
 // event is one thing that happens to the world.
 func (w *world) event() {
 	p := pick(w.rnd, worldPrefixes)
-	key := w.table.key(p)
-	held, there := w.kernel.fib[key]
-	ours := there && held.protocol == Protocol
 	n := w.rnd.IntN(22)
 	w.log = append(w.log, fmt.Sprintf("%d %v", n, p))
 	ctx := context.Background()
@@ -109,45 +106,65 @@ func (w *world) event() {
 		_ = w.table.Apply(ctx) // its error is the injected fault
 	case 11:
 		_, _ = w.table.Resync(ctx)
-	case 12: // a hand removes one of ours
+	case 12:
+		w.flap()
+	case 13:
+		w.table.AllowSweep()
+	case 14:
+		w.restart()
+	default:
+		w.meddle(n-15, p)
+	}
+}
+
+// meddlings is how many things meddle can do.
+const meddlings = 7
+
+// meddle is something that another program, a hand or a previous run of ours
+// does to the kernel.
+func (w *world) meddle(n int, p netip.Prefix) {
+	key := w.table.key(p)
+	held, there := w.kernel.fib[key]
+	ours := there && held.protocol == Protocol
+	_, foreign := w.aliens[key]
+	switch n {
+	case 0: // a hand removes one of ours
 		if ours {
 			delete(w.kernel.fib, key)
 		}
-	case 13: // a hand changes one of ours
+	case 1: // a hand changes one of ours
 		if ours {
 			w.kernel.fib[key] = memRoute{protocol: Protocol, kind: unix.RTN_BLACKHOLE}
 		}
-	case 14: // somebody adds a route where none is
+	case 2: // somebody adds a route where none is
 		if !there {
-			w.kernel.fib[key] = memRoute{protocol: unix.RTPROT_STATIC, kind: unix.RTN_BLACKHOLE}
-			w.aliens[key] = true
+			w.intrude(key, memRoute{protocol: unix.RTPROT_STATIC, kind: unix.RTN_BLACKHOLE})
 		}
-	case 15: // and takes it away
-		if w.aliens[key] {
+	case 3: // and takes it away
+		if foreign {
 			delete(w.aliens, key)
 			delete(w.kernel.fib, key)
 		}
-	case 16: // somebody overwrites ours
+	case 4: // somebody overwrites ours
 		if ours {
-			w.kernel.fib[key] = memRoute{protocol: unix.RTPROT_BIRD, kind: unix.RTN_BLACKHOLE}
-			w.aliens[key] = true
+			w.intrude(key, memRoute{protocol: unix.RTPROT_BIRD, kind: unix.RTN_BLACKHOLE})
 		}
-	case 17:
-		w.flap()
-	case 18:
-		w.spoilObject()
-	case 19: // another run of ours left a route
+	case 5: // a previous run of ours left a route
 		if !there {
 			w.kernel.fib[key] = memRoute{protocol: Protocol, kind: unix.RTN_BLACKHOLE}
 		}
 		stray := key
 		stray.metric += 7
 		w.kernel.fib[stray] = memRoute{protocol: Protocol, kind: unix.RTN_BLACKHOLE}
-	case 20:
-		w.table.AllowSweep()
-	case 21:
-		w.restart()
+	case 6:
+		w.spoilObject()
 	}
+}
+
+// intrude puts a foreign route into the kernel, whatever is there.
+func (w *world) intrude(key routeKey, m memRoute) {
+	w.kernel.fib[key] = m
+	w.aliens[key] = m
 }
 
 // flap removes or brings back a device; the Table hears of it or not.
@@ -238,7 +255,7 @@ func (w *world) check() []string {
 		key := w.table.key(p)
 		got, there := w.kernel.fib[key]
 		ok, why := w.table.Installed(p)
-		if w.aliens[key] {
+		if _, foreign := w.aliens[key]; foreign {
 			if ok || why == nil {
 				add("%v: installed %v (%v) although foreign", p, ok, why)
 			}
@@ -265,9 +282,9 @@ func (w *world) check() []string {
 			add("object %d is left behind: %+v", id, n)
 		}
 	}
-	for key := range w.aliens {
-		if m, there := w.kernel.fib[key]; !there || m.protocol == Protocol {
-			add("foreign route %v is gone", key)
+	for key, put := range w.aliens {
+		if m, there := w.kernel.fib[key]; !there || !m.same(put) {
+			add("foreign route %v is no more what it was: %+v, not %+v", key, m, put)
 		}
 	}
 	return append(wrong, w.kernel.wronged...)
