@@ -140,7 +140,7 @@ func (m *model) step(r *rand.Rand, t *Table) string {
 // would have decided had it been told everything at once, and what Drain told
 // adds up to the installable routes.
 func TestIncrementalEqualsScratch(t *testing.T) {
-	const histories, steps = 300, 60
+	const histories, steps = 1000, 60
 	for seed := range uint64(histories) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := &model{reach: underlay{}, pods: map[netip.Prefix]string{}, paths: map[netip.Prefix][]Path{}}
