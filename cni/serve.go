@@ -22,7 +22,9 @@ const DefaultSocket = "/run/onlink/cni.sock"
 
 const (
 	// maxRequest is the largest request in bytes: the shim's limit for stdin
-	// and room for the environment.
+	// and room for the environment. It is the flow control window too: a window
+	// of gRPC's own choice makes it probe every new connection with a ping,
+	// whose answer costs the shim a turn.
 	maxRequest = 2 << 20
 	// drainTimeout is how long requests may go on after the agent was told to
 	// stop; after it they are cancelled, and undo themselves.
@@ -56,7 +58,8 @@ func Listen(path string) (net.Listener, error) {
 // returns when every request has ended. Connections of other users than root
 // are closed unread.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.ConnectionTimeout(handshake), grpc.WaitForHandlers(true))
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.ConnectionTimeout(handshake), grpc.WaitForHandlers(true),
+		grpc.InitialWindowSize(maxRequest), grpc.InitialConnWindowSize(maxRequest))
 	onlinkv1.RegisterCNIServer(g, s)
 
 	// The threads outlive the requests, whose undoing needs them, and the

@@ -1,6 +1,9 @@
 // Command onlink-cni is the CNI plugin: it hands the container runtime's
 // request to onlinkd and prints the answer. See package cni/shim for why it
 // uses system calls only.
+//
+//go:debug updatemaxprocs=0
+//go:debug decoratemappings=0
 package main
 
 import (

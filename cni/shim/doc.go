@@ -7,8 +7,8 @@
 // A node starts this program for every pod event, so its start-up is the
 // largest part of what a plugin costs. The package therefore speaks HTTP/2
 // (RFC 9113), HPACK (RFC 7541), gRPC and the two protobuf messages by itself
-// over plain system calls, and imports none of net, os, fmt, encoding/json,
-// grpc and protobuf; a test pins the list of what it may import.
+// over plain system calls, and imports none of net, os, time, fmt,
+// encoding/json, grpc and protobuf; a test pins the list of what it may import.
 //
 // One call, one connection, one goroutine: nothing here is for concurrent use.
 package shim

@@ -162,10 +162,13 @@ func (h *h2) flush() error {
 	return nil
 }
 
-// receive reads one frame and acts on it.
+// receive reads one frame and acts on it. What is to be sent goes out before
+// anything is waited for.
 func (h *h2) receive() error {
-	if err := h.flush(); err != nil {
-		return err
+	if !h.s.buffered() {
+		if err := h.flush(); err != nil {
+			return err
+		}
 	}
 	if err := h.s.read(h.head[:]); err != nil {
 		return err

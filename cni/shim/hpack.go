@@ -24,6 +24,7 @@ type decoder struct {
 	dynamic []field // newest first
 	size    int
 	limit   int
+	huffman huffmanCode
 }
 
 // block decodes one complete header block.
@@ -80,14 +81,14 @@ func (d *decoder) literal(b []byte, prefix int) (f field, rest []byte, err error
 		return field{}, nil, err
 	}
 	if i == 0 {
-		f.name, b, err = hpackString(b)
+		f.name, b, err = d.text(b)
 	} else {
 		f, err = d.at(i)
 	}
 	if err != nil {
 		return field{}, nil, err
 	}
-	f.value, b, err = hpackString(b)
+	f.value, b, err = d.text(b)
 	return f, b, err
 }
 
@@ -146,8 +147,8 @@ func hpackInt(b []byte, prefix int) (v int, rest []byte, err error) {
 	}
 }
 
-// hpackString reads a string literal (RFC 7541 section 5.2).
-func hpackString(b []byte) (s string, rest []byte, err error) {
+// text reads a string literal (RFC 7541 section 5.2).
+func (d *decoder) text(b []byte) (s string, rest []byte, err error) {
 	coded := len(b) > 0 && b[0]&0x80 != 0
 	n, b, err := hpackInt(b, 7)
 	if err != nil {
@@ -157,7 +158,7 @@ func hpackString(b []byte) (s string, rest []byte, err error) {
 		return "", nil, errHpackEnd
 	}
 	if coded {
-		s, err = huffman(b[:n])
+		s, err = d.huffman.decode(b[:n])
 	} else {
 		s = string(b[:n])
 	}

@@ -63,7 +63,7 @@ func TestHpackVectors(t *testing.T) {
 func TestHuffmanAllBytes(t *testing.T) {
 	for c := range 256 {
 		want := string([]byte{byte(c), 'x', byte(c)})
-		got, err := huffman(hpack.AppendHuffmanString(nil, want))
+		got, err := new(huffmanCode).decode(hpack.AppendHuffmanString(nil, want))
 		if err != nil || got != want {
 			t.Errorf("byte %#x: %q, %v", c, got, err)
 		}

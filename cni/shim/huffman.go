@@ -17,11 +17,43 @@ const (
 
 const errHuffman textError = "hpack: invalid huffman code"
 
-// huffman decodes b (RFC 7541 section 5.2). Answers hold a few short strings
-// of this kind, so it walks bit by bit over the canonical code instead of
-// keeping a decoding table.
-func huffman(b []byte) (string, error) {
-	count, symbols := huffmanOrder()
+// huffmanCode is the code in the form decoding needs: how many codes each
+// length has, and the symbols in the order of their codes.
+type huffmanCode struct {
+	ready   bool
+	count   [huffmanMax + 1]uint16
+	symbols [huffmanEOS + 1]uint16
+}
+
+// order fills c in the first time it is needed: once, not at every start, and
+// in one pass, because an answer with a handful of strings is all this program
+// ever decodes.
+func (c *huffmanCode) order() {
+	if c.ready {
+		return
+	}
+	c.ready = true
+	for i := range len(huffmanLengths) {
+		c.count[huffmanLength(i)]++
+	}
+	var next [huffmanMax + 1]uint16 // where the symbols of a length begin
+	for length := huffmanMin; length < huffmanMax; length++ {
+		next[length+1] = next[length] + c.count[length]
+	}
+	for i := range len(huffmanLengths) {
+		length := huffmanLength(i)
+		c.symbols[next[length]] = uint16(i)
+		next[length]++
+	}
+}
+
+func huffmanLength(symbol int) int { return int(huffmanLengths[symbol]-'A') + huffmanMin }
+
+// decode decodes b (RFC 7541 section 5.2). Answers hold a few short strings of
+// this kind, so it walks bit by bit over the canonical code instead of keeping
+// a decoding table.
+func (c *huffmanCode) decode(b []byte) (string, error) {
+	c.order()
 	out := make([]byte, 0, len(b)*8/huffmanMin)
 	var code, first, index, length int // of the code word being read
 	for i := range len(b) * 8 {
@@ -32,9 +64,9 @@ func huffman(b []byte) (string, error) {
 		if length > huffmanMax {
 			return "", errHuffman
 		}
-		n := int(count[length])
+		n := int(c.count[length])
 		if code-first < n {
-			symbol := symbols[index+code-first]
+			symbol := c.symbols[index+code-first]
 			if symbol == huffmanEOS { // "MUST be treated as a decoding error"
 				return "", errHuffman
 			}
@@ -50,20 +82,4 @@ func huffman(b []byte) (string, error) {
 		return "", errHuffman
 	}
 	return string(out), nil
-}
-
-// huffmanOrder returns how many codes each length has, and the symbols in the
-// order of their codes.
-func huffmanOrder() (count [huffmanMax + 1]uint16, symbols [huffmanEOS + 1]uint16) {
-	n := 0
-	for length := huffmanMin; length <= huffmanMax; length++ {
-		for symbol := range len(huffmanLengths) {
-			if int(huffmanLengths[symbol]-'A')+huffmanMin == length {
-				symbols[n] = uint16(symbol)
-				count[length]++
-				n++
-			}
-		}
-	}
-	return count, symbols
 }

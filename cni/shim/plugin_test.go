@@ -145,7 +145,7 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	allowed := strings.Fields(`cmp errors io iter math/bits onlink/cmd/onlink-cni onlink/cni/shim runtime slices
-		strconv sync sync/atomic syscall time unicode/utf16 unicode/utf8 unsafe`)
+		strconv sync sync/atomic syscall unicode/utf16 unicode/utf8 unsafe`)
 	for p := range strings.FieldsSeq(string(out)) {
 		if !strings.HasPrefix(p, "internal/") && !slices.Contains(allowed, p) {
 			t.Errorf("the plugin imports %s", p)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"syscall"
-	"time"
+	"unsafe"
 )
 
 // Errors of the connection.
@@ -20,8 +20,16 @@ const (
 // start-up cost.
 type socket struct {
 	fd       int
-	deadline time.Time
+	deadline int64 // by now
+
+	// What was received and not read yet is buf[from:to]. The agent's few
+	// small frames arrive together, so one system call fetches them all.
+	from, to int
+	buf      [readBuffer]byte
 }
+
+// readBuffer holds the frames around an answer and most answers.
+const readBuffer = 2 << 10
 
 // dial connects to the agent, within timeout seconds. A listener with a full
 // backlog makes connect wait, so the deadline covers it too.
@@ -33,7 +41,7 @@ func dial(path string, timeout int) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{fd: fd, deadline: time.Now().Add(time.Duration(timeout) * time.Second)}
+	s := &socket{fd: fd, deadline: now() + int64(timeout)*second}
 	if err := s.connect(path); err != nil {
 		s.close()
 		return nil, err
@@ -65,24 +73,44 @@ func (s *socket) connect(path string) error {
 	return nil
 }
 
+// left returns the nanoseconds until the deadline.
+func (s *socket) left() int64 { return s.deadline - now() }
+
 // arm sets the socket's timeout to what is left until the deadline.
 func (s *socket) arm(option int) error {
-	left := time.Until(s.deadline)
+	left := s.left()
 	if left <= 0 {
 		return errTimeout
 	}
 	// A zero timeval would mean "wait forever".
-	tv := syscall.NsecToTimeval(int64(max(left, time.Microsecond)))
+	tv := syscall.NsecToTimeval(max(left, 1000))
 	return syscall.SetsockoptTimeval(s.fd, syscall.SOL_SOCKET, option, &tv)
 }
 
 // read fills b.
 func (s *socket) read(b []byte) error {
-	for len(b) > 0 {
+	for {
+		n := copy(b, s.buf[s.from:s.to])
+		s.from += n
+		if b = b[n:]; len(b) == 0 {
+			return nil
+		}
+		if err := s.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// buffered reports whether read would return something without waiting.
+func (s *socket) buffered() bool { return s.from < s.to }
+
+// fill waits for bytes and puts them into the buffer, which is empty.
+func (s *socket) fill() error {
+	for {
 		if err := s.arm(syscall.SO_RCVTIMEO); err != nil {
 			return err
 		}
-		n, err := syscall.Read(s.fd, b)
+		n, err := syscall.Read(s.fd, s.buf[:])
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -91,9 +119,9 @@ func (s *socket) read(b []byte) error {
 		case n == 0:
 			return errClosed
 		}
-		b = b[n:]
+		s.from, s.to = 0, n
+		return nil
 	}
-	return nil
 }
 
 // write sends all of b.
@@ -128,6 +156,19 @@ func failed(op string, err error) error {
 // timeoutHeader returns the grpc-timeout of the time that is left: at most
 // eight digits, here of milliseconds (gRPC over HTTP/2, "Timeout").
 func (s *socket) timeoutHeader() string {
-	ms := max(time.Until(s.deadline).Milliseconds(), 1)
+	ms := max(s.left()/(second/1000), 1)
 	return strconv.FormatInt(min(ms, 99999999), 10) + "m"
+}
+
+const second = 1e9 // in the units of now
+
+// now returns a time in nanoseconds that no setting of the clock changes
+// (clock_gettime(2), CLOCK_MONOTONIC). Package time would cost more at start
+// than the handful of system calls here.
+func now() int64 {
+	const monotonic = 1
+	var ts syscall.Timespec
+	// It fails only for a bad address or an unknown clock.
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, monotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
 }
