@@ -38,25 +38,28 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	for _, a := range lease.Addresses {
 		s.cfg.Routes.SetPod(hostPrefix(a), w.hostDevice)
 	}
-	err = s.connect(ctx, w)
+	var out []byte
+	var encoding error
+	// The answer is known before the kernel is done.
+	err = s.connect(ctx, w, func() { out, encoding = r.result(w) })
 	if err == nil {
 		err = ctx.Err() // the shim is gone: nobody will know of this pod
 	}
 	if err != nil {
 		return nil, s.undo(ctx, r.Attachment, lease, fmt.Errorf("connect pod: %w", err))
 	}
-	out, err := r.result(w)
-	if err != nil {
-		return nil, s.undo(ctx, r.Attachment, lease, err)
+	if encoding != nil {
+		return nil, s.undo(ctx, r.Attachment, lease, encoding)
 	}
 	s.cfg.Log.Info("pod connected", "namespace", r.Namespace, "pod", r.Pod, "addresses", lease.Addresses, "device", w.hostDevice)
 	return out, nil
 }
 
-// connect makes the veth. An interface that is in its way may be one that a
-// DEL has ended: then it waits for the removal and tries once more.
-func (s *Server) connect(ctx context.Context, w *wiring) error {
-	err := s.threads.do(ctx, w.connect)
+// connect makes the veth, and calls meanwhile beside that. An interface that is
+// in its way may be one that a DEL has ended: then it waits for the removal and
+// tries once more.
+func (s *Server) connect(ctx context.Context, w *wiring, meanwhile func()) error {
+	err := s.threads.doWhile(ctx, w.connect, meanwhile)
 	if pending, _ := s.reaper.counts(); pending == 0 || !errors.Is(err, errIfName) {
 		return err
 	}

@@ -17,7 +17,11 @@ import (
 type rtnl struct {
 	fd  int
 	seq uint32 // of the next message
+	buf []byte // what was received last
 }
+
+// rtnlBuffer holds the kernel's answers, the longest of which describes a link.
+const rtnlBuffer = 8 << 10
 
 // rtnlTimeout bounds every answer, so that no thread waits for ever; the
 // kernel answers within the call unless the machine is very busy.
@@ -36,7 +40,7 @@ func dialRtnl() (*rtnl, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("set netlink timeout: %w", err)
 	}
-	return &rtnl{fd: fd, seq: 1}, nil
+	return &rtnl{fd: fd, seq: 1, buf: make([]byte, rtnlBuffer)}, nil
 }
 
 func (s *rtnl) close() { _ = unix.Close(s.fd) }
@@ -61,7 +65,10 @@ func (e *kernelError) Unwrap() error { return e.err }
 
 // exec sends the batch and waits until the kernel has done all of it. The
 // kernel goes on after a message it refuses; all refusals are joined.
-func (s *rtnl) exec(m *batch) error {
+func (s *rtnl) exec(m *batch) error { return s.ask(m, func(message) {}) }
+
+// ask is exec for a batch that has answers: each gets them until ask returns.
+func (s *rtnl) ask(m *batch, each func(message)) error {
 	if len(m.ops) == 0 {
 		return nil
 	}
@@ -71,27 +78,34 @@ func (s *rtnl) exec(m *batch) error {
 	if err := retryEINTR(func() error { _, err := unix.Write(s.fd, m.b); return err }); err != nil {
 		return fmt.Errorf("%s: send: %w", m.ops[0], err)
 	}
-	var buf [8192]byte
 	var errs []error
-	for {
-		var n int
-		err := retryEINTR(func() (err error) { n, err = unix.Read(s.fd, buf[:]); return err })
+	for last := false; !last; {
+		got, err := s.receive()
 		if err != nil {
 			return errors.Join(append(errs, fmt.Errorf("%s: receive: %w", m.ops[0], err))...)
 		}
-		for msg := range messages(buf[:n]) {
+		for msg := range messages(got) {
 			i := msg.seq - first
-			if msg.kind != unix.NLMSG_ERROR || i >= uint32(len(m.ops)) {
-				continue // the late answer to a batch that timed out
-			}
-			if errno, text := msg.errno(); errno != 0 {
-				errs = append(errs, &kernelError{m.ops[i], errno, text})
-			}
-			if int(i) == len(m.ops)-1 {
-				return errors.Join(errs...)
+			switch {
+			case i >= uint32(len(m.ops)): // the late answer to a batch that timed out
+			case msg.kind != unix.NLMSG_ERROR:
+				each(msg)
+			default:
+				if errno, text := msg.errno(); errno != 0 {
+					errs = append(errs, &kernelError{m.ops[i], errno, text})
+				}
+				last = int(i) == len(m.ops)-1
 			}
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// receive returns the next datagram, until it is called again.
+func (s *rtnl) receive() ([]byte, error) {
+	var n int
+	err := retryEINTR(func() (err error) { n, err = unix.Read(s.fd, s.buf); return err })
+	return s.buf[:max(n, 0)], err
 }
 
 func retryEINTR(f func() error) error {

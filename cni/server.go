@@ -109,12 +109,17 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 		out, err = run(ctx, r)
 	}
 	s.counters.count(v.name, time.Since(start), err)
-	log := s.cfg.Log.With("verb", v.name, "container", r.ContainerID, "ifname", r.IfName, "namespace", r.Namespace, "pod", r.Pod)
+	// Not a logger of its own: it would be made for every request, mostly to
+	// say nothing.
+	about := []any{
+		"verb", v.name, "container", r.ContainerID, "ifname", r.IfName, "namespace", r.Namespace, "pod", r.Pod,
+		"duration", time.Since(start),
+	}
 	if err != nil {
-		log.Warn("cni request failed", "duration", time.Since(start), "error", err)
+		s.cfg.Log.Warn("cni request failed", append(about, "error", err)...)
 		return &onlinkv1.CNIReply{Stdout: newErrorObject(r.version(), err).encode(), ExitCode: 1}, nil
 	}
-	log.Debug("cni request served", "duration", time.Since(start))
+	s.cfg.Log.Debug("cni request served", about...)
 	return &onlinkv1.CNIReply{Stdout: out}, nil
 }
 

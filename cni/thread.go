@@ -24,6 +24,7 @@ var errThreadLost = errors.New("wiring thread could not return to the agent's ne
 // functions passed to [threads.do] hold one.
 type thread struct {
 	home  *os.File        // the agent's network namespace
+	away  bool            // in another namespace than home, or not known to be there
 	host  *rtnl           // socket in the agent's namespace
 	links *netlink.Handle // the same for look-ups off the fast path
 }
@@ -66,9 +67,15 @@ func (t *threads) run(ctx context.Context) error {
 // do runs f on a thread that is in the agent's namespace. It waits for a free
 // thread until ctx is cancelled, and then for f, which must bound itself.
 func (t *threads) do(ctx context.Context, f func(*thread) error) error {
+	return t.doWhile(ctx, f, func() {})
+}
+
+// doWhile is do that calls meanwhile once the thread is at work, beside f.
+func (t *threads) doWhile(ctx context.Context, f func(*thread) error, meanwhile func()) error {
 	j := job{run: f, done: make(chan error, 1)}
 	select {
 	case t.jobs <- j:
+		meanwhile()
 		return <-j.done
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a wiring thread: %w", ctx.Err())
@@ -89,7 +96,7 @@ func (t *threads) serve(ctx context.Context) error {
 		go func() { result <- t.serve(ctx) }()
 		return <-result
 	}
-	th := &thread{home: t.home}
+	th := &thread{home: t.home, away: true}
 	if err := th.open(); err != nil {
 		return err
 	}
@@ -136,11 +143,19 @@ func (th *thread) enter(ns *os.File) error {
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
 	}
+	th.away = true
 	return nil
 }
 
 // leave moves the thread back into the agent's namespace.
-func (th *thread) leave() error { return th.enter(th.home) }
+func (th *thread) leave() error {
+	if !th.away {
+		return nil
+	}
+	err := th.enter(th.home)
+	th.away = err != nil
+	return err
+}
 
 // newHandle opens a netlink handle in the thread's current namespace. It names
 // the family: without, the package also opens sockets that small kernels lack.

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -20,45 +21,88 @@ import (
 // A pod that starts talking at once would lose its first packets.
 type watch struct{ *rtnl }
 
-// dialWatch starts to listen in the thread's current namespace, which must
-// happen before the interface is made: nothing is asked later.
-func dialWatch() (watch, error) {
+// dialWatch starts to listen to multicast groups in the thread's current
+// namespace. What happened before is not heard.
+func dialWatch(groups ...uint) (*watch, error) {
 	s, err := dialRtnl()
 	if err != nil {
-		return watch{}, err
+		return nil, err
+	}
+	var bits uint32
+	for _, g := range groups {
+		bits |= 1 << (g - 1)
 	}
 	// Without a port of its own a socket is passed over in broadcasts.
-	groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1))
-	if err := unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+	if err := unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: bits}); err != nil {
 		s.close()
-		return watch{}, fmt.Errorf("subscribe to link and route changes: %w", err)
+		return nil, fmt.Errorf("subscribe to link and route changes: %w", err)
 	}
-	return watch{s}, nil
+	return &watch{s}, nil
 }
 
-// wait returns when the link of an index is up and the IPv6 ones of addresses
-// are routed to it.
-func (s watch) wait(index int32, addresses []netip.Addr) error {
-	up := false
+// until returns when a message has made done true.
+func (s *watch) until(what string, done func(message) bool) error {
+	for {
+		got, err := s.receive()
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+		for msg := range messages(got) {
+			if done(msg) {
+				return nil
+			}
+		}
+	}
+}
+
+// awaitRoutes returns when the IPv6 ones of addresses are routed to the host
+// itself.
+func (s *watch) awaitRoutes(addresses []netip.Addr) error {
 	missing := map[netip.Addr]bool{}
 	for _, a := range addresses {
 		if a.Is6() {
 			missing[a] = true
 		}
 	}
-	buf := make([]byte, 8<<10)
-	for !up || len(missing) > 0 {
-		var n int
-		err := retryEINTR(func() (err error) { n, err = unix.Read(s.fd, buf); return err })
-		if err != nil {
-			return fmt.Errorf("wait for interface (up %v, addresses not yet routed %d): %w", up, len(missing), err)
-		}
-		for msg := range messages(buf[:n]) {
-			up = up || msg.isUp(index)
-			delete(missing, msg.localRoute())
-		}
+	return s.until("the local routes of IPv6 addresses", func(m message) bool {
+		delete(missing, m.localRoute())
+		return len(missing) == 0
+	})
+}
+
+// awaitCarrier returns when the pod's end can send. Since Linux 6.8 the kernel
+// looks at the carrier when it is asked for the link, and there is nothing to
+// wait for; before, it says so later.
+func (w *wiring) awaitCarrier(th *thread, pod *rtnl) error {
+	if up, err := pod.isUp(w.podIndex); up || err != nil {
+		return err
 	}
-	return nil
+	if err := th.enter(w.netns); err != nil {
+		return err
+	}
+	seen, err := dialWatch(unix.RTNLGRP_LINK)
+	if err := errors.Join(err, th.leave()); err != nil {
+		return err
+	}
+	defer seen.close()
+	// It may have come up before anybody listened.
+	if up, err := pod.isUp(w.podIndex); up || err != nil {
+		return err
+	}
+	return seen.until("the carrier", func(m message) bool { return m.isUp(w.podIndex) })
+}
+
+// extSkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
+const extSkipStats = 1 << 3
+
+// isUp asks whether the link with an index is up.
+func (s *rtnl) isUp(index int32) (up bool, err error) {
+	m := batch{}
+	m.begin("look at the new interface", unix.RTM_GETLINK, 0)
+	m.link(index, 0, 0)
+	m.attr32(unix.IFLA_EXT_MASK, extSkipStats)
+	err = s.ask(&m, func(m message) { up = up || m.isUp(index) })
+	return up, err
 }
 
 // operUp is IF_OPER_UP (RFC 2863, linux/if.h).

@@ -87,15 +87,18 @@ func (w *wiring) attempt(th *thread) error {
 		return err
 	}
 	defer pod.close()
-	seen, err := dialWatch()
-	if err != nil {
-		return err
+	var routed *watch // nil: nothing to wait for
+	if w.has6() {
+		// Nothing is asked later, so it must listen before the interface is made.
+		if routed, err = dialWatch(unix.RTNLGRP_IPV6_ROUTE); err != nil {
+			return err
+		}
+		defer routed.close()
 	}
-	defer seen.close()
 	if err := pod.exec(w.createBatch(int(th.home.Fd()))); err != nil {
 		return errors.Join(err, th.leave())
 	}
-	if err := w.furnish(th, pod, seen); err != nil {
+	if err := w.furnish(th, pod, routed); err != nil {
 		return &undoneError{errors.Join(err, th.leave(), th.removeIndex(w.hostIndex))}
 	}
 	return nil
@@ -111,7 +114,7 @@ func (e *undoneError) Error() string { return e.err.Error() }
 // furnish puts addresses, routes and neighbours on a new veth and waits until
 // they work. The thread is in the pod's namespace before and in the agent's
 // after.
-func (w *wiring) furnish(th *thread, pod *rtnl, seen watch) error {
+func (w *wiring) furnish(th *thread, pod *rtnl, routed *watch) error {
 	if w.has6() {
 		if err := setIPv6(w.attachment.IfName, true); err != nil {
 			return err
@@ -131,7 +134,13 @@ func (w *wiring) furnish(th *thread, pod *rtnl, seen watch) error {
 	if err := w.hostRoutes(th, th.host.exec(w.hostBatch())); err != nil {
 		return err
 	}
-	return seen.wait(w.podIndex, w.addresses)
+	if err := w.awaitCarrier(th, pod); err != nil {
+		return err
+	}
+	if routed == nil {
+		return nil
+	}
+	return routed.awaitRoutes(w.addresses)
 }
 
 // addDefaults deals with a pod that has a default route already, through an
