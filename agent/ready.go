@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"onlink/agent/config"
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
@@ -21,7 +22,13 @@ func (a *agent) ready() error {
 		}
 		return fmt.Errorf("%w: this node owns no block of addresses yet: %s", cni.ErrNotAvailable, text)
 	}
-	return connected(len(a.cfg.BGP.Peers), a.speaker.Peers())
+	// This is asked before every pod, and the list of all peers makes the engine
+	// count what each was sent: mostly one look-up will do.
+	peers := a.cfg.BGP.Peers
+	if len(peers) == 0 || slices.ContainsFunc(peers, func(p config.Peer) bool { return a.speaker.IsUp(p.Address) }) {
+		return nil
+	}
+	return connected(len(peers), a.speaker.Peers())
 }
 
 // connected reports whether anybody learns where this node's pods are.
