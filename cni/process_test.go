@@ -264,7 +264,7 @@ func TestBinary(t *testing.T) {
 	if err != nil {
 		t.Skip("needs the Go toolchain")
 	}
-	if cpu, err := os.ReadFile("/proc/cpuinfo"); err == nil && bytes.Contains(cpu, []byte("User Mode Linux")) {
+	if inUML() {
 		t.Skip("needs a native kernel: a build takes a minute in user-mode Linux")
 	}
 	n, pod := newNode(t), newSpace(t)
