@@ -78,7 +78,7 @@ type Options struct {
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	log := newLogger(cfg.Log)
 	a := &agent{cfg: cfg, log: log, started: time.Now(), opt: opt}
-	log.Info("starting", "version", version(), "node", cfg.Node.Name)
+	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
 	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
 		return fmt.Errorf("paths.run: %w", err)
 	}

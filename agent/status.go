@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"onlink/bgp"
 	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
 )
@@ -31,7 +32,7 @@ func (a *agent) problem(format string, args ...any) {
 // status is the agent at a glance.
 func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 	st := &onlinkv1.Status{
-		Node: a.id.Name, Version: version(), Gobgp: a.speaker.Engine(), Started: timestamppb.New(a.started),
+		Node: a.id.Name, Version: version(), Gobgp: bgp.Engine(), Started: timestamppb.New(a.started),
 		Address: a.id.primary().String(), Asn: a.cfg.BGP.ASN, RouterId: a.id.RouterID.String(),
 		Reflector: a.cfg.BGP.Reflector != nil, Registry: string(a.cfg.IPAM.Registry.Kind),
 		Problems: slices.Clone(a.problems),

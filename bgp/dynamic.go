@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // groupOf is the engine's peer group behind a Dynamic. Groups are used for
@@ -158,7 +158,7 @@ func (s *Speaker) forgetAdopted() {
 func (s *Speaker) apiGroup(d Dynamic) *api.PeerGroup {
 	return &api.PeerGroup{
 		Conf: &api.PeerGroupConf{
-			PeerGroupName: groupOf(d.Name), PeerAsn: d.ASN, AuthPassword: d.Password, AllowOwnAsn: uint32(d.AllowOwnAS),
+			PeerGroupName: groupOf(d.Name), PeerAsn: d.ASN, AuthPassword: d.Password,
 		},
 		Timers:          s.apiTimers(&d.Session),
 		Transport:       &api.Transport{PassiveMode: true, LocalAddress: addrText(d.LocalAddress), BindInterface: d.Interface},

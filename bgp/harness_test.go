@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 
 	"onlink/rib"
 )
@@ -86,8 +86,8 @@ func startNodes(t *testing.T, configs ...Config) []*node {
 	return nodes
 }
 
-// stop ends the node; a reflector's engine too, which in the agent the end
-// of the process does.
+// stop ends the node, and its engine, which in the agent the end of the
+// process does.
 func (n *node) stop() {
 	n.cancel()
 	if n.ended == nil {
@@ -97,17 +97,9 @@ func (n *node) stop() {
 		n.t.Errorf("speaker ended: %v", err)
 	}
 	n.ended = nil
-	if n.reflects() && !n.Speaker.shutdown {
-		if err := n.engine.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true}); err != nil {
-			n.t.Errorf("stop engine: %v", err)
-		}
+	if err := n.engine.StopBgp(context.Background(), &api.StopBgpRequest{}); err != nil {
+		n.t.Errorf("stop engine: %v", err)
 	}
-}
-
-func (n *node) reflects() bool {
-	n.Speaker.mu.Lock()
-	defer n.Speaker.mu.Unlock()
-	return n.reflectsLocked()
 }
 
 // consume folds Drain as the learn loop does.

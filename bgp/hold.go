@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // hold says why a session is kept down: by holder, in words.
@@ -107,7 +107,7 @@ func (s *Speaker) settleHolds(ctx context.Context) {
 		}
 		down := false
 		err := s.engine.ListPeer(ctx, &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
-			down = p.GetState().GetAdminState() == api.PeerState_ADMIN_STATE_DOWN
+			down = p.GetState().GetAdminState() == api.PeerState_DOWN
 		})
 		want := len(s.held[peer]) > 0
 		switch {

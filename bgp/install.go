@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // installPolicyLocked computes the policy of the desired peers and own
@@ -72,13 +72,13 @@ func (s *Speaker) deletePolicy(b *policyBuild) error {
 func (b *policyBuild) assignments() []*api.PolicyAssignment {
 	return []*api.PolicyAssignment{
 		{
-			Name: "global", Direction: api.PolicyDirection_POLICY_DIRECTION_IMPORT,
-			DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
+			Name: "global", Direction: api.PolicyDirection_IMPORT,
+			DefaultAction: api.RouteAction_REJECT,
 			Policies:      []*api.Policy{{Name: b.gen + "-import", Statements: b.imports}},
 		},
 		{
-			Name: "global", Direction: api.PolicyDirection_POLICY_DIRECTION_EXPORT,
-			DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
+			Name: "global", Direction: api.PolicyDirection_EXPORT,
+			DefaultAction: api.RouteAction_REJECT,
 			Policies:      []*api.Policy{{Name: b.gen + "-export", Statements: b.exports}},
 		},
 	}

@@ -3,14 +3,12 @@ package bgp
 import (
 	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
-	"github.com/osrg/gobgp/v4/pkg/apiutil"
-	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 // noEORGrace is how long a session without graceful restart is taken to be
@@ -33,8 +31,6 @@ type ledger struct {
 
 // record is the history of one session.
 type record struct {
-	retold bool // told everything again since the session came up; see retell
-
 	state     string
 	since     time.Time
 	flaps     int
@@ -86,88 +82,76 @@ func (l *ledger) failed(addr netip.Addr, text string) {
 	r.lastError, r.errorAt = text, l.now()
 }
 
-// peerEvent takes a state change of the engine. It runs on the watcher
+// peerChange is a change of a session's state.
+type peerChange struct {
+	addr    netip.Addr
+	state   string
+	limited bool    // held down by the engine: too many prefixes
+	carries carried // when established
+}
+
+// peerChange takes a state change of the engine. It runs on the watcher
 // goroutine and must not block.
-func (l *ledger) peerEvent(ev *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
-	if ev == nil || ev.Type == apiutil.PEER_EVENT_END_OF_INIT || !ev.Peer.State.NeighborAddress.IsValid() {
-		return
-	}
-	addr := ev.Peer.State.NeighborAddress.Unmap()
+func (l *ledger) peerChange(c peerChange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.recordLocked(addr)
-	if ev.Peer.State.AdminState == api.PeerState_ADMIN_STATE_PFX_CT {
+	r := l.recordLocked(c.addr)
+	if c.limited {
 		r.lastError, r.errorAt = "maximum number of prefixes exceeded, the session is held down", l.now()
 		select {
-		case l.limited <- addr:
+		case l.limited <- c.addr:
 		default:
 		}
 	}
-	name := stateName(ev.Peer.State.SessionState)
-	if name == r.state {
+	if c.state == r.state {
 		return
 	}
 	was := r.state
-	r.state, r.since = name, l.now()
-	r.retold = false
-	if name == established {
-		r.opened(ev.Peer.State)
-		return
-	}
+	r.state, r.since = c.state, l.now()
 	r.waitEOR = nil
-	if was == established {
+	switch {
+	case c.state == established:
+		r.opened(c.carries)
+	case was == established:
 		r.flaps++
-		r.reason(ev.Peer.State, l.now())
 	}
 }
 
 // opened notes what the session that came up carries.
-func (r *record) opened(st apiutil.PeerState) {
-	local, remote := familiesOf(st.LocalCap), familiesOf(st.RemoteCap)
-	if len(remote) == 0 {
-		remote = []Family{IPv4} // RFC 4760 section 8: no capability means IPv4 unicast
+func (r *record) opened(c carried) {
+	r.families, r.usesEOR = c.families, c.usesEOR
+	r.waitEOR = make(map[Family]bool, len(c.families))
+	for _, f := range c.families {
+		r.waitEOR[f] = true
 	}
-	r.waitEOR = make(map[Family]bool)
-	r.families = nil
-	for _, f := range local {
-		if slices.Contains(remote, f) {
-			r.waitEOR[f] = true
-			r.families = append(r.families, f)
-		}
-	}
-	r.usesEOR = slices.ContainsFunc(st.RemoteCap, func(c bgp.ParameterCapabilityInterface) bool {
-		return c.Code() == bgp.BGP_CAP_GRACEFUL_RESTART
-	})
 }
 
-// reason notes why an established session ended, unless the log told it
-// better a moment ago (the NOTIFICATION, the TCP error).
-func (r *record) reason(st apiutil.PeerState, now time.Time) {
-	if now.Sub(r.errorAt) < time.Second {
+// lost notes why an established session ended, unless the log told it better
+// a moment ago (the NOTIFICATION, the TCP error).
+func (l *ledger) lost(addr netip.Addr, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.recordLocked(addr)
+	if l.now().Sub(r.errorAt) < time.Second {
 		return
 	}
-	text := strings.ReplaceAll(st.DisconnectMessage, "-", " ")
-	switch st.DisconnectReason {
-	case api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART, api.PeerState_DISCONNECT_REASON_READ_FAILED:
+	text := strings.ReplaceAll(reason, "-", " ")
+	switch reason {
+	case "graceful-restart", "read-failed":
 		text = "the peer closed the connection without a NOTIFICATION"
-	case api.PeerState_DISCONNECT_REASON_WRITE_FAILED:
+	case "write-failed":
 		text = "writing to the peer did not succeed"
-	case api.PeerState_DISCONNECT_REASON_HOLD_TIMER_EXPIRED:
+	case "hold-timer-expired":
 		text = "hold timer expired: nothing heard from the peer"
-	default: // the engine's own words
 	}
-	r.lastError, r.errorAt = text, now
+	r.lastError, r.errorAt = text, l.now()
 }
 
 // endOfRIB takes an End-of-RIB marker (RFC 4724 section 2).
-func (l *ledger) endOfRIB(p *apiutil.Path, _ time.Time) {
-	if p == nil || !p.PeerAddress.IsValid() {
-		return
-	}
+func (l *ledger) endOfRIB(peer netip.Addr, f Family) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.recordLocked(p.PeerAddress.Unmap())
-	delete(r.waitEOR, familyOf(p.Family))
+	delete(l.recordLocked(peer).waitEOR, f)
 }
 
 // done reports whether the session is up and its first dump complete.
@@ -185,39 +169,25 @@ func (r *record) done(now time.Time) bool {
 const established = "Established"
 
 // stateName returns the name RFC 4271 section 8.2.2 gives to a state.
-func stateName(s bgp.FSMState) string {
+func stateName(s api.PeerState_SessionState) string {
 	switch s {
-	case bgp.BGP_FSM_IDLE:
-		return "Idle"
-	case bgp.BGP_FSM_CONNECT:
+	case api.PeerState_CONNECT:
 		return "Connect"
-	case bgp.BGP_FSM_ACTIVE:
+	case api.PeerState_ACTIVE:
 		return "Active"
-	case bgp.BGP_FSM_OPENSENT:
+	case api.PeerState_OPENSENT:
 		return "OpenSent"
-	case bgp.BGP_FSM_OPENCONFIRM:
+	case api.PeerState_OPENCONFIRM:
 		return "OpenConfirm"
-	case bgp.BGP_FSM_ESTABLISHED:
+	case api.PeerState_ESTABLISHED:
 		return established
+	default:
+		return "Idle"
 	}
-	return "Idle"
-}
-
-// familiesOf returns the families of a list of capabilities.
-func familiesOf(caps []bgp.ParameterCapabilityInterface) []Family {
-	var list []Family
-	for _, c := range caps {
-		if mp, ok := c.(*bgp.CapMultiProtocol); ok {
-			if f := familyOf(mp.CapValue); f != 0 {
-				list = append(list, f)
-			}
-		}
-	}
-	return list
 }
 
 // familyOf returns our name of an engine's family, 0 for one we do not speak.
-func familyOf(f bgp.Family) Family {
+func familyOf(f bgp.RouteFamily) Family {
 	switch f {
 	case bgp.RF_IPv4_UC:
 		return IPv4

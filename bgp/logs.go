@@ -2,102 +2,125 @@ package bgp
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+
+	"github.com/osrg/gobgp/v3/pkg/log"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 // logBridge is the engine's logger. It hands warnings and errors on to ours,
 // and picks out of the rest why sessions fail, which the engine's events do
-// not say. It also sees debug records, but forwards none: the engine formats
-// whole paths there.
+// not say. It stays on level Info, because on Debug the engine makes a record
+// of every path.
 type logBridge struct {
 	out    *slog.Logger
 	ledger *ledger
-	feed   *feed
-	key    string // the peer, when the engine's logger is a peer's
 }
 
-// Enabled implements [slog.Handler].
-func (b *logBridge) Enabled(_ context.Context, _ slog.Level) bool { return true }
+// Panic implements [log.Logger]. It does not: the engine calls it for what a
+// peer sent, and no peer may end the agent.
+func (b *logBridge) Panic(msg string, f log.Fields) { b.record(slog.LevelError, msg, f) }
 
-// WithGroup implements [slog.Handler]; the engine uses no groups.
-func (b *logBridge) WithGroup(string) slog.Handler { return b }
+// Fatal implements [log.Logger], without ending the process.
+func (b *logBridge) Fatal(msg string, f log.Fields) { b.record(slog.LevelError, msg, f) }
 
-// WithAttrs implements [slog.Handler]: it remembers the peer.
-func (b *logBridge) WithAttrs(attrs []slog.Attr) slog.Handler {
-	c := *b
-	for _, a := range attrs {
-		if a.Key == "Key" {
-			c.key = a.Value.String()
-		}
+// Error implements [log.Logger].
+func (b *logBridge) Error(msg string, f log.Fields) { b.record(slog.LevelError, msg, f) }
+
+// Warn implements [log.Logger].
+func (b *logBridge) Warn(msg string, f log.Fields) { b.record(slog.LevelWarn, msg, f) }
+
+// Info implements [log.Logger].
+func (b *logBridge) Info(msg string, f log.Fields) { b.record(slog.LevelInfo, msg, f) }
+
+// Debug implements [log.Logger]. A patched engine sends failed dials here
+// whatever the level is.
+func (b *logBridge) Debug(msg string, f log.Fields) {
+	if msg == "failed to connect" {
+		b.note(f, "connect: "+detailsOf(f).err)
 	}
-	return &c
 }
 
-// details are the attributes of a record that are worth keeping.
+// SetLevel implements [log.Logger]; the level is fixed.
+func (b *logBridge) SetLevel(log.LogLevel) {}
+
+// GetLevel implements [log.Logger].
+func (b *logBridge) GetLevel() log.LogLevel { return log.InfoLevel }
+
+// record takes a record of the engine.
+func (b *logBridge) record(level slog.Level, msg string, f log.Fields) {
+	d := detailsOf(f)
+	switch msg {
+	case "Peer Down":
+		b.lost(f)
+	case "received notification":
+		b.note(f, "received NOTIFICATION "+d.words())
+	case "sent notification":
+		b.note(f, "sent NOTIFICATION "+d.words())
+	case "failed to set md5":
+		b.note(f, "the kernel refused the TCP MD5 key: "+d.err)
+	case "Mismatched local address":
+		b.note(f, "the peer connected to another address of ours than LocalAddress")
+	case "Closed an accepted connection", "failed to close existing tcp connection":
+		return // no fault: the engine has a connection to this peer, or closes what is closed
+	case "Can't find configuration for a new passive connection":
+		b.out.Info("refused session of unknown peer", "peer", d.key)
+		return
+	}
+	if level >= slog.LevelWarn {
+		b.out.Log(context.Background(), level, "bgp engine", "event", msg, "peer", d.key, "error", d.err)
+	}
+}
+
+// note gives the ledger the error text of a record about a peer.
+func (b *logBridge) note(f log.Fields, text string) {
+	if addr, err := netip.ParseAddr(detailsOf(f).key); err == nil {
+		b.ledger.failed(addr.Unmap(), text)
+	}
+}
+
+// lost gives the ledger the reason of a session's end.
+func (b *logBridge) lost(f log.Fields) {
+	if addr, err := netip.ParseAddr(detailsOf(f).key); err == nil {
+		b.ledger.lost(addr.Unmap(), text(f["Reason"]))
+	}
+}
+
+// details are the fields of a record that are worth keeping.
 type details struct {
 	key, err, reason string
 	code, subcode    int
 }
 
-// Handle implements [slog.Handler].
-func (b *logBridge) Handle(ctx context.Context, r slog.Record) error {
-	switch r.Message {
-	case "Peer Down":
-		// Logged by the goroutine that next marks the peer's paths stale, a
-		// flag the watcher goroutine reads without a lock. Passing through the
-		// feed's lock orders that write after the reads of all events folded.
-		b.feed.pass()
-	case "failed to connect":
-		b.note(r, func(d details) string { return "connect: " + d.err })
-	case "received notification":
-		b.note(r, func(d details) string { return "received NOTIFICATION " + d.words() })
-	case "sent notification":
-		b.note(r, func(d details) string { return "sent NOTIFICATION " + d.words() })
-	case "failed to set md5":
-		b.note(r, func(d details) string { return "the kernel refused the TCP MD5 key: " + d.err })
-	case "Mismatched local address":
-		b.note(r, func(details) string { return "the peer connected to another address of ours than LocalAddress" })
-	case "Closed an accepted connection":
-		return nil // the engine's 5 s in Idle after every loss: the peer dials again
-	case "Can't find configuration for a new passive connection":
-		b.out.Log(ctx, slog.LevelInfo, "refused session of unknown peer", "peer", b.details(r).key)
-		return nil
+func detailsOf(f log.Fields) details {
+	d := details{key: text(f["Key"]), err: text(f["Error"]), reason: text(f["Communicated-Reason"])}
+	if d.err == "" {
+		d.err = text(f["Err"])
 	}
-	if r.Level < slog.LevelWarn {
-		return nil
+	if code, ok := f["Code"].(uint8); ok {
+		d.code = int(code)
 	}
-	d := b.details(r)
-	b.out.Log(ctx, r.Level, "bgp engine", "event", r.Message, "peer", d.key, "error", d.err)
-	return nil
-}
-
-// note gives the ledger the error text of a record about a peer.
-func (b *logBridge) note(r slog.Record, text func(details) string) {
-	d := b.details(r)
-	if addr, err := netip.ParseAddr(d.key); err == nil {
-		b.ledger.failed(addr.Unmap(), text(d))
+	if sub, ok := f["Subcode"].(uint8); ok {
+		d.subcode = int(sub)
 	}
-}
-
-func (b *logBridge) details(r slog.Record) details {
-	d := details{key: b.key}
-	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "Key":
-			d.key = a.Value.String()
-		case "Error", "Err":
-			d.err = a.Value.String()
-		case "Communicated-Reason":
-			d.reason = a.Value.String()
-		case "Code":
-			d.code = int(a.Value.Int64())
-		case "Subcode":
-			d.subcode = int(a.Value.Int64())
+	// What the receiver itself found wrong comes in one piece.
+	if e, ok := f["Data"].(*bgp.MessageError); ok {
+		d.code, d.subcode = int(e.TypeCode), int(e.SubTypeCode)
+		if d.err == "" {
+			d.err = e.Message
 		}
-		return true
-	})
+	}
 	return d
+}
+
+// text writes a field; "" for an absent one.
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
 }
 
 // words says the NOTIFICATION of a record, with the operator's text if the

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/osrg/gobgp/v4/pkg/apiutil"
-	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/apiutil"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 // Origin is a prefix this node announces as its own.
@@ -93,7 +94,7 @@ func (s *Speaker) applyOriginsLocked(want map[netip.Prefix]Origin) error {
 
 // announcements returns the paths of want that old lacks or has otherwise, and
 // reports whether a prefix is new.
-func (s *Speaker) announcements(old, want map[netip.Prefix]Origin) (add []*apiutil.Path, fresh bool, err error) {
+func (s *Speaker) announcements(old, want map[netip.Prefix]Origin) (add []*api.Path, fresh bool, err error) {
 	for prefix, o := range want {
 		was, had := old[prefix]
 		fresh = fresh || !had
@@ -110,8 +111,8 @@ func (s *Speaker) announcements(old, want map[netip.Prefix]Origin) (add []*apiut
 }
 
 // withdrawals returns the paths of old that want does not have.
-func (s *Speaker) withdrawals(old, want map[netip.Prefix]Origin) ([]*apiutil.Path, error) {
-	var gone []*apiutil.Path
+func (s *Speaker) withdrawals(old, want map[netip.Prefix]Origin) ([]*api.Path, error) {
+	var gone []*api.Path
 	for prefix, o := range old {
 		if _, keep := want[prefix]; keep {
 			continue
@@ -120,7 +121,7 @@ func (s *Speaker) withdrawals(old, want map[netip.Prefix]Origin) ([]*apiutil.Pat
 		if err != nil {
 			return nil, err
 		}
-		p.Withdrawal = true
+		p.IsWithdraw = true
 		gone = append(gone, p)
 	}
 	return gone, nil
@@ -129,22 +130,25 @@ func (s *Speaker) withdrawals(old, want map[netip.Prefix]Origin) ([]*apiutil.Pat
 // moveOriginsLocked announces and withdraws. The policy that refuses our own
 // prefixes from others is in place before they are announced, and lifted only
 // after they are withdrawn.
-func (s *Speaker) moveOriginsLocked(add, gone []*apiutil.Path, fresh bool) error {
+func (s *Speaker) moveOriginsLocked(add, gone []*api.Path, fresh bool) error {
 	if fresh {
 		if err := s.installPolicyLocked(); err != nil {
 			return err
 		}
 	}
-	if len(add) > 0 {
-		if _, err := s.engine.AddPath(apiutil.AddPathRequest{Paths: add}); err != nil {
+	ctx := context.Background()
+	for _, p := range add {
+		if _, err := s.engine.AddPath(ctx, &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p}); err != nil {
 			return fmt.Errorf("announce own prefixes: %w", err)
 		}
 	}
 	if len(gone) == 0 {
 		return nil
 	}
-	if err := s.engine.DeletePath(apiutil.DeletePathRequest{Paths: gone}); err != nil {
-		return fmt.Errorf("withdraw own prefixes: %w", err)
+	for _, p := range gone { // never without a path: that would withdraw them all
+		if err := s.engine.DeletePath(ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: p}); err != nil {
+			return fmt.Errorf("withdraw own prefixes: %w", err)
+		}
 	}
 	if err := s.installPolicyLocked(); err != nil {
 		return err
@@ -154,26 +158,14 @@ func (s *Speaker) moveOriginsLocked(add, gone []*apiutil.Path, fresh bool) error
 }
 
 // originPath is the engine's form of o.
-func (s *Speaker) originPath(o Origin) (*apiutil.Path, error) {
-	nlri, err := bgp.NewIPAddrPrefix(o.Prefix)
-	if err != nil {
-		return nil, fmt.Errorf("encode prefix %s: %w", o.Prefix, err)
-	}
+func (s *Speaker) originPath(o Origin) (*api.Path, error) {
 	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP)}
-	family := bgp.RF_IPv4_UC
+	nlri := nlriOf(o.Prefix)
+	hop := o.nextHop(&s.cfg).String()
 	if o.Prefix.Addr().Is4() {
-		hop, err := bgp.NewPathAttributeNextHop(s.cfg.NodeAddress)
-		if err != nil {
-			return nil, fmt.Errorf("encode next hop %s: %w", s.cfg.NodeAddress, err)
-		}
-		attrs = append(attrs, hop)
+		attrs = append(attrs, bgp.NewPathAttributeNextHop(hop))
 	} else {
-		family = bgp.RF_IPv6_UC
-		reach, err := bgp.NewPathAttributeMpReachNLRI(family, []bgp.PathNLRI{{NLRI: nlri}}, s.cfg.NodeAddress6)
-		if err != nil {
-			return nil, fmt.Errorf("encode next hop %s: %w", s.cfg.NodeAddress6, err)
-		}
-		attrs = append(attrs, reach)
+		attrs = append(attrs, bgp.NewPathAttributeMpReachNLRI(hop, []bgp.AddrPrefixInterface{nlri}))
 	}
 	std, lrg, err := parseCommunities("Origin.Communities", o.Communities)
 	if err != nil {
@@ -193,5 +185,17 @@ func (s *Speaker) originPath(o Origin) (*apiutil.Path, error) {
 		}
 		attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(list))
 	}
-	return &apiutil.Path{Family: family, Nlri: nlri, Attrs: attrs, Age: time.Now().Unix()}, nil
+	p, err := apiutil.NewPath(nlri, false, attrs, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("encode prefix %s: %w", o.Prefix, err)
+	}
+	return p, nil
+}
+
+// nlriOf is the engine's form of a prefix.
+func nlriOf(p netip.Prefix) bgp.AddrPrefixInterface {
+	if p.Addr().Is4() {
+		return bgp.NewIPAddrPrefix(uint8(p.Bits()), p.Addr().String())
+	}
+	return bgp.NewIPv6AddrPrefix(uint8(p.Bits()), p.Addr().String())
 }

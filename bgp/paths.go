@@ -1,14 +1,15 @@
 package bgp
 
 import (
+	"context"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
-	"github.com/osrg/gobgp/v4/pkg/apiutil"
-	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/apiutil"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 // PathInfo is one path of the Loc-RIB (RFC 4271 section 3.2) in full, for
@@ -40,16 +41,16 @@ func (s *Speaker) Paths(prefix netip.Prefix) []PathInfo {
 	if engine == nil || !prefix.IsValid() {
 		return nil
 	}
-	family := bgp.RF_IPv4_UC
+	family := apiFamily(IPv4)
 	if prefix.Addr().Is6() {
-		family = bgp.RF_IPv6_UC
+		family = apiFamily(IPv6)
 	}
 	var list []PathInfo
-	err := engine.ListPath(apiutil.ListPathRequest{
-		TableType: api.TableType_TABLE_TYPE_GLOBAL, Family: family,
-		Prefixes: []*apiutil.LookupPrefix{{Prefix: prefix.Masked().String(), LookupOption: apiutil.LOOKUP_EXACT}},
-	}, func(_ bgp.NLRI, paths []*apiutil.Path) {
-		for _, p := range paths {
+	err := engine.ListPath(context.Background(), &api.ListPathRequest{
+		TableType: api.TableType_GLOBAL, Family: family,
+		Prefixes: []*api.TableLookupPrefix{{Prefix: prefix.Masked().String(), Type: api.TableLookupPrefix_EXACT}},
+	}, func(d *api.Destination) {
+		for _, p := range d.GetPaths() {
 			list = append(list, s.pathInfo(prefix.Masked(), p))
 		}
 	})
@@ -59,15 +60,21 @@ func (s *Speaker) Paths(prefix netip.Prefix) []PathInfo {
 	return list
 }
 
-func (s *Speaker) pathInfo(prefix netip.Prefix, p *apiutil.Path) PathInfo {
+func (s *Speaker) pathInfo(prefix netip.Prefix, p *api.Path) PathInfo {
+	attrs, err := apiutil.GetNativePathAttributes(p)
+	if err != nil {
+		s.log.Warn("attributes of a path not understood", "prefix", prefix, "error", err)
+	}
 	info := PathInfo{
-		Prefix: prefix, NextHop: nextHopOf(p.Attrs), Own: !p.PeerAddress.IsValid(), LocalPref: 100,
-		Age: time.Since(time.Unix(p.Age, 0)).Truncate(time.Second), Stale: p.Stale, Best: p.Best,
+		Prefix: prefix, NextHop: nextHopOf(attrs), LocalPref: 100, Stale: p.GetStale(), Best: p.GetBest(),
+		Age: time.Since(p.GetAge().AsTime()).Truncate(time.Second),
 	}
-	if !info.Own {
-		info.Peer, info.EBGP = p.PeerAddress.Unmap(), p.PeerASN != s.cfg.ASN
+	if peer, err := netip.ParseAddr(p.GetNeighborIp()); err == nil {
+		info.Peer, info.EBGP = peer.Unmap(), p.GetSourceAsn() != s.cfg.ASN
+	} else {
+		info.Own = true
 	}
-	for _, a := range p.Attrs {
+	for _, a := range attrs {
 		info.attribute(a)
 	}
 	return info
@@ -84,9 +91,13 @@ func (i *PathInfo) attribute(a bgp.PathAttributeInterface) {
 	case *bgp.PathAttributeMultiExitDisc:
 		i.MED = a.Value
 	case *bgp.PathAttributeOriginatorId:
-		i.OriginatorID = a.Value
+		i.OriginatorID, _ = netip.AddrFromSlice(a.Value.To4())
 	case *bgp.PathAttributeClusterList:
-		i.ClusterList = append(i.ClusterList, a.Value...)
+		for _, id := range a.Value {
+			if addr, ok := netip.AddrFromSlice(id.To4()); ok {
+				i.ClusterList = append(i.ClusterList, addr)
+			}
+		}
 	case *bgp.PathAttributeCommunities:
 		for _, c := range a.Value {
 			i.Communities = append(i.Communities, communityText(c))

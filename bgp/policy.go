@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // policyClass is a set of peers that share one policy. The engine has only
@@ -117,8 +117,8 @@ func (b *policyBuild) addClass(i int, k *policyClass) {
 		list[j] = n.String()
 	}
 	name := fmt.Sprintf("%s-peers-%d", b.gen, i)
-	b.sets = append(b.sets, &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_NEIGHBOR, Name: name, List: list})
-	peers := &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: name}
+	b.sets = append(b.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: name, List: list})
+	peers := &api.MatchSet{Type: api.MatchSet_ANY, Name: name}
 	b.classImports(i, k, peers)
 	b.classExports(i, k, peers)
 }
@@ -196,13 +196,13 @@ func ownActions(e *Export) *api.Actions {
 		}
 	}
 	if len(std) > 0 {
-		a.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: std}
+		a.Community = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: std}
 	}
 	if len(lrg) > 0 {
-		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: lrg}
+		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: lrg}
 	}
 	if e.MED != 0 {
-		a.Med = &api.MedAction{Type: api.MedAction_TYPE_REPLACE, Value: int64(e.MED)}
+		a.Med = &api.MedAction{Type: api.MedAction_REPLACE, Value: int64(e.MED)}
 	}
 	return a
 }
@@ -217,38 +217,67 @@ func (b *policyBuild) addExport(c *api.Conditions, a *api.Actions) {
 	b.exports = append(b.exports, &api.Statement{Name: name, Conditions: c, Actions: a})
 }
 
-// prefixSets defines the rules as one set per family (the engine's sets hold
-// one family) and returns how to refer to those that are not empty.
+// prefixSets defines the rules as sets and returns how to refer to them. The
+// engine's sets hold one family, and of a set it asks only the entries of the
+// longest prefix that contains a route: rules of nested prefixes stand in
+// sets of their own.
 func (b *policyBuild) prefixSets(name string, rules []PrefixRule) []*api.MatchSet {
 	var refs []*api.MatchSet
-	for _, v6 := range []bool{false, true} {
-		var list []*api.Prefix
-		for _, r := range rules {
-			if r.Prefix.Addr().Is6() != v6 {
-				continue
-			}
+	for i, layer := range layers(rules) {
+		list := make([]*api.Prefix, 0, len(layer))
+		for _, r := range layer {
 			lo, hi := r.lengths()
 			list = append(list, &api.Prefix{IpPrefix: r.Prefix.String(), MaskLengthMin: uint32(lo), MaskLengthMax: uint32(hi)})
 		}
-		if len(list) == 0 {
-			continue
-		}
-		set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_PREFIX, Name: fmt.Sprintf("%s-%s-%t", b.gen, name, v6), Prefixes: list}
+		set := &api.DefinedSet{DefinedType: api.DefinedType_PREFIX, Name: fmt.Sprintf("%s-%s-%d", b.gen, name, i), Prefixes: list}
 		b.sets = append(b.sets, set)
-		refs = append(refs, &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: set.Name})
+		refs = append(refs, &api.MatchSet{Type: api.MatchSet_ANY, Name: set.Name})
 	}
 	return refs
 }
 
-func (b *policyBuild) communitySet(name, community string) *api.MatchSet {
-	set := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_COMMUNITY, Name: b.gen + "-" + name, List: []string{community}}
-	b.sets = append(b.sets, set)
-	return &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: set.Name}
+// layers splits rules so that in each list all prefixes are of one family and
+// none contains another.
+func layers(rules []PrefixRule) [][]PrefixRule {
+	sorted := slices.Clone(rules)
+	slices.SortStableFunc(sorted, func(a, b PrefixRule) int { return a.Prefix.Compare(b.Prefix) })
+	type key struct{ bits, depth int }
+	index := map[key]int{}
+	var list [][]PrefixRule
+	var around []netip.Prefix // those that contain the current one, widest first
+	for _, r := range sorted {
+		for len(around) > 0 && !contains(around[len(around)-1], r.Prefix) {
+			around = around[:len(around)-1]
+		}
+		if len(around) == 0 || around[len(around)-1] != r.Prefix {
+			around = append(around, r.Prefix)
+		}
+		k := key{r.Prefix.Addr().BitLen(), len(around)}
+		i, ok := index[k]
+		if !ok {
+			i = len(list)
+			index[k] = i
+			list = append(list, nil)
+		}
+		list[i] = append(list[i], r)
+	}
+	return list
 }
 
-func accept() *api.Actions { return &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT} }
+// contains reports whether p is q or has q inside.
+func contains(p, q netip.Prefix) bool {
+	return p.Bits() <= q.Bits() && p.Contains(q.Addr())
+}
 
-func reject() *api.Actions { return &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_REJECT} }
+func (b *policyBuild) communitySet(name, community string) *api.MatchSet {
+	set := &api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: b.gen + "-" + name, List: []string{community}}
+	b.sets = append(b.sets, set)
+	return &api.MatchSet{Type: api.MatchSet_ANY, Name: set.Name}
+}
+
+func accept() *api.Actions { return &api.Actions{RouteAction: api.RouteAction_ACCEPT} }
+
+func reject() *api.Actions { return &api.Actions{RouteAction: api.RouteAction_REJECT} }
 
 // lastResort takes a route in graceful shutdown (RFC 8326 section 4.1). The
 // engine's action knows no LOCAL_PREF 0; 1 is as low as any other is high.

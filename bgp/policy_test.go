@@ -47,7 +47,8 @@ func TestPolicyRefusals(t *testing.T) {
 	// With permission: own prefixes out, allowed prefixes in, and no transit:
 	// a ToR hears neither the other ToR's routes nor the iBGP peer's, and the
 	// iBGP peer hears no ToR's.
-	x.setPeers(peers(Import{Accept: []PrefixRule{{Prefix: prefix("172.16.0.0/12"), Ge: 24, Le: 24}}},
+	// The narrower rule, which takes none of it, must not hide the wider one.
+	x.setPeers(peers(Import{Accept: []PrefixRule{{Prefix: prefix("172.16.0.0/12"), Ge: 24, Le: 24}, {Prefix: prefix("172.16.0.0/16"), Ge: 25}}},
 		Export{Own: true, Communities: []string{"64512:100", "64512:7:8"}, MED: 50}))
 	x.waitRoutes("10.244.2.0/26 via 127.10.0.3", "172.16.1.0/24 via 127.10.0.1", "172.16.2.0/24 via 127.10.0.2")
 	t1.waitRoutes("10.244.1.0/26 via 127.10.0.9")
@@ -181,4 +182,25 @@ func TestMaxPrefixes(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestLayers: no list holds two prefixes of which one is inside the other, and
+// every rule is in one list.
+func TestLayers(t *testing.T) {
+	rules := make([]PrefixRule, 0, 9)
+	for _, p := range []string{"10.1.0.0/16", "0.0.0.0/0", "10.0.0.0/8", "::/0", "10.2.0.0/16", "fd00::/8", "0.0.0.0/0", "10.1.1.0/24", "11.0.0.0/8"} {
+		rules = append(rules, PrefixRule{Prefix: prefix(p)})
+	}
+	var got []string
+	for _, l := range layers(rules) {
+		line := ""
+		for _, r := range l {
+			line += r.Prefix.String() + " "
+		}
+		got = append(got, line)
+	}
+	want := []string{"0.0.0.0/0 0.0.0.0/0 ", "10.0.0.0/8 11.0.0.0/8 ", "10.1.0.0/16 10.2.0.0/16 ", "10.1.1.0/24 ", "::/0 ", "fd00::/8 "}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("layers %q, want %q", got, want)
+	}
 }

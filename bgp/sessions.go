@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // SetPeers makes the sessions exactly those given: new ones are added, absent
@@ -54,6 +54,9 @@ func (s *Speaker) normalize(peers []Peer, dynamics []Dynamic) (map[netip.Addr]Pe
 		}
 		if err := d.validate(&s.cfg, "dynamic peers "+d.Name); err != nil {
 			return nil, nil, err
+		}
+		if d.AllowOwnAS != 0 {
+			return nil, nil, fmt.Errorf("%w: dynamic peers %s: AllowOwnAS is for configured peers only: leave it 0", ErrConfig, d.Name)
 		}
 		wantDynamics[d.Name] = d
 	}
@@ -202,14 +205,14 @@ func (s *Speaker) reflectsLocked() bool {
 
 // The directions of a soft reset (RFC 2918).
 const (
-	softIn   = api.ResetPeerRequest_DIRECTION_IN
-	softOut  = api.ResetPeerRequest_DIRECTION_OUT
-	softBoth = api.ResetPeerRequest_DIRECTION_BOTH
+	softIn   = api.ResetPeerRequest_IN
+	softOut  = api.ResetPeerRequest_OUT
+	softBoth = api.ResetPeerRequest_BOTH
 )
 
 // softResetLocked applies the policy again to the routes of a peer ("" for
 // all) without touching its session.
-func (s *Speaker) softResetLocked(addr string, dir api.ResetPeerRequest_Direction) error {
+func (s *Speaker) softResetLocked(addr string, dir api.ResetPeerRequest_SoftResetDirection) error {
 	if addr == "" {
 		addr = "all"
 	}

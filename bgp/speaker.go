@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
-	"github.com/osrg/gobgp/v4/pkg/server"
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/server"
 
 	"onlink/rib"
 )
@@ -39,7 +39,7 @@ type Speaker struct {
 	held      map[netip.Addr]hold // sessions kept down; may name peers that are not configured now
 	unsettled map[netip.Addr]bool // the engine may not have taken the last hold or release
 	shutdown  bool                // Shutdown was called: sessions were closed with a CEASE
-	stopWatch context.CancelFunc
+	stopWatch func()
 }
 
 // New returns a speaker for cfg, or an [ErrConfig]. It starts nothing.
@@ -49,7 +49,7 @@ func New(cfg Config) (*Speaker, error) {
 	}
 	cfg = cfg.withDefaults()
 	return &Speaker{
-		cfg: cfg, log: cfg.Log, feed: newFeed(cfg.ASN), ledger: newLedger(),
+		cfg: cfg, log: cfg.Log, feed: newFeed(), ledger: newLedger(),
 		peers: map[netip.Addr]Peer{}, dynamics: map[string]Dynamic{}, adopted: map[netip.Addr]string{},
 		origins: map[netip.Prefix]Origin{}, held: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{},
 	}, nil
@@ -64,7 +64,7 @@ func (s *Speaker) Start(ctx context.Context) error {
 	if s.started {
 		return ErrStarted
 	}
-	engine := server.NewBgpServer(server.LoggerOption(slog.New(&logBridge{out: s.log, ledger: s.ledger, feed: s.feed}), nil))
+	engine := server.NewBgpServer(server.LoggerOption(&logBridge{out: s.log, ledger: s.ledger}))
 	go engine.Serve()
 	if err := engine.StartBgp(ctx, &api.StartBgpRequest{Global: s.global()}); err != nil {
 		// A start that did not succeed keeps the listeners it opened.
@@ -91,16 +91,8 @@ func (s *Speaker) beginLocked(ctx context.Context) error {
 	if err := s.installPolicyLocked(); err != nil {
 		return err
 	}
-	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.stopWatch = cancel
-	err := s.engine.WatchEvent(watch, server.WatchEventMessageCallbacks{
-		OnBestPath:   s.feed.fold,
-		OnPathEor:    s.ledger.endOfRIB,
-		OnPeerUpdate: s.ledger.peerEvent,
-	}, server.WatchBestPath(true), server.WatchEor(true), server.WatchPeer())
-	if err != nil {
-		cancel()
-		return fmt.Errorf("watch bgp events: %w", err)
+	if err := s.watchLocked(context.WithoutCancel(ctx)); err != nil {
+		return err
 	}
 	if err := s.applyOriginsLocked(origins); err != nil {
 		return err
@@ -148,11 +140,10 @@ const (
 	holdCheck = time.Second      // and for holds that the engine did not take
 )
 
-// Run looks after the started speaker until ctx ends. It then stops without a
-// CEASE, so that peers keep our routes while the agent restarts (RFC 4724),
-// unless [Speaker.Shutdown] closed the sessions before. A reflector leaves
-// its sessions to the end of the process: closing them one by one would
-// tell each client that the others' routes are gone.
+// Run looks after the started speaker until ctx ends. It then leaves the
+// sessions to the end of the process, without a CEASE, so that peers keep our
+// routes while the agent restarts (RFC 4724), unless [Speaker.Shutdown] closed
+// them before.
 func (s *Speaker) Run(ctx context.Context) error {
 	s.mu.Lock()
 	started := s.started
@@ -168,7 +159,8 @@ func (s *Speaker) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return s.stop(context.WithoutCancel(ctx))
+			s.stop()
+			return nil
 		case addr := <-s.ledger.limited:
 			if _, known := held[addr]; !known {
 				held[addr] = time.Now()
@@ -176,7 +168,6 @@ func (s *Speaker) Run(ctx context.Context) error {
 			}
 		case <-settle.C:
 			s.settleHolds(ctx)
-			s.retell()
 		case <-tick.C:
 			s.retryHeld(ctx, held)
 			s.forgetAdopted()
@@ -200,19 +191,14 @@ func (s *Speaker) retryHeld(ctx context.Context, held map[netip.Addr]time.Time) 
 	}
 }
 
-// stop ends the engine quietly.
-func (s *Speaker) stop(ctx context.Context) error {
+// stop makes the speaker deaf and leaves the sessions to the end of the
+// process: all that the engine could do is to close them with a CEASE, and
+// that makes peers drop our routes.
+func (s *Speaker) stop() {
 	s.feed.freeze()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.stopWatch()
-	if s.reflectsLocked() && !s.shutdown {
-		return nil
-	}
-	if err := s.engine.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: true}); err != nil {
-		return fmt.Errorf("stop bgp: %w", err)
-	}
-	return nil
+	s.stopWatch()
 }
 
 // Shutdown takes the node out for good: it withdraws what we announce and

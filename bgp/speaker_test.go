@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // TestReflectAndWithdraw: two clients behind a reflector that accepts them
@@ -267,7 +268,8 @@ func TestStartErrors(t *testing.T) {
 	if err := s.Start(t.Context()); !errors.Is(err, ErrStarted) {
 		t.Errorf("second start: got %v, want ErrStarted", err)
 	}
-	if err := s.stop(t.Context()); err != nil {
+	s.stop()
+	if err := s.engine.StopBgp(t.Context(), &api.StopBgpRequest{}); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 
@@ -283,7 +285,7 @@ func TestStartErrors(t *testing.T) {
 	if err := s.Run(t.Context()); !errors.Is(err, ErrNotStarted) {
 		t.Errorf("run before start: got %v, want ErrNotStarted", err)
 	}
-	if got := s.Engine(); !strings.HasPrefix(got, "gobgp ") {
+	if got := Engine(); !strings.HasPrefix(got, "gobgp ") {
 		t.Errorf("Engine() = %q", got)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
+	api "github.com/osrg/gobgp/v3/api"
 )
 
 // PeerStatus is the observed state of one session.
@@ -92,6 +92,9 @@ func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
 		st.Received += int(f.GetState().GetReceived())
 		st.Accepted += int(f.GetState().GetAccepted())
 		st.Advertised += int(f.GetState().GetAdvertised())
+		if r.usesEOR && f.GetState().GetAdvertised() > 0 {
+			st.Advertised-- // the engine counts the End-of-RIB marker
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
