@@ -12,17 +12,18 @@
 // without an import rule tells us nothing and one without Export.Own hears
 // nothing (RFC 8212).
 //
+// The engine is built with the patches of bgp/patches, without which what a
+// peer sends can end the process; a plain go build leaves them out, and
+// [Engine] says so.
+//
 // All methods of [Speaker] may be called from any goroutine.
 //
 // # TCP MD5 and multipath TCP
 //
 // Since Go 1.24 a listening socket is a multipath TCP socket by default, and
 // the kernel ignores TCP_MD5SIG keys on those: a peer without the password
-// is then accepted. GoBGP 4.8 switches multipath TCP off for its listener
-// itself; every main package and every test package with a listener also
-// carries the directive
+// is then accepted. GoBGP v3 does not know; every main package and every test
+// package with a listener carries the directive
 //
 //	//go:debug multipathtcp=0
-//
-// so that the passwords do not hang on one line of a library.
 package bgp

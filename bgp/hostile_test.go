@@ -14,6 +14,7 @@ import (
 type rawPeer struct {
 	t    *testing.T
 	conn net.Conn
+	open []byte // the body of the OPEN it was sent
 }
 
 // dialRaw connects from a loopback address and brings the session up: OPEN
@@ -21,6 +22,7 @@ type rawPeer struct {
 func dialRaw(t *testing.T, local, remote string) *rawPeer {
 	t.Helper()
 	var conn net.Conn
+	var theirs []byte
 	eventually(t, func() string {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: time.Second}
 		c, err := d.Dial("tcp", netip.AddrPortFrom(addr(remote), testPort).String())
@@ -31,15 +33,16 @@ func dialRaw(t *testing.T, local, remote string) *rawPeer {
 		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 			return err.Error()
 		}
-		if typ, _, err := readMessage(c); err != nil || typ != 1 {
+		typ, body, err := readMessage(c)
+		if err != nil || typ != 1 {
 			_ = c.Close() // dialled again
 			return fmt.Sprintf("no OPEN: type %d, %v", typ, err)
 		}
-		conn = c
+		conn, theirs = c, body
 		return ""
 	})
 	t.Cleanup(func() { _ = conn.Close() }) // most tests end with a closed session
-	p := &rawPeer{t: t, conn: conn}
+	p := &rawPeer{t: t, conn: conn, open: theirs}
 	open := []byte{4, 0xfc, 0x00, 0, 90} // version 4, AS 64512, hold time 90
 	open = append(open, net.ParseIP(local).To4()...)
 	caps := []byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfc, 0x00}

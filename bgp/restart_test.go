@@ -214,3 +214,54 @@ func TestReflectorRestartKeepsRoutes(t *testing.T) {
 	b.originate()
 	a.waitRoutes()
 }
+
+// TestForwardingState: a session that broke while the speaker lives did not
+// cost it its forwarding state, and its next OPEN says so; the first does not.
+func TestForwardingState(t *testing.T) {
+	if !Patched() {
+		t.Skip("the engine is not patched")
+	}
+	x := startNodes(t, testConfig(t, "127.31.0.1"))[0]
+	p := Peer{Name: "raw", Address: addr("127.31.0.2"), Passive: true, Session: Session{Role: IBGP}}
+	x.setPeers([]Peer{p})
+	for session, want := range []byte{0, 0x80} {
+		raw := dialRaw(t, "127.31.0.2", "127.31.0.1")
+		flags, forwarding := gracefulRestartOf(t, raw.open)
+		if flags&0x80 != 0 || forwarding != want {
+			t.Errorf("OPEN %d: restart flags %#x and forwarding flags %#x, want no restart and %#x", session, flags, forwarding, want)
+		}
+		eventually(t, func() string {
+			if !x.IsUp(p.Address) {
+				return "the session is not up"
+			}
+			return ""
+		})
+		if err := raw.conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() string {
+			if x.IsUp(p.Address) {
+				return "the loss was not noticed"
+			}
+			return ""
+		})
+	}
+}
+
+// gracefulRestartOf finds the graceful restart capability of an OPEN (RFC
+// 4724 section 3): its flags, and those of its first family.
+func gracefulRestartOf(t *testing.T, open []byte) (flags, family byte) {
+	t.Helper()
+	for params := open[10:]; len(params) >= 2; params = params[2+int(params[1]):] {
+		if params[0] != 2 {
+			continue
+		}
+		for caps := params[2 : 2+int(params[1])]; len(caps) >= 2; caps = caps[2+int(caps[1]):] {
+			if caps[0] == 64 && caps[1] >= 6 {
+				return caps[2], caps[7]
+			}
+		}
+	}
+	t.Fatalf("no graceful restart capability in % x", open)
+	return 0, 0
+}

@@ -189,7 +189,7 @@ func TestPermissionNamesTheGroup(t *testing.T) {
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	stdout, _, err := onlinkctl(t.Context(), "version", "--socket", serve(t, &agent{}))
-	if err != nil || !strings.HasPrefix(stdout, "onlinkctl: ") || !strings.Contains(stdout, "onlinkd:   v0.1.0, gobgp v4.8.0\n") {
+	if err != nil || !strings.HasPrefix(stdout, "onlinkctl: ") || !strings.Contains(stdout, "onlinkd:   v0.1.0, gobgp v3.37.0 patched\n") {
 		t.Errorf("%v: %q", err, stdout)
 	}
 	stdout, _, err = onlinkctl(t.Context(), "version", "--socket", "/nonexistent/admin.sock")
