@@ -18,6 +18,9 @@ const (
 	settleRetry = 5 * time.Second
 )
 
+// promiseTime is how long a block that an assign waited for is not given back.
+const promiseTime = 10 * time.Second
+
 // target names what a claim is for: any block of a pool, or exactly one.
 type target struct {
 	pool  string
@@ -120,8 +123,23 @@ func (a *Allocator) serveWanted(ctx context.Context, synced bool) {
 		}
 		a.mu.Lock()
 		delete(a.attempts, at.target)
+		if err == nil {
+			a.promiseLocked(at.target)
+		}
 		at.finish(claimError(err))
 		a.mu.Unlock()
+	}
+}
+
+// promiseLocked keeps the empty blocks that a claim was for until those who
+// waited had time to take an address. On a draining node the block would be
+// gone again before they look, they would claim once more, and so on for ever.
+func (a *Allocator) promiseLocked(t target) {
+	until := time.Now().Add(promiseTime)
+	for _, h := range a.order {
+		if h.used == 0 && h.serves() && h.pool.Name == t.pool && (!t.block.IsValid() || h.CIDR == t.block) {
+			h.promised = until
+		}
 	}
 }
 
@@ -250,6 +268,9 @@ func (a *Allocator) adopt(b Block) error {
 		h.heldBlock = heldBlock{Block: b}
 	} else {
 		a.addBlock(newHeld(heldBlock{Block: b}, time.Now()))
+		for _, s := range a.sticky { // the block may have been ours before
+			a.keepLocked(s)
+		}
 	}
 	a.placeLocked()
 	a.stats.Claims++

@@ -40,3 +40,25 @@ func TestDraining(t *testing.T) {
 		n.sound()
 	})
 }
+
+// TestDrainedNodeServes gives addresses of both families on a drained node,
+// which gives every block back as soon as nobody uses it: not before those who
+// waited for it have looked.
+func TestDrainedNodeServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := startNode(t, Config{Cooldown: -1, Pools: []Pool{pool4, {Name: "six", CIDR: pfx("fd00::/120"), BlockSize: 122}}})
+		n.SetDraining(true)
+		for i := range 30 {
+			time.Sleep(2 * promiseTime)
+			time.Sleep(DefaultAssertInterval)
+			if got := n.Blocks(); len(got) != 0 {
+				t.Fatalf("blocks are %+v, want none", got)
+			}
+			if as := n.assign(Request{Handle: handle(i)}); len(as.Addresses) != 2 {
+				t.Fatalf("got %v, want both families", as.Addresses)
+			}
+			n.del(i)
+		}
+		n.sound()
+	})
+}

@@ -44,6 +44,7 @@ type held struct {
 	freed      []freedSlot       // oldest first
 	kept       map[int]time.Time // free slots that are a workload's, and until when
 	emptySince time.Time         // valid while used is 0
+	promised   time.Time         // until then it is not given back
 }
 
 func newHeld(b heldBlock, now time.Time) *held {
