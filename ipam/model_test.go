@@ -5,33 +5,50 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// modelSteps is how long TestModel runs; 1000000 takes some minutes:
+// How long TestModel runs, and which way; a million steps take a minute:
 //
-//	go test ./ipam -run TestModel -args -model.steps=1000000
-var modelSteps = flag.Int("model.steps", 3000, "random operations of TestModel")
+//	go test ./ipam -run TestModel -args -model.steps=1000000 -model.seed=7
+var (
+	modelSteps = flag.Int("model.steps", 20_000, "random operations of TestModel")
+	modelSeed  = flag.Uint64("model.seed", 20, "seed of TestModel")
+)
 
-// model is what the allocator must agree with: a map, and when an address was
-// freed.
+// model is what the allocator must agree with: a map, when an address was
+// freed, and which workloads addresses are kept for.
 type model struct {
-	has   map[Handle][]netip.Addr
-	owner map[netip.Addr]Handle
-	freed map[netip.Addr]time.Time
+	has      map[Handle][]netip.Addr
+	owner    map[netip.Addr]Handle
+	freed    map[netip.Addr]time.Time
+	works    map[string]*workload
+	draining bool
+	count    map[string]int // of what happened
 }
 
 func newModel() *model {
-	return &model{has: map[Handle][]netip.Addr{}, owner: map[netip.Addr]Handle{}, freed: map[netip.Addr]time.Time{}}
+	return &model{
+		has: map[Handle][]netip.Addr{}, owner: map[netip.Addr]Handle{}, freed: map[netip.Addr]time.Time{},
+		works: map[string]*workload{}, count: map[string]int{},
+	}
 }
 
-const modelCooldown = 10 * time.Second
+// Times of the model's node. Addresses are kept for workloads for longer than
+// they cool down, and for less than the longest pause between two operations.
+const (
+	modelCooldown = 10 * time.Second
+	modelSticky   = 40 * time.Second
+	modelPause    = 2 * time.Minute
+)
 
 var modelPools = []Pool{
 	{Name: "four", CIDR: pfx("10.1.0.0/27"), BlockSize: 29, Reserved: []netip.Prefix{pfx("10.1.0.8/31")}},
@@ -43,26 +60,32 @@ var modelPools = []Pool{
 // Time is synctest's, the file is real.
 func TestModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		seed := uint64(20)
+		seed := *modelSeed
 		rnd := rand.New(rand.NewPCG(seed, seed))
 		path := dbPath(t)
 		s := openStore(t, path)
-		cfg := Config{Store: s, Pools: modelPools, Cooldown: modelCooldown, ReleaseAfter: time.Minute}
+		cfg := Config{Store: s, Pools: modelPools, Cooldown: modelCooldown, Sticky: modelSticky, ReleaseAfter: time.Minute}
 		n := startNode(t, cfg)
 		m := newModel()
 		for step := range *modelSteps {
-			switch r := rnd.IntN(100); {
-			case r < 45:
+			switch r := rnd.IntN(1000); {
+			case r < 450:
 				m.assign(t, n, rnd)
-			case r < 85:
+			case r < 850:
 				m.release(t, n, rnd)
-			case r < 97:
+			case r < 965:
 				time.Sleep(time.Duration(rnd.IntN(4000)) * time.Millisecond)
-			case r < 98:
-				time.Sleep(2 * time.Minute) // empty blocks go
+			case r < 975:
+				m.pause(t, n)
+			case r < 985:
+				m.draining = !m.draining
+				n.SetDraining(m.draining)
+				m.count["drain or undrain"]++
 			default:
 				n.stop()
 				n = startNode(t, cfg)
+				n.SetDraining(m.draining) // a file tells the agent
+				m.count["restart"]++
 			}
 			if step%100 == 0 {
 				m.compare(t, n)
@@ -72,12 +95,13 @@ func TestModel(t *testing.T) {
 			}
 		}
 		m.compare(t, n)
+		t.Logf("%d steps: %v", *modelSteps, m.count)
 	})
 }
 
 func (m *model) assign(t *testing.T, n *node, rnd *rand.Rand) {
 	t.Helper()
-	req := Request{Handle: handle(rnd.IntN(60))}
+	req := Request{Handle: handle(rnd.IntN(60)), Namespace: "ns"}
 	switch rnd.IntN(4) {
 	case 0:
 		req.IPv4 = true
@@ -89,35 +113,92 @@ func (m *model) assign(t *testing.T, n *node, rnd *rand.Rand) {
 		exact = addrAt(modelPools[0].CIDR, rnd.IntN(32))
 		req.Addresses = []netip.Addr{exact}
 	}
+	if rnd.IntN(3) == 0 {
+		req.Sticky = fmt.Sprintf("work-%d", rnd.IntN(8))
+	}
+	synctest.Wait() // what the registry loop does is done
+	wanted := m.keptFor(n, &req)
 	as, err := n.Assign(context.Background(), req)
 	if had, ok := m.has[req.Handle]; ok {
-		if err != nil || !equalAddrs(as.Addresses, had) {
+		if err != nil || !slices.Equal(as.Addresses, had) {
 			t.Errorf("%v again: %v %v, want %v", req.Handle, as.Addresses, err, had)
 		}
 		return
 	}
 	if err != nil {
-		if !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrAddressInUse) {
-			t.Errorf("assign %+v: %v", req, err)
-		}
-		if _, used := m.owner[exact]; errors.Is(err, ErrAddressInUse) && !used {
-			t.Errorf("%v is said to be in use and is not", exact)
-		}
+		m.refused(t, &req, exact, err)
 		return
+	}
+	if wanted != nil && !slices.Equal(as.Addresses, wanted) {
+		t.Errorf("%v of workload %q got %v, kept for it is %v", req.Handle, req.Sticky, as.Addresses, wanted)
 	}
 	for _, a := range as.Addresses {
 		if o, ok := m.owner[a]; ok {
 			t.Errorf("%v is given to %v and belongs to %v", a, req.Handle, o)
 		}
-		if at, ok := m.freed[a]; ok && a != exact && time.Since(at) < modelCooldown {
-			t.Errorf("%v is used again after %v", a, time.Since(at))
-		}
-		if a != exact && modelPools[0].reserves(a) {
-			t.Errorf("reserved %v was chosen", a)
+		if a != exact && wanted == nil {
+			m.chosen(t, a, &req)
 		}
 		m.owner[a] = req.Handle
 	}
 	m.has[req.Handle] = as.Addresses
+	m.hold(&req, as.Addresses)
+	m.count["assign"]++
+}
+
+// chosen checks an address that the allocator was free to choose.
+func (m *model) chosen(t *testing.T, a netip.Addr, req *Request) {
+	t.Helper()
+	if m.cools(a) {
+		t.Errorf("%v is used again after %v", a, time.Since(m.freed[a]))
+	}
+	if modelPools[0].reserves(a) {
+		t.Errorf("reserved %v was chosen", a)
+	}
+	// A block that was claimed for it may have brought a workload's own back.
+	if w := m.keeper(a); w != nil && w != m.works[req.Sticky] {
+		t.Errorf("%v got %v, which is kept for a workload for another %v", req.Handle, a, modelSticky-time.Since(w.freed))
+	}
+}
+
+// cools reports whether an address must rest.
+func (m *model) cools(a netip.Addr) bool {
+	at, ok := m.freed[a]
+	return ok && time.Since(at) < modelCooldown
+}
+
+// refused checks that a request was rightly refused.
+func (m *model) refused(t *testing.T, req *Request, exact netip.Addr, err error) {
+	t.Helper()
+	m.count["refused"]++
+	_, used := m.owner[exact]
+	switch {
+	case errors.Is(err, ErrAddressInUse) && used:
+	case !errors.Is(err, ErrExhausted):
+		t.Errorf("assign %+v: %v", req, err)
+	case (req.IPv4 || !req.IPv6) && !exact.IsValid() && m.left(true) == 0:
+	case (req.IPv6 || !req.IPv4) && m.left(false) == 0:
+	default:
+		t.Errorf("assign %+v: %v; left are %d IPv4 and %d IPv6 addresses", req, err, m.left(true), m.left(false))
+	}
+}
+
+// left counts the addresses of a family that anybody could get.
+func (m *model) left(is4 bool) int {
+	count := 0
+	for i := range modelPools {
+		p := &modelPools[i]
+		if p.is4() != is4 {
+			continue
+		}
+		for ord := range size(p.CIDR) {
+			a := addrAt(p.CIDR, ord)
+			if _, used := m.owner[a]; !used && !m.cools(a) && !p.reserves(a) && m.keeper(a) == nil {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 func (m *model) release(t *testing.T, n *node, rnd *rand.Rand) {
@@ -125,7 +206,7 @@ func (m *model) release(t *testing.T, n *node, rnd *rand.Rand) {
 	h := handle(rnd.IntN(60))
 	as, ok, err := n.Release(context.Background(), h)
 	had, want := m.has[h]
-	if err != nil || ok != want || !equalAddrs(as.Addresses, had) {
+	if err != nil || ok != want || !slices.Equal(as.Addresses, had) {
 		t.Errorf("release %v: %v %v %v, want %v", h, as.Addresses, ok, err, had)
 	}
 	for _, a := range had {
@@ -133,6 +214,24 @@ func (m *model) release(t *testing.T, n *node, rnd *rand.Rand) {
 		m.freed[a] = time.Now()
 	}
 	delete(m.has, h)
+	m.letGo(h)
+}
+
+// pause lets blocks that nobody uses go. Of a draining node all of them do.
+func (m *model) pause(t *testing.T, n *node) {
+	t.Helper()
+	time.Sleep(modelPause)
+	synctest.Wait()
+	m.count["pause"]++
+	if !m.draining {
+		return
+	}
+	for _, b := range n.Blocks() {
+		if b.Used == 0 {
+			t.Errorf("a draining node keeps %v, which nobody uses", b.CIDR)
+		}
+	}
+	m.count["pause of a draining node"]++
 }
 
 func (m *model) compare(t *testing.T, n *node) {
@@ -143,7 +242,7 @@ func (m *model) compare(t *testing.T, n *node) {
 		t.Errorf("%d assignments, want %d", len(all), len(m.has))
 	}
 	for _, as := range all {
-		if !equalAddrs(as.Addresses, m.has[as.Handle]) {
+		if !slices.Equal(as.Addresses, m.has[as.Handle]) {
 			t.Errorf("%v has %v, want %v", as.Handle, as.Addresses, m.has[as.Handle])
 		}
 	}
@@ -154,18 +253,6 @@ func (m *model) compare(t *testing.T, n *node) {
 	if used != len(m.owner) {
 		t.Errorf("blocks count %d used addresses, want %d", used, len(m.owner))
 	}
-}
-
-func equalAddrs(a, b []netip.Addr) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // TestCrash copies the file at random moments under load, as a machine that
@@ -266,7 +353,7 @@ func verifyImage(t *testing.T, image []byte, m *model, late Handle) {
 		t.Fatalf("copy has %d assignments, want %d", len(got), len(m.has))
 	}
 	for h, want := range m.has {
-		if !equalAddrs(got[h], want) {
+		if !slices.Equal(got[h], want) {
 			t.Fatalf("copy has %v for %v, want %v", got[h], h, want)
 		}
 	}

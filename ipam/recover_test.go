@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -61,7 +62,7 @@ func TestRecover(t *testing.T) {
 	})
 	for i := range 3 {
 		as, ok := n.Lookup(handle(i))
-		if !ok || !equalAddrs(as.Addresses, pods[i].Addresses) {
+		if !ok || !slices.Equal(as.Addresses, pods[i].Addresses) {
 			t.Errorf("%v has %v, want %v", handle(i), as.Addresses, pods[i].Addresses)
 		}
 	}

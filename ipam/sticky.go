@@ -140,11 +140,28 @@ func (a *Allocator) holdStickyLocked(e *entry, key string) []change {
 	if known { // what it had before and has not now is not kept any more
 		a.unkeepLocked(old)
 	}
+	todo := a.inheritStickyLocked(key, e.Addresses)
 	e.Sticky = key
 	s := sticky{addrs: slices.Clone(e.Addresses)}
 	a.sticky[key] = s
 	a.keepLocked(s)
-	return []change{saveSticky(key, s)}
+	return append(todo, saveSticky(key, s))
+}
+
+// inheritStickyLocked forgets workloads that had one of addrs, which another
+// workload gets now: by name, or because nobody came for it in time. Two that
+// remember one address would keep it, and let go of it, for each other.
+func (a *Allocator) inheritStickyLocked(heir string, addrs []netip.Addr) []change {
+	var todo []change
+	for key, s := range a.sticky {
+		if key == heir || !slices.ContainsFunc(s.addrs, func(addr netip.Addr) bool { return slices.Contains(addrs, addr) }) {
+			continue
+		}
+		delete(a.sticky, key)
+		a.unkeepLocked(s)
+		todo = append(todo, dropSticky(key))
+	}
+	return todo
 }
 
 // unkeepLocked gives kept addresses back to everybody.
