@@ -190,7 +190,7 @@ func (a *Allocator) release(ctx context.Context, b Block) error {
 // order first, and never the last one of a pool that serves.
 func (a *Allocator) surplusLocked(now time.Time) *held {
 	for _, h := range slices.Backward(a.order) {
-		if h.lost || h.leaving || h.used > 0 || now.Before(h.promised) {
+		if h.lost || h.leaving || h.used > 0 || h.serves() && now.Before(h.promised) {
 			continue
 		}
 		if n, _ := h.cooling(now, a.cfg.Cooldown); n > 0 {
