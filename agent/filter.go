@@ -18,7 +18,10 @@ import (
 type filter struct {
 	table *nft.Table // nil: this kernel has none, or nothing is asked of it
 	state nft.State
-	kept  []netip.Addr // senders known from the routes of a previous run, until in sync
+	// senders is the table of the pods' MAC addresses, which cni writes; nil:
+	// this kernel has none.
+	senders *nft.Senders
+	kept    []netip.Addr // senders known from the routes of a previous run, until in sync
 }
 
 // openFilter prepares the table that the configuration asks for. Without
@@ -35,13 +38,32 @@ func (a *agent) openFilter() error {
 		want.AntiSpoof = spoof == nil
 		a.features = append(a.features, feature{"anti-spoofing", spoof == nil, "pods can send from foreign IPv6 addresses, and where net.ipv4.conf.all.rp_filter is 2 from foreign IPv4 ones"})
 	}
+	if err == nil {
+		if err := a.openSenders(); err != nil {
+			return err
+		}
+	}
 	a.features = append(a.features, feature{"nftables", err == nil, "no masquerading (natOutgoing), tunnelled packets are accepted from anybody"})
 	switch {
 	case err == nil:
-		a.learn.filter = filter{table: nft.New(a.log.With("part", "nft")), state: want}
+		a.learn.filter.table, a.learn.filter.state = nft.New(a.log.With("part", "nft")), want
 	case a.cfg.Tunnel.Guard == config.ModeRequired:
 		return fmt.Errorf("tunnel.guard is required: %w; set it to auto, or load nf_tables", err)
 	case !errors.Is(err, nft.ErrUnsupported):
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// openSenders prepares the table of the pods' MAC addresses, where the kernel
+// can hold it.
+func (a *agent) openSenders() error {
+	err := nft.SupportsSenders()
+	a.features = append(a.features, feature{"MAC anti-spoofing", err == nil, "pods can send from foreign MAC addresses"})
+	if err != nil {
+		return nil //nolint:nilerr // the feature's absence is reported
+	}
+	if a.learn.filter.senders, err = nft.NewSenders(a.log.With("part", "nft")); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil
@@ -82,5 +104,9 @@ func (f *filter) update(nodes []netip.Addr) error {
 		return nil
 	}
 	f.state.Nodes = nodes
-	return f.table.Apply(f.state)
+	err := f.table.Apply(f.state)
+	if f.senders != nil {
+		err = errors.Join(err, f.senders.Repair())
+	}
+	return err
 }

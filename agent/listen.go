@@ -56,8 +56,13 @@ func (a *agent) listen() (*sockets, error) {
 }
 
 func (a *agent) listenCNI(s *sockets) (err error) {
+	var senders cni.Senders
+	if t := a.learn.filter.senders; t != nil {
+		senders = t
+	}
 	s.cni, err = cni.NewServer(cni.Config{
-		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
+		Senders: senders,
+		IPAM:    withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: a.cfg.FIB.Table, Metric: a.cfg.FIB.Metric,
 	})
 	if err != nil {

@@ -39,20 +39,37 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 		s.cfg.Routes.SetPod(hostPrefix(a), w.hostDevice)
 	}
 	var out []byte
-	var encoding error
-	// The answer is known before the kernel is done.
-	err = s.connect(ctx, w, func() { out, encoding = r.result(w) })
+	var beside error
+	// The answer is known before the kernel is done, and who may send too.
+	err = s.connect(ctx, w, func() {
+		if out, beside = r.result(w); beside == nil && r.mac == nil {
+			beside = s.allow(w)
+		}
+	})
 	if err == nil {
 		err = ctx.Err() // the shim is gone: nobody will know of this pod
 	}
 	if err != nil {
 		return nil, s.undo(ctx, r.Attachment, lease, fmt.Errorf("connect pod: %w", err))
 	}
-	if encoding != nil {
-		return nil, s.undo(ctx, r.Attachment, lease, encoding)
+	if beside == nil && r.mac != nil {
+		// A MAC address of the runtime's choice may not be what an interface
+		// has that is there already: until now it could be another's.
+		beside = s.allow(w)
+	}
+	if beside != nil {
+		return nil, s.undo(ctx, r.Attachment, lease, beside)
 	}
 	s.cfg.Log.Info("pod connected", "namespace", r.Namespace, "pod", r.Pod, "addresses", lease.Addresses, "device", w.hostDevice)
 	return out, nil
+}
+
+// allow lets the pod send from its MAC address.
+func (s *Server) allow(w *wiring) error {
+	if err := s.cfg.Senders.Allow(w.hostDevice, w.mac); err != nil {
+		return fmt.Errorf("allow MAC address %s: %w", w.mac, err)
+	}
+	return nil
 }
 
 // connect makes the veth, and calls meanwhile beside that. An interface that is
@@ -136,6 +153,9 @@ func (s *Server) detach(ctx context.Context, a Attachment, lease Lease) error {
 
 // forget withdraws the routes and releases the addresses.
 func (s *Server) forget(ctx context.Context, a Attachment, lease Lease) error {
+	if err := s.cfg.Senders.Forget(HostDevice(a.ContainerID, a.IfName)); err != nil {
+		return fmt.Errorf("forget MAC address: %w", err)
+	}
 	for _, addr := range lease.Addresses {
 		s.cfg.Routes.DeletePod(hostPrefix(addr))
 	}

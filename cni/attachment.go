@@ -61,6 +61,29 @@ type Routes interface {
 	DeletePod(addr netip.Prefix)
 }
 
+// Senders keeps which MAC address may send from a pod's host device. Its
+// methods may be called from many goroutines.
+type Senders interface {
+	// Allow lets what is behind a device send from mac, and from nothing else.
+	Allow(device string, mac net.HardwareAddr) error
+	// Forget takes devices out; an unknown one is out already.
+	Forget(devices ...string) error
+	// Replace makes these the only ones.
+	Replace(all map[string]net.HardwareAddr) error
+}
+
+// allSenders is [Senders] where the kernel can hold none.
+type allSenders struct{}
+
+// Allow implements Senders.
+func (allSenders) Allow(string, net.HardwareAddr) error { return nil }
+
+// Forget implements Senders.
+func (allSenders) Forget(...string) error { return nil }
+
+// Replace implements Senders.
+func (allSenders) Replace(map[string]net.HardwareAddr) error { return nil }
+
 // Names and addresses of the wiring, the same in every pod.
 const (
 	// hostDevicePrefix and 11 hexadecimal digits fill the 15 bytes the kernel

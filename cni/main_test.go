@@ -254,6 +254,8 @@ type node struct {
 	stop   func()
 	mtu    int
 	server *Server // of the last start
+	// senders is what the agent's server has since the next start; nil: none.
+	senders Senders
 
 	mu    sync.Mutex
 	ready error // what Config.Ready returns; guarded by mu
@@ -292,7 +294,7 @@ func (n *node) start() {
 	var server *Server
 	n.space.do(n.t, func() (err error) {
 		server, err = NewServer(Config{
-			IPAM: n.ipam, Routes: n.routes, Log: testLog(n.t),
+			IPAM: n.ipam, Routes: n.routes, Senders: n.senders, Log: testLog(n.t),
 			MTU: func() int { return n.mtu }, Ready: func() error {
 				n.mu.Lock()
 				defer n.mu.Unlock()

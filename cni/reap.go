@@ -36,6 +36,7 @@ const (
 type reaper struct {
 	threads *threads // of its own: removals must not keep ADDs waiting
 	release func(context.Context, Attachment) error
+	senders Senders
 	log     *slog.Logger
 	wake    chan struct{} // capacity 1
 
@@ -51,8 +52,11 @@ type ended struct {
 	gone       chan struct{} // closed when veth and lease are gone
 }
 
-func newReaper(t *threads, release func(context.Context, Attachment) error, log *slog.Logger) *reaper {
-	return &reaper{threads: t, release: release, log: log, wake: make(chan struct{}, 1), pending: map[string]*ended{}}
+func newReaper(t *threads, cfg Config) *reaper {
+	return &reaper{
+		threads: t, release: cfg.IPAM.Release, senders: cfg.Senders, log: cfg.Log,
+		wake: make(chan struct{}, 1), pending: map[string]*ended{},
+	}
 }
 
 // add queues an attachment. The caller holds its lock.
@@ -179,6 +183,9 @@ func (r *reaper) reap(ctx context.Context, group []*ended) ([]*ended, error) {
 	}
 	if err := r.threads.do(ctx, func(th *thread) error { return removeEnded(th, names) }); err != nil {
 		return group, err
+	}
+	if err := r.senders.Forget(names...); err != nil {
+		return group, fmt.Errorf("forget MAC addresses: %w", err)
 	}
 	errs := make([]error, len(group))
 	var releases errgroup.Group

@@ -191,7 +191,7 @@ func BenchmarkDel(b *testing.B) {
 			th, reap := newThreads(home, wiringThreads), newThreads(home, 1)
 			go func() { _ = th.run(ctx) }()
 			go func() { _ = reap.run(ctx) }()
-			r := newReaper(reap, func(context.Context, Attachment) error { return nil }, testLog(b))
+			r := newReaper(reap, Config{IPAM: newMemoryIPAM(), Senders: allSenders{}, Log: testLog(b)})
 			go r.run(ctx)
 			i := 0
 			for b.Loop() {

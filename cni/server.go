@@ -18,6 +18,9 @@ type Config struct {
 	IPAM   IPAM   // required
 	Routes Routes // required
 
+	// Senders is told which MAC address each pod may send from. Nil: a pod may
+	// send from any.
+	Senders Senders
 	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
 	// the tunnel's overhead. Nil, or 0: the kernel's default.
 	MTU func() int
@@ -58,6 +61,9 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Senders == nil {
+		cfg.Senders = allSenders{}
+	}
 	if cfg.Table == 0 {
 		cfg.Table = unix.RT_TABLE_MAIN
 	}
@@ -67,7 +73,7 @@ func NewServer(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, home: home, threads: newThreads(home, wiringThreads),
-		reaper: newReaper(newThreads(home, 1), cfg.IPAM.Release, cfg.Log),
+		reaper: newReaper(newThreads(home, 1), cfg),
 	}, nil
 }
 

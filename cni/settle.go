@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink"
 )
@@ -14,12 +15,21 @@ import (
 // first request is served.
 func (s *Server) settle(ctx context.Context) error {
 	var links []netlink.Link
+	var neighbours []netlink.Neigh
 	err := s.threads.do(ctx, func(th *thread) (err error) {
-		links, err = th.links.LinkList()
-		return err
+		if links, err = th.links.LinkList(); err != nil {
+			return fmt.Errorf("list interfaces: %w", err)
+		}
+		if neighbours, err = th.links.NeighList(0, netlink.FAMILY_ALL); err != nil {
+			return fmt.Errorf("list neighbours: %w", err)
+		}
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("list interfaces: %w", err)
+		return err
+	}
+	if err := s.cfg.Senders.Replace(senders(links, neighbours)); err != nil {
+		return fmt.Errorf("MAC addresses of pods: %w", err)
 	}
 	wired := map[string]bool{}
 	for _, link := range links {
@@ -39,6 +49,32 @@ func (s *Server) settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// senders returns the MAC addresses of the pods that a previous run wired: the
+// permanent neighbour entries of the host ends say them. The pod's end may have
+// been changed by the pod.
+func senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.HardwareAddr {
+	said := map[int]net.HardwareAddr{}
+	for _, n := range neighbours {
+		if n.State == neighbourPermanent && len(n.HardwareAddr) == 6 {
+			said[n.LinkIndex] = n.HardwareAddr
+		}
+	}
+	out := map[string]net.HardwareAddr{}
+	for _, link := range links {
+		at := link.Attrs()
+		a, ours := parseAlias(at.Alias, at.Name)
+		if !ours || !isOurs(link) {
+			continue
+		}
+		mac := said[at.Index]
+		if mac == nil { // somebody removed the entry; CHECK will say so
+			mac = podMAC(a.ContainerID, a.IfName)
+		}
+		out[at.Name] = mac
+	}
+	return out
 }
 
 // finish hands an attachment that is out of service to the reaper.

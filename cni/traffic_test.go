@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"onlink/nft"
 )
 
 // echo answers every datagram on addr's port 7 until the test ends.
@@ -142,6 +144,117 @@ func TestSpoofing(t *testing.T) {
 	if err != nil || string(buf[:k]) != "10.65.0.1" {
 		t.Errorf("first datagram: %q from %v (%v), want the pod's own", buf[:k], from, err)
 	}
+}
+
+// guarded restarts the agent with the kernel's table of MAC addresses.
+func (n *node) guarded() {
+	n.t.Helper()
+	n.space.do(n.t, func() error {
+		err := nft.SupportsSenders()
+		if errors.Is(err, nft.ErrUnsupported) {
+			n.t.Skip("needs kernel feature: nftables")
+		}
+		if err != nil {
+			return err
+		}
+		s, err := nft.NewSenders(testLog(n.t))
+		if err != nil {
+			return err
+		}
+		n.t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				n.t.Error(err)
+			}
+		})
+		n.senders = s
+		return nil
+	})
+	n.stop()
+	n.start()
+}
+
+// silent sends a datagram from another MAC address and then, with its own
+// again, one more: only the second may arrive.
+func (s *space) silent(t *testing.T, n *node, own, forged net.HardwareAddr, from, to string) {
+	t.Helper()
+	var conn net.PacketConn
+	n.space.do(t, func() (err error) {
+		conn, err = net.ListenPacket("udp", net.JoinHostPort(to, "9"))
+		return err
+	})
+	defer func() { _ = conn.Close() }()
+	s.sendAs(t, forged, "forged", from, to)
+	s.sendAs(t, own, "own", from, to)
+	buf := make([]byte, 100)
+	if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		t.Fatal(err)
+	}
+	k, _, err := conn.ReadFrom(buf)
+	if err != nil || string(buf[:k]) != "own" {
+		t.Errorf("first datagram to %s: %q (%v), want the one with the pod's own MAC address", to, buf[:k], err)
+	}
+}
+
+// sendAs sends a datagram after giving eth0 a MAC address. That costs the pod
+// its neighbour entries, and nobody would answer for its gateway.
+func (s *space) sendAs(t *testing.T, mac net.HardwareAddr, text, from, to string) {
+	t.Helper()
+	s.do(t, func() error {
+		eth0 := link("eth0")
+		if err := netlink.LinkSetHardwareAddr(eth0, mac); err != nil {
+			return err
+		}
+		for _, g := range []netip.Addr{gateway4, gateway6} {
+			n := &netlink.Neigh{LinkIndex: eth0.Attrs().Index, IP: g.AsSlice(), HardwareAddr: hostMAC, State: netlink.NUD_PERMANENT}
+			if err := netlink.NeighSet(n); err != nil {
+				return err
+			}
+		}
+		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("udp", net.JoinHostPort(to, "9"))
+		if err != nil {
+			return err
+		}
+		_, err = c.Write([]byte(text))
+		return errors.Join(err, c.Close())
+	})
+}
+
+// TestMACSpoofing sends from MAC addresses a pod does not have: its node's,
+// another pod's, and its own until it was given another one. An agent that
+// starts anew knows its pods, also those of a run without the table.
+func TestMACSpoofing(t *testing.T) {
+	n, pod, other := newNode(t), newSpace(t), newSpace(t)
+	n.ipam.set(func() { n.ipam.ipv6 = true })
+	n.hostAddress("10.0.0.1/32", "fd00::1/128")
+	chosen := net.HardwareAddr{2, 0, 0, 0, 0, 9}
+	c := add(pod)
+	c.conf = map[string]any{"runtimeConfig": map[string]any{"mac": chosen.String()}}
+	n.ok(c)
+	n.guarded()
+	n.ok(call{verb: "ADD", id: "other", ifname: "eth0", netns: other.path})
+	check := func() {
+		t.Helper()
+		for _, forged := range []net.HardwareAddr{hostMAC, podMAC("other", "eth0"), podMAC(testID, "eth0")} {
+			pod.silent(t, n, chosen, forged, "10.65.0.1", "10.0.0.1")
+			pod.silent(t, n, chosen, forged, "fd00:65::1", "fd00::1")
+		}
+		other.silent(t, n, podMAC("other", "eth0"), chosen, "10.65.0.2", "10.0.0.1")
+	}
+	check()
+	n.stop()
+	n.start()
+	check()
+	n.ok(c.as("DEL"))
+	n.ok(call{verb: "DEL", id: "other", ifname: "eth0"})
+	n.clean()
+	n.space.do(t, func() error {
+		out, err := nft.CountSenders()
+		if out != 0 {
+			t.Errorf("%d MAC addresses left in the table", out)
+		}
+		return err
+	})
 }
 
 // TestNames pins what other rooms and restarted agents rely on.

@@ -14,14 +14,14 @@ import (
 
 // host is a network namespace with a thread of its own: do runs in it.
 type host struct {
-	t    *testing.T
+	t    testing.TB
 	work chan func()
 	fd   int // the namespace, for moving devices into it
 }
 
 // newHost makes a fresh network namespace. Its thread is never unlocked, so
 // that the runtime ends it with the goroutine.
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

@@ -1,8 +1,9 @@
 // Package nft owns the nftables table "inet onlink": the masquerading of what
-// leaves all pools, and the guard that accepts tunnelled packets only from
-// known nodes.
+// leaves all pools, the guard that accepts tunnelled packets only from known
+// nodes, and the rule that a pod sends from its own addresses; and the table
+// "inet onlink-pods", by which it sends from its own MAC address ([Senders]).
 //
-// The table is a function of one [State]. It is replaced in one transaction,
+// The first table is a function of one [State]. It is replaced in one transaction,
 // so no packet meets half of it, and no other table is read or changed. A
 // change of the known nodes alone is an update of a set's elements.
 //

@@ -142,18 +142,27 @@ func (r *rack) dropped(t *testing.T, chain string, from *host, source string, to
 	}
 	defer closeAll(t, in, out)
 	before := r.drops(t, chain)
-	for end := time.Now().Add(patience); r.drops(t, chain) == before; {
+	awaitDrop(t, in, func() error {
+		_, err := out.WriteTo([]byte("hello, this is a packet"), target(network, address, port))
+		return err
+	}, func() bool { return r.drops(t, chain) > before })
+}
+
+// awaitDrop sends until dropped; nothing may come in.
+func awaitDrop(t *testing.T, in net.PacketConn, send func() error, dropped func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !dropped(); {
 		if time.Now().After(end) {
-			t.Fatalf("no %s packet from %q to %s was dropped in chain %s within %s", network, source, address, chain, patience)
+			t.Fatalf("nothing was dropped within %s", patience)
 		}
-		if _, err := out.WriteTo([]byte("hello, this is a packet"), target(network, address, port)); err != nil {
-			t.Fatalf("send to %s: %v", address, err)
+		if err := send(); err != nil {
+			t.Fatalf("send: %v", err)
 		}
 		if err := in.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
 		if _, from, err := in.ReadFrom(make([]byte, 100)); err == nil {
-			t.Fatalf("%s packet from %s got through", network, from)
+			t.Fatalf("a packet from %s got through", from)
 		}
 	}
 }
