@@ -61,8 +61,8 @@ func (a *agent) listenCNI(s *sockets) (err error) {
 		senders = t
 	}
 	s.cni, err = cni.NewServer(cni.Config{
-		Senders: senders,
-		IPAM:    withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
+		Senders: senders, Sysctls: a.cfg.CNI.Sysctls,
+		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: a.cfg.FIB.Table, Metric: a.cfg.FIB.Metric,
 	})
 	if err != nil {

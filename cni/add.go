@@ -16,6 +16,9 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	if _, err := r.previous(); err != nil { // before anything is done for nothing
 		return nil, err
 	}
+	if err := permitted(r.sysctls, s.cfg.Sysctls); err != nil {
+		return nil, err
+	}
 	unlock, err := s.locks.lock(ctx, r.key())
 	if err != nil {
 		return nil, err
@@ -97,6 +100,7 @@ func (s *Server) wiring(r *request, lease Lease, netns *os.File) *wiring {
 		mtu:        r.conf.MTU,
 		metric:     s.cfg.Metric,
 		table:      s.cfg.Table,
+		sysctls:    r.sysctls,
 	}
 	if w.mac == nil {
 		w.mac = podMAC(r.ContainerID, r.IfName)

@@ -68,6 +68,9 @@ func (r *request) readAsk(args podArgs) error {
 	if r.conf.MTU != 0 && (r.conf.MTU < minMTU || r.conf.MTU > maxMTU) {
 		return fmt.Errorf("%w: mtu: %d; use %d to %d, or leave it out", ErrConfig, r.conf.MTU, minMTU, maxMTU)
 	}
+	if err := r.readSysctls(); err != nil {
+		return err
+	}
 	return r.readMAC(args)
 }
 

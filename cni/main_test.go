@@ -256,6 +256,7 @@ type node struct {
 	server *Server // of the last start
 	// senders is what the agent's server has since the next start; nil: none.
 	senders Senders
+	sysctls []string // what pods may have
 
 	mu    sync.Mutex
 	ready error // what Config.Ready returns; guarded by mu
@@ -294,7 +295,7 @@ func (n *node) start() {
 	var server *Server
 	n.space.do(n.t, func() (err error) {
 		server, err = NewServer(Config{
-			IPAM: n.ipam, Routes: n.routes, Senders: n.senders, Log: testLog(n.t),
+			IPAM: n.ipam, Routes: n.routes, Senders: n.senders, Sysctls: n.sysctls, Log: testLog(n.t),
 			MTU: func() int { return n.mtu }, Ready: func() error {
 				n.mu.Lock()
 				defer n.mu.Unlock()

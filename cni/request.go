@@ -53,6 +53,8 @@ type netConf struct {
 	// Sticky: every pod with a name gets its addresses again.
 	Sticky bool      `json:"sticky"`
 	DNS    types.DNS `json:"dns"`
+	// Sysctls are extra settings of the pod, by name with dots.
+	Sysctls map[string]string `json:"sysctls"`
 
 	RuntimeConfig struct {
 		// Annotations is a capability of containerd and CRI-O.
@@ -80,6 +82,8 @@ type request struct {
 	conf netConf
 	ask  Ask
 	mac  net.HardwareAddr // nil: podMAC
+
+	sysctls []sysctl
 }
 
 // parseRequest reads a call. The returned request names the version to answer

@@ -21,6 +21,9 @@ type Config struct {
 	// Senders is told which MAC address each pod may send from. Nil: a pod may
 	// send from any.
 	Senders Senders
+	// Sysctls are the extra sysctls that pods may have, as names with dots, with
+	// * and ? as in path.Match. Nil: none.
+	Sysctls []string
 	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
 	// the tunnel's overhead. Nil, or 0: the kernel's default.
 	MTU func() int

@@ -43,6 +43,7 @@ type wiring struct {
 	mtu        int    // 0: the kernel's default
 	metric     uint32 // of the host route; 0: the kernel's default
 	table      uint32 // of the host route
+	sysctls    []sysctl
 
 	// The indexes of both ends are chosen here, not by the kernel, so that
 	// messages need not wait for each other's answers.
@@ -111,6 +112,12 @@ type undoneError struct{ err error }
 // Error implements error.
 func (e *undoneError) Error() string { return e.err.Error() }
 
+// Is implements the interface of errors.Is for all that is no errno.
+func (e *undoneError) Is(target error) bool {
+	_, errno := target.(unix.Errno) //nolint:errorlint // the target itself is meant
+	return !errno && errors.Is(e.err, target)
+}
+
 // furnish puts addresses, routes and neighbours on a new veth and waits until
 // they work. The thread is in the pod's namespace before and in the agent's
 // after.
@@ -121,6 +128,9 @@ func (w *wiring) furnish(th *thread, pod *rtnl, routed *watch) error {
 		}
 	}
 	if err := w.addDefaults(pod, pod.exec(w.podBatch())); err != nil {
+		return err
+	}
+	if err := w.setSysctls(); err != nil {
 		return err
 	}
 	if err := th.leave(); err != nil {

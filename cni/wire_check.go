@@ -61,6 +61,7 @@ func (w *wiring) checkPod(h *netlink.Handle) ([]string, error) {
 		r.sysctl("ipv6", link, "disable_ipv6", "0")
 		r.sysctl("ipv6", link, "accept_ra", "0")
 	}
+	w.checkSysctls(&r)
 	return r.lines, nil
 }
 

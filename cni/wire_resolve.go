@@ -33,12 +33,14 @@ func (w *wiring) resolve(th *thread) (done bool, err error) {
 	case pod == nil || !arePeers(host, pod):
 		return false, fmt.Errorf("%s: %w; DEL it first", w.hostDevice, errElsewhere)
 	}
-	problems, err := w.check(th)
+	wired := *w
+	wired.sysctls = nil // the pod may have changed them, and runs
+	problems, err := wired.check(th)
 	if err != nil {
 		return false, err
 	}
 	if len(problems) == 0 {
-		return true, nil
+		return true, w.repeatSysctls(th)
 	}
 	return false, removeDevice(th, w.hostDevice) // a crashed ADD's
 }

@@ -38,6 +38,7 @@ func Default() *Config {
 		Tunnel: Tunnel{Guard: ModeAuto, VXLAN: VXLAN{VNI: 4096, Port: 4789}},
 		FIB:    FIB{Table: 254, Resync: 90 * time.Second},
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},
+		CNI:    CNI{Sysctls: slices.Clone(safeSysctls)},
 		Log:    Log{Level: slog.LevelInfo, Format: LogText},
 		Paths:  Paths{State: "/var/lib/onlink", Run: "/run/onlink"},
 	}
