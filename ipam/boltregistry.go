@@ -236,8 +236,11 @@ func assertOne(tx *bolt.Tx, b Block) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if ok && (o.CIDR != b.CIDR || o.Node != b.Node || o.Epoch > b.Epoch) {
-		return false, nil
+	if ok {
+		better, err := outranks(tx, o, b)
+		if err != nil || better {
+			return false, err
+		}
 	}
 	key := prefixKey(b.CIDR)
 	if v := tx.Bucket(bucketFences).Get(key); v != nil {
@@ -259,7 +262,25 @@ func assertOne(tx *bolt.Tx, b Block) (bool, error) {
 			return false, err
 		}
 	}
-	return true, putOwned(tx, b)
+	return true, putEntry(tx, heldBlock{Block: b, asserted: true})
+}
+
+// outranks reports whether the owner o of a block, or of a part of it, has a
+// better right to it than b.Node. What the registry itself gave away it knows.
+// Of two nodes that both say they have a block, the later claim counts: the
+// other one was away while it lost the block, and the registry that took it
+// was lost since.
+func outranks(tx *bolt.Tx, o, b Block) (bool, error) {
+	switch {
+	case o.CIDR != b.CIDR:
+		return true, nil
+	case o.Node == b.Node:
+		return o.Epoch > b.Epoch, nil
+	case o.Epoch >= b.Epoch:
+		return true, nil
+	}
+	e, err := decodeEntry(prefixKey(o.CIDR), tx.Bucket(bucketRegistry).Get(prefixKey(o.CIDR)))
+	return !e.asserted, err
 }
 
 // List implements [Registry].
@@ -313,23 +334,32 @@ func owned(tx *bolt.Tx, p netip.Prefix) (Block, bool, error) {
 	return b, err == nil, err
 }
 
-// putOwned stores an entry of the registry; its fence, if any, has served.
-func putOwned(tx *bolt.Tx, b Block) error {
+// putOwned stores what the registry gives away.
+func putOwned(tx *bolt.Tx, b Block) error { return putEntry(tx, heldBlock{Block: b}) }
+
+// putEntry stores an entry of the registry; its fence, if any, has served.
+func putEntry(tx *bolt.Tx, b heldBlock) error {
 	key := prefixKey(b.CIDR)
 	if err := tx.Bucket(bucketFences).Delete(key); err != nil {
 		return err
 	}
-	return put(tx, bucketRegistry, key, encodeHeld(heldBlock{Block: b}))
+	return put(tx, bucketRegistry, key, encodeHeld(b))
 }
 
-// decodeOwned reads an entry of the registry from its stored value.
+// decodeOwned reads the owner in an entry of the registry from its stored
+// value.
 func decodeOwned(key, value []byte) (Block, error) {
+	b, err := decodeEntry(key, value)
+	return b.Block, err
+}
+
+// decodeEntry reads an entry of the registry from its stored value.
+func decodeEntry(key, value []byte) (heldBlock, error) {
 	p, err := unseal(bucketRegistry, key, value)
 	if err != nil {
-		return Block{}, err
+		return heldBlock{}, err
 	}
-	b, err := decodeHeld(key, p)
-	return b.Block, err
+	return decodeHeld(key, p)
 }
 
 // registryBlocks returns the entries of a node, or all when node is empty, and

@@ -186,19 +186,31 @@ func parseHandleKey(key string) (Handle, error) {
 	return h, nil
 }
 
-// heldBlock is a block of this node as its file keeps it.
+// heldBlock is a block as the file keeps it: one of this node, or one in the
+// registry.
 type heldBlock struct {
 	Block
-	lost bool // the registry says that it is not ours
+	lost     bool // of this node: the registry says that it is not ours
+	asserted bool // in the registry: not given by it, its node has said so
 }
+
+// The flags of a stored block.
+const (
+	flagLost     = 1 << 0
+	flagAsserted = 1 << 1
+)
 
 func encodeHeld(b heldBlock) []byte {
 	v := binary.LittleEndian.AppendUint64(nil, b.Epoch)
 	v = appendString(appendString(v, b.Pool), b.Node)
+	var flags byte
 	if b.lost {
-		return append(v, 1)
+		flags |= flagLost
 	}
-	return append(v, 0)
+	if b.asserted {
+		flags |= flagAsserted
+	}
+	return append(v, flags)
 }
 
 func decodeHeld(key, payload []byte) (heldBlock, error) {
@@ -210,7 +222,8 @@ func decodeHeld(key, payload []byte) (heldBlock, error) {
 	r := reader{b: payload}
 	b.CIDR, b.Epoch = p, r.uint64()
 	b.Pool, b.Node = r.string(), r.string()
-	b.lost = r.byte() != 0
+	flags := r.byte()
+	b.lost, b.asserted = flags&flagLost != 0, flags&flagAsserted != 0
 	return b, r.done("block", key)
 }
 

@@ -91,7 +91,8 @@ type Registry interface {
 	// Assert says that node holds these blocks. Those that the registry does
 	// not know it records (a lost registry is rebuilt so); those that are not
 	// the node's any more (owned by another, or a newer epoch, or released by
-	// force) it returns in lost.
+	// force) it returns in lost. Of two nodes that assert a block which this
+	// registry gave to neither, the larger epoch has it, whoever came first.
 	Assert(ctx context.Context, node string, held []Block) (lost []Block, err error)
 	// List returns the blocks of a node, or of all nodes when node is empty,
 	// in order of address.

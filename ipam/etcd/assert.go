@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"onlink/ipam"
@@ -70,16 +71,17 @@ func (r *Registry) assertOne(ctx context.Context, b ipam.Block) (bool, error) {
 			clientv3.Compare(clientv3.ModRevision(r.keys.base()), "=", baseRev),
 			clientv3.Compare(clientv3.ModRevision(r.keys.fence(b.CIDR)), "=", fenceRev),
 		}, o.cmps...)
+		var also []clientv3.Op
 		if len(taken) > 0 {
-			if t := taken[0]; len(taken) > 1 || t.CIDR != b.CIDR || t.Node != b.Node || t.Epoch > b.Epoch {
-				return false, nil
+			old := res.Responses[0].GetResponseRange().GetKvs()
+			if better, err := outranks(old, taken, b); err != nil || better {
+				return false, err
 			}
-			// Ours with an older epoch: as long as it stays so, nobody else's
-			// block can overlap it.
-			rev := res.Responses[0].GetResponseRange().GetKvs()[0].ModRevision
-			cmps = append(cmps[:2], clientv3.Compare(clientv3.ModRevision(r.keys.block(b.CIDR)), "=", rev))
+			// As long as it stays so, nobody else's block can overlap it.
+			cmps = append(cmps[:2], clientv3.Compare(clientv3.ModRevision(r.keys.block(b.CIDR)), "=", old[0].ModRevision))
+			also = r.moved(taken[0], b)
 		}
-		ok, err := r.record(ctx, b, base, cmps)
+		ok, err := r.record(ctx, b, base, cmps, also)
 		if err != nil || ok {
 			return ok, err
 		}
@@ -87,13 +89,42 @@ func (r *Registry) assertOne(ctx context.Context, b ipam.Block) (bool, error) {
 	return false, errBusy
 }
 
-// record writes an asserted block if cmps hold. Claims after it get larger
+// outranks reports whether one of the owners of what overlaps a block has a
+// better right to it than b.Node; kvs are the records of those inside it. What the registry itself gave away it knows. Of two
+// nodes that both say they have a block, the later claim counts: the other one
+// was away while it lost the block, and the registry that took it was lost
+// since.
+func outranks(kvs []*mvccpb.KeyValue, taken []ipam.Block, b ipam.Block) (bool, error) {
+	owner := taken[0]
+	switch {
+	case len(taken) > 1 || owner.CIDR != b.CIDR:
+		return true, nil
+	case owner.Node == b.Node:
+		return owner.Epoch > b.Epoch, nil
+	case owner.Epoch >= b.Epoch:
+		return true, nil
+	}
+	rec, err := parseRecord(kvs[0])
+	return rec.Epoch == 0, err
+}
+
+// moved is what else a block needs that goes from one owner to another.
+func (r *Registry) moved(from, to ipam.Block) []clientv3.Op {
+	if from.Node == to.Node {
+		return nil // its record is written anew
+	}
+	return []clientv3.Op{clientv3.OpDelete(r.keys.node(from.Node) + blockPart(from.CIDR))}
+}
+
+// record writes an asserted block, and does what else is to be done with it,
+// if cmps hold. Claims after it get larger
 // epochs: the base is lifted where revisions alone would not reach them.
-func (r *Registry) record(ctx context.Context, b ipam.Block, base uint64, cmps []clientv3.Cmp) (bool, error) {
+func (r *Registry) record(ctx context.Context, b ipam.Block, base uint64, cmps []clientv3.Cmp, also []clientv3.Op) (bool, error) {
 	value := record{Pool: b.Pool, Node: b.Node, Epoch: b.Epoch}.encode()
 	ops := []clientv3.Op{
 		clientv3.OpPut(r.keys.block(b.CIDR), value), clientv3.OpPut(r.keys.node(b.Node)+blockPart(b.CIDR), value), clientv3.OpDelete(r.keys.fence(b.CIDR)),
 	}
+	ops = append(ops, also...)
 	if b.Epoch >= base {
 		ops = append(ops, clientv3.OpPut(r.keys.base(), strconv.FormatUint(b.Epoch, 10)))
 	}

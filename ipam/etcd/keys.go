@@ -87,15 +87,24 @@ func parse(kv *mvccpb.KeyValue) (ipam.Block, error) {
 	if err != nil {
 		return ipam.Block{}, err
 	}
-	var r record
-	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Node == "" {
-		return ipam.Block{}, fmt.Errorf("%w: value of key %q", errRecord, kv.Key)
+	r, err := parseRecord(kv)
+	if err != nil {
+		return ipam.Block{}, err
 	}
 	b := ipam.Block{CIDR: p, Pool: r.Pool, Node: r.Node, Epoch: r.Epoch}
 	if b.Epoch == 0 {
 		b.Epoch = r.Base + uint64(max(kv.ModRevision, 0))
 	}
 	return b, nil
+}
+
+// parseRecord reads the value of a block's key.
+func parseRecord(kv *mvccpb.KeyValue) (record, error) {
+	var r record
+	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Node == "" {
+		return record{}, fmt.Errorf("%w: value of key %q", errRecord, kv.Key)
+	}
+	return r, nil
 }
 
 func parseAll(kvs []*mvccpb.KeyValue) ([]ipam.Block, error) {

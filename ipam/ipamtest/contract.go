@@ -35,6 +35,7 @@ func RegistryContract(t *testing.T, open func(t *testing.T) ipam.Registry) {
 		{"list by node", list},
 		{"assert rebuilds a lost registry", assertRebuilds},
 		{"assert refuses what another node owns", assertConflict},
+		{"assert of two who say they have a block", assertLater},
 		{"assert tells an old epoch from a new one", assertStale},
 		{"assert refuses blocks of another node", assertForeign},
 		{"concurrent claims", concurrent},
@@ -264,6 +265,36 @@ func assertConflict(t *testing.T, r ipam.Registry) {
 		t.Fatalf("lost %v, want the first two of %v", lost, mine)
 	}
 	wantList(t, r, "", b, mine[2])
+}
+
+// assertLater: of two nodes that assert a block which the registry gave to
+// neither, the later claim counts, whoever comes first.
+func assertLater(t *testing.T, r ipam.Registry) {
+	cidr := netip.MustParsePrefix("10.244.0.64/26")
+	says := func(node string, epoch uint64) ipam.Block {
+		return ipam.Block{CIDR: cidr, Pool: "default", Node: node, Epoch: epoch}
+	}
+	for _, step := range []struct {
+		b    ipam.Block
+		lost bool
+	}{
+		{says("a", 100), false}, // was away when it lost the block
+		{says("c", 200), false},
+		{says("a", 100), true},
+		{says("d", 150), true},
+		{says("e", 200), true}, // of equals the first
+		{says("c", 200), false},
+	} {
+		lost, err := r.Assert(t.Context(), step.b.Node, []ipam.Block{step.b})
+		if err != nil {
+			t.Fatalf("assert of %+v: %v", step.b, err)
+		}
+		if (len(lost) == 1) != step.lost {
+			t.Fatalf("assert of %+v: lost %v, want %v", step.b, lost, step.lost)
+		}
+	}
+	wantList(t, r, "", says("c", 200))
+	wantList(t, r, "a")
 }
 
 func assertStale(t *testing.T, r ipam.Registry) {
