@@ -9,25 +9,42 @@ import (
 	"onlink/integration/lab"
 )
 
-// TestLearned: prefixes outside every pool, from a ToR and from another node.
-// They follow their gateway, and never take away a peer or the node's network.
+// learned is what a ToR announces in one family.
+type learned struct {
+	wide, subnet, peer, other, service, all netip.Prefix
+	tor, core                               func(*lab.ToR) netip.Addr
+}
+
+// TestLearned: prefixes outside every pool, from a ToR and from another node,
+// in both families. They follow their gateway, and never take away a peer or
+// the node's network.
 func TestLearned(t *testing.T) {
-	ctx, l := build(t, lab.Spec{Name: "learned", ToRsPerRack: 2, NodesPerRack: 1, Pool: lab.Pool{Tunnel: "vxlan"}})
+	ctx, l := build(t, lab.Spec{Name: "learned", DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}})
 	n, rr, tors := l.Node("r1n1"), l.Reflectors()[0], l.Racks[0].ToRs
-	wide, subnet := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.57.1.0/25")
-	peer, other := netip.PrefixFrom(rr.Addr, 32), netip.MustParsePrefix("10.57.2.0/25")
-	service := netip.MustParsePrefix("192.0.2.0/24")
-	tors[0].Announce = []netip.Prefix{wide, subnet, peer, other, defaults[0]}
+	families := []learned{{
+		wide: netip.MustParsePrefix("10.0.0.0/8"), subnet: netip.MustParsePrefix("10.57.1.0/25"), peer: netip.PrefixFrom(rr.Addr, 32),
+		other: netip.MustParsePrefix("10.57.2.0/25"), service: netip.MustParsePrefix("192.0.2.0/24"), all: defaults[0],
+		tor: func(t *lab.ToR) netip.Addr { return t.Addr }, core: func(t *lab.ToR) netip.Addr { return t.Core },
+	}, {
+		wide: netip.MustParsePrefix("fd00::/8"), subnet: netip.MustParsePrefix("fd57:1::/80"), peer: netip.PrefixFrom(rr.Addr6, 128),
+		other: netip.MustParsePrefix("fd57:2::/80"), service: netip.MustParsePrefix("2001:db8:1::/48"), all: defaults[1],
+		tor: func(t *lab.ToR) netip.Addr { return t.Addr6 }, core: func(t *lab.ToR) netip.Addr { return t.Core6 },
+	}}
+	var accept []any
+	tors[0].Through = map[netip.Prefix]netip.Addr{}
+	for _, f := range families {
+		tors[0].Announce = append(tors[0].Announce, f.wide, f.subnet, f.peer, f.other, f.all)
+		tors[0].Through[f.service] = f.core(l.Racks[1].ToRs[0])
+		accept = append(accept, f.wide.String(), f.service.String(), map[string]any{"prefix": f.all.String(), "ge": 0, "le": 0})
+	}
 	n.Edit = func(c lab.Config) {
 		c["fib"] = map[string]any{"metric": 50} // beside the operator's default route
 		for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
-			accept := []any{wide.String(), service.String(), map[string]any{"prefix": "0.0.0.0/0", "ge": 0, "le": 0}}
 			if p.(map[string]any)["name"] != rr.Name {
 				p.(map[string]any)["import"] = map[string]any{"accept": accept}
 			}
 		}
 	}
-	tors[0].Through = map[netip.Prefix]netip.Addr{service: l.Racks[1].ToRs[0].Core}
 	must(t, l.StartToRs(ctx))
 	must(t, l.StartNodes(ctx))
 	for _, w := range l.Workers() {
@@ -35,40 +52,53 @@ func TestLearned(t *testing.T) {
 		must(t, err)
 	}
 	must(t, l.WaitConverged(ctx))
+	for i, f := range families {
+		t.Run(family(i == 1), func(t *testing.T) { checkLearned(ctx, t, l, f) })
+	}
+	t.Run("the main job goes on", func(t *testing.T) {
+		must(t, l.WaitConverged(ctx))
+		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), false)
+		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), true)
+		checkRoutes(ctx, t, l)
+	})
+	t.Run("goes with the ToR", func(t *testing.T) {
+		must(t, tors[0].Stop())
+		for _, f := range families {
+			must(t, lab.Eventually(ctx, patience, "the ToR's prefixes go", func() error {
+				if hasRoute(n, f.wide, routeProtocol) == nil {
+					return fmt.Errorf("%s is still there", f.wide)
+				}
+				return nil
+			}))
+		}
+	})
+}
 
+// checkLearned looks at r1n1's decisions for one family.
+func checkLearned(ctx context.Context, t *testing.T, l *lab.Lab, f learned) {
+	n, tors := l.Node("r1n1"), l.Racks[0].ToRs
 	for _, c := range []struct {
 		prefix    netip.Prefix
 		installed bool
 		reason    string
 		via       netip.Addr
 	}{
-		{wide, true, "on-link", tors[0].Addr},
-		{defaults[0], true, "on-link", tors[0].Addr},
-		{other, true, "on-link", tors[0].Addr}, // the underlay's own word on the other rack
-		{subnet, false, "not-permitted", netip.Addr{}},
-		{peer, false, "not-permitted", netip.Addr{}},
+		{f.wide, true, "on-link", f.tor(tors[0])},
+		{f.all, true, "on-link", f.tor(tors[0])},
+		{f.other, true, "on-link", f.tor(tors[0])}, // the underlay's own word on the other rack
+		{f.subnet, false, "not-permitted", netip.Addr{}},
+		{f.peer, false, "not-permitted", netip.Addr{}},
 	} {
 		t.Run(c.prefix.String(), func(t *testing.T) { wantDecision(ctx, t, n, c.prefix, c.installed, c.reason, c.via) })
 	}
 	t.Run("follows its gateway", func(t *testing.T) {
 		for _, tor := range []*lab.ToR{tors[1], tors[0]} {
-			must(t, n.NS.SetRoute(defaults[0], lab.Gateway{Via: tor.Addr}))
-			wantDecision(ctx, t, n, service, true, "outside-pools", tor.Addr)
-		}
-	})
-	t.Run("the main job goes on", func(t *testing.T) {
-		must(t, l.WaitConverged(ctx))
-		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), false)
-		checkRoutes(ctx, t, l)
-	})
-	t.Run("goes with the ToR", func(t *testing.T) {
-		must(t, tors[0].Stop())
-		must(t, lab.Eventually(ctx, patience, "the ToR's prefixes go", func() error {
-			if hasRoute(n, wide, routeProtocol) == nil {
-				return fmt.Errorf("%s is still there", wide)
+			if f.all.Addr().Is6() { // a replacement would leave one gateway of a multipath route
+				must(t, n.NS.RemoveRoute(f.all))
 			}
-			return nil
-		}))
+			must(t, n.NS.SetRoute(f.all, lab.Gateway{Via: f.tor(tor)}))
+			wantDecision(ctx, t, n, f.service, true, "outside-pools", f.tor(tor))
+		}
 	})
 }
 

@@ -83,6 +83,15 @@ func reachesWithin(ctx context.Context, t *testing.T, limit time.Duration, from,
 	}))
 }
 
+// answers waits until an address answers.
+func answers(ctx context.Context, t *testing.T, from *lab.NS, dst netip.Addr) {
+	t.Helper()
+	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s answers %s", dst, from.Name), func() error {
+		_, err := from.Ping(ctx, dst, 1, 3*time.Second)
+		return err
+	}))
+}
+
 // checkDamage does to a tunnel device of r1n1 whatever a hand can do; each time
 // the device has to be whole and traffic through it has to flow again in time.
 func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 bool) {

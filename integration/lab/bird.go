@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -27,9 +29,14 @@ protocol kernel { scan time 5; merge paths on; ipv4 { export where source = RTS_
 {{- if .DualStack}}
 protocol kernel { scan time 5; merge paths on; ipv6 { export where source = RTS_BGP; }; }
 {{- end}}
-protocol static service { ipv4;
-  {{range .Service}}route {{.}} blackhole; {{end}}
-  {{range $prefix, $hop := .ToR.Through}}route {{$prefix}} via {{$hop}}; {{end}}
+{{- range .Services}}
+protocol static {{.Name}} { {{.Family}};
+  {{range .Prefixes}}route {{.}} blackhole; {{end}}
+  {{range $prefix, $hop := .Through}}route {{$prefix}} via {{$hop}}; {{end}}
+}
+{{- end}}
+protocol static over6 { ipv4;
+  {{range $prefix, $hop := .ToR.Over6}}route {{$prefix}} blackhole; {{end}}
 }
 template bgp peer {
   graceful restart on;
@@ -50,32 +57,64 @@ protocol bgp {{.Name}}v6 from peer {
 {{- range .Nodes}}
 protocol bgp {{.Name}} from peer {
   local {{$.ToR.Addr}} as {{$.ToR.ASN}}; neighbor {{.Addr}} as {{$.NodeASN}};
-  ipv4 { import where net ~ [ {{$.Pool}}+ ]; export filter {
-    if proto != "service" then reject;
-    {{range $prefix, $hop := $.ToR.Through}}if net = {{$prefix}} then bgp_next_hop = {{$hop}}; {{end}}
+{{- range $.Services}}
+  {{.Family}} { import where net ~ [ {{.Pool}}+ ]; next hop address {{.Self}}; export filter {
+    if proto != "{{.Name}}" then reject;
+    {{range $prefix, $hop := .Through}}if net = {{$prefix}} then bgp_next_hop = {{$hop}}; {{end}}
     accept;
   }; };
-{{- if $.Pool6.IsValid}}
-  ipv6 { import where net ~ [ {{$.Pool6}}+ ]; export none; };
 {{- end}}
 }
+{{- if $.ToR.Over6}}
+protocol bgp {{.Name}}over6 from peer {
+  local {{$.ToR.Addr6}} as {{$.ToR.ASN}}; neighbor {{.Addr6}} as {{$.NodeASN}};
+  ipv4 { extended next hop on; import none; export filter {
+    if proto != "over6" then reject;
+    {{range $prefix, $hop := $.ToR.Over6}}if net = {{$prefix}} then bgp_next_hop = {{$hop}}; {{end}}
+    accept;
+  }; };
+}
+{{- end}}
 {{- end}}
 `))
+
+// birdService is what a ToR tells its nodes in one family, and hears of them.
+type birdService struct {
+	Name, Family string
+	Pool         netip.Prefix
+	Self         netip.Addr
+	Prefixes     []netip.Prefix
+	Through      map[netip.Prefix]netip.Addr
+}
+
+// birdServices returns the families that the lab's pools have.
+func (t *ToR) birdServices() []birdService {
+	out := []birdService{{Name: "service", Family: "ipv4", Pool: t.lab.Spec.Pool.CIDR, Self: t.Addr}}
+	if p := t.lab.Spec.Pool.CIDR6; p.IsValid() {
+		out = append(out, birdService{Name: "service6", Family: "ipv6", Pool: p, Self: t.Addr6})
+	}
+	announce := t.Announce
+	if service, ok := t.service(); ok {
+		announce = append(slices.Clip(announce), service)
+	}
+	for i := range out {
+		s := &out[i]
+		other := func(p netip.Prefix) bool { return p.Addr().Is4() != s.Self.Is4() }
+		s.Prefixes = slices.DeleteFunc(slices.Clone(announce), other)
+		s.Through = maps.Clone(t.Through)
+		maps.DeleteFunc(s.Through, func(p netip.Prefix, _ netip.Addr) bool { return other(p) })
+	}
+	return out
+}
 
 // startBIRD writes bird.conf and starts bird; it returns once bird answers on
 // its control socket.
 func (t *ToR) startBIRD(ctx context.Context) error {
 	var text bytes.Buffer
-	service, ok := t.service()
 	in := map[string]any{
 		"ToR": t, "Others": t.others(), "Nodes": t.lab.rack(t.Number).bgpNodes(), "NodeASN": NodeASN,
-		"DualStack": t.lab.Spec.DualStack, "Pool": t.lab.Spec.Pool.CIDR, "Pool6": t.lab.Spec.Pool.CIDR6,
+		"DualStack": t.lab.Spec.DualStack, "Services": t.birdServices(),
 	}
-	announce := t.Announce
-	if ok {
-		announce = append(slices.Clip(announce), service)
-	}
-	in["Service"] = announce
 	if err := birdConfig.Execute(&text, in); err != nil {
 		return fmt.Errorf("write configuration of %s: %w", t.Name, err)
 	}

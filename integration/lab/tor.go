@@ -27,11 +27,15 @@ type ToR struct {
 	Core   netip.Addr // towards the other ToRs; also the router ID
 	Core6  netip.Addr
 	// Announce is told to the rack's nodes besides the service prefix, from the
-	// next Start on (BIRD only).
+	// next Start on (BIRD only; IPv6 where the pool has a CIDR6).
 	Announce []netip.Prefix
 	// Through is announced likewise, with the next hop that is named: a
 	// neighbour of the router, not of the nodes.
 	Through map[netip.Prefix]netip.Addr
+	// Over6 are IPv4 prefixes and their IPv6 next hops (RFC 8950), announced
+	// over a second session, from Addr6 to the nodes' Addr6. A node takes part
+	// when [ToR.Peer6] is among its peers.
+	Over6 map[netip.Prefix]netip.Addr
 
 	lab   *Lab
 	procs []*Process
@@ -72,6 +76,8 @@ func (l *Lab) newToR(rack *Rack, index int) (*ToR, error) {
 		s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr6, 64)) })
 		s.do(func() error { return t.NS.addAddr("core", netip.PrefixFrom(t.Core6, 64)) })
 		s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/all/forwarding", "1") })
+		// A device that comes back has its addresses, as in IPv4.
+		s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/all/keep_addr_on_down", "1") })
 	}
 	if l.Spec.Uplink {
 		s.do(func() error { return t.NS.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), coreAddr(254)) })
@@ -120,6 +126,18 @@ func (t *ToR) Logs(lines int) string {
 // file names a file of this router in the lab's directory.
 func (t *ToR) file(ext string) string {
 	return filepath.Join(t.lab.Dir, t.Name+"."+ext)
+}
+
+// Peer6 is the entry in a node's list of peers for the session of Over6.
+func (t *ToR) Peer6() map[string]any {
+	var accept []any
+	for p := range t.Over6 {
+		accept = append(accept, p.String())
+	}
+	return map[string]any{
+		"name": t.Name + "over6", "address": t.Addr6.String(), "asn": t.ASN, "connectRetry": "2s",
+		"import": map[string]any{"accept": accept},
+	}
 }
 
 // protocol is the kernel's route protocol of the routes the router learned.

@@ -1,0 +1,176 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"onlink/integration/lab"
+)
+
+// TestECMP gives r1n1 an uplink to each of two ToRs.
+func TestECMP(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pool lab.Pool
+	}{
+		{"direct", lab.Pool{Tunnel: "none", Encap: "Never"}},
+		{"vxlan", lab.Pool{Tunnel: "vxlan"}},
+		{"ipip", lab.Pool{Tunnel: "ipip"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.pool.Tunnel == "ipip" {
+				needIPIP(t)
+			}
+			c.pool.CIDR6 = pool6
+			ctx, l := build(t, lab.Spec{Name: "ecmp-" + c.name, DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: c.pool})
+			n := l.Node("r1n1")
+			addUplinks(t, l, n)
+			must(t, l.StartToRs(ctx))
+			must(t, l.StartNodes(ctx))
+			for _, w := range l.Workers() {
+				_, err := w.AddPod(ctx, w.Name+"-pod1")
+				must(t, err)
+			}
+			must(t, l.WaitConverged(ctx))
+			if _, err := l.PingFromToRs(ctx); err != nil {
+				t.Error(err)
+			}
+			for _, v6 := range []bool{false, true} {
+				t.Run(family(v6), func(t *testing.T) {
+					// See docs/routes.md: there the kernel chooses once for each far node.
+					if c.pool.Tunnel == "none" || c.pool.Tunnel == "ipip" && !v6 {
+						checkUplinks(ctx, t, l, n, v6)
+					}
+					checkDyingToR(ctx, t, l, n, v6)
+				})
+			}
+		})
+	}
+}
+
+func family(v6 bool) string {
+	if v6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// addUplinks wires a node to both ToRs of its rack and gives it default routes
+// over both.
+func addUplinks(t *testing.T, l *lab.Lab, n *lab.Node) {
+	t.Helper()
+	var ways [2][]lab.Gateway
+	for i, tor := range l.Racks[0].ToRs {
+		dev := fmt.Sprintf("up%d", i+1)
+		must(t, lab.Wire(tor.NS, n.Name, n.NS, dev))
+		for f, text := range []string{"10.58.%d.1/30", "fd58:%d::1/126"} {
+			net := netip.MustParsePrefix(fmt.Sprintf(text, i+1))
+			must(t, tor.NS.AddAddr(n.Name, net))
+			must(t, n.NS.AddAddr(dev, netip.PrefixFrom(net.Addr().Next(), net.Bits())))
+			ways[f] = append(ways[f], lab.Gateway{Via: net.Addr(), Dev: dev})
+		}
+	}
+	must(t, n.NS.RemoveRoute(defaults[1])) // a replacement would leave one of its gateways
+	for f, dst := range defaults {
+		must(t, lab.Eventually(t.Context(), patience, "default route over the uplinks", func() error {
+			return n.NS.SetRoute(dst, ways[f]...)
+		}))
+	}
+}
+
+// checkUplinks counts what many flows put on each uplink. With ipip, and
+// without a tunnel, each flow chooses for itself.
+func checkUplinks(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v6 bool) {
+	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
+	dst := addrOf(b, v6)
+	reaches(ctx, t, a, b, v6)
+	taps := map[string]*lab.Capture{}
+	for _, dev := range []string{"up1", "up2"} {
+		tap, err := lab.StartCapture(n.NS, dev)
+		must(t, err)
+		taps[dev] = tap
+	}
+	must(t, lab.Eventually(ctx, patience, "both uplinks carry flows", func() error {
+		for range 32 { // each socket is a flow
+			if err := sendUDP(a.NS, dst); err != nil {
+				return err
+			}
+		}
+		for dev, tap := range taps {
+			if tap.Count(func(p lab.Packet) bool { return p.InnerDst == dst || p.Dst == dst }) == 0 {
+				return fmt.Errorf("nothing on %s", dev)
+			}
+		}
+		return nil
+	}))
+	for _, tap := range taps {
+		must(t, tap.Stop())
+	}
+}
+
+func sendUDP(ns *lab.NS, dst netip.Addr) error {
+	return ns.Do(func() error {
+		conn, err := net.Dial("udp", netip.AddrPortFrom(dst, 9).String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write([]byte("flow"))
+		return err
+	})
+}
+
+// checkDyingToR takes the first ToR down with all its cables: packets take the
+// other; then it comes back, first towards the core and then towards the node,
+// and nothing is lost.
+func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v6 bool) {
+	a, b, tor := podOf(l, "r1n1"), podOf(l, "r2n1"), l.Racks[0].ToRs[0]
+	dst, far := addrOf(b, v6), l.Node("r2n1")
+	rack2 := netip.PrefixFrom(far.Addr, 24)
+	if v6 {
+		rack2 = netip.PrefixFrom(far.Addr6, 64)
+	}
+	must(t, tor.Stop())
+	for _, dev := range []string{n.Name, "rack", "core"} {
+		must(t, tor.NS.SetLink(dev, false))
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel() // nobody waits for the last replies of what only probes
+	// Each socket is another flow: all of them have to get through.
+	must(t, lab.Eventually(ctx, patience, "every flow takes the other ToR", func() error {
+		for range 16 {
+			flow, err := lab.StartPingFlow(a.NS, b.NS, dst, 1000)
+			if err != nil {
+				return err
+			}
+			first := flow.WaitForWithin(ctx, 1, 3*time.Second)
+			if _, err := flow.Stop(over); err != nil || first != nil {
+				return errors.Join(err, first)
+			}
+		}
+		return nil
+	}))
+	flows := make([]*lab.PingFlow, 8)
+	for i := range flows {
+		var err error
+		flows[i], err = lab.StartPingFlow(a.NS, b.NS, dst, 100)
+		must(t, err)
+		must(t, flows[i].WaitFor(ctx, 10))
+	}
+	must(t, tor.NS.SetLink("core", true))
+	must(t, tor.Start(ctx))
+	must(t, tor.WaitRoute(ctx, rack2.Masked()))
+	must(t, tor.NS.SetLink("rack", true))
+	must(t, tor.WaitRoute(ctx, blockOfFamily(ctx, t, far, v6)))
+	must(t, tor.NS.SetLink(n.Name, true))
+	must(t, l.WaitConverged(ctx))
+	must(t, flows[0].WaitFor(ctx, 100)) // they run side by side
+	for _, flow := range flows {
+		lossless(ctx, t, flow)
+	}
+}
