@@ -15,9 +15,9 @@ import (
 // routeProtocol is the kernel's route protocol of everything onlink installs.
 const routeProtocol = 179
 
-// replyTime bounds one echo. The first packet between two hosts waits for
+// ReplyTime bounds one echo. The first packet between two hosts waits for
 // neighbour resolution on every segment.
-const replyTime = 10 * time.Second
+const ReplyTime = 10 * time.Second
 
 // EachPair calls f for every ordered pair of different pods.
 func (l *Lab) EachPair(f func(from, to *Pod) error) (pairs int, err error) {
@@ -44,7 +44,7 @@ func (p *Pod) String() string { return fmt.Sprintf("%s (%s)", p.Name, p.Addr()) 
 func (l *Lab) PingPods(ctx context.Context, count int) (pairs int, err error) {
 	return l.EachPair(func(from, to *Pod) error {
 		for _, a := range to.Addrs {
-			if _, err := from.NS.Ping(ctx, a, count, replyTime); err != nil {
+			if _, err := from.NS.Ping(ctx, a, count, ReplyTime); err != nil {
 				return err
 			}
 		}
@@ -70,7 +70,7 @@ func (l *Lab) PingFromNodes(ctx context.Context) (pairs int, err error) {
 			if p.Node == n {
 				continue
 			}
-			if _, err := n.NS.Ping(ctx, p.Addr(), 1, replyTime); err != nil {
+			if _, err := n.NS.Ping(ctx, p.Addr(), 1, ReplyTime); err != nil {
 				return pairs, fmt.Errorf("host %s to %s: %w", n.Name, p, err)
 			}
 			pairs++
@@ -97,7 +97,7 @@ func (l *Lab) PingFromToRs(ctx context.Context) (pairs int, err error) {
 			}
 		}
 		for _, p := range l.Pods() {
-			if _, err := t.NS.Ping(ctx, p.Addr(), 1, replyTime); err != nil {
+			if _, err := t.NS.Ping(ctx, p.Addr(), 1, ReplyTime); err != nil {
 				return pairs, fmt.Errorf("%s to %s: %w", t.Name, p, err)
 			}
 			pairs++

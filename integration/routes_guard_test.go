@@ -1,0 +1,183 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"onlink/integration/lab"
+	"onlink/nft"
+)
+
+// TestGuard: who may send packets of protocols 4 and 41 to a node. The guard
+// sits before decapsulation, so a raw socket on the node sees exactly what a
+// tunnel device would get; the test needs nftables and no such device.
+func TestGuard(t *testing.T) {
+	if err := nft.Supported(); err != nil {
+		t.Skip("needs kernel feature: nftables")
+	}
+	ctx, l := build(t, lab.Spec{Name: "guard", Racks: 1, DualStack: true, Pool: lab.Pool{CIDR6: pool6, Tunnel: "ipip"}})
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+	n, other, tor := l.Node("r1n1"), l.Node("r1n2"), l.ToRs()[0]
+	for _, c := range []struct {
+		network            string
+		node, known, alien netip.Addr
+	}{
+		{"ip4:4", n.Addr, other.Addr, tor.Addr},
+		{"ip4:41", n.Addr, other.Addr, tor.Addr},
+		{"ip6:4", n.Addr6, other.Addr6, tor.Addr6},
+		{"ip6:41", n.Addr6, other.Addr6, tor.Addr6},
+	} {
+		t.Run(c.network, func(t *testing.T) {
+			ear := newEar(t, n.NS, c.network, c.node)
+			must(t, sendRaw(tor.NS, c.network, c.alien, c.node))
+			ear.hears(ctx, t, other.NS, c.known)
+			// The stranger's was sent before, and again between two of a node's.
+			must(t, sendRaw(tor.NS, c.network, c.alien, c.node))
+			ear.hears(ctx, t, other.NS, c.known)
+			if got := ear.count(c.alien); got > 0 {
+				t.Errorf("%d packets of a stranger got through", got)
+			}
+		})
+	}
+	t.Run("no guard, no difference", func(t *testing.T) {
+		must(t, n.Stop())
+		n.Edit = func(c lab.Config) { c["tunnel"] = map[string]any{"guard": "off"} }
+		must(t, n.Start(ctx))
+		must(t, n.WaitReady(ctx))
+		newEar(t, n.NS, "ip4:4", n.Addr).hears(ctx, t, tor.NS, tor.Addr)
+		must(t, n.Stop())
+		n.Edit = nil
+		must(t, n.Start(ctx))
+		must(t, n.WaitReady(ctx))
+	})
+	t.Run("a node that leaves is a stranger", func(t *testing.T) { checkLeaver(ctx, t, n, other) })
+}
+
+// checkLeaver takes the routes of another node away, and gives them back: what
+// it sends in protocol 4 is dropped in between.
+func checkLeaver(ctx context.Context, t *testing.T, n, other *lab.Node) {
+	_, err := n.Ctl(ctx, "peers", "rr1", "disable", "--reason", "test")
+	must(t, err)
+	must(t, lab.Eventually(ctx, patience, "the node becomes a stranger", func() error {
+		ear, err := listenRaw(n.NS, "ip4:4", n.Addr)
+		if err != nil {
+			return err
+		}
+		defer ear.close()
+		if err := sendRaw(other.NS, "ip4:4", other.Addr, n.Addr); err != nil {
+			return err
+		}
+		// What the guard never judges: another protocol, sent behind it.
+		return ear.behind(ctx, other, n)
+	}))
+	_, err = n.Ctl(ctx, "peers", "rr1", "enable")
+	must(t, err)
+	newEar(t, n.NS, "ip4:4", n.Addr).hears(ctx, t, other.NS, other.Addr)
+}
+
+// ear is a raw socket that counts packets by their source.
+type ear struct {
+	network string
+	addr    netip.Addr
+	conn    net.PacketConn
+	done    chan struct{} // closed by listen at its end
+
+	mu   sync.Mutex // guards from
+	from map[netip.Addr]int
+}
+
+// newEar opens an ear that the test's end closes.
+func newEar(t *testing.T, ns *lab.NS, network string, addr netip.Addr) *ear {
+	t.Helper()
+	e, err := listenRaw(ns, network, addr)
+	must(t, err)
+	t.Cleanup(e.close)
+	return e
+}
+
+func listenRaw(ns *lab.NS, network string, addr netip.Addr) (*ear, error) {
+	e := &ear{network: network, addr: addr, done: make(chan struct{}), from: map[netip.Addr]int{}}
+	err := ns.Do(func() (err error) {
+		e.conn, err = net.ListenPacket(network, addr.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	go e.listen()
+	return e, nil
+}
+
+func (e *ear) listen() {
+	defer close(e.done)
+	buf := make([]byte, 256)
+	for {
+		_, from, err := e.conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		if a, ok := netip.AddrFromSlice(from.(*net.IPAddr).IP); ok {
+			e.mu.Lock()
+			e.from[a.Unmap()]++
+			e.mu.Unlock()
+		}
+	}
+}
+
+func (e *ear) close() {
+	_ = e.conn.Close() // wakes listen; nothing was written
+	<-e.done
+}
+
+func (e *ear) count(from netip.Addr) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.from[from]
+}
+
+// hears sends from a namespace until one more packet is heard.
+func (e *ear) hears(ctx context.Context, t *testing.T, ns *lab.NS, from netip.Addr) {
+	t.Helper()
+	before := e.count(from)
+	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s hears %s from %s", e.addr, e.network, from), func() error {
+		if e.count(from) > before {
+			return nil
+		}
+		if err := sendRaw(ns, e.network, from, e.addr); err != nil {
+			return err
+		}
+		return errors.New("nothing heard")
+	}))
+}
+
+// behind pings after what was sent to the ear: when the ping is answered and
+// the ear has heard nothing, that was dropped.
+func (e *ear) behind(ctx context.Context, from, to *lab.Node) error {
+	if _, err := from.NS.Ping(ctx, to.Addr, 1, lab.ReplyTime); err != nil {
+		return err
+	}
+	if got := e.count(from.Addr); got > 0 {
+		return fmt.Errorf("%d packets heard", got)
+	}
+	return nil
+}
+
+// sendRaw sends a packet of the network's protocol.
+func sendRaw(ns *lab.NS, network string, src, dst netip.Addr) error {
+	return ns.Do(func() error {
+		conn, err := net.ListenPacket(network, src.String())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }() // what counts was written
+		_, err = conn.WriteTo([]byte("no packet inside"), &net.IPAddr{IP: dst.AsSlice()})
+		return err
+	})
+}
