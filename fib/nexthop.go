@@ -137,6 +137,7 @@ func (s *hopset) watch(e *entry, on bool) {
 // targets owns every nexthop, device and hopset of a Table.
 type targets struct {
 	sets      map[setKey]*hopset
+	latest    *hopset // acquired last, nil once it is released
 	single    map[hopKey]*nexthop
 	group     map[groupKey]*nexthop
 	byID      map[uint32]*nexthop
@@ -161,9 +162,13 @@ func (g *targets) init() {
 	g.nextID = FirstNexthopID
 }
 
-// acquire returns the hopset of key, with one more reference.
+// acquire returns the hopset of key, with one more reference. The routes of a
+// node come in a row, so the latest one is looked at first.
 func (g *targets) acquire(key setKey) *hopset {
-	s := g.sets[key]
+	s := g.latest
+	if s == nil || s.key != key {
+		s = g.sets[key]
+	}
 	if s == nil {
 		s = &hopset{key: key}
 		s.nh, s.err = g.resolve(key)
@@ -173,6 +178,7 @@ func (g *targets) acquire(key setKey) *hopset {
 		}
 		g.sets[key] = s
 	}
+	g.latest = s
 	s.refs++
 	return s
 }
@@ -183,6 +189,9 @@ func (g *targets) release(s *hopset) {
 		return
 	}
 	delete(g.sets, s.key)
+	if g.latest == s {
+		g.latest = nil
+	}
 	if s.nh != nil {
 		s.nh.refs--
 		g.idleCheck(s.nh)

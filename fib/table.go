@@ -24,6 +24,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -238,10 +239,15 @@ func (e *entry) clean() bool {
 
 // enqueue puts e into the next Apply.
 func (t *Table) enqueue(e *entry) {
-	if !e.queued {
-		e.queued = true
-		t.dirty = append(t.dirty, e)
+	if e.queued {
+		return
 	}
+	e.queued = true
+	if len(t.dirty) == cap(t.dirty) {
+		// append alone grows a long list by a quarter, and copies it each time.
+		t.dirty = slices.Grow(t.dirty, len(t.dirty))
+	}
+	t.dirty = append(t.dirty, e)
 }
 
 // setHave records what the kernel holds for e.
