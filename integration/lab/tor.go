@@ -60,6 +60,14 @@ func (l *Lab) newToR(rack *Rack, index int) (*ToR, error) {
 		return nil, err
 	}
 	s := steps{}
+	if l.Spec.DualStack {
+		// A router solicits neighbours from its link-local address. While
+		// duplicate detection holds that back (1 to 2 s after a link comes up)
+		// what it forwards is lost, though it already announces its networks.
+		for _, which := range []string{"all", "default"} {
+			s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/"+which+"/accept_dad", "0") })
+		}
+	}
 	s.do(func() error { return plug(rack.Switch, name, t.NS, "rack") })
 	s.do(func() error { return plug(l.core, name, t.NS, "core") })
 	s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr, 24)) })
