@@ -13,54 +13,66 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 BENCHCOUNT ?= 6
 
-.PHONY: help build demo lab deps test test-unit test-integration bench bench-go bench-compare fuzz lint fmt vet generate check clean
+# The BGP engine is built with the patches of bgp/patches: a generated go.mod
+# replaces the module. GOFLAGS carries it to every go command below, also those
+# that the tests and the beds start; make started by make gets the same.
+ENGINE := $(CURDIR)/build/engine/go.mod
+ifeq ($(origin ONLINK_GOFLAGS),undefined)
+export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
+endif
+export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
+
+.PHONY: help engine build demo lab deps test test-unit test-integration bench bench-go bench-compare fuzz lint fmt vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build onlinkd, onlinkctl and onlink-cni into bin/ (static)
+engine: ## make the patched BGP engine in build/engine
+	@GOFLAGS="$$ONLINK_GOFLAGS" go run ./bgp/patches -o build/engine
+
+build: engine ## build onlinkd, onlinkctl and onlink-cni into bin/ (static)
 	$(GOBUILD) -o bin/ ./cmd/...
 
-demo: ## show the main job, narrated: two racks, real ToRs, pods that reach each other
+demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
 	@$(BED) deps lab
 	@CGO_ENABLED=0 go run ./integration/cmd/lab demo
 
-lab: ## bring the demo's topology up and leave it up, with a shell
+lab: engine ## bring the demo's topology up and leave it up, with a shell
 	@$(BED) deps lab
 	@CGO_ENABLED=0 go run ./integration/cmd/lab up
 
-deps: ## install the Debian packages that demo, lab and test need (root)
+deps: engine ## install the Debian packages that demo, lab and test need (root)
 	@$(BED) deps lab frr etcd runtime race
 
-test: ## run everything: unit, race, kernel, whole-system; what ran where is listed
+test: engine ## run everything: unit, race, kernel, whole-system; what ran where is listed
 	@$(BED) test
 
-test-unit: ## run the tests of all rooms natively, without the whole-system ones
+test-unit: engine ## run the tests of all rooms natively, without the whole-system ones
 	go test -race $$(go list ./... | grep -v '^onlink/integration')
 
-test-integration: ## run the whole-system tests
+test-integration: engine ## run the whole-system tests
 	@$(BED) test ./integration/...
 
-bench: ## measure next to BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
+bench: engine ## measure next to BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
 	@$(BED) deps bench
 	@go run ./integration/cmd/bench -figures '$(FIGURES)' -o build/bench.json
 
-bench-go: ## run all Go benchmarks (BENCHTIME=1s BENCHCOUNT=6)
+bench-go: engine ## run all Go benchmarks (BENCHTIME=1s BENCHCOUNT=6)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(BENCHCOUNT) ./...
 
-bench-compare: ## compare the benchmarks of this tree with those of REF=commit
+bench-compare: engine ## compare the benchmarks of this tree with those of REF=commit
 	@$(BED) bench-compare -ref '$(REF)' -benchtime $(BENCHTIME) -count $(BENCHCOUNT)
 
-fuzz: ## run every fuzz target for FUZZTIME=30s
+fuzz: engine ## run every fuzz target for FUZZTIME=30s
 	@$(BED) fuzz -time $(FUZZTIME)
 
-lint: ## run golangci-lint as .golangci.yml says (the first run builds it: two minutes)
+lint: engine ## run golangci-lint as .golangci.yml says (the first run builds it: two minutes)
 	$(LINT) run ./...
 
-fmt: ## format as lint wants it
+fmt: engine ## format as lint wants it
 	$(LINT) fmt ./...
 
-vet: ## run go vet
+vet: engine ## run go vet
 	go vet ./...
 
 generate: ## generate Go from proto/ (needs protoc: apt-get install protobuf-compiler)

@@ -131,6 +131,7 @@ func joined(parts ...[]byte) []byte {
 // session. Another peer's session and routes are untouched, and the speaker
 // accepts the next one.
 func TestHostileUpdates(t *testing.T) {
+	needsPatches(t)
 	n := startNodes(t, testConfig(t, "127.30.0.1"), testConfig(t, "127.30.0.2"))
 	x, good := n[0], n[1]
 	good.originate("10.244.2.0/26")
@@ -150,21 +151,20 @@ func TestHostileUpdates(t *testing.T) {
 			p.update(joined(attrOrigin, attrAS4Path, attrASPath, attrNextHop, attrLocalPref), someNLRI)
 		}, "kept"},
 		{"AS4_PATH alone", func(p *rawPeer) { p.update(attrAS4Path, nil) }, "kept"},
-		{"MP_REACH of 3 bytes", func(p *rawPeer) { p.update(joined(base, []byte{0x80, 14, 3, 0, 2, 1}), nil) }, "3/5"},
+		{"MP_REACH of 2 bytes", func(p *rawPeer) { p.update(joined(base, []byte{0x80, 14, 2, 0, 2}), nil) }, "3/9"},
 		{"MP_REACH with a next hop beyond its end", func(p *rawPeer) {
-			p.update(joined(base, []byte{0x80, 14, 6, 0, 2, 1, 32, 0, 0}), nil)
-		}, "3/5"},
-		{"MP_UNREACH of 2 bytes", func(p *rawPeer) { p.update([]byte{0x80, 15, 2, 0, 2}, nil) }, "3/5"},
+			p.update(joined(base, []byte{0x80, 14, 6, 0, 1, 1, 32, 0, 0}), nil)
+		}, "3/9"},
+		{"MP_REACH of 3 bytes of another family", func(p *rawPeer) { p.update(joined(base, []byte{0x80, 14, 3, 0, 2, 1}), nil) }, "kept"},
+		{"MP_UNREACH of 2 bytes", func(p *rawPeer) { p.update([]byte{0x80, 15, 2, 0, 2}, nil) }, "3/9"},
 		{"Prefix-SID with a truncated SRv6 service TLV", func(p *rawPeer) { p.update(joined(base, prefixSID(5, 0, 4, 0, 1, 0, 0)), someNLRI) }, "kept"},
 		{"Prefix-SID with a TLV longer than the attribute", func(p *rawPeer) { p.update(joined(base, prefixSID(5, 0xff, 0xff, 0, 1)), someNLRI) }, "kept"},
 		{"Prefix-SID of one byte", func(p *rawPeer) { p.update(joined(base, prefixSID(5)), someNLRI) }, "kept"},
-		{"attribute length beyond the message", func(p *rawPeer) { p.update([]byte{0x40, 1, 200, 0}, nil) }, "kept"},
+		{"attribute length beyond the message", func(p *rawPeer) { p.update([]byte{0x40, 1, 200, 0}, nil) }, "3/1"},
 		{"total attribute length beyond the message", func(p *rawPeer) { p.send(2, []byte{0, 0, 0xff, 0xff}) }, "3/1"},
 		{"NLRI of 33 bits", func(p *rawPeer) { p.update(base, []byte{33, 10, 0, 0, 0, 0}) }, "3/10"},
 		{"unknown message type", func(p *rawPeer) { p.send(77, nil) }, "1/3"},
-		// RFC 4271 section 8.2.2 wants 5/3 here; the engine ignores the OPEN,
-		// which harms nobody.
-		{"an OPEN in Established", func(p *rawPeer) { p.send(1, []byte{4, 0xfc, 0, 0, 90, 127, 30, 0, 7, 0}) }, "kept"},
+		{"an OPEN in Established", func(p *rawPeer) { p.send(1, []byte{4, 0xfc, 0, 0, 90, 127, 30, 0, 7, 0}) }, "5/3"},
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -196,6 +196,7 @@ func TestHostileUpdates(t *testing.T) {
 // TestBytesBeforeOpen: garbage from the address of a configured peer, before
 // any OPEN, harms nothing.
 func TestBytesBeforeOpen(t *testing.T) {
+	needsPatches(t)
 	n := startNodes(t, testConfig(t, "127.31.0.1"), testConfig(t, "127.31.0.2"))
 	n[1].originate("10.244.2.0/26")
 	n[0].setPeers(nil, clientsOf("127.31.0.0/24"))

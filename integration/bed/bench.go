@@ -75,8 +75,13 @@ func benchInto(ctx context.Context, dir, file string, opts BenchOptions) (err er
 	if pattern == "" {
 		pattern = "."
 	}
+	env, err := engineEnv(ctx, dir)
+	if err != nil {
+		return err
+	}
 	cmd := goCommand(ctx, dir, "test", "-run", "^$", "-bench", pattern, "-benchmem",
 		"-benchtime", opts.Time, "-count", strconv.Itoa(opts.Count), "./...")
+	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = f, opts.Out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("run benchmarks in %s: %w", dir, err)
@@ -89,6 +94,26 @@ func benchInto(ctx context.Context, dir, file string, opts BenchOptions) (err er
 		return fmt.Errorf("run benchmarks in %s: none matches %q", dir, pattern)
 	}
 	return nil
+}
+
+// engineEnv is the environment to build the tree in dir with its own patched
+// BGP engine, as its make does: make's GOFLAGS here name this tree's. A commit
+// without patches is built as it is.
+func engineEnv(ctx context.Context, dir string) ([]string, error) {
+	flags, byMake := os.LookupEnv("ONLINK_GOFLAGS")
+	if !byMake {
+		return os.Environ(), nil
+	}
+	env := append(os.Environ(), "GOFLAGS="+flags)
+	if _, err := os.Stat(filepath.Join(dir, "bgp", "patches", "main.go")); err != nil {
+		return env, nil //nolint:nilerr // not there: nothing to patch
+	}
+	cmd := goCommand(ctx, dir, "run", "./bgp/patches", "-o", "build/engine")
+	cmd.Env = env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("patch engine in %s: %w: %s", dir, err, out)
+	}
+	return append(env, "GOFLAGS="+flags+" '-modfile="+filepath.Join(dir, "build", "engine", "go.mod")+"'"), nil
 }
 
 func gitIn(ctx context.Context, dir string, args ...string) error {

@@ -137,7 +137,11 @@ func (r *run) prepare(ctx context.Context) error {
 // goBuild builds static programs of the module in dir into r.bin, as make
 // build does.
 func (r *run) goBuild(ctx context.Context, dir string, packages ...string) error {
-	argv := append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", r.bin + "/"}, packages...)
+	argv := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", r.bin + "/"}
+	if dir != "." {
+		argv = append(argv, "-modfile=go.mod") // GOFLAGS may name that of this module's engine
+	}
+	argv = append(argv, packages...)
 	cmd := exec.CommandContext(ctx, "go", argv...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// tree makes a module that requires version, inside a git repository whose
+// settings would spoil patches, and returns its folder.
+func tree(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, args := range [][]string{{"init", "-q"}, {"config", "core.autocrlf", "true"}, {"config", "apply.whitespace", "error-all"}} {
+		cmd := exec.CommandContext(t.Context(), "git", args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v: %s", args[0], err, out)
+		}
+	}
+	write(t, filepath.Join(dir, "go.mod"), "module try\n\ngo 1.26.0\n\nrequire "+modulePath+" "+version+"\n")
+	write(t, filepath.Join(dir, "go.sum"), modulePath+" v3.37.0 h1:+ObuOdvj7G7nxrT0fKFta+EAupdWf/q1WzbXydr8IOY=\n"+
+		modulePath+" v3.37.0/go.mod h1:kVHVFy1/fyZHJ8P32+ctvPeJogn9qKwa1YCeMRXXrP0=\n")
+	return dir
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func engineOf(t *testing.T, root string, patches []patch) *engine {
+	t.Helper()
+	e, err := newEngine(root, "build/engine", patches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func allPatches(t *testing.T) []patch {
+	t.Helper()
+	patches, err := readPatches(patchFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return patches
+}
+
+// TestEnsure: the copy is patched, licensed and free of tests; a second run
+// changes nothing; an edited copy is made again; go.sum is not touched.
+func TestEnsure(t *testing.T) {
+	root := tree(t, moduleVersion)
+	sums := read(t, filepath.Join(root, "go.sum"))
+	e := engineOf(t, root, allPatches(t))
+	if err := e.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, filepath.Join(root, "build/engine/go.mod")); !strings.Contains(got, "replace "+modulePath+" => ./build/engine/gobgp-") {
+		t.Errorf("no replacement in\n%s", got)
+	}
+	fsm := filepath.Join(e.copyPath, "pkg/server/fsm.go")
+	if got := read(t, fsm); !strings.Contains(got, "contained a panic") || strings.Contains(got, "\r") {
+		t.Error("fsm.go is not patched, or its line ends are changed")
+	}
+	read(t, filepath.Join(e.copyPath, "LICENSE"))
+	err := filepath.WalkDir(e.copyPath, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s is in the copy", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(e.copyPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Stat(e.copyPath); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the second run made the copy again (%v)", err)
+	}
+	write(t, fsm, "package server\n")
+	if err := e.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(read(t, fsm), "contained a panic") {
+		t.Error("an edited copy was kept")
+	}
+	if read(t, filepath.Join(root, "go.sum")) != sums {
+		t.Error("go.sum of the tree changed")
+	}
+}
+
+// TestEnsureAtOnce: runs side by side neither fail nor see half a copy.
+func TestEnsureAtOnce(t *testing.T) {
+	root, patches := tree(t, moduleVersion), allPatches(t)
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			e, err := newEngine(root, "build/engine", patches)
+			if err == nil {
+				err = e.ensure(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			} else if !e.whole() {
+				t.Error("the copy is not whole")
+			}
+		})
+	}
+	wg.Wait()
+	halves, err := filepath.Glob(filepath.Join(root, "build/engine/half-*"))
+	if err != nil || len(halves) > 0 {
+		t.Errorf("left behind: %v, %v", halves, err)
+	}
+}
+
+// TestRefusals: another version, a patch that does not apply, and a run that
+// was stopped leave no engine behind.
+func TestRefusals(t *testing.T) {
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for _, tt := range []struct {
+		name, version string
+		ctx           context.Context
+		patches       []patch
+		want          string
+	}{
+		{"another version", "v3.36.0", t.Context(), allPatches(t), "v3.36.0"},
+		{"patch of other lines", moduleVersion, t.Context(), []patch{{"99-no.patch", []byte("--- a/LICENSE\n+++ b/LICENSE\n@@ -1,1 +1,1 @@\n-no such line\n+x\n")}}, "99-no.patch"},
+		{"patch of nothing", moduleVersion, t.Context(), []patch{{"99-no.patch", []byte("text\n")}}, "changes no file"},
+		{"stopped", moduleVersion, stopped, allPatches(t), "canceled"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := tree(t, tt.version)
+			e := engineOf(t, root, tt.patches)
+			if err := e.ensure(tt.ctx); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q in it", err, tt.want)
+			}
+			left, err := filepath.Glob(filepath.Join(root, "build/engine/[gh]*"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+	if _, err := newEngine(t.TempDir(), "../outside", nil); err == nil {
+		t.Error("a folder outside of the module was taken")
+	}
+}
+
+var patchName = regexp.MustCompile(`^\d\d-[a-z0-9-]+\.patch$`)
+
+// TestHeaders: every patch says why it is there, what proves it and what
+// upstream does.
+func TestHeaders(t *testing.T) {
+	numbers := map[string]bool{}
+	for _, p := range allPatches(t) {
+		if !patchName.MatchString(p.name) || numbers[p.name[:2]] {
+			t.Errorf("%s: not NN-name.patch, or the number is taken", p.name)
+			continue
+		}
+		numbers[p.name[:2]] = true
+		header, _, _ := strings.Cut(string(p.text), "\ndiff --git ")
+		for _, part := range []string{"\nReason: ", "\nTest: ", "\nUpstream: "} {
+			if !strings.Contains(header, part) {
+				t.Errorf("%s: no %q in its header", p.name, part)
+			}
+		}
+	}
+}
