@@ -80,7 +80,7 @@ generate: ## generate Go from proto/ (needs protoc: apt-get install protobuf-com
 	@mkdir -p build/tools
 	go build -modfile=tools/go.mod -o build/tools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	PATH="$(CURDIR)/build/tools:$$PATH" protoc --go_out=. --go_opt=module=onlink \
-		--go-grpc_out=. --go-grpc_opt=module=onlink $$(find proto -name '*.proto' | sort)
+		--go-grpc_out=. --go-grpc_opt=module=onlink -I proto/v1 $$(cd proto/v1 && ls *.proto)
 
 check: lint vet test ## what must pass before a change goes in
 

@@ -41,6 +41,7 @@ type agent struct {
 	started       time.Time
 	store         *ipam.Store
 	registry      ipam.Registry
+	audit         auditor
 	alloc         *ipam.Allocator
 	speaker       *bgp.Speaker
 	watch         *underlay.Watcher
@@ -135,8 +136,9 @@ func (a *agent) openIPAM(context.Context) error {
 		return err
 	}
 	if a.store.Created() && opt.Lost {
-		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", ipam.DefaultSettle)
+		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", a.cfg.IPAM.Registry.Settle())
 	}
+	a.audit = auditor{a.store, a.log.With("part", "audit")}
 	pools := ipamPools(a.cfg.Pools, a.cfg.Node.Labels)
 	if a.registry, a.closeRegistry, err = openRegistry(a.cfg.IPAM.Registry, a.store, pools); err != nil {
 		return err
@@ -144,6 +146,7 @@ func (a *agent) openIPAM(context.Context) error {
 	a.alloc, err = ipam.New(ipam.Config{
 		Node: a.id.Name, Pools: pools, Registry: a.registry, Store: a.store,
 		Cooldown: orNone(a.cfg.IPAM.Cooldown), Sticky: orNone(a.cfg.IPAM.Sticky), BootID: bootID(), Log: opt.Log,
+		AssertInterval: a.cfg.IPAM.Registry.Assert,
 	})
 	if err != nil {
 		return err

@@ -47,8 +47,10 @@ func (s *admin) ReleaseAddress(ctx context.Context, r *onlinkv1.ReleaseAddressRe
 	}
 	rep := &onlinkv1.ReleaseAddressReply{Assignment: s.a.assignmentToWire(as, addr)}
 	if r.GetForce() {
-		err = s.a.cni.Evict(ctx, cni.Attachment{
-			ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns, Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
+		_, err = s.a.audit.do(ctx, auditReleaseAddress, addr.String(), func() ([]ipam.Block, error) {
+			return nil, s.a.cni.Evict(ctx, cni.Attachment{
+				ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns, Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
+			})
 		})
 	} else {
 		_, err = s.a.cni.Sweep(ctx)
@@ -72,7 +74,9 @@ func (s *admin) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest)
 	case r.GetNode() == s.a.id.Name:
 		return nil, status.Errorf(codes.InvalidArgument, "%q is this node, and it runs", r.GetNode())
 	}
-	blocks, err := reg.ForceRelease(ctx, r.GetNode())
+	blocks, err := s.a.audit.do(ctx, auditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
+		return reg.ForceRelease(ctx, r.GetNode())
+	})
 	switch {
 	case errors.Is(err, ipam.ErrInvalidRequest):
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -83,7 +87,6 @@ func (s *admin) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest)
 	for _, b := range blocks {
 		rep.Blocks = append(rep.Blocks, &onlinkv1.Block{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch})
 	}
-	s.a.log.Warn("blocks taken from a node by an operator", "node", r.GetNode(), "blocks", len(blocks))
 	return rep, nil
 }
 

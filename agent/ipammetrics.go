@@ -8,14 +8,15 @@ import (
 
 // ipamMetrics are the metrics of addresses and blocks.
 type ipamMetrics struct {
-	lost, registry, registryErrors, assigned, released, swept *prometheus.Desc
-	commits, commitErrors, claims                             *prometheus.Desc
-	poolUsed, poolSize, poolCooling, poolFull, poolClaimed    *prometheus.Desc
+	lost, contested, registry, registryErrors, assigned, released, swept *prometheus.Desc
+	commits, commitErrors, claims                                        *prometheus.Desc
+	poolUsed, poolSize, poolCooling, poolFull, poolClaimed               *prometheus.Desc
 }
 
 func newIPAMMetrics(d func(name, help string, labels ...string) *prometheus.Desc) ipamMetrics {
 	return ipamMetrics{
 		lost:           d("ipam_blocks_lost", "Blocks held by this node that belong to another one now."),
+		contested:      d("ipam_blocks_contested", "Blocks of this node that peers announce too: two nodes give out their addresses."),
 		registry:       d("ipam_registry_up", "1 when the block registry answered the last call."),
 		registryErrors: d("ipam_registry_errors_total", "Calls to the block registry without an answer."),
 		assigned:       d("ipam_assigned_total", "Attachments that got addresses."),
@@ -42,6 +43,12 @@ func (m *ipamMetrics) collect(ctx context.Context, a *agent, ch chan<- prometheu
 	}
 	s := a.alloc.Stats()
 	gauge(m.lost, float64(s.LostBlocks))
+	own, contested := confirmed(a.alloc.Blocks()), 0
+	if err := a.learn.do(ctx, func() { _, contested = a.learn.contested(own) }); err != nil {
+		ch <- prometheus.NewInvalidMetric(m.contested, err)
+	} else {
+		gauge(m.contested, float64(contested))
+	}
 	gauge(m.registry, one(s.RegistryLastError == ""))
 	counter(m.registryErrors, s.RegistryErrors)
 	counter(m.assigned, s.Assigned)

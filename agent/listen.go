@@ -78,7 +78,7 @@ func (a *agent) listenAdmin(s *sockets) error {
 	if err != nil {
 		return err
 	}
-	s.add("admin", lis, grpc.NewServer(), a.registerAdmin)
+	s.add("admin", lis, grpc.NewServer(grpc.Creds(peerCreds{})), a.registerAdmin)
 	if tcp := a.cfg.API.Admin.TCP; tcp.IsValid() {
 		creds, err := serverTLS(a.cfg.API.Admin.TLS)
 		if err != nil {
@@ -119,7 +119,7 @@ func (a *agent) listenRegistry(s *sockets) error {
 		return fmt.Errorf("ipam.registry.listen: %w", err)
 	}
 	s.add("registry", lis, grpc.NewServer(opts...), func(srv *grpc.Server) {
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: a.store.BoltRegistry(), log: a.log.With("part", "registry")})
+		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: a.store.BoltRegistry().WithSettle(reg.Settle()), audit: a.audit})
 	})
 	return nil
 }

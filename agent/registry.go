@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 
 	"google.golang.org/grpc"
@@ -19,8 +18,8 @@ import (
 type registryServer struct {
 	onlinkv1.UnimplementedRegistryServer
 
-	reg ipam.Registry
-	log *slog.Logger
+	reg   ipam.Registry
+	audit auditor
 }
 
 // remoteRegistry is another agent's registry seen from here: ipam.Registry
@@ -89,11 +88,12 @@ func (s *registryServer) ForceRelease(ctx context.Context, r *onlinkv1.ForceRele
 	if !ok {
 		return nil, status.Error(codes.Unimplemented, "this registry cannot release by force")
 	}
-	blocks, err := reg.ForceRelease(ctx, r.GetNode())
+	blocks, err := s.audit.do(ctx, auditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
+		return reg.ForceRelease(ctx, r.GetNode())
+	})
 	if err != nil {
 		return nil, registryStatus(err)
 	}
-	s.log.Warn("blocks taken from a node by an operator", "node", r.GetNode(), "blocks", len(blocks))
 	return &onlinkv1.ListReply{Blocks: blocksToWire(blocks)}, nil
 }
 

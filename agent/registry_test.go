@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -30,7 +29,7 @@ func TestSiegeRemote(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv = grpc.NewServer()
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: b, log: slog.New(slog.DiscardHandler)})
+		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: b})
 		ended = make(chan error, 1)
 		go func(srv *grpc.Server, ended chan<- error) { ended <- srv.Serve(lis) }(srv, ended)
 	}
@@ -82,7 +81,7 @@ func TestRemoteRegistry(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv := grpc.NewServer()
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: store.BoltRegistry(), log: slog.New(slog.DiscardHandler)})
+		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: store.BoltRegistry()})
 		go func() {
 			if err := srv.Serve(lis); err != nil {
 				t.Error(err)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -37,7 +36,7 @@ func FuzzRegistryRequests(f *testing.F) {
 			f.Error(err)
 		}
 	})
-	s := &registryServer{reg: store.BoltRegistry(), log: slog.New(slog.DiscardHandler)}
+	s := &registryServer{reg: store.BoltRegistry()}
 	ctx := context.Background()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var claim onlinkv1.ClaimRequest

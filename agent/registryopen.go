@@ -22,7 +22,7 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool) (re
 		return openEtcd(cfg)
 	}
 	if len(cfg.Addresses) == 0 {
-		return store.BoltRegistry(), func() error { return nil }, nil
+		return store.BoltRegistry().WithSettle(cfg.Settle()), func() error { return nil }, nil
 	}
 	creds := insecure.NewCredentials()
 	if cfg.TLS.Enabled() {
@@ -41,7 +41,7 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool) (re
 	}
 	for _, addr := range cfg.Addresses {
 		if cfg.Listen.IsValid() && addr == cfg.Listen.String() {
-			parts = append(parts, store.BoltRegistry())
+			parts = append(parts, store.BoltRegistry().WithSettle(cfg.Settle()))
 			continue
 		}
 		cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds))

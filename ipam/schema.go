@@ -16,6 +16,7 @@ var (
 	bucketRegistry    = []byte("registry")    // prefix -> Block: owners, when this node serves the registry
 	bucketFences      = []byte("fences")      // prefix -> epoch: released by force up to it
 	bucketSticky      = []byte("sticky")      // workload -> sticky: the addresses it gets again
+	bucketAudit       = []byte("audit")       // number -> AuditEntry
 )
 
 // The keys of bucketMeta.
@@ -31,6 +32,7 @@ const (
 var schemaBuckets = [][][]byte{
 	{bucketBlocks, bucketAssignments, bucketFreed, bucketRegistry, bucketFences},
 	{bucketSticky}, // sticky addresses, also named in assignments
+	{bucketAudit},
 }
 
 // migrations lead from any older schema to the present one: entry n turns
@@ -38,6 +40,7 @@ var schemaBuckets = [][][]byte{
 var migrations = []func(*bolt.Tx) error{
 	addBuckets(1),
 	addBuckets(2),
+	addBuckets(3),
 }
 
 // errOlderSchema is what [checkSchema] says of a file that a migration brings

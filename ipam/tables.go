@@ -82,6 +82,9 @@ func readContents(tx *bolt.Tx) (*contents, error) {
 	if _, err := registryBlocks(tx, ""); err != nil {
 		return nil, err
 	}
+	if _, err := readAudit(tx); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

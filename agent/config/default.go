@@ -34,7 +34,7 @@ func Default() *Config {
 	c := &Config{
 		BGP:    BGP{ASN: DefaultASN, Listen: Listen{Port: DefaultPort}},
 		Pools:  []Pool{defaultPool()},
-		IPAM:   IPAM{Registry: Registry{Kind: RegistryBolt, Prefix: "/onlink/"}, Cooldown: time.Minute, Sticky: day},
+		IPAM:   IPAM{Registry: Registry{Kind: RegistryBolt, Prefix: "/onlink/", Assert: time.Minute}, Cooldown: time.Minute, Sticky: day},
 		Tunnel: Tunnel{Guard: ModeAuto, VXLAN: VXLAN{VNI: 4096, Port: 4789}},
 		FIB:    FIB{Table: 254, Resync: 90 * time.Second},
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},

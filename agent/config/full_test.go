@@ -50,6 +50,7 @@ ipam:
     kind: grpc
     address: registry.example:4790
     tls: {cert: /c, key: /k, ca: /ca}
+    assert: 20s
   cooldown: 90s
   sticky: 1h
 tunnel: {mtu: 1440, guard: off, vxlan: {vni: 77, port: 8472}}
@@ -118,7 +119,7 @@ func TestFullFile(t *testing.T) {
 			},
 		},
 		IPAM: IPAM{
-			Registry: Registry{Kind: RegistryGRPC, Addresses: []string{"registry.example:4790"}, TLS: files, Prefix: "/onlink/"},
+			Registry: Registry{Kind: RegistryGRPC, Addresses: []string{"registry.example:4790"}, TLS: files, Prefix: "/onlink/", Assert: 20 * time.Second},
 			Cooldown: 90 * time.Second, Sticky: time.Hour,
 		},
 		Tunnel: Tunnel{MTU: 1440, Guard: ModeOff, VXLAN: VXLAN{VNI: 77, Port: 8472}},

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // RegistryKind names an implementation of the block registry.
@@ -30,10 +31,18 @@ type Registry struct {
 	// User and PasswordFile are etcd's; empty: none.
 	User, PasswordFile string
 	Prefix             string // of etcd's keys; default /onlink/
+	// Assert is how often this node tells the registry what it holds; default
+	// 1 min. A registry that was lost waits for twice as long: all nodes should
+	// have the same.
+	Assert time.Duration
 }
 
 // Split reports whether two agents share the pools.
 func (r Registry) Split() bool { return r.Kind != RegistryEtcd && len(r.Addresses) > 1 }
+
+// Settle is how long a registry that was lost gives no block away: every node
+// has asserted twice by then.
+func (r Registry) Settle() time.Duration { return 2 * r.Assert }
 
 func readRegistry(v value, c *Registry) {
 	v.mapping(fields{
@@ -45,6 +54,7 @@ func readRegistry(v value, c *Registry) {
 		"user":         word(&c.User),
 		"passwordFile": file(&c.PasswordFile),
 		"prefix":       word(&c.Prefix),
+		"assert":       duration(&c.Assert, time.Second, 10*time.Minute),
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -94,7 +96,8 @@ func ipamReleaseNodeCommand(a *app) *cobra.Command {
 		Long: `release-node takes all blocks from a node that will not come back, so that others
 can have them. It works on the agent that has the block registry, or on any when
 the registry is etcd. Should the node come back it finds its blocks lost, stops
-announcing them and says so: its pods must be deleted.`,
+announcing them and says so: its pods must be deleted. Who did it and when stays
+in the database: "onlinkctl ipam audit".`,
 		Example: `  onlinkctl ipam release-node r2n7`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -114,6 +117,44 @@ announcing them and says so: its pods must be deleted.`,
 			})
 		},
 	}
+}
+
+func ipamAuditCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "audit",
+		Short: "Show what operators took by force, newest first",
+		Long: `audit lists what was taken by force on this agent, newest first: the blocks of
+nodes (release-node) and the addresses of living pods (release --force), when,
+by whom, and how it went. It is in the agent's database, before the deed: an
+entry without an end tells that the agent died in it. An agent that serves the
+block registry notes also what others asked it for. The last 1,000 are kept.`,
+		Example: `  onlinkctl ipam audit
+  onlinkctl ipam audit -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, a, view[*onlinkv1.AuditIPAMReply]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.AuditIPAMReply, error) {
+					return c.AuditIPAM(ctx, &onlinkv1.AuditIPAMRequest{})
+				},
+				table: auditTable,
+			})
+		},
+	}
+}
+
+func auditTable(w io.Writer, r *onlinkv1.AuditIPAMReply) error {
+	g := newGrid(w, "TIME", "ACTION", "TARGET", "BY", "RESULT", "BLOCKS")
+	for _, e := range r.GetEntries() {
+		result := "done"
+		switch {
+		case !e.GetDone():
+			result = "unknown: the agent ended before it was done"
+		case e.GetFailed() != "":
+			result = "failed: " + e.GetFailed()
+		}
+		g.row(e.GetBegan().AsTime().Format(time.RFC3339), e.GetAction(), e.GetTarget(), e.GetBy(), result, strings.Join(e.GetBlocks(), ","))
+	}
+	return g.flush()
 }
 
 func ipamBackupCommand(a *app) *cobra.Command {

@@ -57,6 +57,7 @@ func TestOutput(t *testing.T) {
 		{"ipam_check_repair", "ipam check --repair", nil},
 		{"ipam_release_force", "ipam release 10.244.0.5 --force", nil},
 		{"ipam_release_node", "ipam release-node r2n7", nil},
+		{"ipam_audit", "ipam audit", nil},
 		{"ipam_show_yaml", "ipam show 10.244.0.5 -o yaml", nil},
 		{"explain", "explain 10.244.1.7", nil},
 		{"explain_broken", "explain 10.244.1.8", errUnreachable},

@@ -147,6 +147,19 @@ func (s *agent) ReleaseNode(_ context.Context, r *onlinkv1.ReleaseNodeRequest) (
 	return &onlinkv1.ReleaseNodeReply{Blocks: []*onlinkv1.Block{b}}, nil
 }
 
+func (s *agent) AuditIPAM(context.Context, *onlinkv1.AuditIPAMRequest) (*onlinkv1.AuditIPAMReply, error) {
+	entry := func(age time.Duration, target string, done bool, failed string, blocks ...string) *onlinkv1.AuditEntry {
+		return &onlinkv1.AuditEntry{
+			Began: timestamppb.New(clock.Add(-age)), Action: "release-node", Target: target, By: "root (uid 0, pid 7)",
+			Done: done, Failed: failed, Blocks: blocks,
+		}
+	}
+	return &onlinkv1.AuditIPAMReply{Entries: []*onlinkv1.AuditEntry{
+		entry(time.Minute, "r2n9", false, ""), entry(time.Hour, "r2n8\x1b[2J", true, "registry: no answer"),
+		entry(2*time.Hour, "r2n7", true, "", "10.244.1.0/26", "10.244.3.0/26"),
+	}}, nil
+}
+
 func (s *agent) BackupIPAM(_ *onlinkv1.BackupIPAMRequest, out onlinkv1.Admin_BackupIPAMServer) error {
 	for _, part := range []string{"whole ", "file"} {
 		if err := out.Send(&onlinkv1.BackupIPAMChunk{Data: []byte(part)}); err != nil {

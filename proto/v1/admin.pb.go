@@ -2076,6 +2076,178 @@ func (x *ReleaseNodeReply) GetBlocks() []*Block {
 	return nil
 }
 
+type AuditIPAMRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditIPAMRequest) Reset() {
+	*x = AuditIPAMRequest{}
+	mi := &file_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditIPAMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditIPAMRequest) ProtoMessage() {}
+
+func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
+func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{31}
+}
+
+type AuditIPAMReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*AuditEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditIPAMReply) Reset() {
+	*x = AuditIPAMReply{}
+	mi := &file_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditIPAMReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditIPAMReply) ProtoMessage() {}
+
+func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
+func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type AuditEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Began         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=began,proto3" json:"began,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // release-node | release-address
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // the node or address
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`         // who asked for it
+	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`    // false: the agent died before it could tell
+	Failed        string                 `protobuf:"bytes,6,opt,name=failed,proto3" json:"failed,omitempty"` // why it failed; empty: it did not
+	Blocks        []string               `protobuf:"bytes,7,rep,name=blocks,proto3" json:"blocks,omitempty"` // taken
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Began
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *AuditEntry) GetFailed() string {
+	if x != nil {
+		return x.Failed
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetBlocks() []string {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
 type BackupIPAMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2084,7 +2256,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2268,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2281,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 type BackupIPAMChunk struct {
@@ -2121,7 +2293,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2305,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2318,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -2165,7 +2337,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2349,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2362,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -2213,7 +2385,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2397,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2410,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -2280,7 +2452,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2464,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2477,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -2487,7 +2659,19 @@ const file_admin_proto_rawDesc = "" +
 	"\x12ReleaseNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"<\n" +
 	"\x10ReleaseNodeReply\x12(\n" +
-	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\"\x13\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\"\x12\n" +
+	"\x10AuditIPAMRequest\"A\n" +
+	"\x0eAuditIPAMReply\x12/\n" +
+	"\aentries\x18\x01 \x03(\v2\x15.onlink.v1.AuditEntryR\aentries\"\xc2\x01\n" +
+	"\n" +
+	"AuditEntry\x120\n" +
+	"\x05began\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\tR\x06failed\x12\x16\n" +
+	"\x06blocks\x18\a \x03(\tR\x06blocks\"\x13\n" +
 	"\x11BackupIPAMRequest\"%\n" +
 	"\x0fBackupIPAMChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"*\n" +
@@ -2507,7 +2691,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x17PEER_ACTION_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PEER_ACTION_DISABLE\x10\x01\x12\x16\n" +
 	"\x12PEER_ACTION_ENABLE\x10\x02\x12\x15\n" +
-	"\x11PEER_ACTION_RESET\x10\x032\xce\a\n" +
+	"\x11PEER_ACTION_RESET\x10\x032\x93\b\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
@@ -2522,7 +2706,8 @@ const file_admin_proto_rawDesc = "" +
 	"\bShowIPAM\x12\x1a.onlink.v1.ShowIPAMRequest\x1a\x18.onlink.v1.ShowIPAMReply\x12C\n" +
 	"\tCheckIPAM\x12\x1b.onlink.v1.CheckIPAMRequest\x1a\x19.onlink.v1.CheckIPAMReply\x12R\n" +
 	"\x0eReleaseAddress\x12 .onlink.v1.ReleaseAddressRequest\x1a\x1e.onlink.v1.ReleaseAddressReply\x12I\n" +
-	"\vReleaseNode\x12\x1d.onlink.v1.ReleaseNodeRequest\x1a\x1b.onlink.v1.ReleaseNodeReply\x12H\n" +
+	"\vReleaseNode\x12\x1d.onlink.v1.ReleaseNodeRequest\x1a\x1b.onlink.v1.ReleaseNodeReply\x12C\n" +
+	"\tAuditIPAM\x12\x1b.onlink.v1.AuditIPAMRequest\x1a\x19.onlink.v1.AuditIPAMReply\x12H\n" +
 	"\n" +
 	"BackupIPAM\x12\x1c.onlink.v1.BackupIPAMRequest\x1a\x1a.onlink.v1.BackupIPAMChunk0\x01\x12=\n" +
 	"\aExplain\x12\x19.onlink.v1.ExplainRequest\x1a\x17.onlink.v1.ExplainReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
@@ -2540,7 +2725,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),               // 0: onlink.v1.PeerAction
 	(*GetStatusRequest)(nil),      // 1: onlink.v1.GetStatusRequest
@@ -2574,69 +2759,76 @@ var file_admin_proto_goTypes = []any{
 	(*ReleaseAddressReply)(nil),   // 29: onlink.v1.ReleaseAddressReply
 	(*ReleaseNodeRequest)(nil),    // 30: onlink.v1.ReleaseNodeRequest
 	(*ReleaseNodeReply)(nil),      // 31: onlink.v1.ReleaseNodeReply
-	(*BackupIPAMRequest)(nil),     // 32: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 33: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 34: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 35: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 36: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
+	(*AuditIPAMRequest)(nil),      // 32: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),        // 33: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),            // 34: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),     // 35: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),       // 36: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),        // 37: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 38: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),           // 39: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	37, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	40, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	3,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	6,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	38, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	41, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	7,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	38, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	38, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	38, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	41, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	41, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	41, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	0,  // 8: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
 	6,  // 9: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	38, // 10: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	41, // 10: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
 	15, // 11: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
 	16, // 12: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
 	19, // 13: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
 	22, // 14: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
 	19, // 15: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
 	25, // 16: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	37, // 17: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	40, // 17: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
 	25, // 18: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
 	19, // 19: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	36, // 20: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	1,  // 21: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	4,  // 22: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	8,  // 23: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	10, // 24: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	11, // 25: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	13, // 26: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	17, // 27: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	20, // 28: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	23, // 29: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	26, // 30: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	28, // 31: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	30, // 32: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	32, // 33: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	34, // 34: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	2,  // 35: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	5,  // 36: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	9,  // 37: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	12, // 38: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	12, // 39: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	14, // 40: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	18, // 41: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	21, // 42: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	24, // 43: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	27, // 44: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	29, // 45: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	31, // 46: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	33, // 47: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	35, // 48: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	35, // [35:49] is the sub-list for method output_type
-	21, // [21:35] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	34, // 20: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	40, // 21: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	39, // 22: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	1,  // 23: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	4,  // 24: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	8,  // 25: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	10, // 26: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	11, // 27: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	13, // 28: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	17, // 29: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	20, // 30: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	23, // 31: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	26, // 32: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	28, // 33: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	30, // 34: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	32, // 35: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	35, // 36: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	37, // 37: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	2,  // 38: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	5,  // 39: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	9,  // 40: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	12, // 41: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	12, // 42: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	14, // 43: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	18, // 44: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	21, // 45: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	24, // 46: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	27, // 47: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	29, // 48: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	31, // 49: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	33, // 50: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	36, // 51: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	38, // 52: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	38, // [38:53] is the sub-list for method output_type
+	23, // [23:38] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -2650,7 +2842,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

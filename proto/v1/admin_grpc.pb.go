@@ -33,6 +33,7 @@ const (
 	Admin_CheckIPAM_FullMethodName      = "/onlink.v1.Admin/CheckIPAM"
 	Admin_ReleaseAddress_FullMethodName = "/onlink.v1.Admin/ReleaseAddress"
 	Admin_ReleaseNode_FullMethodName    = "/onlink.v1.Admin/ReleaseNode"
+	Admin_AuditIPAM_FullMethodName      = "/onlink.v1.Admin/AuditIPAM"
 	Admin_BackupIPAM_FullMethodName     = "/onlink.v1.Admin/BackupIPAM"
 	Admin_Explain_FullMethodName        = "/onlink.v1.Admin/Explain"
 )
@@ -61,6 +62,8 @@ type AdminClient interface {
 	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressReply, error)
 	// ReleaseNode takes all blocks from a node that will not come back.
 	ReleaseNode(ctx context.Context, in *ReleaseNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error)
+	// AuditIPAM lists what operators took by force, newest first.
+	AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts ...grpc.CallOption) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
 	BackupIPAM(ctx context.Context, in *BackupIPAMRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupIPAMChunk], error)
 	// Explain walks block owner, BGP path, decision, kernel route and neighbour
@@ -196,6 +199,16 @@ func (c *adminClient) ReleaseNode(ctx context.Context, in *ReleaseNodeRequest, o
 	return out, nil
 }
 
+func (c *adminClient) AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts ...grpc.CallOption) (*AuditIPAMReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuditIPAMReply)
+	err := c.cc.Invoke(ctx, Admin_AuditIPAM_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) BackupIPAM(ctx context.Context, in *BackupIPAMRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupIPAMChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_BackupIPAM_FullMethodName, cOpts...)
@@ -249,6 +262,8 @@ type AdminServer interface {
 	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressReply, error)
 	// ReleaseNode takes all blocks from a node that will not come back.
 	ReleaseNode(context.Context, *ReleaseNodeRequest) (*ReleaseNodeReply, error)
+	// AuditIPAM lists what operators took by force, newest first.
+	AuditIPAM(context.Context, *AuditIPAMRequest) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
 	BackupIPAM(*BackupIPAMRequest, grpc.ServerStreamingServer[BackupIPAMChunk]) error
 	// Explain walks block owner, BGP path, decision, kernel route and neighbour
@@ -299,6 +314,9 @@ func (UnimplementedAdminServer) ReleaseAddress(context.Context, *ReleaseAddressR
 }
 func (UnimplementedAdminServer) ReleaseNode(context.Context, *ReleaseNodeRequest) (*ReleaseNodeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReleaseNode not implemented")
+}
+func (UnimplementedAdminServer) AuditIPAM(context.Context, *AuditIPAMRequest) (*AuditIPAMReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method AuditIPAM not implemented")
 }
 func (UnimplementedAdminServer) BackupIPAM(*BackupIPAMRequest, grpc.ServerStreamingServer[BackupIPAMChunk]) error {
 	return status.Error(codes.Unimplemented, "method BackupIPAM not implemented")
@@ -543,6 +561,24 @@ func _Admin_ReleaseNode_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_AuditIPAM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuditIPAMRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).AuditIPAM(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_AuditIPAM_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).AuditIPAM(ctx, req.(*AuditIPAMRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_BackupIPAM_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BackupIPAMRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -626,6 +662,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReleaseNode",
 			Handler:    _Admin_ReleaseNode_Handler,
+		},
+		{
+			MethodName: "AuditIPAM",
+			Handler:    _Admin_AuditIPAM_Handler,
 		},
 		{
 			MethodName: "Explain",
