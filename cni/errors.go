@@ -12,8 +12,6 @@ var (
 	// ErrVersion: the configuration's cniVersion is not one of ours, or the
 	// verb does not exist in it (code 1).
 	ErrVersion = errors.New("incompatible CNI version")
-	// ErrContainer: no container ID was given (code 3).
-	ErrContainer = errors.New("unknown container")
 	// ErrEnvironment: a CNI_ variable is missing or invalid (code 4).
 	ErrEnvironment = errors.New("invalid environment variable")
 	// ErrDecode: stdin is not JSON (code 6).
@@ -46,7 +44,6 @@ var codes = []struct {
 	code uint
 }{
 	{ErrVersion, 1},
-	{ErrContainer, 3},
 	{ErrEnvironment, 4},
 	{ErrDecode, 6},
 	{ErrConfig, 7},

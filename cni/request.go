@@ -145,7 +145,7 @@ func (r *request) checkVersion() error {
 
 func (r *request) checkAttachment() error {
 	if r.ContainerID == "" {
-		return fmt.Errorf("%w: CNI_CONTAINERID is empty", ErrContainer)
+		return fmt.Errorf("%w: CNI_CONTAINERID is empty", ErrEnvironment)
 	}
 	if err := utils.ValidateContainerID(r.ContainerID); err != nil {
 		return fmt.Errorf("%w: CNI_CONTAINERID: %s", ErrEnvironment, err.Error())

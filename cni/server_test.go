@@ -116,7 +116,7 @@ func TestErrors(t *testing.T) {
 		{"CHECK before 0.4.0", func(_ *node, c *call) { c.verb, c.version = "CHECK", "0.3.1" }, 1, "CHECK"},
 		{"GC before 1.1.0", func(_ *node, c *call) { c.verb, c.version = "GC", "1.0.0" }, 1, "GC"},
 		{"STATUS before 1.1.0", func(_ *node, c *call) { c.verb, c.version = "STATUS", "1.0.0" }, 1, "STATUS"},
-		{"no container", func(_ *node, c *call) { c.id = "" }, 3, "CNI_CONTAINERID"},
+		{"no container", func(_ *node, c *call) { c.id = "" }, 4, "CNI_CONTAINERID"},
 		{"bad container", func(_ *node, c *call) { c.id = "../x" }, 4, "CNI_CONTAINERID"},
 		{"long container", func(_ *node, c *call) { c.id = strings.Repeat("a", 129) }, 4, "CNI_CONTAINERID"},
 		{"no interface", func(_ *node, c *call) { c.ifname = "" }, 4, "CNI_IFNAME"},

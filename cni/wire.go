@@ -114,7 +114,7 @@ func (e *undoneError) Error() string { return e.err.Error() }
 
 // Is implements the interface of errors.Is for all that is no errno.
 func (e *undoneError) Is(target error) bool {
-	_, errno := target.(unix.Errno) //nolint:errorlint // the target itself is meant
+	_, errno := target.(unix.Errno)
 	return !errno && errors.Is(e.err, target)
 }
 

@@ -46,22 +46,28 @@ func (w *network) runtime(p *lab.Pod, capabilities map[string]any) *libcni.Runti
 
 // add attaches a pod and returns its addresses.
 func (w *network) add(ctx context.Context, rt *libcni.RuntimeConf) (addrs []netip.Addr, err error) {
+	result, err := w.result(ctx, rt)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range result.IPs {
+		a, _ := netip.AddrFromSlice(ip.Address.IP)
+		addrs = append(addrs, a.Unmap())
+	}
+	return addrs, nil
+}
+
+// result attaches a pod and returns what the last plugin answered.
+func (w *network) result(ctx context.Context, rt *libcni.RuntimeConf) (result *types100.Result, err error) {
 	err = w.node.NS.Do(func() error {
 		got, err := w.cni.AddNetworkList(ctx, w.list, rt)
 		if err != nil {
 			return err
 		}
-		result, err := types100.NewResultFromResult(got)
-		if err != nil {
-			return err
-		}
-		for _, ip := range result.IPs {
-			a, _ := netip.AddrFromSlice(ip.Address.IP)
-			addrs = append(addrs, a.Unmap())
-		}
-		return nil
+		result, err = types100.NewResultFromResult(got)
+		return err
 	})
-	return addrs, err
+	return result, err
 }
 
 func (w *network) check(ctx context.Context, rt *libcni.RuntimeConf) error {
@@ -138,7 +144,7 @@ func TestChain(t *testing.T) {
 	must(t, err)
 	rt := w.runtime(p, map[string]any{
 		"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
-		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8},
+		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8, "egressRate": rate, "egressBurst": rate / 8},
 	})
 	addrs, err := w.add(ctx, rt)
 	must(t, err)
@@ -171,6 +177,13 @@ func TestChain(t *testing.T) {
 	if _, err := send(p.NS, mapped, size); err != nil {
 		t.Errorf("hairpin: %v", err)
 	}
+	// What the pod sends takes a turn through another device, and is its own
+	// all the same.
+	tor := l.Racks[0].ToRs[0]
+	sink(t, tor.NS, ":81", size)
+	if took, err := send(p.NS, netip.AddrPortFrom(tor.Addr, 81).String(), size); err != nil || took < time.Second {
+		t.Errorf("%d bytes out took %v (%v) through the same shaper, want more than %v", size, took, err, time.Second)
+	}
 	if _, err := send(l.Racks[0].ToRs[0].NS, netip.AddrPortFrom(n.Addr6, 8080).String(), size); err != nil {
 		t.Errorf("IPv6: %v", err)
 	}
@@ -183,10 +196,97 @@ func TestChain(t *testing.T) {
 	must(t, p.Delete(ctx))
 }
 
-// noRules wants no translation of an address to be left on the node.
+// TestChainBehind runs onlink behind a plugin that has made an interface of its
+// own, and before firewall, on a node that forwards nothing unless a plugin
+// says so.
+func TestChainBehind(t *testing.T) {
+	ctx, l := build(t, alone("behind"))
+	n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
+	must(t, l.StartToRs(ctx))
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+	const version = "0.4.0" // the oldest that has CHECK
+	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket()}
+	loopback, firewall := map[string]any{"type": "loopback"}, map[string]any{"type": "firewall", "backend": "iptables"}
+	w := newNetwork(t, n, version, loopback, onlink, firewall,
+		map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}})
+	p, err := n.NewPod("web")
+	must(t, err)
+	rt := w.runtime(p, map[string]any{"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}})
+	result, err := w.result(ctx, rt)
+	must(t, err)
+	addr := onlyOf(t, result, p.NS.Path())
+	checked := *w // see TestChain for why without portmap
+	checked.list = newNetwork(t, n, version, loopback, onlink, firewall).list
+	must(t, checked.check(ctx, rt))
+
+	const size = 1 << 16
+	sink(t, p.NS, ":80", size)
+	sink(t, tor.NS, ":81", size)
+	mapped, outside := netip.AddrPortFrom(n.Addr, 8080).String(), netip.AddrPortFrom(tor.Addr, 81).String()
+	if _, err := send(tor.NS, mapped, size); err != nil {
+		t.Errorf("mapped port: %v", err)
+	}
+	must(t, n.NS.Do(func() error { return exec.Command("iptables", "-P", "FORWARD", "DROP").Run() }))
+	if _, err := send(p.NS, outside, size); err != nil {
+		t.Errorf("out of the pod, which the plugin firewall allows: %v", err)
+	}
+	bare, err := n.NewPod("bare")
+	must(t, err)
+	alone := newNetwork(t, n, version, onlink)
+	bareRT := alone.runtime(bare, nil)
+	_, err = alone.add(ctx, bareRT)
+	must(t, err)
+	if err := bare.NS.Do(func() error { return dialOnce(outside) }); err == nil {
+		t.Error("a pod without the plugin firewall sends out of a node that forwards nothing")
+	}
+
+	must(t, alone.del(ctx, bareRT))
+	must(t, w.del(ctx, rt))
+	must(t, w.del(ctx, rt))
+	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error {
+		return errors.Join(leftovers(ctx, n), noRules(n, addr))
+	}))
+	must(t, errors.Join(p.Delete(ctx), bare.Delete(ctx)))
+}
+
+// onlyOf returns onlink's address of a result that begins with another
+// plugin's interface: each address must point at its own.
+func onlyOf(t *testing.T, r *types100.Result, sandbox string) netip.Addr {
+	t.Helper()
+	if len(r.Interfaces) != 3 || r.Interfaces[0].Name != "lo" {
+		t.Fatalf("interfaces %v, want lo, the host's end and eth0", r.Interfaces)
+	}
+	var ours netip.Addr
+	for _, ip := range r.IPs {
+		a, _ := netip.AddrFromSlice(ip.Address.IP)
+		want := map[bool]string{true: "lo", false: "eth0"}[a.IsLoopback()]
+		if got := r.Interfaces[*ip.Interface]; got.Name != want || got.Sandbox != sandbox {
+			t.Errorf("%v is on %+v, want %s", a, got, want)
+		}
+		if !a.IsLoopback() {
+			ours = a.Unmap()
+		}
+	}
+	if !ours.IsValid() {
+		t.Fatalf("addresses %v, want one of onlink's", r.IPs)
+	}
+	return ours
+}
+
+// dialOnce connects within a second or fails.
+func dialOnce(address string) error {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// noRules wants no rule about an address to be left on the node.
 func noRules(n *lab.Node, addr netip.Addr) error {
 	return n.NS.Do(func() error {
-		out, err := exec.Command("iptables-save", "-t", "nat").Output()
+		out, err := exec.Command("iptables-save").Output()
 		if err != nil {
 			return fmt.Errorf("iptables-save: %w", err)
 		}

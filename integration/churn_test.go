@@ -16,15 +16,16 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"onlink/integration/lab"
+	"onlink/nft"
 )
 
-// churnPods and churnKill are how long TestPodsUnderKills runs; the long form
-// takes some minutes:
+// churnPods and churnKill are how long TestPodsUnderKills runs; 500 pods take
+// some 20 seconds:
 //
-//	go test ./integration -run TestPodsUnderKills -args -churn.pods=500 -churn.kill=2s
+//	go test ./integration -run TestPodsUnderKills -args -churn.pods=5000 -churn.kill=300ms
 var (
-	churnPods = flag.Int("churn.pods", 64, "pods of TestPodsUnderKills")
-	churnKill = flag.Duration("churn.kill", 300*time.Millisecond, "interval of its kills")
+	churnPods = flag.Int("churn.pods", 500, "pods of TestPodsUnderKills")
+	churnKill = flag.Duration("churn.kill", 2*time.Second, "interval of its kills")
 )
 
 // churnWorkers is how many pods come and go at once.
@@ -153,6 +154,15 @@ func checkAttached(ctx context.Context, t *testing.T, pods []*lab.Pod) {
 // leftovers says what is left of pods on a node without any: veths, routes,
 // addresses, or namespaces that the agent holds open.
 func leftovers(ctx context.Context, n *lab.Node) error {
+	if err := traces(ctx, n); err != nil {
+		return err
+	}
+	return openNamespaces(n.Process().Pid())
+}
+
+// traces wants neither address nor interface nor route nor nftables element of
+// a pod to be left.
+func traces(ctx context.Context, n *lab.Node) error {
 	st, err := n.Status(ctx)
 	if err != nil {
 		return err
@@ -178,7 +188,16 @@ func leftovers(ctx context.Context, n *lab.Node) error {
 			return fmt.Errorf("route %v is left", r)
 		}
 	}
-	return openNamespaces(n.Process().Pid())
+	return n.NS.Do(func() error {
+		senders, err := nft.CountSenders()
+		if errors.Is(nft.SupportsSenders(), nft.ErrUnsupported) {
+			return nil
+		}
+		if err == nil && senders != 0 {
+			err = fmt.Errorf("%w: %d MAC addresses may send", errRules, senders)
+		}
+		return err
+	})
 }
 
 // openNamespaces wants a process to hold no network namespace open but its
