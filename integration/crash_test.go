@@ -133,7 +133,7 @@ type crash struct {
 	conn   *grpc.ClientConn
 	end    context.CancelFunc // of the supervisor
 
-	ops, kills, deaths, vanished atomic.Int64
+	ops, kills, deaths, vanished, adds atomic.Int64
 
 	mu    sync.Mutex
 	owner map[netip.Addr]string // container of each address that was answered; guarded by mu
@@ -198,6 +198,7 @@ func (c *crash) watch(ctx, killing context.Context, p *lab.Process, life time.Du
 
 // claim notes that a container was told that it has addrs.
 func (c *crash) claim(id string, addrs []netip.Addr) {
+	c.adds.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range addrs {
@@ -207,6 +208,9 @@ func (c *crash) claim(id string, addrs []netip.Addr) {
 		c.owner[a] = id
 	}
 }
+
+// given returns how many times a container was told that it has addresses.
+func (c *crash) given() int { return int(c.adds.Load()) }
 
 // forget notes that a container is about to lose its addresses.
 func (c *crash) forget(id string) {
