@@ -1,0 +1,250 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"onlink/cni"
+	"onlink/integration/lab"
+)
+
+// runtimeDirs are a container runtime's folders, and what may be seen in them.
+type runtimeDirs struct {
+	t         *testing.T
+	node      *lab.Node
+	bin, conf string
+}
+
+func newRuntimeDirs(t *testing.T, n *lab.Node) runtimeDirs {
+	t.Helper()
+	dir := t.TempDir()
+	return runtimeDirs{t, n, filepath.Join(dir, "bin"), filepath.Join(dir, "net.d")}
+}
+
+func (d runtimeDirs) plugin() string   { return filepath.Join(d.bin, cni.PluginName) }
+func (d runtimeDirs) conflist() string { return filepath.Join(d.conf, cni.ConflistName) }
+
+// flags are the folders as install-cni and uninstall-cni want them.
+func (d runtimeDirs) flags(more ...string) []string {
+	return append([]string{"--config", d.node.ConfigFile(), "--bin-dir", d.bin, "--conf-dir", d.conf}, more...)
+}
+
+// run runs one of the two commands and returns its exit code and what it said.
+func (d runtimeDirs) run(ctx context.Context, command string, more ...string) (int, string) {
+	d.t.Helper()
+	out, err := d.node.Exec(ctx, lab.Command{Program: "onlinkd", Args: append([]string{command}, d.flags(more...)...)})
+	must(d.t, err)
+	return out.Code, out.Stdout + out.Stderr
+}
+
+// network is what a container runtime makes of the folders.
+func (d runtimeDirs) network() *network {
+	d.t.Helper()
+	list, err := libcni.NetworkConfFromFile(d.conflist())
+	must(d.t, err)
+	return &network{d.node, libcni.NewCNIConfigWithCacheDir([]string{d.bin}, d.t.TempDir(), nil), list}
+}
+
+func there(path string) bool { _, err := os.Stat(path); return err == nil }
+
+// waitFile waits until a file is there, or gone.
+func waitFile(ctx context.Context, t *testing.T, path string, want bool) {
+	t.Helper()
+	must(t, lab.Eventually(ctx, time.Minute, path, func() error {
+		if there(path) != want {
+			return fmt.Errorf("%s: there %v, want %v", path, !want, want)
+		}
+		return nil
+	}))
+}
+
+// TestInstallCNI installs the plugin on a node whose agent does not run, then
+// cannot serve, then serves; upgrades it many times under pods that come and
+// go; and removes it from under a pod that stays.
+func TestInstallCNI(t *testing.T) {
+	ctx, l := build(t, alone("install"))
+	n := l.Node("r1n1")
+	d := newRuntimeDirs(t, n)
+	pools := n.Config()["pools"]
+	n.Edit = func(c lab.Config) { c["pools"] = []any{} } // an agent that has no addresses to give
+	must(t, l.StartToRs(ctx))
+	_, err := n.WriteConfig("onlinkd.yaml", n.Config())
+	must(t, err)
+	if code, said := d.run(ctx, "install-cni", "--wait", "100ms"); code != 1 || !strings.Contains(said, "conflist is not installed") || there(d.conflist()) {
+		t.Errorf("without an agent: exit code %d, conflist there: %v; said %q", code, there(d.conflist()), said)
+	}
+
+	installing, err := n.Run("install-cni", filepath.Join(t.TempDir(), "log"), "onlinkd", append([]string{"install-cni"}, d.flags("--wait", "2m")...)...)
+	must(t, err)
+	waitFile(ctx, t, d.plugin(), true)
+	must(t, n.Start(ctx))
+	must(t, lab.Eventually(ctx, time.Minute, "the agent says that it has no addresses", func() error { return saysNoAddresses(ctx, n) }))
+	if there(d.conflist()) || installing.Exited() {
+		t.Fatalf("the runtime is told of a network that has no addresses (install-cni ended: %v)", installing.Exited())
+	}
+	reloadPools(ctx, t, n, pools.([]any)...)
+	if code, err := installing.Wait(ctx); err != nil || code != 0 {
+		t.Fatalf("install-cni: exit code %d, %v\n%s", code, err, installing.Tail(5))
+	}
+	if !there(d.conflist()) {
+		t.Fatal("install-cni ended without a conflist")
+	}
+
+	stays, err := n.NewPod("stays")
+	must(t, err)
+	w := d.network()
+	rt := w.runtime(stays, nil)
+	addrs, err := w.add(ctx, rt)
+	must(t, err)
+	d.upgrade(ctx)
+	must(t, w.check(ctx, rt))
+
+	for range 2 {
+		if code, said := d.run(ctx, "uninstall-cni"); code != 0 || there(d.plugin()) || there(d.conflist()) {
+			t.Errorf("uninstall-cni: exit code %d, plugin there: %v, conflist there: %v; said %q", code, there(d.plugin()), there(d.conflist()), said)
+		}
+	}
+	_, err = n.NS.Ping(ctx, addrs[0], 1, 20*time.Second)
+	must(t, err)
+	if code, said := d.run(ctx, "install-cni"); code != 0 {
+		t.Fatalf("install-cni again: exit code %d: %s", code, said)
+	}
+	must(t, w.del(ctx, rt))
+	must(t, lab.Eventually(ctx, 20*time.Second, "nothing is left", func() error { return leftovers(ctx, n) }))
+}
+
+// saysNoAddresses wants STATUS to answer that nothing can be served.
+func saysNoAddresses(ctx context.Context, n *lab.Node) error {
+	out, err := n.Exec(ctx, lab.Command{
+		Program: "onlink-cni", Env: []string{"CNI_COMMAND=STATUS", "CNI_PATH=/"},
+		Stdin: fmt.Appendf(nil, `{"cniVersion":"1.1.0","name":"onlink","type":"onlink-cni","socket":%q}`, n.CNISocket()),
+	})
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(out.Stdout, `"code":50`) || !strings.Contains(out.Stdout, "no pool") {
+		return fmt.Errorf("%w: %s", errStatus, out.Stdout)
+	}
+	return nil
+}
+
+var errStatus = errors.New("STATUS does not say that there are no addresses")
+
+// upgrade installs one plugin over the other, again and again, while a runtime
+// reads the folders and pods come and go: every file is one version or the
+// other, whole, and no pod fails.
+func (d runtimeDirs) upgrade(ctx context.Context) {
+	d.t.Helper()
+	old, err := os.ReadFile(d.plugin())
+	must(d.t, err)
+	next := append(slices.Clone(old), bytes.Repeat([]byte("next"), 1<<14)...) // a program all the same
+	var paths [2]string
+	for i, text := range [][]byte{old, next} {
+		paths[i] = filepath.Join(d.t.TempDir(), cni.PluginName)
+		must(d.t, os.WriteFile(paths[i], text, 0o700))
+	}
+	conflist, err := os.ReadFile(d.conflist())
+	must(d.t, err)
+
+	end := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() { d.watch(end, conflist, old, next) })
+	pods := 0
+	others.Go(func() { pods = d.comeAndGo(ctx, end) })
+	for i := range 20 {
+		if code, said := d.run(ctx, "install-cni", "--plugin", paths[(i+1)%2]); code != 0 {
+			d.t.Errorf("install-cni: exit code %d: %s", code, said)
+		}
+	}
+	close(end)
+	others.Wait()
+	if pods == 0 {
+		d.t.Error("no pod came while the plugin was replaced")
+	}
+	d.t.Logf("%d pods came and went during 20 upgrades", pods)
+}
+
+// watch reads the folders until end as a runtime does.
+func (d runtimeDirs) watch(end <-chan struct{}, conflist []byte, plugins ...[]byte) {
+	for {
+		select {
+		case <-end:
+			return
+		default:
+		}
+		if text, err := os.ReadFile(d.conflist()); err != nil || !bytes.Equal(text, conflist) {
+			d.t.Errorf("conflist is %q (%v)", text, err)
+			return
+		}
+		text, err := os.ReadFile(d.plugin())
+		if err != nil || !slices.ContainsFunc(plugins, func(p []byte) bool { return bytes.Equal(p, text) }) {
+			d.t.Errorf("the plugin has %d bytes (%v), and is neither of the two", len(text), err)
+			return
+		}
+		files, err := libcni.ConfFiles(d.conf, []string{".conf", ".conflist", ".json"})
+		if err != nil || !slices.Equal(files, []string{d.conflist()}) {
+			d.t.Errorf("the runtime sees the configurations %v (%v)", files, err)
+			return
+		}
+	}
+}
+
+// comeAndGo attaches and detaches pods until end and returns how many.
+func (d runtimeDirs) comeAndGo(ctx context.Context, end <-chan struct{}) (count int) {
+	w := d.network()
+	for {
+		select {
+		case <-end:
+			return count
+		default:
+		}
+		p, err := d.node.NewPod(fmt.Sprintf("p%d", count))
+		if err == nil {
+			rt := w.runtime(p, nil)
+			_, err = w.add(ctx, rt)
+			err = errors.Join(err, w.del(ctx, rt))
+		}
+		if err != nil {
+			d.t.Errorf("pod %d: %v", count, err)
+			return count
+		}
+		count++
+	}
+}
+
+// TestAgentInstalls has the agent itself install the plugin, put back what
+// somebody removes, and leave it where it is when it ends.
+func TestAgentInstalls(t *testing.T) {
+	ctx, l := build(t, alone("selfinst"))
+	n := l.Node("r1n1")
+	d := newRuntimeDirs(t, n)
+	n.Edit = func(c lab.Config) {
+		c["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
+		c["cni"] = map[string]any{"socket": n.CNISocket(), "install": map[string]any{"binDir": d.bin, "confDir": d.conf, "plugin": filepath.Join(bin, cni.PluginName)}}
+	}
+	must(t, n.Start(ctx))
+	for _, path := range []string{d.plugin(), d.conflist()} {
+		waitFile(ctx, t, path, true)
+		must(t, os.Remove(path))
+		waitFile(ctx, t, path, true)
+	}
+	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGTERM))
+	if _, err := n.Process().Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !there(d.plugin()) || !there(d.conflist()) {
+		t.Error("the agent removed the plugin or its conflist when it ended")
+	}
+}
