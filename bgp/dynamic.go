@@ -158,7 +158,7 @@ func (s *Speaker) forgetAdopted() {
 func (s *Speaker) apiGroup(d Dynamic) *api.PeerGroup {
 	return &api.PeerGroup{
 		Conf: &api.PeerGroupConf{
-			PeerGroupName: groupOf(d.Name), PeerAsn: d.ASN, AuthPassword: d.Password,
+			PeerGroupName: groupOf(d.Name), PeerAsn: d.ASN, LocalAsn: d.LocalAS, AuthPassword: d.Password,
 		},
 		Timers:          s.apiTimers(&d.Session),
 		Transport:       &api.Transport{PassiveMode: true, LocalAddress: addrText(d.LocalAddress), BindInterface: d.Interface},

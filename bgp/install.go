@@ -24,7 +24,7 @@ func (s *Speaker) installPolicyLocked() error {
 		return fmt.Errorf("install policy: %w", err)
 	}
 	old := s.installed
-	s.installed = next
+	s.installed, s.plan = next, plan
 	if old != nil {
 		if err := s.deletePolicy(old); err != nil {
 			s.log.Warn("removal of the replaced policy did not succeed", "error", err)

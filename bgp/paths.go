@@ -117,11 +117,11 @@ func asPathText(a *bgp.PathAttributeAsPath) string {
 		for _, as := range seg.GetAS() {
 			list = append(list, strconv.FormatUint(uint64(as), 10))
 		}
-		text := strings.Join(list, " ")
 		if seg.GetType() == bgp.BGP_ASPATH_ATTR_TYPE_SET {
-			text = "{" + text + "}"
+			parts = append(parts, "{"+strings.Join(list, ",")+"}")
+			continue
 		}
-		parts = append(parts, text)
+		parts = append(parts, strings.Join(list, " "))
 	}
 	return strings.Join(parts, " ")
 }

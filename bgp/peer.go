@@ -83,8 +83,11 @@ type Session struct {
 	// AllowOwnAS is how often our own AS may appear in a path (fabrics that
 	// reuse one AS); 0 to 10.
 	AllowOwnAS uint8
-	Import     Import
-	Export     Export
+	// LocalAS is the AS we are to an EBGP peer, instead of our own, which it
+	// then does not see; 0 means our own.
+	LocalAS uint32
+	Import  Import
+	Export  Export
 }
 
 // Peer is one configured session. Peers are told apart by Address.
@@ -138,12 +141,13 @@ type wire struct {
 	local                 netip.Addr
 	families              string
 	allowOwnAS            uint8
+	localAS               uint32
 }
 
 func (s Session) wire() wire {
 	return wire{
 		s.ASN, s.Role, s.Password, s.Interface, s.TTLSecurity, s.Multihop,
-		s.LocalAddress, fmt.Sprintf("%v", s.Families), s.AllowOwnAS,
+		s.LocalAddress, fmt.Sprintf("%v", s.Families), s.AllowOwnAS, s.LocalAS,
 	}
 }
 
@@ -204,6 +208,10 @@ func (s Session) validate(c *Config, what string) error {
 		return bad("ConnectRetry %s is not within 2s to 1h", s.ConnectRetry)
 	case s.AllowOwnAS > 10:
 		return bad("AllowOwnAS %d is more than 10", s.AllowOwnAS)
+	case s.LocalAS != 0 && s.Role != EBGP:
+		return bad("LocalAS is for ebgp peers: remove it")
+	case s.LocalAS != 0 && s.LocalAS == s.ASN:
+		return bad("LocalAS %d is the peer's own: the session would be iBGP", s.LocalAS)
 	}
 	for _, f := range s.Families {
 		if f != IPv4 && f != IPv6 {
@@ -216,5 +224,8 @@ func (s Session) validate(c *Config, what string) error {
 	if err := s.Export.validate(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return nil
+	if err := validateFilters(c, &s, importing, what+": Import.Filters", s.Import.Filters); err != nil {
+		return err
+	}
+	return validateFilters(c, &s, exporting, what+": Export.Filters", s.Export.Filters)
 }

@@ -1,12 +1,10 @@
 package bgp
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-
-	api "github.com/osrg/gobgp/v3/api"
 )
 
 // policyClass is a set of peers that share one policy. The engine has only
@@ -21,16 +19,23 @@ type policyClass struct {
 
 // policyPlan is the policy of the speaker, computed from what is desired.
 type policyPlan struct {
-	classes []policyClass
-	pools   []PrefixRule
-	own     []PrefixRule // originated prefixes and everything inside
-	hops    []string     // our own addresses: a route through us to us is a loop
+	asn              uint32
+	classes          []policyClass
+	pools            []PrefixRule
+	imports, exports []statement
 }
+
+// Communities that every policy knows, as text.
+const (
+	gracefulShutdown = "65535:0"     // RFC 8326
+	noExport         = "65535:65281" // RFC 1997
+	noAdvertise      = "65535:65282" // RFC 1997
+)
 
 // planPolicy computes the policy for the given peers and own prefixes.
 // Configured peers come first, then dynamic ones by descending length.
-func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []netip.Prefix) policyPlan {
-	plan := policyPlan{}
+func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []netip.Prefix) *policyPlan {
+	plan := &policyPlan{asn: c.ASN}
 	for _, p := range peers {
 		plan.add(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()), p.Session)
 	}
@@ -43,13 +48,13 @@ func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []netip.Prefix)
 	for _, p := range c.Pools {
 		plan.pools = append(plan.pools, PrefixRule{Prefix: p})
 	}
-	for _, p := range own {
-		plan.own = append(plan.own, PrefixRule{Prefix: p, Ge: p.Bits(), Le: p.Addr().BitLen()})
-	}
-	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {
-		if a.IsValid() {
-			plan.hops = append(plan.hops, a.String())
-		}
+	plan.refuseOwn(c, own)
+	plan.exports = append(plan.exports, statement{
+		rule: "NO_ADVERTISE (RFC 1997)", cond: condition{communities: []string{noAdvertise}}, action: Reject,
+	})
+	for i := range plan.classes {
+		plan.classImports(&plan.classes[i])
+		plan.classExports(&plan.classes[i])
 	}
 	return plan
 }
@@ -59,14 +64,11 @@ func (p *policyPlan) add(n netip.Prefix, s Session) { p.addFrom(0, n, s) }
 // addFrom puts a neighbour into the class with its policy, among those from
 // index from on. Dynamic prefixes may overlap, so each gets a class of its own.
 func (p *policyPlan) addFrom(from int, n netip.Prefix, s Session) {
-	fam := IPv6
-	if n.Addr().Is4() {
-		fam = IPv4
-	}
+	fam := familyOfAddr(n.Addr())
 	if from == 0 {
 		for i := range p.classes {
 			k := &p.classes[i]
-			if k.family == fam && k.session.Role == s.Role && k.session.samePolicy(s) {
+			if k.family == fam && k.session.Role == s.Role && k.session.LocalAS == s.LocalAS && k.session.samePolicy(s) {
 				k.neighbors = append(k.neighbors, n)
 				return
 			}
@@ -75,191 +77,353 @@ func (p *policyPlan) addFrom(from int, n netip.Prefix, s Session) {
 	p.classes = append(p.classes, policyClass{neighbors: []netip.Prefix{n}, session: s, family: fam})
 }
 
-// policyBuild is a plan in the engine's terms. All names carry the
-// generation, because a set that is replaced under its name does not reach
-// the policies built on it.
-type policyBuild struct {
-	gen          string
-	sets         []*api.DefinedSet
-	imports      []*api.Statement
-	exports      []*api.Statement
-	pools, own   []*api.MatchSet
-	gshut, noAdv *api.MatchSet
-	noExport     *api.MatchSet
+// refuseOwn begins the import policy: what is ours is never learned. Own
+// paths themselves go through the import policy too.
+func (p *policyPlan) refuseOwn(c *Config, own []netip.Prefix) {
+	p.imports = append(p.imports, statement{rule: "originated here", cond: condition{source: Own}, action: Accept})
+	var hops []string
+	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {
+		if a.IsValid() {
+			hops = append(hops, a.String())
+		}
+	}
+	if len(hops) > 0 {
+		p.imports = append(p.imports, statement{
+			rule: "the next hop is this node: a loop", cond: condition{hops: hops}, action: Reject,
+		})
+	}
+	var inside []PrefixRule
+	for _, o := range own {
+		inside = append(inside, PrefixRule{Prefix: o, Ge: o.Bits(), Le: o.Addr().BitLen()})
+	}
+	for _, part := range byFamily(inside) {
+		p.imports = append(p.imports, statement{
+			rule: "a prefix of this node, or inside one", cond: condition{prefixes: part}, action: Reject,
+		})
+	}
 }
 
-// build translates the plan for generation gen.
-func (p *policyPlan) build(gen uint64) *policyBuild {
-	b := &policyBuild{gen: "onlink-" + strconv.FormatUint(gen, 10)}
-	b.gshut = b.communitySet("gshut", "65535:0")
-	b.noAdv = b.communitySet("no-advertise", "65535:65282")
-	b.noExport = b.communitySet("no-export", "65535:65281")
-	b.pools = b.prefixSets("pools", p.pools)
-	b.own = b.prefixSets("own", p.own)
-
-	b.addImport(&api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL}, accept())
-	if len(p.hops) > 0 {
-		b.addImport(&api.Conditions{NextHopInList: p.hops}, reject())
-	}
-	for _, set := range b.own {
-		b.addImport(&api.Conditions{PrefixSet: set}, reject())
-	}
-	b.addExport(&api.Conditions{CommunitySet: b.noAdv}, reject())
-	for i := range p.classes {
-		b.addClass(i, &p.classes[i])
-	}
-	return b
-}
-
-func (b *policyBuild) addClass(i int, k *policyClass) {
-	list := make([]string, len(k.neighbors))
-	for j, n := range k.neighbors {
-		list[j] = n.String()
-	}
-	name := fmt.Sprintf("%s-peers-%d", b.gen, i)
-	b.sets = append(b.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: name, List: list})
-	peers := &api.MatchSet{Type: api.MatchSet_ANY, Name: name}
-	b.classImports(i, k, peers)
-	b.classExports(i, k, peers)
-}
-
-// classImports says what is taken of the peers of a class.
-func (b *policyBuild) classImports(i int, k *policyClass, peers *api.MatchSet) {
-	s := k.session
-	sets := b.prefixSets(fmt.Sprintf("accept-%d", i), s.Import.Accept)
+// classImports says what is taken of the peers of a class. Of an EBGP peer
+// the LOCAL_PREF is overwritten before a filter may set one.
+func (p *policyPlan) classImports(k *policyClass) {
+	s := &k.session
+	pref := uint32(0)
 	if s.Role == EBGP {
-		pref := s.Import.LocalPref
-		if pref == 0 {
+		if pref = s.Import.LocalPref; pref == 0 {
 			pref = 100
 		}
-		for _, set := range sets {
-			b.addImport(&api.Conditions{NeighborSet: peers, PrefixSet: set, CommunitySet: b.gshut}, lastResort())
-			b.addImport(&api.Conditions{NeighborSet: peers, PrefixSet: set}, withLocalPref(accept(), pref))
-		}
-	} else {
-		for _, set := range slices.Concat(b.pools, sets) {
-			b.addImport(&api.Conditions{NeighborSet: peers, PrefixSet: set, CommunitySet: b.gshut}, lastResort())
-			b.addImport(&api.Conditions{NeighborSet: peers, PrefixSet: set}, accept())
+	}
+	if pref != 0 && len(s.Import.Filters) > 0 {
+		p.imports = append(p.imports, statement{
+			rule: "LOCAL_PREF of the peer overwritten", cond: condition{peers: k}, change: change{localPref: pref}, action: Next,
+		})
+		pref = 0
+	}
+	for _, f := range s.Import.Filters {
+		for i := range f.Rules {
+			p.addRule(importing, k, fmt.Sprintf("filter %s rule %d", f.Name, i+1), &f.Rules[i])
 		}
 	}
-	b.addImport(&api.Conditions{NeighborSet: peers}, reject())
+	lists := []struct {
+		rule  string
+		rules []PrefixRule
+	}{{"pools", p.pools}, {"import.accept", s.Import.Accept}}
+	if s.Role == EBGP {
+		lists = lists[1:]
+	}
+	for _, l := range lists {
+		for _, part := range byFamily(l.rules) {
+			p.imports = appendImport(p.imports, statement{
+				rule: l.rule, cond: condition{peers: k, prefixes: part}, change: change{localPref: pref}, action: Accept,
+			})
+		}
+	}
+	rule := "not in the pools or import.accept"
+	if s.Role == EBGP {
+		rule = "not in import.accept (RFC 8212)"
+	}
+	p.imports = append(p.imports, statement{rule: rule, cond: condition{peers: k}, action: Reject})
 }
 
-// classExports says what the peers of a class are told.
-func (b *policyBuild) classExports(i int, k *policyClass, peers *api.MatchSet) {
-	s := k.session
+// appendImport adds a statement. One that accepts is preceded by its form for
+// routes in graceful shutdown, which are the last resort whatever else is
+// said (RFC 8326 section 4.1). The engine's action knows no LOCAL_PREF 0; 1
+// is as low as any other is high.
+func appendImport(list []statement, st statement) []statement {
+	if st.action == Accept {
+		for _, c := range st.cond.withGracefulShutdown() {
+			last := st
+			last.cond, last.change.localPref = c, 1
+			list = append(list, last)
+		}
+	}
+	return append(list, st)
+}
+
+// withGracefulShutdown returns conditions that together hold for the routes
+// of c in graceful shutdown. A statement can ask for all of some communities
+// or for one of them, but not for one of some and for another.
+func (c condition) withGracefulShutdown() []condition {
+	if len(c.communities) == 0 {
+		c.communities = []string{gracefulShutdown}
+		return []condition{c}
+	}
+	list := make([]condition, 0, len(c.communities))
+	for _, one := range c.communities {
+		both := c
+		both.communities, both.all = []string{one, gracefulShutdown}, true
+		list = append(list, both)
+	}
+	return list
+}
+
+// classExports says what the peers of a class are told. The node is transit
+// for nobody: an EBGP peer is told own prefixes only, and of those of EBGP
+// peers nobody is told.
+func (p *policyPlan) classExports(k *policyClass) {
+	s := &k.session
+	reflects := s.Role == Client || s.Role == IBGP && s.Export.Reflected
+	say := func(rule string, c condition, ch change, a Action) {
+		c.peers = k
+		p.exports = append(p.exports, statement{rule: rule, cond: c, change: ch, action: a})
+	}
 	if s.Role == EBGP {
-		b.addExport(&api.Conditions{NeighborSet: peers, CommunitySet: b.noExport}, reject())
+		say("NO_EXPORT (RFC 1997)", condition{communities: []string{noExport}}, change{}, Reject)
+	}
+	ch := ownChange(&s.Export)
+	if len(s.Export.Filters) > 0 {
+		if reflects {
+			say("no transit: routes of eBGP peers are not told on", condition{source: External}, change{}, Reject)
+		}
+		p.exportFilters(k, ch, reflects)
+		ch = change{}
 	}
 	if s.Role != EBGP || s.Export.Own {
-		narrow := []*api.MatchSet{nil}
+		narrow := [][]PrefixRule{nil}
 		if len(s.Export.Prefixes) > 0 {
-			narrow = b.prefixSets(fmt.Sprintf("export-%d", i), s.Export.Prefixes)
+			narrow = byFamily(s.Export.Prefixes)
 		}
-		for _, set := range narrow {
-			b.ownExports(k, peers, set)
+		for _, part := range narrow {
+			p.ownExports(k, "own prefixes", part, ch, Accept)
 		}
 	}
-	if s.Role == Client || s.Role == IBGP && s.Export.Reflected {
-		b.addExport(&api.Conditions{NeighborSet: peers, RouteType: api.Conditions_ROUTE_TYPE_INTERNAL}, accept())
+	if reflects {
+		say("reflected routes", condition{source: Reflected}, change{}, Accept)
 	}
-	b.addExport(&api.Conditions{NeighborSet: peers}, reject())
+	say("nothing else is told", condition{}, change{}, Reject)
 }
 
-// ownExports lets a class have our own prefixes. An eBGP peer gets the
-// session's own address as next hop, but only for prefixes of the session's
-// family: the other family's next hop is the node's address.
-func (b *policyBuild) ownExports(k *policyClass, peers, set *api.MatchSet) {
-	cond := func() *api.Conditions {
-		return &api.Conditions{NeighborSet: peers, PrefixSet: set, RouteType: api.Conditions_ROUTE_TYPE_LOCAL}
+// exportFilters makes the changes that every own prefix gets, then asks the
+// filters.
+func (p *policyPlan) exportFilters(k *policyClass, ch change, reflects bool) {
+	p.ownExports(k, "export communities, MED and next hop", nil, ch, Next)
+	for _, f := range k.session.Export.Filters {
+		for i := range f.Rules {
+			r := f.Rules[i] // copied: its source is narrowed
+			if !reflects {
+				if r.Match.Source == Reflected {
+					continue // these peers are told nothing of that kind
+				}
+				r.Match.Source = Own
+			}
+			p.addRule(exporting, k, fmt.Sprintf("filter %s rule %d", f.Name, i+1), &r)
+		}
 	}
-	if k.session.Role == EBGP {
-		self := ownActions(&k.session.Export)
-		self.Nexthop = &api.NexthopAction{Self: true}
-		c := cond()
-		c.AfiSafiIn = []*api.Family{apiFamily(k.family)}
-		b.addExport(c, self)
-	}
-	b.addExport(cond(), ownActions(&k.session.Export))
 }
 
-// ownActions are the changes made to our own prefixes on export.
-func ownActions(e *Export) *api.Actions {
-	a := accept()
+// ownExports is a statement for own prefixes. An eBGP peer gets the session's
+// own address as next hop, but only for prefixes of the session's family: the
+// other family's next hop is the node's address. After filters there is no
+// next hop to set: it was set before them.
+func (p *policyPlan) ownExports(k *policyClass, rule string, prefixes []PrefixRule, ch change, a Action) {
+	c := condition{peers: k, source: Own, prefixes: prefixes}
+	self := a == Next || len(k.session.Export.Filters) == 0
+	if k.session.Role != EBGP || !self {
+		if a == Accept || !ch.empty() {
+			p.exports = append(p.exports, statement{rule: rule, cond: c, change: ch, action: a})
+		}
+		return
+	}
+	for _, f := range []Family{IPv4, IPv6} {
+		part, changed := c, ch
+		part.family = f
+		if f == k.family {
+			changed.nextHop.Kind = NextHopSelf
+		}
+		if a == Accept || !changed.empty() {
+			p.exports = append(p.exports, statement{rule: rule, cond: part, change: changed, action: a})
+		}
+	}
+}
+
+// ownChange is what is done to own prefixes on export.
+func ownChange(e *Export) change {
+	var ch change
 	// validated before: every entry has one colon (standard) or two (large)
-	var std, lrg []string
 	for _, c := range e.Communities {
 		if colons(c) == 1 {
-			std = append(std, c)
+			ch.std.Add = append(ch.std.Add, c)
 		} else {
-			lrg = append(lrg, c)
+			ch.lrg.Add = append(ch.lrg.Add, c)
 		}
-	}
-	if len(std) > 0 {
-		a.Community = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: std}
-	}
-	if len(lrg) > 0 {
-		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: lrg}
 	}
 	if e.MED != 0 {
-		a.Med = &api.MedAction{Type: api.MedAction_REPLACE, Value: int64(e.MED)}
+		ch.med = &e.MED
 	}
-	return a
+	return ch
 }
 
-func (b *policyBuild) addImport(c *api.Conditions, a *api.Actions) {
-	name := fmt.Sprintf("%s-import-%d", b.gen, len(b.imports))
-	b.imports = append(b.imports, &api.Statement{Name: name, Conditions: c, Actions: a})
+func (c *change) empty() bool {
+	return c.localPref == 0 && c.med == nil && c.prepend == 0 && c.std.empty() && c.lrg.empty() &&
+		c.nextHop.Kind == NextHopKeep && c.origin == ""
 }
 
-func (b *policyBuild) addExport(c *api.Conditions, a *api.Actions) {
-	name := fmt.Sprintf("%s-export-%d", b.gen, len(b.exports))
-	b.exports = append(b.exports, &api.Statement{Name: name, Conditions: c, Actions: a})
-}
-
-// prefixSets defines the rules as sets and returns how to refer to them. The
-// engine's sets hold one family, and of a set it asks only the entries of the
-// longest prefix that contains a route: rules of nested prefixes stand in
-// sets of their own.
-func (b *policyBuild) prefixSets(name string, rules []PrefixRule) []*api.MatchSet {
-	var refs []*api.MatchSet
-	for i, layer := range layers(rules) {
-		list := make([]*api.Prefix, 0, len(layer))
-		for _, r := range layer {
-			lo, hi := r.lengths()
-			list = append(list, &api.Prefix{IpPrefix: r.Prefix.String(), MaskLengthMin: uint32(lo), MaskLengthMax: uint32(hi)})
+// addRule translates a filter's rule for a class.
+func (p *policyPlan) addRule(dir direction, k *policyClass, name string, r *FilterRule) {
+	ch := change{
+		localPref: r.Set.LocalPref, med: r.Set.MED, prepend: int(r.Set.Prepend), prependAS: p.asn,
+		std: r.Set.Communities, lrg: r.Set.LargeCommunities, nextHop: r.Set.NextHop, origin: r.Set.Origin,
+	}
+	if k.session.LocalAS != 0 {
+		ch.prependAS = k.session.LocalAS
+	}
+	for _, c := range ruleConditions(dir, k, r) {
+		st := statement{rule: name, cond: c, change: ch, action: r.Action}
+		if hop := ch.nextHop; c.family != 0 && hop.family(k) != c.family {
+			st.change.nextHop = NextHop{}
 		}
-		set := &api.DefinedSet{DefinedType: api.DefinedType_PREFIX, Name: fmt.Sprintf("%s-%s-%d", b.gen, name, i), Prefixes: list}
-		b.sets = append(b.sets, set)
-		refs = append(refs, &api.MatchSet{Type: api.MatchSet_ANY, Name: set.Name})
+		add, rest := st.split()
+		if dir == importing {
+			p.imports = appendImport(append(p.imports, add...), rest)
+		} else {
+			p.exports = appendExport(append(p.exports, add...), rest)
+		}
 	}
-	return refs
 }
 
-// layers splits rules so that in each list all prefixes are of one family and
-// none contains another.
-func layers(rules []PrefixRule) [][]PrefixRule {
+// family returns the family whose prefixes the next hop is for; 0 means both.
+func (n NextHop) family(k *policyClass) Family {
+	switch n.Kind {
+	case NextHopSelf, NextHopPeer:
+		return k.family
+	case NextHopAddress:
+		return familyOfAddr(n.Addr)
+	case NextHopKeep, NextHopUnchanged:
+	}
+	return 0
+}
+
+// ruleConditions returns disjoint conditions that together are the rule's. An
+// import rule that accepts everything does not mean the default route.
+func ruleConditions(dir direction, k *policyClass, r *FilterRule) []condition {
+	c := condition{
+		peers: k, source: r.Match.Source, communities: r.Match.Communities,
+		large: r.Match.LargeCommunities, asPath: r.Match.ASPath,
+	}
+	rules := r.Match.Prefixes
+	byFam := r.Set.NextHop.family(k) != 0
+	if len(rules) == 0 {
+		switch {
+		case dir == importing && r.Action == Accept:
+			rules = []PrefixRule{
+				{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Ge: 1, Le: 32},
+				{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Ge: 1, Le: 128},
+			}
+		case byFam:
+			v4, v6 := c, c
+			v4.family, v6.family = IPv4, IPv6
+			return []condition{v4, v6}
+		default:
+			return []condition{c}
+		}
+	}
+	var list []condition
+	for _, part := range byFamily(rules) {
+		one := c
+		one.prefixes = part
+		if byFam {
+			one.family = familyOfAddr(part[0].Prefix.Addr())
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// split parts a statement that adds and removes communities of one kind into
+// one that adds, and the rest: the engine does one of both in a statement.
+// What was added does not make the condition fail for the rest.
+func (st statement) split() (add []statement, rest statement) {
+	first, rest := st, st
+	first.change, first.action = change{}, Next
+	if c := &rest.change.std; len(c.Add) > 0 && len(c.Remove) > 0 {
+		first.change.std.Add, c.Add = c.Add, nil
+	}
+	if c := &rest.change.lrg; len(c.Add) > 0 && len(c.Remove) > 0 {
+		first.change.lrg.Add, c.Add = c.Add, nil
+	}
+	if first.change.empty() {
+		return nil, rest
+	}
+	return []statement{first}, rest
+}
+
+// appendExport adds a statement. One that replaces the communities is
+// preceded by its form for routes in graceful shutdown, which must keep that
+// community: a drain has to reach the neighbours.
+func appendExport(list []statement, st statement) []statement {
+	if replace := st.change.std.Replace; len(replace) > 0 && !slices.Contains(replace, gracefulShutdown) {
+		for _, c := range st.cond.withGracefulShutdown() {
+			kept := st
+			kept.cond = c
+			kept.change.std.Replace = append(slices.Clone(replace), gracefulShutdown)
+			list = append(list, kept)
+		}
+	}
+	return append(list, st)
+}
+
+// byFamily splits rules into those of IPv4 and those of IPv6; an empty part is
+// left out.
+func byFamily(rules []PrefixRule) [][]PrefixRule {
+	var v4, v6 []PrefixRule
+	for _, r := range rules {
+		if r.Prefix.Addr().Is4() {
+			v4 = append(v4, r)
+		} else {
+			v6 = append(v6, r)
+		}
+	}
+	return slices.DeleteFunc([][]PrefixRule{v4, v6}, func(l []PrefixRule) bool { return len(l) == 0 })
+}
+
+// prefixRange is a prefix with the lengths matched inside it.
+type prefixRange struct {
+	prefix netip.Prefix
+	lo, hi int
+}
+
+// flatten makes rules of one family such that only those of the longest
+// prefix around a route need to be asked, which is all that the engine asks:
+// every prefix gets the lengths of those around it too.
+func flatten(rules []PrefixRule) []prefixRange {
 	sorted := slices.Clone(rules)
-	slices.SortStableFunc(sorted, func(a, b PrefixRule) int { return a.Prefix.Compare(b.Prefix) })
-	type key struct{ bits, depth int }
-	index := map[key]int{}
-	var list [][]PrefixRule
-	var around []netip.Prefix // those that contain the current one, widest first
-	for _, r := range sorted {
-		for len(around) > 0 && !contains(around[len(around)-1], r.Prefix) {
-			around = around[:len(around)-1]
+	slices.SortStableFunc(sorted, func(a, b PrefixRule) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
+	})
+	var list []prefixRange
+	var around []PrefixRule // those that contain the current one, and those equal to it
+	for i, r := range sorted {
+		around = slices.DeleteFunc(around, func(o PrefixRule) bool { return !contains(o.Prefix, r.Prefix) })
+		around = append(around, r)
+		if i+1 < len(sorted) && sorted[i+1].Prefix == r.Prefix {
+			continue // the last of equal prefixes speaks for all
 		}
-		if len(around) == 0 || around[len(around)-1] != r.Prefix {
-			around = append(around, r.Prefix)
+		for _, o := range around {
+			lo, hi := o.lengths()
+			if lo = max(lo, r.Prefix.Bits()); lo <= hi {
+				list = append(list, prefixRange{r.Prefix, lo, hi})
+			}
 		}
-		k := key{r.Prefix.Addr().BitLen(), len(around)}
-		i, ok := index[k]
-		if !ok {
-			i = len(list)
-			index[k] = i
-			list = append(list, nil)
-		}
-		list[i] = append(list[i], r)
 	}
 	return list
 }
@@ -267,25 +431,6 @@ func layers(rules []PrefixRule) [][]PrefixRule {
 // contains reports whether p is q or has q inside.
 func contains(p, q netip.Prefix) bool {
 	return p.Bits() <= q.Bits() && p.Contains(q.Addr())
-}
-
-func (b *policyBuild) communitySet(name, community string) *api.MatchSet {
-	set := &api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, Name: b.gen + "-" + name, List: []string{community}}
-	b.sets = append(b.sets, set)
-	return &api.MatchSet{Type: api.MatchSet_ANY, Name: set.Name}
-}
-
-func accept() *api.Actions { return &api.Actions{RouteAction: api.RouteAction_ACCEPT} }
-
-func reject() *api.Actions { return &api.Actions{RouteAction: api.RouteAction_REJECT} }
-
-// lastResort takes a route in graceful shutdown (RFC 8326 section 4.1). The
-// engine's action knows no LOCAL_PREF 0; 1 is as low as any other is high.
-func lastResort() *api.Actions { return withLocalPref(accept(), 1) }
-
-func withLocalPref(a *api.Actions, pref uint32) *api.Actions {
-	a.LocalPref = &api.LocalPrefAction{Value: pref}
-	return a
 }
 
 func colons(s string) int {
@@ -296,11 +441,4 @@ func colons(s string) int {
 		}
 	}
 	return n
-}
-
-func apiFamily(f Family) *api.Family {
-	if f == IPv6 {
-		return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
-	}
-	return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 }

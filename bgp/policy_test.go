@@ -3,6 +3,7 @@ package bgp
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -184,23 +185,40 @@ func TestMaxPrefixes(t *testing.T) {
 	})
 }
 
-// TestLayers: no list holds two prefixes of which one is inside the other, and
-// every rule is in one list.
-func TestLayers(t *testing.T) {
-	rules := make([]PrefixRule, 0, 9)
-	for _, p := range []string{"10.1.0.0/16", "0.0.0.0/0", "10.0.0.0/8", "::/0", "10.2.0.0/16", "fd00::/8", "0.0.0.0/0", "10.1.1.0/24", "11.0.0.0/8"} {
-		rules = append(rules, PrefixRule{Prefix: prefix(p)})
+// TestFlatten: the entries of the longest prefix around a route are enough to
+// know what all rules say, for every route around the rules' edges.
+func TestFlatten(t *testing.T) {
+	rules := []PrefixRule{
+		{Prefix: prefix("10.1.0.0/16"), Ge: 20, Le: 24}, {Prefix: prefix("0.0.0.0/0")}, {Prefix: prefix("10.0.0.0/8"), Ge: 9, Le: 22},
+		{Prefix: prefix("10.2.0.0/16")}, {Prefix: prefix("10.1.0.0/16"), Ge: 30}, {Prefix: prefix("10.1.1.0/24"), Ge: 26, Le: 27},
+		{Prefix: prefix("11.0.0.0/8"), Ge: 8, Le: 8}, {Prefix: prefix("10.1.1.0/24"), Ge: 26, Le: 27},
 	}
-	var got []string
-	for _, l := range layers(rules) {
-		line := ""
-		for _, r := range l {
-			line += r.Prefix.String() + " "
+	flat := flatten(rules)
+	asked := func(p netip.Prefix) bool {
+		longest := -1
+		for _, f := range flat {
+			if contains(f.prefix, p) {
+				longest = max(longest, f.prefix.Bits())
+			}
 		}
-		got = append(got, line)
+		return slices.ContainsFunc(flat, func(f prefixRange) bool {
+			return f.prefix.Bits() == longest && contains(f.prefix, p) && f.lo <= p.Bits() && p.Bits() <= f.hi
+		})
 	}
-	want := []string{"0.0.0.0/0 0.0.0.0/0 ", "10.0.0.0/8 11.0.0.0/8 ", "10.1.0.0/16 10.2.0.0/16 ", "10.1.1.0/24 ", "::/0 ", "fd00::/8 "}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("layers %q, want %q", got, want)
+	matched := 0
+	for _, a := range []string{"0.0.0.0", "10.0.0.0", "10.1.0.0", "10.1.1.0", "10.1.1.128", "10.1.2.0", "10.2.0.0", "10.3.0.0", "11.0.0.0", "12.0.0.0"} {
+		for bits := range 33 {
+			p := netip.PrefixFrom(addr(a), bits).Masked()
+			want := slices.ContainsFunc(rules, func(r PrefixRule) bool { return r.Matches(p) })
+			if got := asked(p); got != want {
+				t.Errorf("%s: matched %t, want %t", p, got, want)
+			}
+			if want {
+				matched++
+			}
+		}
+	}
+	if matched < 50 {
+		t.Errorf("only %d routes matched: the test shows little", matched)
 	}
 }

@@ -60,10 +60,13 @@ type Import struct {
 	MaxPrefixes uint32
 	// LocalPref is given to routes of an EBGP peer; 0 means 100.
 	LocalPref uint32
+	// Filters are asked, in this order, before Accept and the pools.
+	Filters []Filter
 }
 
 func (i Import) equal(o Import) bool {
-	return slices.Equal(i.Accept, o.Accept) && i.MaxPrefixes == o.MaxPrefixes && i.LocalPref == o.LocalPref
+	return slices.Equal(i.Accept, o.Accept) && i.MaxPrefixes == o.MaxPrefixes && i.LocalPref == o.LocalPref &&
+		equalFilters(i.Filters, o.Filters)
 }
 
 func (i Import) validate() error {
@@ -91,11 +94,17 @@ type Export struct {
 	// upper reflector of a hierarchy (RFC 4456 section 7). Two reflectors of
 	// one level must not: they would keep each other's withdrawn routes alive.
 	Reflected bool
+	// Filters are asked, in this order, of what the peer may be told: an EBGP
+	// peer own prefixes (also without Own and outside Prefixes), others what
+	// they get without filters. They see own prefixes with Communities and
+	// MED already set.
+	Filters []Filter
 }
 
 func (e Export) equal(o Export) bool {
 	return e.Own == o.Own && e.MED == o.MED && e.Reflected == o.Reflected &&
-		slices.Equal(e.Prefixes, o.Prefixes) && slices.Equal(e.Communities, o.Communities)
+		slices.Equal(e.Prefixes, o.Prefixes) && slices.Equal(e.Communities, o.Communities) &&
+		equalFilters(e.Filters, o.Filters)
 }
 
 func (e Export) validate() error {

@@ -227,7 +227,7 @@ func (s *Speaker) apiPeer(p Peer, restarting bool) *api.Peer {
 	return &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: p.Address.String(), PeerAsn: p.ASN, AuthPassword: p.Password,
-			AllowOwnAsn: uint32(p.AllowOwnAS), Description: p.Name, AdminDown: len(s.held[p.Address]) > 0,
+			AllowOwnAsn: uint32(p.AllowOwnAS), LocalAsn: p.LocalAS, Description: p.Name, AdminDown: len(s.held[p.Address]) > 0,
 		},
 		Timers: s.apiTimers(&p.Session),
 		Transport: &api.Transport{

@@ -36,6 +36,7 @@ type Speaker struct {
 	origins   map[netip.Prefix]Origin
 	policyGen uint64
 	installed *policyBuild        // nil before the first policy
+	plan      *policyPlan         // what installed was built from
 	held      map[netip.Addr]hold // sessions kept down; may name peers that are not configured now
 	unsettled map[netip.Addr]bool // the engine may not have taken the last hold or release
 	shutdown  bool                // Shutdown was called: sessions were closed with a CEASE

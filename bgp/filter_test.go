@@ -1,0 +1,420 @@
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"github.com/osrg/gobgp/v3/pkg/apiutil"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// announce makes the engine originate r as it is: what a peer of another make
+// might tell.
+func (n *node) announce(r Route) {
+	n.t.Helper()
+	nlri := nlriOf(r.Prefix)
+	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(uint8(slices.Index(origins, r.Origin)))}
+	if r.ASPath != "" {
+		attrs = append(attrs, asPathOf(n.t, r.ASPath))
+	}
+	if r.Prefix.Addr().Is4() {
+		attrs = append(attrs, bgp.NewPathAttributeNextHop(r.NextHop.String()))
+	} else {
+		attrs = append(attrs, bgp.NewPathAttributeMpReachNLRI(r.NextHop.String(), []bgp.AddrPrefixInterface{nlri}))
+	}
+	if r.MED != nil {
+		attrs = append(attrs, bgp.NewPathAttributeMultiExitDisc(*r.MED))
+	}
+	if r.LocalPref != nil {
+		attrs = append(attrs, bgp.NewPathAttributeLocalPref(*r.LocalPref))
+	}
+	std, _, err := parseCommunities("test", r.Communities)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if len(std) > 0 {
+		attrs = append(attrs, bgp.NewPathAttributeCommunities(std))
+	}
+	_, lrg, err := parseCommunities("test", r.LargeCommunities)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if len(lrg) > 0 {
+		list := make([]*bgp.LargeCommunity, len(lrg))
+		for i, v := range lrg {
+			list[i] = &bgp.LargeCommunity{ASN: v[0], LocalData1: v[1], LocalData2: v[2]}
+		}
+		attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(list))
+	}
+	p, err := apiutil.NewPath(nlri, false, attrs, time.Now())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := n.engine.AddPath(context.Background(), &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p}); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// asPathOf reads the text of an AS_PATH.
+func asPathOf(t *testing.T, text string) *bgp.PathAttributeAsPath {
+	t.Helper()
+	var segments []bgp.AsPathParamInterface
+	var seq []uint32
+	for f := range strings.FieldsSeq(text) {
+		set := strings.HasPrefix(f, "{")
+		var list []uint32
+		for a := range strings.SplitSeq(strings.Trim(f, "{}"), ",") {
+			var as uint32
+			if _, err := fmt.Sscan(a, &as); err != nil {
+				t.Fatalf("AS path %q: %v", text, err)
+			}
+			list = append(list, as)
+		}
+		if !set {
+			seq = append(seq, list...)
+			continue
+		}
+		if len(seq) > 0 {
+			segments, seq = append(segments, bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SEQ, seq)), nil
+		}
+		segments = append(segments, bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SET, list))
+	}
+	if len(seq) > 0 {
+		segments = append(segments, bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SEQ, seq))
+	}
+	return bgp.NewPathAttributeAsPath(segments)
+}
+
+// line writes what of a route can be compared after it was sent.
+func (r Route) line() string {
+	pref, med := uint32(100), uint32(0)
+	if r.LocalPref != nil {
+		pref = *r.LocalPref
+	}
+	if r.MED != nil {
+		med = *r.MED
+	}
+	return fmt.Sprintf("%s via %s path [%s] pref %d med %d communities %v %v origin %s",
+		r.Prefix, r.NextHop, r.ASPath, pref, med, r.Communities, r.LargeCommunities, r.Origin)
+}
+
+// held returns the line of the node's path to a prefix, "" when it has none.
+func (n *node) held(p netip.Prefix) string {
+	paths := n.Paths(p)
+	if len(paths) == 0 {
+		return ""
+	}
+	i := paths[0]
+	r := Route{Prefix: i.Prefix, NextHop: i.NextHop, ASPath: i.ASPath, LocalPref: &i.LocalPref, MED: &i.MED, Origin: i.Origin}
+	r.Communities, r.LargeCommunities = partCommunities(i.Communities)
+	return r.line()
+}
+
+// hop is one session on a route's way.
+type hop struct {
+	from, to *node
+}
+
+// verdicts follows a route along the hops by the evaluator alone: what the
+// last node holds, "" for nothing, and who decided on the way.
+func verdicts(t *testing.T, r Route, hops []hop) (line string, rules []string) {
+	t.Helper()
+	for _, h := range hops {
+		r.Source = Reflected
+		if h == hops[0] {
+			r.Source = Own
+		}
+		out, err := h.from.TestExport(h.to.addr.String(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rules = append(rules, "export: "+out.Rule); !out.Accepted {
+			return "", rules
+		}
+		in, err := h.to.TestImport(h.from.addr.String(), out.After)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rules = append(rules, "import: "+in.Rule); !in.Accepted {
+			return "", rules
+		}
+		r = in.After
+	}
+	return r.line(), rules
+}
+
+// agree waits until the last node holds exactly what the evaluator says, and
+// returns how often each rule decided.
+func agree(t *testing.T, routes []Route, hops []hop) map[string]int {
+	t.Helper()
+	last := hops[len(hops)-1].to
+	counts := map[string]int{}
+	want := make([]string, len(routes))
+	for i, r := range routes {
+		var rules []string
+		want[i], rules = verdicts(t, r, hops)
+		for _, rule := range rules {
+			counts[rule]++
+		}
+		if want[i] != "" {
+			counts["arrived"]++
+		}
+	}
+	compare := func() string {
+		for i, r := range routes {
+			if got := last.held(r.Prefix); got != want[i] {
+				_, rules := verdicts(t, r, hops)
+				return fmt.Sprintf("sent   %s\nheld   %s\nwanted %s\nby %q", r.line(), got, want[i], rules)
+			}
+		}
+		return ""
+	}
+	eventually(t, compare)
+	// What must not arrive might yet: something sent later marks the time.
+	for _, h := range hops {
+		if v, _ := verdicts(t, marker, hops); v == "" {
+			t.Fatalf("the marker would not arrive from %s", h.from.addr)
+		}
+	}
+	hops[0].from.announce(marker)
+	eventually(t, func() string {
+		if last.held(marker.Prefix) == "" {
+			return "the marker has not arrived"
+		}
+		return ""
+	})
+	if text := compare(); text != "" {
+		t.Errorf("after the marker: %s", text)
+	}
+	return counts
+}
+
+// marker is let through by the first rule of every random filter.
+var marker = Route{Prefix: netip.MustParsePrefix("10.244.255.255/32"), NextHop: netip.MustParseAddr("192.0.2.99"), Origin: "igp"}
+
+// dice makes random routes and filters from few values, so that they meet.
+type dice struct{ *rand.Rand }
+
+func pick[T any](d dice, list ...T) T { return list[d.IntN(len(list))] }
+
+// some returns up to n different values.
+func some[T any](d dice, n int, list ...T) []T {
+	var out []T
+	for _, i := range d.Perm(len(list))[:d.IntN(n+1)] {
+		out = append(out, list[i])
+	}
+	return out
+}
+
+var (
+	diceStd   = []string{"64512:100", "64512:101", "64512:200", "65001:7", "65001:8", "64512:300"}
+	diceKnown = []string{"65535:65281", "65535:65282", "65535:0", "65535:0"}
+	diceLarge = []string{"64512:1:2", "64512:1:3", "65001:0:4294967295"}
+	dicePaths = []string{
+		"", "", "65010", "65010 65020", "65020 65010", "65010 {65030,65040}", "65030 65010 65030",
+		"65020", "", "65010", "65040 {65010}", "65010 64512",
+	}
+)
+
+func (d dice) route(i int) Route {
+	bits := pick(d, 24, 25, 26, 28, 32)
+	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), byte(d.IntN(256))}), bits).Masked()
+	r := Route{NextHop: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + d.IntN(3))}), Origin: pick(d, origins...)}
+	switch d.IntN(4) {
+	case 0:
+		p = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), byte(d.IntN(256))}), bits).Masked()
+	case 1:
+		p = netip.PrefixFrom(addr(fmt.Sprintf("fd00:%s:%x::", pick(d, "244", "99"), i)), pick(d, 48, 56, 64)).Masked()
+		r.NextHop = addr(fmt.Sprintf("2001:db8::%d", 1+d.IntN(3)))
+	}
+	r.Prefix, r.ASPath = p, pick(d, dicePaths...)
+	if d.IntN(2) == 0 {
+		med := uint32(1 + d.IntN(100))
+		r.MED = &med
+	}
+	if d.IntN(3) == 0 {
+		pref := uint32(50 + d.IntN(200))
+		r.LocalPref = &pref
+	}
+	r.Communities, r.LargeCommunities = some(d, 3, diceStd...), some(d, 2, diceLarge...)
+	if d.IntN(6) == 0 {
+		r.Communities = append(r.Communities, pick(d, diceKnown...))
+	}
+	return r
+}
+
+func (d dice) filters(dir direction, role Role) []Filter {
+	list := []Filter{{Name: "marker", Rules: []FilterRule{{
+		Match: Match{Prefixes: []PrefixRule{{Prefix: marker.Prefix}}}, Action: Accept,
+	}}}}
+	for i := range 2 {
+		f := Filter{Name: fmt.Sprintf("random%d", i)}
+		for range 9 {
+			f.Rules = append(f.Rules, d.rule(dir, role))
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+func (d dice) rule(dir direction, role Role) FilterRule {
+	r := FilterRule{Action: pick(d, Accept, Accept, Reject, Next, Next, Next, Next, Next)}
+	for len(r.Match.Prefixes)+len(r.Match.Communities)+len(r.Match.LargeCommunities)+len(r.Match.ASPath) == 0 {
+		r.Match = Match{
+			Prefixes: some(d, 3, PrefixRule{Prefix: prefix("10.244.0.0/16"), Ge: 26, Le: 28}, PrefixRule{Prefix: prefix("10.244.0.0/17")},
+				PrefixRule{Prefix: prefix("172.16.0.0/12"), Le: 25}, PrefixRule{Prefix: prefix("172.16.0.0/18"), Ge: 32},
+				PrefixRule{Prefix: prefix("fd00:99::/32")}, PrefixRule{Prefix: prefix("fd00::/16"), Ge: 56}),
+			Communities:      some(d, 2, append(slices.Clone(diceStd), "^64512:1..$", "^65001:.*$", "65535:0")...),
+			LargeCommunities: some(d, 2, append(slices.Clone(diceLarge), "^64512:1:.*$")...),
+		}
+		if dir == importing || role != EBGP {
+			r.Match.ASPath = some(d, 1, "_65010_", "^65001$", "^65001_65010", "_65030$", "_65040_", "^$", "^65010_")
+		}
+	}
+	if d.IntN(3) == 0 {
+		r.Match.Prefixes = nil
+	}
+	if dir == exporting && d.IntN(3) == 0 {
+		r.Match.Source = pick(d, Own, Reflected)
+	}
+	if r.Action != Reject {
+		r.Set = d.set(dir, role, r.Action)
+	}
+	return r
+}
+
+func (d dice) set(dir direction, role Role, a Action) Set {
+	s := Set{}
+	if d.IntN(3) == 0 {
+		s.LocalPref = uint32(1 + d.IntN(300))
+	}
+	if d.IntN(3) == 0 {
+		med := uint32(d.IntN(300))
+		s.MED = &med
+	}
+	if role == EBGP && d.IntN(3) == 0 {
+		s.Prepend = uint8(d.IntN(3))
+	}
+	if d.IntN(3) == 0 {
+		s.Origin = pick(d, origins...)
+	}
+	s.Communities = d.change(a, "^64512:1..$", diceStd[:4]...)
+	s.LargeCommunities = d.change(a, "^64512:.*$", diceLarge...)
+	kinds := []NextHopKind{NextHopKeep, NextHopKeep, NextHopSelf, NextHopUnchanged, NextHopAddress}
+	if dir == importing {
+		kinds = []NextHopKind{NextHopKeep, NextHopKeep, NextHopPeer, NextHopAddress}
+	}
+	if s.NextHop.Kind = pick(d, kinds...); s.NextHop.Kind == NextHopAddress {
+		s.NextHop.Addr = addr(pick(d, "192.0.2.77", "2001:db8::77"))
+	}
+	return s
+}
+
+// change is any change of communities that is valid.
+func (d dice) change(a Action, expression string, list ...string) CommunityChange {
+	switch d.IntN(5) {
+	case 0:
+		return CommunityChange{Add: some(d, 2, list...)}
+	case 1:
+		return CommunityChange{Remove: []string{expression}}
+	case 2:
+		return CommunityChange{Remove: []string{list[0]}, Add: []string{list[1]}}
+	case 3:
+		if a == Accept {
+			return CommunityChange{Replace: some(d, 2, list...)}
+		}
+	}
+	return CommunityChange{}
+}
+
+// dual is testConfig with an IPv6 next hop too.
+func dual(t *testing.T, at, v6 string) Config {
+	t.Helper()
+	c := testConfig(t, at)
+	c.NodeAddress6 = addr(v6)
+	return c
+}
+
+// TestEvaluatorIsTheEngine sends random routes through random filters between
+// real speakers and wants what the evaluator says, attribute by attribute.
+func TestEvaluatorIsTheEngine(t *testing.T) {
+	const routes = 120
+	total := map[string]int{}
+	for seed := range uint64(3) {
+		d := dice{rand.New(rand.NewPCG(seed, 4))}
+		t.Run(fmt.Sprintf("ebgp seed %d", seed), func(t *testing.T) {
+			tor := dual(t, "127.30.0.1", "2001:db8::100")
+			tor.ASN = 65001
+			n := startNodes(t, tor, dual(t, "127.30.0.2", "2001:db8::200"))
+			accept := []PrefixRule{{Prefix: prefix("10.244.0.0/18")}, {Prefix: prefix("fd00:244::/32"), Le: 56}}
+			n[0].setPeers([]Peer{{Name: "x", Address: n[1].addr, Port: testPort, Session: Session{
+				Role: EBGP, ASN: 64512, LocalAddress: n[0].addr,
+				Export: Export{Own: seed != 1, Communities: []string{"65001:7", "65001:1:1"}, MED: 5, Filters: d.filters(exporting, EBGP)},
+			}}})
+			n[1].setPeers([]Peer{{Name: "tor", Address: n[0].addr, Port: testPort, Session: Session{
+				Role: EBGP, ASN: 65001, LocalAddress: n[1].addr, AllowOwnAS: uint8(seed % 2),
+				Import: Import{Accept: accept, LocalPref: uint32(seed * 80), Filters: d.filters(importing, EBGP)},
+			}}})
+			run(t, d, routes, []hop{{n[0], n[1]}}, total)
+		})
+		t.Run(fmt.Sprintf("reflected seed %d", seed), func(t *testing.T) {
+			n := startNodes(t, dual(t, "127.31.0.1", "2001:db8::101"), dual(t, "127.31.0.2", "2001:db8::102"), dual(t, "127.31.0.3", "2001:db8::103"))
+			client := func(at string, local string) Peer {
+				p := from(to(at, Client), local)
+				p.Import.Filters, p.Export.Filters = d.filters(importing, Client), d.filters(exporting, Client)
+				return p
+			}
+			n[1].setPeers([]Peer{client("127.31.0.1", "127.31.0.2"), client("127.31.0.3", "127.31.0.2")})
+			for _, i := range []int{0, 2} {
+				p := from(to("127.31.0.2", IBGP), n[i].addr.String())
+				p.Import.Filters, p.Export.Filters = d.filters(importing, IBGP), d.filters(exporting, IBGP)
+				p.Import.Accept = []PrefixRule{{Prefix: prefix("172.16.0.0/17"), Ge: 25}}
+				n[i].setPeers([]Peer{p})
+			}
+			run(t, d, routes, []hop{{n[0], n[1]}, {n[1], n[2]}}, total)
+		})
+	}
+	t.Logf("who decided: %v", total)
+	if total["arrived"] < 100 {
+		t.Errorf("only %d routes arrived: the test shows little", total["arrived"])
+	}
+	for _, rule := range []string{"export: NO_ADVERTISE (RFC 1997)", "import: pools", "export: own prefixes", "export: reflected routes", "import: import.accept"} {
+		if total[rule] == 0 {
+			t.Errorf("no route was decided by %q", rule)
+		}
+	}
+	byFilter := 0
+	for rule, n := range total {
+		if strings.Contains(rule, "filter random") {
+			byFilter += n
+		}
+	}
+	if byFilter < 300 {
+		t.Errorf("only %d decisions by a filter", byFilter)
+	}
+}
+
+// run is one random history.
+func run(t *testing.T, d dice, routes int, hops []hop, total map[string]int) {
+	t.Helper()
+	for _, h := range hops {
+		h.from.waitUp(h.to.addr)
+		h.to.waitUp(h.from.addr)
+	}
+	list := make([]Route, routes)
+	for i := range list {
+		list[i] = d.route(i)
+		hops[0].from.announce(list[i])
+	}
+	for rule, n := range maps.All(agree(t, list, hops)) {
+		total[rule] += n
+	}
+}
