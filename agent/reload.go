@@ -38,7 +38,7 @@ type applier struct {
 // reloadable are the parts of a configuration that a running agent can
 // change. It clears them, so that what is left must be equal.
 func reloadable(c config.Config) config.Config {
-	c.BGP.Peers, c.BGP.Originate = nil, nil
+	c.BGP.Peers, c.BGP.Originate, c.BGP.Filters = nil, nil, nil
 	c.Pools, c.Node.Labels = nil, nil
 	if r := c.BGP.Reflector; r != nil {
 		c.BGP.Reflector = &config.Reflector{ClusterID: r.ClusterID}

@@ -66,11 +66,12 @@ func encap(e config.Encapsulation) rib.Encap {
 // permitted bounds what peers may make this node install. A rule of an eBGP
 // peer's import permits a node subnet only when it names it or a part of it: a
 // wide rule such as 10.0.0.0/8 does not mean the node's own networks.
+// What the clients of a reflector may tell does not permit any.
 func permitted(peers []config.Peer, subnets []netip.Prefix) rib.Permit {
 	p := rib.Permit{NodeSubnets: subnets}
 	for _, peer := range peers {
 		p.Peers = append(p.Peers, peer.Address)
-		for _, r := range peer.Import.Accept {
+		for _, r := range peer.Import.Accepted() {
 			p.Default = p.Default || r.Prefix.Bits() == 0 && r.Ge == 0
 			if slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Overlaps(r.Prefix) && s.Bits() <= r.Prefix.Bits() }) {
 				p.Prefixes = append(p.Prefixes, r.Prefix)
@@ -103,10 +104,10 @@ func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) 
 // bgpPeers expands the configured peers and the reflector's client ranges.
 func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
 	var peers []bgp.Peer
-	for i, p := range cfg.BGP.Peers {
+	for _, p := range cfg.BGP.Peers {
 		key, err := password(p.PasswordFile)
 		if err != nil {
-			return nil, nil, fmt.Errorf("bgp.peers[%d].passwordFile: %w", i, err)
+			return nil, nil, fmt.Errorf("bgp.peers: passwordFile of %s: %w", p.Name, err)
 		}
 		peers = append(peers, peer(p, cfg.BGP.ASN, key))
 	}
@@ -122,7 +123,9 @@ func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
 	for _, prefix := range r.Clients {
 		dynamic = append(dynamic, bgp.Dynamic{
 			Name: "clients " + prefix.String(), Prefix: prefix,
-			Session: bgp.Session{ASN: cfg.BGP.ASN, Role: bgp.Client, Password: key},
+			Session: bgp.Session{
+				ASN: cfg.BGP.ASN, Role: bgp.Client, Password: key, Import: bgpImport(r.Import), Export: bgpExport(r.Export),
+			},
 		})
 	}
 	return peers, dynamic, nil
@@ -133,21 +136,14 @@ func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 		ASN: p.ASN, Role: bgp.IBGP, Password: key,
 		TTLSecurity: int(p.TTLSecurity), Multihop: int(p.Multihop),
 		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
-		LocalAddress: p.LocalAddress,
-		Import:       bgp.Import{MaxPrefixes: p.Import.MaxPrefixes},
-		Export:       bgp.Export{Own: p.Export.Own},
+		LocalAddress: p.LocalAddress, LocalAS: p.LocalASN, AllowOwnAS: p.AllowOwnAS,
+		Import: bgpImport(p.Import), Export: bgpExport(p.Export),
 	}}
 	switch {
 	case p.External(asn):
 		out.Role = bgp.EBGP
 	case p.Client:
 		out.Role = bgp.Client
-	}
-	for _, r := range p.Import.Accept {
-		out.Import.Accept = append(out.Import.Accept, bgp.PrefixRule{Prefix: r.Prefix, Ge: r.Ge, Le: r.Le})
-	}
-	for _, c := range p.Export.Communities {
-		out.Export.Communities = append(out.Export.Communities, c.String())
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ type BGP struct {
 	Reflector *Reflector     // nil: this node does not reflect
 	Peers     []Peer         // sessions this node opens or expects
 	Originate []netip.Prefix // announced besides the node's own blocks
+	Filters   []Filter       // by name, for the import and export of peers
 }
 
 // Listen is the speaker's listening socket.
@@ -29,24 +31,29 @@ type Reflector struct {
 	ClusterID    netip.Addr     // an IPv4 address; the zero Addr (auto): the router ID
 	Clients      []netip.Prefix // speakers of our AS from here are accepted as clients without further configuration
 	PasswordFile string         // TCP MD5 key (RFC 2385) of those clients; "": none
+	Import       Import         // of those clients
+	Export       Export         // to those clients
 }
 
 // Peer is one configured BGP session.
 type Peer struct {
-	Name         string        // default: the address
-	Address      netip.Addr    // may carry a zone
-	Port         uint16        // default 179
-	ASN          uint32        // default: this node's AS
-	Client       bool          // we reflect to it (RFC 4456); only when the node is a reflector
-	PasswordFile string        // file with the TCP MD5 key (RFC 2385); "": none
-	TTLSecurity  uint8         // GTSM (RFC 5082): hops to the peer, 1 = neighbour; 0: off
-	Multihop     uint8         // eBGP: TTL of our packets; 0: directly connected
-	HoldTime     time.Duration // RFC 4271 section 4.2; default 90 s
-	Keepalive    time.Duration // default: a third of HoldTime
-	ConnectRetry time.Duration // pause between connection attempts; default 5 s
-	Passive      bool          // wait for the peer to connect
-	LocalAddress netip.Addr    // our end of the session; the zero Addr: the kernel's choice
-	BFD          *BFD          // nil: the peer's death is noticed by the hold time only
+	Name         string            // default: the address
+	Address      netip.Addr        // may carry a zone
+	Port         uint16            // default 179
+	ASN          uint32            // default: this node's AS
+	Client       bool              // we reflect to it (RFC 4456); only when the node is a reflector
+	PasswordFile string            // file with the TCP MD5 key (RFC 2385); "": none
+	TTLSecurity  uint8             // GTSM (RFC 5082): hops to the peer, 1 = neighbour; 0: off
+	Multihop     uint8             // eBGP: TTL of our packets; 0: directly connected
+	HoldTime     time.Duration     // RFC 4271 section 4.2; default 90 s
+	Keepalive    time.Duration     // default: a third of HoldTime
+	ConnectRetry time.Duration     // pause between connection attempts; default 5 s
+	Passive      bool              // wait for the peer to connect
+	LocalAddress netip.Addr        // our end of the session; the zero Addr: the kernel's choice
+	LocalASN     uint32            // eBGP: the AS we are to this peer; 0: this node's
+	AllowOwnAS   uint8             // how often our AS may be in a path (RFC 4271 section 9.1.2: never)
+	NodeSelector map[string]string // labels, with * and ?, of the nodes that have this peer; empty: all
+	BFD          *BFD              // nil: the peer's death is noticed by the hold time only
 	Import       Import
 	Export       Export
 }
@@ -75,8 +82,24 @@ func (p Peer) External(asn uint32) bool { return p.ASN != asn }
 // Import is what is accepted from a peer. From an eBGP peer nothing is
 // accepted unless a rule says so (RFC 8212).
 type Import struct {
+	Filters     []Filter // asked before Accept and the pools
 	Accept      []PrefixRule
 	MaxPrefixes uint32 // the session is closed above this many; 0: no limit
+	LocalPref   uint32 // of an eBGP peer's routes; 0: 100
+}
+
+// Accepted returns the prefixes that the operator named to be accepted: of
+// Accept, and of filter rules that accept.
+func (i Import) Accepted() []PrefixRule {
+	list := slices.Clone(i.Accept)
+	for _, f := range i.Filters {
+		for _, r := range f.Rules {
+			if r.Action == ActionAccept {
+				list = append(list, r.Match.Prefixes...)
+			}
+		}
+	}
+	return list
 }
 
 // PrefixRule matches the prefixes inside Prefix whose length is from Ge to Le.
@@ -100,8 +123,14 @@ func (r PrefixRule) String() string {
 
 // Export is what is announced to a peer.
 type Export struct {
-	Own         bool        // the node's own blocks and originated prefixes; default true
-	Communities []Community // added to what is announced
+	Filters     []Filter     // asked before Own
+	Own         bool         // the node's own blocks and originated prefixes; default true
+	Prefixes    []PrefixRule // narrows the own prefixes; empty: all
+	Communities []string     // added to own prefixes: "AS:VALUE" or "AS:VALUE:VALUE"
+	MED         uint32       // set on own prefixes; 0: none
+	// Reflected also tells a peer of our AS what our clients announced: the
+	// upper reflector of a hierarchy (RFC 4456 section 7).
+	Reflected bool
 }
 
 // Community is a BGP community (RFC 1997): the AS in the high 16 bits.

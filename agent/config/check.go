@@ -10,7 +10,7 @@ import (
 // could not be read is not judged again.
 func (p *parser) check(c *Config) {
 	p.checkNode(c)
-	p.checkBGP(&c.BGP)
+	p.checkBGP(&c.BGP, c.Node.Labels)
 	p.checkPools(c)
 	p.checkRegistry(c)
 	p.checkAdmin(&c.API)
@@ -36,11 +36,16 @@ func (p *parser) checkNode(c *Config) {
 	}
 }
 
-func (p *parser) checkBGP(c *BGP) {
+// checkBGP compares only peers that this node has: those of other nodes may
+// have the same names and addresses.
+func (p *parser) checkBGP(c *BGP, labels map[string]string) {
 	names, addresses := map[string]int{}, map[netip.Addr]int{}
 	for i, peer := range c.Peers {
 		path := fmt.Sprintf("bgp.peers[%d]", i)
 		p.checkPeer(path, peer, c)
+		if !peer.SelectsNode(labels) {
+			continue
+		}
 		if first, dup := names[peer.Name]; dup && peer.Name != "" {
 			p.fail(path+".name", "%q is also the name of bgp.peers[%d]; use another", peer.Name, first)
 		} else {
@@ -83,6 +88,7 @@ func (p *parser) checkPeer(path string, peer Peer, c *BGP) {
 			peer.Keepalive, peer.HoldTime, (peer.HoldTime / 3).Truncate(time.Second))
 	}
 	external := peer.External(c.ASN)
+	p.checkPeerAS(path, peer, c.ASN)
 	switch {
 	case !external && peer.Multihop > 0:
 		p.fail(path+".multihop", "is for peers of another AS, and this one is of ours (%d); remove it", c.ASN)
@@ -94,6 +100,23 @@ func (p *parser) checkPeer(path string, peer Peer, c *BGP) {
 		p.fail(path+".client", "is for peers of our AS (%d), and this one is of %d; remove it", c.ASN, peer.ASN)
 	case peer.Client && c.Reflector == nil:
 		p.fail(path+".client", "needs a reflector; add bgp.reflector or remove it")
+	}
+}
+
+// checkPeerAS checks what is for peers of another AS, or of ours, only.
+func (p *parser) checkPeerAS(path string, peer Peer, asn uint32) {
+	external := peer.External(asn)
+	switch {
+	case peer.LocalASN != 0 && !external:
+		p.fail(path+".localASN", "is for peers of another AS, and this one is of ours (%d); remove it", asn)
+	case peer.LocalASN != 0 && peer.LocalASN == peer.ASN:
+		p.fail(path+".localASN", "%d is the peer's own AS; use another", peer.ASN)
+	}
+	if peer.Import.LocalPref != 0 && !external {
+		p.fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
+	}
+	if peer.Export.Reflected && external {
+		p.fail(path+".export.reflected", "is for peers of our AS (%d), and this one is of %d; remove it: a node is transit for nobody", asn, peer.ASN)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,25 @@ bgp:
       export: {own: false, communities: ["64512:100", no-export]}
     - {address: 10.99.0.1, asn: 65100, multihop: 4, keepalive: 5s, bfd: {}}
     - {address: 10.57.0.77, client: true, bfd: {interval: 50ms, multiplier: 5, hops: single}}
+    - {name: tor1, address: 10.57.9.1, nodeSelector: {rack: r9}}   # not this node's
+    - name: tor2
+      address: 10.57.0.2
+      asn: 65002
+      nodeSelector: {rack: "r?"}
+      localASN: 65020
+      allowOwnAS: 2
+      import: {filters: [in], localPref: 300}
+      export: {prefixes: [10.96.0.0/12], communities: ["1:2:3"], med: 7, filters: [out]}
+  filters:
+    - name: in
+      rules:
+        - {match: {prefixes: [172.16.0.0/12], communities: ["^1:..$", blackhole], largeCommunities: ["1:2:3"], asPath: ["^65002_"]}, action: accept}
+    - name: out
+      rules:
+        - match: {source: own}
+          set: {localPref: 5, med: 0, prepend: 2, nextHop: 10.57.0.9, origin: egp, communities: {add: ["01:2"], remove: ["^1:.*9$"]}, largeCommunities: {replace: ["1:2:3"]}}
+          action: next
+        - {action: reject}
   asn: 65010   # below the peers that take it as their default
   originate: [192.0.2.0/24, 2001:db8::1]
 pools:
@@ -73,6 +93,26 @@ func TestFullFile(t *testing.T) {
 		change(&p)
 		return p
 	}
+	zero := uint32(0)
+	in := Filter{Name: "in", Rules: []FilterRule{{
+		Match: FilterMatch{
+			Prefixes: []PrefixRule{{pfx("172.16.0.0/12"), 12, 32}}, Communities: []string{"^1:..$", "65535:666"},
+			LargeCommunities: []string{"1:2:3"}, ASPath: []string{"^65002_"},
+		},
+		Action: ActionAccept,
+	}}}
+	out := Filter{Name: "out", Rules: []FilterRule{
+		{
+			Match: FilterMatch{Source: SourceOwn},
+			Set: FilterSet{
+				LocalPref: 5, MED: &zero, Prepend: 2, NextHop: FilterNextHop{Addr: addr("10.57.0.9")}, Origin: "egp",
+				Communities:      CommunityChange{Add: []string{"1:2"}, Remove: []string{"^1:.*9$"}},
+				LargeCommunities: CommunityChange{Replace: []string{"1:2:3"}},
+			},
+			Action: ActionNext,
+		},
+		{Action: ActionReject},
+	}}
 	files := TLS{Cert: "/c", Key: "/k", CA: "/ca"}
 	want := &Config{
 		Node: Node{Name: "r1n1", Address: NodeAddress{Prefix: pfx("10.57.0.0/16")}, Labels: map[string]string{"rack": "r1", "row": "7"}},
@@ -80,7 +120,7 @@ func TestFullFile(t *testing.T) {
 			ASN: 65010, RouterID: addr("10.57.0.11"),
 			Listen: Listen{Address: addr("10.57.0.11"), Port: 1790},
 			Reflector: &Reflector{
-				ClusterID: addr("0.0.0.1"), PasswordFile: "/etc/onlink/clients.key",
+				ClusterID: addr("0.0.0.1"), PasswordFile: "/etc/onlink/clients.key", Export: Export{Own: true},
 				Clients: []netip.Prefix{pfx("10.57.0.0/16"), pfx("fd00:57::/32")},
 			},
 			Peers: []Peer{
@@ -95,7 +135,7 @@ func TestFullFile(t *testing.T) {
 						{pfx("0.0.0.0/0"), 0, 0},
 						{pfx("172.16.0.0/12"), 24, 28},
 					}},
-					Export: Export{Communities: []Community{64512<<16 | 100, NoExport}},
+					Export: Export{Communities: []string{"64512:100", "65535:65281"}},
 				},
 				peer(func(p *Peer) {
 					p.Name, p.Address, p.ASN, p.Multihop, p.Keepalive = "10.99.0.1", addr("10.99.0.1"), 65100, 4, 5*time.Second
@@ -105,8 +145,18 @@ func TestFullFile(t *testing.T) {
 					p.Name, p.Address, p.Client = "10.57.0.77", addr("10.57.0.77"), true
 					p.BFD = &BFD{Interval: 50 * time.Millisecond, Multiplier: 5, Hops: HopsSingle}
 				}),
+				peer(func(p *Peer) {
+					p.Name, p.Address, p.ASN, p.LocalASN, p.AllowOwnAS = "tor2", addr("10.57.0.2"), 65002, 65020, 2
+					p.NodeSelector = map[string]string{"rack": "r?"}
+					p.Import = Import{Filters: []Filter{in}, LocalPref: 300}
+					p.Export = Export{
+						Filters: []Filter{out}, Own: true, MED: 7, Communities: []string{"1:2:3"},
+						Prefixes: []PrefixRule{{pfx("10.96.0.0/12"), 12, 32}},
+					}
+				}),
 			},
 			Originate: []netip.Prefix{pfx("192.0.2.0/24"), pfx("2001:db8::1/128")},
+			Filters:   []Filter{in, out},
 		},
 		Pools: []Pool{
 			{
@@ -162,7 +212,7 @@ func TestSmallForms(t *testing.T) {
 		}},
 		{"community names", "bgp: {peers: [{address: 10.0.0.1, export: {communities: [graceful-shutdown, '1:2']}}]}", func(c *Config) bool {
 			l := c.BGP.Peers[0].Export.Communities
-			return l[0] == GracefulShutdown && l[0].String() == "graceful-shutdown" && l[1].String() == "1:2"
+			return slices.Equal(l, []string{"65535:0", "1:2"})
 		}},
 	}
 	for _, tt := range tests {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		p.errs.sort()
 		return nil, p.errs
 	}
+	c.BGP.Peers = slices.DeleteFunc(c.BGP.Peers, func(peer Peer) bool { return !peer.SelectsNode(c.Node.Labels) })
 	return c, nil
 }
 

@@ -22,11 +22,16 @@ func readBGP(v value, c *BGP) {
 			v.list(func(v value) { c.Peers = append(c.Peers, readPeer(v)) })
 		},
 		"originate": prefixes(&c.Originate, true),
+		"filters": func(v value) {
+			v.list(func(v value) { c.Filters = append(c.Filters, readFilter(v)) })
+		},
 	})
-	// The peers' defaults depend on an asn that may stand below them.
+	// The peers' defaults depend on an asn that may stand below them, and on
+	// filters that may.
 	for i := range c.Peers {
 		c.Peers[i].fill(c.ASN)
 	}
+	v.p.fillFilters(c)
 }
 
 // asTrans is the AS that stands for a 32-bit one and belongs to nobody
@@ -52,11 +57,18 @@ func readReflector(v value) *Reflector {
 		v.fail("is empty; write \"reflector: {}\" to reflect without dynamic clients, or remove the key")
 		return nil
 	}
-	r := &Reflector{}
+	r := &Reflector{Export: Export{Own: true}}
 	v.mapping(fields{
 		"clusterID":    identifier(&r.ClusterID),
 		"clients":      prefixes(&r.Clients, false),
 		"passwordFile": file(&r.PasswordFile),
+		"import": func(v value) {
+			v.mapping(fields{
+				"filters": filterNames(&r.Import.Filters), "accept": rules(&r.Import.Accept),
+				"maxPrefixes": number(&r.Import.MaxPrefixes, 0, maxUint32),
+			})
+		},
+		"export": func(v value) { v.mapping(fields{"filters": filterNames(&r.Export.Filters)}) },
 	})
 	return r
 }
@@ -84,6 +96,9 @@ func readPeer(v value) Peer {
 		"connectRetry": seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
 		"passive":      boolean(&p.Passive),
 		"localAddress": address(&p.LocalAddress, false),
+		"localASN":     asn(&p.LocalASN),
+		"allowOwnAS":   number(&p.AllowOwnAS, 0, 10),
+		"nodeSelector": labels(&p.NodeSelector, true),
 		"bfd":          func(v value) { p.BFD = readBFD(v) },
 		"import":       func(v value) { readImport(v, &p.Import) },
 		"export":       func(v value) { readExport(v, &p.Export) },
@@ -115,14 +130,10 @@ func readBFD(v value) *BFD {
 
 func readImport(v value, c *Import) {
 	v.mapping(fields{
-		"accept": func(v value) {
-			v.list(func(v value) {
-				if r, ok := readRule(v); ok {
-					c.Accept = append(c.Accept, r)
-				}
-			})
-		},
+		"filters":     filterNames(&c.Filters),
+		"accept":      rules(&c.Accept),
 		"maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
+		"localPref":   number(&c.LocalPref, 1, maxUint32),
 	})
 }
 
@@ -171,20 +182,11 @@ func (v value) lengths(r PrefixRule) bool {
 
 func readExport(v value, c *Export) {
 	v.mapping(fields{
-		"own": boolean(&c.Own),
-		"communities": func(v value) {
-			v.list(func(v value) {
-				s, ok := v.text("a community")
-				if !ok {
-					return
-				}
-				community, ok := parseCommunity(s)
-				if !ok {
-					v.fail("%q is not a community; use AS:VALUE in quotes, such as \"64512:100\", or one of %s", s, communityList())
-					return
-				}
-				c.Communities = append(c.Communities, community)
-			})
-		},
+		"filters":     filterNames(&c.Filters),
+		"own":         boolean(&c.Own),
+		"prefixes":    rules(&c.Prefixes),
+		"communities": communityTexts(&c.Communities, 0, false),
+		"med":         number(&c.MED, 0, maxUint32),
+		"reflected":   boolean(&c.Reflected),
 	})
 }

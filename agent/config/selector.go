@@ -3,8 +3,13 @@ package config
 import "path"
 
 // SelectsNode reports whether a node with these labels uses the pool.
-func (p *Pool) SelectsNode(labels map[string]string) bool {
-	for key, pattern := range p.NodeSelector {
+func (p *Pool) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }
+
+// SelectsNode reports whether a node with these labels has the peer.
+func (p *Peer) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }
+
+func selects(selector, labels map[string]string) bool {
+	for key, pattern := range selector {
 		have, ok := labels[key]
 		if !ok {
 			return false
