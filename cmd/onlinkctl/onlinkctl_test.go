@@ -59,6 +59,9 @@ func TestOutput(t *testing.T) {
 		{"ipam_release_node", "ipam release-node r2n7", nil},
 		{"ipam_audit", "ipam audit", nil},
 		{"ipam_show_yaml", "ipam show 10.244.0.5 -o yaml", nil},
+		{"policy_import", "policy test --peer tor1 --direction import 0.0.0.0/0 --as-path 65001", errUnreachable},
+		{"policy_export", "policy test --peer tor1 --direction export 10.244.1.9/26 --med 0 --community 64512:100 --community 64512:1:2 --source own", nil},
+		{"policy_export_yaml", "policy test --peer tor1 --direction export 10.244.1.0/26 -o yaml", nil},
 		{"explain", "explain 10.244.1.7", nil},
 		{"explain_broken", "explain 10.244.1.8", errUnreachable},
 		{"explain_broken_json", "explain 10.244.1.8 -o json", errUnreachable},
@@ -75,6 +78,23 @@ func TestOutput(t *testing.T) {
 			}
 			golden(t, tt.name, stdout)
 		})
+	}
+}
+
+// TestCompletePeers: the shell is offered the names of the agent's peers, and
+// nothing where there is no agent.
+func TestCompletePeers(t *testing.T) {
+	t.Parallel()
+	socket := serve(t, &agent{})
+	for _, tt := range []struct{ socket, begun, want string }{
+		{socket, "", "rr1\ntor1\n10.57.0.12\n:4\n"},
+		{socket, "t", "tor1\n:4\n"},
+		{"/nonexistent/admin.sock", "", ":4\n"},
+	} {
+		stdout, _, err := onlinkctl(t.Context(), cobra.ShellCompNoDescRequestCmd, "policy", "test", "--socket", tt.socket, "--peer", tt.begun)
+		if err != nil || stdout != tt.want {
+			t.Errorf("completion of %q: %q, error %v, want %q", tt.begun, stdout, err, tt.want)
+		}
 	}
 }
 
@@ -125,6 +145,11 @@ func TestErrors(t *testing.T) {
 		{"bad peer action", "peers tor1 stop --socket " + socket, []string{`"stop" is not known`}},
 		{"bad drain wait", "drain --wait 2h --socket " + socket, []string{"wait"}},
 		{"bad release", "ipam release here --socket " + socket, []string{`"here" is not an address`}},
+		{"policy without peer", "policy test --direction import 10.0.0.0/8 --socket " + socket, []string{"--peer", "onlinkctl peers"}},
+		{"policy without direction", "policy test --peer tor1 10.0.0.0/8 --socket " + socket, []string{"import or export"}},
+		{"policy of nobody", "policy test --peer nobody --direction import 10.0.0.0/8 --socket " + socket, []string{"nobody", "onlinkctl peers"}},
+		{"policy bad community", "policy test --peer tor1 --direction import 10.0.0.0/8 --community 7 --socket " + socket, []string{`"7"`, "AS:VALUE"}},
+		{"policy bad source", "policy test --peer tor1 --direction import 10.0.0.0/8 --source own --socket " + socket, []string{"--source", "export"}},
 		{"bad output", "status -o xml", []string{"xml", "table, json, yaml"}},
 		{"bad timeout", "status --timeout 0s", []string{"--timeout"}},
 		{"bad watch", "status --watch=-1s", []string{"--watch"}},

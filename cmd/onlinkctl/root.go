@@ -59,7 +59,7 @@ and the ipam commands that say so change something.`,
 	}
 	root.AddCommand(
 		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
-		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), explainCommand(a), versionCommand(a),
+		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), explainCommand(a), versionCommand(a),
 	)
 	return root
 }

@@ -69,6 +69,28 @@ func (s *agent) ListPeers(context.Context, *onlinkv1.ListPeersRequest) (*onlinkv
 	}}, nil
 }
 
+func (s *agent) TestPolicy(_ context.Context, r *onlinkv1.TestPolicyRequest) (*onlinkv1.TestPolicyReply, error) {
+	if r.GetPeer() == "nobody" {
+		return nil, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", r.GetPeer())
+	}
+	asked := r.GetRoute()
+	if r.GetDirection() == onlinkv1.PolicyDirection_POLICY_DIRECTION_IMPORT {
+		return &onlinkv1.TestPolicyReply{
+			Rule: "not in import.accept (RFC 8212)", Before: asked, After: asked,
+			Steps: []*onlinkv1.PolicyStep{{Rule: "not in import.accept (RFC 8212)", Effect: "reject"}},
+		}, nil
+	}
+	pref := uint32(200)
+	after := &onlinkv1.PolicyRoute{
+		Prefix: asked.GetPrefix(), NextHop: "10.57.0.11", AsPath: "64512 64512", LocalPref: &pref, Med: asked.Med,
+		Communities: append([]string{"64512:1"}, asked.GetCommunities()...), Origin: "igp", Source: "own",
+	}
+	return &onlinkv1.TestPolicyReply{
+		Accepted: true, Rule: "filter to-tor rule 2", Before: asked, After: after,
+		Steps: []*onlinkv1.PolicyStep{{Rule: "filter to-tor rule 1", Effect: "communities + 64512:1"}, {Rule: "filter to-tor rule 2", Effect: "accept, prepend 64512 x 1"}},
+	}, nil
+}
+
 func (s *agent) ListRoutes(_ context.Context, r *onlinkv1.ListRoutesRequest) (*onlinkv1.ListRoutesReply, error) {
 	all := []*onlinkv1.Route{
 		{Prefix: "10.244.0.0/26", Kind: "blackhole", Reason: "own-block", Installed: true},

@@ -77,6 +77,55 @@ func (PeerAction) EnumDescriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{0}
 }
 
+type PolicyDirection int32
+
+const (
+	PolicyDirection_POLICY_DIRECTION_UNSPECIFIED PolicyDirection = 0
+	PolicyDirection_POLICY_DIRECTION_IMPORT      PolicyDirection = 1
+	PolicyDirection_POLICY_DIRECTION_EXPORT      PolicyDirection = 2
+)
+
+// Enum value maps for PolicyDirection.
+var (
+	PolicyDirection_name = map[int32]string{
+		0: "POLICY_DIRECTION_UNSPECIFIED",
+		1: "POLICY_DIRECTION_IMPORT",
+		2: "POLICY_DIRECTION_EXPORT",
+	}
+	PolicyDirection_value = map[string]int32{
+		"POLICY_DIRECTION_UNSPECIFIED": 0,
+		"POLICY_DIRECTION_IMPORT":      1,
+		"POLICY_DIRECTION_EXPORT":      2,
+	}
+)
+
+func (x PolicyDirection) Enum() *PolicyDirection {
+	p := new(PolicyDirection)
+	*p = x
+	return p
+}
+
+func (x PolicyDirection) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PolicyDirection) Descriptor() protoreflect.EnumDescriptor {
+	return file_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (PolicyDirection) Type() protoreflect.EnumType {
+	return &file_admin_proto_enumTypes[1]
+}
+
+func (x PolicyDirection) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PolicyDirection.Descriptor instead.
+func (PolicyDirection) EnumDescriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{1}
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -838,6 +887,306 @@ func (x *ControlPeerReply) GetPeer() *Peer {
 	return nil
 }
 
+// TestPolicyRequest asks for a route that a peer would tell us (import), or
+// that we would tell it (export). What is left out of an exported route is
+// taken from the table, where it has the prefix.
+type TestPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"` // name or address; of dynamic clients also an address inside their range
+	Direction     PolicyDirection        `protobuf:"varint,2,opt,name=direction,proto3,enum=onlink.v1.PolicyDirection" json:"direction,omitempty"`
+	Route         *PolicyRoute           `protobuf:"bytes,3,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestPolicyRequest) Reset() {
+	*x = TestPolicyRequest{}
+	mi := &file_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestPolicyRequest) ProtoMessage() {}
+
+func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
+func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TestPolicyRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *TestPolicyRequest) GetDirection() PolicyDirection {
+	if x != nil {
+		return x.Direction
+	}
+	return PolicyDirection_POLICY_DIRECTION_UNSPECIFIED
+}
+
+func (x *TestPolicyRequest) GetRoute() *PolicyRoute {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+// PolicyRoute is a route as a policy sees it.
+type PolicyRoute struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Prefix           string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	NextHop          string                 `protobuf:"bytes,2,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	AsPath           string                 `protobuf:"bytes,3,opt,name=as_path,json=asPath,proto3" json:"as_path,omitempty"` // "65001 65002 {65003,65004}"
+	LocalPref        *uint32                `protobuf:"varint,4,opt,name=local_pref,json=localPref,proto3,oneof" json:"local_pref,omitempty"`
+	Med              *uint32                `protobuf:"varint,5,opt,name=med,proto3,oneof" json:"med,omitempty"`
+	Communities      []string               `protobuf:"bytes,6,rep,name=communities,proto3" json:"communities,omitempty"`                                   // AS:VALUE
+	LargeCommunities []string               `protobuf:"bytes,7,rep,name=large_communities,json=largeCommunities,proto3" json:"large_communities,omitempty"` // AS:VALUE:VALUE
+	Origin           string                 `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`                                             // igp | egp | incomplete
+	Source           string                 `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`                                             // own | reflected | external; of an exported route
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PolicyRoute) Reset() {
+	*x = PolicyRoute{}
+	mi := &file_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRoute) ProtoMessage() {}
+
+func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRoute.ProtoReflect.Descriptor instead.
+func (*PolicyRoute) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PolicyRoute) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PolicyRoute) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *PolicyRoute) GetAsPath() string {
+	if x != nil {
+		return x.AsPath
+	}
+	return ""
+}
+
+func (x *PolicyRoute) GetLocalPref() uint32 {
+	if x != nil && x.LocalPref != nil {
+		return *x.LocalPref
+	}
+	return 0
+}
+
+func (x *PolicyRoute) GetMed() uint32 {
+	if x != nil && x.Med != nil {
+		return *x.Med
+	}
+	return 0
+}
+
+func (x *PolicyRoute) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *PolicyRoute) GetLargeCommunities() []string {
+	if x != nil {
+		return x.LargeCommunities
+	}
+	return nil
+}
+
+func (x *PolicyRoute) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *PolicyRoute) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+type TestPolicyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`     // which decided
+	Steps         []*PolicyStep          `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`   // the rules that matched, the deciding one last
+	Before        *PolicyRoute           `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"` // the route, with what was not said filled in
+	After         *PolicyRoute           `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`   // as it is taken, or as the peer is sent it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestPolicyReply) Reset() {
+	*x = TestPolicyReply{}
+	mi := &file_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestPolicyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestPolicyReply) ProtoMessage() {}
+
+func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestPolicyReply.ProtoReflect.Descriptor instead.
+func (*TestPolicyReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TestPolicyReply) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TestPolicyReply) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *TestPolicyReply) GetSteps() []*PolicyStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *TestPolicyReply) GetBefore() *PolicyRoute {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *TestPolicyReply) GetAfter() *PolicyRoute {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+type PolicyStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Effect        string                 `protobuf:"bytes,2,opt,name=effect,proto3" json:"effect,omitempty"` // in words
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyStep) Reset() {
+	*x = PolicyStep{}
+	mi := &file_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyStep) ProtoMessage() {}
+
+func (x *PolicyStep) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
+func (*PolicyStep) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PolicyStep) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *PolicyStep) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
 type DrainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the prefixes stay announced with GRACEFUL_SHUTDOWN (RFC 8326)
@@ -849,7 +1198,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1210,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1223,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -892,7 +1241,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1253,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1266,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_proto_rawDescGZIP(), []int{14}
 }
 
 // DrainReply says what is announced now.
@@ -931,7 +1280,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1292,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1305,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -982,7 +1331,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1343,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1356,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -1026,7 +1375,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1387,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1400,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -1076,7 +1425,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1437,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1450,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Route) GetPrefix() string {
@@ -1158,7 +1507,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1519,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1532,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Hop) GetVia() string {
@@ -1223,7 +1572,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1584,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1597,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -1267,7 +1616,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1628,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1641,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -1319,7 +1668,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1680,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1693,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Block) GetCidr() string {
@@ -1411,7 +1760,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1772,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1785,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type ListPoolsReply struct {
@@ -1448,7 +1797,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1809,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1822,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -1499,7 +1848,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1860,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1873,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pool) GetName() string {
@@ -1592,7 +1941,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1953,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1966,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -1637,7 +1986,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1998,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +2011,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -1696,7 +2045,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +2057,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +2070,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -1789,7 +2138,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2150,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2163,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -1836,7 +2185,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2197,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2210,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -1902,7 +2251,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2263,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2276,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -1953,7 +2302,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2314,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2327,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -1997,7 +2346,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2358,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2371,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -2041,7 +2390,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2402,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2415,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -2084,7 +2433,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2445,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2458,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type AuditIPAMReply struct {
@@ -2121,7 +2470,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2482,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2495,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -2171,7 +2520,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2532,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2545,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -2256,7 +2605,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2617,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2630,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 type BackupIPAMChunk struct {
@@ -2293,7 +2642,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2654,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2667,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -2337,7 +2686,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2698,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2711,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -2385,7 +2734,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2746,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2759,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -2452,7 +2801,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2813,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2826,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -2576,7 +2925,34 @@ const file_admin_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\x0e2\x15.onlink.v1.PeerActionR\x06action\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"7\n" +
 	"\x10ControlPeerReply\x12#\n" +
-	"\x04peer\x18\x01 \x01(\v2\x0f.onlink.v1.PeerR\x04peer\"=\n" +
+	"\x04peer\x18\x01 \x01(\v2\x0f.onlink.v1.PeerR\x04peer\"\x8f\x01\n" +
+	"\x11TestPolicyRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x128\n" +
+	"\tdirection\x18\x02 \x01(\x0e2\x1a.onlink.v1.PolicyDirectionR\tdirection\x12,\n" +
+	"\x05route\x18\x03 \x01(\v2\x16.onlink.v1.PolicyRouteR\x05route\"\xaa\x02\n" +
+	"\vPolicyRoute\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x19\n" +
+	"\bnext_hop\x18\x02 \x01(\tR\anextHop\x12\x17\n" +
+	"\aas_path\x18\x03 \x01(\tR\x06asPath\x12\"\n" +
+	"\n" +
+	"local_pref\x18\x04 \x01(\rH\x00R\tlocalPref\x88\x01\x01\x12\x15\n" +
+	"\x03med\x18\x05 \x01(\rH\x01R\x03med\x88\x01\x01\x12 \n" +
+	"\vcommunities\x18\x06 \x03(\tR\vcommunities\x12+\n" +
+	"\x11large_communities\x18\a \x03(\tR\x10largeCommunities\x12\x16\n" +
+	"\x06origin\x18\b \x01(\tR\x06origin\x12\x16\n" +
+	"\x06source\x18\t \x01(\tR\x06sourceB\r\n" +
+	"\v_local_prefB\x06\n" +
+	"\x04_med\"\xcc\x01\n" +
+	"\x0fTestPolicyReply\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12+\n" +
+	"\x05steps\x18\x03 \x03(\v2\x15.onlink.v1.PolicyStepR\x05steps\x12.\n" +
+	"\x06before\x18\x04 \x01(\v2\x16.onlink.v1.PolicyRouteR\x06before\x12,\n" +
+	"\x05after\x18\x05 \x01(\v2\x16.onlink.v1.PolicyRouteR\x05after\"8\n" +
+	"\n" +
+	"PolicyStep\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06effect\x18\x02 \x01(\tR\x06effect\"=\n" +
 	"\fDrainRequest\x12-\n" +
 	"\x04wait\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x10\n" +
 	"\x0eUndrainRequest\">\n" +
@@ -2691,13 +3067,19 @@ const file_admin_proto_rawDesc = "" +
 	"\x17PEER_ACTION_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PEER_ACTION_DISABLE\x10\x01\x12\x16\n" +
 	"\x12PEER_ACTION_ENABLE\x10\x02\x12\x15\n" +
-	"\x11PEER_ACTION_RESET\x10\x032\x93\b\n" +
+	"\x11PEER_ACTION_RESET\x10\x03*m\n" +
+	"\x0fPolicyDirection\x12 \n" +
+	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xdb\b\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
 	"\vControlPeer\x12\x1d.onlink.v1.ControlPeerRequest\x1a\x1b.onlink.v1.ControlPeerReply\x127\n" +
 	"\x05Drain\x12\x17.onlink.v1.DrainRequest\x1a\x15.onlink.v1.DrainReply\x12;\n" +
 	"\aUndrain\x12\x19.onlink.v1.UndrainRequest\x1a\x15.onlink.v1.DrainReply\x12F\n" +
+	"\n" +
+	"TestPolicy\x12\x1c.onlink.v1.TestPolicyRequest\x1a\x1a.onlink.v1.TestPolicyReply\x12F\n" +
 	"\n" +
 	"ListRoutes\x12\x1c.onlink.v1.ListRoutesRequest\x1a\x1a.onlink.v1.ListRoutesReply\x12F\n" +
 	"\n" +
@@ -2724,111 +3106,123 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),               // 0: onlink.v1.PeerAction
-	(*GetStatusRequest)(nil),      // 1: onlink.v1.GetStatusRequest
-	(*Status)(nil),                // 2: onlink.v1.Status
-	(*Feature)(nil),               // 3: onlink.v1.Feature
-	(*ListPeersRequest)(nil),      // 4: onlink.v1.ListPeersRequest
-	(*ListPeersReply)(nil),        // 5: onlink.v1.ListPeersReply
-	(*Peer)(nil),                  // 6: onlink.v1.Peer
-	(*BFD)(nil),                   // 7: onlink.v1.BFD
-	(*ControlPeerRequest)(nil),    // 8: onlink.v1.ControlPeerRequest
-	(*ControlPeerReply)(nil),      // 9: onlink.v1.ControlPeerReply
-	(*DrainRequest)(nil),          // 10: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),        // 11: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),            // 12: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),     // 13: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),       // 14: onlink.v1.ListRoutesReply
-	(*Route)(nil),                 // 15: onlink.v1.Route
-	(*Hop)(nil),                   // 16: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),     // 17: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),       // 18: onlink.v1.ListBlocksReply
-	(*Block)(nil),                 // 19: onlink.v1.Block
-	(*ListPoolsRequest)(nil),      // 20: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 21: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                  // 22: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),       // 23: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),         // 24: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),            // 25: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),      // 26: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),        // 27: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil), // 28: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),   // 29: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),    // 30: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),      // 31: onlink.v1.ReleaseNodeReply
-	(*AuditIPAMRequest)(nil),      // 32: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),        // 33: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),            // 34: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),     // 35: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 36: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 37: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 38: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 39: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(PolicyDirection)(0),          // 1: onlink.v1.PolicyDirection
+	(*GetStatusRequest)(nil),      // 2: onlink.v1.GetStatusRequest
+	(*Status)(nil),                // 3: onlink.v1.Status
+	(*Feature)(nil),               // 4: onlink.v1.Feature
+	(*ListPeersRequest)(nil),      // 5: onlink.v1.ListPeersRequest
+	(*ListPeersReply)(nil),        // 6: onlink.v1.ListPeersReply
+	(*Peer)(nil),                  // 7: onlink.v1.Peer
+	(*BFD)(nil),                   // 8: onlink.v1.BFD
+	(*ControlPeerRequest)(nil),    // 9: onlink.v1.ControlPeerRequest
+	(*ControlPeerReply)(nil),      // 10: onlink.v1.ControlPeerReply
+	(*TestPolicyRequest)(nil),     // 11: onlink.v1.TestPolicyRequest
+	(*PolicyRoute)(nil),           // 12: onlink.v1.PolicyRoute
+	(*TestPolicyReply)(nil),       // 13: onlink.v1.TestPolicyReply
+	(*PolicyStep)(nil),            // 14: onlink.v1.PolicyStep
+	(*DrainRequest)(nil),          // 15: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),        // 16: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),            // 17: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),     // 18: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),       // 19: onlink.v1.ListRoutesReply
+	(*Route)(nil),                 // 20: onlink.v1.Route
+	(*Hop)(nil),                   // 21: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),     // 22: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),       // 23: onlink.v1.ListBlocksReply
+	(*Block)(nil),                 // 24: onlink.v1.Block
+	(*ListPoolsRequest)(nil),      // 25: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),        // 26: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                  // 27: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),       // 28: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),         // 29: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),            // 30: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),      // 31: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),        // 32: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil), // 33: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),   // 34: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),    // 35: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),      // 36: onlink.v1.ReleaseNodeReply
+	(*AuditIPAMRequest)(nil),      // 37: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),        // 38: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),            // 39: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),     // 40: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),       // 41: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),        // 42: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 43: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),           // 44: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	40, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
-	3,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
-	6,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	41, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	7,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	41, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	41, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	41, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	45, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	4,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
+	7,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	46, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	8,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	46, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	46, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	46, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	0,  // 8: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	6,  // 9: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	41, // 10: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	15, // 11: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	16, // 12: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	19, // 13: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	22, // 14: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	19, // 15: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	25, // 16: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	40, // 17: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	25, // 18: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	19, // 19: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	34, // 20: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	40, // 21: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	39, // 22: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	1,  // 23: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	4,  // 24: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	8,  // 25: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	10, // 26: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	11, // 27: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	13, // 28: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	17, // 29: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	20, // 30: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	23, // 31: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	26, // 32: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	28, // 33: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	30, // 34: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	32, // 35: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	35, // 36: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	37, // 37: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	2,  // 38: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	5,  // 39: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	9,  // 40: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	12, // 41: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	12, // 42: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	14, // 43: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	18, // 44: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	21, // 45: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	24, // 46: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	27, // 47: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	29, // 48: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	31, // 49: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	33, // 50: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	36, // 51: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	38, // 52: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	38, // [38:53] is the sub-list for method output_type
-	23, // [23:38] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	7,  // 9: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	1,  // 10: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	12, // 11: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	14, // 12: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	12, // 13: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	12, // 14: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	46, // 15: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	20, // 16: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	21, // 17: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	24, // 18: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	27, // 19: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	24, // 20: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	30, // 21: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	45, // 22: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	30, // 23: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	24, // 24: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	39, // 25: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	45, // 26: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	44, // 27: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 28: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	5,  // 29: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	9,  // 30: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	15, // 31: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	16, // 32: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	11, // 33: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	18, // 34: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	22, // 35: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	25, // 36: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	28, // 37: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	31, // 38: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	33, // 39: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	35, // 40: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	37, // 41: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	40, // 42: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	42, // 43: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 44: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	6,  // 45: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	10, // 46: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	17, // 47: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	17, // 48: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	13, // 49: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	19, // 50: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	23, // 51: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	26, // 52: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	29, // 53: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	32, // 54: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	34, // 55: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	36, // 56: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	38, // 57: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	41, // 58: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	43, // 59: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	44, // [44:60] is the sub-list for method output_type
+	28, // [28:44] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -2836,13 +3230,14 @@ func file_admin_proto_init() {
 	if File_admin_proto != nil {
 		return
 	}
+	file_admin_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   39,
+			NumEnums:      2,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Admin_ControlPeer_FullMethodName    = "/onlink.v1.Admin/ControlPeer"
 	Admin_Drain_FullMethodName          = "/onlink.v1.Admin/Drain"
 	Admin_Undrain_FullMethodName        = "/onlink.v1.Admin/Undrain"
+	Admin_TestPolicy_FullMethodName     = "/onlink.v1.Admin/TestPolicy"
 	Admin_ListRoutes_FullMethodName     = "/onlink.v1.Admin/ListRoutes"
 	Admin_ListBlocks_FullMethodName     = "/onlink.v1.Admin/ListBlocks"
 	Admin_ListPools_FullMethodName      = "/onlink.v1.Admin/ListPools"
@@ -51,6 +52,9 @@ type AdminClient interface {
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainReply, error)
 	// Undrain announces the node's prefixes again.
 	Undrain(ctx context.Context, in *UndrainRequest, opts ...grpc.CallOption) (*DrainReply, error)
+	// TestPolicy says what the policy in force does to a route: nothing is
+	// announced or changed.
+	TestPolicy(ctx context.Context, in *TestPolicyRequest, opts ...grpc.CallOption) (*TestPolicyReply, error)
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesReply, error)
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksReply, error)
 	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error)
@@ -123,6 +127,16 @@ func (c *adminClient) Undrain(ctx context.Context, in *UndrainRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DrainReply)
 	err := c.cc.Invoke(ctx, Admin_Undrain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) TestPolicy(ctx context.Context, in *TestPolicyRequest, opts ...grpc.CallOption) (*TestPolicyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestPolicyReply)
+	err := c.cc.Invoke(ctx, Admin_TestPolicy_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +265,9 @@ type AdminServer interface {
 	Drain(context.Context, *DrainRequest) (*DrainReply, error)
 	// Undrain announces the node's prefixes again.
 	Undrain(context.Context, *UndrainRequest) (*DrainReply, error)
+	// TestPolicy says what the policy in force does to a route: nothing is
+	// announced or changed.
+	TestPolicy(context.Context, *TestPolicyRequest) (*TestPolicyReply, error)
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error)
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksReply, error)
 	ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error)
@@ -293,6 +310,9 @@ func (UnimplementedAdminServer) Drain(context.Context, *DrainRequest) (*DrainRep
 }
 func (UnimplementedAdminServer) Undrain(context.Context, *UndrainRequest) (*DrainReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Undrain not implemented")
+}
+func (UnimplementedAdminServer) TestPolicy(context.Context, *TestPolicyRequest) (*TestPolicyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestPolicy not implemented")
 }
 func (UnimplementedAdminServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
@@ -431,6 +451,24 @@ func _Admin_Undrain_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Undrain(ctx, req.(*UndrainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_TestPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).TestPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_TestPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).TestPolicy(ctx, req.(*TestPolicyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -634,6 +672,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Undrain",
 			Handler:    _Admin_Undrain_Handler,
+		},
+		{
+			MethodName: "TestPolicy",
+			Handler:    _Admin_TestPolicy_Handler,
 		},
 		{
 			MethodName: "ListRoutes",
