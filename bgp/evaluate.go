@@ -296,8 +296,12 @@ func (c *change) text() string {
 		verb string
 		list []string
 	}{
-		{"communities =", c.std.Replace}, {"communities +", c.std.Add}, {"communities -", c.std.Remove},
-		{"large communities =", c.lrg.Replace}, {"large communities +", c.lrg.Add}, {"large communities -", c.lrg.Remove},
+		{"communities =", c.std.Replace},
+		{"communities +", c.std.Add},
+		{"communities -", c.std.Remove},
+		{"large communities =", c.lrg.Replace},
+		{"large communities +", c.lrg.Add},
+		{"large communities -", c.lrg.Remove},
 	} {
 		if len(l.list) > 0 {
 			say("%s %s", l.verb, strings.Join(l.list, " "))

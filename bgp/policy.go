@@ -183,17 +183,17 @@ func (c condition) withGracefulShutdown() []condition {
 func (p *policyPlan) classExports(k *policyClass) {
 	s := &k.session
 	reflects := s.Role == Client || s.Role == IBGP && s.Export.Reflected
-	say := func(rule string, c condition, ch change, a Action) {
+	say := func(rule string, c condition, a Action) {
 		c.peers = k
-		p.exports = append(p.exports, statement{rule: rule, cond: c, change: ch, action: a})
+		p.exports = append(p.exports, statement{rule: rule, cond: c, action: a})
 	}
 	if s.Role == EBGP {
-		say("NO_EXPORT (RFC 1997)", condition{communities: []string{noExport}}, change{}, Reject)
+		say("NO_EXPORT (RFC 1997)", condition{communities: []string{noExport}}, Reject)
 	}
 	ch := ownChange(&s.Export)
 	if len(s.Export.Filters) > 0 {
 		if reflects {
-			say("no transit: routes of eBGP peers are not told on", condition{source: External}, change{}, Reject)
+			say("no transit: routes of eBGP peers are not told on", condition{source: External}, Reject)
 		}
 		p.exportFilters(k, ch, reflects)
 		ch = change{}
@@ -208,9 +208,9 @@ func (p *policyPlan) classExports(k *policyClass) {
 		}
 	}
 	if reflects {
-		say("reflected routes", condition{source: Reflected}, change{}, Accept)
+		say("reflected routes", condition{source: Reflected}, Accept)
 	}
-	say("nothing else is told", condition{}, change{}, Reject)
+	say("nothing else is told", condition{}, Reject)
 }
 
 // exportFilters makes the changes that every own prefix gets, then asks the

@@ -189,9 +189,14 @@ func TestMaxPrefixes(t *testing.T) {
 // know what all rules say, for every route around the rules' edges.
 func TestFlatten(t *testing.T) {
 	rules := []PrefixRule{
-		{Prefix: prefix("10.1.0.0/16"), Ge: 20, Le: 24}, {Prefix: prefix("0.0.0.0/0")}, {Prefix: prefix("10.0.0.0/8"), Ge: 9, Le: 22},
-		{Prefix: prefix("10.2.0.0/16")}, {Prefix: prefix("10.1.0.0/16"), Ge: 30}, {Prefix: prefix("10.1.1.0/24"), Ge: 26, Le: 27},
-		{Prefix: prefix("11.0.0.0/8"), Ge: 8, Le: 8}, {Prefix: prefix("10.1.1.0/24"), Ge: 26, Le: 27},
+		{Prefix: prefix("10.1.0.0/16"), Ge: 20, Le: 24},
+		{Prefix: prefix("0.0.0.0/0")},
+		{Prefix: prefix("10.0.0.0/8"), Ge: 9, Le: 22},
+		{Prefix: prefix("10.2.0.0/16")},
+		{Prefix: prefix("10.1.0.0/16"), Ge: 30},
+		{Prefix: prefix("10.1.1.0/24"), Ge: 26, Le: 27},
+		{Prefix: prefix("11.0.0.0/8"), Ge: 8, Le: 8},
+		{Prefix: prefix("10.1.1.0/24"), Ge: 26, Le: 27},
 	}
 	flat := flatten(rules)
 	asked := func(p netip.Prefix) bool {

@@ -21,8 +21,8 @@ func policyCommand(a *app) *cobra.Command {
 		Long: `policy asks the agent about the import and export policy in force: filters, prefix lists
 and the refusals that stand before them.`,
 		Example: `  onlinkctl policy test --peer tor1 --direction export 10.244.1.0/26`,
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(policyTestCommand(a))
 	return cmd
