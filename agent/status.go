@@ -69,28 +69,12 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		st.AddressesTotal += uint32(b.Size) //nolint:gosec // bounded by the block size
 	}
 	st.Problems = append(st.Problems, a.ipamProblems(ctx)...)
-	own := confirmed(a.alloc.Blocks())
+	own, all := confirmed(a.alloc.Blocks()), a.registered(ctx)
 	err := a.learn.do(ctx, func() {
-		texts, _ := a.learn.contested(own)
-		st.Problems = append(st.Problems, texts...)
+		st.Problems = append(st.Problems, a.learn.contested(own, all)...)
 		a.learn.fill(st)
 	})
 	return st, err
-}
-
-// contested names the own blocks that peers announce too, and counts them: two
-// nodes then give out the same addresses, whatever the registry says.
-func (l *learn) contested(own []netip.Prefix) (out []string, blocks int) {
-	for _, b := range own {
-		paths := l.table.Paths(b)
-		if len(paths) > 0 {
-			blocks++
-		}
-		for _, p := range paths {
-			out = append(out, fmt.Sprintf("block %s: is ours, and %s announces it with next hop %s: two nodes use it, look at onlinkctl blocks --all", b, p.Peer, p.NextHop))
-		}
-	}
-	return out, blocks
 }
 
 // fill adds what only the learn loop knows.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"onlink/agent/config"
 	"onlink/ipam"
@@ -74,6 +75,20 @@ func poolProblem(u ipam.PoolUsage, claimed float64) string {
 // claimedShares returns what share of each pool is owned by nodes, when this
 // agent has the registry itself; empty otherwise.
 func (a *agent) claimedShares(ctx context.Context) map[string]float64 {
+	all := a.registered(ctx)
+	if all == nil {
+		return nil
+	}
+	out := map[string]float64{}
+	for _, u := range a.alloc.PoolUsages() {
+		out[u.Name] = claimedShare(u.CIDR, all)
+	}
+	return out
+}
+
+// registered returns every node's blocks, when this agent has the registry
+// itself; nil otherwise.
+func (a *agent) registered(ctx context.Context) []ipam.Block {
 	if a.cfg.IPAM.Registry.Kind != config.RegistryBolt {
 		return nil
 	}
@@ -81,9 +96,37 @@ func (a *agent) claimedShares(ctx context.Context) map[string]float64 {
 	if err != nil {
 		return nil // the registry's own error is a problem of its own
 	}
-	out := map[string]float64{}
-	for _, u := range a.alloc.PoolUsages() {
-		out[u.Name] = claimedShare(u.CIDR, all)
+	return all
+}
+
+// contested says which blocks two nodes announce: both give out the same
+// addresses, whatever the registry says. Of its own blocks a node hears that
+// only where its import lets them in; one that has the registry and reflects
+// hears both announcements of any block. Next hops that ToRs put in are not
+// looked at: there two of them lead to one node.
+func (l *learn) contested(own []netip.Prefix, all []ipam.Block) []string {
+	var out []string
+	for _, b := range own {
+		if hops := l.announcers(b); len(hops) > 0 {
+			out = append(out, fmt.Sprintf("block %s: is ours, and is announced with next hop %v too: two nodes use it, look at onlinkctl blocks --all", b, hops))
+		}
+	}
+	for _, b := range all {
+		if hops := l.announcers(b.CIDR); len(hops) > 1 {
+			out = append(out, fmt.Sprintf("block %s: belongs to node %s, and is announced with next hops %v: two nodes use it, look at onlinkctl blocks on them", b.CIDR, b.Node, hops))
+		}
+	}
+	return out
+}
+
+// announcers returns the next hops that nodes announce exactly this prefix
+// with.
+func (l *learn) announcers(b netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range l.table.Paths(b) {
+		if !p.EBGP && !slices.Contains(out, p.NextHop) {
+			out = append(out, p.NextHop)
+		}
 	}
 	return out
 }

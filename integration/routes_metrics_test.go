@@ -2,9 +2,6 @@ package integration
 
 import (
 	"context"
-	"io"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -14,20 +11,7 @@ import (
 // checkMetrics reads r1n1's metrics of the learn flow.
 func checkMetrics(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n := l.Node("r1n1")
-	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		err = n.NS.Do(func() error {
-			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
-			return err
-		})
-		return conn, err
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9179/metrics", http.NoBody)
-	must(t, err)
-	reply, err := client.Do(req)
-	must(t, err)
-	defer reply.Body.Close()
-	body, err := io.ReadAll(reply.Body)
+	body, err := metricsOf(ctx, n)
 	must(t, err)
 	for _, want := range []string{
 		`onlink_rib_routes{reason="behind-gateway"}`, `onlink_rib_routes{reason="on-link"}`,
@@ -36,12 +20,12 @@ func checkMetrics(ctx context.Context, t *testing.T, l *lab.Lab) {
 		"onlink_fib_last_resync_seconds", `onlink_feature_available{feature="vxlan6"} 1`, "onlink_pod_mtu_bytes 1430",
 		"onlink_rib_nodes 8", // four other nodes, each with two addresses
 	} {
-		if !strings.Contains(string(body), want) {
+		if !strings.Contains(body, want) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
 	if t.Failed() {
-		for line := range strings.Lines(string(body)) {
+		for line := range strings.Lines(body) {
 			if strings.HasPrefix(line, "onlink_") {
 				t.Log(strings.TrimSpace(line))
 			}

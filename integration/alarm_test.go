@@ -1,0 +1,215 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"onlink/integration/lab"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// TestContestedBlock has a node announce a block of another one by
+// configuration: the agent that has the registry, and reflects, raises the
+// alarm in status and metrics until that ends.
+func TestContestedBlock(t *testing.T) {
+	ctx, l := build(t, inRack("contested"))
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+	registry, thief, owner := l.Reflectors()[0], l.Node("r1n1"), l.Node("r1n2")
+	block := blockOf(ctx, t, owner)
+	must(t, hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
+
+	announceToo(t, thief, block.String())
+	must(t, lab.Eventually(ctx, back, "the alarm is raised", func() error {
+		return errors.Join(
+			problem(ctx, registry, fmt.Sprintf("block %s: belongs to node %s, and is announced with next hops [%s %s]", block, owner.Name, thief.Addr, owner.Addr)),
+			hasMetric(ctx, registry, "onlink_ipam_blocks_contested 1"))
+	}))
+	announceToo(t, thief)
+	must(t, lab.Eventually(ctx, back, "the alarm ends", func() error {
+		if problem(ctx, registry, "two nodes use it") == nil {
+			return errors.New("status still tells of it")
+		}
+		return hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0")
+	}))
+}
+
+// announceToo makes a running agent announce prefixes besides its blocks.
+func announceToo(t *testing.T, n *lab.Node, prefixes ...string) {
+	t.Helper()
+	c := n.Config()
+	bgp, ok := c["bgp"].(map[string]any)
+	if !ok {
+		t.Fatal("no bgp in the configuration")
+	}
+	if len(prefixes) > 0 {
+		bgp["originate"] = prefixes
+	}
+	text, err := yaml.Marshal(map[string]any(c))
+	must(t, err)
+	must(t, os.WriteFile(n.ConfigFile(), text, 0o600))
+	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+}
+
+// TestPoolRunsOut fills a small pool: the agent that has the registry warns
+// when nodes own all of it, a node when its own addresses run out, and a pod
+// for which there is none is told which pool is full.
+func TestPoolRunsOut(t *testing.T) {
+	ctx, l := build(t, inRack("runsout"))
+	tiny(l)
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+	registry, n := l.Reflectors()[0], l.Node("r1n1")
+	must(t, lacksProblem(ctx, registry, "pool tiny"))
+	must(t, lacksProblem(ctx, n, "pool tiny"))
+	_, err := n.AddPod(ctx, "pod-0") // three nodes have a block each: this one's spare is the fourth and last
+	must(t, err)
+	must(t, lab.Eventually(ctx, back, "the registry's agent warns", func() error {
+		return errors.Join(problem(ctx, registry, "pool tiny is full: nodes own 100 %"), hasMetric(ctx, registry, `onlink_ipam_pool_claimed_ratio{pool="tiny"} 1`))
+	}))
+	must(t, lacksProblem(ctx, n, "pool tiny"))
+	for i := 1; i < 16; i++ {
+		_, err := n.AddPod(ctx, fmt.Sprintf("pod-%d", i))
+		must(t, err)
+	}
+	must(t, lab.Eventually(ctx, back, "the node warns", func() error {
+		return errors.Join(problem(ctx, n, "pool tiny is full: no free block"), hasMetric(ctx, n, `onlink_ipam_pool_without_free_block{pool="tiny"} 1`))
+	}))
+	_, err = n.AddPod(ctx, "one-too-many")
+	for _, part := range []string{"no address left", "tiny", "16 of 16"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("a pod too many: %v, want an error with %q", err, part)
+		}
+	}
+}
+
+// tiny gives all nodes a pool of four blocks of eight addresses.
+func tiny(l *lab.Lab) {
+	for _, n := range l.Nodes() {
+		n.Edit = func(c lab.Config) {
+			c["pools"] = []any{map[string]any{"name": "tiny", "cidr": "10.244.0.0/27", "blockSize": 29, "tunnel": "none"}}
+		}
+	}
+}
+
+// lacksProblem returns an error when the status of a node names a word.
+func lacksProblem(ctx context.Context, n *lab.Node, word string) error {
+	if problem(ctx, n, word) == nil {
+		return fmt.Errorf("%s has a problem with %q already", n.Name, word)
+	}
+	return nil
+}
+
+// TestReleaseNode takes a dead node's blocks: the audit tells of it after the
+// agent was killed too. The node that comes back finds its block lost, names
+// it, and announces it no more.
+func TestReleaseNode(t *testing.T) {
+	ctx, l := build(t, inRack("release"))
+	tiny(l)
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+	registry, dead, heir := l.Reflectors()[0], l.Node("r1n2"), l.Node("r1n1")
+	_, err := dead.AddPod(ctx, "old")
+	must(t, err)
+	block := blockOf(ctx, t, dead)
+	wantCtl(ctx, t, registry, 0, "TIME", "ipam", "audit")
+	must(t, dead.Kill())
+
+	wantCtl(ctx, t, registry, 0, block.String(), "ipam", "release-node", dead.Name)
+	must(t, registry.Kill())
+	must(t, registry.Start(ctx))
+	must(t, registry.WaitReady(ctx))
+	out, err := registry.Ctl(ctx, "ipam", "audit")
+	must(t, err)
+	for _, part := range []string{"release-node", dead.Name, "root (uid 0", "done", block.String()} {
+		if !strings.Contains(out.Stdout, part) {
+			t.Errorf("the audit lacks %q after a kill:\n%s%s", part, out.Stdout, out.Stderr)
+		}
+	}
+	// Were the block free, the node would claim it again and go on.
+	for i := range 17 {
+		_, err := heir.AddPod(ctx, fmt.Sprintf("new-%d", i))
+		must(t, err)
+	}
+	if owner := ownerOf(ctx, t, registry, block); owner != heir.Name {
+		t.Fatalf("%s is %s's, want that %s has claimed it", block, owner, heir.Name)
+	}
+	must(t, dead.Start(ctx))
+	must(t, lab.Eventually(ctx, back, "the node tells what it has lost", func() error {
+		return errors.Join(problem(ctx, dead, "block "+block.String()+": belongs to another node now, 1 pods"), hasMetric(ctx, dead, "onlink_ipam_blocks_lost 1"))
+	}))
+	blocks, err := dead.Blocks(ctx)
+	must(t, err)
+	for _, b := range blocks {
+		if b.GetCidr() == block.String() && b.GetAnnounced() {
+			t.Errorf("%s announces %s, which it has lost", dead.Name, block)
+		}
+	}
+	wantCtl(ctx, t, dead, 0, "1 attachments", "ipam", "check") // its pod keeps what it has
+}
+
+// ownerOf returns the node that the registry gives a block to.
+func ownerOf(ctx context.Context, t *testing.T, n *lab.Node, block netip.Prefix) string {
+	t.Helper()
+	admin, err := n.Admin()
+	must(t, err)
+	reply, err := admin.ListBlocks(ctx, &onlinkv1.ListBlocksRequest{All: true})
+	must(t, err)
+	for _, b := range reply.GetBlocks() {
+		if b.GetCidr() == block.String() {
+			return b.GetNode()
+		}
+	}
+	return ""
+}
+
+// hasMetric returns nil when a node's metrics have a line.
+func hasMetric(ctx context.Context, n *lab.Node, line string) error {
+	text, err := metricsOf(ctx, n)
+	if err != nil {
+		return err
+	}
+	for have := range strings.Lines(text) {
+		if strings.TrimSpace(have) == line {
+			return nil
+		}
+	}
+	return fmt.Errorf("metrics of %s lack %s", n.Name, line)
+}
+
+// metricsOf reads all metrics of a node.
+func metricsOf(ctx context.Context, n *lab.Node) (string, error) {
+	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		err = n.NS.Do(func() error {
+			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			return err
+		})
+		return conn, err
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9179/metrics", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	reply, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	return string(body), err
+}
