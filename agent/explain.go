@@ -282,6 +282,9 @@ func pathText(p bgp.PathInfo) string {
 	if p.OriginatorID.IsValid() {
 		fmt.Fprintf(&b, ", reflected for %s", p.OriginatorID)
 	}
+	if len(p.Communities) > 0 {
+		fmt.Fprintf(&b, ", communities %s", strings.Join(p.Communities, " "))
+	}
 	for _, flag := range []struct {
 		on   bool
 		text string

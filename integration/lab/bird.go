@@ -135,24 +135,33 @@ func (t *ToR) startBIRD(ctx context.Context) error {
 // BIRD sends one command to the router's control socket, as birdc does, and
 // returns the reply without the protocol's line numbers.
 func (t *ToR) BIRD(command string) (string, error) {
-	conn, err := net.DialTimeout("unix", t.file("ctl"), 5*time.Second)
+	reply, err := AskBIRD(t.file("ctl"), command)
 	if err != nil {
 		return "", fmt.Errorf("ask bird of %s: %w", t.Name, err)
+	}
+	return reply, nil
+}
+
+// AskBIRD is [ToR.BIRD] for any bird, by its control socket.
+func AskBIRD(socket, command string) (string, error) {
+	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+	if err != nil {
+		return "", err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
-		return "", fmt.Errorf("ask bird of %s: %w", t.Name, err)
+		return "", err
 	}
 	lines := bufio.NewScanner(conn)
 	if _, err := birdReply(lines); err != nil {
-		return "", fmt.Errorf("ask bird of %s: %w", t.Name, err)
+		return "", err
 	}
 	if _, err := fmt.Fprintln(conn, command); err != nil {
-		return "", fmt.Errorf("ask bird of %s: %w", t.Name, err)
+		return "", err
 	}
 	reply, err := birdReply(lines)
 	if err != nil {
-		return "", fmt.Errorf("ask bird of %s: %q: %w", t.Name, command, err)
+		return "", fmt.Errorf("%q: %w", command, err)
 	}
 	return reply, nil
 }

@@ -109,7 +109,7 @@ func (t *ToR) startFRR(ctx context.Context) error {
 	files := t.file("frr")
 	s := steps{}
 	for _, dir := range []string{sockets, files, "/var/tmp/frr"} {
-		s.do(func() error { return frrOwned(dir) })
+		s.do(func() error { return FRROwned(dir) })
 	}
 	s.do(func() error { return t.writeFRR(files) })
 	if s.err != nil {
@@ -168,8 +168,8 @@ func (t *ToR) writeFRR(dir string) error {
 	return nil
 }
 
-// frrOwned makes a folder and gives it to FRR's user.
-func frrOwned(dir string) error {
+// FRROwned makes a folder and gives it to FRR's user.
+func FRROwned(dir string) error {
 	u, err := user.Lookup("frr")
 	if err != nil {
 		return fmt.Errorf("find FRR's user (package frr): %w", err)

@@ -26,6 +26,12 @@ type Process struct {
 	done chan struct{} // closed by wait when the program has ended
 }
 
+// Start runs any program of the system inside the namespace; it dies with the
+// lab. Output is appended to log.
+func (ns *NS) Start(name, log string, argv ...string) (*Process, error) {
+	return start(ns, name, log, argv...)
+}
+
 // start runs argv inside the namespace. Output is appended to log.
 func start(ns *NS, name, log string, argv ...string) (*Process, error) {
 	path, err := lookPath(argv[0])
@@ -164,6 +170,12 @@ func poll(ctx context.Context, what string, p *Process, check func() error) erro
 		case <-tick.C:
 		}
 	}
+}
+
+// Started polls check until it returns nil, ctx is over or the program has
+// ended.
+func Started(ctx context.Context, p *Process, check func() error) error {
+	return poll(ctx, "start "+p.Name, p, check)
 }
 
 // Eventually polls check until it returns nil or the time is over.
