@@ -22,7 +22,7 @@ export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine build demo lab deps test test-unit test-integration bench bench-go bench-compare fuzz lint fmt vet generate check clean
+.PHONY: help engine build demo lab deps test test-unit test-integration test-interop test-long bench bench-go bench-compare fuzz lint fmt vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,16 @@ test-unit: engine ## run the tests of all rooms natively, without the whole-syst
 
 test-integration: engine ## run the whole-system tests
 	@$(BED) test ./integration/...
+
+test-interop: build ## hold onlinkd against BIRD, FRR, ExaBGP and gobgpd, and write docs/interop.md
+	@$(BED) deps interop
+	ONLINK_INTEROP=1 go test -count=1 -run '^TestInterop$$' ./bgp/bfd
+	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestInterop' ./integration -args -interop.full -interop.write
+
+test-long: build ## run the tests that repeat something as often as is promised (half an hour, every CPU busy for ten minutes)
+	@$(BED) deps lab frr
+	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash)$$' ./integration -args -long -crash.ops=10000
+	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
 
 bench: engine ## measure next to BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
 	@$(BED) deps bench

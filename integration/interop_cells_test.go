@@ -31,6 +31,7 @@ func (r role) shows() string {
 		return "routes both ways and their withdrawal; LOCAL_PREF 100, empty AS path, next hop the node"
 	case ebgp:
 		return "routes both ways and their withdrawal; our AS in the path, next hop the node, import only as configured"
+	case client:
 	}
 	return "as iBGP; a second client gets the first one's route with its next hop, ORIGINATOR_ID and CLUSTER_LIST, and loses it"
 }
@@ -66,6 +67,9 @@ func checkRole(ctx context.Context, r *rig, as role, f families) {
 	if f.v4 {
 		sa.Announce = append(sa.Announce, v4)
 	}
+	if as == ebgp && f.v4 {
+		sa.Announce = append([]netip.Prefix{unlisted}, sa.Announce...)
+	}
 	if f.v6 {
 		sa.Announce = append(sa.Announce, v6)
 	}
@@ -90,11 +94,12 @@ func checkRole(ctx context.Context, r *rig, as role, f families) {
 		r.learns(ctx, r.a, own6, wantRoute(r.n.Addr6, path, pref))
 		r.installs(ctx, v6, r.a.addr6)
 	}
+	must(r.t, throughHops(r.n, unlisted))
 	if as == client {
 		r.checkReflected(ctx, f)
 	}
 	must(r.t, r.a.Withdraw(ctx))
-	for _, p := range sa.Announce {
+	for _, p := range sa.Announce { // the kernel has none any more
 		r.installs(ctx, p)
 		if as == client {
 			r.loses(ctx, r.b, p)

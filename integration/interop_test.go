@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -69,7 +70,7 @@ func features() []feature {
 		},
 		feature{name: "graceful restart, the peer's", run: checkPeerRestart, shows: "SIGKILL and start of the peer: `ip monitor route` shows no change here"},
 		feature{
-			name: "BFD", run: checkBFD, shows: "the peer's programs are frozen, later onlinkd is: routes gone on the other side long before the hold time",
+			name: "BFD", run: checkBFD, shows: "the peer's programs are frozen, later the node is cut off: routes gone on the other side long before the hold time",
 			never: map[interop.Kind]string{interop.ExaBGP: noBFD, interop.GoBGP: noBFD + " (3.10)"},
 		},
 		feature{name: "GSHUT (RFC 8326)", run: checkGSHUT, shows: "a path with the community is used only where there is no other; `onlinkctl drain` sends it with LOCAL_PREF 0, then withdraws"},
@@ -235,9 +236,7 @@ func (r *rig) peer(n *neighbour, s interop.Setup, more map[string]any) map[strin
 	if s.ASN != lab.NodeASN {
 		p["import"] = map[string]any{"accept": []any{foreign4.String(), foreign6.String()}}
 	}
-	for key, value := range more {
-		p[key] = value
-	}
+	maps.Copy(p, more)
 	return p
 }
 
@@ -264,6 +263,7 @@ var (
 	pooled6  = netip.MustParsePrefix("fd44:0:0:200::/64")
 	foreign4 = netip.MustParsePrefix("198.18.7.0/24")
 	foreign6 = netip.MustParsePrefix("2001:db8:7::/48")
+	unlisted = netip.MustParsePrefix("203.0.113.0/24") // that no import accepts
 )
 
 // blocks waits until the agent has a block of both families.

@@ -22,6 +22,8 @@ var debianPackages = map[string]debianPackage{
 	"kmod":                        {name: "kmod", what: "modprobe, for the modules of that kernel", files: [][]string{{"/usr/sbin/modprobe", "/sbin/modprobe"}}},
 	"bird2":                       {name: "bird2", what: "BIRD 2 routing daemon, the ToRs of the lab", files: [][]string{{"/usr/sbin/bird"}, {"/usr/sbin/birdc"}}, service: "bird.service"},
 	"frr":                         {name: "frr", what: "FRRouting, the other kind of ToR", files: [][]string{{"/usr/lib/frr/bgpd"}, {"/usr/lib/frr/zebra"}}, service: "frr.service"},
+	"exabgp":                      {name: "exabgp", what: "ExaBGP, another implementation of BGP to be held against", files: [][]string{{"/usr/sbin/exabgp"}}, service: "exabgp.service"},
+	"gobgpd":                      {name: "gobgpd", what: "gobgpd, another one", files: [][]string{{"/usr/bin/gobgpd"}, {"/usr/bin/gobgp"}}, service: "gobgpd.service"},
 	"iproute2":                    {name: "iproute2", what: "ip(8), to look at what the lab made", files: [][]string{{"/usr/sbin/ip", "/sbin/ip", "/bin/ip", "/usr/bin/ip"}}},
 	"etcd-server":                 {name: "etcd-server", what: "etcd, one of the block registries", files: [][]string{{"/usr/bin/etcd"}}, service: "etcd.service"},
 	"gcc":                         {name: "gcc", what: "C compiler, for the race detector and for user-mode Linux on processors with AMX", files: [][]string{{"/usr/bin/gcc", "/usr/local/bin/gcc", "/usr/bin/cc"}}},
@@ -49,6 +51,8 @@ const (
 	// NeedFRR is the other kind of ToR: where it is missing, its tests would
 	// not exist instead of being skipped.
 	NeedFRR Need = "frr"
+	// NeedInterop is every implementation of BGP that onlink is held against.
+	NeedInterop Need = "interop"
 	// NeedRace is the race detector.
 	NeedRace Need = "race"
 	// NeedRuntime is a container runtime: the tests do as kubelet does.
@@ -73,6 +77,8 @@ func packagesFor(needs []Need) []debianPackage {
 			want = append(want, "etcd-server")
 		case NeedFRR:
 			want = append(want, "frr")
+		case NeedInterop:
+			want = append(want, "iproute2", "bird2", "frr", "exabgp", "gobgpd")
 		case NeedRace:
 			want = append(want, "gcc", "libc6-dev")
 		case NeedRuntime:

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -124,11 +125,13 @@ func (exabgp) start(ctx context.Context, r *Router) error {
 	}
 	return lab.Started(ctx, p, func() error {
 		if log := r.Logs(1000); !strings.Contains(log, "loaded new configuration successfully") {
-			return fmt.Errorf("it has not read its configuration")
+			return errNotRead
 		}
 		return nil
 	})
 }
+
+var errNotRead = errors.New("it has not read its configuration")
 
 // exabgpTags are the attributes of the setup's communities.
 func exabgpTags(s Setup) string {

@@ -127,23 +127,34 @@ func (gobgp) learned(ctx context.Context, r *Router) ([]Route, error) {
 		if err != nil {
 			return nil, err
 		}
-		var table map[netip.Prefix][]gobgpPath
-		if err := json.Unmarshal(text, &table); err != nil {
-			return nil, fmt.Errorf("read table: %w: %s", err, text)
+		list, err := parseGoBGP(text, r.setup.Remote.String())
+		if err != nil {
+			return nil, err
 		}
-		for p, paths := range table {
-			for _, path := range paths {
-				if path.Peer != r.setup.Remote.String() {
-					continue
-				}
-				route := Route{Prefix: p}
-				for _, a := range path.Attributes {
-					if err := route.gobgpAttribute(a); err != nil {
-						return nil, fmt.Errorf("read %s: %w: %s", p, err, a)
-					}
-				}
-				out = append(out, route)
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+// parseGoBGP reads a table's paths that came from a peer.
+func parseGoBGP(text []byte, peer string) ([]Route, error) {
+	var table map[netip.Prefix][]gobgpPath
+	if err := json.Unmarshal(text, &table); err != nil {
+		return nil, fmt.Errorf("read table: %w: %s", err, text)
+	}
+	var out []Route
+	for p, paths := range table {
+		for _, path := range paths {
+			if path.Peer != peer {
+				continue
 			}
+			route := Route{Prefix: p}
+			for _, a := range path.Attributes {
+				if err := route.gobgpAttribute(a); err != nil {
+					return nil, fmt.Errorf("read %s: %w: %s", p, err, a)
+				}
+			}
+			out = append(out, route)
 		}
 	}
 	return out, nil

@@ -256,8 +256,7 @@ func (r *Router) ask(ctx context.Context, argv ...string) ([]byte, error) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		var err error
 		out, err = cmd.Output()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, exit.Stderr)
 		}
 		return err

@@ -1,7 +1,7 @@
 // Command bed is what the Makefile calls to install, test, fuzz and compare;
 // see package onlink/integration/bed.
 //
-//	bed deps NEED...               install the missing Debian packages: lab, bench, uml, etcd, race
+//	bed deps NEED...               install the missing Debian packages: lab, frr, interop, bench, uml, etcd, race
 //	bed test [PACKAGE...]          run the tests in all beds
 //	bed uml [-out DIR] COMMAND...  run a command (default: a shell) in user-mode Linux
 //	bed fuzz [-time 30s]           run every fuzz target
@@ -77,10 +77,10 @@ func deps(ctx context.Context, names []string) error {
 	var needs []bed.Need
 	for _, name := range names {
 		switch need := bed.Need(name); need {
-		case bed.NeedLab, bed.NeedFRR, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedRace:
+		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedRace:
 			needs = append(needs, need)
 		default:
-			return fmt.Errorf("deps: unknown need %q; use lab, frr, bench, uml, etcd, runtime or race", name)
+			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime or race", name)
 		}
 	}
 	return bed.Install(ctx, os.Stdout, needs...)

@@ -1,0 +1,91 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"onlink/integration/interop"
+	"onlink/integration/lab"
+)
+
+// TestPowerCut cuts a node off without a word and without a lost carrier
+// anywhere else. Another node and two ToRs, BIRD and FRR, watch it with BFD:
+// they lose its block long before any hold time. How long that took is logged,
+// from the cut to the kernel's or the router's table, beside BFD's detection
+// time.
+func TestPowerCut(t *testing.T) {
+	spec := watched("cut", 2)
+	spec.ToRsPerRack = 2
+	ctx, l := build(t, spec)
+	a, victim := l.Node("r1n1"), l.Node("r1n2")
+	routers := map[interop.Kind]*interop.Router{}
+	for i, kind := range []interop.Kind{interop.BIRD, interop.FRR} {
+		tor := l.ToRs()[i]
+		r := interop.New(kind, tor.NS, l.Dir, string(kind))
+		t.Cleanup(func() {
+			if err := r.Kill(); err != nil {
+				t.Error(err)
+			}
+		})
+		must(t, r.Start(ctx, interop.Setup{
+			ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: victim.Addr, IPv4: true, HopIPv4: tor.Addr, BFD: true,
+		}))
+		routers[kind] = r
+	}
+	for _, n := range l.Nodes() {
+		n.Edit = func(c lab.Config) {
+			bgp := c["bgp"].(map[string]any)
+			bgp["peers"] = slices.DeleteFunc(bgp["peers"].([]any), func(p any) bool { // the ToRs know one node
+				return n != victim && p.(map[string]any)["asn"] != lab.NodeASN
+			})
+			for _, p := range bgp["peers"].([]any) {
+				p.(map[string]any)["bfd"] = map[string]any{"interval": "100ms", "hops": "single"}
+			}
+		}
+	}
+	must(t, l.StartNodes(ctx))
+	block := blockOf(ctx, t, victim)
+	has := map[string]func() (bool, error){"node": func() (bool, error) { return throughHops(a, block) != nil, nil }}
+	for kind, r := range routers {
+		has[string(kind)] = func() (bool, error) {
+			list, err := r.Learned(ctx)
+			return slices.ContainsFunc(list, func(route interop.Route) bool { return route.Prefix == block }), err
+		}
+	}
+	port := victim.Name // of the rack's switch
+	for range times(1, 10) {
+		for name, look := range has {
+			must(t, lab.Eventually(ctx, patience, name+" has the block", func() error {
+				there, err := look()
+				if err == nil && !there {
+					err = errNotLearned
+				}
+				return err
+			}))
+		}
+		must(t, waitBFD(ctx, victim, 3))
+		must(t, waitBFD(ctx, a, 1))
+		must(t, l.Racks[0].Switch.SetLink(port, false))
+		cut := time.Now()
+		took := map[string]time.Duration{}
+		must(t, lab.Eventually(ctx, 30*time.Second, "the block goes everywhere", func() error {
+			for name, look := range has {
+				there, err := look()
+				if err != nil {
+					return err
+				}
+				if _, gone := took[name]; !there && !gone {
+					took[name] = time.Since(cut).Round(time.Millisecond)
+				}
+			}
+			if len(took) < len(has) {
+				return fmt.Errorf("gone from %v only", took)
+			}
+			return nil
+		}))
+		t.Logf("block gone after %v, detection time 300ms", took)
+		must(t, l.Racks[0].Switch.SetLink(port, true))
+	}
+}
