@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -27,6 +28,7 @@ func FuzzRegistryRequests(f *testing.F) {
 	block := &onlinkv1.OwnedBlock{Cidr: "10.244.0.0/25", Pool: "p", Node: "a", Epoch: 1 << 63}
 	seed(&onlinkv1.AssertRequest{Node: "a", Blocks: []*onlinkv1.OwnedBlock{block}})
 	seed(&onlinkv1.ReleaseRequest{Block: block})
+	seed(&onlinkv1.ForceReleaseRequest{Node: "a"})
 	store, err := ipam.OpenStore(filepath.Join(f.TempDir(), "onlink.db"), ipam.StoreOptions{})
 	if err != nil {
 		f.Fatal(err)
@@ -36,7 +38,7 @@ func FuzzRegistryRequests(f *testing.F) {
 			f.Error(err)
 		}
 	})
-	s := &registryServer{reg: store.BoltRegistry()}
+	s := &registryServer{reg: store.BoltRegistry(), audit: auditor{store, slog.New(slog.DiscardHandler)}}
 	ctx := context.Background()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var claim onlinkv1.ClaimRequest
@@ -50,6 +52,10 @@ func FuzzRegistryRequests(f *testing.F) {
 		var release onlinkv1.ReleaseRequest
 		if proto.Unmarshal(raw, &release) == nil {
 			_, _ = s.Release(ctx, &release) // may refuse
+		}
+		var force onlinkv1.ForceReleaseRequest
+		if proto.Unmarshal(raw, &force) == nil {
+			_, _ = s.ForceRelease(ctx, &force) // may refuse
 		}
 		list, err := s.List(ctx, &onlinkv1.ListRequest{})
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -19,7 +20,18 @@ func FuzzRecords(f *testing.F) {
 	f.Add(handleKey(as.Handle), encodeAssignment(&as))
 	f.Add(prefixKey(pfx("10.244.0.0/26")), encodeHeld(heldBlock{Block: Block{Pool: "p", Node: "n", Epoch: 7}, lost: true}))
 	f.Add(addrKey(adr("fd00::1")), appendTime(nil, time.Unix(3, 4)))
+	f.Add([]byte("ns/w"), encodeSticky(sticky{addrs: as.Addresses, freed: time.Unix(5, 6)}))
+	f.Add(auditKey(7), encodeAudit(AuditEntry{Action: "release-node", Target: "n2", By: "root", Done: true, Blocks: []netip.Prefix{pfx("10.0.0.0/26")}}))
 	f.Fuzz(func(t *testing.T, key, payload []byte) {
+		if e, err := decodeAudit(key, payload); err == nil {
+			again, err := decodeAudit(key, encodeAudit(e))
+			if err != nil || !slices.Equal(again.Blocks, e.Blocks) || again.Done != e.Done {
+				t.Errorf("audit %x %x is %+v again (%v)", key, payload, again, err)
+			}
+		}
+		if w, err := decodeSticky(key, payload); err == nil && !bytes.Equal(encodeSticky(w), payload) {
+			t.Errorf("sticky %x %x is %x again", key, payload, encodeSticky(w))
+		}
 		if a, err := new(decoder).assignment(key, payload); err == nil {
 			if got := encodeAssignment(&a); !bytes.Equal(handleKey(a.Handle), key) || len(got) > len(payload) {
 				t.Errorf("assignment %x %x is %x again", key, payload, got)
@@ -43,6 +55,45 @@ func FuzzRecords(f *testing.F) {
 			}
 		}
 		_, _ = unseal(bucket, key, payload) // must not panic
+	})
+}
+
+// FuzzRequest gives arbitrary requests to a node, as a runtime's words would
+// make them: none may panic, who is refused has nothing, who is answered has
+// what the answer says, and file and memory are sound.
+func FuzzRequest(f *testing.F) {
+	f.Add("c1", "eth0", "/run/netns/a", "default", "web-0", "web", "four", "10.1.0.3", "", true, false)
+	f.Add("c2", "eth0", "", "", "", "", "", "fd00::5", "10.1.0.9", false, false)
+	f.Add("c\x00", "", "x", "y", "z", "a/b", "six", "::ffff:10.1.0.3", "fe80::1%eth0", true, true)
+	n := startNode(f, Config{Pools: modelPools, Cooldown: -1})
+	f.Fuzz(func(t *testing.T, id, ifName, netns, namespace, pod, work, pool, addr, addr2 string, v4, v6 bool) {
+		req := Request{
+			Handle: Handle{ContainerID: id, IfName: ifName}, Netns: netns, Namespace: namespace, Pod: pod, Sticky: work, IPv4: v4, IPv6: v6,
+		}
+		if pool != "" {
+			req.Pools = []string{pool}
+		}
+		for _, text := range []string{addr, addr2} {
+			if a, err := netip.ParseAddr(text); err == nil {
+				req.Addresses = append(req.Addresses, a)
+			}
+		}
+		as, err := n.Assign(t.Context(), req)
+		got, ok := n.Lookup(req.Handle)
+		if ok != (err == nil) || !slices.Equal(got.Addresses, as.Addresses) {
+			t.Errorf("%+v is answered with %v %v and has %v", req, as.Addresses, err, got.Addresses)
+		}
+		for _, a := range req.Addresses {
+			if err == nil && !slices.Contains(as.Addresses, a) {
+				t.Errorf("%+v got %v", req, as.Addresses)
+			}
+		}
+		if bad, err := n.Check(t.Context()); err != nil || len(bad) > 0 {
+			t.Errorf("after %+v: %q %v", req, bad, err)
+		}
+		if _, _, err := n.Release(t.Context(), req.Handle); err != nil {
+			t.Errorf("release %+v: %v", req.Handle, err)
+		}
 	})
 }
 
