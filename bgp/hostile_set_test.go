@@ -90,6 +90,12 @@ func TestHostileSet(t *testing.T) {
 	if got := x.peer(good.addr); got.Flaps != 0 || !got.Since.Equal(since) {
 		t.Errorf("another session was touched: %+v", got)
 	}
+	eventually(t, func() string {
+		if n := len(x.Peers()); n != 1 {
+			return fmt.Sprintf("%d peers are known, want only the good one", n)
+		}
+		return ""
+	})
 	for _, p := range x.lost() {
 		if p == prefix("10.244.2.0/26") {
 			t.Error("another peer's route was lost meanwhile")

@@ -169,11 +169,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-var patchName = regexp.MustCompile(`^\d\d-[a-z0-9-]+\.patch$`)
+var (
+	patchName = regexp.MustCompile(`^\d\d-[a-z0-9-]+\.patch$`)
+	testName  = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w+`)
+)
 
 // TestHeaders: every patch says why it is there, what proves it and what
-// upstream does.
+// upstream does, and the tests it names exist.
 func TestHeaders(t *testing.T) {
+	var tests strings.Builder
+	files, err := filepath.Glob("../*_test.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests of bgp: %v", err)
+	}
+	for _, f := range files {
+		tests.WriteString(read(t, f))
+	}
 	numbers := map[string]bool{}
 	for _, p := range allPatches(t) {
 		if !patchName.MatchString(p.name) || numbers[p.name[:2]] {
@@ -185,6 +196,11 @@ func TestHeaders(t *testing.T) {
 		for _, part := range []string{"\nReason: ", "\nTest: ", "\nUpstream: "} {
 			if !strings.Contains(header, part) {
 				t.Errorf("%s: no %q in its header", p.name, part)
+			}
+		}
+		for _, name := range testName.FindAllString(header, -1) {
+			if !strings.Contains(tests.String(), "func "+name+"(") {
+				t.Errorf("%s names %s, which is not in bgp", p.name, name)
 			}
 		}
 	}
