@@ -46,6 +46,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	must(t, l.StartNodes(ctx))
+	must(t, waitBlocks(ctx, l))
 	block := blockOf(ctx, t, victim)
 	has := map[string]func() (bool, error){"node": func() (bool, error) { return throughHops(a, block) != nil, nil }}
 	for kind, r := range routers {

@@ -19,7 +19,8 @@ import (
 // birdConfig is the ToR's bird.conf. Nodes are eBGP peers with a fixed entry
 // each, so that graceful restart (RFC 4724) can keep their routes while an
 // agent restarts: BIRD forgets a dynamic (range) neighbour with its session.
-// Between ToRs everything is announced; to nodes only the service prefixes.
+// Between ToRs everything is announced; to nodes only the service prefixes, and
+// with [ToR.Transit] the pods of other nodes.
 var birdConfig = template.Must(template.New("bird.conf").Parse(`log stderr all;
 router id {{.ToR.Core}};
 graceful restart wait 20;
@@ -56,9 +57,10 @@ protocol bgp {{.Name}}v6 from peer {
 {{- end}}
 {{- range .Nodes}}
 protocol bgp {{.Name}} from peer {
-  local {{$.ToR.Addr}} as {{$.ToR.ASN}}; neighbor {{.Addr}} as {{$.NodeASN}};
+  local {{$.ToR.Addr}} as {{$.ToR.ASN}}; neighbor {{.Addr}} as {{call $.ASN .}};
 {{- range $.Services}}
   {{.Family}} { import where net ~ [ {{.Pool}}+ ]; next hop address {{.Self}}; export filter {
+    {{if $.ToR.Transit}}if source = RTS_BGP && net ~ [ {{.Pool}}+ ] then accept; {{end}}
     if proto != "{{.Name}}" then reject;
     {{range $prefix, $hop := .Through}}if net = {{$prefix}} then bgp_next_hop = {{$hop}}; {{end}}
     accept;
@@ -67,7 +69,7 @@ protocol bgp {{.Name}} from peer {
 }
 {{- if $.ToR.Over6}}
 protocol bgp {{.Name}}over6 from peer {
-  local {{$.ToR.Addr6}} as {{$.ToR.ASN}}; neighbor {{.Addr6}} as {{$.NodeASN}};
+  local {{$.ToR.Addr6}} as {{$.ToR.ASN}}; neighbor {{.Addr6}} as {{call $.ASN .}};
   ipv4 { extended next hop on; import none; export filter {
     if proto != "over6" then reject;
     {{range $prefix, $hop := $.ToR.Over6}}if net = {{$prefix}} then bgp_next_hop = {{$hop}}; {{end}}
@@ -112,7 +114,7 @@ func (t *ToR) birdServices() []birdService {
 func (t *ToR) startBIRD(ctx context.Context) error {
 	var text bytes.Buffer
 	in := map[string]any{
-		"ToR": t, "Others": t.others(), "Nodes": t.lab.rack(t.Number).bgpNodes(), "NodeASN": NodeASN,
+		"ToR": t, "Others": t.others(), "Nodes": t.lab.rack(t.Number).bgpNodes(), "ASN": t.nodeASN,
 		"DualStack": t.lab.Spec.DualStack, "Services": t.birdServices(),
 	}
 	if err := birdConfig.Execute(&text, in); err != nil {

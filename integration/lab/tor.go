@@ -36,6 +36,12 @@ type ToR struct {
 	// over a second session, from Addr6 to the nodes' Addr6. A node takes part
 	// when [ToR.Peer6] is among its peers.
 	Over6 map[netip.Prefix]netip.Addr
+	// Transit tells every node what the others announce, as the routers of an
+	// eBGP fabric do, from the next Start on (BIRD only).
+	Transit bool
+	// NodeASN holds the AS of nodes that have another one than [NodeASN], by
+	// name (BIRD only).
+	NodeASN map[string]uint32
 
 	lab   *Lab
 	procs []*Process
@@ -165,6 +171,14 @@ func (t *ToR) service() (netip.Prefix, bool) {
 	a := p.Addr().As4()
 	a[2] += byte(t.Number)
 	return netip.PrefixFrom(netip.AddrFrom4(a), 24), true
+}
+
+// nodeASN returns the AS of one of the rack's nodes.
+func (t *ToR) nodeASN(n *Node) uint32 {
+	if asn, ok := t.NodeASN[n.Name]; ok {
+		return asn
+	}
+	return NodeASN
 }
 
 // others returns all ToRs but this one.
