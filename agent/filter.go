@@ -98,12 +98,19 @@ func poolRanges(pools []config.Pool) (all, nat []netip.Prefix) {
 	return all, nat
 }
 
-// update brings the table to the nodes that are known now.
-func (f *filter) update(nodes []netip.Addr) error {
+// update brings the table to the nodes that are known now, and to the devices
+// that have a choice of uplinks. A device that had one once stays among them:
+// an uplink that comes and goes shall not have the table written each time.
+func (f *filter) update(nodes []netip.Addr, spread []string) error {
 	if f.table == nil {
 		return nil
 	}
 	f.state.Nodes = nodes
+	for _, dev := range spread {
+		if !slices.Contains(f.state.Spread, dev) {
+			f.state.Spread = append(f.state.Spread, dev)
+		}
+	}
 	err := f.table.Apply(f.state)
 	if f.senders != nil {
 		err = errors.Join(err, f.senders.Repair())

@@ -37,7 +37,7 @@ func (l *learn) admit(ctx context.Context) {
 	slices.SortFunc(list, netip.Addr.Compare)
 	l.nodes.list, l.nodes.surplus = slices.Compact(list), true
 
-	err := l.filter.update(l.nodes.list)
+	err := l.filter.update(l.nodes.list, l.spread())
 	if err != nil && l.filterErr == nil {
 		l.log.Error("nftables table not as it should be", "err", err)
 	}
@@ -84,6 +84,21 @@ func (l *learn) nodesFailed(err error) {
 		}
 	}
 	l.nodes.err = err
+}
+
+// spread names the VXLAN devices over which a node is reached that the
+// underlay has several ways to.
+func (l *learn) spread() []string {
+	var out []string
+	for _, d := range l.vxlans() {
+		if slices.ContainsFunc(l.nodes.list, func(node netip.Addr) bool {
+			reach, _ := l.table.ReachOf(node)
+			return node.Is4() == d.Local.Is4() && reach.Hops.Len() > 1
+		}) {
+			out = append(out, d.Name)
+		}
+	}
+	return out
 }
 
 // vxlans returns the VXLAN devices among the wanted ones.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"onlink/integration/lab"
 )
 
@@ -45,8 +47,7 @@ func checkECMP(t *testing.T, pool lab.Pool) {
 	}
 	for _, v6 := range []bool{false, true} {
 		t.Run(family(v6), func(t *testing.T) {
-			// See docs/routes.md: there the kernel chooses once for each far node.
-			if pool.Tunnel == "none" || pool.Tunnel == "ipip" && !v6 {
+			if pool.Tunnel != "ipip" || !v6 { // see docs/routes.md: ip6tnl chooses once for each far node
 				checkUplinks(ctx, t, l, n, v6)
 			}
 			checkDyingToR(ctx, t, l, n, v6)
@@ -69,6 +70,8 @@ func addUplinks(t *testing.T, l *lab.Lab, n *lab.Node) {
 	for i, tor := range l.Racks[0].ToRs {
 		dev := fmt.Sprintf("up%d", i+1)
 		must(t, lab.Wire(tor.NS, n.Name, n.NS, dev))
+		must(t, n.NS.AskAgainSoon(dev))
+		must(t, tor.NS.AskAgainSoon(n.Name))
 		for f, text := range []string{"10.58.%d.1/30", "fd58:%d::1/126"} {
 			net := netip.MustParsePrefix(fmt.Sprintf(text, i+1))
 			must(t, tor.NS.AddAddr(n.Name, net))
@@ -84,8 +87,8 @@ func addUplinks(t *testing.T, l *lab.Lab, n *lab.Node) {
 	}
 }
 
-// checkUplinks counts what many flows put on each uplink. With ipip, and
-// without a tunnel, each flow chooses for itself.
+// checkUplinks counts what many flows put on each uplink: each flow chooses
+// for itself.
 func checkUplinks(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v6 bool) {
 	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
 	dst := addrOf(b, v6)
@@ -128,24 +131,43 @@ func sendUDP(ns *lab.NS, dst netip.Addr) error {
 
 // checkDyingToR takes the first ToR down with all its cables: packets take the
 // other; then it comes back, first towards the core and then towards the node,
-// and nothing is lost.
+// and nothing is lost. In IPv6 the other ToRs (BIRD) delete a multipath route
+// before they add its successor; that is theirs to lose, so there the flows
+// begin when they are done, and see the node's uplink return.
 func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v6 bool) {
-	a, b, tor := podOf(l, "r1n1"), podOf(l, "r2n1"), l.Racks[0].ToRs[0]
-	dst, far := addrOf(b, v6), l.Node("r2n1")
-	rack2 := netip.PrefixFrom(far.Addr, 24)
-	if v6 {
-		rack2 = netip.PrefixFrom(far.Addr6, 64)
-	}
+	tor := l.Racks[0].ToRs[0]
 	must(t, tor.Stop())
 	for _, dev := range []string{n.Name, "rack", "core"} {
 		must(t, tor.NS.SetLink(dev, false))
 	}
+	everyFlowPasses(ctx, t, l, v6)
+	var flows []*lab.PingFlow
+	if !v6 {
+		flows = eightFlows(ctx, t, l, v6)
+	}
+	torReturns(ctx, t, l, tor, v6)
+	if v6 {
+		bothWaysBack(ctx, t, l, n)
+		flows = eightFlows(ctx, t, l, v6)
+	}
+	must(t, tor.NS.SetLink(n.Name, true))
+	must(t, l.WaitConverged(ctx))
+	must(t, flows[0].WaitFor(ctx, 100)) // they run side by side
+	for _, flow := range flows {
+		lossless(ctx, t, flow)
+	}
+}
+
+// everyFlowPasses waits until all of many flows get through: each socket is
+// another one.
+func everyFlowPasses(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
+	t.Helper()
+	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
 	over, cancel := context.WithCancel(ctx)
 	cancel() // nobody waits for the last replies of what only probes
-	// Each socket is another flow: all of them have to get through.
 	must(t, lab.Eventually(ctx, patience, "every flow takes the other ToR", func() error {
 		for range 16 {
-			flow, err := lab.StartPingFlow(a.NS, b.NS, dst, 1000)
+			flow, err := lab.StartPingFlow(a.NS, b.NS, addrOf(b, v6), 1000)
 			if err != nil {
 				return err
 			}
@@ -156,22 +178,52 @@ func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v
 		}
 		return nil
 	}))
+}
+
+// eightFlows starts flows between two pods of different racks.
+func eightFlows(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) []*lab.PingFlow {
+	t.Helper()
+	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
 	flows := make([]*lab.PingFlow, 8)
 	for i := range flows {
 		var err error
-		flows[i], err = lab.StartPingFlow(a.NS, b.NS, dst, 100)
+		flows[i], err = lab.StartPingFlow(a.NS, b.NS, addrOf(b, v6), 100)
 		must(t, err)
 		must(t, flows[i].WaitFor(ctx, 10))
+	}
+	return flows
+}
+
+// torReturns starts a ToR again, with its links but those to nodes.
+func torReturns(ctx context.Context, t *testing.T, l *lab.Lab, tor *lab.ToR, v6 bool) {
+	t.Helper()
+	far := l.Node("r2n1")
+	rack2 := netip.PrefixFrom(far.Addr, 24)
+	if v6 {
+		rack2 = netip.PrefixFrom(far.Addr6, 64)
 	}
 	must(t, tor.NS.SetLink("core", true))
 	must(t, tor.Start(ctx))
 	must(t, tor.WaitRoute(ctx, rack2.Masked()))
 	must(t, tor.NS.SetLink("rack", true))
 	must(t, tor.WaitRoute(ctx, blockOfFamily(ctx, t, far, v6)))
-	must(t, tor.NS.SetLink(n.Name, true))
-	must(t, l.WaitConverged(ctx))
-	must(t, flows[0].WaitFor(ctx, 100)) // they run side by side
-	for _, flow := range flows {
-		lossless(ctx, t, flow)
+}
+
+// bothWaysBack waits until the far rack's ToRs send packets for a node, and for
+// its pods, to both of its own in IPv6.
+func bothWaysBack(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node) {
+	t.Helper()
+	for _, tor := range l.Racks[1].ToRs {
+		for _, p := range []netip.Prefix{netip.PrefixFrom(n.Addr6, 64).Masked(), blockOfFamily(ctx, t, n, true)} {
+			must(t, lab.Eventually(ctx, patience, tor.Name+" has two ways to "+p.String(), func() error {
+				routes, err := tor.NS.Routes(unix.RTPROT_BIRD)
+				for _, r := range routes {
+					if r.Prefix == p && len(r.Hops) == 2 {
+						return nil
+					}
+				}
+				return errors.Join(err, fmt.Errorf("it has %v", routes))
+			}))
+		}
 	}
 }

@@ -72,7 +72,11 @@ func holds(s State) error {
 	if err != nil {
 		return err
 	}
-	if want := map[bool]int{false: 1, true: 3}[s.Guard]; len(chains) != want {
+	want := map[bool]int{false: 1, true: 3}[s.Guard]
+	if len(s.Spread) > 0 {
+		want++
+	}
+	if len(chains) != want {
 		return fmt.Errorf("%d chains, want %d", len(chains), want)
 	}
 	return nil

@@ -67,6 +67,9 @@ func build(conn *nftables.Conn, table *nftables.Table, s State) error {
 	if s.AntiSpoof {
 		spoofChain(&b)
 	}
+	if len(s.Spread) > 0 {
+		spreadChain(&b, s.Spread)
+	}
 	for _, fam := range families {
 		pools := b.prefixes(fam, setPools, s.Pools)
 		if from := intervals(s.MasqueradeFrom, fam.v4); len(from) > 0 {

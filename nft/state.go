@@ -20,6 +20,8 @@ type State struct {
 	// needs [SupportsAntiSpoof].
 	AntiSpoof bool
 	VXLANPort uint16 // UDP port that the guard protects as well; 0: none
+	// Spread names the devices whose packets are marked with [SpreadMark].
+	Spread []string
 }
 
 // normal returns the state in the one form that equal states share: sorted,
@@ -27,6 +29,9 @@ type State struct {
 func (s State) normal() State {
 	s.MasqueradeFrom = disjoint(s.MasqueradeFrom)
 	s.Pools = disjoint(s.Pools)
+	s.Spread = slices.Clone(s.Spread)
+	slices.Sort(s.Spread)
+	s.Spread = slices.Compact(s.Spread)
 	if !s.Guard {
 		s.Nodes, s.VXLANPort = nil, 0
 		return s
@@ -45,7 +50,7 @@ func (s State) normal() State {
 // sameRules reports whether two normal states differ at most in their nodes.
 func (s State) sameRules(o State) bool {
 	return s.Guard == o.Guard && s.AntiSpoof == o.AntiSpoof && s.VXLANPort == o.VXLANPort &&
-		slices.Equal(s.MasqueradeFrom, o.MasqueradeFrom) && slices.Equal(s.Pools, o.Pools)
+		slices.Equal(s.Spread, o.Spread) && slices.Equal(s.MasqueradeFrom, o.MasqueradeFrom) && slices.Equal(s.Pools, o.Pools)
 }
 
 // disjoint returns the prefixes sorted by address, without invalid ones and

@@ -1,13 +1,14 @@
 // Package nft owns the nftables table "inet onlink": the masquerading of what
 // leaves all pools, the guard that accepts tunnelled packets only from known
-// nodes, and the rule that a pod sends from its own addresses; and the table
-// "inet onlink-pods", by which it sends from its own MAC address ([Senders]).
+// nodes, the rule that a pod sends from its own addresses, and the mark that
+// spreads tunnelled flows over uplinks; and the table "inet onlink-pods", by which it sends from its own MAC address ([Senders]).
 //
 // The first table is a function of one [State]. It is replaced in one transaction,
 // so no packet meets half of it, and no other table is read or changed. A
 // change of the known nodes alone is an update of a set's elements.
 //
 //	chain prerouting (raw):    from a pod, source not routed back to it -> drop
+//	chain spread (mangle):     into Spread, without a mark -> SpreadMark
 //	chain postrouting (nat):   from MasqueradeFrom, not to Pools  -> masquerade
 //	chain input (filter):      IP protocol 4, 41 or VXLAN, not from Nodes -> drop
 //	chain forward (filter):    the same out of a pod, not to Pools -> drop

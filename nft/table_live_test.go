@@ -300,6 +300,8 @@ func TestWrites(t *testing.T) {
 			c.AddTable(&nftables.Table{Name: "other", Family: nftables.TableFamilyINet})
 			return nil
 		}), nil, 0},
+		{"a device to spread", nil, func(s *State) { s.Spread = []string{"onlink-vxlan"} }, 1},
+		{"the same device twice", nil, func(s *State) { s.Spread = append(s.Spread, s.Spread...) }, 0},
 		{"guard off", nil, func(s *State) { s.Guard = false }, 1},
 	}
 	for _, step := range steps {

@@ -87,6 +87,14 @@ func (ns *NS) Rename(dev, name string) error {
 	})
 }
 
+// AskAgainSoon makes a device ask for an IPv6 neighbour that does not answer
+// again after 0.1 s instead of 1 s. An address is tentative for an instant
+// after its link came up, even without duplicate detection, and whoever asks
+// for it in that instant gets no answer.
+func (ns *NS) AskAgainSoon(dev string) error {
+	return ns.Sysctl("net/ipv6/neigh/"+dev+"/retrans_time_ms", "100")
+}
+
 // AddAddr adds an address to a device.
 func (ns *NS) AddAddr(dev string, p netip.Prefix) error { return ns.addAddr(dev, p) }
 

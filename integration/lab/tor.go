@@ -87,6 +87,8 @@ func (l *Lab) newToR(rack *Rack, index int) (*ToR, error) {
 	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/all/send_redirects", "0") })
 	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/rack/send_redirects", "0") })
 	if l.Spec.DualStack {
+		s.do(func() error { return t.NS.AskAgainSoon("rack") })
+		s.do(func() error { return t.NS.AskAgainSoon("core") })
 		s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr6, 64)) })
 		s.do(func() error { return t.NS.addAddr("core", netip.PrefixFrom(t.Core6, 64)) })
 		s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/all/forwarding", "1") })

@@ -1,0 +1,50 @@
+package nft
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// SpreadMark is the mark of packets into the devices of [State.Spread].
+//
+// A VXLAN device remembers the route to a far node and so puts all flows to it
+// on one of several uplinks. It asks the routes anew, with the outer packet's
+// ports, for a packet that has a mark (ip_tunnel_dst_cache_usable); which one
+// does not matter. The lower 16 bits, which most programs' masks look at, are
+// zero.
+const SpreadMark = 0x4f4c0000
+
+// spreadChain marks what goes into the devices. A packet that has a mark keeps
+// it, and does not need another.
+func spreadChain(b *builder, devices []string) {
+	accept := nftables.ChainPolicyAccept
+	chain := b.conn.AddChain(&nftables.Chain{
+		Name: "spread", Table: b.table, Type: nftables.ChainTypeFilter, Policy: &accept,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityMangle,
+	})
+	for _, dev := range devices {
+		b.rule(chain, into(dev), mark())
+	}
+}
+
+// into matches packets that leave through a device.
+func into(dev string) []expr.Any {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, dev)
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
+	}
+}
+
+// mark gives SpreadMark to packets without a mark.
+func mark() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(SpreadMark)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
