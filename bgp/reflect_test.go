@@ -294,10 +294,10 @@ func TestReflectorTellsWhatIsBest(t *testing.T) {
 	}
 }
 
-func (m *mirror) setPeers() { m.node.setPeers(m.static, bothFamilies("127.40.1.0/24")) }
+func (m *mirror) setPeers() { m.node.setPeers(m.static, clientsOfBoth("127.40.1.0/24")) }
 
-// bothFamilies is clientsOf for both families.
-func bothFamilies(p string) Dynamic {
+// clientsOfBoth is clientsOf for both families.
+func clientsOfBoth(p string) Dynamic {
 	d := clientsOf(p)
 	d.Families = []Family{IPv4, IPv6}
 	return d

@@ -53,7 +53,7 @@ func TestBestSetsAreWhole(t *testing.T) {
 		t.Skip("needs the patched engine: run it with make")
 	}
 	n := startNodes(t, testConfig(t, "127.41.0.1"))[0]
-	n.setPeers(nil, bothFamilies("127.41.1.0/24"))
+	n.setPeers(nil, clientsOfBoth("127.41.1.0/24"))
 	engine := any(n.engine).(bestWatcher)
 	watch := func() (*setLog, func()) {
 		l := &setLog{sets: map[netip.Prefix][]string{}}
