@@ -56,6 +56,9 @@ type Config struct {
 	// Settle is how long Synced waits for configured peers that have not come
 	// up; default 8 s.
 	Settle time.Duration
+	// LimitRetry is how long a peer that exceeded its prefix limit is kept
+	// down before it is tried again; default 5 min.
+	LimitRetry time.Duration
 	// Log receives the speaker's events; nil means slog.Default.
 	Log *slog.Logger
 }
@@ -99,6 +102,7 @@ func (c Config) withDefaults() Config {
 	c.RestartTime = orDefault(c.RestartTime, DefaultRestartTime)
 	c.Deferral = orDefault(c.Deferral, DefaultDeferral)
 	c.Settle = orDefault(c.Settle, DefaultSettle)
+	c.LimitRetry = orDefault(c.LimitRetry, DefaultLimitRetry)
 	if !c.ClusterID.IsValid() {
 		c.ClusterID = c.RouterID
 	}

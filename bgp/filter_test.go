@@ -151,32 +151,35 @@ func verdicts(t *testing.T, r Route, hops []hop) (line string, rules []string) {
 	return r.line(), rules
 }
 
+// disagreement says of which route the last node does not hold what the
+// evaluator says; "" for none.
+func disagreement(t *testing.T, routes []Route, hops []hop) string {
+	t.Helper()
+	for _, r := range routes {
+		want, rules := verdicts(t, r, hops)
+		if got := hops[len(hops)-1].to.held(r.Prefix); got != want {
+			return fmt.Sprintf("sent   %s\nheld   %s\nwanted %s\nby %q", r.line(), got, want, rules)
+		}
+	}
+	return ""
+}
+
 // agree waits until the last node holds exactly what the evaluator says, and
 // returns how often each rule decided.
 func agree(t *testing.T, routes []Route, hops []hop) map[string]int {
 	t.Helper()
 	last := hops[len(hops)-1].to
 	counts := map[string]int{}
-	want := make([]string, len(routes))
-	for i, r := range routes {
-		var rules []string
-		want[i], rules = verdicts(t, r, hops)
+	for _, r := range routes {
+		want, rules := verdicts(t, r, hops)
 		for _, rule := range rules {
 			counts[rule]++
 		}
-		if want[i] != "" {
+		if want != "" {
 			counts["arrived"]++
 		}
 	}
-	compare := func() string {
-		for i, r := range routes {
-			if got := last.held(r.Prefix); got != want[i] {
-				_, rules := verdicts(t, r, hops)
-				return fmt.Sprintf("sent   %s\nheld   %s\nwanted %s\nby %q", r.line(), got, want[i], rules)
-			}
-		}
-		return ""
-	}
+	compare := func() string { return disagreement(t, routes, hops) }
 	eventually(t, compare)
 	// What must not arrive might yet: something sent later marks the time.
 	for _, h := range hops {

@@ -165,7 +165,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 		case addr := <-s.ledger.limited:
 			if _, known := held[addr]; !known {
 				held[addr] = time.Now()
-				s.log.Warn("peer exceeded its prefix limit", "peer", addr, "retry_in", DefaultLimitRetry)
+				s.log.Warn("peer exceeded its prefix limit", "peer", addr, "retry_in", s.cfg.LimitRetry)
 			}
 		case <-settle.C:
 			s.settleHolds(ctx)
@@ -179,7 +179,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 // retryHeld re-enables peers that were held down long enough.
 func (s *Speaker) retryHeld(ctx context.Context, held map[netip.Addr]time.Time) {
 	for addr, since := range held {
-		if time.Since(since) < DefaultLimitRetry {
+		if time.Since(since) < s.cfg.LimitRetry {
 			continue
 		}
 		delete(held, addr)
