@@ -189,3 +189,44 @@ func byHand(t *testing.T, d dice, x, moved *node) {
 		t.Fatal(err)
 	}
 }
+
+// TestLargeCommunitiesApart: what one peer is given in an export is not sent
+// to another.
+func TestLargeCommunitiesApart(t *testing.T) {
+	n := startNodes(t, testConfig(t, "127.37.0.1"), testConfig(t, "127.37.0.2"), testConfig(t, "127.37.0.3"), testConfig(t, "127.37.0.4"))
+	rr, source, one, two := n[0], n[1], n[2], n[3]
+	adds := func(c ...string) []Filter {
+		return []Filter{{Name: "add", Rules: []FilterRule{{Set: Set{LargeCommunities: CommunityChange{Add: c}}, Action: Accept}}}}
+	}
+	var peers []Peer
+	for _, o := range []*node{source, one, two} {
+		p := from(to(o.addr.String(), Client), rr.addr.String())
+		if o == source { // three of them leave the list of the path in the table room for one more
+			p.Import.Filters = adds("1:1:3")
+		} else {
+			p.Export.Filters = adds("9:9:" + strings.TrimPrefix(o.addr.String(), "127.37.0."))
+		}
+		peers = append(peers, p)
+		o.setPeers([]Peer{from(to(rr.addr.String(), IBGP), o.addr.String())})
+	}
+	rr.setPeers(peers)
+	rr.waitUp(source.addr, one.addr, two.addr)
+	const routes = 60
+	for i := range routes {
+		source.announce(Route{
+			Prefix: prefix(fmt.Sprintf("10.244.%d.0/24", i)), NextHop: addr("192.0.2.1"), Origin: "igp",
+			LargeCommunities: []string{"1:1:1", "1:1:2"},
+		})
+	}
+	for o, mark := range map[*node]string{one: "9:9:3", two: "9:9:4"} {
+		eventually(t, func() string {
+			for i := range routes {
+				p := prefix(fmt.Sprintf("10.244.%d.0/24", i))
+				if got := o.held(p); !strings.Contains(got, "[1:1:1 1:1:2 1:1:3 "+mark+"]") {
+					return fmt.Sprintf("%s holds %q, want %s", o.addr, got, mark)
+				}
+			}
+			return ""
+		})
+	}
+}
