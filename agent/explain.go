@@ -69,7 +69,7 @@ func (a *agent) walk(ctx context.Context, e *explanation, route rib.Route, known
 	if !known && !a.inPool(e.addr) {
 		return a.explainForeign(e)
 	}
-	if !a.explainPath(e, route, known) {
+	if !a.explainPath(ctx, e, route, known) {
 		if e.free {
 			return fmt.Sprintf("%s is a free address of a pool: no node has claimed its block, so nobody announces it", e.addr)
 		}
@@ -160,11 +160,11 @@ func (a *agent) explainPod(e *explanation, as ipam.Assignment, route rib.Route, 
 	return fmt.Sprintf("%s is the pod %s/%s on this node, behind %s", e.addr, as.Namespace, as.Pod, as.HostDevice)
 }
 
-func (a *agent) explainPath(e *explanation, route rib.Route, known bool) bool {
+func (a *agent) explainPath(ctx context.Context, e *explanation, route rib.Route, known bool) bool {
 	if !known {
 		return e.add(false, "bgp-path", "no path covers %s", e.addr)
 	}
-	paths := a.speaker.Paths(route.Prefix)
+	paths := a.speaker.Paths(ctx, route.Prefix)
 	if len(paths) == 0 {
 		return e.add(false, "bgp-path", "no path for %s", route.Prefix)
 	}

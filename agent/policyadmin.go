@@ -13,7 +13,7 @@ import (
 )
 
 // TestPolicy implements onlinkv1.AdminServer.
-func (s *admin) TestPolicy(_ context.Context, r *onlinkv1.TestPolicyRequest) (*onlinkv1.TestPolicyReply, error) {
+func (s *admin) TestPolicy(ctx context.Context, r *onlinkv1.TestPolicyRequest) (*onlinkv1.TestPolicyReply, error) {
 	route, err := policyRoute(r.GetRoute())
 	if err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func (s *admin) TestPolicy(_ context.Context, r *onlinkv1.TestPolicyRequest) (*o
 	switch r.GetDirection() {
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_IMPORT:
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_EXPORT:
-		test = s.a.speaker.TestExport
+		test = func(peer string, r bgp.Route) (bgp.Verdict, error) { return s.a.speaker.TestExport(ctx, peer, r) }
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_UNSPECIFIED:
 		return nil, status.Error(codes.InvalidArgument, "no direction: use import or export")
 	default:

@@ -72,12 +72,12 @@ func (s *Speaker) TestImport(peer string, r Route) (Verdict, error) {
 // TestExport says what the peer, a name or an address, would be told of r
 // now. What r leaves zero is taken from the route to its prefix in the table,
 // if there is one. Errors are those of TestImport.
-func (s *Speaker) TestExport(peer string, r Route) (Verdict, error) {
+func (s *Speaker) TestExport(ctx context.Context, peer string, r Route) (Verdict, error) {
 	t, err := s.testOf(peer, &r)
 	if err != nil {
 		return Verdict{}, err
 	}
-	if known := s.Paths(r.Prefix); len(known) > 0 {
+	if known := s.Paths(ctx, r.Prefix); len(known) > 0 {
 		r.fill(&known[0])
 	}
 	if r.Source == AnySource {

@@ -108,7 +108,7 @@ func (r Route) line() string {
 
 // held returns the line of the node's path to a prefix, "" when it has none.
 func (n *node) held(p netip.Prefix) string {
-	paths := n.Paths(p)
+	paths := n.Paths(n.t.Context(), p)
 	if len(paths) == 0 {
 		return ""
 	}
@@ -132,7 +132,7 @@ func verdicts(t *testing.T, r Route, hops []hop) (line string, rules []string) {
 		if h == hops[0] {
 			r.Source = Own
 		}
-		out, err := h.from.TestExport(h.to.addr.String(), r)
+		out, err := h.from.TestExport(t.Context(), h.to.addr.String(), r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -146,7 +146,7 @@ func (a attack) check(t *testing.T, x *node, local string, marker netip.Prefix) 
 
 // has reports whether x has a path to prefix from the peer.
 func has(x *node, prefix netip.Prefix, peer string) bool {
-	for _, path := range x.Paths(prefix) {
+	for _, path := range x.Paths(x.t.Context(), prefix) {
 		if path.Peer == netip.MustParseAddr(peer) {
 			return true
 		}

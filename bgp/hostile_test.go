@@ -174,7 +174,7 @@ func TestHostileUpdates(t *testing.T) {
 				// A valid UPDATE after the bad one proves that the session lives.
 				p.update(base, []byte{26, 10, 244, 100 + byte(i), 0})
 				eventually(t, func() string {
-					if len(x.Paths(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, 100 + byte(i), 0}), 26))) == 0 {
+					if len(x.Paths(t.Context(), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, 100 + byte(i), 0}), 26))) == 0 {
 						return "the session ended: the next route did not arrive"
 					}
 					return ""

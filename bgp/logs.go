@@ -105,14 +105,30 @@ func detailsOf(f log.Fields) details {
 	if sub, ok := f["Subcode"].(uint8); ok {
 		d.subcode = int(sub)
 	}
-	// What the receiver itself found wrong comes in one piece.
-	if e, ok := f["Data"].(*bgp.MessageError); ok {
-		d.code, d.subcode = int(e.TypeCode), int(e.SubTypeCode)
+	switch data := f["Data"].(type) {
+	case *bgp.MessageError: // what the receiver itself found wrong comes in one piece
+		d.code, d.subcode = int(data.TypeCode), int(data.SubTypeCode)
 		if d.err == "" {
-			d.err = e.Message
+			d.err = data.Message
 		}
+	case []byte:
+		d.unwrap(data)
 	}
 	return d
+}
+
+// unwrap takes the NOTIFICATION out of a hard reset (RFC 8538 section 3.1),
+// and out of that the operator's text (RFC 9003), which begins with its length.
+func (d *details) unwrap(data []byte) {
+	if d.code != bgp.BGP_ERROR_CEASE || d.subcode != bgp.BGP_ERROR_SUB_HARD_RESET || len(data) < 2 {
+		return
+	}
+	d.code, d.subcode = int(data[0]), int(data[1])
+	says := d.code == bgp.BGP_ERROR_CEASE &&
+		(d.subcode == bgp.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN || d.subcode == bgp.BGP_ERROR_SUB_ADMINISTRATIVE_RESET)
+	if says && len(data) > 3 && d.reason == "" {
+		d.reason = string(data[3:min(3+int(data[2]), len(data))])
+	}
 }
 
 // text writes a field; "" for an absent one.

@@ -34,7 +34,7 @@ type PathInfo struct {
 
 // Paths returns the paths known for exactly prefix. It is nil before Start
 // and for a prefix without a path.
-func (s *Speaker) Paths(prefix netip.Prefix) []PathInfo {
+func (s *Speaker) Paths(ctx context.Context, prefix netip.Prefix) []PathInfo {
 	s.mu.Lock()
 	engine := s.engine
 	s.mu.Unlock()
@@ -46,7 +46,7 @@ func (s *Speaker) Paths(prefix netip.Prefix) []PathInfo {
 		family = apiFamily(IPv6)
 	}
 	var list []PathInfo
-	err := engine.ListPath(context.Background(), &api.ListPathRequest{
+	err := engine.ListPath(ctx, &api.ListPathRequest{
 		TableType: api.TableType_GLOBAL, Family: family,
 		Prefixes: []*api.TableLookupPrefix{{Prefix: prefix.Masked().String(), Type: api.TableLookupPrefix_EXACT}},
 	}, func(d *api.Destination) {

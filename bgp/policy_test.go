@@ -55,7 +55,7 @@ func TestPolicyRefusals(t *testing.T) {
 	t1.waitRoutes("10.244.1.0/26 via 127.10.0.9")
 	t2.waitRoutes("10.244.1.0/26 via 127.10.0.9")
 	eventually(t, func() string {
-		got := t1.Paths(prefix("10.244.1.0/26"))
+		got := t1.Paths(t.Context(), prefix("10.244.1.0/26"))
 		if len(got) != 1 || fmt.Sprint(got[0].Communities) != "[64512:100 64512:7:8]" || got[0].MED != 50 || got[0].ASPath != "64512" || !got[0].EBGP {
 			return fmt.Sprintf("path at the ToR: %+v", got)
 		}
@@ -64,7 +64,7 @@ func TestPolicyRefusals(t *testing.T) {
 	if got := p.routes(); fmt.Sprint(got) != "[10.244.1.0/26 via 127.10.0.9]" {
 		t.Errorf("the iBGP peer got %q, want only our own block", got)
 	}
-	for _, u := range x.Paths(prefix("172.16.1.0/24")) {
+	for _, u := range x.Paths(t.Context(), prefix("172.16.1.0/24")) {
 		if u.LocalPref != 100 || !u.EBGP {
 			t.Errorf("path from the ToR: %+v, want LOCAL_PREF 100", u)
 		}

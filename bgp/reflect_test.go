@@ -369,7 +369,7 @@ func (m *mirror) settle() {
 	eventually(m.t, func() string {
 		best, six := map[netip.Prefix]PathInfo{}, 0
 		for _, p := range candidates {
-			if paths := m.node.Paths(p); len(paths) > 0 {
+			if paths := m.node.Paths(m.node.t.Context(), p); len(paths) > 0 {
 				best[p] = paths[0]
 				if p.Addr().Is6() {
 					six++

@@ -36,7 +36,7 @@ func TestReflectAndWithdraw(t *testing.T) {
 	a.waitUp(rr.addr)
 
 	t.Run("paths tell the whole story", func(t *testing.T) {
-		got := b.Paths(prefix("10.244.1.0/26"))
+		got := b.Paths(t.Context(), prefix("10.244.1.0/26"))
 		if len(got) != 1 {
 			t.Fatalf("got %d paths, want 1: %+v", len(got), got)
 		}
@@ -48,7 +48,7 @@ func TestReflectAndWithdraw(t *testing.T) {
 		if diff := cmp.Diff(want, got[0], cmp.Comparer(func(x, y netip.Addr) bool { return x == y }), cmp.Comparer(func(x, y netip.Prefix) bool { return x == y })); diff != "" {
 			t.Errorf("path (-want +got):\n%s", diff)
 		}
-		if own := a.Paths(prefix("10.244.1.0/26")); len(own) != 1 || !own[0].Own {
+		if own := a.Paths(t.Context(), prefix("10.244.1.0/26")); len(own) != 1 || !own[0].Own {
 			t.Errorf("own prefix: got %+v, want one own path", own)
 		}
 	})
@@ -144,7 +144,7 @@ func TestTwoReflectors(t *testing.T) {
 				want = nil
 			}
 			at.waitRoutes(want...)
-			if got := at.Paths(prefix("10.244.1.0/26")); len(got) != 0 {
+			if got := at.Paths(t.Context(), prefix("10.244.1.0/26")); len(got) != 0 {
 				t.Fatalf("round %d: %s keeps a ghost: %+v", i, at.addr, got)
 			}
 		}

@@ -79,8 +79,8 @@ func FuzzServer(f *testing.F) {
 	calls := []func(context.Context, *onlinkv1.CNIRequest, ...grpc.CallOption) (*onlinkv1.CNIReply, error){
 		client.Add, client.Del, client.Check, client.Gc, client.Status,
 	}
-	f.Fuzz(func(t *testing.T, verb uint8, real bool, id, ifname, netns, args string, conf []byte) {
-		if real {
+	f.Fuzz(func(t *testing.T, verb uint8, live bool, id, ifname, netns, args string, conf []byte) {
+		if live {
 			netns = pod.path
 		}
 		in := &onlinkv1.CNIRequest{ContainerId: strings.ToValidUTF8(id, "?"), Ifname: strings.ToValidUTF8(ifname, "?"), Netns: strings.ToValidUTF8(netns, "?"), Args: strings.ToValidUTF8(args, "?"), Config: conf}

@@ -40,9 +40,9 @@ func wire(l *lab.Lab, plans map[string]plan) {
 	}
 }
 
-// to is a session to another node.
-func to(n *lab.Node, asn int, more ...any) map[string]any {
-	return with(map[string]any{"name": n.Name, "address": n.Addr.String(), "asn": asn}, more...)
+// to is a session to another node of the lab's AS.
+func to(n *lab.Node, more ...any) map[string]any {
+	return with(map[string]any{"name": n.Name, "address": n.Addr.String(), "asn": lab.NodeASN}, more...)
 }
 
 // with adds keys and values, in pairs.
@@ -79,7 +79,7 @@ func TestMesh(t *testing.T) {
 		p := plan{asn: lab.NodeASN}
 		for _, other := range l.Nodes() {
 			if other != n {
-				p.peers = append(p.peers, to(other, lab.NodeASN))
+				p.peers = append(p.peers, to(other))
 			}
 		}
 		plans[n.Name] = p
@@ -106,13 +106,13 @@ func TestHierarchy(t *testing.T) {
 	ctx, l := build(t, watched("tiers", 5))
 	top, low1, low2, leaf1, leaf2 := l.Node("r1n1"), l.Node("r1n2"), l.Node("r1n3"), l.Node("r1n4"), l.Node("r1n5")
 	const as = lab.NodeASN
-	up := func() map[string]any { return to(top, as, "export", map[string]any{"reflected": true}) }
+	up := func() map[string]any { return to(top, "export", map[string]any{"reflected": true}) }
 	wire(l, map[string]plan{
-		top.Name:   {asn: as, reflector: true, peers: []map[string]any{to(low1, as, "client", true), to(low2, as, "client", true)}},
-		low1.Name:  {asn: as, reflector: true, peers: []map[string]any{up(), to(leaf1, as, "client", true)}},
-		low2.Name:  {asn: as, reflector: true, peers: []map[string]any{up(), to(leaf2, as, "client", true)}},
-		leaf1.Name: {asn: as, peers: []map[string]any{to(low1, as)}},
-		leaf2.Name: {asn: as, peers: []map[string]any{to(low2, as)}},
+		top.Name:   {asn: as, reflector: true, peers: []map[string]any{to(low1, "client", true), to(low2, "client", true)}},
+		low1.Name:  {asn: as, reflector: true, peers: []map[string]any{up(), to(leaf1, "client", true)}},
+		low2.Name:  {asn: as, reflector: true, peers: []map[string]any{up(), to(leaf2, "client", true)}},
+		leaf1.Name: {asn: as, peers: []map[string]any{to(low1)}},
+		leaf2.Name: {asn: as, peers: []map[string]any{to(low2)}},
 	})
 	reachEverybody(ctx, t, l)
 	block := blockOf(ctx, t, leaf1)
@@ -227,13 +227,13 @@ func TestNoTransit(t *testing.T) {
 		routers = append(routers, r)
 	}
 	listen := map[string]any{"accept": []any{announced.String()}}
-	peers := []map[string]any{to(other, lab.NodeASN)}
+	peers := []map[string]any{to(other)}
 	for _, tor := range l.ToRs() {
 		peers = append(peers, with(toToR(tor)[0], "import", listen))
 	}
 	wire(l, map[string]plan{
 		n.Name:     {asn: lab.NodeASN, peers: peers},
-		other.Name: {asn: lab.NodeASN, peers: []map[string]any{to(n, lab.NodeASN)}},
+		other.Name: {asn: lab.NodeASN, peers: []map[string]any{to(n)}},
 	})
 	must(t, l.StartNodes(ctx))
 	must(t, waitBlocks(ctx, l))
