@@ -117,6 +117,11 @@ func TestHierarchy(t *testing.T) {
 	reachEverybody(ctx, t, l)
 	block := blockOf(ctx, t, leaf1)
 	must(t, throughHops(leaf2, block, leaf1.Addr)) // past both reflectors
+	out, err := leaf2.Ctl(ctx, "explain", block.Addr().String())
+	must(t, err)
+	if want := "reflected for " + leaf1.Addr.String(); !strings.Contains(out.Stdout, want) {
+		t.Errorf("the path is not %q:\n%s", want, out.Stdout)
+	}
 	p := netip.MustParsePrefix("10.244.222.0/32")
 	c := leaf1.Config()
 	leaf1.Edit(c)
