@@ -63,3 +63,33 @@ func TestHold(t *testing.T) {
 		return ""
 	})
 }
+
+// TestHoldIsNoRestart: what we shut down ourselves does not restart, even if
+// the peer, which speaks graceful restart, closes the connection the moment it
+// hears of it: its routes go at once.
+func TestHoldIsNoRestart(t *testing.T) {
+	x := startNodes(t, testConfig(t, "127.39.0.1"))[0]
+	p := Peer{Name: "raw", Address: addr("127.39.0.2"), Passive: true, Session: Session{Role: IBGP}}
+	x.setPeers([]Peer{p})
+	gracefulRestart := []byte{64, 6, 0x40, 120, 0, 1, 1, 0x80} // N bit, 120 s, IPv4 kept
+	for round := range 10 {
+		raw := dialRaw(t, "127.39.0.2", "127.39.0.1", gracefulRestart...)
+		raw.update(joined(attrOrigin, attrASPath, attrNextHop, attrLocalPref), someNLRI)
+		x.waitRoutes("10.244.7.0/26 via 127.30.0.7")
+		ended := make(chan string, 1)
+		go func() {
+			ended <- raw.ending()
+			_ = raw.conn.Close() // as fast as can be; the speaker may have closed it
+		}()
+		if err := x.Hold(t.Context(), p.Address, "test", "why"); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-ended; got != "6/9" {
+			t.Errorf("round %d: the session ended with %q, want 6/9", round, got)
+		}
+		x.waitRoutes()
+		if err := x.Release(t.Context(), p.Address, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -19,7 +19,7 @@ type rawPeer struct {
 
 // dialRaw connects from a loopback address and brings the session up: OPEN
 // with four-octet AS and both families, KEEPALIVE, and the same back.
-func dialRaw(t *testing.T, local, remote string) *rawPeer {
+func dialRaw(t *testing.T, local, remote string, more ...byte) *rawPeer {
 	t.Helper()
 	var conn net.Conn
 	var theirs []byte
@@ -46,6 +46,7 @@ func dialRaw(t *testing.T, local, remote string) *rawPeer {
 	open := []byte{4, 0xfc, 0x00, 0, 90} // version 4, AS 64512, hold time 90
 	open = append(open, net.ParseIP(local).To4()...)
 	caps := []byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfc, 0x00}
+	caps = append(caps, more...)
 	open = append(open, byte(len(caps)+2), 2, byte(len(caps)))
 	p.send(1, append(open, caps...))
 	p.send(4, nil)
