@@ -388,6 +388,22 @@ func TestProcess(t *testing.T) {
 	b.wait("10.9.0.1", "told AdminDown", func(st Status) bool { return st.Downs == 1 && st.Failures == 0 })
 }
 
+// TestProcessSilent: a helper that does not answer after its start is replaced.
+func TestProcessSilent(t *testing.T) {
+	a, _ := newSpaces(t)
+	t.Setenv(helperEnv, "1")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first one only sleeps.
+	p := NewProcess(slog.New(slog.DiscardHandler), "sh", "-c", `mkdir "$0" && exec sleep 600; exec "$1"`, t.TempDir()+"/first", self)
+	a.in(func() error { return p.Set([]Session{to("10.9.0.2")}) })
+	if err := p.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestProcessRestarts: a helper that was killed is started again.
 func TestProcessRestarts(t *testing.T) {
 	a, b := newSpaces(t)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -68,8 +69,14 @@ func (p *Process) Sessions() []Status {
 	return p.sessions
 }
 
-// answerWait bounds the helper's start and answer on a busy machine.
-const answerWait = 10 * time.Second
+// How long the helper may take to answer on a busy machine; one that has only
+// just been started is given up sooner, and started again freshTries times.
+const (
+	answerWait = 10 * time.Second
+	freshWait  = 3 * time.Second
+	freshTries = 4
+	dumpWait   = time.Second // for the stacks of one that is given up
+)
 
 // Set is [Monitor.Set]. The process begins in the network namespace of the
 // calling thread.
@@ -81,17 +88,34 @@ func (p *Process) Set(sessions []Session) error {
 	}
 	p.setting.Lock()
 	defer p.setting.Unlock()
+	var err error
+	for range freshTries {
+		var fresh bool
+		if fresh, err = p.ask(sessions); !fresh || !errors.Is(err, errSilent) {
+			return err
+		}
+		p.log.Warn("bfd process did not answer after its start, starting another", "wait", freshWait)
+	}
+	return err
+}
+
+// ask has the helper keep sessions, and starts it first if there is none. It
+// reports whether it did. A helper that does not answer is ended; the stacks of
+// its goroutines go to our standard error.
+func (p *Process) ask(sessions []Session) (fresh bool, err error) {
 	p.mu.Lock()
 	if p.child == nil && len(sessions) == 0 {
 		p.want, p.sessions = nil, nil
 		p.mu.Unlock()
-		return nil
+		return false, nil
 	}
+	wait := answerWait
 	if p.child == nil {
 		if err := p.start(); err != nil {
 			p.mu.Unlock()
-			return err
+			return true, err
 		}
+		fresh, wait = true, freshWait
 	}
 	p.seq++
 	answer := make(chan report, 1)
@@ -104,19 +128,37 @@ func (p *Process) Set(sessions []Session) error {
 		p.mu.Unlock()
 	}()
 	if err := c.enc.Encode(r); err != nil {
-		return fmt.Errorf("tell the bfd process: %w", err)
+		return fresh, fmt.Errorf("tell the bfd process: %w", err)
 	}
 	select {
 	case rep := <-answer:
-		return p.settle(sessions, rep)
+		return fresh, p.settle(sessions, rep)
 	case <-c.gone:
-		return fmt.Errorf("tell the bfd process: %w", errEnded)
-	case <-time.After(answerWait):
-		return fmt.Errorf("tell the bfd process: no answer within %s", answerWait)
+		return fresh, fmt.Errorf("tell the bfd process: %w", errEnded)
+	case <-time.After(wait):
+		return fresh, errors.Join(fmt.Errorf("tell the bfd process: %w within %s", errSilent, wait), c.giveUp())
 	}
 }
 
-var errEnded = errors.New("the bfd process has ended")
+var (
+	errEnded  = errors.New("the bfd process has ended")
+	errSilent = errors.New("no answer")
+)
+
+// giveUp ends a helper that does not answer.
+func (c *child) giveUp() error {
+	err := c.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-c.gone:
+	case <-time.After(dumpWait):
+		err = c.cmd.Process.Kill()
+		<-c.gone
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end the bfd process: %w", err)
+	}
+	return nil
+}
 
 // settle takes the answer to a request.
 func (p *Process) settle(sessions []Session, rep report) error {
