@@ -263,9 +263,7 @@ type mirror struct {
 // prefixes and export policy change meanwhile. In the end every client must
 // know exactly the reflector's best paths, except its own.
 func TestReflectorTellsWhatIsBest(t *testing.T) {
-	if !Patched() {
-		t.Skip("needs the patched engine: run it with make")
-	}
+	needsPatches(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	m := &mirror{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), paused: map[*rawClient]bool{}, own: map[string]bool{}}

@@ -218,9 +218,7 @@ func TestReflectorRestartKeepsRoutes(t *testing.T) {
 // TestForwardingState: a session that broke while the speaker lives did not
 // cost it its forwarding state, and its next OPEN says so; the first does not.
 func TestForwardingState(t *testing.T) {
-	if !Patched() {
-		t.Skip("the engine is not patched")
-	}
+	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.31.0.1"))[0]
 	p := Peer{Name: "raw", Address: addr("127.31.0.2"), Passive: true, Session: Session{Role: IBGP}}
 	x.setPeers([]Peer{p})

@@ -49,9 +49,7 @@ func (l *setLog) of(p netip.Prefix) []string {
 // prefix with each change, tells a late watcher the table, and nothing to one
 // that has stopped.
 func TestBestSetsAreWhole(t *testing.T) {
-	if !Patched() {
-		t.Skip("needs the patched engine: run it with make")
-	}
+	needsPatches(t)
 	n := startNodes(t, testConfig(t, "127.41.0.1"))[0]
 	n.setPeers(nil, clientsOfBoth("127.41.1.0/24"))
 	engine := any(n.engine).(bestWatcher)
