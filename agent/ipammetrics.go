@@ -16,7 +16,7 @@ type ipamMetrics struct {
 func newIPAMMetrics(d func(name, help string, labels ...string) *prometheus.Desc) ipamMetrics {
 	return ipamMetrics{
 		lost:           d("ipam_blocks_lost", "Blocks held by this node that belong to another one now."),
-		contested:      d("ipam_blocks_contested", "Blocks that two nodes announce, as far as this node hears of it: the agent with the registry does on a reflector."),
+		contested:      d("ipam_blocks_contested", "Blocks that two nodes announce, as far as this node hears of it: its own ones, and on a reflector any."),
 		registry:       d("ipam_registry_up", "1 when the block registry answered the last call."),
 		registryErrors: d("ipam_registry_errors_total", "Calls to the block registry without an answer."),
 		assigned:       d("ipam_assigned_total", "Attachments that got addresses."),
@@ -43,11 +43,10 @@ func (m *ipamMetrics) collect(ctx context.Context, a *agent, ch chan<- prometheu
 	}
 	s := a.alloc.Stats()
 	gauge(m.lost, float64(s.LostBlocks))
-	own, all, contested := confirmed(a.alloc.Blocks()), a.registered(ctx), 0
-	if err := a.learn.do(ctx, func() { contested = len(a.learn.contested(own, all)) }); err != nil {
+	if contested, err := a.contested(ctx); err != nil {
 		ch <- prometheus.NewInvalidMetric(m.contested, err)
 	} else {
-		gauge(m.contested, float64(contested))
+		gauge(m.contested, float64(len(contested)))
 	}
 	gauge(m.registry, one(s.RegistryLastError == ""))
 	counter(m.registryErrors, s.RegistryErrors)

@@ -69,12 +69,12 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		st.AddressesTotal += uint32(b.Size) //nolint:gosec // bounded by the block size
 	}
 	st.Problems = append(st.Problems, a.ipamProblems(ctx)...)
-	own, all := confirmed(a.alloc.Blocks()), a.registered(ctx)
-	err := a.learn.do(ctx, func() {
-		st.Problems = append(st.Problems, a.learn.contested(own, all)...)
-		a.learn.fill(st)
-	})
-	return st, err
+	contested, err := a.contested(ctx)
+	if err != nil {
+		return st, err
+	}
+	st.Problems = append(st.Problems, contested...)
+	return st, a.learn.do(ctx, func() { a.learn.fill(st) })
 }
 
 // fill adds what only the learn loop knows.

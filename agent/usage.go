@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
 
 	"onlink/agent/config"
 	"onlink/ipam"
@@ -97,38 +96,6 @@ func (a *agent) registered(ctx context.Context) []ipam.Block {
 		return nil // the registry's own error is a problem of its own
 	}
 	return all
-}
-
-// contested says which blocks two nodes announce: both give out the same
-// addresses, whatever the registry says. Of its own blocks a node hears that
-// only where its import lets them in; one that has the registry and reflects
-// hears both announcements of any block. Next hops that ToRs put in are not
-// looked at: there two of them lead to one node.
-func (l *learn) contested(own []netip.Prefix, all []ipam.Block) []string {
-	var out []string
-	for _, b := range own {
-		if hops := l.announcers(b); len(hops) > 0 {
-			out = append(out, fmt.Sprintf("block %s: is ours, and is announced with next hop %v too: two nodes use it, look at onlinkctl blocks --all", b, hops))
-		}
-	}
-	for _, b := range all {
-		if hops := l.announcers(b.CIDR); len(hops) > 1 {
-			out = append(out, fmt.Sprintf("block %s: belongs to node %s, and is announced with next hops %v: two nodes use it, look at onlinkctl blocks on them", b.CIDR, b.Node, hops))
-		}
-	}
-	return out
-}
-
-// announcers returns the next hops that nodes announce exactly this prefix
-// with.
-func (l *learn) announcers(b netip.Prefix) []netip.Addr {
-	var out []netip.Addr
-	for _, p := range l.table.Paths(b) {
-		if !p.EBGP && !slices.Contains(out, p.NextHop) {
-			out = append(out, p.NextHop)
-		}
-	}
-	return out
 }
 
 // claimedShare returns the share of pool that the blocks inside it take.

@@ -65,6 +65,8 @@ func (b *logBridge) record(level slog.Level, msg string, f log.Fields) {
 		b.note(f, "the peer connected to another address of ours than LocalAddress")
 	case "Closed an accepted connection", "failed to close existing tcp connection":
 		return // no fault: the engine has a connection to this peer, or closes what is closed
+	case "No matching path for withdraw found, may be path was not installed into table":
+		return // a peer may withdraw what it never announced, or what policy refused
 	case "Can't find configuration for a new passive connection":
 		b.out.Info("refused session of unknown peer", "peer", d.key)
 		return

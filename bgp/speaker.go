@@ -40,6 +40,7 @@ type Speaker struct {
 	held      map[netip.Addr]hold // sessions kept down; may name peers that are not configured now
 	unsettled map[netip.Addr]bool // the engine may not have taken the last hold or release
 	shutdown  bool                // Shutdown was called: sessions were closed with a CEASE
+	rivals    []Rival             // as found last
 	stopWatch func()
 }
 
@@ -156,7 +157,10 @@ func (s *Speaker) Run(ctx context.Context) error {
 	defer tick.Stop()
 	settle := time.NewTicker(holdCheck)
 	defer settle.Stop()
+	rivals := time.NewTicker(rivalCheck)
+	defer rivals.Stop()
 	held := map[netip.Addr]time.Time{} // peers over their prefix limit, and since when
+	var seen map[Rival]bool
 	for {
 		select {
 		case <-ctx.Done():
@@ -169,6 +173,8 @@ func (s *Speaker) Run(ctx context.Context) error {
 			}
 		case <-settle.C:
 			s.settleHolds(ctx)
+		case <-rivals.C:
+			seen = s.findRivals(ctx, seen)
 		case <-tick.C:
 			s.retryHeld(ctx, held)
 			s.forgetAdopted()

@@ -19,9 +19,9 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// TestContestedBlock has a node announce a block of another one by
-// configuration: the agent that has the registry, and reflects, raises the
-// alarm in status and metrics until that ends.
+// TestContestedBlock has a node announce a block of another one, and a part of
+// it, by configuration: the owner and the reflector, which has the registry,
+// raise the alarm in status and metrics until that ends.
 func TestContestedBlock(t *testing.T) {
 	ctx, l := build(t, inRack("contested"))
 	must(t, l.StartToRs(ctx))
@@ -31,19 +31,24 @@ func TestContestedBlock(t *testing.T) {
 	block := blockOf(ctx, t, owner)
 	must(t, hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
 
-	announceToo(t, thief, block.String())
+	part := netip.PrefixFrom(block.Addr(), block.Bits()+2)
+	announceToo(t, thief, block.String(), part.String())
 	must(t, lab.Eventually(ctx, back, "the alarm is raised", func() error {
 		return errors.Join(
 			problem(ctx, registry, fmt.Sprintf("block %s: belongs to node %s, and is announced with next hops [%s %s]", block, owner.Name, thief.Addr, owner.Addr)),
 			hasMetric(ctx, registry, "onlink_ipam_blocks_contested 1"))
 	}))
-	announceToo(t, thief)
-	must(t, lab.Eventually(ctx, back, "the alarm ends", func() error {
-		if problem(ctx, registry, "two nodes use it") == nil {
-			return errors.New("status still tells of it")
-		}
-		return hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0")
+	must(t, lab.Eventually(ctx, 4*back, "the owner raises it too", func() error {
+		return errors.Join(
+			problem(ctx, owner, fmt.Sprintf("block %s: is ours, and is announced by another node too: %s with next hop %s, heard from %s, %s with next hop", block, block, thief.Addr, registry.Addr, part)),
+			hasMetric(ctx, owner, "onlink_ipam_blocks_contested 1"))
 	}))
+	announceToo(t, thief)
+	for _, n := range []*lab.Node{registry, owner} {
+		must(t, lab.Eventually(ctx, 4*back, "the alarm ends", func() error {
+			return errors.Join(lacksProblem(ctx, n, block.String()), hasMetric(ctx, n, "onlink_ipam_blocks_contested 0"))
+		}))
+	}
 }
 
 // announceToo makes a running agent announce prefixes besides its blocks.

@@ -63,6 +63,26 @@ func (t *Table) Paths(prefix netip.Prefix) []Path {
 	return paths
 }
 
+// Shared returns the prefixes inside pools that paths of our AS give more than
+// one next hop, and those next hops: a block has one node, so more are a fault.
+// Paths of other ASes do not count, because two ToRs may lead to one node. It
+// visits the distinct sets of paths, and only the prefixes it returns.
+func (t *Table) Shared() map[netip.Prefix][]netip.Addr {
+	out := map[netip.Prefix][]netip.Addr{}
+	for _, w := range t.ways {
+		if w.pooled == 0 {
+			continue
+		}
+		hops := w.inside()
+		for e := w.first; e != nil && len(hops) > 1; e = e.next {
+			if t.poolOf(e.prefix) >= 0 {
+				out[e.prefix] = hops
+			}
+		}
+	}
+	return out
+}
+
 // ReachOf returns what the table was last told of a next hop or peer; false
 // when it is neither.
 func (t *Table) ReachOf(nextHop netip.Addr) (Reach, bool) {

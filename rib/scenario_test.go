@@ -3,6 +3,7 @@ package rib
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -172,6 +173,11 @@ func (w *world) ask(verb string, args []string) (out []string) {
 	case "paths":
 		for _, p := range t.Paths(pfx(args[0])) {
 			out = append(out, fmt.Sprintf("%v via %v from %v ebgp %v", p.Prefix, p.NextHop, p.Peer, p.EBGP))
+		}
+	case "shared":
+		shared := t.Shared()
+		for _, p := range slices.SortedFunc(maps.Keys(shared), comparePrefix) {
+			out = append(out, fmt.Sprintf("%v %v", p, shared[p]))
 		}
 	case "watched":
 		for a := range t.NextHops() {

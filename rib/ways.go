@@ -78,6 +78,17 @@ func (t *Table) internWays(paths []Path) *ways {
 	return w
 }
 
+// inside returns the next hops of the paths of our AS, ascending.
+func (w *ways) inside() []netip.Addr {
+	var hops []netip.Addr
+	for _, p := range w.set { // sorted by next hop
+		if !p.ebgp && (len(hops) == 0 || hops[len(hops)-1] != p.nextHop) {
+			hops = append(hops, p.nextHop)
+		}
+	}
+	return hops
+}
+
 // appendKey spells a sorted set as bytes: AppendBinary's length says the
 // address family, so each address is preceded by it.
 func appendKey(b []byte, set []way) []byte {
