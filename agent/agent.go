@@ -67,9 +67,9 @@ type Options struct {
 	// BFD is the command of the process that watches peers: it must call
 	// WatchPeers.
 	BFD []string
-	// Load reads the configuration again each time Reload is sent to (SIGHUP).
-	// Both nil: the configuration does not change.
-	Load   func() (*config.Config, error)
+	// File is read again each time Reload is sent to (SIGHUP), and changed by
+	// the API. Both nil: the configuration does not change.
+	File   *config.File
 	Reload <-chan struct{}
 }
 
@@ -264,7 +264,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 	if err := a.live.begin(ctx, bfdSessions(a.cfg.BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
-	a.reload = &reloader{log: a.log.With("part", "reload"), load: a.opt.Load, asked: a.opt.Reload, apply: a.appliers(), last: a.cfg}
+	a.reload = &reloader{log: a.log.With("part", "reload"), file: a.opt.File, asked: a.opt.Reload, apply: a.appliers(), last: a.cfg}
 	return nil
 }
 

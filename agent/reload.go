@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,13 +20,13 @@ import (
 // that the change does not name is not touched.
 type reloader struct {
 	log   *slog.Logger
-	load  func() (*config.Config, error) // reads the file again
-	asked <-chan struct{}                // one receive: load now
-	apply []applier                      // in this order
+	file  *config.File
+	asked <-chan struct{} // one receive: read the file now
+	apply []applier       // in this order
 
+	turn sync.Mutex // held while the agent or the file is changed
 	mu   sync.Mutex // guards all below
 	last *config.Config
-	took int   // configurations taken since the start
 	err  error // why the newest file is not in force; nil: it is
 }
 
@@ -54,38 +56,105 @@ func (r *reloader) Run(ctx context.Context) error {
 			return nil
 		case <-r.asked:
 		}
-		err := r.round(ctx)
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the agent stops, that is no fault of the file
-		}
-		r.mu.Lock()
-		if r.err = err; err == nil {
-			r.took++
-		}
-		r.mu.Unlock()
-		if err != nil {
-			r.log.Error("configuration not taken, the last good one stays", "err", err)
-		} else {
-			r.log.Info("configuration taken")
-		}
+		r.reread(ctx)
 	}
+}
+
+// reread takes the file in as it is.
+func (r *reloader) reread(ctx context.Context) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	next, err := r.file.Load()
+	if err == nil {
+		err = r.take(ctx, next)
+	}
+	if ctx.Err() != nil {
+		return // the agent stops, that is no fault of the file
+	}
+	r.note(err)
+	if err != nil {
+		r.log.Error("configuration not taken, the last good one stays", "err", err)
+	} else {
+		r.log.Info("configuration taken")
+	}
+}
+
+// note keeps what became of the newest file.
+func (r *reloader) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+// errStale means that the file is not the one that an edit was made for.
+var errStale = errors.New("the file was changed since it was read; read it again")
+
+// change edits the file and takes it in: both or nothing. It returns the new
+// text. A dry run only checks.
+func (r *reloader) change(ctx context.Context, by, digest string, dry bool, edit func([]byte) ([]byte, error)) (old, text []byte, err error) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if old, err = r.file.Text(); err != nil {
+		return nil, nil, err
+	}
+	if digest != "" && digest != digestOf(old) {
+		return nil, nil, errStale
+	}
+	if text, err = edit(old); err != nil {
+		return nil, nil, err
+	}
+	next, err := config.Parse(r.file.Path, text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := r.check(next); err != nil || dry {
+		return old, text, err
+	}
+	draft, err := r.file.Draft(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := r.take(ctx, next); err != nil {
+		return nil, nil, errors.Join(err, draft.Discard())
+	}
+	if err := draft.Keep(); err != nil {
+		// What is in force is not in the file: that is a problem to be shown.
+		r.note(err)
+		return nil, nil, err
+	}
+	r.note(nil)
+	r.log.Info("configuration taken", "by", by, "file", r.file.Path)
+	return old, text, nil
+}
+
+// digestOf tells two texts apart.
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
 }
 
 // errRestart means that the file changes what only a restart can.
 var errRestart = errors.New("needs a restart of onlinkd, which keeps routes and pods")
 
-// round reads the file and brings every part to it.
-func (r *reloader) round(ctx context.Context) error {
-	next, err := r.load()
-	if err != nil {
-		return err
-	}
+// check refuses what a running agent cannot take.
+func (r *reloader) check(next *config.Config) error {
 	r.mu.Lock()
 	last := r.last
 	r.mu.Unlock()
 	if fixed := differing(reloadable(*last), reloadable(*next)); len(fixed) > 0 {
 		return fmt.Errorf("%s: %w", strings.Join(fixed, ", "), errRestart)
 	}
+	return nil
+}
+
+// take brings every part to a configuration.
+func (r *reloader) take(ctx context.Context, next *config.Config) error {
+	if err := r.check(next); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	last := r.last
+	r.mu.Unlock()
 	for i, a := range r.apply {
 		if err := a.apply(ctx, next); err != nil {
 			return r.back(ctx, i, last, fmt.Errorf("%s: %w", a.what, err))
@@ -107,12 +176,11 @@ func (r *reloader) back(ctx context.Context, n int, last *config.Config, err err
 	return err
 }
 
-// state returns how many configurations were taken, and why the newest file
-// is not in force.
-func (r *reloader) state() (took int, err error) {
+// trouble returns why the newest file is not in force, nil when it is.
+func (r *reloader) trouble() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.took, r.err
+	return r.err
 }
 
 // differing names the keys of two configurations that differ.

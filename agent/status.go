@@ -44,7 +44,7 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		}
 		st.Features = append(st.Features, w)
 	}
-	if _, err := a.reload.state(); err != nil {
+	if err := a.reload.trouble(); err != nil {
 		st.Problems = append(st.Problems, "the changed configuration is not in force: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	told, _ := a.drain.state()

@@ -115,6 +115,9 @@ func (p *parser) checkPeerAS(path string, peer Peer, asn uint32) {
 	if peer.Import.LocalPref != 0 && !external {
 		p.fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
 	}
+	if !peer.Export.Own && !external {
+		p.fail(path+".export.own", "false is for peers of another AS, and this one is of ours (%d), which needs this node's blocks; to hide some of them, use a filter that rejects {source: own, prefixes: [...]}", asn)
+	}
 	if peer.Export.Reflected && external {
 		p.fail(path+".export.reflected", "is for peers of our AS (%d), and this one is of %d; remove it: a node is transit for nobody", asn, peer.ASN)
 	}

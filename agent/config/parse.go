@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,18 +20,7 @@ const maxFileSize = 4 << 20
 // Load reads the configuration in the file path. A file that cannot be read
 // gives the error of the os package (fs.ErrNotExist and so on); a file with
 // mistakes gives [Errors].
-func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close() // only read from
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	return Parse(path, data)
-}
+func Load(path string) (*Config, error) { return File{Path: path}.Load() }
 
 // Parse reads the configuration in data; name is the file's name for error
 // messages. The error, if any, is of type [Errors] and lists every mistake.

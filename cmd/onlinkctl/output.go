@@ -198,6 +198,16 @@ func clean(s string) string {
 	}, s))
 }
 
+// cleanText is clean for a text of many lines.
+func cleanText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
 // age writes a duration with at most two units, as kubectl does: 45s, 3m5s,
 // 42m, 5h10m, 2d3h.
 func age(d time.Duration) string {

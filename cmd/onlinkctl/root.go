@@ -35,8 +35,8 @@ func command(now func() time.Time) *cobra.Command {
 		Use:   "onlinkctl",
 		Short: "Show what the onlink agent of this node does",
 		Long: `onlinkctl shows what the onlink agent of this node does: its BGP sessions, its
-routes and the reason for each, its blocks and addresses. Only drain, undrain, peers with an action
-and the ipam commands that say so change something.`,
+routes and the reason for each, its blocks and addresses. Only config, drain, undrain, peers with an
+action and the ipam commands that say so change something.`,
 		Example: `  onlinkctl status                # the agent at a glance
   onlinkctl peers --watch         # sessions, every two seconds
   onlinkctl explain 10.244.1.7    # does a packet get there, and how?
@@ -59,7 +59,8 @@ and the ipam commands that say so change something.`,
 	}
 	root.AddCommand(
 		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
-		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), explainCommand(a), versionCommand(a),
+		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), configCommand(a),
+		explainCommand(a), versionCommand(a),
 	)
 	return root
 }

@@ -259,6 +259,20 @@ func (s *agent) ControlPeer(_ context.Context, r *onlinkv1.ControlPeerRequest) (
 	return &onlinkv1.ControlPeerReply{Peer: p}, nil
 }
 
+func (s *agent) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
+	return &onlinkv1.GetConfigReply{File: "/etc/onlink/onlinkd.yaml", Text: "# ToRs\x1b[31m\nbgp:\n  asn: 64512\n", Digest: "0123456789abcdef"}, nil
+}
+
+func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
+	switch {
+	case r.GetIfDigest() == "stale":
+		return nil, status.Error(codes.Aborted, "the file was changed since it was read; read it again")
+	case len(r.GetEdits()) == 1 && r.GetEdits()[0].GetRemovePeer() == "nobody":
+		return nil, status.Error(codes.InvalidArgument, `peers "nobody": there is no such entry`)
+	}
+	return &onlinkv1.ChangeConfigReply{Digest: "0123456789abcdef", Changed: r.GetText() != "{}"}, nil
+}
+
 func (s *agent) Drain(_ context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.DrainReply, error) {
 	if r.GetWait().AsDuration() > time.Hour {
 		return nil, status.Error(codes.InvalidArgument, "wait is not within 0s to 1h0m0s")

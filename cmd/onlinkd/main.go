@@ -10,9 +10,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -57,7 +55,8 @@ one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
 				_, err := cmd.OutOrStdout().Write(config.DefaultYAML())
 				return err
 			}
-			cfg, err := load(path, cmd.Flags().Changed("config"))
+			file := config.File{Path: path, Optional: !cmd.Flags().Changed("config")}
+			cfg, err := file.Load()
 			if err != nil {
 				return err
 			}
@@ -67,8 +66,7 @@ one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			opt.Load = func() (*config.Config, error) { return load(path, cmd.Flags().Changed("config")) }
-			opt.Reload = hangup(ctx)
+			opt.File, opt.Reload = &file, hangup(ctx)
 			opt.BFD = []string{"/proc/self/exe", bfdWord}
 			return agent.Run(ctx, cfg, opt)
 		},
@@ -106,9 +104,5 @@ func hangup(ctx context.Context) <-chan struct{} {
 // load reads the file; without --config a missing default file means all
 // defaults, so that onlinkd runs on a bare node.
 func load(path string, asked bool) (*config.Config, error) {
-	cfg, err := config.Load(path)
-	if !asked && errors.Is(err, fs.ErrNotExist) {
-		return config.Parse(path, nil)
-	}
-	return cfg, err
+	return config.File{Path: path, Optional: !asked}.Load()
 }

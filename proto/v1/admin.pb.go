@@ -1187,6 +1187,347 @@ func (x *PolicyStep) GetEffect() string {
 	return ""
 }
 
+type GetConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigRequest) Reset() {
+	*x = GetConfigRequest{}
+	mi := &file_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigRequest) ProtoMessage() {}
+
+func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{13}
+}
+
+type GetConfigReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`       // as it is in the file now
+	Digest        string                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`   // of the text
+	Problem       string                 `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"` // why the file is not in force; empty: it is, or was not read yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigReply) Reset() {
+	*x = GetConfigReply{}
+	mi := &file_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigReply) ProtoMessage() {}
+
+func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigReply.ProtoReflect.Descriptor instead.
+func (*GetConfigReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetConfigReply) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *GetConfigReply) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *GetConfigReply) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *GetConfigReply) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+// ChangeConfigRequest is either a whole new text or edits of the present one.
+type ChangeConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Edits         []*ConfigEdit          `protobuf:"bytes,2,rep,name=edits,proto3" json:"edits,omitempty"`                       // made in this order
+	IfDigest      string                 `protobuf:"bytes,3,opt,name=if_digest,json=ifDigest,proto3" json:"if_digest,omitempty"` // refuse when the file is another one by now; empty: any
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`      // check only; nothing is written or changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeConfigRequest) Reset() {
+	*x = ChangeConfigRequest{}
+	mi := &file_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeConfigRequest) ProtoMessage() {}
+
+func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeConfigRequest.ProtoReflect.Descriptor instead.
+func (*ChangeConfigRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ChangeConfigRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ChangeConfigRequest) GetEdits() []*ConfigEdit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+func (x *ChangeConfigRequest) GetIfDigest() string {
+	if x != nil {
+		return x.IfDigest
+	}
+	return ""
+}
+
+func (x *ChangeConfigRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ConfigEdit changes one entry, found by its name (a peer without a name: by
+// its address).
+type ConfigEdit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Edit:
+	//
+	//	*ConfigEdit_PutPeer
+	//	*ConfigEdit_RemovePeer
+	//	*ConfigEdit_PutFilter
+	//	*ConfigEdit_RemoveFilter
+	Edit          isConfigEdit_Edit `protobuf_oneof:"edit"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigEdit) Reset() {
+	*x = ConfigEdit{}
+	mi := &file_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigEdit) ProtoMessage() {}
+
+func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigEdit.ProtoReflect.Descriptor instead.
+func (*ConfigEdit) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ConfigEdit) GetEdit() isConfigEdit_Edit {
+	if x != nil {
+		return x.Edit
+	}
+	return nil
+}
+
+func (x *ConfigEdit) GetPutPeer() string {
+	if x != nil {
+		if x, ok := x.Edit.(*ConfigEdit_PutPeer); ok {
+			return x.PutPeer
+		}
+	}
+	return ""
+}
+
+func (x *ConfigEdit) GetRemovePeer() string {
+	if x != nil {
+		if x, ok := x.Edit.(*ConfigEdit_RemovePeer); ok {
+			return x.RemovePeer
+		}
+	}
+	return ""
+}
+
+func (x *ConfigEdit) GetPutFilter() string {
+	if x != nil {
+		if x, ok := x.Edit.(*ConfigEdit_PutFilter); ok {
+			return x.PutFilter
+		}
+	}
+	return ""
+}
+
+func (x *ConfigEdit) GetRemoveFilter() string {
+	if x != nil {
+		if x, ok := x.Edit.(*ConfigEdit_RemoveFilter); ok {
+			return x.RemoveFilter
+		}
+	}
+	return ""
+}
+
+type isConfigEdit_Edit interface {
+	isConfigEdit_Edit()
+}
+
+type ConfigEdit_PutPeer struct {
+	PutPeer string `protobuf:"bytes,1,opt,name=put_peer,json=putPeer,proto3,oneof"` // an entry of bgp.peers as YAML: added, or in place of the one of its name
+}
+
+type ConfigEdit_RemovePeer struct {
+	RemovePeer string `protobuf:"bytes,2,opt,name=remove_peer,json=removePeer,proto3,oneof"` // a name
+}
+
+type ConfigEdit_PutFilter struct {
+	PutFilter string `protobuf:"bytes,3,opt,name=put_filter,json=putFilter,proto3,oneof"` // an entry of bgp.filters as YAML
+}
+
+type ConfigEdit_RemoveFilter struct {
+	RemoveFilter string `protobuf:"bytes,4,opt,name=remove_filter,json=removeFilter,proto3,oneof"` // a name
+}
+
+func (*ConfigEdit_PutPeer) isConfigEdit_Edit() {}
+
+func (*ConfigEdit_RemovePeer) isConfigEdit_Edit() {}
+
+func (*ConfigEdit_PutFilter) isConfigEdit_Edit() {}
+
+func (*ConfigEdit_RemoveFilter) isConfigEdit_Edit() {}
+
+type ChangeConfigReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`    // of the new text
+	Changed       bool                   `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"` // the text is another one than before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeConfigReply) Reset() {
+	*x = ChangeConfigReply{}
+	mi := &file_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeConfigReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeConfigReply) ProtoMessage() {}
+
+func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeConfigReply.ProtoReflect.Descriptor instead.
+func (*ChangeConfigReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ChangeConfigReply) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ChangeConfigReply) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 type DrainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the prefixes stay announced with GRACEFUL_SHUTDOWN (RFC 8326)
@@ -1198,7 +1539,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1551,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1564,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -1241,7 +1582,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1594,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1607,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 // DrainReply says what is announced now.
@@ -1280,7 +1621,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1633,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1646,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -1331,7 +1672,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1684,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1697,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -1375,7 +1716,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1728,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1741,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -1425,7 +1766,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1778,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1791,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Route) GetPrefix() string {
@@ -1507,7 +1848,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1860,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1873,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Hop) GetVia() string {
@@ -1572,7 +1913,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1925,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1938,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -1616,7 +1957,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1969,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1982,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -1668,7 +2009,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +2021,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +2034,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Block) GetCidr() string {
@@ -1760,7 +2101,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2113,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2126,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type ListPoolsReply struct {
@@ -1797,7 +2138,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2150,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2163,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -1848,7 +2189,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2201,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2214,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Pool) GetName() string {
@@ -1941,7 +2282,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2294,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2307,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -1986,7 +2327,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2339,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2352,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -2045,7 +2386,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2398,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2411,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -2138,7 +2479,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2491,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2504,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -2185,7 +2526,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2538,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2551,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -2251,7 +2592,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2604,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2617,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -2302,7 +2643,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2655,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2668,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -2346,7 +2687,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2699,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2712,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -2390,7 +2731,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2743,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2756,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -2433,7 +2774,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2786,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2799,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 type AuditIPAMReply struct {
@@ -2470,7 +2811,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2823,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2836,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -2520,7 +2861,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2873,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2886,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -2605,7 +2946,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2958,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2971,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 type BackupIPAMChunk struct {
@@ -2642,7 +2983,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2995,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +3008,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -2686,7 +3027,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +3039,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +3052,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -2734,7 +3075,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +3087,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +3100,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -2801,7 +3142,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +3154,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3167,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -2952,7 +3293,30 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"PolicyStep\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
-	"\x06effect\x18\x02 \x01(\tR\x06effect\"=\n" +
+	"\x06effect\x18\x02 \x01(\tR\x06effect\"\x12\n" +
+	"\x10GetConfigRequest\"j\n" +
+	"\x0eGetConfigReply\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\x8c\x01\n" +
+	"\x13ChangeConfigRequest\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12+\n" +
+	"\x05edits\x18\x02 \x03(\v2\x15.onlink.v1.ConfigEditR\x05edits\x12\x1b\n" +
+	"\tif_digest\x18\x03 \x01(\tR\bifDigest\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x9c\x01\n" +
+	"\n" +
+	"ConfigEdit\x12\x1b\n" +
+	"\bput_peer\x18\x01 \x01(\tH\x00R\aputPeer\x12!\n" +
+	"\vremove_peer\x18\x02 \x01(\tH\x00R\n" +
+	"removePeer\x12\x1f\n" +
+	"\n" +
+	"put_filter\x18\x03 \x01(\tH\x00R\tputFilter\x12%\n" +
+	"\rremove_filter\x18\x04 \x01(\tH\x00R\fremoveFilterB\x06\n" +
+	"\x04edit\"E\n" +
+	"\x11ChangeConfigReply\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"=\n" +
 	"\fDrainRequest\x12-\n" +
 	"\x04wait\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x10\n" +
 	"\x0eUndrainRequest\">\n" +
@@ -3071,7 +3435,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xdb\b\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xee\t\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
@@ -3079,7 +3443,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x05Drain\x12\x17.onlink.v1.DrainRequest\x1a\x15.onlink.v1.DrainReply\x12;\n" +
 	"\aUndrain\x12\x19.onlink.v1.UndrainRequest\x1a\x15.onlink.v1.DrainReply\x12F\n" +
 	"\n" +
-	"TestPolicy\x12\x1c.onlink.v1.TestPolicyRequest\x1a\x1a.onlink.v1.TestPolicyReply\x12F\n" +
+	"TestPolicy\x12\x1c.onlink.v1.TestPolicyRequest\x1a\x1a.onlink.v1.TestPolicyReply\x12C\n" +
+	"\tGetConfig\x12\x1b.onlink.v1.GetConfigRequest\x1a\x19.onlink.v1.GetConfigReply\x12L\n" +
+	"\fChangeConfig\x12\x1e.onlink.v1.ChangeConfigRequest\x1a\x1c.onlink.v1.ChangeConfigReply\x12F\n" +
 	"\n" +
 	"ListRoutes\x12\x1c.onlink.v1.ListRoutesRequest\x1a\x1a.onlink.v1.ListRoutesReply\x12F\n" +
 	"\n" +
@@ -3107,7 +3473,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),               // 0: onlink.v1.PeerAction
 	(PolicyDirection)(0),          // 1: onlink.v1.PolicyDirection
@@ -3124,48 +3490,53 @@ var file_admin_proto_goTypes = []any{
 	(*PolicyRoute)(nil),           // 12: onlink.v1.PolicyRoute
 	(*TestPolicyReply)(nil),       // 13: onlink.v1.TestPolicyReply
 	(*PolicyStep)(nil),            // 14: onlink.v1.PolicyStep
-	(*DrainRequest)(nil),          // 15: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),        // 16: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),            // 17: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),     // 18: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),       // 19: onlink.v1.ListRoutesReply
-	(*Route)(nil),                 // 20: onlink.v1.Route
-	(*Hop)(nil),                   // 21: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),     // 22: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),       // 23: onlink.v1.ListBlocksReply
-	(*Block)(nil),                 // 24: onlink.v1.Block
-	(*ListPoolsRequest)(nil),      // 25: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 26: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                  // 27: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),       // 28: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),         // 29: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),            // 30: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),      // 31: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),        // 32: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil), // 33: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),   // 34: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),    // 35: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),      // 36: onlink.v1.ReleaseNodeReply
-	(*AuditIPAMRequest)(nil),      // 37: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),        // 38: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),            // 39: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),     // 40: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 41: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 42: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 43: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 44: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(*GetConfigRequest)(nil),      // 15: onlink.v1.GetConfigRequest
+	(*GetConfigReply)(nil),        // 16: onlink.v1.GetConfigReply
+	(*ChangeConfigRequest)(nil),   // 17: onlink.v1.ChangeConfigRequest
+	(*ConfigEdit)(nil),            // 18: onlink.v1.ConfigEdit
+	(*ChangeConfigReply)(nil),     // 19: onlink.v1.ChangeConfigReply
+	(*DrainRequest)(nil),          // 20: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),        // 21: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),            // 22: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),     // 23: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),       // 24: onlink.v1.ListRoutesReply
+	(*Route)(nil),                 // 25: onlink.v1.Route
+	(*Hop)(nil),                   // 26: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),     // 27: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),       // 28: onlink.v1.ListBlocksReply
+	(*Block)(nil),                 // 29: onlink.v1.Block
+	(*ListPoolsRequest)(nil),      // 30: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),        // 31: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                  // 32: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),       // 33: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),         // 34: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),            // 35: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),      // 36: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),        // 37: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil), // 38: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),   // 39: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),    // 40: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),      // 41: onlink.v1.ReleaseNodeReply
+	(*AuditIPAMRequest)(nil),      // 42: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),        // 43: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),            // 44: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),     // 45: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),       // 46: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),        // 47: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 48: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),           // 49: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	45, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	50, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	4,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	7,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	46, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	51, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	8,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	46, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	46, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	46, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	51, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	51, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	51, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	0,  // 8: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
 	7,  // 9: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
 	1,  // 10: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
@@ -3173,56 +3544,61 @@ var file_admin_proto_depIdxs = []int32{
 	14, // 12: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
 	12, // 13: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
 	12, // 14: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	46, // 15: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	20, // 16: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	21, // 17: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	24, // 18: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	27, // 19: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	24, // 20: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	30, // 21: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	45, // 22: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	30, // 23: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	24, // 24: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	39, // 25: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	45, // 26: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	44, // 27: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 28: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	5,  // 29: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	9,  // 30: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	15, // 31: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	16, // 32: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	11, // 33: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	18, // 34: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	22, // 35: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	25, // 36: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	28, // 37: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	31, // 38: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	33, // 39: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	35, // 40: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	37, // 41: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	40, // 42: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	42, // 43: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 44: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	6,  // 45: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	10, // 46: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	17, // 47: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	17, // 48: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	13, // 49: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	19, // 50: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	23, // 51: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	26, // 52: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	29, // 53: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	32, // 54: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	34, // 55: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	36, // 56: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	38, // 57: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	41, // 58: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	43, // 59: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	18, // 15: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	51, // 16: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	25, // 17: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	26, // 18: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	29, // 19: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	32, // 20: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	29, // 21: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	35, // 22: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	50, // 23: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	35, // 24: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	29, // 25: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	44, // 26: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	50, // 27: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	49, // 28: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 29: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	5,  // 30: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	9,  // 31: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	20, // 32: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	21, // 33: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	11, // 34: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	15, // 35: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	17, // 36: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	23, // 37: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	27, // 38: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	30, // 39: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	33, // 40: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	36, // 41: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	38, // 42: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	40, // 43: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	42, // 44: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	45, // 45: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	47, // 46: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 47: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	6,  // 48: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	10, // 49: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	22, // 50: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	22, // 51: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	13, // 52: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	16, // 53: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	19, // 54: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	24, // 55: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	28, // 56: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	31, // 57: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	34, // 58: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	37, // 59: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	39, // 60: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	41, // 61: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	43, // 62: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	46, // 63: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	48, // 64: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	47, // [47:65] is the sub-list for method output_type
+	29, // [29:47] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -3231,13 +3607,19 @@ func file_admin_proto_init() {
 		return
 	}
 	file_admin_proto_msgTypes[10].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[16].OneofWrappers = []any{
+		(*ConfigEdit_PutPeer)(nil),
+		(*ConfigEdit_RemovePeer)(nil),
+		(*ConfigEdit_PutFilter)(nil),
+		(*ConfigEdit_RemoveFilter)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   43,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

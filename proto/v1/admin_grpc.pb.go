@@ -27,6 +27,8 @@ const (
 	Admin_Drain_FullMethodName          = "/onlink.v1.Admin/Drain"
 	Admin_Undrain_FullMethodName        = "/onlink.v1.Admin/Undrain"
 	Admin_TestPolicy_FullMethodName     = "/onlink.v1.Admin/TestPolicy"
+	Admin_GetConfig_FullMethodName      = "/onlink.v1.Admin/GetConfig"
+	Admin_ChangeConfig_FullMethodName   = "/onlink.v1.Admin/ChangeConfig"
 	Admin_ListRoutes_FullMethodName     = "/onlink.v1.Admin/ListRoutes"
 	Admin_ListBlocks_FullMethodName     = "/onlink.v1.Admin/ListBlocks"
 	Admin_ListPools_FullMethodName      = "/onlink.v1.Admin/ListPools"
@@ -55,6 +57,11 @@ type AdminClient interface {
 	// TestPolicy says what the policy in force does to a route: nothing is
 	// announced or changed.
 	TestPolicy(ctx context.Context, in *TestPolicyRequest, opts ...grpc.CallOption) (*TestPolicyReply, error)
+	// GetConfig returns the configuration file.
+	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigReply, error)
+	// ChangeConfig edits the configuration file and takes it into the running
+	// agent, as SIGHUP does: all of it or nothing.
+	ChangeConfig(ctx context.Context, in *ChangeConfigRequest, opts ...grpc.CallOption) (*ChangeConfigReply, error)
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesReply, error)
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksReply, error)
 	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error)
@@ -137,6 +144,26 @@ func (c *adminClient) TestPolicy(ctx context.Context, in *TestPolicyRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TestPolicyReply)
 	err := c.cc.Invoke(ctx, Admin_TestPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConfigReply)
+	err := c.cc.Invoke(ctx, Admin_GetConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ChangeConfig(ctx context.Context, in *ChangeConfigRequest, opts ...grpc.CallOption) (*ChangeConfigReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeConfigReply)
+	err := c.cc.Invoke(ctx, Admin_ChangeConfig_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -268,6 +295,11 @@ type AdminServer interface {
 	// TestPolicy says what the policy in force does to a route: nothing is
 	// announced or changed.
 	TestPolicy(context.Context, *TestPolicyRequest) (*TestPolicyReply, error)
+	// GetConfig returns the configuration file.
+	GetConfig(context.Context, *GetConfigRequest) (*GetConfigReply, error)
+	// ChangeConfig edits the configuration file and takes it into the running
+	// agent, as SIGHUP does: all of it or nothing.
+	ChangeConfig(context.Context, *ChangeConfigRequest) (*ChangeConfigReply, error)
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error)
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksReply, error)
 	ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error)
@@ -313,6 +345,12 @@ func (UnimplementedAdminServer) Undrain(context.Context, *UndrainRequest) (*Drai
 }
 func (UnimplementedAdminServer) TestPolicy(context.Context, *TestPolicyRequest) (*TestPolicyReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method TestPolicy not implemented")
+}
+func (UnimplementedAdminServer) GetConfig(context.Context, *GetConfigRequest) (*GetConfigReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfig not implemented")
+}
+func (UnimplementedAdminServer) ChangeConfig(context.Context, *ChangeConfigRequest) (*ChangeConfigReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeConfig not implemented")
 }
 func (UnimplementedAdminServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
@@ -469,6 +507,42 @@ func _Admin_TestPolicy_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).TestPolicy(ctx, req.(*TestPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_GetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).GetConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_GetConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).GetConfig(ctx, req.(*GetConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ChangeConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ChangeConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ChangeConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ChangeConfig(ctx, req.(*ChangeConfigRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -676,6 +750,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TestPolicy",
 			Handler:    _Admin_TestPolicy_Handler,
+		},
+		{
+			MethodName: "GetConfig",
+			Handler:    _Admin_GetConfig_Handler,
+		},
+		{
+			MethodName: "ChangeConfig",
+			Handler:    _Admin_ChangeConfig_Handler,
 		},
 		{
 			MethodName: "ListRoutes",

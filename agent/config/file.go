@@ -1,0 +1,106 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// File is the file that a configuration is kept in.
+type File struct {
+	Path string
+	// Optional says that a file that is not there stands for an empty one, so
+	// that onlinkd runs on a bare node.
+	Optional bool
+}
+
+// Load reads the configuration. A file that cannot be read gives the error of
+// the os package (fs.ErrNotExist and so on); one with mistakes gives [Errors].
+func (f File) Load() (*Config, error) {
+	data, err := f.Text()
+	if err != nil {
+		return nil, err
+	}
+	return Parse(f.Path, data)
+}
+
+// Text returns what is in the file, one byte too much of a file that is too
+// large, which Parse refuses.
+func (f File) Text() ([]byte, error) {
+	file, err := os.Open(f.Path)
+	if f.Optional && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer file.Close() // only read from
+	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return data, nil
+}
+
+// Draft is a new content of a file that is written and not in its place yet.
+type Draft struct {
+	temp, path string
+}
+
+// Draft writes text beside the file, with the file's owner and mode, so that
+// all that can go wrong has gone wrong before anything is changed.
+func (f File) Draft(text []byte) (*Draft, error) {
+	d := &Draft{path: f.Path}
+	if target, err := filepath.EvalSymlinks(f.Path); err == nil {
+		d.path = target // a link to the file stays one
+	}
+	temp, err := os.CreateTemp(filepath.Dir(d.path), "."+filepath.Base(d.path)+"-*")
+	if err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	d.temp = temp.Name()
+	_, err = temp.Write(text)
+	err = errors.Join(err, like(d.path, temp), temp.Sync(), temp.Close())
+	if err != nil {
+		return nil, fmt.Errorf("write configuration: %w", errors.Join(err, d.Discard()))
+	}
+	return d, nil
+}
+
+// like gives a file the owner and the mode of another, or those of a
+// configuration where there is none.
+func like(path string, to *os.File) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return to.Chmod(0o644)
+	}
+	if err != nil {
+		return err
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := to.Chown(int(sys.Uid), int(sys.Gid)); err != nil {
+			return err
+		}
+	}
+	return to.Chmod(info.Mode().Perm())
+}
+
+// Keep puts the draft in the file's place: after a power cut there is the old
+// or the new one.
+func (d *Draft) Keep() error {
+	if err := os.Rename(d.temp, d.path); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(d.path))
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Discard removes a draft that was not kept.
+func (d *Draft) Discard() error { return os.Remove(d.temp) }

@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"onlink/agent/config"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// GetConfig implements onlinkv1.AdminServer.
+func (s *admin) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
+	r := s.a.reload
+	if r.file == nil {
+		return nil, errNoFile
+	}
+	text, err := r.file.Text()
+	if err != nil {
+		return nil, configStatus(err)
+	}
+	rep := &onlinkv1.GetConfigReply{File: r.file.Path, Text: string(text), Digest: digestOf(text)}
+	if err := r.trouble(); err != nil {
+		rep.Problem = err.Error()
+	}
+	return rep, nil
+}
+
+// ChangeConfig implements onlinkv1.AdminServer. Once begun it is done to the
+// end, also when the caller goes away.
+func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
+	if s.a.reload.file == nil {
+		return nil, errNoFile
+	}
+	edits, err := configEdits(req)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	edit := func([]byte) ([]byte, error) { return []byte(req.GetText()), nil }
+	if len(edits) > 0 {
+		edit = func(old []byte) ([]byte, error) {
+			text, err := config.Apply(old, edits)
+			if err != nil {
+				err = editError{err}
+			}
+			return text, err
+		}
+	}
+	old, text, err := s.a.reload.change(context.WithoutCancel(ctx), caller(ctx), req.GetIfDigest(), req.GetDryRun(), edit)
+	if err != nil {
+		return nil, configStatus(err)
+	}
+	return &onlinkv1.ChangeConfigReply{Digest: digestOf(text), Changed: string(old) != string(text)}, nil
+}
+
+var errNoFile = status.Error(codes.FailedPrecondition, "this agent was started without a configuration file")
+
+// editError is an edit that cannot be made.
+type editError struct{ error }
+
+// configEdits reads the edits of a request.
+func configEdits(req *onlinkv1.ChangeConfigRequest) ([]config.Edit, error) {
+	var out []config.Edit
+	if (req.GetText() == "") == (len(req.GetEdits()) == 0) {
+		return nil, errors.New("give either a text or edits")
+	}
+	for i, e := range req.GetEdits() {
+		var one config.Edit
+		switch e := e.GetEdit().(type) {
+		case *onlinkv1.ConfigEdit_PutPeer:
+			one = config.Edit{List: config.EditPeers, Entry: e.PutPeer}
+		case *onlinkv1.ConfigEdit_RemovePeer:
+			one = config.Edit{List: config.EditPeers, Name: e.RemovePeer}
+		case *onlinkv1.ConfigEdit_PutFilter:
+			one = config.Edit{List: config.EditFilters, Entry: e.PutFilter}
+		case *onlinkv1.ConfigEdit_RemoveFilter:
+			one = config.Edit{List: config.EditFilters, Name: e.RemoveFilter}
+		default:
+			return nil, fmt.Errorf("edits[%d] says nothing", i)
+		}
+		if one.Name == "" {
+			var err error
+			if one.Name, err = config.EntryName(one.Entry); err != nil {
+				return nil, fmt.Errorf("edits[%d]: %w", i, err)
+			}
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// configStatus says whose fault an error is.
+func configStatus(err error) error {
+	var mistakes config.Errors
+	var edit editError
+	switch {
+	case errors.As(err, &mistakes), errors.As(err, &edit):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, errStale):
+		return status.Error(codes.Aborted, err.Error())
+	case errors.Is(err, errRestart), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return status.Error(codes.Internal, err.Error())
+}

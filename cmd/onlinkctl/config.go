@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+func configCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Show or change the agent's configuration file",
+		Long: `config shows the agent's onlinkd.yaml, and changes it and the running agent together: all of a
+change is taken, or nothing, and the reason is said. Sessions that a change does not name stay up.
+What only a restart can change is refused.`,
+		Example: `  onlinkctl config show > onlinkd.yaml
+  onlinkctl config apply onlinkd.yaml
+  onlinkctl config set-peer '{name: tor2, address: 10.57.0.2, asn: 65001, export: {filters: [to-backup-tor]}}'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(configShowCommand(a), configApplyCommand(a))
+	for _, e := range configEdits {
+		cmd.AddCommand(configEditCommand(a, e))
+	}
+	return cmd
+}
+
+func configShowCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show",
+		Short:   "Print the configuration file",
+		Long:    `show prints the file as it is; -o json and yaml add its digest, for config apply --if-digest.`,
+		Example: `  onlinkctl config show`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, a, view[*onlinkv1.GetConfigReply]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.GetConfigReply, error) {
+					return c.GetConfig(ctx, &onlinkv1.GetConfigRequest{})
+				},
+				table: func(w io.Writer, r *onlinkv1.GetConfigReply) error {
+					_, err := io.WriteString(w, cleanText(r.GetText()))
+					return err
+				},
+			})
+		},
+	}
+}
+
+// changeFlags are the flags of every change.
+type changeFlags struct {
+	dry    bool
+	digest string
+}
+
+func (f *changeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "check only, change nothing")
+	cmd.Flags().StringVar(&f.digest, "if-digest", "", "refuse when the file is another one by now (the digest of config show -o json)")
+}
+
+func configApplyCommand(a *app) *cobra.Command {
+	var f changeFlags
+	cmd := &cobra.Command{
+		Use:   "apply FILE",
+		Short: "Put a file in the place of the configuration and take it in",
+		Long: `apply replaces the agent's configuration file, and takes it in as SIGHUP does. A file with a
+mistake changes nothing. "-" reads from standard input.`,
+		Example: `  onlinkctl config apply onlinkd.yaml --dry-run
+  onlinkctl config apply onlinkd.yaml`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := readFile(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return changeConfig(cmd, a, f, &onlinkv1.ChangeConfigRequest{Text: text})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func readFile(cmd *cobra.Command, name string) (string, error) {
+	if name == "-" {
+		b, err := io.ReadAll(cmd.InOrStdin())
+		return string(b), err
+	}
+	b, err := os.ReadFile(name)
+	if err == nil && len(b) == 0 {
+		err = errors.New(name + " is empty; an empty configuration is written {}")
+	}
+	return string(b), err
+}
+
+// configEdit is a command that changes one entry.
+type configEdit struct {
+	use, short, example string
+	edit                func(arg string) *onlinkv1.ConfigEdit
+}
+
+var configEdits = []configEdit{
+	{
+		"set-peer ENTRY", "Add an entry to bgp.peers, or replace the one of its name",
+		`  onlinkctl config set-peer '{name: tor2, address: 10.57.0.2, asn: 65001}'`,
+		func(arg string) *onlinkv1.ConfigEdit {
+			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutPeer{PutPeer: arg}}
+		},
+	}, {
+		"remove-peer NAME", "Remove an entry from bgp.peers", `  onlinkctl config remove-peer tor2`,
+		func(arg string) *onlinkv1.ConfigEdit {
+			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_RemovePeer{RemovePeer: arg}}
+		},
+	}, {
+		"set-filter ENTRY", "Add an entry to bgp.filters, or replace the one of its name",
+		`  onlinkctl config set-filter '{name: to-backup-tor, rules: [{set: {prepend: 2}, action: next}]}'`,
+		func(arg string) *onlinkv1.ConfigEdit {
+			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutFilter{PutFilter: arg}}
+		},
+	}, {
+		"remove-filter NAME", "Remove an entry from bgp.filters", `  onlinkctl config remove-filter to-backup-tor`,
+		func(arg string) *onlinkv1.ConfigEdit {
+			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_RemoveFilter{RemoveFilter: arg}}
+		},
+	},
+}
+
+func configEditCommand(a *app, e configEdit) *cobra.Command {
+	var f changeFlags
+	cmd := &cobra.Command{
+		Use:     e.use,
+		Short:   e.short,
+		Long:    e.short + `, in the agent's file and in the running agent. An entry is written as in the file.`,
+		Example: e.example,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return changeConfig(cmd, a, f, &onlinkv1.ChangeConfigRequest{Edits: []*onlinkv1.ConfigEdit{e.edit(args[0])}})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.ChangeConfigRequest) error {
+	req.DryRun, req.IfDigest = f.dry, f.digest
+	return show(cmd, a, view[*onlinkv1.ChangeConfigReply]{
+		fetch: func(ctx context.Context, c *connection) (*onlinkv1.ChangeConfigReply, error) {
+			return c.ChangeConfig(ctx, req)
+		},
+		table: func(w io.Writer, r *onlinkv1.ChangeConfigReply) error {
+			what := "in force, the file is written"
+			switch {
+			case f.dry:
+				what = "ok, nothing was changed"
+			case !r.GetChanged():
+				what = "in force, the file is the same as before"
+			}
+			_, err := fmt.Fprintln(w, what)
+			return err
+		},
+	})
+}

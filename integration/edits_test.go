@@ -1,0 +1,424 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"onlink/integration/interop"
+	"onlink/integration/lab"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// TestEdits makes random edits of peers, policies and filters of a running
+// agent, one through its file and SIGHUP, the next through its API, and so on.
+// Every edit is seen by the routers that it is for, a wrong one by nobody, and
+// no session is reset but those whose own entry asks for a new one.
+func TestEdits(t *testing.T) {
+	spec := watched("edits", 4)
+	spec.ToRsPerRack = 2
+	ctx, l := build(t, spec)
+	n, other := l.Node("r1n1"), l.Node("r1n2")
+	e := newEdits(l, n, other)
+	for _, r := range e.routers {
+		t.Cleanup(func() {
+			if err := r.Kill(); err != nil {
+				t.Error(err)
+			}
+		})
+		must(t, r.Start(ctx, r.setup))
+	}
+	n.Edit = func(c lab.Config) { maps.Copy(c, e.config()) }
+	other.Edit = func(c lab.Config) { c["bgp"] = map[string]any{"asn": lab.NodeASN, "peers": []any{to(n)}} }
+	for _, node := range []*lab.Node{n, other} {
+		must(t, node.Start(ctx))
+	}
+	for _, node := range []*lab.Node{n, other} {
+		must(t, node.WaitReady(ctx))
+		must(t, lab.Eventually(ctx, patience, node.Name+" has a block", func() error {
+			list, err := node.Blocks(ctx)
+			if err == nil && len(list) != 1 { // there are no pods, so it is the only one
+				err = errNotLearned
+			}
+			return err
+		}))
+	}
+	e.block, e.otherBlock = blockOf(ctx, t, n), blockOf(ctx, t, other)
+	e.settled(ctx, t)
+	before, beforeThere := e.untouched(ctx, t), sessions(ctx, t, other)
+	if len(before) != 4 || len(beforeThere) != 1 {
+		t.Fatalf("sessions up: %v, and of the other node %v; want 4 and 1", before, beforeThere)
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	resets := 0
+	for i := range edits {
+		overAPI := i%2 == 1
+		if i%9 == 8 {
+			e.wrong(ctx, t, rnd, overAPI)
+			continue
+		}
+		if e.right(ctx, t, rnd, overAPI) {
+			resets++
+		}
+		e.settled(ctx, t)
+	}
+	for name, was := range before {
+		same(t, name, was, e.untouched(ctx, t)[name])
+	}
+	for name, was := range beforeThere {
+		same(t, other.Name+"'s "+name, was, sessions(ctx, t, other)[name])
+	}
+	t.Logf("%d edits, %d of them of what needs a new session; %d other sessions were never reset", edits, resets, len(before))
+}
+
+// same wants a session to be the one of before.
+func same(t *testing.T, name string, was, is session) {
+	t.Helper()
+	if is.since.IsZero() || is.flaps != was.flaps || is.since.Sub(was.since).Abs() > 2*time.Second {
+		t.Errorf("session %s was reset: since %s before and %s after, %d flaps", name, was.since, is.since, is.flaps)
+	}
+}
+
+// editing is the configuration that a node should have, and who sees it.
+type editing struct {
+	n                 *lab.Node
+	routers           []*edited
+	other             *lab.Node
+	block, otherBlock netip.Prefix
+	community         int             // that the filter "mark" adds
+	originate         []netip.Prefix  // by the file or the whole text only
+	phantoms          map[string]bool // peers that nobody answers for
+}
+
+// edited is a router and its entry in the node's file.
+type edited struct {
+	*interop.Router
+
+	setup     interop.Setup
+	announces netip.Prefix
+	victim    bool // its session may be reset
+	absent    bool // not among the peers
+	external  bool
+
+	hold, ttl, med int
+	own, accept    bool
+	marked         bool // has the filter
+	narrow         bool // export.prefixes leaves originated prefixes out
+	tags           []string
+}
+
+// newEdits has two ToRs and two routers of the nodes' AS beside the other
+// node; the last router is the victim.
+func newEdits(l *lab.Lab, n, other *lab.Node) *editing {
+	e := &editing{n: n, other: other, community: 1, phantoms: map[string]bool{}}
+	tors, third, fourth := l.ToRs(), l.Node("r1n3"), l.Node("r1n4")
+	for i, r := range []struct {
+		kind interop.Kind
+		ns   *lab.NS
+		addr netip.Addr
+		asn  uint32
+	}{
+		{interop.BIRD, tors[0].NS, tors[0].Addr, tors[0].ASN},
+		{interop.FRR, tors[1].NS, tors[1].Addr, tors[1].ASN},
+		{interop.BIRD, third.NS, third.Addr, lab.NodeASN},
+		{interop.BIRD, fourth.NS, fourth.Addr, 65099},
+	} {
+		announces := netip.MustParsePrefix(fmt.Sprintf("198.18.%d.0/24", i))
+		e.routers = append(e.routers, &edited{
+			Router:    interop.New(r.kind, r.ns, l.Dir, fmt.Sprintf("router%d", i)),
+			announces: announces, external: r.asn != lab.NodeASN, victim: i == 3, own: true, accept: true, hold: 90,
+			setup: interop.Setup{
+				ASN: r.asn, RemoteASN: lab.NodeASN, RouterID: r.addr, Local: r.addr, Remote: n.Addr,
+				IPv4: true, HopIPv4: r.addr, Announce: []netip.Prefix{announces},
+			},
+		})
+	}
+	return e
+}
+
+// entry is the router's entry in the file.
+func (r *edited) entry() map[string]any {
+	export := map[string]any{}
+	if len(r.tags) > 0 {
+		export["communities"] = r.tags
+	}
+	if !r.own {
+		export["own"] = false
+	}
+	if r.med > 0 {
+		export["med"] = r.med
+	}
+	if r.marked {
+		export["filters"] = []any{"mark"}
+	}
+	if r.narrow {
+		export["prefixes"] = []any{"10.244.0.0/16"}
+	}
+	p := map[string]any{
+		"name": r.Name, "address": r.setup.Local.String(), "asn": r.setup.ASN, "connectRetry": "2s",
+		"holdTime": fmt.Sprintf("%ds", r.hold), "export": export,
+	}
+	if r.accept {
+		p["import"] = map[string]any{"accept": []any{r.announces.String()}}
+	}
+	if r.ttl > 0 {
+		p["multihop"] = r.ttl
+	}
+	return p
+}
+
+func (e *editing) filter() map[string]any {
+	return map[string]any{"name": "mark", "rules": []any{map[string]any{
+		"set": map[string]any{"communities": map[string]any{"add": []any{fmt.Sprintf("64512:%d", e.community)}}}, "action": "next",
+	}}}
+}
+
+func phantom(address string) map[string]any {
+	return map[string]any{"name": "phantom " + address, "address": address, "bfd": map[string]any{"hops": "single"}}
+}
+
+// config is the node's whole file.
+func (e *editing) config() lab.Config {
+	c := e.n.Config()
+	peers := []any{to(e.other)}
+	for _, r := range e.routers {
+		if !r.absent {
+			peers = append(peers, r.entry())
+		}
+	}
+	for _, address := range slices.Sorted(maps.Keys(e.phantoms)) {
+		peers = append(peers, phantom(address))
+	}
+	var originate []any
+	for _, p := range e.originate {
+		originate = append(originate, p.String())
+	}
+	c["bgp"] = map[string]any{"asn": lab.NodeASN, "peers": peers, "filters": []any{e.filter()}, "originate": originate}
+	return c
+}
+
+// right makes one good edit. It reports whether the edit is one of what needs
+// a new session.
+func (e *editing) right(ctx context.Context, t *testing.T, rnd *rand.Rand, overAPI bool) (resets bool) {
+	t.Helper()
+	r := e.routers[rnd.IntN(len(e.routers))]
+	what := rnd.IntN(10)
+	if r.victim && rnd.IntN(2) == 0 {
+		what = 10 + rnd.IntN(2)
+	}
+	var edit *onlinkv1.ConfigEdit // nil: the whole text
+	switch what {
+	case 0: // nobody's session
+		address := fmt.Sprintf("10.57.1.%d", 200+rnd.IntN(5))
+		edit = putPeer(t, phantom(address))
+		if e.phantoms[address] {
+			delete(e.phantoms, address)
+			edit = removePeer("phantom " + address)
+		} else {
+			e.phantoms[address] = true
+		}
+	case 1: // of all peers that have it
+		e.community = 1 + rnd.IntN(1000)
+		edit = &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutFilter{PutFilter: asYAML(t, e.filter())}}
+	case 2:
+		e.originate = nil
+		for i := range rnd.IntN(3) {
+			e.originate = append(e.originate, netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", i)))
+		}
+	case 10: // the victim's alone
+		r.absent = !r.absent
+		edit, resets = removePeer(r.Name), true
+	case 11:
+		r.ttl, resets = 2+rnd.IntN(100), true
+	default:
+		r.shuffle(rnd, what)
+	}
+	if edit == nil && what > 2 && !r.absent {
+		edit = putPeer(t, r.entry())
+	}
+	if r.victim && what == 10 && !r.absent {
+		edit = putPeer(t, r.entry())
+	}
+	e.send(ctx, t, edit, overAPI)
+	return resets
+}
+
+// shuffle changes the router's policy or timers, which need no new session.
+func (r *edited) shuffle(rnd *rand.Rand, what int) {
+	switch what {
+	case 3:
+		r.tags = nil
+		for range rnd.IntN(3) {
+			r.tags = append(r.tags, fmt.Sprintf("64512:%d", 2000+rnd.IntN(100)))
+		}
+		slices.Sort(r.tags)
+		r.tags = slices.Compact(r.tags)
+	case 4:
+		r.own = !r.own || !r.external
+	case 5:
+		r.accept = !r.accept
+	case 6:
+		r.hold = 30 + rnd.IntN(60)
+	case 7:
+		r.marked = !r.marked
+	case 8:
+		r.narrow = !r.narrow
+	case 9:
+		r.med = rnd.IntN(100)
+	}
+}
+
+func putPeer(t *testing.T, entry map[string]any) *onlinkv1.ConfigEdit {
+	t.Helper()
+	return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutPeer{PutPeer: asYAML(t, entry)}}
+}
+
+func removePeer(name string) *onlinkv1.ConfigEdit {
+	return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_RemovePeer{RemovePeer: name}}
+}
+
+func asYAML(t *testing.T, v any) string {
+	t.Helper()
+	text, err := yaml.Marshal(v)
+	must(t, err)
+	return string(text)
+}
+
+// send brings the agent to the wanted configuration, through the file or
+// through the API: by an edit, or by the whole text where there is none.
+func (e *editing) send(ctx context.Context, t *testing.T, edit *onlinkv1.ConfigEdit, overAPI bool) {
+	t.Helper()
+	if !overAPI {
+		(&editor{n: e.n}).send(ctx, t, e.config(), "configuration taken")
+		return
+	}
+	admin, err := e.n.Admin()
+	must(t, err)
+	have, err := admin.GetConfig(ctx, &onlinkv1.GetConfigRequest{})
+	must(t, err)
+	req := &onlinkv1.ChangeConfigRequest{IfDigest: have.GetDigest()}
+	if edit != nil {
+		req.Edits = []*onlinkv1.ConfigEdit{edit}
+	} else {
+		req.Text = asYAML(t, map[string]any(e.config()))
+	}
+	_, err = admin.ChangeConfig(ctx, req)
+	must(t, err)
+}
+
+// wrong makes an edit that must be refused, and leave file and agent as they
+// are.
+func (e *editing) wrong(ctx context.Context, t *testing.T, rnd *rand.Rand, overAPI bool) {
+	t.Helper()
+	bad := []map[string]any{
+		{"name": "bad", "address": "10.57.1.99", "holdTime": "1s"},
+		{"name": "bad", "address": "10.57.1.99", "passwordFile": "/nonexistent/key"}, // found late
+		{"name": "bad", "address": "10.57.1.99", "export": map[string]any{"filters": []any{"none"}}},
+		{"name": "bad", "address": e.routers[0].setup.Local.String()},
+	}[rnd.IntN(4)]
+	if !overAPI {
+		c := e.config()
+		bgp := c["bgp"].(map[string]any)
+		bgp["peers"] = append(bgp["peers"].([]any), bad)
+		(&editor{n: e.n}).send(ctx, t, c, "configuration not taken")
+		_, err := e.n.WriteConfig("onlinkd.yaml", e.config()) // the next edit finds a good one
+		must(t, err)
+		return
+	}
+	before, err := os.ReadFile(e.n.ConfigFile())
+	must(t, err)
+	admin, err := e.n.Admin()
+	must(t, err)
+	reply, err := admin.ChangeConfig(ctx, &onlinkv1.ChangeConfigRequest{Edits: []*onlinkv1.ConfigEdit{putPeer(t, bad)}})
+	if err == nil {
+		t.Errorf("%v was taken: %v", bad, reply)
+	}
+	after, err := os.ReadFile(e.n.ConfigFile())
+	must(t, err)
+	if string(before) != string(after) {
+		t.Errorf("a refused edit changed the file:\n%s", after)
+	}
+}
+
+// settled waits until every router has what the configuration says, and the
+// node what it accepts of them.
+func (e *editing) settled(ctx context.Context, t *testing.T) {
+	t.Helper()
+	must(t, lab.Eventually(ctx, patience, "the routers to see the edit", func() error {
+		for _, r := range e.routers {
+			if err := e.sees(ctx, r); err != nil {
+				return err
+			}
+		}
+		return throughHops(e.n, e.otherBlock, e.other.Addr)
+	}))
+}
+
+// sees compares what one router learned with what it should have, and the
+// node's route to its prefix.
+func (e *editing) sees(ctx context.Context, r *edited) error {
+	var hops []netip.Addr
+	if r.accept && !r.absent {
+		hops = append(hops, r.setup.Local)
+	}
+	if err := throughHops(e.n, r.announces, hops...); err != nil {
+		return err
+	}
+	list, err := r.Learned(ctx)
+	if err != nil {
+		return err
+	}
+	var have []string
+	for _, route := range list {
+		have = append(have, fmt.Sprint(route.Prefix, slices.Sorted(slices.Values(route.Communities))))
+	}
+	slices.Sort(have)
+	if want := e.told(r); !slices.Equal(have, want) {
+		return fmt.Errorf("%s has %s, want %s", r.Name, strings.Join(have, ", "), strings.Join(want, ", "))
+	}
+	return nil
+}
+
+// told is what a router should have learned.
+func (e *editing) told(r *edited) []string {
+	var out []string
+	if r.absent || !r.own {
+		return out
+	}
+	for _, p := range append([]netip.Prefix{e.block}, e.originate...) {
+		if r.narrow && p != e.block {
+			continue
+		}
+		tags := slices.Clone(r.tags)
+		if r.marked {
+			tags = append(tags, fmt.Sprintf("64512:%d", e.community))
+		}
+		slices.Sort(tags)
+		out = append(out, fmt.Sprint(p, tags))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// untouched returns the sessions that no edit resets.
+func (e *editing) untouched(ctx context.Context, t *testing.T) map[string]session {
+	t.Helper()
+	list := sessions(ctx, t, e.n)
+	for _, r := range e.routers {
+		if r.victim {
+			delete(list, r.Name)
+		}
+	}
+	return list
+}
