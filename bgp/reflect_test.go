@@ -47,8 +47,15 @@ func connectClient(t *testing.T, local, reflector string) *rawClient {
 // four-octet AS numbers.
 func openClient(t *testing.T, local, reflector string, caps ...byte) *rawPeer {
 	t.Helper()
+	return openHeld(t, local, reflector, 180, caps...)
+}
+
+// openHeld is openClient with a hold time, in seconds.
+func openHeld(t *testing.T, local, reflector string, hold uint16, caps ...byte) *rawPeer {
+	t.Helper()
 	caps = append([]byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfc, 0x00}, caps...)
-	open := append([]byte{4, 0xfc, 0x00, 0, 180}, addr(local).AsSlice()...) // version 4, AS 64512, hold time
+	open := binary.BigEndian.AppendUint16([]byte{4, 0xfc, 0x00}, hold) // version 4, AS 64512
+	open = append(open, addr(local).AsSlice()...)
 	open = append(append(open, byte(len(caps)+2), 2, byte(len(caps))), caps...)
 	var p *rawPeer
 	eventually(t, func() string {
