@@ -8,18 +8,35 @@ import (
 	"onlink/rib"
 )
 
-// feed folds the engine's best-path events into the newest full set per
-// prefix. An event names, for each prefix in it, the whole multipath set.
+// feed queues the engine's best-path events for the consumer: the newest full
+// set of every prefix that an event named. It does not remember what it has
+// told, for the consumer does.
 type feed struct {
 	// changed has room for one signal: fold sends, never closes; full means
 	// that the consumer has been told and has not drained yet.
 	changed chan struct{}
 
+	told []rib.Update // what the last drain returned; only drain uses it
+
 	mu     sync.Mutex // guards all below
-	sets   map[netip.Prefix][]member
-	dirty  map[netip.Prefix]struct{}
-	frozen bool // stopped: what the engine tears down is not news
+	news   []rib.Update
+	spare  []rib.Update // news's other buffer
+	limit  int          // length of news at which prefixes named twice are looked for
+	frozen bool         // stopped: what the engine tears down is not news
+
+	// The latest set and what is told of it: the prefixes of an UPDATE share
+	// one set, so they share one slice.
+	latest []member
+	paths  []rib.Path
 }
+
+const (
+	// feedLimit bounds the queue to this and twice the prefixes in it.
+	feedLimit = 64 << 10
+	// feedKeep is the length up to which a buffer is used again.
+	feedKeep = 8 << 10
+	feedGrow = 256
+)
 
 // member is one path of a prefix's multipath set.
 type member struct {
@@ -35,11 +52,7 @@ type best struct {
 }
 
 func newFeed() *feed {
-	return &feed{
-		changed: make(chan struct{}, 1),
-		sets:    make(map[netip.Prefix][]member),
-		dirty:   make(map[netip.Prefix]struct{}),
-	}
+	return &feed{changed: make(chan struct{}, 1), limit: feedLimit}
 }
 
 // fold takes one event of the engine. It is called on the engine's goroutine
@@ -63,26 +76,33 @@ func (f *feed) fold(event []best) {
 	f.signal()
 }
 
-// replace makes the set of prefix what an event says, and keeps it. A prefix
-// that is ours has no set: what we announce ourselves is no news to the consumer.
+// replace makes the set of prefix what an event says; the set is not kept. A
+// prefix that is ours has no set: what we announce ourselves is not learned.
 func (f *feed) replace(prefix netip.Prefix, set []member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.frozen || slices.Equal(set, f.sets[prefix]) {
+	if f.frozen {
 		return
 	}
-	if len(set) == 0 {
-		delete(f.sets, prefix)
-	} else {
-		f.sets[prefix] = set
+	if !slices.Equal(set, f.latest) {
+		f.latest = append(f.latest[:0], set...)
+		f.paths = usable(set)
 	}
-	f.dirty[prefix] = struct{}{}
+	if len(f.news) >= f.limit {
+		f.news = newest(f.news)
+		f.limit = max(feedLimit, 2*len(f.news))
+	}
+	if len(f.news) == cap(f.news) {
+		// append alone grows a long list by a quarter, and copies it each time.
+		f.news = slices.Grow(f.news, max(feedGrow, len(f.news)))
+	}
+	f.news = append(f.news, rib.Update{Prefix: prefix, Paths: f.paths})
 }
 
 // signal tells the consumer when there is news.
 func (f *feed) signal() {
 	f.mu.Lock()
-	news := len(f.dirty) > 0
+	news := len(f.news) > 0
 	f.mu.Unlock()
 	if !news {
 		return
@@ -93,29 +113,60 @@ func (f *feed) signal() {
 	}
 }
 
-// drain returns the full set of every prefix that changed since the last
-// call, in prefix order. The engine does not wait while it sorts.
+// drain returns the full set of every prefix that events have named since the
+// last call, in prefix order. The engine does not wait while it sorts. The set
+// may be the same as before, and an empty one may be of a prefix never told:
+// one of ours. The list is valid until the next call.
 func (f *feed) drain() []rib.Update {
-	type change struct {
-		prefix netip.Prefix
-		set    []member
-	}
+	clear(f.told) // the paths in it
 	f.mu.Lock()
-	changes := make([]change, 0, len(f.dirty))
-	for prefix := range f.dirty {
-		changes = append(changes, change{prefix, f.sets[prefix]})
-	}
-	clear(f.dirty)
+	news := f.news
+	f.news, f.limit = f.spare[:0], feedLimit
+	f.spare = f.told[:0]
 	f.mu.Unlock()
-	if len(changes) == 0 {
+	f.told = nil
+	if cap(news) <= feedKeep {
+		f.told = news
+	}
+	return newest(news)
+}
+
+// newest returns the last update of every prefix, in prefix order.
+func newest(news []rib.Update) []rib.Update {
+	switch {
+	case len(news) == 0:
 		return nil
+	case ascending(news):
+		return news // as most peers announce their table, and no prefix twice
 	}
-	slices.SortFunc(changes, func(a, b change) int { return a.prefix.Compare(b.prefix) })
-	updates := make([]rib.Update, len(changes))
-	for i, c := range changes {
-		updates[i] = rib.Update{Prefix: c.prefix, Paths: usable(c.set)}
+	order := make([]int, len(news))
+	for i := range order {
+		order[i] = i
 	}
-	return updates
+	slices.SortFunc(order, func(a, b int) int {
+		if c := news[a].Prefix.Compare(news[b].Prefix); c != 0 {
+			return c
+		}
+		return a - b
+	})
+	out := make([]rib.Update, 0, len(news))
+	for i, at := range order {
+		if i+1 < len(order) && news[order[i+1]].Prefix == news[at].Prefix {
+			continue
+		}
+		out = append(out, news[at])
+	}
+	return out
+}
+
+// ascending reports whether each prefix is greater than the one before.
+func ascending(news []rib.Update) bool {
+	for i := 1; i < len(news); i++ {
+		if news[i-1].Prefix.Compare(news[i].Prefix) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // freeze makes the feed deaf: from here on the engine withdraws everything

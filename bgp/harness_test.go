@@ -112,11 +112,11 @@ func (n *node) consume(ctx context.Context) {
 		}
 		n.mu.Lock()
 		for _, u := range n.Drain() {
-			if len(u.Paths) == 0 {
+			if len(u.Paths) > 0 {
+				n.table[u.Prefix] = u.Paths
+			} else if _, had := n.table[u.Prefix]; had {
 				delete(n.table, u.Prefix)
 				n.withdrawn = append(n.withdrawn, u.Prefix)
-			} else {
-				n.table[u.Prefix] = u.Paths
 			}
 		}
 		n.mu.Unlock()

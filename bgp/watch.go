@@ -61,13 +61,14 @@ func (s *Speaker) watchLocked(ctx context.Context) error {
 
 // bestSet takes the multipath set of one prefix.
 func (s *Speaker) bestSet(prefix netip.Prefix, paths []enginePath) {
-	set := make([]member, 0, len(paths))
+	var few [4]member // enough for most sets
+	set := few[:0]
 	for _, p := range paths {
 		if !p.Peer.IsValid() || !p.NextHop.IsValid() {
 			continue
 		}
 		set = append(set, member{stale: slices.Contains(p.Communities, communityLLGRStale), path: rib.Path{
-			Prefix: prefix, NextHop: p.NextHop, Peer: p.Peer, EBGP: p.PeerAS != s.cfg.ASN,
+			NextHop: p.NextHop, Peer: p.Peer, EBGP: p.PeerAS != s.cfg.ASN,
 		}})
 	}
 	s.feed.replace(prefix, set)
@@ -120,7 +121,7 @@ func bestOf(p *api.Path, localAS uint32) (best, error) {
 	hop := nextHopOf(attrs)
 	b.absent = !hop.IsValid()
 	b.member = member{stale: isLLGRStale(attrs), path: rib.Path{
-		Prefix: prefix, NextHop: hop, Peer: peer.Unmap(), EBGP: p.GetSourceAsn() != localAS,
+		NextHop: hop, Peer: peer.Unmap(), EBGP: p.GetSourceAsn() != localAS,
 	}}
 	return b, nil
 }

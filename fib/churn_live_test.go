@@ -47,7 +47,7 @@ func TestChurn(t *testing.T) {
 			var paths []rib.Path
 			if random.IntN(3) > 0 {
 				hop := netip.AddrFrom4([4]byte{10, 1, 0, byte(2 + random.IntN(nodes))})
-				paths = []rib.Path{{Prefix: p, NextHop: hop, Peer: netip.MustParseAddr("10.1.1.1")}}
+				paths = []rib.Path{{NextHop: hop, Peer: netip.MustParseAddr("10.1.1.1")}}
 			}
 			r.Update(rib.Update{Prefix: p, Paths: paths})
 		}

@@ -217,7 +217,7 @@ func (f *flow) update(p netip.Prefix) {
 		if f.rnd.IntN(2) == 0 {
 			peer = netip.MustParseAddr("10.0.0.1")
 		}
-		paths = append(paths, rib.Path{Prefix: p, NextHop: nh, Peer: peer, EBGP: f.rnd.IntN(3) == 0})
+		paths = append(paths, rib.Path{NextHop: nh, Peer: peer, EBGP: f.rnd.IntN(3) == 0})
 	}
 	delete(f.paths, p)
 	if len(paths) > 0 {

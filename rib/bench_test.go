@@ -20,7 +20,7 @@ func feed(n int) ([]Update, underlay) {
 		}
 		u[nh] = reach
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 10), byte(i >> 2), byte(i << 6)}), 26)
-		updates[i] = Update{Prefix: p, Paths: []Path{{Prefix: p, NextHop: nh, Peer: netip.MustParseAddr("172.16.0.10")}}}
+		updates[i] = Update{Prefix: p, Paths: []Path{{NextHop: nh, Peer: netip.MustParseAddr("172.16.0.10")}}}
 	}
 	return updates, u
 }

@@ -26,7 +26,7 @@ func (t *Table) Drain() []Change {
 		}
 		e.told, e.dirty = e.now, false
 		if e.gone() {
-			delete(t.entries, e.prefix)
+			t.entries.remove(e)
 		}
 	}
 	t.dirty = t.dirty[:0]
@@ -59,8 +59,8 @@ func (e *entry) route() Route {
 // Route returns the decided route of exactly this prefix; false when nobody
 // has anything to say about it.
 func (t *Table) Route(prefix netip.Prefix) (Route, bool) {
-	e, ok := t.entries[prefix.Masked()]
-	if !ok || e.gone() {
+	e := t.entries.get(prefix.Masked())
+	if e == nil || e.gone() {
 		return Route{}, false
 	}
 	return e.route(), true

@@ -54,10 +54,10 @@ func somePrefix(r *rand.Rand) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
-func somePaths(r *rand.Rand, p netip.Prefix) []Path {
+func somePaths(r *rand.Rand) []Path {
 	var paths []Path
 	for range r.IntN(4) {
-		paths = append(paths, Path{Prefix: p, NextHop: someAddr(r), Peer: someAddr(r), EBGP: r.IntN(2) == 0})
+		paths = append(paths, Path{NextHop: someAddr(r), Peer: someAddr(r), EBGP: r.IntN(2) == 0})
 	}
 	return paths
 }
@@ -83,7 +83,7 @@ func (m *model) step(r *rand.Rand, t *Table) string {
 	switch n := r.IntN(20); {
 	case n < 9:
 		p := somePrefix(r)
-		paths := somePaths(r, p)
+		paths := somePaths(r)
 		delete(m.paths, p)
 		if len(paths) > 0 {
 			m.paths[p] = paths

@@ -22,8 +22,8 @@ func (t *Table) LookupInstallable(addr netip.Addr) (Route, bool) {
 func (t *Table) lookup(addr netip.Addr, want func(*entry) bool) (Route, bool) {
 	addr = addr.Unmap().WithZone("")
 	for bits := addr.BitLen(); bits >= 0 && addr.IsValid(); bits-- {
-		e, ok := t.entries[netip.PrefixFrom(addr, bits).Masked()]
-		if ok && !e.gone() && want(e) {
+		e := t.entries.get(netip.PrefixFrom(addr, bits).Masked())
+		if e != nil && !e.gone() && want(e) {
 			return e.route(), true
 		}
 	}
@@ -34,8 +34,8 @@ func (t *Table) lookup(addr netip.Addr, want func(*entry) bool) (Route, bool) {
 // address and length. The set is that of the moment of the call.
 func (t *Table) Routes() iter.Seq[Route] {
 	return func(yield func(Route) bool) {
-		all := make([]*entry, 0, len(t.entries))
-		for _, e := range t.entries {
+		all := make([]*entry, 0, t.entries.len())
+		for e := range t.entries.all {
 			if !e.gone() {
 				all = append(all, e)
 			}
@@ -52,13 +52,13 @@ func (t *Table) Routes() iter.Seq[Route] {
 // Paths returns the candidate paths of exactly this prefix, by next hop, then
 // peer.
 func (t *Table) Paths(prefix netip.Prefix) []Path {
-	e, ok := t.entries[prefix.Masked()]
-	if !ok || e.ways == nil {
+	e := t.entries.get(prefix.Masked())
+	if e == nil || e.ways == nil {
 		return nil
 	}
 	paths := make([]Path, len(e.ways.set))
 	for i, w := range e.ways.set {
-		paths[i] = Path{Prefix: e.prefix, NextHop: w.nextHop, Peer: w.peer, EBGP: w.ebgp}
+		paths[i] = Path{NextHop: w.nextHop, Peer: w.peer, EBGP: w.ebgp}
 	}
 	return paths
 }
@@ -111,7 +111,7 @@ func (t *Table) Counts() Counts {
 	for _, hop := range t.sorted {
 		c.ByReach[hop.reach.Kind]++
 	}
-	for _, e := range t.entries {
+	for e := range t.entries.all {
 		if e.gone() {
 			continue
 		}

@@ -172,7 +172,7 @@ func (w *world) ask(verb string, args []string) (out []string) {
 		}
 	case "paths":
 		for _, p := range t.Paths(pfx(args[0])) {
-			out = append(out, fmt.Sprintf("%v via %v from %v ebgp %v", p.Prefix, p.NextHop, p.Peer, p.EBGP))
+			out = append(out, fmt.Sprintf("%v via %v from %v ebgp %v", pfx(args[0]), p.NextHop, p.Peer, p.EBGP))
 		}
 	case "shared":
 		shared := t.Shared()
@@ -268,7 +268,7 @@ func (w *world) update(args []string) Update {
 		case "ebgp":
 			all.EBGP = true
 		default:
-			u.Paths = append(u.Paths, Path{Prefix: u.Prefix, NextHop: netip.MustParseAddr(args[i])})
+			u.Paths = append(u.Paths, Path{NextHop: netip.MustParseAddr(args[i])})
 		}
 	}
 	for i := range u.Paths {

@@ -23,7 +23,7 @@ type Table struct {
 	own      []netip.Prefix
 	pods     map[netip.Prefix]string
 
-	entries map[netip.Prefix]*entry
+	entries index
 	ways    map[string]*ways
 	hops    map[netip.Addr]*nextHop
 	sorted  []*nextHop // hops by address: which next hops lie inside a prefix
@@ -31,7 +31,11 @@ type Table struct {
 
 	generation uint64 // of what Nodes and Devices are made of
 
-	setBuf []way // reused by internWays
+	// The ways interned last: the routes of a node come in a row.
+	latest      *ways // nil: forgotten
+	latestPaths []Path
+
+	setBuf []way // reused by searchWays
 	keyBuf []byte
 }
 
@@ -62,7 +66,6 @@ func NewTable(r Resolver) *Table {
 	return &Table{
 		resolver: r,
 		pods:     map[netip.Prefix]string{},
-		entries:  map[netip.Prefix]*entry{},
 		ways:     map[string]*ways{},
 		hops:     map[netip.Addr]*nextHop{},
 	}
@@ -103,7 +106,7 @@ func (t *Table) SetOwn(blocks []netip.Prefix) {
 		return
 	}
 	for _, p := range t.own {
-		t.entries[p].own = false
+		t.entries.get(p).own = false
 	}
 	t.own = blocks
 	for _, p := range blocks {
@@ -133,7 +136,7 @@ func (t *Table) DeletePod(addr netip.Prefix) {
 		return
 	}
 	delete(t.pods, addr)
-	e := t.entries[addr]
+	e := t.entries.get(addr)
 	e.pod = false
 	t.redecide(e)
 }
@@ -169,7 +172,7 @@ func (t *Table) Update(u Update) {
 		return
 	}
 	if len(u.Paths) == 0 {
-		if e, ok := t.entries[prefix]; ok && e.ways != nil {
+		if e := t.entries.get(prefix); e != nil && e.ways != nil {
 			t.unlink(e)
 			t.redecide(e)
 		}
@@ -217,10 +220,10 @@ func (t *Table) NextHops() iter.Seq[netip.Addr] {
 
 // entry returns the entry of a prefix, new and absent when there is none.
 func (t *Table) entry(prefix netip.Prefix) *entry {
-	e, ok := t.entries[prefix]
-	if !ok {
+	e := t.entries.get(prefix)
+	if e == nil {
 		e = &entry{prefix: prefix, now: absent, told: absent}
-		t.entries[prefix] = e
+		t.entries.put(e)
 		t.touch(e) // so that Drain forgets it should nothing come of it
 	}
 	return e
@@ -238,7 +241,7 @@ func (t *Table) redecide(e *entry) {
 // redecideAll is for changes of pools, own blocks and permissions, which are
 // rare and concern any prefix.
 func (t *Table) redecideAll() {
-	for _, e := range t.entries {
+	for e := range t.entries.all {
 		t.redecide(e)
 	}
 }

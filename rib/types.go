@@ -14,7 +14,6 @@ const MaxHops = 16
 // Path is one candidate way to a prefix, as BGP's best-path selection left it
 // (RFC 4271 section 9.1). It is comparable.
 type Path struct {
-	Prefix  netip.Prefix
 	NextHop netip.Addr // NEXT_HOP, or the MP_REACH_NLRI next hop; for IPv6 the global one
 	Peer    netip.Addr // the neighbour that told us
 	EBGP    bool       // learned from a peer of another AS (a ToR)
@@ -24,7 +23,7 @@ type Path struct {
 // that the prefix is withdrawn.
 type Update struct {
 	Prefix netip.Prefix
-	Paths  []Path
+	Paths  []Path // may be shared by several updates: nobody may change it
 }
 
 // Encap says when a pool's routes are put into a tunnel.

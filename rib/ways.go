@@ -53,6 +53,16 @@ type nextHop struct {
 
 // internWays returns the one ways value with this set of paths.
 func (t *Table) internWays(paths []Path) *ways {
+	if t.latest != nil && slices.Equal(paths, t.latestPaths) {
+		return t.latest
+	}
+	w := t.searchWays(paths)
+	t.latest, t.latestPaths = w, append(t.latestPaths[:0], paths...)
+	return w
+}
+
+// searchWays is internWays for other paths than the latest.
+func (t *Table) searchWays(paths []Path) *ways {
 	set := t.setBuf[:0]
 	for _, p := range paths {
 		set = append(set, way{nextHop: p.NextHop.Unmap(), peer: p.Peer.Unmap(), ebgp: p.EBGP})
@@ -146,6 +156,9 @@ func (t *Table) unlink(e *entry) {
 		return
 	}
 	delete(t.ways, w.key)
+	if t.latest == w {
+		t.latest = nil
+	}
 	for _, p := range w.set {
 		t.release(p.nextHop, w)
 		t.release(p.peer, nil)
@@ -226,7 +239,7 @@ func (t *Table) redecideCovering(addr netip.Addr) {
 		if err != nil { // a zone: such an address is in no prefix
 			return
 		}
-		if e, ok := t.entries[p]; ok {
+		if e := t.entries.get(p); e != nil {
 			t.redecide(e)
 		}
 	}
