@@ -166,6 +166,10 @@ func (a *agent) peerToWire(p bgp.PeerStatus) *onlinkv1.Peer {
 		PrefixesIn: count(p.Received), Accepted: count(p.Accepted), PrefixesOut: count(p.Advertised),
 		Flaps: count(p.Flaps), LastError: p.LastError, EndOfRib: p.EndOfRIB, Dynamic: p.Dynamic,
 		Held: p.Held, Bfd: bfdToWire(a.live.pulse(p.Address)),
+		Faults: &onlinkv1.PeerFaults{
+			Reset_: p.Faults.Reset, Withdrawn: p.Faults.Withdrawn, Discarded: p.Faults.Discarded,
+			Ignored: p.Faults.Ignored, Panics: p.Faults.Panics,
+		},
 	}
 }
 

@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"onlink/bgp"
 	"onlink/bgp/bfd"
 )
 
@@ -25,6 +27,7 @@ type collector struct {
 	blocks, used, total, drift, inSync, feature               *prometheus.Desc
 	peerUp, peerFlaps, peerIn, peerOut                        *prometheus.Desc
 	bfdUp, bfdDowns, drained                                  *prometheus.Desc
+	faults, peerFaults                                        *prometheus.Desc
 
 	ipam ipamMetrics
 	cni  cniMetrics
@@ -56,6 +59,8 @@ func newCollector(a *agent) *collector {
 		peerOut:     d("bgp_peer_prefixes_advertised", "Prefixes advertised to the peer.", "peer", "address"),
 		bfdUp:       d("bfd_up", "1 when the BFD session to the peer is Up.", "peer", "address"),
 		bfdDowns:    d("bfd_downs_total", "Times the BFD session to the peer left Up.", "peer", "address"),
+		faults:      d("bgp_faults_total", "Messages of any peer that were malformed, by what became of them; panic: a fault of the agent, contained.", "kind"),
+		peerFaults:  d("bgp_peer_faults_total", "Messages of the peer that were malformed, by what became of them; panic: a fault of the agent, contained.", "peer", "address", "kind"),
 		drained:     d("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
 	}
 }
@@ -94,6 +99,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.ipam.collect(ctx, c.a, ch)
 	c.cni.collect(c.a, ch)
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	eachFault(c.a.speaker.Faults(), func(kind string, n uint64) { counter(c.faults, n, kind) })
 	for i, p := range c.a.speaker.Peers() {
 		if i == maxPeerSeries {
 			break
@@ -103,11 +112,21 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.peerIn, float64(p.Received), labels...)
 		gauge(c.peerOut, float64(p.Advertised), labels...)
 		ch <- prometheus.MustNewConstMetric(c.peerFlaps, prometheus.CounterValue, float64(p.Flaps), labels...)
+		eachFault(p.Faults, func(kind string, n uint64) { counter(c.peerFaults, n, append(slices.Clone(labels), kind)...) })
 		if live := c.a.live.pulse(p.Address); live.Session.Peer.IsValid() {
 			gauge(c.bfdUp, one(live.State == bfd.Up), labels...)
 			ch <- prometheus.MustNewConstMetric(c.bfdDowns, prometheus.CounterValue, float64(live.Downs), labels...)
 		}
 	}
+}
+
+// eachFault names the counts of f as the metrics do.
+func eachFault(f bgp.Faults, do func(kind string, n uint64)) {
+	do("reset", f.Reset)
+	do("withdrawn", f.Withdrawn)
+	do("discarded", f.Discarded)
+	do("ignored", f.Ignored)
+	do("panic", f.Panics)
 }
 
 func one(b bool) float64 {

@@ -154,6 +154,26 @@ func (s *Speaker) forgetAdopted() {
 	}
 }
 
+const (
+	// strangers is how many peers that are not configured are remembered
+	// after their session: whoever has the addresses of a Dynamic can make it
+	// as many as there are.
+	strangers = 4096
+	// strangerMemory is how long the last errors of more than that are kept.
+	strangerMemory = time.Minute
+)
+
+// forgetStrangers drops the history of dynamic peers that are long gone, once
+// there are too many of them.
+func (s *Speaker) forgetStrangers(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ledger.forgetSome(strangers, func(addr netip.Addr, r *record) bool {
+		_, configured := s.peers[addr]
+		return !configured && s.adopted[addr] == "" && r.state == idle && now.Sub(r.since) > strangerMemory
+	})
+}
+
 // apiGroup is the engine's form of d.
 func (s *Speaker) apiGroup(d Dynamic) *api.PeerGroup {
 	return &api.PeerGroup{

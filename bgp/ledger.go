@@ -25,8 +25,9 @@ type ledger struct {
 	// the next event of the peer repeats.
 	limited chan netip.Addr
 
-	mu    sync.Mutex // guards the map and what it points to
-	peers map[netip.Addr]*record
+	mu     sync.Mutex // guards all below and what it points to
+	peers  map[netip.Addr]*record
+	faults Faults // of all peers, also of those forgotten
 }
 
 // record is the history of one session.
@@ -36,6 +37,8 @@ type record struct {
 	flaps     int
 	lastError string
 	errorAt   time.Time
+	faults    Faults
+	malformed string          // what was wrong with the message that ends the session
 	usesEOR   bool            // graceful restart negotiated: End-of-RIB will come
 	waitEOR   map[Family]bool // families carried whose End-of-RIB has not come
 	families  []Family        // offered by us
@@ -49,7 +52,7 @@ func newLedger() *ledger {
 func (l *ledger) recordLocked(addr netip.Addr) *record {
 	r := l.peers[addr]
 	if r == nil {
-		r = &record{state: "Idle", since: l.now()}
+		r = &record{state: idle, since: l.now()}
 		l.peers[addr] = r
 	}
 	return r
@@ -62,6 +65,16 @@ func (l *ledger) forget(addr netip.Addr) {
 	delete(l.peers, addr)
 }
 
+// forgetSome drops the records that gone names when there are more than limit.
+func (l *ledger) forgetSome(limit int, gone func(netip.Addr, *record) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.peers) <= limit {
+		return
+	}
+	maps.DeleteFunc(l.peers, gone)
+}
+
 // get returns a copy of the record of addr.
 func (l *ledger) get(addr netip.Addr) record {
 	l.mu.Lock()
@@ -71,7 +84,7 @@ func (l *ledger) get(addr netip.Addr) record {
 		c.waitEOR = maps.Clone(r.waitEOR)
 		return c
 	}
-	return record{state: "Idle"}
+	return record{state: idle}
 }
 
 // failed notes why the session to addr failed.
@@ -79,7 +92,11 @@ func (l *ledger) failed(addr netip.Addr, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.recordLocked(addr)
-	r.lastError, r.errorAt = text, l.now()
+	if r.malformed != "" && strings.HasPrefix(text, sentNotification) && !strings.HasSuffix(text, r.malformed) {
+		text += ": " + r.malformed
+	}
+	r.malformed = ""
+	r.lastError, r.errorAt = printable(text), l.now()
 }
 
 // peerChange is a change of a session's state.
@@ -135,6 +152,7 @@ func (l *ledger) lost(addr netip.Addr, reason string) {
 	if l.now().Sub(r.errorAt) < time.Second {
 		return
 	}
+	r.malformed = ""
 	text := strings.ReplaceAll(reason, "-", " ")
 	switch reason {
 	case "graceful-restart", "read-failed":
@@ -144,7 +162,7 @@ func (l *ledger) lost(addr netip.Addr, reason string) {
 	case "hold-timer-expired":
 		text = "hold timer expired: nothing heard from the peer"
 	}
-	r.lastError, r.errorAt = text, l.now()
+	r.lastError, r.errorAt = printable(text), l.now()
 }
 
 // endOfRIB takes an End-of-RIB marker (RFC 4724 section 2).
@@ -165,8 +183,11 @@ func (r *record) done(now time.Time) bool {
 	return len(r.waitEOR) == 0
 }
 
-// established is the name of the state in which routes are exchanged.
-const established = "Established"
+// The names of the first and the last state; in the last, routes are exchanged.
+const (
+	idle        = "Idle"
+	established = "Established"
+)
 
 // stateName returns the name RFC 4271 section 8.2.2 gives to a state.
 func stateName(s api.PeerState_SessionState) string {
@@ -182,7 +203,7 @@ func stateName(s api.PeerState_SessionState) string {
 	case api.PeerState_ESTABLISHED:
 		return established
 	default:
-		return "Idle"
+		return idle
 	}
 }
 

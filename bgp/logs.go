@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
@@ -17,6 +18,7 @@ import (
 type logBridge struct {
 	out    *slog.Logger
 	ledger *ledger
+	pace   logPace
 }
 
 // Panic implements [log.Logger]. It does not: the engine calls it for what a
@@ -58,7 +60,9 @@ func (b *logBridge) record(level slog.Level, msg string, f log.Fields) {
 	case "received notification":
 		b.note(f, "received NOTIFICATION "+d.words())
 	case "sent notification":
-		b.note(f, "sent NOTIFICATION "+d.words())
+		b.note(f, sentNotification+d.words())
+	case "send hold timer expired":
+		b.note(f, "send hold timer expired: the peer reads nothing (RFC 9687)")
 	case "failed to set md5":
 		b.note(f, "the kernel refused the TCP MD5 key: "+d.err)
 	case "Mismatched local address":
@@ -68,12 +72,41 @@ func (b *logBridge) record(level slog.Level, msg string, f log.Fields) {
 	case "No matching path for withdraw found, may be path was not installed into table":
 		return // a peer may withdraw what it never announced, or what policy refused
 	case "Can't find configuration for a new passive connection":
-		b.out.Info("refused session of unknown peer", "peer", d.key)
+		if ok, left := b.pace.admit(msg, msg, time.Now()); ok { // whoever it is: anybody can connect
+			b.out.Info("refused session of unknown peer", "peer", d.key, "left_out_before", left)
+		}
 		return
 	}
+	b.count(msg, d)
 	if level >= slog.LevelWarn {
-		b.out.Log(context.Background(), level, "bgp engine", "event", msg, "peer", d.key, "error", d.err)
+		b.write(level, msg, d, f)
 	}
+}
+
+// count counts what a record says was wrong with a peer's message.
+func (b *logBridge) count(msg string, d details) {
+	addr, _ := netip.ParseAddr(d.key) // none for what is no peer's fault
+	kind, known := faultOf[msg]
+	if !known {
+		return
+	}
+	b.ledger.fault(addr.Unmap(), kind, d.err)
+}
+
+// write hands a record on, unless there were too many like it.
+func (b *logBridge) write(level slog.Level, msg string, d details, f log.Fields) {
+	ok, left := b.pace.admit(d.key+" "+msg, msg, time.Now())
+	if !ok {
+		return
+	}
+	attrs := []slog.Attr{slog.String("event", msg), slog.String("peer", d.key), slog.String("error", printable(d.err))}
+	if stack := text(f["Stack"]); stack != "" {
+		attrs = append(attrs, slog.String("stack", stack))
+	}
+	if left > 0 {
+		attrs = append(attrs, slog.Int("left_out_before", left))
+	}
+	b.out.LogAttrs(context.Background(), level, "bgp engine", attrs...)
 }
 
 // note gives the ledger the error text of a record about a peer.
@@ -98,8 +131,10 @@ type details struct {
 
 func detailsOf(f log.Fields) details {
 	d := details{key: text(f["Key"]), err: text(f["Error"]), reason: text(f["Communicated-Reason"])}
-	if d.err == "" {
-		d.err = text(f["Err"])
+	for _, key := range []string{"Err", "error"} {
+		if d.err == "" {
+			d.err = text(f[key])
+		}
 	}
 	if code, ok := f["Code"].(uint8); ok {
 		d.code = int(code)
@@ -112,6 +147,10 @@ func detailsOf(f log.Fields) details {
 		d.code, d.subcode = int(data.TypeCode), int(data.SubTypeCode)
 		if d.err == "" {
 			d.err = data.Message
+		}
+	case error:
+		if d.err == "" {
+			d.err = data.Error()
 		}
 	case []byte:
 		d.unwrap(data)
@@ -141,12 +180,17 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
+// sentNotification begins the text of a session's end that we caused.
+const sentNotification = "sent NOTIFICATION "
+
 // words says the NOTIFICATION of a record, with the operator's text if the
 // peer sent one (RFC 9003).
 func (d details) words() string {
 	text := notificationText(d.code, d.subcode)
 	if d.reason != "" {
 		text += ": " + d.reason
+	} else if d.err != "" {
+		text += ": " + d.err
 	}
 	return text
 }

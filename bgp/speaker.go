@@ -178,6 +178,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 		case <-tick.C:
 			s.retryHeld(ctx, held)
 			s.forgetAdopted()
+			s.forgetStrangers(time.Now())
 		}
 	}
 }

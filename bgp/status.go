@@ -29,6 +29,8 @@ type PeerStatus struct {
 	// LastError says why the session last failed, in words; "" means never.
 	LastError string
 	ErrorAt   time.Time
+	// Faults counts what was wrong with the peer's messages.
+	Faults Faults
 	// EndOfRIB reports whether the peer's first dump is complete.
 	EndOfRIB bool
 	Families []Family // carried by the session
@@ -83,7 +85,7 @@ func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
 	r := s.ledger.get(addr)
 	st := PeerStatus{
 		Address: addr, ASN: p.GetState().GetPeerAsn(), State: r.state, Since: r.since, Flaps: r.flaps,
-		LastError: r.lastError, ErrorAt: r.errorAt, EndOfRIB: r.done(time.Now()),
+		LastError: r.lastError, ErrorAt: r.errorAt, Faults: r.faults, EndOfRIB: r.done(time.Now()),
 	}
 	if r.state == established {
 		st.Families = r.families

@@ -550,6 +550,7 @@ type Peer struct {
 	Dynamic       bool                   `protobuf:"varint,13,opt,name=dynamic,proto3" json:"dynamic,omitempty"`
 	Bfd           *BFD                   `protobuf:"bytes,14,opt,name=bfd,proto3" json:"bfd,omitempty"`   // absent: not watched
 	Held          string                 `protobuf:"bytes,15,opt,name=held,proto3" json:"held,omitempty"` // why the session is kept down; empty: it is not
+	Faults        *PeerFaults            `protobuf:"bytes,16,opt,name=faults,proto3" json:"faults,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -689,6 +690,91 @@ func (x *Peer) GetHeld() string {
 	return ""
 }
 
+func (x *Peer) GetFaults() *PeerFaults {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+// PeerFaults counts what was wrong with a peer's messages, by what became of
+// them (RFC 7606).
+type PeerFaults struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reset_        uint64                 `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`         // ended the session
+	Withdrawn     uint64                 `protobuf:"varint,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"` // UPDATEs whose routes were taken as withdrawn
+	Discarded     uint64                 `protobuf:"varint,3,opt,name=discarded,proto3" json:"discarded,omitempty"` // UPDATEs used without some attributes
+	Ignored       uint64                 `protobuf:"varint,4,opt,name=ignored,proto3" json:"ignored,omitempty"`     // UPDATEs of which nothing was for the session
+	Panics        uint64                 `protobuf:"varint,5,opt,name=panics,proto3" json:"panics,omitempty"`       // faults of the agent, contained to the session
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerFaults) Reset() {
+	*x = PeerFaults{}
+	mi := &file_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerFaults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerFaults) ProtoMessage() {}
+
+func (x *PeerFaults) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerFaults.ProtoReflect.Descriptor instead.
+func (*PeerFaults) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PeerFaults) GetReset_() uint64 {
+	if x != nil {
+		return x.Reset_
+	}
+	return 0
+}
+
+func (x *PeerFaults) GetWithdrawn() uint64 {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return 0
+}
+
+func (x *PeerFaults) GetDiscarded() uint64 {
+	if x != nil {
+		return x.Discarded
+	}
+	return 0
+}
+
+func (x *PeerFaults) GetIgnored() uint64 {
+	if x != nil {
+		return x.Ignored
+	}
+	return 0
+}
+
+func (x *PeerFaults) GetPanics() uint64 {
+	if x != nil {
+		return x.Panics
+	}
+	return 0
+}
+
 // BFD is the liveness of a peer's packets (RFC 5880).
 type BFD struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -705,7 +791,7 @@ type BFD struct {
 
 func (x *BFD) Reset() {
 	*x = BFD{}
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +803,7 @@ func (x *BFD) String() string {
 func (*BFD) ProtoMessage() {}
 
 func (x *BFD) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +816,7 @@ func (x *BFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BFD.ProtoReflect.Descriptor instead.
 func (*BFD) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{6}
+	return file_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BFD) GetState() string {
@@ -794,7 +880,7 @@ type ControlPeerRequest struct {
 
 func (x *ControlPeerRequest) Reset() {
 	*x = ControlPeerRequest{}
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +892,7 @@ func (x *ControlPeerRequest) String() string {
 func (*ControlPeerRequest) ProtoMessage() {}
 
 func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +905,7 @@ func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerRequest.ProtoReflect.Descriptor instead.
 func (*ControlPeerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{7}
+	return file_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ControlPeerRequest) GetPeer() string {
@@ -852,7 +938,7 @@ type ControlPeerReply struct {
 
 func (x *ControlPeerReply) Reset() {
 	*x = ControlPeerReply{}
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +950,7 @@ func (x *ControlPeerReply) String() string {
 func (*ControlPeerReply) ProtoMessage() {}
 
 func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +963,7 @@ func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerReply.ProtoReflect.Descriptor instead.
 func (*ControlPeerReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{8}
+	return file_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ControlPeerReply) GetPeer() *Peer {
@@ -901,7 +987,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +999,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1012,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TestPolicyRequest) GetPeer() string {
@@ -968,7 +1054,7 @@ type PolicyRoute struct {
 
 func (x *PolicyRoute) Reset() {
 	*x = PolicyRoute{}
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1066,7 @@ func (x *PolicyRoute) String() string {
 func (*PolicyRoute) ProtoMessage() {}
 
 func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1079,7 @@ func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRoute.ProtoReflect.Descriptor instead.
 func (*PolicyRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PolicyRoute) GetPrefix() string {
@@ -1072,7 +1158,7 @@ type TestPolicyReply struct {
 
 func (x *TestPolicyReply) Reset() {
 	*x = TestPolicyReply{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1170,7 @@ func (x *TestPolicyReply) String() string {
 func (*TestPolicyReply) ProtoMessage() {}
 
 func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1183,7 @@ func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyReply.ProtoReflect.Descriptor instead.
 func (*TestPolicyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TestPolicyReply) GetAccepted() bool {
@@ -1145,7 +1231,7 @@ type PolicyStep struct {
 
 func (x *PolicyStep) Reset() {
 	*x = PolicyStep{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1243,7 @@ func (x *PolicyStep) String() string {
 func (*PolicyStep) ProtoMessage() {}
 
 func (x *PolicyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1256,7 @@ func (x *PolicyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
 func (*PolicyStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PolicyStep) GetRule() string {
@@ -1195,7 +1281,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1293,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1306,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{14}
 }
 
 type GetConfigReply struct {
@@ -1235,7 +1321,7 @@ type GetConfigReply struct {
 
 func (x *GetConfigReply) Reset() {
 	*x = GetConfigReply{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1333,7 @@ func (x *GetConfigReply) String() string {
 func (*GetConfigReply) ProtoMessage() {}
 
 func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1346,7 @@ func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigReply.ProtoReflect.Descriptor instead.
 func (*GetConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetConfigReply) GetFile() string {
@@ -1304,7 +1390,7 @@ type ChangeConfigRequest struct {
 
 func (x *ChangeConfigRequest) Reset() {
 	*x = ChangeConfigRequest{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1402,7 @@ func (x *ChangeConfigRequest) String() string {
 func (*ChangeConfigRequest) ProtoMessage() {}
 
 func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1415,7 @@ func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigRequest.ProtoReflect.Descriptor instead.
 func (*ChangeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChangeConfigRequest) GetText() string {
@@ -1377,7 +1463,7 @@ type ConfigEdit struct {
 
 func (x *ConfigEdit) Reset() {
 	*x = ConfigEdit{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1475,7 @@ func (x *ConfigEdit) String() string {
 func (*ConfigEdit) ProtoMessage() {}
 
 func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1488,7 @@ func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEdit.ProtoReflect.Descriptor instead.
 func (*ConfigEdit) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConfigEdit) GetEdit() isConfigEdit_Edit {
@@ -1486,7 +1572,7 @@ type ChangeConfigReply struct {
 
 func (x *ChangeConfigReply) Reset() {
 	*x = ChangeConfigReply{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1584,7 @@ func (x *ChangeConfigReply) String() string {
 func (*ChangeConfigReply) ProtoMessage() {}
 
 func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1597,7 @@ func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigReply.ProtoReflect.Descriptor instead.
 func (*ChangeConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ChangeConfigReply) GetDigest() string {
@@ -1539,7 +1625,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1637,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1650,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -1582,7 +1668,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1680,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1693,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 // DrainReply says what is announced now.
@@ -1621,7 +1707,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1719,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1732,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -1672,7 +1758,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1770,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1783,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -1716,7 +1802,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1814,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1827,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -1766,7 +1852,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1864,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1877,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Route) GetPrefix() string {
@@ -1848,7 +1934,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1946,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +1959,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Hop) GetVia() string {
@@ -1913,7 +1999,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2011,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2024,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -1957,7 +2043,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2055,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2068,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -2009,7 +2095,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2107,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2120,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Block) GetCidr() string {
@@ -2101,7 +2187,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2199,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2212,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 type ListPoolsReply struct {
@@ -2138,7 +2224,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2236,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2249,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -2189,7 +2275,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2287,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2300,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Pool) GetName() string {
@@ -2282,7 +2368,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2380,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2393,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -2327,7 +2413,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2425,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2438,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -2386,7 +2472,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2484,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2497,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -2479,7 +2565,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2577,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2590,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -2526,7 +2612,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2624,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2637,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -2592,7 +2678,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2690,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2703,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -2643,7 +2729,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2741,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2754,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -2687,7 +2773,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2785,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2798,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -2731,7 +2817,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2829,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2842,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -2774,7 +2860,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2872,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2799,7 +2885,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 type AuditIPAMReply struct {
@@ -2811,7 +2897,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2909,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2922,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -2861,7 +2947,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +2959,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +2972,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -2946,7 +3032,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3044,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3057,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 type BackupIPAMChunk struct {
@@ -2983,7 +3069,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3081,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3094,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -3027,7 +3113,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3125,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3138,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -3075,7 +3161,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3173,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3186,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -3142,7 +3228,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3240,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3253,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -3230,7 +3316,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x12\n" +
 	"\x10ListPeersRequest\"7\n" +
 	"\x0eListPeersReply\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.onlink.v1.PeerR\x05peers\"\xa4\x03\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.onlink.v1.PeerR\x05peers\"\xd3\x03\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3250,7 +3336,15 @@ const file_admin_proto_rawDesc = "" +
 	"end_of_rib\x18\f \x01(\bR\bendOfRib\x12\x18\n" +
 	"\adynamic\x18\r \x01(\bR\adynamic\x12 \n" +
 	"\x03bfd\x18\x0e \x01(\v2\x0e.onlink.v1.BFDR\x03bfd\x12\x12\n" +
-	"\x04held\x18\x0f \x01(\tR\x04held\"\x95\x02\n" +
+	"\x04held\x18\x0f \x01(\tR\x04held\x12-\n" +
+	"\x06faults\x18\x10 \x01(\v2\x15.onlink.v1.PeerFaultsR\x06faults\"\x90\x01\n" +
+	"\n" +
+	"PeerFaults\x12\x14\n" +
+	"\x05reset\x18\x01 \x01(\x04R\x05reset\x12\x1c\n" +
+	"\twithdrawn\x18\x02 \x01(\x04R\twithdrawn\x12\x1c\n" +
+	"\tdiscarded\x18\x03 \x01(\x04R\tdiscarded\x12\x18\n" +
+	"\aignored\x18\x04 \x01(\x04R\aignored\x12\x16\n" +
+	"\x06panics\x18\x05 \x01(\x04R\x06panics\"\x95\x02\n" +
 	"\x03BFD\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1e\n" +
 	"\n" +
@@ -3473,7 +3567,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),               // 0: onlink.v1.PeerAction
 	(PolicyDirection)(0),          // 1: onlink.v1.PolicyDirection
@@ -3483,122 +3577,124 @@ var file_admin_proto_goTypes = []any{
 	(*ListPeersRequest)(nil),      // 5: onlink.v1.ListPeersRequest
 	(*ListPeersReply)(nil),        // 6: onlink.v1.ListPeersReply
 	(*Peer)(nil),                  // 7: onlink.v1.Peer
-	(*BFD)(nil),                   // 8: onlink.v1.BFD
-	(*ControlPeerRequest)(nil),    // 9: onlink.v1.ControlPeerRequest
-	(*ControlPeerReply)(nil),      // 10: onlink.v1.ControlPeerReply
-	(*TestPolicyRequest)(nil),     // 11: onlink.v1.TestPolicyRequest
-	(*PolicyRoute)(nil),           // 12: onlink.v1.PolicyRoute
-	(*TestPolicyReply)(nil),       // 13: onlink.v1.TestPolicyReply
-	(*PolicyStep)(nil),            // 14: onlink.v1.PolicyStep
-	(*GetConfigRequest)(nil),      // 15: onlink.v1.GetConfigRequest
-	(*GetConfigReply)(nil),        // 16: onlink.v1.GetConfigReply
-	(*ChangeConfigRequest)(nil),   // 17: onlink.v1.ChangeConfigRequest
-	(*ConfigEdit)(nil),            // 18: onlink.v1.ConfigEdit
-	(*ChangeConfigReply)(nil),     // 19: onlink.v1.ChangeConfigReply
-	(*DrainRequest)(nil),          // 20: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),        // 21: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),            // 22: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),     // 23: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),       // 24: onlink.v1.ListRoutesReply
-	(*Route)(nil),                 // 25: onlink.v1.Route
-	(*Hop)(nil),                   // 26: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),     // 27: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),       // 28: onlink.v1.ListBlocksReply
-	(*Block)(nil),                 // 29: onlink.v1.Block
-	(*ListPoolsRequest)(nil),      // 30: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 31: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                  // 32: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),       // 33: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),         // 34: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),            // 35: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),      // 36: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),        // 37: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil), // 38: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),   // 39: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),    // 40: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),      // 41: onlink.v1.ReleaseNodeReply
-	(*AuditIPAMRequest)(nil),      // 42: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),        // 43: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),            // 44: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),     // 45: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 46: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 47: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 48: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 49: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	(*PeerFaults)(nil),            // 8: onlink.v1.PeerFaults
+	(*BFD)(nil),                   // 9: onlink.v1.BFD
+	(*ControlPeerRequest)(nil),    // 10: onlink.v1.ControlPeerRequest
+	(*ControlPeerReply)(nil),      // 11: onlink.v1.ControlPeerReply
+	(*TestPolicyRequest)(nil),     // 12: onlink.v1.TestPolicyRequest
+	(*PolicyRoute)(nil),           // 13: onlink.v1.PolicyRoute
+	(*TestPolicyReply)(nil),       // 14: onlink.v1.TestPolicyReply
+	(*PolicyStep)(nil),            // 15: onlink.v1.PolicyStep
+	(*GetConfigRequest)(nil),      // 16: onlink.v1.GetConfigRequest
+	(*GetConfigReply)(nil),        // 17: onlink.v1.GetConfigReply
+	(*ChangeConfigRequest)(nil),   // 18: onlink.v1.ChangeConfigRequest
+	(*ConfigEdit)(nil),            // 19: onlink.v1.ConfigEdit
+	(*ChangeConfigReply)(nil),     // 20: onlink.v1.ChangeConfigReply
+	(*DrainRequest)(nil),          // 21: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),        // 22: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),            // 23: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),     // 24: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),       // 25: onlink.v1.ListRoutesReply
+	(*Route)(nil),                 // 26: onlink.v1.Route
+	(*Hop)(nil),                   // 27: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),     // 28: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),       // 29: onlink.v1.ListBlocksReply
+	(*Block)(nil),                 // 30: onlink.v1.Block
+	(*ListPoolsRequest)(nil),      // 31: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),        // 32: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                  // 33: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),       // 34: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),         // 35: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),            // 36: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),      // 37: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),        // 38: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil), // 39: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),   // 40: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),    // 41: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),      // 42: onlink.v1.ReleaseNodeReply
+	(*AuditIPAMRequest)(nil),      // 43: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),        // 44: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),            // 45: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),     // 46: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),       // 47: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),        // 48: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 49: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),           // 50: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	50, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	51, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	4,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	7,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	51, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	8,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	51, // 5: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	51, // 6: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	51, // 7: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	0,  // 8: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	7,  // 9: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	1,  // 10: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	12, // 11: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	14, // 12: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	12, // 13: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	12, // 14: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	18, // 15: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	51, // 16: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	25, // 17: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	26, // 18: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	29, // 19: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	32, // 20: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	29, // 21: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	35, // 22: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	50, // 23: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	35, // 24: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	29, // 25: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	44, // 26: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	50, // 27: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	49, // 28: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 29: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	5,  // 30: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	9,  // 31: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	20, // 32: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	21, // 33: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	11, // 34: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	15, // 35: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	17, // 36: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	23, // 37: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	27, // 38: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	30, // 39: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	33, // 40: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	36, // 41: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	38, // 42: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	40, // 43: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	42, // 44: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	45, // 45: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	47, // 46: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 47: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	6,  // 48: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	10, // 49: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	22, // 50: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	22, // 51: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	13, // 52: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	16, // 53: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	19, // 54: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	24, // 55: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	28, // 56: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	31, // 57: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	34, // 58: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	37, // 59: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	39, // 60: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	41, // 61: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	43, // 62: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	46, // 63: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	48, // 64: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	47, // [47:65] is the sub-list for method output_type
-	29, // [29:47] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	52, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	9,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	8,  // 5: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	52, // 6: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	52, // 7: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	52, // 8: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	0,  // 9: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	7,  // 10: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	1,  // 11: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	13, // 12: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	15, // 13: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	13, // 14: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	13, // 15: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	19, // 16: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	52, // 17: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	26, // 18: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	27, // 19: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	30, // 20: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	33, // 21: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	30, // 22: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	36, // 23: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	51, // 24: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	36, // 25: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	30, // 26: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	45, // 27: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	51, // 28: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	50, // 29: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 30: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	5,  // 31: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	10, // 32: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	21, // 33: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	22, // 34: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	12, // 35: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	16, // 36: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	18, // 37: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	24, // 38: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	28, // 39: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	31, // 40: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	34, // 41: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	37, // 42: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	39, // 43: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	41, // 44: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	43, // 45: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	46, // 46: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	48, // 47: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 48: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	6,  // 49: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	11, // 50: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	23, // 51: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	23, // 52: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	14, // 53: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	17, // 54: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	20, // 55: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	25, // 56: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	29, // 57: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	32, // 58: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	35, // 59: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	38, // 60: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	40, // 61: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	42, // 62: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	44, // 63: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	47, // 64: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	49, // 65: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	48, // [48:66] is the sub-list for method output_type
+	30, // [30:48] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -3606,8 +3702,8 @@ func file_admin_proto_init() {
 	if File_admin_proto != nil {
 		return
 	}
-	file_admin_proto_msgTypes[10].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[16].OneofWrappers = []any{
+	file_admin_proto_msgTypes[11].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[17].OneofWrappers = []any{
 		(*ConfigEdit_PutPeer)(nil),
 		(*ConfigEdit_RemovePeer)(nil),
 		(*ConfigEdit_PutFilter)(nil),
@@ -3619,7 +3715,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,90 @@
+package bgp
+
+import (
+	"net/netip"
+	"strings"
+	"unicode"
+)
+
+// Faults counts what was wrong with the messages of a peer, by what became of
+// them (RFC 7606 section 2).
+type Faults struct {
+	// Reset: messages that ended the session.
+	Reset uint64
+	// Withdrawn: UPDATEs whose routes were taken as withdrawn.
+	Withdrawn uint64
+	// Discarded: UPDATEs that were used without some of their attributes.
+	Discarded uint64
+	// Ignored: UPDATEs of which nothing was for the session.
+	Ignored uint64
+	// Panics: faults of the engine while it dealt with a message, or with a
+	// question about the peer. They end the peer's session and nothing else.
+	Panics uint64
+}
+
+// Total returns the sum of all.
+func (f Faults) Total() uint64 {
+	return f.Reset + f.Withdrawn + f.Discarded + f.Ignored + f.Panics
+}
+
+// faultOf says which count a record of the engine belongs to.
+var faultOf = map[string]func(*Faults) *uint64{
+	"Session will be reset due to malformed BGP Header":         (*Faults).reset,
+	"Session will be reset due to malformed BGP message":        (*Faults).reset,
+	"Session will be reset due to malformed BGP update message": (*Faults).reset,
+	"the received Update message was treated as withdraw":       (*Faults).withdrawn,
+	"Some attributes were discarded":                            (*Faults).discarded,
+	"the received Update message was ignored":                   (*Faults).ignored,
+	"contained a panic":                                         (*Faults).panics,
+}
+
+func (f *Faults) reset() *uint64     { return &f.Reset }
+func (f *Faults) withdrawn() *uint64 { return &f.Withdrawn }
+func (f *Faults) discarded() *uint64 { return &f.Discarded }
+func (f *Faults) ignored() *uint64   { return &f.Ignored }
+func (f *Faults) panics() *uint64    { return &f.Panics }
+
+// fault counts a fault in what a peer sent; why is its text. The zero Addr
+// stands for no peer.
+func (l *ledger) fault(addr netip.Addr, kind func(*Faults) *uint64, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*kind(&l.faults)++
+	if !addr.IsValid() {
+		return
+	}
+	r := l.recordLocked(addr)
+	*kind(&r.faults)++
+	if kind(&r.faults) == &r.faults.Reset {
+		r.malformed = why
+	}
+}
+
+// Faults returns the counts of all peers since the start, also of those that
+// are gone.
+func (s *Speaker) Faults() Faults {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	return s.ledger.faults
+}
+
+// maxErrorText bounds what is kept of a text that a peer may have written.
+const maxErrorText = 512
+
+// printable makes text of what may come from a peer: one line of UTF-8 that
+// moves no cursor and fits into every format (RFC 9003 section 2 promises
+// UTF-8, which nobody enforces).
+func printable(s string) string {
+	if len(s) > maxErrorText {
+		s = s[:maxErrorText] + " ..."
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		return unicode.ReplacementChar
+	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+}
