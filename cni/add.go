@@ -41,14 +41,16 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	for _, a := range lease.Addresses {
 		s.cfg.Routes.SetPod(hostPrefix(a), w.hostDevice)
 	}
-	var out []byte
+	out, err := r.result(w) // known before anything is done
+	if err != nil {
+		return nil, s.undo(ctx, r.Attachment, lease, err)
+	}
 	var beside error
-	// The answer is known before the kernel is done, and who may send too.
-	err = s.connect(ctx, w, func() {
-		if out, beside = r.result(w); beside == nil && r.mac == nil {
-			beside = s.allow(w)
-		}
-	})
+	var meanwhile func()
+	if _, none := s.cfg.Senders.(allSenders); !none && r.mac == nil {
+		meanwhile = func() { beside = s.allow(w) } // takes another lock of the kernel than the wiring
+	}
+	err = s.connect(ctx, w, meanwhile)
 	if err == nil {
 		err = ctx.Err() // the shim is gone: nobody will know of this pod
 	}

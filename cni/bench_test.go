@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -27,10 +26,8 @@ func BenchmarkWire(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer func() { _ = netns.Close() }()
-			ctx, cancel := context.WithCancel(b.Context())
-			th := newThreads(home, wiringThreads)
-			done := make(chan error, 1)
-			go func() { done <- th.run(ctx) }()
+			ctx := b.Context()
+			th := testThreads(b, home, wiringThreads)
 			w := &wiring{
 				attachment: Attachment{ContainerID: testID, IfName: "eth0"}, netns: netns, hostDevice: testDevice,
 				mac: podMAC(testID, "eth0"), addresses: addresses, mtu: 1480, table: 254,
@@ -46,11 +43,21 @@ func BenchmarkWire(b *testing.B) {
 				}
 				b.StartTimer()
 			}
-			b.StopTimer()
-			cancel()
-			if err := <-done; err != nil {
-				b.Error(err)
-			}
 		})
 	}
+}
+
+// testThreads returns threads that end with the test.
+func testThreads(t testing.TB, home *os.File, count int) *threads {
+	t.Helper()
+	th, err := newThreads(home, count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := th.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return th
 }

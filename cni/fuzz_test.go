@@ -34,7 +34,7 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		w := &wiring{attachment: r.Attachment, hostDevice: HostDevice(r.ContainerID, r.IfName), mac: podMAC(r.ContainerID, r.IfName), addresses: r.ask.Addresses}
-		w.chooseIndexes(0)
+		w.chooseIndexes(&thread{}, 0)
 		w.createBatch(3).stamp(1)
 		w.podBatch().stamp(1)
 		w.hostBatch().stamp(1)

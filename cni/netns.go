@@ -47,17 +47,26 @@ func checkNetns(fd, home int) error {
 	if kind != unix.CLONE_NEWNET {
 		return errNotNetwork
 	}
-	var theirs, ours unix.Stat_t
-	if err := unix.Fstat(fd, &theirs); err != nil {
-		return fmt.Errorf("stat: %w", err)
+	own, err := sameFile(fd, home)
+	if err != nil {
+		return err
 	}
-	if err := unix.Fstat(home, &ours); err != nil {
-		return fmt.Errorf("stat own namespace: %w", err)
-	}
-	if theirs.Dev == ours.Dev && theirs.Ino == ours.Ino {
+	if own {
 		return errOwnNetns
 	}
 	return nil
+}
+
+// ownNetns is the network namespace of the calling thread.
+const ownNetns = "/proc/thread-self/ns/net"
+
+// sameFile reports whether two descriptors are of one file, or namespace.
+func sameFile(a, b int) (bool, error) {
+	var one, other unix.Stat_t
+	if err := errors.Join(unix.Fstat(a, &one), unix.Fstat(b, &other)); err != nil {
+		return false, fmt.Errorf("stat: %w", err)
+	}
+	return one.Dev == other.Dev && one.Ino == other.Ino, nil
 }
 
 // netnsGone reports whether nothing that is a namespace lives at path: the

@@ -188,9 +188,7 @@ func BenchmarkDel(b *testing.B) {
 			}
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
-			th, reap := newThreads(home, wiringThreads), newThreads(home, 1)
-			go func() { _ = th.run(ctx) }()
-			go func() { _ = reap.run(ctx) }()
+			th, reap := testThreads(b, home, wiringThreads), testThreads(b, home, 1)
 			r := newReaper(reap, Config{IPAM: newMemoryIPAM(), Senders: allSenders{}, Log: testLog(b)})
 			go r.run(ctx)
 			i := 0

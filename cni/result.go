@@ -15,6 +15,14 @@ import (
 // result returns the text ADD prints: what plugins before us in the list did,
 // then our two interfaces and addresses, in the version asked for.
 func (r *request) result(w *wiring) ([]byte, error) {
+	if !r.hasPrevious() && r.conf.DNS.IsEmpty() {
+		return r.ownResult(w), nil
+	}
+	return r.chainResult(w)
+}
+
+// chainResult returns a result that has more in it than our own.
+func (r *request) chainResult(w *wiring) ([]byte, error) {
 	out, err := r.previous()
 	if err != nil {
 		return nil, err
@@ -43,10 +51,15 @@ func (r *request) result(w *wiring) ([]byte, error) {
 	return encodeResult(out, r.version())
 }
 
+// hasPrevious reports whether there are plugins before us.
+func (r *request) hasPrevious() bool {
+	return len(r.conf.PrevResult) > 0 && string(r.conf.PrevResult) != "null"
+}
+
 // previous returns the result of the plugins before us, empty when we are the
 // first.
 func (r *request) previous() (*types100.Result, error) {
-	if len(r.conf.PrevResult) == 0 || string(r.conf.PrevResult) == "null" {
+	if !r.hasPrevious() {
 		return &types100.Result{CNIVersion: types100.ImplementedSpecVersion}, nil
 	}
 	// Results of old versions need not carry their version.
@@ -74,10 +87,15 @@ func (r *request) previous() (*types100.Result, error) {
 // since110 returns v where version 1.1.0 is spoken: the library would put
 // newer fields into a 1.0.0 result.
 func (r *request) since110(v int) int {
-	if slices.Index(versions, r.version()) < slices.Index(versions, "1.1.0") {
+	if !r.speaks("1.1.0") {
 		return 0
 	}
 	return v
+}
+
+// speaks reports whether the answer is in a version or a later one.
+func (r *request) speaks(version string) bool {
+	return slices.Index(versions, r.version()) >= slices.Index(versions, version)
 }
 
 func encodeResult(r *types100.Result, version string) ([]byte, error) {

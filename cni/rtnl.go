@@ -27,7 +27,9 @@ const rtnlBuffer = 8 << 10
 // kernel answers within the call unless the machine is very busy.
 const rtnlTimeout = 10 // seconds
 
-func dialRtnl() (*rtnl, error) {
+// dialRtnl opens a socket in the calling thread's namespace. It receives into
+// buf, of rtnlBuffer bytes.
+func dialRtnl(buf []byte) (*rtnl, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
@@ -40,7 +42,7 @@ func dialRtnl() (*rtnl, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("set netlink timeout: %w", err)
 	}
-	return &rtnl{fd: fd, seq: 1, buf: make([]byte, rtnlBuffer)}, nil
+	return &rtnl{fd: fd, seq: 1, buf: buf}, nil
 }
 
 func (s *rtnl) close() { _ = unix.Close(s.fd) }
@@ -238,10 +240,22 @@ func (m *batch) attr(kind uint16, value []byte) {
 }
 
 func (m *batch) attr32(kind uint16, v uint32) {
-	m.attr(kind, binary.NativeEndian.AppendUint32(nil, v))
+	m.number16(unix.SizeofNlAttr + 4)
+	m.number16(kind)
+	m.number(v)
 }
 
 func (m *batch) attrString(kind uint16, s string) { m.attr(kind, append([]byte(s), 0)) }
+
+func (m *batch) attrAddr(kind uint16, a netip.Addr) {
+	if a.Is4() {
+		b := a.As4()
+		m.attr(kind, b[:])
+		return
+	}
+	b := a.As16()
+	m.attr(kind, b[:])
+}
 
 // nest appends an attribute that holds the attributes inner appends.
 func (m *batch) nest(kind uint16, inner func()) {

@@ -62,17 +62,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.InitialWindowSize(maxRequest), grpc.InitialConnWindowSize(maxRequest))
 	onlinkv1.RegisterCNIServer(g, s)
 
-	// The threads outlive the requests, whose undoing needs them, and the
-	// reaper, which outlives the requests too.
-	threadCtx, stopThreads := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopThreads()
-	reapCtx, stopReaper := context.WithCancel(threadCtx)
+	// The reaper outlives the requests.
+	reapCtx, stopReaper := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReaper()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.threads.run(threadCtx) })
-	group.Go(func() error { return s.reaper.threads.run(threadCtx) })
 	group.Go(func() error {
-		defer stopThreads()
 		s.reaper.run(reapCtx)
 		return nil
 	})

@@ -70,18 +70,25 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Table == 0 {
 		cfg.Table = unix.RT_TABLE_MAIN
 	}
-	home, err := os.Open("/proc/thread-self/ns/net")
+	home, err := os.Open(ownNetns)
 	if err != nil {
 		return nil, fmt.Errorf("open own network namespace: %w", err)
 	}
-	return &Server{
-		cfg: cfg, home: home, threads: newThreads(home, wiringThreads),
-		reaper: newReaper(newThreads(home, 1), cfg),
-	}, nil
+	wiring, err := newThreads(home, wiringThreads)
+	if err != nil {
+		return nil, errors.Join(err, home.Close())
+	}
+	reaping, err := newThreads(home, 1)
+	if err != nil {
+		return nil, errors.Join(err, wiring.close(), home.Close())
+	}
+	return &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg)}, nil
 }
 
 // Close frees what NewServer took. Serve must have returned.
-func (s *Server) Close() error { return s.home.Close() }
+func (s *Server) Close() error {
+	return errors.Join(s.threads.close(), s.reaper.threads.close(), s.home.Close())
+}
 
 // Add serves ADD.
 func (s *Server) Add(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {

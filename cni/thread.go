@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
+	"sync"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,145 +17,155 @@ import (
 // lets one through at a time; the second thread fills the gaps, more lose.
 const wiringThreads = 2
 
-// errThreadLost is returned by a thread that could not return to the agent's
-// namespace and therefore ended.
-var errThreadLost = errors.New("wiring thread could not return to the agent's network namespace")
+// errThreadLost is what a function did whose thread could not return.
+var errThreadLost = errors.New("thread could not return to the process's network namespace")
 
 // thread is an operating system thread that may enter other namespaces. Only
 // functions passed to [threads.do] hold one.
 type thread struct {
-	home  *os.File        // the agent's network namespace
-	away  bool            // in another namespace than home, or not known to be there
-	host  *rtnl           // socket in the agent's namespace
+	home *os.File // the agent's network namespace
+	at   *os.File // where the thread is: home, a pod's, or nil: elsewhere
+
+	host  *rtnl           // socket in the agent's namespace; nil until the first use
 	links *netlink.Handle // the same for look-ups off the fast path
+
+	podBuffer []byte // for the socket in the pod
+	nextIndex uint32 // of the host ends it makes; see chooseIndexes
 }
 
-// threads owns the wiring threads.
+// threads lets functions enter namespaces, so many at a time.
 type threads struct {
-	home  *os.File
-	count int
-	jobs  chan job // unbuffered: do sends, threads receive, nobody closes
+	home *os.File     // the agent's network namespace, which tests have for themselves
+	base *os.File     // that of the process's other threads; home itself if it is the same
+	free chan *thread // buffered for all: do takes them and puts them back, nobody closes it
 }
 
-// job is one function to run on a thread.
-type job struct {
-	run  func(*thread) error
-	done chan error // buffered: the thread never waits for the caller
-}
-
-func newThreads(home *os.File, count int) *threads {
-	return &threads{home: home, count: count, jobs: make(chan job)}
-}
-
-// run keeps the threads running until ctx is cancelled. A job that a thread
-// has taken is always finished.
-func (t *threads) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for range t.count {
-		g.Go(func() error {
-			for {
-				result := make(chan error, 1)
-				go func() { result <- t.serve(ctx) }()
-				if err := <-result; !errors.Is(err, errThreadLost) {
-					return err
-				}
-			}
-		})
+func newThreads(home *os.File, count int) (*threads, error) {
+	t := &threads{home: home, free: make(chan *thread, count)}
+	// The calling thread may be in another namespace than most.
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		t.base, err = os.Open(ownNetns)
+		opened <- err
+	}()
+	if err := <-opened; err != nil {
+		return nil, fmt.Errorf("open the process's network namespace: %w", err)
 	}
-	return g.Wait()
+	same, err := sameFile(int(home.Fd()), int(t.base.Fd()))
+	if err != nil {
+		return nil, errors.Join(err, t.base.Close())
+	}
+	if same {
+		_ = t.base.Close() // only our reference
+		t.base = home
+	}
+	for range count {
+		// Anywhere: the indexes of other threads and earlier agents are in use.
+		t.free <- &thread{home: home, podBuffer: make([]byte, rtnlBuffer), nextIndex: rand.Uint32()}
+	}
+	return t, nil
 }
 
-// do runs f on a thread that is in the agent's namespace. It waits for a free
-// thread until ctx is cancelled, and then for f, which must bound itself.
+// close frees what the threads hold. No function runs any more.
+func (t *threads) close() error {
+	for range cap(t.free) {
+		th := <-t.free
+		if th.host != nil {
+			th.host.close()
+			th.links.Close()
+		}
+	}
+	if t.base == t.home {
+		return nil
+	}
+	return t.base.Close()
+}
+
+// do runs f on the calling goroutine's thread, in the agent's namespace, while
+// no other goroutine can. The caller is in the process's own namespace, as all
+// are that gRPC starts. It waits for its turn until ctx is cancelled, and then
+// for f, which must bound itself. A thread that is awake already is the point:
+// to wake another one and to be woken by it takes a quarter of the time that
+// the wiring of a pod takes.
 func (t *threads) do(ctx context.Context, f func(*thread) error) error {
-	return t.doWhile(ctx, f, func() {})
+	return t.doWhile(ctx, f, nil)
 }
 
-// doWhile is do that calls meanwhile once the thread is at work, beside f.
+// doWhile is do that calls meanwhile beside f.
 func (t *threads) doWhile(ctx context.Context, f func(*thread) error, meanwhile func()) error {
-	j := job{run: f, done: make(chan error, 1)}
 	select {
-	case t.jobs <- j:
-		meanwhile()
-		return <-j.done
+	case th := <-t.free:
+		var beside sync.WaitGroup
+		if meanwhile != nil {
+			beside.Go(meanwhile)
+		}
+		err := t.run(th, f)
+		t.free <- th
+		beside.Wait()
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a wiring thread: %w", ctx.Err())
 	}
 }
 
-// serve is one thread's life. The goroutine never unlocks its thread, so the
-// runtime ends the thread with it: no other goroutine ever runs in a namespace
-// that is not its own.
-func (t *threads) serve(ctx context.Context) error {
+// run lends the calling goroutine's thread to f. If it cannot bring it back it
+// leaves the goroutine locked to it, and the runtime ends the thread with the
+// goroutine: no other one ever runs in a namespace that is not its own.
+func (t *threads) run(th *thread, f func(*thread) error) error {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
-		// The runtime cannot end the main thread and would leave it behind in
-		// whatever namespace it was in. As long as this goroutine holds it,
-		// another one gets another thread.
+		// Others look at the process's network through the main thread
+		// (/proc/self/net), and the runtime cannot end it. As long as this
+		// goroutine holds it, another one gets another thread.
 		defer runtime.UnlockOSThread()
-		result := make(chan error, 1)
-		go func() { result <- t.serve(ctx) }()
-		return <-result
+		done := make(chan error, 1)
+		go func() { done <- t.run(th, f) }()
+		return <-done
 	}
-	th := &thread{home: t.home, away: true}
-	if err := th.open(); err != nil {
-		return err
+	th.at = nil
+	err := th.open()
+	if err == nil {
+		err = f(th)
 	}
-	defer th.close()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case j := <-t.jobs:
-			err := j.run(th)
-			lost := th.leave()
-			j.done <- err
-			if lost != nil {
-				return errThreadLost
-			}
-		}
+	if back := th.move(t.base); back != nil {
+		return errors.Join(err, fmt.Errorf("%w: %w", errThreadLost, back))
 	}
+	runtime.UnlockOSThread()
+	return err
 }
 
-// open enters the agent's namespace, which need not be the one the process
-// started in, and opens the sockets there.
-func (th *thread) open() error {
-	if err := th.leave(); err != nil {
+// open enters the agent's namespace and opens the sockets there.
+func (th *thread) open() (err error) {
+	if err := th.leave(); err != nil || th.host != nil {
 		return err
 	}
-	var err error
-	if th.host, err = dialRtnl(); err != nil {
+	if th.host, err = dialRtnl(make([]byte, rtnlBuffer)); err != nil {
 		return err
 	}
 	if th.links, err = newHandle(); err != nil {
 		th.host.close()
+		th.host = nil
 	}
 	return err
 }
 
-func (th *thread) close() {
-	th.host.close()
-	th.links.Close()
-}
-
-// enter moves the thread into a pod's namespace until leave, which the thread
-// calls by itself after the job.
-func (th *thread) enter(ns *os.File) error {
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
-	}
-	th.away = true
-	return nil
-}
+// enter moves the thread into a pod's namespace until leave.
+func (th *thread) enter(ns *os.File) error { return th.move(ns) }
 
 // leave moves the thread back into the agent's namespace.
-func (th *thread) leave() error {
-	if !th.away {
+func (th *thread) leave() error { return th.move(th.home) }
+
+func (th *thread) move(to *os.File) error {
+	if th.at == to {
 		return nil
 	}
-	err := th.enter(th.home)
-	th.away = err != nil
-	return err
+	th.at = nil
+	if err := unix.Setns(int(to.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", to.Name(), err)
+	}
+	th.at = to
+	return nil
 }
 
 // newHandle opens a netlink handle in the thread's current namespace. It names

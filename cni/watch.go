@@ -24,7 +24,7 @@ type watch struct{ *rtnl }
 // dialWatch starts to listen to multicast groups in the thread's current
 // namespace. What happened before is not heard.
 func dialWatch(groups ...uint) (*watch, error) {
-	s, err := dialRtnl()
+	s, err := dialRtnl(make([]byte, rtnlBuffer))
 	if err != nil {
 		return nil, err
 	}

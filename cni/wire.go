@@ -64,7 +64,7 @@ func (w *wiring) has6() bool {
 // an earlier ADD is kept as it is; what a crashed ADD left is replaced.
 func (w *wiring) connect(th *thread) error {
 	for try := range indexTries {
-		w.chooseIndexes(try)
+		w.chooseIndexes(th, try)
 		err := w.attempt(th)
 		// A name taken is EEXIST, an index taken EBUSY.
 		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
@@ -83,7 +83,7 @@ func (w *wiring) attempt(th *thread) error {
 	if err := th.enter(w.netns); err != nil {
 		return err
 	}
-	pod, err := dialRtnl()
+	pod, err := dialRtnl(th.podBuffer)
 	if err != nil {
 		return err
 	}

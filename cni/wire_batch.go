@@ -16,20 +16,23 @@ const (
 	devconfRPFilter    = 8
 	devconfRouteLocal  = 26
 	rpFilterStrict     = 1 // RFC 3704 section 2.2
-	firstPodIndex      = 1 << 16
+	firstPodIndex      = 1 << 10
+	podIndexes         = 1 << 11
 	firstHostIndex     = 1 << 20
-	podIndexBits       = 0xffff
-	hostIndexBits      = 0xffffff
+	hostIndexes        = 1 << 24
 	queuesPerVeth      = 1 // more make the kernel wait for an RCU grace period
 	neighbourPermanent = unix.NUD_PERMANENT
 )
 
-// chooseIndexes derives both interface indexes from the attachment, so that
-// two threads rarely choose the same; try makes another choice.
-func (w *wiring) chooseIndexes(try int) {
+// chooseIndexes chooses both interface indexes; another try makes another
+// choice. The pod's comes from the attachment, so that several interfaces of a
+// pod rarely choose the same. Those of the host are counted: the kernel makes
+// room for neighbours faster than for scattered numbers.
+func (w *wiring) chooseIndexes(th *thread, try int) {
 	sum := sha256.Sum256(append([]byte(w.attachment.key()), byte(try)))
-	w.podIndex = firstPodIndex + int32(binary.BigEndian.Uint32(sum[0:])&podIndexBits)
-	w.hostIndex = firstHostIndex + int32(binary.BigEndian.Uint32(sum[4:])&hostIndexBits)
+	w.podIndex = firstPodIndex + int32(binary.BigEndian.Uint32(sum[:])%podIndexes)
+	w.hostIndex = firstHostIndex + int32(th.nextIndex%hostIndexes)
+	th.nextIndex++
 }
 
 // createBatch makes the veth, in one message sent from the pod's namespace:
@@ -86,8 +89,8 @@ func (w *wiring) podBatch() *batch {
 		m.begin("add address "+a.String(), unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 		m.bytes(family(a), byte(a.BitLen()), 0, unix.RT_SCOPE_UNIVERSE)
 		m.number(uint32(w.podIndex))
-		m.attr(unix.IFA_LOCAL, a.AsSlice())
-		m.attr(unix.IFA_ADDRESS, a.AsSlice())
+		m.attrAddr(unix.IFA_LOCAL, a)
+		m.attrAddr(unix.IFA_ADDRESS, a)
 		if a.Is6() {
 			// Nobody else can have the address: no duplicate detection, which
 			// would keep it unusable for a second (RFC 4862 section 5.4).
@@ -112,7 +115,7 @@ func opDefault(g netip.Addr) string { return "add default route via " + g.String
 func (w *wiring) gatewayRoute(m *batch, g netip.Addr, metric uint32) {
 	m.begin(opGateway(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m.route(g, g.BitLen(), unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_LINK, 0)
-	m.attr(unix.RTA_DST, g.AsSlice())
+	m.attrAddr(unix.RTA_DST, g)
 	w.exit(m, metric)
 }
 
@@ -125,7 +128,7 @@ func (w *wiring) defaultRoute(m *batch, g netip.Addr, metric uint32) {
 	}
 	m.begin(opDefault(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m.route(g, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, flags)
-	m.attr(unix.RTA_GATEWAY, g.AsSlice())
+	m.attrAddr(unix.RTA_GATEWAY, g)
 	w.exit(m, metric)
 }
 
@@ -145,7 +148,7 @@ func (w *wiring) neighbour(m *batch, a netip.Addr, mac []byte, index int32) {
 	m.number(uint32(index))
 	m.number16(neighbourPermanent)
 	m.bytes(0, 0)
-	m.attr(unix.NDA_DST, a.AsSlice())
+	m.attrAddr(unix.NDA_DST, a)
 	m.attr(unix.NDA_LLADDR, mac)
 }
 
@@ -182,7 +185,7 @@ func opHostRoute(a netip.Addr) string { return "add route to " + a.String() }
 func (w *wiring) hostRoute(m *batch, a netip.Addr, mode uint16) {
 	m.begin(opHostRoute(a), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|mode)
 	m.route(a, a.BitLen(), w.table, protocol, unix.RT_SCOPE_LINK, 0)
-	m.attr(unix.RTA_DST, a.AsSlice())
+	m.attrAddr(unix.RTA_DST, a)
 	m.attr32(unix.RTA_OIF, uint32(w.hostIndex))
 	if w.metric != 0 {
 		m.attr32(unix.RTA_PRIORITY, w.metric)

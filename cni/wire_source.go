@@ -29,7 +29,7 @@ func (w *wiring) sourceRoutes(m *batch, g netip.Addr) {
 	table := uint32(w.podIndex) // not one of the kernel's own, which are below 256
 	m.begin("add default route of a second interface", unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	m.route(g, 0, table, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTNH_F_ONLINK)
-	m.attr(unix.RTA_GATEWAY, g.AsSlice())
+	m.attrAddr(unix.RTA_GATEWAY, g)
 	m.attr32(unix.RTA_OIF, uint32(w.podIndex))
 	for _, a := range w.addresses {
 		if a.Is4() != g.Is4() {
@@ -38,7 +38,7 @@ func (w *wiring) sourceRoutes(m *batch, g netip.Addr) {
 		m.begin(opSourceRule, unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 		m.bytes(family(a), 0, byte(a.BitLen()), 0, unix.RT_TABLE_UNSPEC, 0, 0, frActTable)
 		m.number(0) // flags
-		m.attr(fraSource, a.AsSlice())
+		m.attrAddr(fraSource, a)
 		m.attr32(fraTable, table)
 		m.attr32(fraPriority, sourceRulePriority)
 		m.attr(fraProtocol, []byte{protocol})

@@ -172,11 +172,15 @@ func TestLeftover(t *testing.T) {
 			})
 		}, 999, "protocol static"},
 		{"index taken", func(t *testing.T, n *node, _ *space) {
-			w := wiring{attachment: Attachment{ContainerID: testID, IfName: "eth0"}}
-			w.chooseIndexes(0)
+			const next = 7
+			for range cap(n.server.threads.free) { // each of them in turn
+				th := <-n.server.threads.free
+				th.nextIndex = next
+				n.server.threads.free <- th
+			}
 			n.space.do(t, func() error {
 				attrs := netlink.NewLinkAttrs()
-				attrs.Name, attrs.Index = "taken", int(w.hostIndex)
+				attrs.Name, attrs.Index = "taken", firstHostIndex+next
 				return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "taken1"})
 			})
 		}, 0, ""},

@@ -76,7 +76,7 @@ func dialRoute() (*rtSocket, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("set up netlink: %w", err)
 	}
-	return &rtSocket{fd: fd, buf: make([]byte, 64<<10)}, nil
+	return &rtSocket{fd: fd, buf: make([]byte, 8<<10)}, nil
 }
 
 func (s *rtSocket) close() { unix.Close(s.fd) }

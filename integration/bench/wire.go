@@ -62,9 +62,20 @@ func (noRoutes) SetPod(netip.Prefix, string) {}
 // DeletePod implements cni.Routes.
 func (noRoutes) DeletePod(netip.Prefix) {}
 
-// wireServer wires every pod through the agent's own ADD, called in process,
-// and returns each call's milliseconds. The pods are disconnected afterwards.
+// wireServer wires every pod through the agent's own ADD, called in process
+// and from a goroutine like gRPC's, and returns each call's milliseconds. The
+// pods are disconnected afterwards.
 func wireServer(ctx context.Context, s *cni.Server, pods []string) (took samples, err error) {
+	done := make(chan struct{})
+	go func() {
+		took, err = serverWires(ctx, s, pods)
+		close(done)
+	}()
+	<-done
+	return took, err
+}
+
+func serverWires(ctx context.Context, s *cni.Server, pods []string) (took samples, err error) {
 	request := func(i int) *onlinkv1.CNIRequest {
 		return &onlinkv1.CNIRequest{
 			ContainerId: fmt.Sprintf("%064x", i), Ifname: "eth0", Netns: pods[i], Path: "/opt/cni/bin",
@@ -85,6 +96,11 @@ func wireServer(ctx context.Context, s *cni.Server, pods []string) (took samples
 			return nil, fmt.Errorf("disconnect pod: %w", err)
 		}
 	}
+	for s.Stats().Ending > 0 { // removals must not slow the bare side
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
 	return took, nil
 }
 
@@ -98,12 +114,14 @@ const (
 	devconfSendRedir = 6
 	devconfRPFilter  = 8
 	devconfRouteLoc  = 26
+	extSkipStats     = 1 << 3
 )
 
 // bareWire does what wiring a pod must do, with nothing around it: a veth with
 // its peer in the pod, one address, two routes and two permanent neighbours,
-// in two batches and one socket per pod. host is a socket of the namespace
-// the calling thread is in; home is that namespace.
+// in two batches and one socket per pod, and the question whether the pod's end
+// has its carrier, without which the pod loses its first packets. host is a
+// socket of the namespace the calling thread is in; home is that namespace.
 func bareWire(host *rtSocket, home int, path string, i int) error {
 	pod, err := os.Open(path)
 	if err != nil {
@@ -111,13 +129,15 @@ func bareWire(host *rtSocket, home int, path string, i int) error {
 	}
 	defer pod.Close()
 	w := bareVeth{index: uint32(1<<21 + 2*i), i: i, home: home} //nolint:gosec // a few hundred pods
-	if err := w.inside(int(pod.Fd())); err != nil {
-		return errors.Join(err, unix.Setns(home, unix.CLONE_NEWNET))
-	}
-	if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+	s, err := w.inside(int(pod.Fd()))
+	if err := errors.Join(err, unix.Setns(home, unix.CLONE_NEWNET)); err != nil {
 		return err
 	}
-	return w.outside(host)
+	defer s.close()
+	if err := w.outside(host); err != nil {
+		return err
+	}
+	return w.look(s)
 }
 
 // bareVeth is one pod's wiring.
@@ -139,16 +159,23 @@ func (w bareVeth) mac(host byte) []byte {
 var gatewayAddr = []byte{169, 254, 1, 1}
 
 // inside makes the veth from within the pod's namespace and furnishes the
-// pod's end.
-func (w bareVeth) inside(pod int) error {
+// pod's end. It returns the socket it has used.
+func (w bareVeth) inside(pod int) (*rtSocket, error) {
 	if err := unix.Setns(pod, unix.CLONE_NEWNET); err != nil {
-		return err
+		return nil, err
 	}
 	s, err := dialRoute()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer s.close()
+	if err := w.furnish(s); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (w bareVeth) furnish(s *rtSocket) error {
 	var m batch
 	m.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(w.index, unix.IFF_UP)...)
 	w.end(&m, "eth0", w.mac(0))
@@ -196,6 +223,17 @@ func (w bareVeth) outside(s *rtSocket) error {
 	w.neighbour(&m, w.addr(), w.mac(0), w.index+1)
 	if err := s.send(&m); err != nil {
 		return fmt.Errorf("furnish host: %w", err)
+	}
+	return nil
+}
+
+// look asks for the pod's end, at which the kernel gives it its carrier.
+func (w bareVeth) look(s *rtSocket) error {
+	var m batch
+	m.begin(unix.RTM_GETLINK, 0, ifinfo(w.index, 0)...)
+	m.attr32(unix.IFLA_EXT_MASK, extSkipStats)
+	if err := s.send(&m); err != nil {
+		return fmt.Errorf("look at pod's end: %w", err)
 	}
 	return nil
 }
@@ -279,7 +317,8 @@ func serveCNI(ctx context.Context, s *cni.Server, socket string) (stop func() er
 // wireFigure: the agent's ADD without shim, wire and disk, next to the bare
 // messages.
 func wireFigure(ctx context.Context, r *run) (err error) {
-	const count = 64
+	// Few at a time, in turns: a slow moment of the machine must hit both sides.
+	const count, turns = 16, 8
 	pods, err := newPodSpaces(r.dir, count)
 	if err != nil {
 		return err
@@ -307,21 +346,22 @@ func wireFigure(ctx context.Context, r *run) (err error) {
 			return err
 		}
 		defer home.Close()
-		return r.rounds(ctx,
-			func(ctx context.Context) error {
+		return r.rounds(ctx, func(ctx context.Context) error {
+			var with, without samples
+			for range turns {
 				took, err := wireServer(ctx, s, pods.paths)
-				if err == nil {
-					ours = append(ours, took.median())
+				if err != nil {
+					return err
 				}
-				return err
-			},
-			func(context.Context) error {
-				took, err := wireBare(others.paths, home)
-				if err == nil {
-					bare = append(bare, took.median())
+				with = append(with, took...)
+				if took, err = wireBare(others.paths, home); err != nil {
+					return err
 				}
-				return err
-			})
+				without = append(without, took...)
+			}
+			ours, bare = append(ours, with.median()), append(bare, without.median())
+			return nil
+		})
 	})
 	if err != nil {
 		return err
