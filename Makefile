@@ -60,7 +60,7 @@ test-interop: build ## hold onlinkd against BIRD, FRR, ExaBGP and gobgpd, and wr
 
 test-long: build ## run the tests that repeat something as often as is promised (half an hour, every CPU busy for ten minutes)
 	@$(BED) deps lab frr
-	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash)$$' ./integration -args -long -crash.ops=10000
+	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile)$$' ./integration -args -long -crash.ops=10000
 	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
 
 bench: engine ## measure next to BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)

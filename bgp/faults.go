@@ -35,8 +35,11 @@ var faultOf = map[string]func(*Faults) *uint64{
 	"the received Update message was treated as withdraw":       (*Faults).withdrawn,
 	"Some attributes were discarded":                            (*Faults).discarded,
 	"the received Update message was ignored":                   (*Faults).ignored,
-	"contained a panic":                                         (*Faults).panics,
+	panicEvent: (*Faults).panics,
 }
+
+// panicEvent is the engine's record of a panic that it caught.
+const panicEvent = "contained a panic"
 
 func (f *Faults) reset() *uint64     { return &f.Reset }
 func (f *Faults) withdrawn() *uint64 { return &f.Withdrawn }

@@ -24,9 +24,9 @@ import (
 // kind of session.
 func FuzzUpdate(f *testing.F) {
 	c := needsPatches(f)
-	for _, a := range slices.Concat(attributeAttacks(), updateAttacks()) {
+	for _, a := range slices.Concat(attacks.Attributes(), attacks.Updates()) {
 		for kind := range byte(2) {
-			f.Add(append([]byte{kind}, a.body...))
+			f.Add(append([]byte{kind}, a.Body...))
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -164,9 +164,9 @@ func (a *arena) stateOf() PeerStatus {
 // the body.
 func FuzzSession(f *testing.F) {
 	needsPatches(f)
-	for _, a := range slices.Concat(attributeAttacks(), updateAttacks(), messageAttacks(), openAttacks()) {
-		if a.run == nil && len(a.body) < 256 {
-			script := append([]byte{a.typ, byte(len(a.body))}, a.body...)
+	for _, a := range slices.Concat(attacks.Attributes(), attacks.Updates(), attacks.Messages(), attacks.Opens()) {
+		if a.Run == nil && len(a.Body) < 256 {
+			script := append([]byte{a.Type, byte(len(a.Body))}, a.Body...)
 			for state := range byte(3) {
 				f.Add(append([]byte{state}, script...))
 			}

@@ -14,6 +14,8 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	"github.com/osrg/gobgp/v3/pkg/server"
+
+	"onlink/bgp/hostile"
 )
 
 // checker is what the patches add to the engine's decoder. It is looked for at
@@ -139,7 +141,7 @@ func dialTwoOctets(t *testing.T, local, remote string) *rawPeer {
 	t.Cleanup(func() { _ = p.conn.Close() }) // the test is over
 	p.send(1, append(append([]byte{4, 0xfc, 0, 0, 90}, net.ParseIP(local).To4()...), 0))
 	p.send(4, nil)
-	if got := p.answer(); got != used {
+	if got := p.answer(); got != hostile.Used {
 		t.Fatalf("the OPEN was not taken: %s", got)
 	}
 	return p
