@@ -112,7 +112,8 @@ func (l *rootListener) Accept() (net.Conn, error) {
 		}
 		uid, err := peerUID(conn)
 		if err == nil && uid == 0 {
-			return conn, nil
+			// Only a net.Conn: of a socket gRPC would ask options nobody reads.
+			return struct{ net.Conn }{conn}, nil
 		}
 		_ = conn.Close()
 		l.log.Warn("cni connection refused", "uid", uid, "error", err)

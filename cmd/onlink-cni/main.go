@@ -54,6 +54,9 @@ func getenv(key string) string {
 	return value
 }
 
+// memory is not on the heap, see its type.
+var memory shim.Memory
+
 func main() {
-	syscall.Exit(shim.Run(shim.Process{Getenv: getenv, Stdin: fd(0), Stdout: fd(1), Stderr: fd(2)}))
+	syscall.Exit(shim.Run(shim.Process{Getenv: getenv, Stdin: fd(0), Stdout: fd(1), Stderr: fd(2), Memory: &memory}))
 }

@@ -52,9 +52,12 @@ const (
 
 // h2 is the client side of an HTTP/2 connection that carries one call.
 type h2 struct {
-	s   *socket
+	m   *Memory
+	s   socket
 	out []byte // frames to send with the next write
 
+	rest    []byte // of the request, not queued yet
+	asked   bool   // all of the request was queued
 	head    [frameHeadLen]byte
 	payload []byte // of the current frame
 
@@ -71,20 +74,25 @@ type h2 struct {
 	call answer
 }
 
-func newH2(s *socket) *h2 {
-	return &h2{
-		s: s, connWindow: firstWindow, streamWindow: firstWindow, peerInitial: firstWindow, peerFrame: maxFrame,
-		hpack: decoder{limit: hpackTable},
-	}
+// newH2 returns m's, for one connection.
+func newH2(m *Memory) *h2 {
+	h := &m.h2
+	h.m = m
+	h.connWindow, h.streamWindow = firstWindow, firstWindow
+	h.peerInitial, h.peerFrame = firstWindow, maxFrame
+	h.hpack.limit = hpackTable
+	h.hpack.dynamic = h.hpack.first[:0]
+	return h
 }
 
-// unary makes one gRPC call and returns the answer's message.
-func (h *h2) unary(path string, message []byte) ([]byte, error) {
-	body := make([]byte, 1, 5+len(message)) // not compressed
-	body = appendBE32(body, uint32(len(message)))
-	body = append(body, message...)
+// ask queues one gRPC call. It needs no connection yet: the agent, which the
+// connection wakes, shall find the request there.
+func (h *h2) ask(path string, r request) {
+	message := h.m.take(5 + r.size())[:5] // the first byte: not compressed
+	message = r.append(message)
+	putBE32(message[1:], uint32(len(message)-5))
 
-	h.out = make([]byte, 0, 512+len(body))
+	h.out = h.m.take(512 + min(len(message), firstWindow))
 	h.out = append(h.out, preface...)
 	h.appendFrame(frameSettings, 0, 0, []byte{
 		0, settingEnablePush, 0, 0, 0, 0,
@@ -92,13 +100,19 @@ func (h *h2) unary(path string, message []byte) ([]byte, error) {
 	})
 	h.appendFrame(frameWindowUpdate, 0, 0, appendBE32(nil, ourWindow-firstWindow))
 	h.appendFrame(frameHeaders, flagEndHeaders, streamID, h.requestHeaders(path))
+	h.rest = message
+	h.queue()
+}
 
-	err := h.sendBody(body)
-	for err == nil && !h.call.done {
-		err = h.receive()
-	}
-	if err != nil && !h.call.done {
-		return nil, err
+// answer sends what was asked and returns the message of the agent's answer.
+// The agent may answer before it has read everything: then the rest is not
+// sent.
+func (h *h2) answer() ([]byte, error) {
+	for !h.call.done {
+		if err := h.receive(); err != nil && !h.call.done {
+			return nil, err
+		}
+		h.queue()
 	}
 	return h.call.message()
 }
@@ -112,32 +126,22 @@ func (h *h2) requestHeaders(path string) []byte {
 	return appendLiteral(b, 0, "grpc-timeout", h.s.timeoutHeader())
 }
 
-// sendBody sends the request in as many DATA frames as the agent's windows
-// allow, reading what the agent sends whenever they are used up. The agent may
-// answer before it has read everything: then the rest is not sent.
-func (h *h2) sendBody(body []byte) error {
-	for {
-		n := min(len(body), h.connWindow, h.streamWindow, h.peerFrame)
-		if n <= 0 && len(body) > 0 {
-			if err := h.receive(); err != nil {
-				return err
-			}
-			if h.call.done {
-				return nil
-			}
-			continue
+// queue puts as much of the request's message into DATA frames as the agent's
+// windows allow.
+func (h *h2) queue() {
+	for !h.asked {
+		n := min(len(h.rest), h.connWindow, h.streamWindow, h.peerFrame)
+		if n <= 0 { // a message is never empty
+			return
 		}
 		var flags byte
-		if n == len(body) {
-			flags = flagEndStream
+		if n == len(h.rest) {
+			flags, h.asked = flagEndStream, true
 		}
-		h.appendFrame(frameData, flags, streamID, body[:n])
+		h.appendFrame(frameData, flags, streamID, h.rest[:n])
 		h.connWindow -= n
 		h.streamWindow -= n
-		body = body[n:]
-		if flags != 0 {
-			return h.flush()
-		}
+		h.rest = h.rest[n:]
 	}
 }
 
@@ -178,7 +182,7 @@ func (h *h2) receive() error {
 		return errFrameSize
 	}
 	if cap(h.payload) < n {
-		h.payload = make([]byte, n, max(n, 1024))
+		h.payload = h.m.take(max(n, 512))
 	}
 	h.payload = h.payload[:n]
 	if err := h.s.read(h.payload); err != nil {
@@ -367,6 +371,10 @@ func (h *h2) goAway(p []byte) error {
 // bring in reflection.
 func be32(b []byte) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}
+
+func putBE32(b []byte, v uint32) {
+	b[0], b[1], b[2], b[3] = byte(v>>24), byte(v>>16), byte(v>>8), byte(v)
 }
 
 func appendBE32(b []byte, v uint32) []byte {

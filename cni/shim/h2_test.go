@@ -146,7 +146,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte(settings + good + frame(frameData, 0, 1, reply) + okTrailer))
 	f.Add([]byte(frame(frameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00") + frame(frameHeaders, 0, 1, started)))
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		h := newH2(nil)
+		h := newH2(new(Memory))
 		for len(b) >= frameHeadLen && !h.call.done {
 			n := min(int(b[0])<<16|int(b[1])<<8|int(b[2]), len(b)-frameHeadLen)
 			if h.frame(b[3], b[4], be32(b[5:])&maxWindow, b[frameHeadLen:frameHeadLen+n]) != nil {

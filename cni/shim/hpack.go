@@ -25,11 +25,15 @@ type decoder struct {
 	size    int
 	limit   int
 	huffman huffmanCode
+
+	// Room for the few fields of an answer.
+	first  [8]field
+	fields [8]field
 }
 
-// block decodes one complete header block.
+// block decodes one complete header block. The result is valid until the next.
 func (d *decoder) block(b []byte) ([]field, error) {
-	fields := make([]field, 0, 8)
+	fields := d.fields[:0]
 	for len(b) > 0 {
 		c := b[0]
 		var f field
@@ -93,7 +97,9 @@ func (d *decoder) literal(b []byte, prefix int) (f field, rest []byte, err error
 }
 
 func (d *decoder) add(f field) {
-	d.dynamic = append([]field{f}, d.dynamic...)
+	d.dynamic = append(d.dynamic, field{})
+	copy(d.dynamic[1:], d.dynamic)
+	d.dynamic[0] = f
 	d.size += f.size()
 	d.evict()
 }

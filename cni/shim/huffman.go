@@ -54,7 +54,8 @@ func huffmanLength(symbol int) int { return int(huffmanLengths[symbol]-'A') + hu
 // a decoding table.
 func (c *huffmanCode) decode(b []byte) (string, error) {
 	c.order()
-	out := make([]byte, 0, len(b)*8/huffmanMin)
+	var room [128]byte
+	out := room[:0]
 	var code, first, index, length int // of the code word being read
 	for i := range len(b) * 8 {
 		bit := int(b[i/8]>>(7-i%8)) & 1

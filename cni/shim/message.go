@@ -14,10 +14,14 @@ const (
 	wireFixed4 = 5
 )
 
-// marshal encodes r, leaving out empty fields as proto3 does.
-func (r request) marshal() []byte {
-	n := len(r.containerID) + len(r.netns) + len(r.ifname) + len(r.args) + len(r.path) + len(r.config)
-	b := make([]byte, 0, n+6*6)
+// size returns what append appends at most.
+func (r request) size() int {
+	const tags = 6 * 6
+	return len(r.containerID) + len(r.netns) + len(r.ifname) + len(r.args) + len(r.path) + len(r.config) + tags
+}
+
+// append encodes r, leaving out empty fields as proto3 does.
+func (r request) append(b []byte) []byte {
 	for i, s := range [...]string{r.containerID, r.netns, r.ifname, r.args, r.path} {
 		if s != "" {
 			b = appendTag(b, i+1, len(s))

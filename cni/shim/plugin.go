@@ -39,6 +39,7 @@ type Process struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+	Memory *Memory // nil: allocated
 }
 
 // Run does what CNI_COMMAND asks and returns the exit code: 0, or 1 after
@@ -53,7 +54,10 @@ func Run(p Process) int {
 	if method == "" && verb != "VERSION" {
 		return p.fail(newestVersion, &failure{codeEnvironment, "unknown CNI_COMMAND", verb + "; known are ADD, DEL, CHECK, GC, STATUS and VERSION"})
 	}
-	stdin, fail := readConfig(p.Stdin)
+	if p.Memory == nil {
+		p.Memory = new(Memory)
+	}
+	stdin, fail := readConfig(p.Stdin, p.Memory)
 	if verb == "VERSION" {
 		return p.version(stdin)
 	}
@@ -84,8 +88,9 @@ func methodOf(verb string) string {
 }
 
 // readConfig reads stdin to its end, up to MaxConfig.
-func readConfig(r io.Reader) ([]byte, *failure) {
-	buf := make([]byte, 0, 8<<10)
+func readConfig(r io.Reader, m *Memory) ([]byte, *failure) {
+	buf := m.takeAll()
+	defer func() { m.taken = min(len(buf), scratchSize) }()
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
@@ -128,12 +133,7 @@ func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int
 		path:        p.Getenv("CNI_PATH"),
 		config:      stdin,
 	}
-	s, err := dial(conf.socket, conf.timeout)
-	if err != nil {
-		return nil, 1, unreachable(verb, conf.socket, err)
-	}
-	defer s.close()
-	body, err := newH2(s).unary(method, req.marshal())
+	body, err := ask(p.Memory, conf, method, req)
 	if err != nil {
 		return nil, 1, unreachable(verb, conf.socket, err)
 	}
@@ -142,6 +142,20 @@ func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int
 		return nil, 1, &failure{codeInternal, "cannot read the agent's answer", err.Error()}
 	}
 	return out, code, nil
+}
+
+// ask makes one gRPC call and returns the answer's message.
+func ask(m *Memory, conf conf, method string, req request) ([]byte, error) {
+	h := newH2(m)
+	if err := h.s.open(conf.timeout); err != nil {
+		return nil, err
+	}
+	defer h.s.close()
+	h.ask(method, req)
+	if err := h.s.connect(conf.socket); err != nil {
+		return nil, err
+	}
+	return h.answer()
 }
 
 // unreachable is the answer when the agent gave none. STATUS asks exactly

@@ -31,25 +31,19 @@ type socket struct {
 // readBuffer holds the frames around an answer and most answers.
 const readBuffer = 2 << 10
 
-// dial connects to the agent, within timeout seconds. A listener with a full
-// backlog makes connect wait, so the deadline covers it too.
-func dial(path string, timeout int) (*socket, error) {
-	if len(path) > 107 {
-		return nil, errPath
-	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	s := &socket{fd: fd, deadline: now() + int64(timeout)*second}
-	if err := s.connect(path); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
+// open makes the socket; everything on it ends timeout seconds later.
+func (s *socket) open(timeout int) (err error) {
+	s.deadline = now() + int64(timeout)*second
+	s.fd, err = syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	return err
 }
 
+// connect connects to the agent. A listener with a full backlog makes it wait,
+// so the deadline covers it too.
 func (s *socket) connect(path string) error {
+	if len(path) > 107 {
+		return errPath
+	}
 	for {
 		if err := s.arm(syscall.SO_SNDTIMEO); err != nil {
 			return err
