@@ -208,6 +208,61 @@ func TestSameASPerRack(t *testing.T) {
 	}
 }
 
+// TestASPerRack: every rack has an AS of its own: iBGP between its nodes, eBGP
+// to its ToR, and through the ToRs to the other racks.
+func TestASPerRack(t *testing.T) {
+	ctx, l := fabric(t, "asdiff", 2)
+	plans, asn := map[string]plan{}, map[string]uint32{}
+	as := func(n *lab.Node) int { return 64700 + n.Rack }
+	for _, n := range l.Nodes() {
+		p := plan{asn: as(n), peers: toToR(l.Racks[n.Rack-1].ToRs[0])}
+		for _, mate := range l.Racks[n.Rack-1].Nodes {
+			if mate != n {
+				p.peers = append(p.peers, to(mate, "asn", as(mate)))
+			}
+		}
+		plans[n.Name] = p
+		asn[n.Name] = uint32(as(n)) //nolint:gosec // a small number
+	}
+	wire(l, plans)
+	startFabric(ctx, t, l, asn)
+	reachEverybody(ctx, t, l)
+	n, mate, far := l.Node("r1n1"), l.Node("r1n2"), l.Node("r2n1")
+	tors := l.ToRs()
+	// Of the mate's block the ToR tells too, with our own AS in its path: that
+	// way is not taken.
+	must(t, throughHops(n, blockOf(ctx, t, mate), mate.Addr))
+	must(t, throughHops(n, blockOf(ctx, t, far), tors[0].Addr))
+	wantPath(ctx, t, n, blockOf(ctx, t, far), fmt.Sprintf("AS path %d %d %d,", tors[0].ASN, tors[1].ASN, as(far)))
+	for _, s := range []map[string]session{sessions(ctx, t, n), sessions(ctx, t, far)} {
+		if len(s) != 2 {
+			t.Errorf("sessions up: %v, want the mate and the ToR", s)
+		}
+	}
+}
+
+// TestLocalAS: nodes of one AS are another one to their ToRs (local-as). The
+// ToRs see that one alone, so what comes from another rack has nothing of ours
+// in its path and is taken without allowOwnAS.
+func TestLocalAS(t *testing.T) {
+	ctx, l := build(t, lab.Spec{Name: "localas", Racks: 2, NodesPerRack: 1, Reflectors: -1, Pool: lab.Pool{Tunnel: "none", Encap: "Never"}})
+	plans, asn := map[string]plan{}, map[string]uint32{}
+	for i, n := range l.Nodes() {
+		asn[n.Name] = uint32(65110 + i)
+		plans[n.Name] = plan{asn: lab.NodeASN, peers: toToR(l.Racks[n.Rack-1].ToRs[0], "localASN", asn[n.Name])}
+	}
+	wire(l, plans)
+	startFabric(ctx, t, l, asn)
+	reachEverybody(ctx, t, l)
+	n, far, tors := l.Node("r1n1"), l.Node("r2n1"), l.ToRs()
+	wantPath(ctx, t, n, blockOf(ctx, t, far), fmt.Sprintf("AS path %d %d %d,", tors[0].ASN, tors[1].ASN, asn[far.Name]))
+	text, err := tors[0].BIRD("show route all for " + blockOf(ctx, t, n).Addr().String())
+	must(t, err)
+	if want := fmt.Sprintf("BGP.as_path: %d\n", asn[n.Name]); !strings.Contains(text, want) {
+		t.Errorf("the ToR does not have %q:\n%s", want, text)
+	}
+}
+
 // TestNoTransit: what a node learned from one ToR it tells no other, and no
 // other node's block; what it learned from nodes it tells no ToR.
 func TestNoTransit(t *testing.T) {
