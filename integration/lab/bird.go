@@ -39,8 +39,14 @@ protocol static {{.Name}} { {{.Family}};
 protocol static over6 { ipv4;
   {{range $prefix, $hop := .ToR.Over6}}route {{$prefix}} blackhole; {{end}}
 }
+{{- if .ToR.BFD}}
+protocol bfd { interface "*" { interval 300 ms; idle tx interval 300 ms; multiplier 3; }; }
+{{- end}}
 template bgp peer {
   graceful restart on;
+{{- if .ToR.BFD}}
+  bfd on;
+{{- end}}
   connect delay time 1; connect retry time 1; error wait time 1, 2;
 }
 {{- range .Others}}

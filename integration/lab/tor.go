@@ -39,6 +39,8 @@ type ToR struct {
 	// Transit tells every node what the others announce, as the routers of an
 	// eBGP fabric do, from the next Start on (BIRD only).
 	Transit bool
+	// BFD watches all neighbours, 300 ms x 3, from the next Start on (BIRD only).
+	BFD bool
 	// NodeASN holds the AS of nodes that have another one than [NodeASN], by
 	// name (BIRD only).
 	NodeASN map[string]uint32
