@@ -229,7 +229,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	}
 	a.learn.speaker = a.speaker
 	a.orig = &originate{
-		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: a.cfg.BGP.Originate,
+		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: a.cfg.BGP.Originate, sums: a.cfg.BGP.Aggregates(),
 		drain: a.drain, edited: make(chan struct{}, 1), node: a.id,
 	}
 	for _, p := range a.cfg.Pools {
@@ -237,8 +237,9 @@ func (a *agent) openBGP(ctx context.Context) error {
 			a.problem("pool %s: this node has no address of the family of %s, so its blocks are not announced and its pods are reached by nobody; give the node one, or disable the pool here", p.Name, p.CIDR)
 		}
 	}
-	direct := func(ctx context.Context, blocks []netip.Prefix) error { // the learn loop does not run yet
+	direct := func(ctx context.Context, blocks, aggregates []netip.Prefix) error { // the learn loop does not run yet
 		a.learn.table.SetOwn(blocks)
+		a.learn.table.SetAggregates(aggregates)
 		a.learn.install(ctx, false)
 		return nil
 	}

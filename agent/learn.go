@@ -188,9 +188,12 @@ func (l *learn) do(ctx context.Context, ask func()) error {
 	return nil
 }
 
-// setOwn installs the blackhole routes of this node's blocks.
-func (l *learn) setOwn(ctx context.Context, blocks []netip.Prefix) error {
-	return l.do(ctx, func() { l.table.SetOwn(blocks) })
+// setOwn installs the blackhole routes of this node's blocks and aggregates.
+func (l *learn) setOwn(ctx context.Context, blocks, aggregates []netip.Prefix) error {
+	return l.do(ctx, func() {
+		l.table.SetOwn(blocks)
+		l.table.SetAggregates(aggregates)
+	})
 }
 
 // established is RFC 4271's name of the state of a session that is up.

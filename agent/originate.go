@@ -23,14 +23,16 @@ type originate struct {
 	learn   *learn
 	speaker *bgp.Speaker
 	own     []netip.Prefix // blocks as of the last round
+	summed  []netip.Prefix // aggregates as of the last round
 	node    identity       // its addresses are the next hops
 	drain   *drain
-	// edited has room for one signal: setExtra sends, nobody closes; full
+	// edited has room for one signal: configure sends, nobody closes; full
 	// means that Run has been told and has not looked yet.
 	edited chan struct{}
 
-	mu    sync.Mutex     // guards extra
-	extra []netip.Prefix // announced besides the blocks, from the config
+	mu    sync.Mutex     // guards what is below, from the config
+	extra []netip.Prefix // announced besides the blocks
+	sums  []netip.Prefix // announced instead of them, to the peers that ask for it
 }
 
 // originateRetry is how long a failed round waits for the next one.
@@ -66,32 +68,49 @@ func (o *originate) Run(ctx context.Context) error {
 // round brings routes and announcements to the confirmed blocks. The order
 // never lets a packet loop: drop route before announcement, withdrawal before
 // the drop route goes.
-func (o *originate) round(ctx context.Context, setOwn func(context.Context, []netip.Prefix) error) error {
+func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, blocks, aggregates []netip.Prefix) error) error {
 	next := confirmed(o.alloc.Blocks())
-	both := append(slices.Clone(next), o.own...)
-	if err := setOwn(ctx, both); err != nil {
+	extra, sums := o.configured()
+	sums = contributed(sums, slices.Concat(next, extra))
+	if err := setOwn(ctx, slices.Concat(next, o.own), slices.Concat(sums, o.summed)); err != nil {
 		return fmt.Errorf("install drop routes: %w", err)
 	}
-	origins := make([]bgp.Origin, 0, len(next)+len(o.extra))
 	at, _ := o.drain.now()
 	o.alloc.SetDraining(at == drained)
-	for _, p := range slices.Concat(next, o.configured()) {
-		if at != drained && o.node.reaches(p) {
-			origins = append(origins, bgp.Origin{Prefix: p, Draining: at == leaving})
+	var origins []bgp.Origin
+	announce := func(list []netip.Prefix, aggregate bool) {
+		for _, p := range list {
+			if at != drained && o.node.reaches(p) {
+				origins = append(origins, bgp.Origin{Prefix: p, Draining: at == leaving, Aggregate: aggregate})
+			}
 		}
 	}
+	announce(next, false)
+	announce(extra, false)
+	announce(sums, true)
 	if err := o.speaker.SetOrigins(ctx, origins); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	o.drain.announced(at, len(origins))
-	if err := setOwn(ctx, next); err != nil {
+	if err := setOwn(ctx, next, sums); err != nil {
 		return fmt.Errorf("remove drop routes: %w", err)
 	}
-	if !slices.Equal(o.own, next) {
-		o.log.Info("blocks announced", "blocks", next)
+	if !slices.Equal(o.own, next) || !slices.Equal(o.summed, sums) {
+		o.log.Info("blocks announced", "blocks", next, "aggregates", sums)
 	}
-	o.own = next
+	o.own, o.summed = next, sums
 	return nil
+}
+
+// contributed returns the aggregates that have something of ours inside.
+func contributed(aggregates, own []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range aggregates {
+		if slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Bits() > a.Bits() && a.Contains(p.Addr()) }) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func confirmed(blocks []ipam.BlockUsage) []netip.Prefix {
@@ -105,21 +124,21 @@ func confirmed(blocks []ipam.BlockUsage) []netip.Prefix {
 	return out
 }
 
-// setExtra changes what is announced besides the blocks.
-func (o *originate) setExtra(prefixes []netip.Prefix) {
+// configure changes what is announced besides the blocks, and instead of them.
+func (o *originate) configure(prefixes, aggregates []netip.Prefix) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.extra = prefixes
+	o.extra, o.sums = prefixes, aggregates
 	select {
 	case o.edited <- struct{}{}:
 	default:
 	}
 }
 
-func (o *originate) configured() []netip.Prefix {
+func (o *originate) configured() (prefixes, aggregates []netip.Prefix) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.extra
+	return o.extra, o.sums
 }
 
 // addresses lends ipam to the CNI service, which knows attachments only.

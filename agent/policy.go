@@ -16,8 +16,16 @@ func bgpImport(c config.Import) bgp.Import {
 func bgpExport(c config.Export) bgp.Export {
 	return bgp.Export{
 		Own: c.Own, Prefixes: prefixRules(c.Prefixes), Communities: c.Communities, MED: c.MED, Reflected: c.Reflected,
-		Filters: filters(c.Filters),
+		Filters: filters(c.Filters), Aggregates: aggregates(c.Aggregates),
 	}
+}
+
+func aggregates(list []config.Aggregate) []bgp.Aggregate {
+	var out []bgp.Aggregate
+	for _, a := range list {
+		out = append(out, bgp.Aggregate(a))
+	}
+	return out
 }
 
 func prefixRules(rules []config.PrefixRule) []bgp.PrefixRule {

@@ -201,7 +201,10 @@ func (a *agent) appliers() []applier {
 		{"pools", a.applyPools},
 		{"bgp.peers", a.applyPeers},
 		{"bgp.peers bfd", func(_ context.Context, c *config.Config) error { return a.live.monitor.Set(bfdSessions(c.BGP.Peers)) }},
-		{"bgp.originate", func(_ context.Context, c *config.Config) error { a.orig.setExtra(c.BGP.Originate); return nil }},
+		{"bgp.originate", func(_ context.Context, c *config.Config) error {
+			a.orig.configure(c.BGP.Originate, c.BGP.Aggregates())
+			return nil
+		}},
 	}
 }
 

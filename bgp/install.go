@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -16,7 +15,7 @@ import (
 func (s *Speaker) installPolicyLocked() error {
 	peers := slices.SortedFunc(maps.Values(s.peers), func(a, b Peer) int { return a.Address.Compare(b.Address) })
 	dynamics := slices.SortedFunc(maps.Values(s.dynamics), func(a, b Dynamic) int { return a.Prefix.Compare(b.Prefix) })
-	own := slices.SortedFunc(maps.Keys(s.origins), netip.Prefix.Compare)
+	own := slices.SortedFunc(maps.Values(s.origins), func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) })
 	plan := planPolicy(&s.cfg, peers, dynamics, own)
 	s.policyGen++
 	next := plan.build(s.policyGen)

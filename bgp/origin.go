@@ -20,11 +20,14 @@ type Origin struct {
 	// Draining announces the prefix with GRACEFUL_SHUTDOWN and LOCAL_PREF 0
 	// (RFC 8326), so that peers move to other paths before it is withdrawn.
 	Draining bool
+	// Aggregate prefixes are told only to peers with them in Export.Aggregates,
+	// and others' prefixes inside are taken.
+	Aggregate bool
 }
 
 // Equal reports whether o and p announce the same.
 func (o Origin) Equal(p Origin) bool {
-	return o.Prefix == p.Prefix && o.Draining == p.Draining && slices.Equal(o.Communities, p.Communities)
+	return o.Prefix == p.Prefix && o.Draining == p.Draining && o.Aggregate == p.Aggregate && slices.Equal(o.Communities, p.Communities)
 }
 
 // validate checks o for a node of configuration c.

@@ -208,6 +208,8 @@ func (s Session) validate(c *Config, what string) error {
 		return bad("ConnectRetry %s is not within 2s to 1h", s.ConnectRetry)
 	case s.AllowOwnAS > 10:
 		return bad("AllowOwnAS %d is more than 10", s.AllowOwnAS)
+	case len(s.Export.Aggregates) > 0 && s.Role != EBGP:
+		return bad("Export.Aggregates are for ebgp peers: remove them")
 	case s.LocalAS != 0 && s.Role != EBGP:
 		return bad("LocalAS is for ebgp peers: remove it")
 	case s.LocalAS != 0 && s.LocalAS == s.ASN:

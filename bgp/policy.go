@@ -22,6 +22,7 @@ type policyPlan struct {
 	asn              uint32
 	classes          []policyClass
 	pools            []PrefixRule
+	aggregates       []netip.Prefix // that are announced, to whomever
 	imports, exports []statement
 }
 
@@ -34,7 +35,7 @@ const (
 
 // planPolicy computes the policy for the given peers and own prefixes.
 // Configured peers come first, then dynamic ones by descending length.
-func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []netip.Prefix) *policyPlan {
+func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []Origin) *policyPlan {
 	plan := &policyPlan{asn: c.ASN}
 	for _, p := range peers {
 		plan.add(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()), p.Session)
@@ -49,6 +50,11 @@ func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []netip.Prefix)
 		plan.pools = append(plan.pools, PrefixRule{Prefix: p})
 	}
 	plan.refuseOwn(c, own)
+	for _, o := range own {
+		if o.Aggregate {
+			plan.aggregates = append(plan.aggregates, o.Prefix)
+		}
+	}
 	plan.exports = append(plan.exports, statement{
 		rule: "NO_ADVERTISE (RFC 1997)", cond: condition{communities: []string{noAdvertise}}, action: Reject,
 	})
@@ -79,7 +85,7 @@ func (p *policyPlan) addFrom(from int, n netip.Prefix, s Session) {
 
 // refuseOwn begins the import policy: what is ours is never learned. Own
 // paths themselves go through the import policy too.
-func (p *policyPlan) refuseOwn(c *Config, own []netip.Prefix) {
+func (p *policyPlan) refuseOwn(c *Config, own []Origin) {
 	p.imports = append(p.imports, statement{rule: "originated here", cond: condition{source: Own}, action: Accept})
 	var hops []string
 	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {
@@ -94,7 +100,11 @@ func (p *policyPlan) refuseOwn(c *Config, own []netip.Prefix) {
 	}
 	var inside []PrefixRule
 	for _, o := range own {
-		inside = append(inside, PrefixRule{Prefix: o, Ge: o.Bits(), Le: o.Addr().BitLen()})
+		le := o.Prefix.Addr().BitLen()
+		if o.Aggregate {
+			le = o.Prefix.Bits() // others' blocks are inside
+		}
+		inside = append(inside, PrefixRule{Prefix: o.Prefix, Ge: o.Prefix.Bits(), Le: le})
 	}
 	for _, part := range byFamily(inside) {
 		p.imports = append(p.imports, statement{
@@ -190,6 +200,7 @@ func (p *policyPlan) classExports(k *policyClass) {
 	if s.Role == EBGP {
 		say("NO_EXPORT (RFC 1997)", condition{communities: []string{noExport}}, Reject)
 	}
+	p.classAggregates(k, say)
 	ch := ownChange(&s.Export)
 	if len(s.Export.Filters) > 0 {
 		if reflects {
@@ -211,6 +222,28 @@ func (p *policyPlan) classExports(k *policyClass) {
 		say("reflected routes", condition{source: Reflected}, Accept)
 	}
 	say("nothing else is told", condition{}, Reject)
+}
+
+// classAggregates refuses the aggregates that are for other peers, and what
+// stands behind those of these peers.
+func (p *policyPlan) classAggregates(k *policyClass, say func(string, condition, Action)) {
+	var foreign, behind []PrefixRule
+	for _, a := range p.aggregates {
+		if !slices.ContainsFunc(k.session.Export.Aggregates, func(own Aggregate) bool { return own.Prefix == a }) {
+			foreign = append(foreign, PrefixRule{Prefix: a, Ge: a.Bits(), Le: a.Bits()})
+		}
+	}
+	for _, a := range k.session.Export.Aggregates {
+		if a.SummaryOnly && slices.Contains(p.aggregates, a.Prefix) {
+			behind = append(behind, PrefixRule{Prefix: a.Prefix, Ge: a.Prefix.Bits() + 1, Le: a.Prefix.Addr().BitLen()})
+		}
+	}
+	for _, part := range byFamily(foreign) {
+		say("an aggregate, for other peers", condition{source: Own, prefixes: part}, Reject)
+	}
+	for _, part := range byFamily(behind) {
+		say("inside an aggregate with summaryOnly", condition{source: Own, prefixes: part}, Reject)
+	}
 }
 
 // exportFilters makes the changes that every own prefix gets, then asks the

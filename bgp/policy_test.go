@@ -152,7 +152,7 @@ func TestEveryClassHasNeighbours(t *testing.T) {
 	dynamics := []Dynamic{
 		{Name: "wide", Prefix: prefix("10.0.0.0/8"), Session: s}, {Name: "narrow", Prefix: prefix("10.9.0.0/16"), Session: s},
 	}
-	plan := planPolicy(&c, peers, dynamics, []netip.Prefix{prefix("10.244.0.0/26")})
+	plan := planPolicy(&c, peers, dynamics, []Origin{{Prefix: prefix("10.244.0.0/26")}})
 	var got []string
 	for _, k := range plan.classes {
 		got = append(got, fmt.Sprint(k.neighbors))

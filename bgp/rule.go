@@ -78,6 +78,13 @@ func (i Import) validate() error {
 	return nil
 }
 
+// Aggregate is a prefix that stands for own prefixes inside it.
+type Aggregate struct {
+	Prefix netip.Prefix
+	// SummaryOnly withholds the own prefixes inside.
+	SummaryOnly bool
+}
+
 // Export is what we tell a peer.
 type Export struct {
 	// Own lets an EBGP peer have this node's own prefixes. iBGP peers and
@@ -90,6 +97,9 @@ type Export struct {
 	Communities []string
 	// MED is set on own prefixes when not 0.
 	MED uint32
+	// Aggregates of an EBGP peer are told while [Speaker.SetOrigins] has them;
+	// other peers are not told.
+	Aggregates []Aggregate
 	// Reflected also sends an IBGP peer what our clients announced: for the
 	// upper reflector of a hierarchy (RFC 4456 section 7). Two reflectors of
 	// one level must not: they would keep each other's withdrawn routes alive.
@@ -103,13 +113,18 @@ type Export struct {
 
 func (e Export) equal(o Export) bool {
 	return e.Own == o.Own && e.MED == o.MED && e.Reflected == o.Reflected &&
-		slices.Equal(e.Prefixes, o.Prefixes) && slices.Equal(e.Communities, o.Communities) &&
+		slices.Equal(e.Prefixes, o.Prefixes) && slices.Equal(e.Aggregates, o.Aggregates) && slices.Equal(e.Communities, o.Communities) &&
 		equalFilters(e.Filters, o.Filters)
 }
 
 func (e Export) validate() error {
 	for _, r := range e.Prefixes {
 		if err := r.validate("Export.Prefixes"); err != nil {
+			return err
+		}
+	}
+	for _, a := range e.Aggregates {
+		if err := validPrefix("Export.Aggregates", a.Prefix); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,8 @@ func (t *Table) decide(e *entry) verdict {
 		return verdict{kind: Local, reason: ReasonPod, hops: MakeHops(Hop{Dev: t.pods[e.prefix], Reason: ReasonPod})}
 	case e.own:
 		return verdict{kind: Blackhole, reason: ReasonOwnBlock}
+	case e.summed:
+		return verdict{kind: Blackhole, reason: ReasonAggregate}
 	case e.ways == nil:
 		return absent
 	case inside(t.own, e.prefix):

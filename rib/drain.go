@@ -49,7 +49,7 @@ func (t *Table) touch(e *entry) {
 
 // gone reports whether nobody has anything to say about the prefix; the entry
 // lives on until Drain has told so.
-func (e *entry) gone() bool { return e.ways == nil && !e.own && !e.pod }
+func (e *entry) gone() bool { return e.ways == nil && !e.own && !e.summed && !e.pod }
 
 // route returns the decided route of e.
 func (e *entry) route() Route {

@@ -96,6 +96,7 @@ func (w *world) play(script string) string {
 //	pool PREFIX ENCAPSULATION TUNNEL TUNNEL6   add a pool; "-" for no tunnel
 //	nopools                                    remove all pools
 //	own PREFIX...                              the blocks of this node
+//	aggregates PREFIX...                       what it announces for several
 //	pod PREFIX DEV | unpod PREFIX              a pod's address
 //	permit [default] [allow PREFIX]... [subnet PREFIX]... [peer ADDR]...
 //	reach ADDR KIND [via GW] [dev DEV] [onlink] [match PREFIX]...
@@ -115,6 +116,8 @@ func (w *world) do(verb string, args []string) []string {
 		t.SetPools(nil)
 	case "own":
 		t.SetOwn(prefixes(args))
+	case "aggregates":
+		t.SetAggregates(prefixes(args))
 	case "pod":
 		t.SetPod(pfx(args[0]), args[1])
 	case "unpod":

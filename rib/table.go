@@ -21,6 +21,7 @@ type Table struct {
 	pools    []Pool // longest prefix first, so the first match is the pool
 	permit   Permit
 	own      []netip.Prefix
+	summed   []netip.Prefix // aggregates that this node announces
 	pods     map[netip.Prefix]string
 
 	entries index
@@ -54,6 +55,7 @@ type entry struct {
 	now        verdict
 	told       verdict // as of the last Drain
 	own        bool
+	summed     bool
 	pod        bool
 	dirty      bool // in Table.dirty
 }
@@ -113,6 +115,25 @@ func (t *Table) SetOwn(blocks []netip.Prefix) {
 		t.entry(p).own = true
 	}
 	t.redecideAll()
+}
+
+// SetAggregates replaces the set of aggregates that this node announces: each
+// becomes a blackhole route, so that a packet for a part of it that nobody has
+// does not go back to where it came from. Others' routes inside are installed.
+func (t *Table) SetAggregates(prefixes []netip.Prefix) {
+	prefixes = normalize(prefixes)
+	for _, p := range t.summed {
+		e := t.entries.get(p)
+		e.summed = slices.Contains(prefixes, p)
+		t.redecide(e)
+	}
+	t.summed = prefixes
+	for _, p := range prefixes {
+		if e := t.entry(p); !e.summed {
+			e.summed = true
+			t.redecide(e)
+		}
+	}
 }
 
 // SetPod says that the address (a full-length prefix) belongs to a pod behind

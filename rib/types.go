@@ -109,6 +109,7 @@ const (
 	ReasonForbidden                // default route or node subnet without explicit permission
 	ReasonNoPath                   // no candidate path is left
 	ReasonFamilyUnsupported        // the tunnel cannot carry this family over that next hop
+	ReasonAggregate                // an aggregate this node announces: what nobody has of it is dropped
 	numReasons
 )
 
@@ -130,6 +131,7 @@ var reasonText = [numReasons]string{
 	ReasonForbidden:         "not-permitted",
 	ReasonNoPath:            "no-path",
 	ReasonFamilyUnsupported: "family-not-carried",
+	ReasonAggregate:         "aggregate",
 }
 
 // String returns the stable name used in output and metrics.

@@ -128,9 +128,30 @@ type Export struct {
 	Prefixes    []PrefixRule // narrows the own prefixes; empty: all
 	Communities []string     // added to own prefixes: "AS:VALUE" or "AS:VALUE:VALUE"
 	MED         uint32       // set on own prefixes; 0: none
+	Aggregates  []Aggregate  // to peers of another AS
 	// Reflected also tells a peer of our AS what our clients announced: the
 	// upper reflector of a hierarchy (RFC 4456 section 7).
 	Reflected bool
+}
+
+// Aggregate is a prefix announced while this node has something inside it.
+type Aggregate struct {
+	Prefix      netip.Prefix
+	SummaryOnly bool // what is inside is not announced
+}
+
+// Aggregates returns the aggregates of all peers, each once.
+func (b *BGP) Aggregates() []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range b.Peers {
+		for _, a := range p.Export.Aggregates {
+			if !slices.Contains(out, a.Prefix) {
+				out = append(out, a.Prefix)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
 }
 
 // Community is a BGP community (RFC 1997): the AS in the high 16 bits.

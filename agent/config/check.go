@@ -12,6 +12,7 @@ func (p *parser) check(c *Config) {
 	p.checkNode(c)
 	p.checkBGP(&c.BGP, c.Node.Labels)
 	p.checkPools(c)
+	p.checkAggregates(c)
 	p.checkRegistry(c)
 	p.checkAdmin(&c.API)
 	p.checkCNI(&c.CNI)

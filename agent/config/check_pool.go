@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // special are the ranges that no pod can be reached in: "this" network
@@ -66,5 +67,45 @@ func (p *parser) checkRange(path string, pool Pool) {
 	}
 	if pool.Encapsulation == EncapAlways && pool.Tunnel == TunnelNone {
 		p.fail(path+".tunnel", "none contradicts encapsulation: Always; use ipip or vxlan, or encapsulation: Never")
+	}
+}
+
+// checkAggregates keeps aggregates to what is ours: a node attracts the packets
+// for all of an aggregate and must know where each of them goes.
+func (p *parser) checkAggregates(c *Config) {
+	for i, peer := range c.BGP.Peers {
+		path := fmt.Sprintf("bgp.peers[%d].export.aggregates", i)
+		if len(peer.Export.Aggregates) == 0 || p.failed(path) {
+			continue
+		}
+		switch {
+		case !peer.External(c.BGP.ASN):
+			p.fail(path, "is for peers of another AS, and this one is of ours (%d), which needs the blocks; remove it", c.BGP.ASN)
+		case !peer.Export.Own:
+			p.fail(path, "has no use with own: false; remove one")
+		}
+		for n, a := range peer.Export.Aggregates {
+			p.checkAggregate(fmt.Sprintf("%s[%d]", path, n), a, c)
+		}
+	}
+}
+
+func (p *parser) checkAggregate(path string, a Aggregate, c *Config) {
+	if slices.Contains(c.BGP.Originate, a.Prefix) {
+		p.fail(path, "%s is among bgp.originate too, which announces it always; remove one", a.Prefix)
+	}
+	i := slices.IndexFunc(c.Pools, func(pool Pool) bool {
+		return pool.CIDR.Bits() <= a.Prefix.Bits() && pool.CIDR.Contains(a.Prefix.Addr())
+	})
+	if i < 0 {
+		p.fail(path, "%s is inside no pool, so this node would attract packets for addresses of others; use a pool's cidr or a part of it", a.Prefix)
+		return
+	}
+	pool := c.Pools[i]
+	if a.Prefix.Bits() >= pool.BlockSize {
+		p.fail(path, "%s is not larger than a block of pool %s (/%d); use a shorter prefix", a.Prefix, pool.Name, pool.BlockSize)
+	}
+	if a.SummaryOnly && pool.Encapsulation == EncapNever {
+		p.fail(path, "summaryOnly hides the blocks from the router, and pool %s says encapsulation: Never, so a packet to a node behind the router would come back; use CrossSubnet or Always, or remove summaryOnly", pool.Name)
 	}
 }

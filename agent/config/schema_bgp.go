@@ -188,5 +188,20 @@ func readExport(v value, c *Export) {
 		"communities": communityTexts(&c.Communities, 0, false),
 		"med":         number(&c.MED, 0, maxUint32),
 		"reflected":   boolean(&c.Reflected),
+		"aggregates":  func(v value) { v.list(func(v value) { c.Aggregates = append(c.Aggregates, readAggregate(v)) }) },
 	})
+}
+
+// readAggregate reads a CIDR or {prefix, summaryOnly}.
+func readAggregate(v value) Aggregate {
+	var a Aggregate
+	if v.n.Kind != yaml.MappingNode {
+		prefix(&a.Prefix)(v)
+		return a
+	}
+	v.mapping(fields{"prefix": prefix(&a.Prefix), "summaryOnly": boolean(&a.SummaryOnly)})
+	if !a.Prefix.IsValid() && !v.p.failed(v.path) {
+		v.fail("has no prefix; write {prefix: 10.244.0.0/20, summaryOnly: true}")
+	}
+	return a
 }

@@ -1,0 +1,123 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"onlink/integration/interop"
+	"onlink/integration/lab"
+)
+
+// TestAggregates: one ToR is told an aggregate and nothing inside it, the other
+// an aggregate beside the block, the nodes none of both. The node goes on to
+// learn what others have inside, forwards it, drops the rest, and withdraws an
+// aggregate with the last that it stands for.
+func TestAggregates(t *testing.T) {
+	spec := watched("aggregates", 2)
+	spec.ToRsPerRack = 2
+	ctx, l := build(t, spec)
+	n, other := l.Node("r1n1"), l.Node("r1n2")
+	pool, tail := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.244.255.0/24")
+	extra := netip.MustParsePrefix("10.244.255.7/32")
+	frr, bird := routerOf(ctx, t, l, interop.FRR, 0, n), routerOf(ctx, t, l, interop.BIRD, 1, n)
+	aggregate := func(tor *lab.ToR, list ...any) map[string]any {
+		return with(toToR(tor)[0], "export", map[string]any{"aggregates": list})
+	}
+	wire(l, map[string]plan{
+		n.Name: {asn: lab.NodeASN, peers: []map[string]any{
+			to(other),
+			aggregate(l.ToRs()[0], map[string]any{"prefix": pool.String(), "summaryOnly": true}),
+			aggregate(l.ToRs()[1], tail.String(), pool.String()),
+		}},
+		other.Name: {asn: lab.NodeASN, peers: []map[string]any{to(n)}},
+	})
+	must(t, l.StartNodes(ctx))
+	pod, err := other.AddPod(ctx, "pod")
+	must(t, err)
+	must(t, l.WaitConverged(ctx))
+	blocks := func() []netip.Prefix {
+		var out []netip.Prefix
+		list, err := n.Blocks(ctx)
+		must(t, err)
+		for _, b := range list {
+			out = append(out, netip.MustParsePrefix(b.GetCidr()))
+		}
+		return out
+	}
+	told := func(what string, r *interop.Router, want ...netip.Prefix) {
+		t.Helper()
+		must(t, lab.Eventually(ctx, patience, what, func() error { return learnedExactly(ctx, r, want) }))
+	}
+	told("the aggregate alone", frr, pool)
+	told("aggregate and block, not the empty aggregate", bird, append(blocks(), pool)...)
+
+	// The other node's block lies inside and is known all the same; the node
+	// itself is told to nobody as the way to all of the pool.
+	must(t, throughHops(n, blockOf(ctx, t, other), other.Addr))
+	must(t, isBlackhole(n, pool))
+	must(t, unknownTo(ctx, []*lab.Node{other}, pool))
+	must(t, lab.Eventually(ctx, patience, "a packet from the ToR through the aggregate", func() error {
+		_, err := l.ToRs()[0].NS.Ping(ctx, pod.Addr(), 1, 2*time.Second)
+		return err
+	}))
+	out, err := n.Ctl(ctx, "policy", "test", "--peer", l.ToRs()[0].Name, "--direction", "export", blocks()[0].String())
+	if err != nil || !strings.Contains(out.Stdout, "REJECTED: inside an aggregate with summaryOnly") {
+		t.Errorf("policy test of a block: %v, %s", err, out.Stdout)
+	}
+
+	c := n.Config()
+	n.Edit(c)
+	bgp := c["bgp"].(map[string]any)
+	bgp["originate"] = []any{extra.String()}
+	(&editor{n: n}).send(ctx, t, c, "configuration taken")
+	told("both aggregates and what is inside", bird, append(blocks(), pool, tail, extra)...)
+	told("still the aggregate alone", frr, pool)
+	bgp["originate"] = []any{}
+	(&editor{n: n}).send(ctx, t, c, "configuration taken")
+	told("the aggregate gone with its last contributor", bird, append(blocks(), pool)...)
+	must(t, lab.Eventually(ctx, patience, "its drop route gone", func() error { return unknownTo(ctx, []*lab.Node{n}, tail) }))
+
+	_, err = n.Ctl(ctx, "drain", "--wait", "0s")
+	must(t, err)
+	told("nothing of a drained node", frr)
+	told("nothing of a drained node", bird)
+	_, err = n.Ctl(ctx, "undrain")
+	must(t, err)
+	told("the aggregate again", frr, pool)
+}
+
+// routerOf starts an implementation in the place of a ToR, with a session to
+// one node.
+func routerOf(ctx context.Context, t *testing.T, l *lab.Lab, kind interop.Kind, tor int, n *lab.Node) *interop.Router {
+	t.Helper()
+	at := l.ToRs()[tor]
+	r := interop.New(kind, at.NS, l.Dir, strings.ToLower(string(kind))+"-"+at.Name)
+	t.Cleanup(func() {
+		if err := r.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, r.Start(ctx, interop.Setup{
+		ASN: at.ASN, RemoteASN: lab.NodeASN, RouterID: at.Addr, Local: at.Addr, Remote: n.Addr, IPv4: true, HopIPv4: at.Addr,
+	}))
+	return r
+}
+
+// isBlackhole wants the node's kernel to drop what goes to a prefix and nowhere
+// more specific.
+func isBlackhole(n *lab.Node, p netip.Prefix) error {
+	routes, err := n.NS.Routes(routeProtocol)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Prefix == p && r.Type == "blackhole" {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not drop %s: %v", n.Name, p, routes)
+}
