@@ -136,7 +136,7 @@ func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 		ASN: p.ASN, Role: bgp.IBGP, Password: key,
 		TTLSecurity: int(p.TTLSecurity), Multihop: int(p.Multihop),
 		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
-		LocalAddress: p.LocalAddress, LocalAS: p.LocalASN, AllowOwnAS: p.AllowOwnAS,
+		LocalAddress: p.LocalAddress, LocalAS: p.LocalASN, AllowOwnAS: p.AllowOwnAS, LongLived: p.LongLived,
 		Import: bgpImport(p.Import), Export: bgpExport(p.Export),
 	}}
 	switch {

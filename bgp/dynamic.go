@@ -185,7 +185,7 @@ func (s *Speaker) apiGroup(d Dynamic) *api.PeerGroup {
 		RouteReflector:  s.apiReflector(&d.Session),
 		EbgpMultihop:    apiMultihop(&d.Session),
 		TtlSecurity:     apiTTL(&d.Session),
-		GracefulRestart: s.apiGracefulRestart(false),
+		GracefulRestart: s.apiGracefulRestart(&d.Session, false),
 		AfiSafis:        apiFamilies(&d.Session),
 	}
 }

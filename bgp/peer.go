@@ -86,8 +86,11 @@ type Session struct {
 	// LocalAS is the AS we are to an EBGP peer, instead of our own, which it
 	// then does not see; 0 means our own.
 	LocalAS uint32
-	Import  Import
-	Export  Export
+	// LongLived is how long the routes of an EBGP peer that is gone are kept as
+	// a last resort after its restart time (RFC 9494), at most; 0 means not.
+	LongLived time.Duration
+	Import    Import
+	Export    Export
 }
 
 // Peer is one configured session. Peers are told apart by Address.
@@ -142,12 +145,13 @@ type wire struct {
 	families              string
 	allowOwnAS            uint8
 	localAS               uint32
+	longLived             time.Duration
 }
 
 func (s Session) wire() wire {
 	return wire{
 		s.ASN, s.Role, s.Password, s.Interface, s.TTLSecurity, s.Multihop,
-		s.LocalAddress, fmt.Sprintf("%v", s.Families), s.AllowOwnAS, s.LocalAS,
+		s.LocalAddress, fmt.Sprintf("%v", s.Families), s.AllowOwnAS, s.LocalAS, s.LongLived,
 	}
 }
 
@@ -210,6 +214,10 @@ func (s Session) validate(c *Config, what string) error {
 		return bad("AllowOwnAS %d is more than 10", s.AllowOwnAS)
 	case len(s.Export.Aggregates) > 0 && s.Role != EBGP:
 		return bad("Export.Aggregates are for ebgp peers: remove them")
+	case s.LongLived != 0 && s.Role != EBGP:
+		return bad("LongLived is for ebgp peers: the blocks of a dead node must go")
+	case s.LongLived < 0 || seconds(s.LongLived) >= 1<<24:
+		return bad("LongLived %s does not fit into 24 bits of seconds", s.LongLived)
 	case s.LocalAS != 0 && s.Role != EBGP:
 		return bad("LocalAS is for ebgp peers: remove it")
 	case s.LocalAS != 0 && s.LocalAS == s.ASN:

@@ -237,7 +237,7 @@ func (s *Speaker) apiPeer(p Peer, restarting bool) *api.Peer {
 		RouteReflector:  s.apiReflector(&p.Session),
 		EbgpMultihop:    apiMultihop(&p.Session),
 		TtlSecurity:     apiTTL(&p.Session),
-		GracefulRestart: s.apiGracefulRestart(restarting),
+		GracefulRestart: s.apiGracefulRestart(&p.Session, restarting),
 		AfiSafis:        apiFamilies(&p.Session),
 	}
 }
@@ -260,7 +260,7 @@ func (s *Speaker) apiReflector(p *Session) *api.RouteReflector {
 // (RFC 8538). A node that only originates announces a second after a
 // session comes back: its own prefixes are complete before it starts, so
 // waiting for a dead peer's End-of-RIB would gain nothing.
-func (s *Speaker) apiGracefulRestart(restarting bool) *api.GracefulRestart {
+func (s *Speaker) apiGracefulRestart(p *Session, restarting bool) *api.GracefulRestart {
 	deferral := uint32(1)
 	if s.reflectsLocked() {
 		deferral = uint32(max(seconds(s.cfg.Deferral), 1))
@@ -268,6 +268,7 @@ func (s *Speaker) apiGracefulRestart(restarting bool) *api.GracefulRestart {
 	return &api.GracefulRestart{
 		Enabled: true, RestartTime: uint32(seconds(s.cfg.RestartTime)), DeferralTime: deferral,
 		NotificationEnabled: true, LocalRestarting: restarting,
+		LonglivedEnabled: p.LongLived > 0,
 	}
 }
 
@@ -291,6 +292,11 @@ func apiFamilies(p *Session) []*api.AfiSafi {
 		a := &api.AfiSafi{
 			Config:            &api.AfiSafiConfig{Family: apiFamily(f), Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
+		}
+		if p.LongLived > 0 {
+			a.LongLivedGracefulRestart = &api.LongLivedGracefulRestart{Config: &api.LongLivedGracefulRestartConfig{
+				Enabled: true, RestartTime: uint32(seconds(p.LongLived)),
+			}}
 		}
 		if n := p.Import.MaxPrefixes; n > 0 {
 			a.PrefixLimits = &api.PrefixLimit{Family: apiFamily(f), MaxPrefixes: n, ShutdownThresholdPct: 75}

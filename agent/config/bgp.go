@@ -53,9 +53,12 @@ type Peer struct {
 	LocalASN     uint32            // eBGP: the AS we are to this peer; 0: this node's
 	AllowOwnAS   uint8             // how often our AS may be in a path (RFC 4271 section 9.1.2: never)
 	NodeSelector map[string]string // labels, with * and ?, of the nodes that have this peer; empty: all
-	BFD          *BFD              // nil: the peer's death is noticed by the hold time only
-	Import       Import
-	Export       Export
+	// LongLived is how long the routes of an eBGP peer that is gone are kept as
+	// the last resort after its restart time (RFC 9494), at most; 0: not.
+	LongLived time.Duration
+	BFD       *BFD // nil: the peer's death is noticed by the hold time only
+	Import    Import
+	Export    Export
 }
 
 // BFD watches a peer's packets (RFC 5880).

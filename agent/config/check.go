@@ -116,6 +116,9 @@ func (p *parser) checkPeerAS(path string, peer Peer, asn uint32) {
 	if peer.Import.LocalPref != 0 && !external {
 		p.fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
 	}
+	if peer.LongLived != 0 && !external {
+		p.fail(path+".longLivedRestart", "is for peers of another AS, and this one is of ours (%d); remove it: the blocks of a dead node must go", asn)
+	}
 	if !peer.Export.Own && !external {
 		p.fail(path+".export.own", "false is for peers of another AS, and this one is of ours (%d), which needs this node's blocks; to hide some of them, use a filter that rejects {source: own, prefixes: [...]}", asn)
 	}

@@ -80,28 +80,32 @@ const (
 	maxHold = math.MaxUint16 * time.Second
 )
 
+// maxLongLived is what 24 bits of seconds hold (RFC 9494 section 3.1).
+const maxLongLived = (1<<24 - 1) * time.Second
+
 func readPeer(v value) Peer {
 	p := newPeer()
 	v.mapping(fields{
-		"name":         word(&p.Name),
-		"address":      address(&p.Address, false),
-		"port":         number(&p.Port, 1, math.MaxUint16),
-		"asn":          asn(&p.ASN),
-		"client":       boolean(&p.Client),
-		"passwordFile": file(&p.PasswordFile),
-		"ttlSecurity":  number(&p.TTLSecurity, 0, 254),
-		"multihop":     number(&p.Multihop, 0, math.MaxUint8),
-		"holdTime":     seconds(&p.HoldTime, minHold, maxHold),
-		"keepalive":    seconds(&p.Keepalive, time.Second, maxHold/3),
-		"connectRetry": seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
-		"passive":      boolean(&p.Passive),
-		"localAddress": address(&p.LocalAddress, false),
-		"localASN":     asn(&p.LocalASN),
-		"allowOwnAS":   number(&p.AllowOwnAS, 0, 10),
-		"nodeSelector": labels(&p.NodeSelector, true),
-		"bfd":          func(v value) { p.BFD = readBFD(v) },
-		"import":       func(v value) { readImport(v, &p.Import) },
-		"export":       func(v value) { readExport(v, &p.Export) },
+		"name":             word(&p.Name),
+		"address":          address(&p.Address, false),
+		"port":             number(&p.Port, 1, math.MaxUint16),
+		"asn":              asn(&p.ASN),
+		"client":           boolean(&p.Client),
+		"passwordFile":     file(&p.PasswordFile),
+		"ttlSecurity":      number(&p.TTLSecurity, 0, 254),
+		"multihop":         number(&p.Multihop, 0, math.MaxUint8),
+		"holdTime":         seconds(&p.HoldTime, minHold, maxHold),
+		"keepalive":        seconds(&p.Keepalive, time.Second, maxHold/3),
+		"connectRetry":     seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
+		"passive":          boolean(&p.Passive),
+		"localAddress":     address(&p.LocalAddress, false),
+		"localASN":         asn(&p.LocalASN),
+		"allowOwnAS":       number(&p.AllowOwnAS, 0, 10),
+		"nodeSelector":     labels(&p.NodeSelector, true),
+		"longLivedRestart": seconds(&p.LongLived, 0, maxLongLived),
+		"bfd":              func(v value) { p.BFD = readBFD(v) },
+		"import":           func(v value) { readImport(v, &p.Import) },
+		"export":           func(v value) { readExport(v, &p.Export) },
 	})
 	return p
 }

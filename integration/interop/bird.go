@@ -33,6 +33,10 @@ protocol bgp peer {
 {{- if .Password}}  password "{{.Password}}"; {{end}}
 {{- if .TTLSecurity}}  ttl security on; {{end}}
 {{- if .Restart}}  graceful restart on; {{end}}
+{{- if .LongLived}}
+  graceful restart on; graceful restart time 2;
+  long lived graceful restart on; long lived stale time {{.LongLived}};
+{{- end}}
 {{- if .BFD}}  bfd on; {{end}}
 {{- if .IPv4}}
   ipv4 { import all; export where source = RTS_STATIC; next hop address {{.HopIPv4}}; {{if .ExtendedHop}}extended next hop on;{{end}} };

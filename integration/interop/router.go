@@ -55,6 +55,7 @@ type Setup struct {
 	Password       string   // TCP MD5 (RFC 2385)
 	TTLSecurity    bool     // GTSM (RFC 5082), neighbours on one link
 	Restart        bool     // graceful restart (RFC 4724)
+	LongLived      int      // long-lived graceful restart (RFC 9494): seconds, after a restart time of 2 s (BIRD only)
 	Restarted      bool     // this start is one that peers were asked to bridge
 	BFD            bool     // RFC 5881, 100 ms x 3
 	ExtendedHop    bool     // RFC 8950

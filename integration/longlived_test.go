@@ -1,0 +1,55 @@
+package integration
+
+import (
+	"net/netip"
+	"testing"
+
+	"onlink/integration/interop"
+	"onlink/integration/lab"
+)
+
+// TestLongLived: one of two ToRs is killed and does not come back. After its
+// restart time its routes are the last resort: the other ToR's win, and when
+// those go, the dead one's are used, until the bound that the node has set.
+func TestLongLived(t *testing.T) {
+	spec := watched("longlived", 1)
+	spec.ToRsPerRack = 2
+	ctx, l := build(t, spec)
+	n := l.Node("r1n1")
+	announced := netip.MustParsePrefix("198.18.9.0/24")
+	var peers []map[string]any
+	var routers []*interop.Router
+	for i, tor := range l.ToRs() {
+		r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-"+tor.Name)
+		t.Cleanup(func() {
+			if err := r.Kill(); err != nil {
+				t.Error(err)
+			}
+		})
+		s := interop.Setup{
+			ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr,
+			IPv4: true, HopIPv4: tor.Addr, Announce: []netip.Prefix{announced},
+		}
+		if i == 0 {
+			s.LongLived = 3600
+		}
+		must(t, r.Start(ctx, s))
+		routers = append(routers, r)
+		peers = append(peers, with(toToR(tor)[0], "longLivedRestart", "20s", "import", map[string]any{"accept": []any{announced.String()}}))
+	}
+	dying, living := l.ToRs()[0].Addr, l.ToRs()[1].Addr
+	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: peers}})
+	must(t, l.StartNodes(ctx))
+	must(t, waitBlocks(ctx, l))
+	through := func(what string, hops ...netip.Addr) {
+		t.Helper()
+		must(t, lab.Eventually(ctx, patience, what, func() error { return throughHops(n, announced, hops...) }))
+	}
+	through("both ToRs", dying, living)
+	must(t, routers[0].Kill())
+	through("the fresh routes alone", living)
+	must(t, routers[1].Withdraw(ctx))
+	through("the last resort", dying)
+	wantPath(ctx, t, n, announced, "65535:6") // LLGR_STALE
+	through("nothing after the bound")
+}
