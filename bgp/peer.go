@@ -212,16 +212,9 @@ func (s Session) validate(c *Config, what string) error {
 		return bad("ConnectRetry %s is not within 2s to 1h", s.ConnectRetry)
 	case s.AllowOwnAS > 10:
 		return bad("AllowOwnAS %d is more than 10", s.AllowOwnAS)
-	case len(s.Export.Aggregates) > 0 && s.Role != EBGP:
-		return bad("Export.Aggregates are for ebgp peers: remove them")
-	case s.LongLived != 0 && s.Role != EBGP:
-		return bad("LongLived is for ebgp peers: the blocks of a dead node must go")
-	case s.LongLived < 0 || seconds(s.LongLived) >= 1<<24:
-		return bad("LongLived %s does not fit into 24 bits of seconds", s.LongLived)
-	case s.LocalAS != 0 && s.Role != EBGP:
-		return bad("LocalAS is for ebgp peers: remove it")
-	case s.LocalAS != 0 && s.LocalAS == s.ASN:
-		return bad("LocalAS %d is the peer's own: the session would be iBGP", s.LocalAS)
+	}
+	if text := s.unfitRole(); text != "" {
+		return bad("%s", text)
 	}
 	for _, f := range s.Families {
 		if f != IPv4 && f != IPv6 {
@@ -238,4 +231,21 @@ func (s Session) validate(c *Config, what string) error {
 		return err
 	}
 	return validateFilters(c, &s, exporting, what+": Export.Filters", s.Export.Filters)
+}
+
+// unfitRole says what is set that is for peers of another role.
+func (s Session) unfitRole() string {
+	switch {
+	case len(s.Export.Aggregates) > 0 && s.Role != EBGP:
+		return "Export.Aggregates are for ebgp peers: remove them"
+	case s.LongLived != 0 && s.Role != EBGP:
+		return "LongLived is for ebgp peers: the blocks of a dead node must go"
+	case s.LongLived < 0 || seconds(s.LongLived) >= 1<<24:
+		return fmt.Sprintf("LongLived %s does not fit into 24 bits of seconds", s.LongLived)
+	case s.LocalAS != 0 && s.Role != EBGP:
+		return "LocalAS is for ebgp peers: remove it"
+	case s.LocalAS != 0 && s.LocalAS == s.ASN:
+		return fmt.Sprintf("LocalAS %d is the peer's own: the session would be iBGP", s.LocalAS)
+	}
+	return ""
 }
