@@ -109,6 +109,9 @@ func (a *agent) open(ctx context.Context) error {
 	if a.id, err = identify(a.cfg.Node.Name, a.cfg.Node.Address, a.cfg.BGP.RouterID); err != nil {
 		return err
 	}
+	if err := a.expand(a.cfg); err != nil {
+		return err
+	}
 	if err := forwarding(); err != nil {
 		return err
 	}
@@ -265,7 +268,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 	if err := a.live.begin(ctx, bfdSessions(a.cfg.BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
-	a.reload = &reloader{log: a.log.With("part", "reload"), file: a.opt.File, asked: a.opt.Reload, apply: a.appliers(), last: a.cfg}
+	a.reload = &reloader{log: a.log.With("part", "reload"), file: a.opt.File, asked: a.opt.Reload, apply: a.appliers(), expand: a.expand, last: a.cfg}
 	return nil
 }
 

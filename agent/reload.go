@@ -23,6 +23,8 @@ type reloader struct {
 	file  *config.File
 	asked <-chan struct{} // one receive: read the file now
 	apply []applier       // in this order
+	// expand fills in what depends on this node.
+	expand func(*config.Config) error
 
 	turn sync.Mutex // held while the agent or the file is changed
 	mu   sync.Mutex // guards all below
@@ -40,7 +42,7 @@ type applier struct {
 // reloadable are the parts of a configuration that a running agent can
 // change. It clears them, so that what is left must be equal.
 func reloadable(c config.Config) config.Config {
-	c.BGP.Peers, c.BGP.Originate, c.BGP.Filters = nil, nil, nil
+	c.BGP.Peers, c.BGP.Mesh, c.BGP.Originate, c.BGP.Filters = nil, nil, nil, nil
 	c.Pools, c.Node.Labels = nil, nil
 	if r := c.BGP.Reflector; r != nil {
 		c.BGP.Reflector = &config.Reflector{ClusterID: r.ClusterID}
@@ -65,6 +67,9 @@ func (r *reloader) reread(ctx context.Context) {
 	r.turn.Lock()
 	defer r.turn.Unlock()
 	next, err := r.file.Load()
+	if err == nil {
+		err = r.expand(next)
+	}
 	if err == nil {
 		err = r.take(ctx, next)
 	}
@@ -105,6 +110,9 @@ func (r *reloader) change(ctx context.Context, by, digest string, dry bool, edit
 	}
 	next, err := config.Parse(r.file.Path, text)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := r.expand(next); err != nil {
 		return nil, nil, err
 	}
 	if err := r.check(next); err != nil || dry {

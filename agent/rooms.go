@@ -101,6 +101,19 @@ func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) 
 	return out
 }
 
+// expand adds the sessions of the mesh to the configured ones.
+func (a *agent) expand(cfg *config.Config) error {
+	if cfg.BGP.Mesh == nil {
+		return nil
+	}
+	peers, member := cfg.BGP.Mesh.Peers(a.id.Address, a.id.Address6)
+	if !member {
+		return fmt.Errorf("bgp.mesh: this node's address %s is not among its nodes; add it, or set node.address to the one that is", a.id.primary())
+	}
+	cfg.BGP.Peers = append(cfg.BGP.Peers, peers...)
+	return nil
+}
+
 // bgpPeers expands the configured peers and the reflector's client ranges.
 func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
 	var peers []bgp.Peer
@@ -132,7 +145,7 @@ func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
 }
 
 func peer(p config.Peer, asn uint32, key string) bgp.Peer {
-	out := bgp.Peer{Name: p.Name, Address: p.Address, Port: p.Port, Passive: p.Passive, Session: bgp.Session{
+	out := bgp.Peer{Name: p.Name, Address: p.Address, Port: p.Port, Passive: p.Passive, Yield: p.Yield, Session: bgp.Session{
 		ASN: p.ASN, Role: bgp.IBGP, Password: key,
 		TTLSecurity: int(p.TTLSecurity), Multihop: int(p.Multihop),
 		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,

@@ -100,13 +100,16 @@ type Peer struct {
 	Port    uint16 // the peer's TCP port; 0 means 179
 	// Passive peers are waited for, never dialled.
 	Passive bool
+	// Yield leaves it to the peer to dial when a session was lost; we dial at
+	// our start, and when the peer did not within ConnectRetry.
+	Yield bool
 	Session
 }
 
 // Equal reports whether p and o ask for the same session and policy.
 func (p Peer) Equal(o Peer) bool {
 	return p.Name == o.Name && p.Address == o.Address && p.Port == o.Port &&
-		p.Passive == o.Passive && p.Session.Equal(o.Session)
+		p.Passive == o.Passive && p.Yield == o.Yield && p.Session.Equal(o.Session)
 }
 
 // Dynamic accepts sessions from every address inside Prefix: reflector

@@ -129,7 +129,7 @@ func (s *Speaker) dropPeersLocked(want map[netip.Addr]Peer) error {
 	var errs []error
 	for addr, p := range s.peers {
 		w, keep := want[addr]
-		if keep && p.wire() == w.wire() && p.Port == w.Port && p.Passive == w.Passive {
+		if keep && p.wire() == w.wire() && p.Port == w.Port && p.Passive == w.Passive && p.Yield == w.Yield {
 			continue
 		}
 		if err := s.removePeerLocked(addr, p.Session); err != nil {
@@ -224,6 +224,10 @@ func (s *Speaker) softResetLocked(addr string, dir api.ResetPeerRequest_SoftRese
 
 // apiPeer is the engine's form of p.
 func (s *Speaker) apiPeer(p Peer, restarting bool) *api.Peer {
+	// Yielding is a patch's: passive with MTU discovery, which nothing else
+	// uses. The engine as it is would never dial.
+	_, patched := any(s.engine).(bestWatcher)
+	yield := p.Yield && patched && !p.Passive
 	return &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: p.Address.String(), PeerAsn: p.ASN, AuthPassword: p.Password,
@@ -231,7 +235,7 @@ func (s *Speaker) apiPeer(p Peer, restarting bool) *api.Peer {
 		},
 		Timers: s.apiTimers(&p.Session),
 		Transport: &api.Transport{
-			PassiveMode: p.Passive, RemotePort: uint32(p.Port),
+			PassiveMode: p.Passive || yield, MtuDiscovery: yield, RemotePort: uint32(p.Port),
 			LocalAddress: addrText(p.LocalAddress), BindInterface: p.Interface,
 		},
 		RouteReflector:  s.apiReflector(&p.Session),

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -70,22 +71,34 @@ func reachEverybody(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, err)
 }
 
-// TestMesh: without reflectors every node peers with every other. Both ends
-// may dial: there is one session all the same, and it stays.
+// TestMesh: without reflectors every node peers with every other, by one list
+// that is the same in every node's file. There is one session between two nodes,
+// and it stays, also when the list or what its sessions share is changed.
 func TestMesh(t *testing.T) {
 	ctx, l := build(t, watched("mesh", 4))
-	plans := map[string]plan{}
-	for _, n := range l.Nodes() {
-		p := plan{asn: lab.NodeASN}
+	meshed := func(n *lab.Node, hold string) lab.Config {
+		var nodes []any
 		for _, other := range l.Nodes() {
-			if other != n {
-				p.peers = append(p.peers, to(other))
-			}
+			nodes = append(nodes, map[string]any{"name": other.Name, "address": other.Addr.String()})
 		}
-		plans[n.Name] = p
+		c := n.Config()
+		c["bgp"] = map[string]any{"asn": lab.NodeASN, "mesh": map[string]any{"nodes": nodes, "connectRetry": "2s", "holdTime": hold}}
+		return c
 	}
-	wire(l, plans)
+	for _, n := range l.Nodes() {
+		n.Edit = func(c lab.Config) { maps.Copy(c, meshed(n, "90s")) }
+	}
 	reachEverybody(ctx, t, l)
+	n := l.Node("r1n1")
+	e := &editor{n: n}
+	c := meshed(n, "30s")
+	e.send(ctx, t, c, "configuration taken")
+	mesh := c["bgp"].(map[string]any)["mesh"].(map[string]any)
+	mesh["nodes"] = append(mesh["nodes"].([]any), "10.57.1.99") // not there yet
+	e.send(ctx, t, c, "configuration taken")
+	mesh["nodes"] = mesh["nodes"].([]any)[1:] // this node itself
+	e.send(ctx, t, c, "configuration not taken")
+	e.send(ctx, t, meshed(n, "90s"), "configuration taken")
 	for _, n := range l.Nodes() {
 		up := sessions(ctx, t, n)
 		if len(up) != 3 {

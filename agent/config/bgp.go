@@ -16,6 +16,7 @@ type BGP struct {
 	Listen    Listen         // where other speakers connect to
 	Reflector *Reflector     // nil: this node does not reflect
 	Peers     []Peer         // sessions this node opens or expects
+	Mesh      *Mesh          // nil: no full mesh
 	Originate []netip.Prefix // announced besides the node's own blocks
 	Filters   []Filter       // by name, for the import and export of peers
 }
@@ -49,6 +50,7 @@ type Peer struct {
 	Keepalive    time.Duration     // default: a third of HoldTime
 	ConnectRetry time.Duration     // pause between connection attempts; default 5 s
 	Passive      bool              // wait for the peer to connect
+	Yield        bool              // leave it to the peer to dial; of a mesh only
 	LocalAddress netip.Addr        // our end of the session; the zero Addr: the kernel's choice
 	LocalASN     uint32            // eBGP: the AS we are to this peer; 0: this node's
 	AllowOwnAS   uint8             // how often our AS may be in a path (RFC 4271 section 9.1.2: never)
@@ -59,6 +61,37 @@ type Peer struct {
 	BFD       *BFD // nil: the peer's death is noticed by the hold time only
 	Import    Import
 	Export    Export
+}
+
+// Mesh is a full mesh of nodes of our AS (RFC 4271), the same in the file of
+// every node.
+type Mesh struct {
+	Nodes []MeshNode
+	Peer  Peer // of every session, without name and address
+}
+
+// MeshNode is one node of a mesh.
+type MeshNode struct {
+	Name    string // default: the address
+	Address netip.Addr
+}
+
+// Peers returns the sessions of the node with these addresses (an invalid one
+// stands for none): to every other node. Of two nodes the one with the lower
+// address dials, the other one yields. It reports whether the node is one of
+// the mesh.
+func (m *Mesh) Peers(own ...netip.Addr) (peers []Peer, member bool) {
+	for _, n := range m.Nodes {
+		if slices.Contains(own, n.Address) {
+			member = true
+			continue
+		}
+		p := m.Peer
+		p.Name, p.Address = n.Name, n.Address
+		p.Yield = slices.ContainsFunc(own, func(a netip.Addr) bool { return a.Is4() == n.Address.Is4() && n.Address.Less(a) })
+		peers = append(peers, p)
+	}
+	return peers, member
 }
 
 // BFD watches a peer's packets (RFC 5880).

@@ -58,6 +58,9 @@ func (p *parser) checkBGP(c *BGP, labels map[string]string) {
 			addresses[peer.Address] = i
 		}
 	}
+	if c.Mesh != nil {
+		p.checkMesh(c, names, addresses)
+	}
 	if c.Reflector != nil {
 		p.checkApart("bgp.reflector.clients", c.Reflector.Clients)
 	}
@@ -67,6 +70,31 @@ func (p *parser) checkBGP(c *BGP, labels map[string]string) {
 			p.fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is also bgp.originate[%d]; remove one", prefix, first)
 		}
 		seen[prefix] = i
+	}
+}
+
+// checkMesh checks what all sessions of the mesh share, and that no node is
+// there twice or a peer as well.
+func (p *parser) checkMesh(c *BGP, names map[string]int, addresses map[netip.Addr]int) {
+	const path = "bgp.mesh"
+	shared := c.Mesh.Peer
+	shared.Address = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // stands for any
+	p.checkPeer(path, shared, c)
+	twice := map[string]bool{}
+	for i, n := range c.Mesh.Nodes {
+		at := fmt.Sprintf("%s.nodes[%d]", path, i)
+		_, peer := addresses[n.Address]
+		_, named := names[n.Name]
+		switch {
+		case p.failed(at):
+		case peer || named:
+			p.fail(at, "%s (%s) is among bgp.peers too; remove one, a peer has one session", n.Name, n.Address)
+		case twice[n.Name] || twice[n.Address.String()]:
+			p.fail(at, "%s (%s) is in the list already; remove one", n.Name, n.Address)
+		case n.Address.IsUnspecified() || n.Address.IsMulticast() || n.Address.Zone() != "":
+			p.fail(at, "%s is not one node's address; write the node's own", n.Address)
+		}
+		twice[n.Name], twice[n.Address.String()] = true, true
 	}
 }
 

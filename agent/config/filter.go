@@ -344,6 +344,10 @@ func (p *parser) fillFilters(c *BGP) {
 		fill(path+".import", peer.Import.Filters, func(r *FilterRule) string { return r.unfitImport(external) })
 		fill(path+".export", peer.Export.Filters, func(r *FilterRule) string { return r.unfitExport(external) })
 	}
+	if m := c.Mesh; m != nil {
+		fill("bgp.mesh.import", m.Peer.Import.Filters, func(r *FilterRule) string { return r.unfitImport(false) })
+		fill("bgp.mesh.export", m.Peer.Export.Filters, func(r *FilterRule) string { return r.unfitExport(false) })
+	}
 	if r := c.Reflector; r != nil {
 		fill("bgp.reflector.import", r.Import.Filters, func(r *FilterRule) string { return r.unfitImport(false) })
 		fill("bgp.reflector.export", r.Export.Filters, func(r *FilterRule) string { return r.unfitExport(false) })

@@ -21,6 +21,7 @@ func readBGP(v value, c *BGP) {
 		"peers": func(v value) {
 			v.list(func(v value) { c.Peers = append(c.Peers, readPeer(v)) })
 		},
+		"mesh":      func(v value) { c.Mesh = readMesh(v) },
 		"originate": prefixes(&c.Originate, true),
 		"filters": func(v value) {
 			v.list(func(v value) { c.Filters = append(c.Filters, readFilter(v)) })
@@ -31,7 +32,50 @@ func readBGP(v value, c *BGP) {
 	for i := range c.Peers {
 		c.Peers[i].fill(c.ASN)
 	}
+	if c.Mesh != nil {
+		c.Mesh.Peer.fill(c.ASN)
+	}
 	v.p.fillFilters(c)
+}
+
+// readMesh reads the nodes, and what is the same for all their sessions.
+func readMesh(v value) *Mesh {
+	m := &Mesh{Peer: newPeer()}
+	p := &m.Peer
+	v.mapping(fields{
+		"nodes":        func(v value) { v.list(func(v value) { m.Nodes = append(m.Nodes, readMeshNode(v)) }) },
+		"port":         number(&p.Port, 1, math.MaxUint16),
+		"passwordFile": file(&p.PasswordFile),
+		"ttlSecurity":  number(&p.TTLSecurity, 0, 254),
+		"holdTime":     seconds(&p.HoldTime, minHold, maxHold),
+		"keepalive":    seconds(&p.Keepalive, time.Second, maxHold/3),
+		"connectRetry": seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
+		"bfd":          func(v value) { p.BFD = readBFD(v) },
+		"import":       func(v value) { readInside(v, &p.Import) },
+		"export":       func(v value) { v.mapping(fields{"filters": filterNames(&p.Export.Filters)}) },
+	})
+	if len(m.Nodes) == 0 && !v.p.failed(v.path) {
+		v.fail("has no nodes; write nodes: [...] with the addresses of all nodes, this one too")
+	}
+	return m
+}
+
+// readMeshNode reads an address or {name, address}.
+func readMeshNode(v value) MeshNode {
+	var n MeshNode
+	if v.n.Kind == yaml.MappingNode {
+		v.mapping(fields{"name": word(&n.Name), "address": address(&n.Address, false)})
+	} else {
+		address(&n.Address, false)(v)
+	}
+	switch {
+	case v.p.failed(v.path):
+	case !n.Address.IsValid():
+		v.fail("has no address; write the node's")
+	case n.Name == "":
+		n.Name = n.Address.String()
+	}
+	return n
 }
 
 // asTrans is the AS that stands for a 32-bit one and belongs to nobody
@@ -62,15 +106,17 @@ func readReflector(v value) *Reflector {
 		"clusterID":    identifier(&r.ClusterID),
 		"clients":      prefixes(&r.Clients, false),
 		"passwordFile": file(&r.PasswordFile),
-		"import": func(v value) {
-			v.mapping(fields{
-				"filters": filterNames(&r.Import.Filters), "accept": rules(&r.Import.Accept),
-				"maxPrefixes": number(&r.Import.MaxPrefixes, 0, maxUint32),
-			})
-		},
+		"import": func(v value) { readInside(v, &r.Import) },
 		"export": func(v value) { v.mapping(fields{"filters": filterNames(&r.Export.Filters)}) },
 	})
 	return r
+}
+
+// readInside reads what is accepted of peers of our AS.
+func readInside(v value, c *Import) {
+	v.mapping(fields{
+		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
+	})
 }
 
 // Limits of a peer's timers: RFC 4271 section 4.2 has 16 bits of seconds for
