@@ -106,8 +106,8 @@ func readReflector(v value) *Reflector {
 		"clusterID":    identifier(&r.ClusterID),
 		"clients":      prefixes(&r.Clients, false),
 		"passwordFile": file(&r.PasswordFile),
-		"import": func(v value) { readInside(v, &r.Import) },
-		"export": func(v value) { v.mapping(fields{"filters": filterNames(&r.Export.Filters)}) },
+		"import":       func(v value) { readInside(v, &r.Import) },
+		"export":       func(v value) { v.mapping(fields{"filters": filterNames(&r.Export.Filters)}) },
 	})
 	return r
 }
