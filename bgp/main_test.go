@@ -16,7 +16,7 @@ import (
 // whole test binary once more inside a fresh network namespace.
 const insideEnv = "ONLINK_BGP_TEST_INSIDE"
 
-// TestMain runs the tests, or, for the restart tests, one child speaker.
+// TestMain runs the tests, or, for some of them, one child speaker.
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) == "" {
 		fmt.Fprintln(os.Stderr, "enter network namespace:", reexecInside())
@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 	}
 	if spec := os.Getenv(childEnv); spec != "" {
 		runChild(spec)
+		return
+	}
+	if spec := os.Getenv(corpusEnv); spec != "" {
+		runCorpus(spec)
 		return
 	}
 	os.Exit(m.Run())
