@@ -43,7 +43,7 @@ type applier struct {
 // change. It clears them, so that what is left must be equal.
 func reloadable(c config.Config) config.Config {
 	c.BGP.Peers, c.BGP.Mesh, c.BGP.Originate, c.BGP.Filters = nil, nil, nil, nil
-	c.Pools, c.Node.Labels = nil, nil
+	c.Pools, c.Node.Labels, c.CNI.Sysctls = nil, nil, nil
 	if r := c.BGP.Reflector; r != nil {
 		c.BGP.Reflector = &config.Reflector{ClusterID: r.ClusterID}
 	}
@@ -213,6 +213,7 @@ func (a *agent) appliers() []applier {
 			a.orig.configure(c.BGP.Originate, c.BGP.Aggregates())
 			return nil
 		}},
+		{"cni.sysctls", func(_ context.Context, c *config.Config) error { a.cni.SetSysctls(c.CNI.Sysctls); return nil }},
 	}
 }
 

@@ -16,7 +16,7 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	if _, err := r.previous(); err != nil { // before anything is done for nothing
 		return nil, err
 	}
-	if err := permitted(r.sysctls, s.cfg.Sysctls); err != nil {
+	if err := permitted(r.sysctls, *s.sysctls.Load()); err != nil {
 		return nil, err
 	}
 	unlock, err := s.locks.lock(ctx, r.key())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ type Config struct {
 	// send from any.
 	Senders Senders
 	// Sysctls are the extra sysctls that pods may have, as names with dots, with
-	// * and ? as in path.Match. Nil: none.
+	// * and ? as in path.Match, until SetSysctls. Nil: none.
 	Sysctls []string
 	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
 	// the tunnel's overhead. Nil, or 0: the kernel's default.
@@ -49,6 +50,7 @@ type Server struct {
 	locks   keyLock // by attachment
 
 	counters counters
+	sysctls  atomic.Pointer[[]string] // what pods may have
 }
 
 // undoTimeout bounds the undoing of a failed ADD, which no longer listens to
@@ -82,8 +84,14 @@ func NewServer(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, wiring.close(), home.Close())
 	}
-	return &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg)}, nil
+	s := &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg)}
+	s.SetSysctls(cfg.Sysctls)
+	return s, nil
 }
+
+// SetSysctls changes which extra sysctls the pods of later requests may have;
+// see [Config.Sysctls]. The caller changes the list no more.
+func (s *Server) SetSysctls(allowed []string) { s.sysctls.Store(&allowed) }
 
 // Close frees what NewServer took. Serve must have returned.
 func (s *Server) Close() error {

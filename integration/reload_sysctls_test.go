@@ -1,0 +1,79 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"onlink/integration/lab"
+)
+
+// TestReloadSysctls changes which extra sysctls pods may have in a running
+// agent: the pods added afterwards get them, and a list that is wrong changes
+// nothing and is named.
+func TestReloadSysctls(t *testing.T) {
+	ctx, l := build(t, alone("sysctls"))
+	must(t, l.StartToRs(ctx))
+	n := l.Node("r1n1")
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+	w := newNetwork(t, n, "1.0.0", map[string]any{
+		"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "500"},
+	})
+	const refused = "net.core.somaxconn is not in the agent's cni.sysctls"
+	if err := tryPod(ctx, t, w, "before"); err == nil || !strings.Contains(err.Error(), refused) {
+		t.Errorf("a sysctl that Kubernetes does not call safe, without a list of the agent's: %v", err)
+	}
+
+	e := &editor{n: n}
+	with := func(list any) lab.Config {
+		c := n.Config()
+		section, _ := c["cni"].(map[string]any)
+		if section == nil {
+			section = map[string]any{}
+		}
+		section["sysctls"] = list
+		c["cni"] = section
+		return c
+	}
+	e.send(ctx, t, with([]any{"net.core.*"}), "configuration taken")
+	must(t, tryPod(ctx, t, w, "allowed"))
+
+	for _, wrong := range []any{[]any{"net.ipv4.tcp_rmem", "kernel.msgmax"}, "net.core.somaxconn", []any{"net.[core"}} {
+		e.send(ctx, t, with(wrong), "configuration not taken")
+		text, err := os.ReadFile(n.LogFile())
+		must(t, err)
+		refusal := string(text[bytes.LastIndex(text, []byte("configuration not taken")):])
+		if refusal, _, _ = strings.Cut(refusal, "\n"); !strings.Contains(refusal, "cni.sysctls") {
+			t.Errorf("%v is refused without naming cni.sysctls: %s", wrong, refusal)
+		}
+		must(t, tryPod(ctx, t, w, "still"))
+	}
+
+	e.send(ctx, t, with([]any{"net.ipv4.tcp_rmem"}), "configuration taken")
+	if err := tryPod(ctx, t, w, "after"); err == nil || !strings.Contains(err.Error(), refused) {
+		t.Errorf("a sysctl that was taken from the list: %v", err)
+	}
+}
+
+// tryPod adds a pod, looks for its sysctl, and removes it again.
+func tryPod(ctx context.Context, t *testing.T, w *network, name string) error {
+	t.Helper()
+	p, err := w.node.NewPod(name)
+	must(t, err)
+	defer func() { must(t, p.Delete(ctx)) }()
+	rt := w.runtime(p, nil)
+	if _, err := w.add(ctx, rt); err != nil {
+		return err
+	}
+	must(t, p.NS.Do(func() error {
+		have, err := os.ReadFile("/proc/sys/net/core/somaxconn")
+		if got := strings.TrimSpace(string(have)); err == nil && got != "500" {
+			t.Errorf("somaxconn of pod %s is %s, want 500", name, got)
+		}
+		return err
+	}))
+	return w.del(ctx, rt)
+}
