@@ -40,6 +40,9 @@ func newNetwork(t *testing.T, n *lab.Node, version string, plugins ...map[string
 	return &network{n, libcni.NewCNIConfigWithCacheDir([]string{bin, referencePlugins}, t.TempDir(), nil), list}
 }
 
+// alsoIn adds a folder of plugins.
+func (w *network) alsoIn(dir string) { w.cni.Path = append(w.cni.Path, dir) }
+
 func (w *network) runtime(p *lab.Pod, capabilities map[string]any) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: p.ContainerID, NetNS: p.NS.Path(), IfName: "eth0", CapabilityArgs: capabilities}
 }
@@ -248,6 +251,122 @@ func TestChainBehind(t *testing.T) {
 		return errors.Join(leftovers(ctx, n), noRules(n, addr))
 	}))
 	must(t, errors.Join(p.Delete(ctx), bare.Delete(ctx)))
+}
+
+// TestChainBetween runs onlink in the middle: behind a reference plugin that has
+// made an interface with a default route of its own, and tuning, and before
+// portmap, bandwidth and firewall.
+func TestChainBetween(t *testing.T) {
+	ctx, l := build(t, alone("between"))
+	n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
+	must(t, l.StartToRs(ctx))
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+	for _, version := range []string{"0.4.0", "1.0.0"} {
+		t.Run(version, func(t *testing.T) { chainBetween(ctx, t, n, tor, version) })
+	}
+}
+
+func chainBetween(ctx context.Context, t *testing.T, n *lab.Node, tor *lab.ToR, version string) {
+	ptp := map[string]any{"type": "ptp-net0", "ipMasq": true, "ipam": map[string]any{
+		"type": "host-local", "subnet": "10.99.0.0/24", "dataDir": t.TempDir(), "routes": []map[string]string{{"dst": "0.0.0.0/0"}},
+	}}
+	tuning := map[string]any{"type": "tuning", "sysctl": map[string]string{"net.core.somaxconn": "500"}}
+	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket()}
+	portmap := map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}}
+	bandwidth := map[string]any{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}}
+	firewall := map[string]any{"type": "firewall", "backend": "iptables"}
+	w := newNetwork(t, n, version, ptp, tuning, onlink, portmap, bandwidth, firewall)
+	// ptp looks for every address of the result on its own interface; see
+	// TestChain for why without portmap.
+	checked := *w
+	checked.list = newNetwork(t, n, version, tuning, onlink, bandwidth, firewall).list
+	w.alsoIn(otherName(t, "ptp", "net0"))
+	p, err := n.NewPod("between-" + version)
+	must(t, err)
+	const rate = 8_000_000
+	rt := w.runtime(p, map[string]any{
+		"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
+		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8, "egressRate": rate, "egressBurst": rate / 8},
+	})
+	result, err := w.result(ctx, rt)
+	must(t, err)
+	addr := appended(t, result, p.NS.Path())
+	must(t, checked.check(ctx, rt))
+
+	// In and out through onlink's interface, and in through the other: portmap
+	// maps to the first address of the result, which is ptp's.
+	const size = 1 << 16
+	sink(t, p.NS, ":80", size)
+	sink(t, tor.NS, ":81", size)
+	for what, address := range map[string]netip.AddrPort{
+		"to the address": netip.AddrPortFrom(addr, 80), "to the mapped port": netip.AddrPortFrom(n.Addr, 8080),
+	} {
+		if err := lab.Eventually(ctx, 20*time.Second, what, func() error { _, err := send(tor.NS, address.String(), size); return err }); err != nil {
+			t.Error(err)
+		}
+	}
+	outside := netip.AddrPortFrom(tor.Addr, 81)
+	if _, err := send(p.NS, outside.String(), size); err != nil {
+		t.Errorf("out through the first interface: %v", err)
+	}
+	must(t, p.NS.Do(func() error {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: addr.AsSlice()}, Timeout: 20 * time.Second}
+		c, err := from.DialContext(ctx, "tcp", outside.String())
+		if err != nil {
+			return fmt.Errorf("out from onlink's address: %w", err)
+		}
+		return c.Close()
+	}))
+
+	must(t, w.del(ctx, rt))
+	must(t, w.del(ctx, rt))
+	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error {
+		return errors.Join(leftovers(ctx, n), noRules(n, addr))
+	}))
+	for _, name := range []string{"eth0", "net0"} {
+		if err := lab.Eventually(ctx, 10*time.Second, name+" is gone", func() error {
+			if _, err := p.NS.Link.LinkByName(name); err == nil {
+				return errRules
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, p.Delete(ctx))
+}
+
+// otherName returns a folder with a reference plugin that makes its interface
+// under another name than the runtime says: all plugins of a list are told the
+// same.
+func otherName(t *testing.T, plugin, ifName string) string {
+	t.Helper()
+	dir := t.TempDir()
+	script := "#!/bin/sh\nCNI_IFNAME=" + ifName + " exec " + filepath.Join(referencePlugins, plugin) + "\n"
+	must(t, os.WriteFile(filepath.Join(dir, plugin+"-"+ifName), []byte(script), 0o755))
+	return dir
+}
+
+// appended returns onlink's address of a result that begins with ptp's
+// interfaces: all of them are still there, and each address is on its own.
+func appended(t *testing.T, r *types100.Result, sandbox string) netip.Addr {
+	t.Helper()
+	var names []string
+	for _, i := range r.Interfaces {
+		if i.Sandbox != "" && i.Sandbox != sandbox {
+			t.Errorf("interface %+v is in another namespace than %s", i, sandbox)
+		}
+		names = append(names, i.Name)
+	}
+	if len(names) < 4 || names[1] != "net0" || names[3] != "eth0" || !strings.HasPrefix(names[2], "onl") {
+		t.Fatalf("interfaces %v, want ptp's two, then onlink's two", names)
+	}
+	if len(r.IPs) != 2 || *r.IPs[0].Interface != 1 || *r.IPs[1].Interface != 3 {
+		t.Fatalf("addresses %v, want ptp's on the second interface and onlink's on the fourth", r.IPs)
+	}
+	a, _ := netip.AddrFromSlice(r.IPs[1].Address.IP)
+	return a.Unmap()
 }
 
 // onlyOf returns onlink's address of a result that begins with another
