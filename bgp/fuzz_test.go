@@ -157,7 +157,8 @@ func (a *arena) stateOf() PeerStatus {
 }
 
 // FuzzSession: messages in any state do no more than end their session. The
-// first byte is how far a good session is brought before; then come messages:
+// first byte is how far a good session is brought before, and its bit 6 that
+// AS numbers have two octets; then come messages:
 // a byte for the type, or 0xf0 and above for raw bytes, a byte for the length,
 // the body.
 func FuzzSession(f *testing.F) {
@@ -236,6 +237,9 @@ func bytesOf(local string, script []byte) []byte {
 	}
 	if script[0]%3 > 0 {
 		caps := []byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfc, 0}
+		if script[0]&0x40 != 0 {
+			caps = caps[:12]
+		}
 		open := append([]byte{4, 0xfc, 0, 0, 90}, net.ParseIP(local).To4()...)
 		message(1, append(append(open, byte(len(caps)+2), 2, byte(len(caps))), caps...))
 	}

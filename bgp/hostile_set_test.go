@@ -86,6 +86,54 @@ func TestHostileSet(t *testing.T) {
 	t.Logf("%d attacks", len(all))
 }
 
+// TestHostileExternal plays the set from another AS. Not all of it is as wrong
+// there, and some more is; what must hold is that nobody else suffers.
+func TestHostileExternal(t *testing.T) {
+	needsPatches(t)
+	w := startWitnessed(t, "127.60")
+	tor := Dynamic{Name: "tors", Prefix: prefix("127.60.0.0/16"), Session: Session{
+		Role: EBGP, ASN: 64513, Families: []Family{IPv4, IPv6}, Import: Import{Accept: []PrefixRule{{Prefix: prefix("10.244.0.0/16"), Ge: 16, Le: 32}}},
+	}}
+	good := to("127.60.0.2", Client)
+	good.Passive = true
+	w.setPeers([]Peer{good}, tor)
+	eventually(t, func() string { return notUp(w.peer(w.good.addr)) })
+	w.waitRoutes(w.route)
+	w.since = w.peer(w.good.addr).Since
+	flaps := w.peer(w.good.addr).Flaps
+	set := hostile.Set{Self: addr("127.60.0.1"), Hop: addr("127.60.0.7"), AS: 64513}
+	gate := make(chan struct{}, 24)
+	t.Run("attacks", func(t *testing.T) {
+		for i, a := range set.All() {
+			t.Run(a.Name, func(t *testing.T) {
+				t.Parallel()
+				gate <- struct{}{}
+				defer func() { <-gate }()
+				local, speaker := addr(fmt.Sprintf("127.60.%d.%d", 1+i/200, 1+i%200)), netip.AddrPortFrom(set.Self, testPort)
+				connect := set.Establish
+				if a.Open {
+					connect = hostile.Connect
+				}
+				p, err := connect(t.Context(), local, speaker, patience)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Conn.Close()
+				a.Want = hostile.Any
+				if got, _ := p.Play(a); got != hostile.Any {
+					t.Error(got)
+				}
+			})
+		}
+	})
+	if got := w.peer(w.good.addr); got.State != established || got.Flaps != flaps || !got.Since.Equal(w.since) {
+		t.Errorf("the good session suffered: %+v", got)
+	}
+	if n := w.Faults().Panics; n != 0 {
+		t.Errorf("%d panics were contained, want none", n)
+	}
+}
+
 // check runs one attack from an address of its own. In a session that survives,
 // a good route follows: when it is there, the attack has been dealt with.
 func check(t *testing.T, a hostile.Attack, x *node, local string, marker netip.Prefix) {

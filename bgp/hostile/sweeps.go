@@ -295,8 +295,21 @@ func (s Set) mutations() []Attack {
 			all := slices.Concat(message(1, s.OpenBody(nil)), message(4, nil), good)
 			_, _ = p.Conn.Write(mutated(all, rand.New(rand.NewPCG(seed, 3)))) //nolint:gosec // the same each time
 		}})
+		list = append(list, Attack{Name: fmt.Sprintf("mutation %d, AS numbers of two octets", seed), Want: Any, Open: true, Run: func(p *Peer) {
+			open := []byte{4, byte(s.AS >> 8), byte(s.AS), 0, 90, 10, 9, 8, 7, 0}
+			all := slices.Concat(message(1, open), message(4, nil), message(2, s.oldUpdate()), message(2, s.oldUpdate()), good)
+			_, _ = p.Conn.Write(mutated(all, rand.New(rand.NewPCG(seed, 4)))) //nolint:gosec // the same each time
+		}})
 	}
 	return list
+}
+
+// oldUpdate is an UPDATE of a speaker with AS numbers of two octets, which passes
+// on those of four (RFC 6793).
+func (s Set) oldUpdate() []byte {
+	return update(slices.Concat(Whole(0x40, 1, 0), Whole(0x40, 2, 2, 2, 0x5b, 0xa0, 0xfd, 0xe9), Whole(0x40, 3, s.Hop.AsSlice()...),
+		Whole(0x40, 5, 0, 0, 0, 100), Whole(0xc0, 7, 0x5b, 0xa0, 10, 9, 8, 7), Whole(0xc0, 17, 2, 2, 0, 1, 0, 0, 0, 0, 0xfd, 0xe9),
+		Whole(0xc0, 18, 0, 1, 0, 0, 10, 9, 8, 7)), NLRI)
 }
 
 // mutated changes up to eight places of b. Lengths stay in most.
