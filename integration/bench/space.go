@@ -151,7 +151,13 @@ func newPair() (*pair, error) {
 	return p, nil
 }
 
+// close removes the wire first, and with it the routes over it: the kernel takes
+// a namespace apart behind our back, under the lock that the next round's
+// receiver writes its routes with.
 func (p *pair) close() {
+	if l, err := p.near.link.LinkByName("up0"); err == nil {
+		_ = p.near.link.LinkDel(l) // the namespace's end would do it
+	}
 	p.near.close()
 	p.far.close()
 }
