@@ -90,9 +90,7 @@ func (l *learn) nextWork() time.Time {
 
 // fromPeers takes in what BGP says since last time.
 func (l *learn) fromPeers() {
-	for _, u := range l.speaker.Drain() {
-		l.table.Update(u)
-	}
+	l.speaker.Drain(l.table.Update)
 }
 
 // fromUnderlay decides again what depends on the links, addresses and routes
@@ -143,13 +141,13 @@ func (l *learn) install(ctx context.Context, full bool) {
 	}
 	l.fromPods()
 	l.admit(ctx)
-	for _, c := range l.table.Drain() {
+	l.table.DrainTo(func(c rib.Change) {
 		if c.Deleted {
 			l.fib.Delete(c.Route.Prefix)
 		} else {
 			l.fib.Set(c.Route)
 		}
-	}
+	})
 	if err := l.fib.Apply(ctx); err != nil && ctx.Err() == nil {
 		l.log.Warn("routes not installed", "err", err)
 	}

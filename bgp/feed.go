@@ -16,13 +16,12 @@ type feed struct {
 	// that the consumer has been told and has not drained yet.
 	changed chan struct{}
 
-	told []rib.Update // what the last drain returned; only drain uses it
-
 	mu     sync.Mutex // guards all below
-	news   []rib.Update
-	spare  []rib.Update // news's other buffer
-	limit  int          // length of news at which prefixes named twice are looked for
-	frozen bool         // stopped: what the engine tears down is not news
+	news   [][]rib.Update
+	count  int            // of the updates in news
+	limit  int            // count at which prefixes named twice are looked for
+	free   [][]rib.Update // empty chunks for news
+	frozen bool           // stopped: what the engine tears down is not news
 
 	// The latest set and what is told of it: the prefixes of an UPDATE share
 	// one set, so they share one slice.
@@ -33,9 +32,10 @@ type feed struct {
 const (
 	// feedLimit bounds the queue to this and twice the prefixes in it.
 	feedLimit = 64 << 10
-	// feedKeep is the length up to which a buffer is used again.
-	feedKeep = 8 << 10
-	feedGrow = 256
+	// feedChunk is the number of updates whose memory is taken at once.
+	feedChunk = 512
+	// feedFree is the number of chunks that are kept for later.
+	feedFree = 16
 )
 
 // member is one path of a prefix's multipath set.
@@ -88,21 +88,35 @@ func (f *feed) replace(prefix netip.Prefix, set []member) {
 		f.latest = append(f.latest[:0], set...)
 		f.paths = usable(set)
 	}
-	if len(f.news) >= f.limit {
-		f.news = newest(f.news)
-		f.limit = max(feedLimit, 2*len(f.news))
+	if f.count >= f.limit {
+		all := newest(slices.Concat(f.news...))
+		f.news, f.count = [][]rib.Update{all}, len(all)
+		f.limit = max(feedLimit, 2*f.count)
 	}
-	if len(f.news) == cap(f.news) {
-		// append alone grows a long list by a quarter, and copies it each time.
-		f.news = slices.Grow(f.news, max(feedGrow, len(f.news)))
+	f.room()
+	last := &f.news[len(f.news)-1]
+	*last = append(*last, rib.Update{Prefix: prefix, Paths: f.paths})
+	f.count++
+}
+
+// room makes sure that the last chunk has room for one more update.
+func (f *feed) room() {
+	if n := len(f.news); n > 0 && len(f.news[n-1]) < cap(f.news[n-1]) {
+		return
 	}
-	f.news = append(f.news, rib.Update{Prefix: prefix, Paths: f.paths})
+	var chunk []rib.Update
+	if n := len(f.free); n > 0 {
+		chunk, f.free = f.free[n-1], f.free[:n-1]
+	} else {
+		chunk = make([]rib.Update, 0, feedChunk)
+	}
+	f.news = append(f.news, chunk)
 }
 
 // signal tells the consumer when there is news.
 func (f *feed) signal() {
 	f.mu.Lock()
-	news := len(f.news) > 0
+	news := f.count > 0
 	f.mu.Unlock()
 	if !news {
 		return
@@ -113,32 +127,41 @@ func (f *feed) signal() {
 	}
 }
 
-// drain returns the full set of every prefix that events have named since the
-// last call, in prefix order. The engine does not wait while it sorts. The set
-// may be the same as before, and an empty one may be of a prefix never told:
-// one of ours. The list is valid until the next call.
-func (f *feed) drain() []rib.Update {
-	clear(f.told) // the paths in it
+// drain calls each with the full set of every prefix that events have named
+// since the last call, in prefix order. The engine does not wait for it. The
+// set may be the same as before, and an empty one may be of a prefix never
+// told: one of ours.
+func (f *feed) drain(each func(rib.Update)) {
 	f.mu.Lock()
 	news := f.news
-	f.news, f.limit = f.spare[:0], feedLimit
-	f.spare = f.told[:0]
+	f.news, f.count, f.limit = nil, 0, feedLimit
 	f.mu.Unlock()
-	f.told = nil
-	if cap(news) <= feedKeep {
-		f.told = news
+	if len(news) == 0 {
+		return
 	}
-	return newest(news)
+	if !ascending(news) {
+		for _, u := range newest(slices.Concat(news...)) {
+			each(u)
+		}
+	} else { // as most peers announce their table, and no prefix twice
+		for _, chunk := range news {
+			for _, u := range chunk {
+				each(u)
+			}
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, chunk := range news {
+		if len(f.free) < feedFree && cap(chunk) == feedChunk {
+			clear(chunk) // the paths in it
+			f.free = append(f.free, chunk[:0])
+		}
+	}
 }
 
 // newest returns the last update of every prefix, in prefix order.
 func newest(news []rib.Update) []rib.Update {
-	switch {
-	case len(news) == 0:
-		return nil
-	case ascending(news):
-		return news // as most peers announce their table, and no prefix twice
-	}
 	order := make([]int, len(news))
 	for i := range order {
 		order[i] = i
@@ -160,10 +183,14 @@ func newest(news []rib.Update) []rib.Update {
 }
 
 // ascending reports whether each prefix is greater than the one before.
-func ascending(news []rib.Update) bool {
-	for i := 1; i < len(news); i++ {
-		if news[i-1].Prefix.Compare(news[i].Prefix) >= 0 {
-			return false
+func ascending(news [][]rib.Update) bool {
+	var last netip.Prefix // less than all others
+	for _, chunk := range news {
+		for i := range chunk {
+			if last.Compare(chunk[i].Prefix) >= 0 {
+				return false
+			}
+			last = chunk[i].Prefix
 		}
 	}
 	return true

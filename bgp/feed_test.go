@@ -63,7 +63,7 @@ func TestFeedFolds(t *testing.T) {
 			for _, e := range tt.events {
 				f.fold(e)
 			}
-			updates := f.drain()
+			updates := drained(f)
 			var got []string
 			if len(updates) != 1 {
 				t.Fatalf("got %d updates, want the prefix once", len(updates))
@@ -76,7 +76,7 @@ func TestFeedFolds(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("set (-want +got):\n%s", diff)
 			}
-			if again := f.drain(); again != nil {
+			if again := drained(f); again != nil {
 				t.Errorf("second drain: %v, want nothing", again)
 			}
 		})
@@ -86,7 +86,7 @@ func TestFeedFolds(t *testing.T) {
 		b.prefix = prefix("10.244.1.0/26")
 		f := newFeed()
 		f.fold([]best{one, two, b})
-		if got := f.drain(); len(got) != 2 || len(got[0].Paths) != 2 || len(got[1].Paths) != 1 {
+		if got := drained(f); len(got) != 2 || len(got[0].Paths) != 2 || len(got[1].Paths) != 1 {
 			t.Errorf("got %+v, want two paths of the first prefix and one of the second", got)
 		}
 	})
@@ -106,7 +106,7 @@ func TestFeedFolds(t *testing.T) {
 			NextHop: addr("10.0.0.2"), Peer: addr("10.0.0.9"), EBGP: true,
 		}}}}
 		equal := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
-		if diff := cmp.Diff(want, f.drain(), equal); diff != "" {
+		if diff := cmp.Diff(want, drained(f), equal); diff != "" {
 			t.Errorf("update (-want +got):\n%s", diff)
 		}
 	})
@@ -127,7 +127,7 @@ func TestFeedOrder(t *testing.T) {
 		f.replace(p, set)
 		want[p] = set[0].path.NextHop
 	}
-	got := f.drain()
+	got := drained(f)
 	if len(got) != len(want) {
 		t.Fatalf("%d updates, want %d", len(got), len(want))
 	}
@@ -150,12 +150,12 @@ func TestFeedBounded(t *testing.T) {
 	longest := 0
 	for i := range 10 * prefixes {
 		f.replace(block4(i*7919%prefixes), set[:i/7%2])
-		longest = max(longest, len(f.news))
+		longest = max(longest, f.count)
 	}
 	if limit := feedLimit + 2*prefixes; longest > limit {
 		t.Errorf("the queue had %d entries for %d prefixes, want at most %d", longest, prefixes, limit)
 	}
-	if got := len(f.drain()); got != prefixes {
+	if got := len(drained(f)); got != prefixes {
 		t.Errorf("%d updates, want %d", got, prefixes)
 	}
 }
@@ -163,4 +163,9 @@ func TestFeedBounded(t *testing.T) {
 // block4 is the i-th of many IPv4 prefixes.
 func block4(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 10), byte(i >> 2), byte(i << 6)}), 26)
+}
+
+func drained(f *feed) (out []rib.Update) {
+	f.drain(func(u rib.Update) { out = append(out, u) })
+	return out
 }

@@ -111,14 +111,14 @@ func (n *node) consume(ctx context.Context) {
 		case <-n.Changed():
 		}
 		n.mu.Lock()
-		for _, u := range n.Drain() {
+		n.Drain(func(u rib.Update) {
 			if len(u.Paths) > 0 {
 				n.table[u.Prefix] = u.Paths
 			} else if _, had := n.table[u.Prefix]; had {
 				delete(n.table, u.Prefix)
 				n.withdrawn = append(n.withdrawn, u.Prefix)
 			}
-		}
+		})
 		n.mu.Unlock()
 	}
 }

@@ -253,8 +253,8 @@ func (s *Speaker) closeSessions(ctx context.Context, reason string) error {
 // and is never closed.
 func (s *Speaker) Changed() <-chan struct{} { return s.feed.changed }
 
-// Drain returns the newest full best-path set of every prefix that may have
-// changed since the last call, each prefix once, next hops without duplicates.
-// Own prefixes have no path: an empty set may be of a prefix never told before.
-// The list is valid until the next call. After a stop it returns nothing more.
-func (s *Speaker) Drain() []rib.Update { return s.feed.drain() }
+// Drain calls each with the newest full best-path set of every prefix that may
+// have changed since the last call, each prefix once, next hops without
+// duplicates. Own prefixes have no path: an empty set may be of a prefix never
+// told before. After a stop it tells nothing more.
+func (s *Speaker) Drain(each func(rib.Update)) { s.feed.drain(each) }

@@ -14,15 +14,19 @@ type Change struct {
 // at most once, with its latest route, in the order of first change. A prefix
 // that is back where it was is left out.
 func (t *Table) Drain() []Change {
-	if len(t.dirty) == 0 {
-		return nil
-	}
-	changes := make([]Change, 0, len(t.dirty))
+	var changes []Change
+	t.DrainTo(func(c Change) { changes = append(changes, c) })
+	return changes
+}
+
+// DrainTo is [Table.Drain] that calls each, which must not change the table,
+// and so needs no memory for a list.
+func (t *Table) DrainTo(each func(Change)) {
 	for i, e := range t.dirty {
 		t.dirty[i] = nil
 		was, now := e.told.kind.Installable(), e.now.kind.Installable()
 		if (was || now) && e.told != e.now {
-			changes = append(changes, Change{Route: e.route(), Deleted: !now})
+			each(Change{Route: e.route(), Deleted: !now})
 		}
 		e.told, e.dirty = e.now, false
 		if e.gone() {
@@ -33,7 +37,6 @@ func (t *Table) Drain() []Change {
 	if cap(t.dirty) > keepDirty {
 		t.dirty = nil // a full load is no reason to keep its list for ever
 	}
-	return changes
 }
 
 // keepDirty is the capacity of the dirty list that is kept between Drains.
