@@ -17,29 +17,74 @@ import (
 
 const manifest = "../../deploy/kubernetes/onlink.yaml"
 
-// object is what the tests read of a Kubernetes object.
+// object has the fields that the manifest has of Kubernetes objects, under their
+// names in the API: v1 and apps/v1.
 type object struct {
-	Kind     string
-	Metadata struct{ Name string }
-	Data     map[string]string
-	Spec     struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   metadata
+	Data       map[string]string
+	Spec       struct {
+		Selector struct {
+			MatchLabels map[string]string `yaml:"matchLabels"`
+		}
+		UpdateStrategy struct {
+			RollingUpdate struct {
+				MaxUnavailable any `yaml:"maxUnavailable"`
+			} `yaml:"rollingUpdate"`
+		} `yaml:"updateStrategy"`
 		Template struct {
-			Spec struct {
-				HostNetwork bool `yaml:"hostNetwork"`
-				Containers  []struct {
-					Args         []string
-					VolumeMounts []struct {
-						Name      string
-						MountPath string `yaml:"mountPath"`
-					} `yaml:"volumeMounts"`
-				}
-				Volumes []struct {
-					Name     string
-					HostPath struct{ Path string } `yaml:"hostPath"`
-				}
-			}
+			Metadata metadata
+			Spec     podSpec
 		}
 	}
+}
+
+type metadata struct {
+	Name, Namespace string
+	Labels          map[string]string
+}
+
+type podSpec struct {
+	Affinity                      map[string]any
+	HostNetwork                   bool   `yaml:"hostNetwork"`
+	DNSPolicy                     string `yaml:"dnsPolicy"`
+	AutomountServiceAccountToken  *bool  `yaml:"automountServiceAccountToken"`
+	PriorityClassName             string `yaml:"priorityClassName"`
+	Tolerations                   []map[string]string
+	TerminationGracePeriodSeconds int `yaml:"terminationGracePeriodSeconds"`
+	Containers                    []container
+	Volumes                       []volume
+}
+
+type volume struct {
+	Name      string
+	ConfigMap struct{ Name string }       `yaml:"configMap"`
+	HostPath  struct{ Path, Type string } `yaml:"hostPath"`
+}
+
+type container struct {
+	Name, Image     string
+	Args            []string
+	SecurityContext struct{ Privileged bool } `yaml:"securityContext"`
+	Resources       struct{ Requests map[string]string }
+	LivenessProbe   probe `yaml:"livenessProbe"`
+	ReadinessProbe  probe `yaml:"readinessProbe"`
+	VolumeMounts    []struct {
+		Name             string
+		MountPath        string `yaml:"mountPath"`
+		ReadOnly         bool   `yaml:"readOnly"`
+		MountPropagation string `yaml:"mountPropagation"`
+	} `yaml:"volumeMounts"`
+}
+
+type probe struct {
+	HTTPGet struct {
+		Host, Path string
+		Port       int
+	} `yaml:"httpGet"`
+	PeriodSeconds    int `yaml:"periodSeconds"`
+	FailureThreshold int `yaml:"failureThreshold"`
 }
 
 func objects(t *testing.T) []object {
@@ -49,7 +94,9 @@ func objects(t *testing.T) []object {
 		t.Fatal(err)
 	}
 	var out []object
-	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true) // an API server refuses a misspelt field, or drops it
+	for {
 		var o object
 		switch err := d.Decode(&o); {
 		case errors.Is(err, io.EOF):
@@ -93,6 +140,7 @@ func TestManifest(t *testing.T) {
 			t.Errorf("%s: configuration %v of %v, host network %v", o.Metadata.Name, c.Args, configs, pod.HostNetwork)
 			continue
 		}
+		o.checkSpec(t)
 		host := map[string]string{}
 		for _, v := range pod.Volumes {
 			host[v.Name] = v.HostPath.Path
@@ -109,5 +157,29 @@ func TestManifest(t *testing.T) {
 	}
 	if started != len(configs) || started == 0 {
 		t.Errorf("%d DaemonSets for %d configurations", started, len(configs))
+	}
+}
+
+// checkSpec wants the parts of a DaemonSet to fit each other.
+func (o object) checkSpec(t *testing.T) {
+	t.Helper()
+	pod := o.Spec.Template.Spec
+	for key, value := range o.Spec.Selector.MatchLabels {
+		if o.Spec.Template.Metadata.Labels[key] != value {
+			t.Errorf("%s: its pods have no label %s=%s", o.Metadata.Name, key, value)
+		}
+	}
+	c := pod.Containers[0]
+	for _, m := range c.VolumeMounts {
+		if !slices.ContainsFunc(pod.Volumes, func(v volume) bool { return v.Name == m.Name }) {
+			t.Errorf("%s: %s is no volume", o.Metadata.Name, m.Name)
+		}
+		// Runtimes make pods' namespaces after the container's start.
+		if strings.HasSuffix(m.MountPath, "/netns") && m.MountPropagation != "HostToContainer" {
+			t.Errorf("%s: later mounts do not show in %s", o.Metadata.Name, m.MountPath)
+		}
+	}
+	if o.APIVersion != "apps/v1" || o.Metadata.Namespace == "" || !c.SecurityContext.Privileged || pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+		t.Errorf("%s: %+v", o.Metadata.Name, o)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,6 +37,10 @@ type Node struct {
 	Reflector bool
 	// Edit, when not nil, changes the configuration that every Start writes.
 	Edit func(Config)
+	// Under is a program and its arguments that takes the agent's command line
+	// behind them and becomes it (execve), for agents with fewer rights or
+	// another root.
+	Under []string
 
 	lab  *Lab
 	proc *Process
@@ -107,7 +112,8 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := n.writeConfig(n.ConfigFile(), config); err != nil {
 		return err
 	}
-	p, err := n.Run("onlinkd of "+n.Name, n.LogFile(), "onlinkd", "--config", n.ConfigFile())
+	argv := append(slices.Clone(n.Under), filepath.Join(n.lab.Bin, "onlinkd"), "--config", n.ConfigFile())
+	p, err := start(n.NS, "onlinkd of "+n.Name, n.LogFile(), argv...)
 	if err != nil {
 		return err
 	}

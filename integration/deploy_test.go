@@ -1,0 +1,309 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"go.yaml.in/yaml/v3"
+
+	"onlink/cni"
+	"onlink/integration/lab"
+)
+
+// What deploy/ says of the rights and the folders an agent has.
+const (
+	unitFile = "../deploy/systemd/onlinkd.service"
+	manifest = "../deploy/kubernetes/onlink.yaml"
+)
+
+// TestUnit runs agents with exactly the rights of the systemd unit: sessions
+// with BFD, tunnels, masquerading, pods of both families.
+func TestUnit(t *testing.T) {
+	caps := unitCapabilities(t)
+	ctx, l := build(t, lab.Spec{
+		Name: "unit", DualStack: true, NodesPerRack: 1, Reflectors: -1,
+		Pool: lab.Pool{CIDR6: netip.MustParsePrefix("fd44::/48"), Tunnel: "vxlan", NAT: true},
+	})
+	for _, n := range l.Nodes() {
+		n.Under = []string{"setpriv", "--no-new-privs", "--bounding-set", "-all,+" + strings.Join(caps, ",+")}
+		n.Edit = func(c lab.Config) {
+			for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
+				if peer := p.(map[string]any); peer["asn"] == lab.NodeASN {
+					peer["bfd"] = map[string]any{"interval": "300ms"}
+				}
+			}
+		}
+	}
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	workers := l.Workers()
+	from, err := workers[0].AddPod(ctx, "from")
+	must(t, err)
+	to, err := workers[1].AddPod(ctx, "to")
+	must(t, err)
+	must(t, l.WaitConverged(ctx))
+	for _, n := range l.Nodes() {
+		must(t, waitBFD(ctx, n, 1))
+	}
+	const size = 1 << 16
+	sink(t, to.NS, ":80", size)
+	for _, a := range to.Addrs {
+		if err := lab.Eventually(ctx, 20*time.Second, "a connection to "+a.String(), func() error {
+			_, err := send(from.NS, netip.AddrPortFrom(a, 80).String(), size)
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, errors.Join(from.Check(ctx), to.Check(ctx)))
+	must(t, errors.Join(from.Delete(ctx), to.Delete(ctx)))
+	for _, n := range workers {
+		must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return leftovers(ctx, n) }))
+	}
+	for _, n := range l.Nodes() {
+		hasOnly(t, n, caps)
+	}
+}
+
+// unitCapabilities reads the unit's capabilities as setpriv(1) names them.
+func unitCapabilities(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile(unitFile)
+	must(t, err)
+	var caps []string
+	privileged := true
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "CapabilityBoundingSet":
+			for name := range strings.FieldsSeq(value) {
+				caps = append(caps, strings.ToLower(strings.TrimPrefix(name, "CAP_")))
+			}
+		case "NoNewPrivileges":
+			privileged = value != "yes"
+		}
+	}
+	if len(caps) == 0 || privileged {
+		t.Fatalf("%s: capabilities %v, want some and NoNewPrivileges=yes", unitFile, caps)
+	}
+	return caps
+}
+
+// hasOnly wants a running agent to have as many capabilities as there are
+// names, and never to have missed another.
+func hasOnly(t *testing.T, n *lab.Node, caps []string) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.Process().Pid()))
+	must(t, err)
+	for line := range strings.Lines(string(status)) {
+		var set uint64
+		if _, err := fmt.Sscanf(line, "CapEff: %x", &set); err != nil {
+			continue
+		}
+		have := 0
+		for ; set != 0; set &= set - 1 {
+			have++
+		}
+		if have != len(caps) {
+			t.Errorf("%s has %d capabilities, the unit gives %d", n.Name, have, len(caps))
+		}
+	}
+	text, err := os.ReadFile(n.LogFile())
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "not permitted") || strings.Contains(line, "ermission denied") {
+			t.Errorf("%s misses a right: %s", n.Name, line)
+		}
+	}
+}
+
+// TestUnitVerify has systemd read the unit.
+func TestUnitVerify(t *testing.T) {
+	verify, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("needs systemd-analyze")
+	}
+	text, err := os.ReadFile(unitFile)
+	must(t, err)
+	// The programs need not be installed here.
+	text = bytes.ReplaceAll(text, []byte("/usr/local/bin"), []byte(bin))
+	unit := filepath.Join(t.TempDir(), "onlinkd.service")
+	must(t, os.WriteFile(unit, text, 0o644))
+	if out, err := exec.CommandContext(t.Context(), verify, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// containerSpec is what this test reads of the agent's container.
+type containerSpec struct {
+	LivenessProbe  probe `yaml:"livenessProbe"`
+	ReadinessProbe probe `yaml:"readinessProbe"`
+	VolumeMounts   []struct {
+		MountPath string `yaml:"mountPath"`
+		ReadOnly  bool   `yaml:"readOnly"`
+	} `yaml:"volumeMounts"`
+}
+
+type probe struct {
+	HTTPGet struct {
+		Host, Path string
+		Port       int
+	} `yaml:"httpGet"`
+}
+
+// ask does what kubelet does.
+func (p probe) ask(ctx context.Context, n *lab.Node) error {
+	url := fmt.Sprintf("http://%s:%d%s", p.HTTPGet.Host, p.HTTPGet.Port, p.HTTPGet.Path)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (c net.Conn, err error) {
+			err = n.NS.Do(func() error { c, err = new(net.Dialer).DialContext(ctx, network, address); return err })
+			return c, err
+		},
+	}}
+	answer, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w: %s: %s", errProbe, url, answer.Status)
+	}
+	return nil
+}
+
+var errProbe = errors.New("a probe fails")
+
+// containerScript makes a root with the mounts of a container and becomes the
+// agent in it. Arguments: the root, the programs' folder, how many mounts, and
+// each mount as what is there, path and ro or rw; what follows is not used.
+const containerScript = `set -e
+root=$1 bin=$2 mounts=$3; shift 3
+mount -t tmpfs none "$root"
+mkdir -p "$root/usr/local/bin" "$root/proc" "$root/sys" "$root/dev"
+cp "$bin/onlinkd" "$bin/onlinkctl" "$bin/onlink-cni" "$root/usr/local/bin/"
+mount --rbind /proc "$root/proc"; mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"
+while [ "$mounts" -gt 0 ]; do
+	mkdir -p "$root$2"
+	mount --rbind "$1" "$root$2"
+	[ "$3" = ro ] && mount -o remount,bind,ro "$root$2"
+	shift 3; mounts=$((mounts-1))
+done
+exec chroot "$root" /usr/local/bin/onlinkd --config /etc/onlink/onlinkd.yaml`
+
+// TestContainer runs an agent in a root that has the three programs and the
+// mounts of the manifest and nothing else, as the image has, and calls it with
+// the plugin and the configuration that it installs.
+func TestContainer(t *testing.T) {
+	ctx, l := build(t, alone("container"))
+	n := l.Node("r1n1")
+	dir := t.TempDir()
+	host := map[string]string{
+		"/etc/onlink": filepath.Dir(n.ConfigFile()), "/var/lib/onlink": n.StateDir(), "/run/onlink": filepath.Dir(n.CNISocket()),
+		"/opt/cni/bin": filepath.Join(dir, "bin"), "/etc/cni/net.d": filepath.Join(dir, "net.d"),
+		"/run/netns": "/run/netns", "/var/run/netns": "/run/netns",
+	}
+	must(t, errors.Join(os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Mkdir(filepath.Join(dir, "net.d"), 0o755), os.Mkdir(filepath.Join(dir, "root"), 0o755)))
+	spec := container(t)
+	mounts := spec.mounts(t, host)
+	n.Under = append([]string{
+		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), bin, strconv.Itoa(len(mounts)/3),
+	}, mounts...)
+	n.Edit = func(c lab.Config) {
+		c["paths"] = map[string]any{"state": "/var/lib/onlink", "run": "/run/onlink"}
+		c["cni"] = map[string]any{
+			"socket": "/run/onlink/cni.sock", "install": map[string]any{"binDir": "/opt/cni/bin", "confDir": "/etc/cni/net.d"},
+		}
+		c["api"].(map[string]any)["admin"] = map[string]any{"socket": "/run/onlink/admin.sock"}
+	}
+	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
+	must(t, err)
+	must(t, l.StartToRs(ctx))
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+
+	for _, p := range []probe{spec.LivenessProbe, spec.ReadinessProbe} {
+		must(t, lab.Eventually(ctx, 20*time.Second, "probe "+p.HTTPGet.Path, func() error { return p.ask(ctx, n) }))
+	}
+
+	conflist := filepath.Join(host["/etc/cni/net.d"], cni.ConflistName)
+	must(t, lab.Eventually(ctx, 20*time.Second, "a conflist", func() error { _, err := os.Stat(conflist); return err }))
+	text, err := os.ReadFile(conflist)
+	must(t, err)
+	// Outside, the socket is where the mount leads.
+	text, err = withSocket(text, n.CNISocket())
+	must(t, err)
+	list, err := libcni.NetworkConfFromBytes(text)
+	must(t, err)
+	w := &network{n, libcni.NewCNIConfigWithCacheDir([]string{host["/opt/cni/bin"]}, t.TempDir(), nil), list}
+	rt := w.runtime(p, nil)
+	_, err = w.add(ctx, rt)
+	must(t, err)
+	must(t, w.check(ctx, rt))
+	must(t, w.del(ctx, rt))
+	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return traces(ctx, n) }))
+	must(t, p.Delete(ctx))
+}
+
+// container returns the agent's container of the manifest.
+func container(t *testing.T) containerSpec {
+	t.Helper()
+	text, err := os.ReadFile(manifest)
+	must(t, err)
+	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var o struct {
+			Kind string
+			Spec struct {
+				Template struct {
+					Spec struct{ Containers []containerSpec }
+				}
+			}
+		}
+		must(t, d.Decode(&o))
+		if o.Kind == "DaemonSet" {
+			return o.Spec.Template.Spec.Containers[0]
+		}
+	}
+}
+
+// mounts returns the container's mounts for containerScript; host says what is
+// to be there.
+func (c containerSpec) mounts(t *testing.T, host map[string]string) (args []string) {
+	t.Helper()
+	for _, m := range c.VolumeMounts {
+		from, known := host[m.MountPath]
+		if !known {
+			t.Fatalf("%s mounts %s: what for?", manifest, m.MountPath)
+		}
+		args = append(args, from, m.MountPath, map[bool]string{true: "ro", false: "rw"}[m.ReadOnly])
+	}
+	return args
+}
+
+// withSocket returns a conflist whose plugin looks for the agent at a path.
+func withSocket(conflist []byte, socket string) ([]byte, error) {
+	var list map[string]any
+	if err := json.Unmarshal(conflist, &list); err != nil {
+		return nil, err
+	}
+	list["plugins"].([]any)[0].(map[string]any)["socket"] = socket
+	return json.Marshal(list)
+}
