@@ -10,6 +10,7 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 BED     := go run ./integration/cmd/bed
 LINT    ?= go tool -modfile=tools/go.mod golangci-lint
 FUZZTIME ?= 30s
+TESTS ?= .
 BENCHTIME ?= 1s
 BENCHCOUNT ?= 6
 
@@ -22,7 +23,7 @@ export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine build demo lab deps test test-unit test-integration test-interop test-long bench bench-go bench-compare fuzz lint fmt vet generate check clean
+.PHONY: help engine build demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,10 @@ test-interop: build ## hold onlinkd against BIRD, FRR, ExaBGP and gobgpd, and wr
 	@$(BED) deps interop
 	ONLINK_INTEROP=1 go test -count=1 -run '^TestInterop$$' ./bgp/bfd
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestInterop' ./integration -args -interop.full -interop.write
+
+test-kernel: build ## run what a kernel decides on Debian's stock kernel in QEMU, which has ipip and nftables at once (TESTS=pattern)
+	@$(BED) deps lab qemu
+	@$(BED) kernel -run '$(value TESTS)'
 
 test-long: build ## run the tests that repeat something as often as is promised (half an hour, every CPU busy for ten minutes)
 	@$(BED) deps lab frr

@@ -2,10 +2,13 @@ package integration
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
 	"testing"
 
@@ -46,6 +49,9 @@ func TestGuard(t *testing.T) {
 			}
 		})
 	}
+	if os.Getenv("ONLINK_BED") == "vm" { // the one bed that has nftables and ipip: make test-kernel
+		t.Run("through the tunnel devices", func(t *testing.T) { checkTunnelled(ctx, t, n, other, tor) })
+	}
 	t.Run("no guard, no difference", func(t *testing.T) {
 		must(t, n.Stop())
 		n.Edit = func(c lab.Config) { c["tunnel"] = map[string]any{"guard": "off"} }
@@ -58,6 +64,90 @@ func TestGuard(t *testing.T) {
 		must(t, n.WaitReady(ctx))
 	})
 	t.Run("a node that leaves is a stranger", func(t *testing.T) { checkLeaver(ctx, t, n, other) })
+}
+
+// checkTunnelled sends packets for a pod inside packets for its node: what
+// another node sends the tunnel devices deliver, a stranger's never arrives.
+func checkTunnelled(ctx context.Context, t *testing.T, n, other *lab.Node, tor *lab.ToR) {
+	const port, alien = 7, "of a stranger"
+	pod, err := n.AddPod(ctx, "listener")
+	must(t, err)
+	heard := hearUDP(t, pod, port)
+	inner := netip.MustParseAddr("10.244.255.9")
+	for _, outer := range []struct {
+		network             string
+		known, stranger, to netip.Addr
+	}{{"ip4:4", other.Addr, tor.Addr, n.Addr}, {"ip6:4", other.Addr6, tor.Addr6, n.Addr6}} {
+		known := outer.network + " of a node"
+		must(t, lab.Eventually(ctx, patience, known+" arrives", func() error {
+			if got := slices.DeleteFunc(heard(), func(text string) bool { return text != known && text != alien }); slices.Contains(got, alien) {
+				t.Fatalf("%s: a stranger's packet reached the pod", outer.network)
+			} else if len(got) > 0 {
+				return nil
+			}
+			return errors.Join(
+				sendPayload(tor.NS, outer.network, outer.stranger, outer.to, udpPacket(inner, pod.Addr(), port, alien)),
+				sendPayload(other.NS, outer.network, outer.known, outer.to, udpPacket(inner, pod.Addr(), port, known)),
+				errors.New("nothing heard"))
+		}))
+	}
+}
+
+// hearUDP listens in a pod until the test ends; what it returns gives the
+// texts that came since it was called last.
+func hearUDP(t *testing.T, pod *lab.Pod, port uint16) func() []string {
+	t.Helper()
+	var conn net.PacketConn
+	must(t, pod.NS.Do(func() (err error) {
+		conn, err = net.ListenPacket("udp4", netip.AddrPortFrom(pod.Addr(), port).String())
+		return err
+	}))
+	var mu sync.Mutex // guards texts
+	var texts []string
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		_ = conn.Close() // wakes the reader; nothing was written
+		<-done
+	})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 64)
+		for {
+			size, _, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			texts = append(texts, string(buf[:size]))
+			mu.Unlock()
+		}
+	}()
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		list := texts
+		texts = nil
+		return list
+	}
+}
+
+// udpPacket returns an IPv4 packet (RFC 791) with a UDP datagram (RFC 768)
+// that has no checksum.
+func udpPacket(src, dst netip.Addr, port uint16, text string) []byte {
+	p := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0}
+	p = append(append(p, src.AsSlice()...), dst.AsSlice()...)
+	p = binary.BigEndian.AppendUint16(p, 40000)
+	p = binary.BigEndian.AppendUint16(p, port)
+	p = binary.BigEndian.AppendUint16(p, uint16(8+len(text))) //nolint:gosec // a few bytes
+	p = append(append(p, 0, 0), text...)
+	binary.BigEndian.PutUint16(p[2:], uint16(len(p))) //nolint:gosec // a few bytes
+	var sum uint32
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(p[i:]))
+	}
+	sum = sum&0xffff + sum>>16
+	binary.BigEndian.PutUint16(p[10:], ^uint16(sum&0xffff+sum>>16)) //nolint:gosec // the sum of ten words fits after two folds
+	return p
 }
 
 // checkLeaver takes the routes of another node away, and gives them back: what
@@ -171,13 +261,17 @@ func (e *ear) behind(ctx context.Context, from, to *lab.Node) error {
 
 // sendRaw sends a packet of the network's protocol.
 func sendRaw(ns *lab.NS, network string, src, dst netip.Addr) error {
+	return sendPayload(ns, network, src, dst, []byte("no packet inside"))
+}
+
+func sendPayload(ns *lab.NS, network string, src, dst netip.Addr, payload []byte) error {
 	return ns.Do(func() error {
 		conn, err := net.ListenPacket(network, src.String())
 		if err != nil {
 			return err
 		}
 		defer func() { _ = conn.Close() }() // what counts was written
-		_, err = conn.WriteTo([]byte("no packet inside"), &net.IPAddr{IP: dst.AsSlice()})
+		_, err = conn.WriteTo(payload, &net.IPAddr{IP: dst.AsSlice()})
 		return err
 	})
 }

@@ -20,6 +20,7 @@ type debianPackage struct {
 var debianPackages = map[string]debianPackage{
 	"user-mode-linux":             {name: "user-mode-linux", what: "a Linux kernel that runs as a process: the bed for ipip where the kernel has none", files: [][]string{{uml.Kernel}}},
 	"kmod":                        {name: "kmod", what: "modprobe, for the modules of that kernel", files: [][]string{{"/usr/sbin/modprobe", "/sbin/modprobe"}}},
+	"qemu-system-x86":             {name: "qemu-system-x86", what: "a virtual machine: the bed of make test-kernel", files: [][]string{{"/usr/bin/qemu-system-x86_64"}}},
 	"bird2":                       {name: "bird2", what: "BIRD 2 routing daemon, the ToRs of the lab", files: [][]string{{"/usr/sbin/bird"}, {"/usr/sbin/birdc"}}, service: "bird.service"},
 	"frr":                         {name: "frr", what: "FRRouting, the other kind of ToR", files: [][]string{{"/usr/lib/frr/bgpd"}, {"/usr/lib/frr/zebra"}}, service: "frr.service"},
 	"exabgp":                      {name: "exabgp", what: "ExaBGP, another implementation of BGP to be held against", files: [][]string{{"/usr/sbin/exabgp"}}, service: "exabgp.service"},
@@ -55,6 +56,8 @@ const (
 	NeedInterop Need = "interop"
 	// NeedRace is the race detector.
 	NeedRace Need = "race"
+	// NeedQEMU is what make test-kernel boots Debian's kernel with.
+	NeedQEMU Need = "qemu"
 	// NeedRuntime is a container runtime: the tests do as kubelet does.
 	NeedRuntime Need = "runtime"
 )
@@ -81,6 +84,8 @@ func packagesFor(needs []Need) []debianPackage {
 			want = append(want, "iproute2", "bird2", "frr", "exabgp", "gobgpd")
 		case NeedRace:
 			want = append(want, "gcc", "libc6-dev")
+		case NeedQEMU:
+			want = append(want, "qemu-system-x86", "kmod", "iproute2")
 		case NeedRuntime:
 			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables")
 		}

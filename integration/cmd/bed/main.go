@@ -1,9 +1,10 @@
 // Command bed is what the Makefile calls to install, test, fuzz and compare;
 // see package onlink/integration/bed.
 //
-//	bed deps NEED...               install the missing Debian packages: lab, frr, interop, bench, uml, etcd, race
+//	bed deps NEED...               install the missing Debian packages: lab, frr, interop, bench, uml, etcd, runtime, race, qemu
 //	bed test [PACKAGE...]          run the tests in all beds
 //	bed uml [-out DIR] COMMAND...  run a command (default: a shell) in user-mode Linux
+//	bed kernel [-run PATTERN]      run tests on Debian's stock kernel in QEMU
 //	bed fuzz [-time 30s]           run every fuzz target
 //	bed bench-compare -ref COMMIT  compare benchmarks
 package main
@@ -22,7 +23,7 @@ import (
 	"onlink/integration/uml"
 )
 
-const usage = "usage: bed deps|test|uml|fuzz|bench-compare [flags] [arguments]"
+const usage = "usage: bed deps|test|uml|kernel|fuzz|bench-compare [flags] [arguments]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -57,6 +58,12 @@ func command(ctx context.Context, args []string) (int, error) {
 		return 0, bed.RunPlan(args[1], os.Stdout)
 	case "uml":
 		return runUML(ctx, flags, args[1:])
+	case "kernel":
+		opts := bed.KernelOptions{Out: os.Stdout}
+		flags.StringVar(&opts.Run, "run", ".", "tests to run, as go test takes it")
+		flags.StringVar(&opts.Accel, "accel", "tcg,thread=multi", "QEMU's accelerator; kvm is fast, and may hang in a nested machine")
+		_ = flags.Parse(args[1:]) // ExitOnError
+		return 0, bed.Kernel(ctx, opts)
 	case "fuzz":
 		length := flags.Duration("time", 30*time.Second, "length of one target")
 		_ = flags.Parse(args[1:]) // ExitOnError
@@ -77,10 +84,10 @@ func deps(ctx context.Context, names []string) error {
 	var needs []bed.Need
 	for _, name := range names {
 		switch need := bed.Need(name); need {
-		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedRace:
+		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedRace, bed.NeedQEMU:
 			needs = append(needs, need)
 		default:
-			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime or race", name)
+			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime, race or qemu", name)
 		}
 	}
 	return bed.Install(ctx, os.Stdout, needs...)
