@@ -225,7 +225,7 @@ func TestContainer(t *testing.T) {
 	spec := container(t)
 	mounts := spec.mounts(t, host)
 	n.Under = append([]string{
-		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), bin, strconv.Itoa(len(mounts)/3),
+		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), bin, strconv.Itoa(len(mounts) / 3),
 	}, mounts...)
 	n.Edit = func(c lab.Config) {
 		c["paths"] = map[string]any{"state": "/var/lib/onlink", "run": "/run/onlink"}
