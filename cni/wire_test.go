@@ -1,10 +1,12 @@
 package cni
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -38,6 +40,7 @@ func TestCheck(t *testing.T) {
 		pod   func() error // run in the pod's
 		want  string
 		other string // 0.4.0 and on answer alike; empty: 1.1.0
+		mtu   int    // 0: the agent's choice
 	}{
 		{name: "whole", want: ""},
 		{name: "whole, oldest version with CHECK", want: "", other: "0.4.0"},
@@ -88,6 +91,47 @@ func TestCheck(t *testing.T) {
 		{name: "forwarding", want: "sysctl ipv4.forwarding is 0", host: func() error {
 			return os.WriteFile(sysctlPath("ipv4", testDevice, "forwarding"), []byte("0"), 0)
 		}},
+		{name: "pod IPv6 neighbour", want: "neighbour fe80::ecee:eeff:feee:eeee missing", pod: func() error {
+			return netlink.NeighDel(&netlink.Neigh{LinkIndex: link("eth0").Attrs().Index, IP: net.ParseIP("fe80::ecee:eeff:feee:eeee")})
+		}},
+		{name: "IPv6 off in the pod", want: "sysctl ipv6.disable_ipv6 is 1, want 0", pod: func() error {
+			return os.WriteFile(sysctlPath("ipv6", "eth0", "disable_ipv6"), []byte("1"), 0)
+		}},
+		{name: "pod MTU", want: "pod interface eth0: MTU is 1300, want 1400", mtu: 1400, pod: func() error {
+			return netlink.LinkSetMTU(link("eth0"), 1300)
+		}},
+		{name: "pod interface of another kind", want: "pod interface eth0: is of kind bridge, want veth", pod: func() error {
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = "eth0"
+			return errors.Join(netlink.LinkSetDown(link("eth0")), netlink.LinkSetName(link("eth0"), "gone0"), netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}))
+		}},
+		{name: "host MTU", want: "host interface " + testDevice + ": MTU is 1300, want 1400", mtu: 1400, host: func() error {
+			return netlink.LinkSetMTU(link(testDevice), 1300)
+		}},
+		{name: "host MAC", want: "host interface " + testDevice + ": MAC address is 02:00:00:00:00:01", host: func() error {
+			return netlink.LinkSetHardwareAddr(link(testDevice), net.HardwareAddr{2, 0, 0, 0, 0, 1})
+		}},
+		{name: "host IPv6 route", want: "host route to fd00:65::1 missing", host: func() error {
+			return netlink.RouteDel(&netlink.Route{LinkIndex: link(testDevice).Attrs().Index, Dst: dst("fd00:65::1/128"), Protocol: protocol})
+		}},
+		{name: "host IPv6 neighbour", want: "neighbour fd00:65::1 missing", host: func() error {
+			return netlink.NeighDel(&netlink.Neigh{LinkIndex: link(testDevice).Attrs().Index, IP: net.ParseIP("fd00:65::1")})
+		}},
+		{name: "forged host neighbour", want: "neighbour 10.65.0.1 is 02:00:00:00:00:01", host: func() error {
+			return netlink.NeighSet(&netlink.Neigh{
+				LinkIndex: link(testDevice).Attrs().Index, IP: net.IPv4(10, 65, 0, 1),
+				State: netlink.NUD_PERMANENT, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1},
+			})
+		}},
+		{name: "neighbour that may age", want: "neighbour 10.65.0.1", host: func() error {
+			return netlink.NeighSet(&netlink.Neigh{
+				LinkIndex: link(testDevice).Attrs().Index, IP: net.IPv4(10, 65, 0, 1),
+				State: netlink.NUD_REACHABLE, HardwareAddr: podMAC(testID, "eth0"),
+			})
+		}},
+		{name: "IPv6 forwarding", want: "sysctl ipv6.forwarding is 0", host: func() error {
+			return os.WriteFile(sysctlPath("ipv6", testDevice, "forwarding"), []byte("0"), 0)
+		}},
 		{name: "spoofing allowed", want: "sysctl ipv4.rp_filter is 0", host: func() error {
 			return os.WriteFile(sysctlPath("ipv4", testDevice, "rp_filter"), []byte("0"), 0)
 		}},
@@ -98,8 +142,11 @@ func TestCheck(t *testing.T) {
 			n.ipam.set(func() { n.ipam.ipv6 = true })
 			c := add(pod)
 			c.version = tt.other
+			if tt.mtu != 0 {
+				c.conf = map[string]any{"mtu": tt.mtu}
+			}
 			check := c.as("CHECK")
-			check.conf = withPrev(t, nil, n.ok(c))
+			check.conf = withPrev(t, c.conf, n.ok(c))
 			if tt.pod != nil {
 				pod.do(t, tt.pod)
 			}
@@ -254,6 +301,121 @@ func TestAddUndo(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// brokenSenders is [Senders] that fails.
+type brokenSenders struct {
+	mu            sync.Mutex
+	allow, forget error // guarded by mu
+}
+
+func (b *brokenSenders) set(allow, forget error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.allow, b.forget = allow, forget
+}
+
+func (b *brokenSenders) Allow(string, net.HardwareAddr) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.allow
+}
+
+func (b *brokenSenders) Forget(...string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.forget
+}
+
+func (b *brokenSenders) Replace(map[string]net.HardwareAddr) error { return nil }
+
+// TestAddUndoSteps makes each step of ADD fail once the one before has
+// succeeded, and in the end the undoing, too.
+func TestAddUndoSteps(t *testing.T) {
+	errNFT := errors.New("no room in the set")
+	foreign := func() *netlink.Route {
+		return &netlink.Route{LinkIndex: link("lo").Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: unix.RTPROT_STATIC, Scope: netlink.SCOPE_LINK}
+	}
+	tests := []struct {
+		name    string
+		conf    map[string]any
+		prepare func(t *testing.T, n *node, broken *brokenSenders)
+		mend    func(n *node)
+		code    uint
+		want    string
+	}{
+		{
+			name: "host's end", code: 999, want: "protocol static",
+			prepare: func(t *testing.T, n *node, _ *brokenSenders) {
+				t.Helper()
+				n.space.do(t, func() error { return netlink.RouteAdd(foreign()) })
+			},
+			mend: func(n *node) {
+				n.space.do(n.t, func() error { return netlink.RouteDel(foreign()) })
+			},
+		},
+		{
+			name: "sysctl", code: 7, want: "the kernel refuses", conf: map[string]any{"sysctls": map[string]string{"net.ipv4.tcp_rmem": "many"}},
+		},
+		{
+			name: "sender, beside the wiring", code: 999, want: errNFT.Error(),
+			prepare: func(_ *testing.T, _ *node, b *brokenSenders) { b.set(errNFT, nil) },
+		},
+		{
+			name: "sender, after the wiring", code: 999, want: errNFT.Error(),
+			conf:    map[string]any{"runtimeConfig": map[string]any{"mac": "02:00:00:00:00:07"}},
+			prepare: func(_ *testing.T, _ *node, b *brokenSenders) { b.set(errNFT, nil) },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n, pod, broken := undoNode(t)
+			if tt.prepare != nil {
+				tt.prepare(t, n, broken)
+			}
+			c := add(pod)
+			c.conf = tt.conf
+			if o := n.fails(c, tt.code); !strings.Contains(o.Details, tt.want) {
+				t.Errorf("ADD says %q, want %q", o.Details, tt.want)
+			}
+			n.clean()
+			pod.do(t, func() error {
+				if l, err := netlink.LinkByName("eth0"); err == nil {
+					t.Errorf("%v left in the pod", l)
+				}
+				return nil
+			})
+			broken.set(nil, nil)
+			if tt.mend != nil {
+				tt.mend(n)
+			}
+			n.ok(add(pod)) // as if nothing had been
+		})
+	}
+	t.Run("undoing", func(t *testing.T) {
+		n, pod, broken := undoNode(t)
+		errForget := errors.New("the set is locked")
+		broken.set(errNFT, errForget)
+		if o := n.fails(add(pod), 999); !strings.Contains(o.Details, errNFT.Error()) || !strings.Contains(o.Details, errForget.Error()) {
+			t.Errorf("ADD says %q, want both failures", o.Details)
+		}
+		if len(n.ipam.Attachments()) != 1 {
+			t.Error("the address is free while the kernel may still know it")
+		}
+		broken.set(nil, nil)
+		n.ok(add(pod).as("DEL"))
+		n.clean()
+	})
+}
+
+// undoNode is a node whose senders can fail, and whose pods may have a sysctl.
+func undoNode(t *testing.T) (*node, *space, *brokenSenders) {
+	t.Helper()
+	n, broken := newNode(t), &brokenSenders{}
+	n.senders, n.sysctls = broken, []string{"net.ipv4.tcp_rmem"}
+	n.stop()
+	n.start()
+	return n, newSpace(t), broken
 }
 
 // TestGC frees what the runtime does not list and whose namespace is gone.
