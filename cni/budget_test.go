@@ -19,9 +19,9 @@ import (
 // The plugin's budget over a Go program that does nothing. All of it is
 // counted, none timed: it holds on a loaded machine as on an idle one.
 const (
-	// budgetCalls is the system calls of one STATUS. It takes 22 when the answer
-	// arrives in two parts; a part more takes three.
-	budgetCalls = 30
+	// budgetCalls is the system calls of one STATUS. It takes 18 when the answer
+	// arrives in one part; a part more takes three or four.
+	budgetCalls = 26
 	// budgetThreads is more threads than the empty program has. The runtime may
 	// start one when a call takes long.
 	budgetThreads = 2

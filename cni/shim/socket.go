@@ -21,6 +21,7 @@ const (
 type socket struct {
 	fd       int
 	deadline int64 // by now
+	least    int   // bytes that the next read waits for
 
 	// What was received and not read yet is buf[from:to]. The agent's few
 	// small frames arrive together, so one system call fetches them all.
@@ -98,8 +99,16 @@ func (s *socket) read(b []byte) error {
 // buffered reports whether read would return something without waiting.
 func (s *socket) buffered() bool { return s.from < s.to }
 
-// fill waits for bytes and puts them into the buffer, which is empty.
+// fill waits for bytes and puts them into the buffer, which is empty. The first
+// time it waits for the least that an answer has: to be woken for a part of it
+// would only take the processor from the agent.
 func (s *socket) fill() error {
+	if s.least > 1 {
+		if err := s.lowWater(s.least); err != nil {
+			return err
+		}
+		defer func() { s.least = 0; _ = s.lowWater(1) }()
+	}
 	for {
 		if err := s.arm(syscall.SO_RCVTIMEO); err != nil {
 			return err
@@ -134,6 +143,12 @@ func (s *socket) write(b []byte) error {
 		b = b[n:]
 	}
 	return nil
+}
+
+// lowWater sets how many bytes a read waits for (socket(7), SO_RCVLOWAT); the
+// end of the stream and the timeout end it, too.
+func (s *socket) lowWater(n int) error {
+	return syscall.SetsockoptInt(s.fd, syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, n)
 }
 
 func (s *socket) close() { _ = syscall.Close(s.fd) }

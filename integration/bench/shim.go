@@ -49,24 +49,25 @@ func shimFigures(ctx context.Context, r *run) (err error) {
 		return fmt.Errorf("write network configuration: %w", err)
 	}
 	var wall, peak, emptyWall, emptyPeak samples
-	const few = 100
-	err = r.rounds(ctx,
-		func(ctx context.Context) error {
-			w, p, err := r.starts(ctx, b.pair.near, few, conf, "onlink-cni", "CNI_COMMAND=STATUS", "CNI_PATH="+r.bin)
+	// Few at a time, in turns: a slow moment of the machine must hit both sides.
+	const few, turns = 20, 20
+	err = r.rounds(ctx, func(ctx context.Context) error {
+		var w, p, emptyW, emptyP samples
+		for range turns {
+			took, used, err := r.starts(ctx, b.pair.near, few, conf, "onlink-cni", "CNI_COMMAND=STATUS", "CNI_PATH="+r.bin)
 			if err != nil {
 				return err
 			}
-			wall, peak = append(wall, w.median()), append(peak, p.median())
-			return nil
-		},
-		func(ctx context.Context) error {
-			w, p, err := r.starts(ctx, b.pair.near, few, conf, "empty")
-			if err != nil {
+			w, p = append(w, took...), append(p, used...)
+			if took, used, err = r.starts(ctx, b.pair.near, few, conf, "empty"); err != nil {
 				return err
 			}
-			emptyWall, emptyPeak = append(emptyWall, w.median()), append(emptyPeak, p.median())
-			return nil
-		})
+			emptyW, emptyP = append(emptyW, took...), append(emptyP, used...)
+		}
+		wall, peak = append(wall, w.median()), append(peak, p.median())
+		emptyWall, emptyPeak = append(emptyWall, emptyW.median()), append(emptyPeak, emptyP.median())
+		return nil
+	})
 	if err != nil {
 		return err
 	}
