@@ -1,0 +1,105 @@
+package bgp
+
+import (
+	"net"
+	"testing"
+
+	api "github.com/osrg/gobgp/v3/api"
+)
+
+// restarts is the graceful restart capability of IPv4: with the F bit or not,
+// restart time 4095 s.
+func restarts(kept bool) []byte {
+	b := []byte{64, 6, 0x0f, 0xff, 0, 1, 1, 0}
+	if kept {
+		b[7] = 0x80
+	}
+	return b
+}
+
+// TestStaleBound: what a peer that restarts announced before stays as long as
+// its new OPEN says that it forwards, until it has said everything, and never
+// longer than we want.
+func TestStaleBound(t *testing.T) {
+	needsPatches(t)
+	const self, other = "127.63.0.1", "127.63.0.2"
+	x := startNodes(t, testConfig(t, self))[0]
+	peer := to(other, Client)
+	peer.Passive = true
+	x.setPeers([]Peer{peer})
+	// The engine's stale-routes-time is not ours to configure otherwise.
+	if err := x.engine.DeletePeer(t.Context(), &api.DeletePeerRequest{Address: other}); err != nil {
+		t.Fatal(err)
+	}
+	with := x.apiPeer(x.peers[addr(other)], false)
+	with.GracefulRestart.StaleRoutesTime = 10
+	if err := x.engine.AddPeer(t.Context(), &api.AddPeerRequest{Peer: with}); err != nil {
+		t.Fatal(err)
+	}
+
+	stale := func(name string, caps ...byte) *rawPeer {
+		t.Helper()
+		p := dialRaw(t, other, self, restarts(true)...)
+		p.send(2, updateBody(0, nil, hostileNLRI))
+		eventually(t, func() string {
+			if !has(x, prefix("10.244.99.0/26"), other) {
+				return name + ": the route is not there"
+			}
+			return ""
+		})
+		if err := p.conn.(*net.TCPConn).SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return dialRaw(t, other, self, caps...)
+	}
+	gone := func(name string) {
+		t.Helper()
+		eventually(t, func() string {
+			if has(x, prefix("10.244.99.0/26"), other) {
+				return name + ": the route is still there"
+			}
+			return ""
+		})
+	}
+	marker := func(p *rawPeer) {
+		t.Helper()
+		p.send(2, updateBody(0, nil, []byte{26, 10, 244, 100, 0}))
+		eventually(t, func() string {
+			if !has(x, prefix("10.244.100.0/26"), other) {
+				return "the session is not up"
+			}
+			return ""
+		})
+	}
+
+	p := stale("without graceful restart")
+	gone("without graceful restart")
+	_ = p.conn.Close() // as the others: the next one is dialled again
+	p = stale("forwarding state lost", restarts(false)...)
+	gone("forwarding state lost")
+	_ = p.conn.Close()
+
+	p = stale("forwarding state kept", restarts(true)...)
+	marker(p)
+	if !has(x, prefix("10.244.99.0/26"), other) {
+		t.Error("the route was dropped, though its forwarding state was kept")
+	}
+	p.send(2, []byte{0, 0, 0, 0})
+	gone("after End-of-RIB")
+	_ = p.conn.Close()
+
+	p = stale("no End-of-RIB", restarts(true)...)
+	marker(p)
+	gone("no End-of-RIB")
+	if err := x.engine.ListPeer(t.Context(), &api.ListPeerRequest{Address: other}, func(p *api.Peer) {
+		if got := p.GetGracefulRestart().GetPeerRestartTime(); got != 10 {
+			t.Errorf("routes are kept for %d s, want 10", got)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	_ = p.conn.Close()
+}
