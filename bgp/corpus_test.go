@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,27 +19,31 @@ import (
 	"time"
 )
 
-// corpusEnv makes the test binary play one file of a corpus against a speaker
-// of its own: the file, a space, and the third number of the addresses.
+// corpusEnv makes the test binary play files of a corpus against a speaker of
+// its own: the third number of the addresses, and the files, with spaces between.
 const corpusEnv = "ONLINK_BGP_TEST_CORPUS"
 
-// TestCorpus plays every message that ever harmed the engine, each against a
-// process of its own. No patched one ends or stands still; of unpatched ones
-// many must, or the corpus is worth nothing.
+// TestCorpus plays every message that ever harmed the engine against processes
+// of their own. No patched one ends or stands still; unpatched ones, one for
+// each file, must in many cases, or the corpus is worth nothing.
 func TestCorpus(t *testing.T) {
 	files, err := filepath.Glob("testdata/fuzz/Fuzz*/*")
 	if err != nil || len(files) < 100 {
 		t.Fatalf("%d files in the corpora: %v", len(files), err)
 	}
+	size := 1
+	if Patched() {
+		size = 10 // they are to survive all
+	}
 	var died atomic.Int32
 	gate := make(chan struct{}, 8)
 	t.Run("files", func(t *testing.T) {
-		for i, file := range files {
-			t.Run(strings.TrimPrefix(file, "testdata/fuzz/"), func(t *testing.T) {
+		for list := range slices.Chunk(files, size) {
+			t.Run(strings.TrimPrefix(list[0], "testdata/fuzz/"), func(t *testing.T) {
 				t.Parallel()
 				gate <- struct{}{}
 				defer func() { <-gate }()
-				end := playFile(t, file, i)
+				end := playFiles(t, list)
 				if end == "" {
 					return
 				}
@@ -57,8 +62,11 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// playFile returns how the process that plays a file ended, "" for well.
-func playFile(t *testing.T, file string, i int) string {
+// corpusRun numbers the processes.
+var corpusRun atomic.Int32
+
+// playFiles returns how the process that plays some files ended, "" for well.
+func playFiles(t *testing.T, files []string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -67,7 +75,7 @@ func playFile(t *testing.T, file string, i int) string {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), corpusEnv+"="+file+" "+strconv.Itoa(i))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", corpusEnv, corpusRun.Add(1), strings.Join(files, " ")))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	err = cmd.Run()
@@ -85,7 +93,7 @@ func playFile(t *testing.T, file string, i int) string {
 	return err.Error() + ": " + said.String()
 }
 
-// runCorpus is the child of playFile.
+// runCorpus is the child of playFiles.
 func runCorpus(spec string) {
 	if err := playCorpus(spec); err != nil {
 		fmt.Fprintln(os.Stderr, "corpus:", err)
@@ -94,12 +102,9 @@ func runCorpus(spec string) {
 }
 
 func playCorpus(spec string) error {
-	file, number, _ := strings.Cut(spec, " ")
-	script, err := scriptOf(file)
-	if err != nil {
-		return err
-	}
-	self, local := addr("127.62."+number+".1"), addr("127.62."+number+".7")
+	words := strings.Fields(spec)
+	number, files := words[0], words[1:]
+	self := addr("127.62." + number + ".1")
 	s, err := New(Config{
 		ASN: 64512, RouterID: self, NodeAddress: self, ListenAddresses: []netip.Addr{self}, ListenPort: testPort,
 		Pools: []netip.Prefix{prefix("10.244.0.0/16")}, Log: slog.New(slog.DiscardHandler),
@@ -117,7 +122,16 @@ func playCorpus(spec string) error {
 	if err := s.SetPeers(ctx, nil, []Dynamic{clients}); err != nil {
 		return err
 	}
-	return send(ctx, s, self, local, script)
+	for i, file := range files {
+		script, err := scriptOf(file)
+		if err != nil {
+			return err
+		}
+		if err := send(ctx, s, self, addr(fmt.Sprintf("127.62.%s.%d", number, 2+i)), script); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
 }
 
 // send plays a script and looks at the speaker, which must answer, until the

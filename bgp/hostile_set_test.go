@@ -86,7 +86,7 @@ func TestHostileSet(t *testing.T) {
 	t.Logf("%d attacks", len(all))
 }
 
-// TestHostileExternal plays the set from another AS. Not all of it is as wrong
+// TestHostileExternal plays a third of the set from another AS. Not all of it is as wrong
 // there, and some more is; what must hold is that nobody else suffers.
 func TestHostileExternal(t *testing.T) {
 	needsPatches(t)
@@ -105,6 +105,9 @@ func TestHostileExternal(t *testing.T) {
 	gate := make(chan struct{}, 24)
 	t.Run("attacks", func(t *testing.T) {
 		for i, a := range set.All() {
+			if i%3 != 0 {
+				continue
+			}
 			t.Run(a.Name, func(t *testing.T) {
 				t.Parallel()
 				gate <- struct{}{}
