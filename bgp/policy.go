@@ -15,6 +15,7 @@ type policyClass struct {
 	neighbors []netip.Prefix // never empty: to the engine an empty set matches all
 	session   Session
 	family    Family // of the neighbours' addresses
+	linkLocal bool   // of the neighbours' addresses: they know no other next hop of ours
 }
 
 // policyPlan is the policy of the speaker, computed from what is desired.
@@ -70,17 +71,17 @@ func (p *policyPlan) add(n netip.Prefix, s Session) { p.addFrom(0, n, s) }
 // addFrom puts a neighbour into the class with its policy, among those from
 // index from on. Dynamic prefixes may overlap, so each gets a class of its own.
 func (p *policyPlan) addFrom(from int, n netip.Prefix, s Session) {
-	fam := familyOfAddr(n.Addr())
+	fam, local := familyOfAddr(n.Addr()), n.Addr().IsLinkLocalUnicast()
 	if from == 0 {
 		for i := range p.classes {
 			k := &p.classes[i]
-			if k.family == fam && k.session.Role == s.Role && k.session.LocalAS == s.LocalAS && k.session.samePolicy(s) {
+			if k.family == fam && k.linkLocal == local && k.session.Role == s.Role && k.session.LocalAS == s.LocalAS && k.session.samePolicy(s) {
 				k.neighbors = append(k.neighbors, n)
 				return
 			}
 		}
 	}
-	p.classes = append(p.classes, policyClass{neighbors: []netip.Prefix{n}, session: s, family: fam})
+	p.classes = append(p.classes, policyClass{neighbors: []netip.Prefix{n}, session: s, family: fam, linkLocal: local})
 }
 
 // refuseOwn begins the import policy: what is ours is never learned. Own
@@ -280,7 +281,7 @@ func (p *policyPlan) ownExports(k *policyClass, rule string, prefixes []PrefixRu
 	for _, f := range []Family{IPv4, IPv6} {
 		part, changed := c, ch
 		part.family = f
-		if f == k.family {
+		if f == k.family || k.linkLocal {
 			changed.nextHop.Kind = NextHopSelf
 		}
 		if a == Accept || !changed.empty() {
@@ -338,6 +339,9 @@ func (p *policyPlan) addRule(dir direction, k *policyClass, name string, r *Filt
 func (n NextHop) family(k *policyClass) Family {
 	switch n.Kind {
 	case NextHopSelf, NextHopPeer:
+		if k.linkLocal {
+			return 0 // IPv4 through an IPv6 neighbour (RFC 8950)
+		}
 		return k.family
 	case NextHopAddress:
 		return familyOfAddr(n.Addr)

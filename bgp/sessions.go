@@ -85,6 +85,9 @@ func (s *Speaker) normalizePeers(peers []Peer, claim func(name string) error) (m
 		}
 		want[p.Address] = p
 	}
+	if _, err := zonesOf(want); err != nil {
+		return nil, err
+	}
 	return want, nil
 }
 
@@ -92,6 +95,9 @@ func (s *Speaker) normalizePeers(peers []Peer, claim func(name string) error) (m
 // the engine refuses does not stop the rest; it is tried again by the next
 // call.
 func (s *Speaker) applyPeersLocked(peers map[netip.Addr]Peer, dynamics map[string]Dynamic) error {
+	if z, err := zonesOf(peers); err == nil { // checked before
+		s.zones.Store(&z)
+	}
 	first := !s.applied
 	s.applied = true
 	var errs []error

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ type Speaker struct {
 	log    *slog.Logger
 	engine *server.BgpServer
 	feed   *feed
+	zones  atomic.Pointer[zones]
 	ledger *ledger
 
 	mu        sync.Mutex // guards all below; held while the engine is changed
@@ -50,11 +52,13 @@ func New(cfg Config) (*Speaker, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	return &Speaker{
+	s := &Speaker{
 		cfg: cfg, log: cfg.Log, feed: newFeed(), ledger: newLedger(),
 		peers: map[netip.Addr]Peer{}, dynamics: map[string]Dynamic{}, adopted: map[netip.Addr]string{},
 		origins: map[netip.Prefix]Origin{}, held: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{},
-	}, nil
+	}
+	s.zones.Store(&zones{})
+	return s, nil
 }
 
 // Start opens the listeners and begins with the peers and prefixes set

@@ -67,8 +67,9 @@ func (s *Speaker) bestSet(prefix netip.Prefix, paths []enginePath) {
 		if !p.Peer.IsValid() || !p.NextHop.IsValid() {
 			continue
 		}
+		peer, hop := s.scope(p.Peer, p.NextHop, p.LinkLocal)
 		set = append(set, member{stale: slices.Contains(p.Communities, communityLLGRStale), path: rib.Path{
-			NextHop: p.NextHop, Peer: p.Peer, EBGP: p.PeerAS != s.cfg.ASN,
+			NextHop: hop, Peer: peer, EBGP: p.PeerAS != s.cfg.ASN,
 		}})
 	}
 	s.feed.replace(prefix, set)
@@ -83,7 +84,8 @@ func (s *Speaker) event(ctx context.Context, ev *api.WatchEventResponse) {
 	paths := ev.GetTable().GetPaths()
 	if len(paths) == 1 && paths[0].GetNlri() == nil { // the form of an End-of-RIB marker
 		if addr, err := netip.ParseAddr(paths[0].GetNeighborIp()); err == nil {
-			s.ledger.endOfRIB(addr.Unmap(), familyOf(apiutil.ToRouteFamily(paths[0].GetFamily())))
+			addr, _ = s.scope(addr.Unmap(), netip.Addr{}, netip.Addr{})
+			s.ledger.endOfRIB(addr, familyOf(apiutil.ToRouteFamily(paths[0].GetFamily())))
 		}
 		return
 	}
@@ -94,6 +96,8 @@ func (s *Speaker) event(ctx context.Context, ev *api.WatchEventResponse) {
 			s.log.Warn("best path not understood", "path", p.String(), "error", err)
 			continue
 		}
+		path := &b.member.path
+		path.Peer, path.NextHop = s.scope(path.Peer, path.NextHop, netip.Addr{})
 		event = append(event, b)
 	}
 	s.feed.fold(event)
@@ -134,9 +138,10 @@ func (s *Speaker) peerEvent(ctx context.Context, ev *api.WatchEventResponse_Peer
 		return
 	}
 	st := ev.GetPeer().GetState()
-	change := peerChange{addr: addr.Unmap(), state: stateName(st.GetSessionState()), limited: st.GetAdminState() == api.PeerState_PFX_CT}
+	addr, _ = s.scope(addr.Unmap(), netip.Addr{}, netip.Addr{})
+	change := peerChange{addr: addr, state: stateName(st.GetSessionState()), limited: st.GetAdminState() == api.PeerState_PFX_CT}
 	if change.state == established {
-		change.carries = s.carries(ctx, st.GetNeighborAddress())
+		change.carries = s.carries(ctx, addr.String())
 	}
 	s.ledger.peerChange(change)
 }

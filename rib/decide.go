@@ -162,6 +162,8 @@ func appendHop(hops []Hop, nh *nextHop, pool *Pool, v4 bool) ([]Hop, Reason) {
 func encapsulation(nh *nextHop, pool *Pool) (dev string, why Reason) {
 	onLink := nh.reach.Kind == OnLink
 	switch {
+	case nh.addr.Zone() != "":
+		return "", ReasonOnLink // a router on that link: there is no tunnel to it
 	case onLink && (pool == nil || pool.Encap != Always):
 		return "", ReasonOnLink
 	case pool == nil:

@@ -178,12 +178,14 @@ var (
 // upstream does, and the tests it names exist.
 func TestHeaders(t *testing.T) {
 	var tests strings.Builder
-	files, err := filepath.Glob("../*_test.go")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no tests of bgp: %v", err)
-	}
-	for _, f := range files {
-		tests.WriteString(read(t, f))
+	for _, pattern := range []string{"../*_test.go", "../../integration/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no tests in %s: %v", pattern, err)
+		}
+		for _, f := range files {
+			tests.WriteString(read(t, f))
+		}
 	}
 	numbers := map[string]bool{}
 	for _, p := range allPatches(t) {
@@ -200,7 +202,7 @@ func TestHeaders(t *testing.T) {
 		}
 		for _, name := range testName.FindAllString(header, -1) {
 			if !strings.Contains(tests.String(), "func "+name+"(") {
-				t.Errorf("%s names %s, which is not in bgp", p.name, name)
+				t.Errorf("%s names %s, which is neither in bgp nor in integration", p.name, name)
 			}
 		}
 	}

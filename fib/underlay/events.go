@@ -58,11 +58,17 @@ func (e *Events) merge(o Events) {
 	}
 }
 
+// linkLocals are the addresses that depend on their device alone.
+var linkLocals = netip.MustParsePrefix("fe80::/10")
+
 // difference names what a new snapshot answers otherwise.
 func difference(old, now *snapshot) Events {
 	var e Events
 	e.Prefixes = append(differing(old.local.answers, now.local.answers), differing(old.main.answers, now.main.answers)...)
 	e.Addrs = !slices.Equal(old.addrs, now.addrs)
+	if !maps.EqualFunc(old.devices, now.devices, func(a, b link) bool { return a.usable() == b.usable() }) {
+		e.Prefixes = append(e.Prefixes, linkLocals)
+	}
 	if len(e.Prefixes) > manyPrefixes {
 		e.All, e.Prefixes = true, nil
 	}

@@ -73,7 +73,9 @@ func TestReach(t *testing.T) {
 		{"6: blackhole", "fd60::1", "blackholed", "fd60::/64"},
 		{"6: our route left out", "fd70::1", "unreachable", "invalid Prefix"},
 		{"6: no route", "2001:db8::1", "unreachable", "invalid Prefix"},
-		{"6: zone", "fe80::1%eth0", "unreachable", "invalid Prefix"},
+		{"6: link-local", "fe80::1%eth0", "on-link dev eth0", "invalid Prefix"},
+		{"6: link-local behind no device", "fe80::1%eth77", "unreachable", "invalid Prefix"},
+		{"6: not link-local, with a device", "fd57::12%eth0", "unreachable", "invalid Prefix"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

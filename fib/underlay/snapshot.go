@@ -36,11 +36,22 @@ type answer struct {
 
 // reach looks an address up, in table local first, as rules 0 and 32766 do.
 func (s *snapshot) reach(a netip.Addr) rib.Reach {
+	if a.Zone() != "" {
+		return s.onLink(a)
+	}
 	if r, ok := s.local.lookup(a); ok {
 		return r
 	}
 	r, _ := s.main.lookup(a)
 	return r
+}
+
+// onLink answers for a link-local address: it is where its device is.
+func (s *snapshot) onLink(a netip.Addr) rib.Reach {
+	if !a.IsLinkLocalUnicast() || !s.devices[a.Zone()].usable() {
+		return rib.Reach{}
+	}
+	return rib.Reach{Kind: rib.OnLink, Hops: rib.MakeHops(rib.Hop{Dev: a.Zone()})}
 }
 
 // lookup returns the longest match that can be used.

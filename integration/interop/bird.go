@@ -152,7 +152,10 @@ func (r *Route) birdAttribute(key, value string) (err error) {
 	case "BGP.as_path":
 		r.ASPath = value
 	case "BGP.next_hop": // an IPv6 one may be followed by its link-local sister
-		hop, _, _ := strings.Cut(value, " ")
+		hop, local, both := strings.Cut(value, " ")
+		if both && hop == "::" { // a neighbour without another address
+			hop = local
+		}
 		r.NextHop, err = netip.ParseAddr(hop)
 	case "BGP.local_pref":
 		var n uint64

@@ -144,7 +144,11 @@ func (ns *NS) SetRoute(dst netip.Prefix, ways ...Gateway) error {
 	r := &netlink.Route{Dst: ipNet(dst), Protocol: unix.RTPROT_STATIC}
 	for _, w := range ways {
 		hop := &netlink.NexthopInfo{}
-		if w.Via.IsValid() {
+		switch {
+		case !w.Via.IsValid():
+		case w.Via.Is6() && dst.Addr().Is4(): // RFC 8950
+			hop.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: w.Via.AsSlice()}
+		default:
 			hop.Gw = net.IP(w.Via.AsSlice())
 		}
 		if w.Dev != "" {
@@ -157,8 +161,8 @@ func (ns *NS) SetRoute(dst netip.Prefix, ways ...Gateway) error {
 		r.MultiPath = append(r.MultiPath, hop)
 	}
 	if len(ways) == 1 {
-		r.Gw, r.LinkIndex, r.MultiPath = r.MultiPath[0].Gw, r.MultiPath[0].LinkIndex, nil
-		if r.Gw == nil {
+		r.Gw, r.Via, r.LinkIndex, r.MultiPath = r.MultiPath[0].Gw, r.MultiPath[0].Via, r.MultiPath[0].LinkIndex, nil
+		if r.Gw == nil && r.Via == nil {
 			r.Scope = unix.RT_SCOPE_LINK
 		}
 	}

@@ -1,0 +1,45 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// zones holds the devices of link-local peers: the engine's paths name a peer
+// and a next hop without. It is replaced as a whole, because the engine's
+// goroutine reads it.
+type zones map[netip.Addr]string
+
+// zonesOf lists the link-local peers. Two of one address on different links
+// cannot be told apart.
+func zonesOf(peers map[netip.Addr]Peer) (zones, error) {
+	z := zones{}
+	for a, p := range peers {
+		if a.Zone() == "" {
+			continue
+		}
+		bare := a.WithZone("")
+		if other, twice := z[bare]; twice {
+			return nil, fmt.Errorf("%w: peer %s: Address %s is a peer's on %s too: give routers different link-local addresses", ErrConfig, p.Name, a, other)
+		}
+		z[bare] = a.Zone()
+	}
+	return z, nil
+}
+
+// scope adds the device to a link-local peer, and to a next hop on its link.
+// The next hop of a neighbour on the link is its link-local one where it says
+// one (RFC 2545 section 3); linkLocal may be invalid.
+func (s *Speaker) scope(peer, hop, linkLocal netip.Addr) (netip.Addr, netip.Addr) {
+	device, ok := (*s.zones.Load())[peer]
+	if !ok {
+		return peer, hop
+	}
+	if linkLocal.IsLinkLocalUnicast() {
+		hop = linkLocal
+	}
+	if hop.Is6() && hop.IsLinkLocalUnicast() {
+		hop = hop.WithZone(device)
+	}
+	return peer.WithZone(device), hop
+}

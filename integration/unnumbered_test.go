@@ -1,0 +1,96 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"onlink/integration/interop"
+	"onlink/integration/lab"
+)
+
+// TestUnnumbered: a ToR at the end of a cable with link-local addresses alone.
+// The session is between those, both families have them as next hops (RFC
+// 8950), and packets go both ways.
+func TestUnnumbered(t *testing.T) {
+	ctx, l := build(t, lab.Spec{
+		Name: "unnumbered", Racks: 1, NodesPerRack: 1, Reflectors: -1, DualStack: true, Pool: lab.Pool{Tunnel: "none", CIDR6: pool6},
+	})
+	n, tor := l.Node("r1n1"), l.ToRs()[0]
+	const cable, leaf = "up1", "leaf"
+	torAddr, nodeAddr := netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::2")
+	must(t, lab.Wire(tor.NS, leaf, n.NS, cable))
+	must(t, tor.NS.AddAddr(leaf, netip.PrefixFrom(torAddr, 64)))
+	must(t, n.NS.AddAddr(cable, netip.PrefixFrom(nodeAddr, 64)))
+	world := []netip.Prefix{netip.MustParsePrefix("198.18.5.0/24"), netip.MustParsePrefix("2001:db8:5::/64")}
+	for _, p := range world {
+		must(t, tor.NS.AddAddr("lo", netip.PrefixFrom(p.Addr().Next(), p.Addr().BitLen())))
+	}
+	r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-leaf")
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", r.Name, r.Logs(20))
+		}
+		if err := r.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, r.Start(ctx, interop.Setup{
+		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: torAddr, Remote: nodeAddr.WithZone(leaf),
+		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world,
+	}))
+	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{{
+		"name": leaf, "address": torAddr.WithZone(cable).String(), "localAddress": nodeAddr.WithZone(cable).String(), "asn": tor.ASN,
+		"import": map[string]any{"accept": []any{world[0].String(), world[1].String()}},
+	}}}})
+	must(t, l.StartNodes(ctx))
+	must(t, waitBlocks(ctx, l))
+	pod, err := n.AddPod(ctx, "pod")
+	must(t, err)
+
+	for _, p := range world {
+		wantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
+	}
+	for _, v6 := range []bool{false, true} {
+		block := blockOfFamily(ctx, t, n, v6)
+		must(t, lab.Eventually(ctx, patience, "the ToR to learn "+block.String(), func() error { return learnedOnLink(ctx, r, block, nodeAddr) }))
+		must(t, tor.NS.SetRoute(block, lab.Gateway{Via: nodeAddr, Dev: leaf})) // what BIRD would do
+	}
+	for _, p := range world {
+		must(t, lab.Eventually(ctx, patience, "a pod reaches "+p.String(), func() error {
+			_, err := pod.NS.Ping(ctx, p.Addr().Next(), 1, 2*time.Second)
+			return err
+		}))
+	}
+	// The routes go with the cable, and come back with it.
+	must(t, n.NS.SetLink(cable, false))
+	for _, p := range world {
+		must(t, lab.Eventually(ctx, patience, p.String()+" gone", func() error { return throughHops(n, p) }))
+	}
+	must(t, n.NS.SetLink(cable, true))
+	must(t, lab.Eventually(ctx, patience, "the address again", func() error {
+		if n.NS.HasAddr(cable, netip.PrefixFrom(nodeAddr, 64)) == nil {
+			return nil
+		}
+		return n.NS.AddAddr(cable, netip.PrefixFrom(nodeAddr, 64)) // the kernel took it with the link
+	}))
+	for _, p := range world {
+		wantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
+	}
+}
+
+// learnedOnLink wants a route of a router whose next hop is a neighbour's
+// link-local address.
+func learnedOnLink(ctx context.Context, r *interop.Router, p netip.Prefix, hop netip.Addr) error {
+	list, err := r.Learned(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(route interop.Route) bool { return route.Prefix == p && route.NextHop == hop }) {
+		return fmt.Errorf("%w: it has %v", errNotLearned, list)
+	}
+	return nil
+}
