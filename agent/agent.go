@@ -284,6 +284,8 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.live.monitor.Run(ctx) })
 	g.Go(func() error { return a.live.Run(ctx) })
 	g.Go(func() error { return a.reload.Run(ctx) })
+	near := &unnumbered{log: a.log.With("part", "unnumbered"), reload: a.reload, isUp: a.speaker.IsUp}
+	g.Go(func() error { return near.Run(ctx) })
 	g.Go(func() error { return a.collectGarbage(ctx, socks.cni) })
 	if a.cfg.CNI.Install.Enabled() {
 		g.Go(func() error { return a.installCNI(ctx) })

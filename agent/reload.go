@@ -135,6 +135,21 @@ func (r *reloader) change(ctx context.Context, by, digest string, dry bool, edit
 	return old, text, nil
 }
 
+// adjust changes the peers of the configuration in force, where look says so.
+func (r *reloader) adjust(ctx context.Context, look func([]config.Peer) ([]config.Peer, bool)) error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	r.mu.Lock()
+	next := *r.last
+	r.mu.Unlock()
+	peers, changed := look(next.BGP.Peers)
+	if !changed {
+		return nil
+	}
+	next.BGP.Peers = peers
+	return r.take(ctx, &next)
+}
+
 // digestOf tells two texts apart.
 func digestOf(text []byte) string {
 	sum := sha256.Sum256(text)
@@ -182,6 +197,13 @@ func (r *reloader) back(ctx context.Context, n int, last *config.Config, err err
 		}
 	}
 	return err
+}
+
+// peers returns the sessions that are in force.
+func (r *reloader) peers() []config.Peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.BGP.Peers
 }
 
 // trouble returns why the newest file is not in force, nil when it is.

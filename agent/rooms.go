@@ -70,7 +70,9 @@ func encap(e config.Encapsulation) rib.Encap {
 func permitted(peers []config.Peer, subnets []netip.Prefix) rib.Permit {
 	p := rib.Permit{NodeSubnets: subnets}
 	for _, peer := range peers {
-		p.Peers = append(p.Peers, peer.Address)
+		if peer.Address.IsValid() {
+			p.Peers = append(p.Peers, peer.Address)
+		}
 		for _, r := range peer.Import.Accepted() {
 			p.Default = p.Default || r.Prefix.Bits() == 0 && r.Ge == 0
 			if slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Overlaps(r.Prefix) && s.Bits() <= r.Prefix.Bits() }) {
@@ -101,8 +103,14 @@ func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) 
 	return out
 }
 
-// expand adds the sessions of the mesh to the configured ones.
+// expand finds the peers that are named by their interface, and adds the
+// sessions of the mesh.
 func (a *agent) expand(cfg *config.Config) error {
+	for i, p := range cfg.BGP.Peers {
+		if p.Unnumbered {
+			cfg.BGP.Peers[i].Address = a.unnumberedPeer(p.Interface)
+		}
+	}
 	if cfg.BGP.Mesh == nil {
 		return nil
 	}
@@ -114,10 +122,29 @@ func (a *agent) expand(cfg *config.Config) error {
 	return nil
 }
 
+// unnumberedPeer returns the address of the peer of an interface: the one that
+// is in force, so that a changed file resets no session. Who is not there yet,
+// or is another one now, is found later.
+func (a *agent) unnumberedPeer(device string) netip.Addr {
+	if a.reload == nil {
+		found, _ := routerOn(device)
+		return found
+	}
+	for _, p := range a.reload.peers() {
+		if p.Unnumbered && p.Interface == device {
+			return p.Address
+		}
+	}
+	return netip.Addr{}
+}
+
 // bgpPeers expands the configured peers and the reflector's client ranges.
 func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
 	var peers []bgp.Peer
 	for _, p := range cfg.BGP.Peers {
+		if !p.Address.IsValid() {
+			continue // not found yet
+		}
 		key, err := password(p.PasswordFile)
 		if err != nil {
 			return nil, nil, fmt.Errorf("bgp.peers: passwordFile of %s: %w", p.Name, err)
@@ -152,6 +179,9 @@ func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 		LocalAddress: p.LocalAddress, LocalAS: p.LocalASN, AllowOwnAS: p.AllowOwnAS, LongLived: p.LongLived,
 		Import: bgpImport(p.Import), Export: bgpExport(p.Export),
 	}}
+	if !p.Unnumbered { // else the address has the device
+		out.Interface = p.Interface
+	}
 	switch {
 	case p.External(asn):
 		out.Role = bgp.EBGP

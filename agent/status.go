@@ -47,6 +47,11 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 	if err := a.reload.trouble(); err != nil {
 		st.Problems = append(st.Problems, "the changed configuration is not in force: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
+	for _, p := range a.reload.peers() {
+		if p.Unnumbered && !p.Address.IsValid() {
+			st.Problems = append(st.Problems, fmt.Sprintf("peer %s: nobody is found at the other end of %s: is the cable in, and IPv6 on there?", p.Name, p.Interface))
+		}
+	}
 	told, _ := a.drain.state()
 	st.Drain = told.String()
 	if told != serving {

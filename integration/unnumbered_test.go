@@ -16,13 +16,30 @@ import (
 // The session is between those, both families have them as next hops (RFC
 // 8950), and packets go both ways.
 func TestUnnumbered(t *testing.T) {
+	t.Run("by address", func(t *testing.T) {
+		checkUnnumbered(t, "addr", map[string]any{"address": "fe80::1%up1", "localAddress": "fe80::2%up1", "interface": "up1"})
+	})
+	t.Run("by interface", func(t *testing.T) {
+		checkUnnumbered(t, "if", map[string]any{"interface": "up1"})
+	})
+}
+
+func checkUnnumbered(t *testing.T, name string, peer map[string]any) {
+	t.Helper()
 	ctx, l := build(t, lab.Spec{
-		Name: "unnumbered", Racks: 1, NodesPerRack: 1, Reflectors: -1, DualStack: true, Pool: lab.Pool{Tunnel: "none", CIDR6: pool6},
+		Name: "un-" + name, Racks: 1, NodesPerRack: 1, Reflectors: -1, DualStack: true, Pool: lab.Pool{Tunnel: "none", CIDR6: pool6},
 	})
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	const cable, leaf = "up1", "leaf"
 	torAddr, nodeAddr := netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::2")
+	generate := func(mode string) {
+		for _, ns := range []*lab.NS{tor.NS, n.NS} {
+			must(t, ns.Sysctl("net/ipv6/conf/default/addr_gen_mode", mode))
+		}
+	}
+	generate("1") // no addresses of the kernel's choice
 	must(t, lab.Wire(tor.NS, leaf, n.NS, cable))
+	generate("0")
 	must(t, tor.NS.AddAddr(leaf, netip.PrefixFrom(torAddr, 64)))
 	must(t, n.NS.AddAddr(cable, netip.PrefixFrom(nodeAddr, 64)))
 	world := []netip.Prefix{netip.MustParsePrefix("198.18.5.0/24"), netip.MustParsePrefix("2001:db8:5::/64")}
@@ -42,10 +59,8 @@ func TestUnnumbered(t *testing.T) {
 		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: torAddr, Remote: nodeAddr.WithZone(leaf),
 		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world,
 	}))
-	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{{
-		"name": leaf, "address": torAddr.WithZone(cable).String(), "localAddress": nodeAddr.WithZone(cable).String(), "asn": tor.ASN,
-		"import": map[string]any{"accept": []any{world[0].String(), world[1].String()}},
-	}}}})
+	peer = with(peer, "name", leaf, "asn", tor.ASN, "import", map[string]any{"accept": []any{world[0].String(), world[1].String()}})
+	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{peer}}})
 	must(t, l.StartNodes(ctx))
 	must(t, waitBlocks(ctx, l))
 	pod, err := n.AddPod(ctx, "pod")

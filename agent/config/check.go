@@ -159,8 +159,14 @@ func (p *parser) checkPeerAS(path string, peer Peer, asn uint32) {
 func (p *parser) checkPeerAddress(path string, peer Peer) {
 	a, local := peer.Address, peer.LocalAddress
 	if !a.IsValid() {
-		if !p.failed(path + ".address") {
-			p.fail(path+".address", "is missing; write the peer's IP address")
+		switch {
+		case p.failed(path + ".address"):
+		case peer.Interface == "":
+			p.fail(path+".address", "is missing; write the peer's IP address, or interface: eth1 for the router at the other end of a cable")
+		case local.IsValid():
+			p.fail(path+".localAddress", "is for a peer with an address; remove it, or add one")
+		case peer.BFD != nil:
+			p.fail(path+".bfd", "needs the peer's address; add it, or remove bfd")
 		}
 		return
 	}

@@ -97,6 +97,12 @@ func (p *Peer) fill(asn uint32) {
 	if p.Name == "" && p.Address.IsValid() {
 		p.Name = p.Address.String()
 	}
+	if p.Interface != "" {
+		p.Unnumbered = !p.Address.IsValid()
+		if p.Name == "" {
+			p.Name = p.Interface
+		}
+	}
 	if p.ASN == 0 {
 		p.ASN = asn
 	}

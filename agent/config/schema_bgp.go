@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -144,6 +145,7 @@ func readPeer(v value) Peer {
 		"keepalive":        seconds(&p.Keepalive, time.Second, maxHold/3),
 		"connectRetry":     seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
 		"passive":          boolean(&p.Passive),
+		"interface":        device(&p.Interface),
 		"localAddress":     address(&p.LocalAddress, false),
 		"localASN":         asn(&p.LocalASN),
 		"allowOwnAS":       number(&p.AllowOwnAS, 0, 10),
@@ -154,6 +156,21 @@ func readPeer(v value) Peer {
 		"export":           func(v value) { readExport(v, &p.Export) },
 	})
 	return p
+}
+
+// device reads the name of a network interface.
+func device(dst *string) func(value) {
+	return func(v value) {
+		s, ok := v.text("the name of an interface")
+		if !ok {
+			return
+		}
+		if s == "" || len(s) > maxInterfaceName || strings.ContainsAny(s, ":/% \t\n") {
+			v.fail("%q is not the name of an interface; use one such as eth1", s)
+			return
+		}
+		*dst = s
+	}
 }
 
 // Limits of BFD's timers: below 50 ms a scheduler's delay looks like a dead

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"onlink/agent/config"
+)
+
+// unnumbered finds the peers that are named by their interface alone: the
+// router at the other end of a cable, by the kernel's neighbours there.
+type unnumbered struct {
+	log    *slog.Logger
+	reload *reloader
+	isUp   func(netip.Addr) bool // whether the session to a peer is up
+}
+
+// unnumberedEvery is how often interfaces without a session are looked at.
+const unnumberedEvery = time.Second
+
+// Run looks for peers until ctx ends. A session that is up is left alone,
+// whatever else is on its link.
+func (u *unnumbered) Run(ctx context.Context) error {
+	tick := time.NewTicker(unnumberedEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := u.reload.adjust(ctx, u.look)
+		if err != nil && ctx.Err() == nil {
+			u.log.Warn("peer of an interface not taken, trying again", "err", err)
+		}
+	}
+}
+
+// look returns the peers with the addresses that are found now, and reports
+// whether one is another than before.
+func (u *unnumbered) look(peers []config.Peer) ([]config.Peer, bool) {
+	changed := false
+	for i, p := range peers {
+		if !p.Unnumbered || p.Address.IsValid() && u.isUp(p.Address) {
+			continue
+		}
+		found, err := routerOn(p.Interface)
+		if err != nil || found == p.Address {
+			continue // shown by status as a peer without an address
+		}
+		if !changed {
+			peers, changed = slices.Clone(peers), true
+		}
+		u.log.Info("peer found", "peer", p.Name, "address", found)
+		peers[i].Address = found
+	}
+	return peers, changed
+}
+
+// errNoRouter is why a peer of an interface has no address yet.
+var errNoRouter = errors.New("no neighbour there yet")
+
+// routerOn returns the link-local address of the one machine at the other end
+// of a link: of several, the one that says it is a router (RFC 4861 section
+// 4.4). When the kernel knows nobody there, all are asked to speak up.
+func routerOn(device string) (netip.Addr, error) {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("interface %s: %w", device, err)
+	}
+	list, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V6)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("neighbours on %s: %w", device, err)
+	}
+	var all, routers []netip.Addr
+	for _, n := range list {
+		a, ok := netip.AddrFromSlice(n.IP)
+		if !ok || !a.IsLinkLocalUnicast() || n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) != 0 {
+			continue
+		}
+		all = append(all, a.WithZone(device))
+		if n.Flags&netlink.NTF_ROUTER != 0 {
+			routers = append(routers, a.WithZone(device))
+		}
+	}
+	switch {
+	case len(routers) == 1:
+		return routers[0], nil
+	case len(all) == 1:
+		return all[0], nil
+	case len(all) > 1:
+		return netip.Addr{}, fmt.Errorf("interface %s: %d neighbours there, and not one router among them: write the peer's address", device, len(all))
+	}
+	return netip.Addr{}, errors.Join(fmt.Errorf("interface %s: %w", device, errNoRouter), callNeighbours(link.Attrs().Index))
+}
+
+// callNeighbours sends an echo request to all machines on a link (RFC 4443
+// section 4.1): to answer they ask for our address, and the kernel knows them.
+func callNeighbours(index int) error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+	if err != nil {
+		return fmt.Errorf("open ICMPv6 socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1); err != nil {
+		return fmt.Errorf("limit ICMPv6 to the link: %w", err)
+	}
+	const echoRequest = 128
+	to := &unix.SockaddrInet6{ZoneId: uint32(index), Addr: [16]byte(net.IPv6linklocalallnodes)} //nolint:gosec // an interface index
+	return unix.Sendto(fd, []byte{echoRequest, 0, 0, 0, 0, 0, 0, 0}, 0, to)
+}
