@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -216,18 +217,12 @@ func (r *reaches) Reach(nextHop netip.Addr) rib.Reach {
 // setDead notes which next hops BFD calls dead and which live again.
 func (l *learn) setDead(died, alive []netip.Addr) {
 	for _, a := range died {
-		l.reaches.dead[a.WithZone("")] = true
+		l.reaches.dead[a] = true
 	}
 	for _, a := range alive {
-		delete(l.reaches.dead, a.WithZone(""))
+		delete(l.reaches.dead, a)
 	}
-	changed := make([]netip.Addr, 0, len(died)+len(alive))
-	for _, list := range [][]netip.Addr{died, alive} {
-		for _, a := range list {
-			changed = append(changed, a.WithZone(""))
-		}
-	}
-	l.table.NextHopsChanged(changed)
+	l.table.NextHopsChanged(slices.Concat(died, alive))
 }
 
 // bfdToWire is a peer's BFD session for the operator; nil when there is none.

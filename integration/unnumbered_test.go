@@ -17,7 +17,7 @@ import (
 // 8950), and packets go both ways.
 func TestUnnumbered(t *testing.T) {
 	t.Run("by address", func(t *testing.T) {
-		checkUnnumbered(t, "addr", map[string]any{"address": "fe80::1%up1", "localAddress": "fe80::2%up1", "interface": "up1"})
+		checkUnnumbered(t, "addr", map[string]any{"address": "fe80::1%up1", "localAddress": "fe80::2%up1", "interface": "up1", "bfd": map[string]any{"hops": "single"}})
 	})
 	t.Run("by interface", func(t *testing.T) {
 		checkUnnumbered(t, "if", map[string]any{"interface": "up1"})
@@ -57,7 +57,7 @@ func checkUnnumbered(t *testing.T, name string, peer map[string]any) {
 	})
 	must(t, r.Start(ctx, interop.Setup{
 		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: torAddr, Remote: nodeAddr.WithZone(leaf),
-		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world,
+		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world, BFD: peer["bfd"] != nil,
 	}))
 	peer = with(peer, "name", leaf, "asn", tor.ASN, "import", map[string]any{"accept": []any{world[0].String(), world[1].String()}})
 	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{peer}}})
@@ -68,6 +68,9 @@ func checkUnnumbered(t *testing.T, name string, peer map[string]any) {
 
 	for _, p := range world {
 		wantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
+	}
+	if peer["bfd"] != nil {
+		must(t, waitBFD(ctx, n, 1))
 	}
 	for _, v6 := range []bool{false, true} {
 		block := blockOfFamily(ctx, t, n, v6)
