@@ -18,8 +18,9 @@ const (
 // logPace bounds how often records are written. The zero value is ready; it may
 // be used by several goroutines at once.
 type logPace struct {
-	mu    sync.Mutex // guards kinds
+	mu    sync.Mutex // guards all below
 	kinds map[string]*logKind
+	swept time.Time
 }
 
 type logKind struct {
@@ -60,8 +61,13 @@ func (p *logPace) admit(kind, shared string, now time.Time) (ok bool, left int) 
 	return true, left
 }
 
-// sweep forgets the kinds whose window is over.
+// sweep forgets the kinds whose window is over; not at every call, for there
+// are many.
 func (p *logPace) sweep(now time.Time) {
+	if now.Sub(p.swept) < time.Second {
+		return
+	}
+	p.swept = now
 	for kind, k := range p.kinds {
 		if now.Sub(k.since) >= logWindow {
 			delete(p.kinds, kind)
