@@ -39,6 +39,7 @@ type Reflector struct {
 // Peer is one configured BGP session.
 type Peer struct {
 	Name         string        // default: the address
+	Group        string        // one of bgp.groups, from which it has what it does not say; "": none
 	Address      netip.Addr    // may carry a zone
 	Port         uint16        // default 179
 	ASN          uint32        // default: this node's AS

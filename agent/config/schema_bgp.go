@@ -9,6 +9,7 @@ import (
 )
 
 func readBGP(v value, c *BGP) {
+	groups := groupsOf(v)
 	v.mapping(fields{
 		"asn":      asn(&c.ASN),
 		"routerID": identifier(&c.RouterID),
@@ -20,8 +21,9 @@ func readBGP(v value, c *BGP) {
 		},
 		"reflector": func(v value) { c.Reflector = readReflector(v) },
 		"peers": func(v value) {
-			v.list(func(v value) { c.Peers = append(c.Peers, readPeer(v)) })
+			v.list(func(v value) { c.Peers = append(c.Peers, readPeer(v, groups)) })
 		},
+		"groups":    func(value) {}, // read before, by groupsOf
 		"mesh":      func(v value) { c.Mesh = readMesh(v) },
 		"originate": prefixes(&c.Originate, true),
 		"filters": func(v value) {
@@ -130,9 +132,12 @@ const (
 // maxLongLived is what 24 bits of seconds hold (RFC 9494 section 3.1).
 const maxLongLived = (1<<24 - 1) * time.Second
 
-func readPeer(v value) Peer {
+// readPeer reads a peer, or with no groups a group itself.
+func readPeer(v value, in groups) Peer {
 	p := newPeer()
+	v = in.expand(v)
 	v.mapping(fields{
+		"group":            word(&p.Group),
 		"name":             word(&p.Name),
 		"address":          address(&p.Address, false),
 		"port":             number(&p.Port, 1, math.MaxUint16),
