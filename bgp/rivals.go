@@ -16,6 +16,18 @@ import (
 // moment after the new one announces it.
 const rivalCheck = 5 * time.Second
 
+// A look at very many routes keeps the engine from its work for a while: the
+// next one comes after so many times as long, within a minute.
+const (
+	rivalShare   = 1000
+	rivalSlowest = 30 * time.Second
+)
+
+// rivalPause returns the time to the next look after one that took so long.
+func rivalPause(took time.Duration) time.Duration {
+	return min(max(rivalCheck, rivalShare*took), rivalSlowest)
+}
+
 // Rival is somebody else's announcement of a prefix this node originates, or
 // of a part of it. Import policy refuses it here; other nodes may follow it.
 type Rival struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
@@ -137,6 +138,15 @@ func TestHolding(t *testing.T) {
 		}
 		if got := own.holding(prefix(in)); got != wanted {
 			t.Errorf("%s lies in %s, want %q", in, got, want)
+		}
+	}
+}
+
+// TestRivalPause: many routes are looked at less often, never seldom.
+func TestRivalPause(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{0: rivalCheck, 5 * time.Millisecond: rivalCheck, 12 * time.Millisecond: 12 * time.Second, time.Hour: rivalSlowest} {
+		if got := rivalPause(took); got != want {
+			t.Errorf("after %s: %s, want %s", took, got, want)
 		}
 	}
 }

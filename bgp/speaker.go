@@ -178,7 +178,9 @@ func (s *Speaker) Run(ctx context.Context) error {
 		case <-settle.C:
 			s.settleHolds(ctx)
 		case <-rivals.C:
+			began := time.Now()
 			seen = s.findRivals(ctx, seen)
+			rivals.Reset(rivalPause(time.Since(began)))
 		case <-tick.C:
 			s.retryHeld(ctx, held)
 			s.forgetAdopted()
