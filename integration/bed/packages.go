@@ -32,6 +32,7 @@ var debianPackages = map[string]debianPackage{
 	"runc":                        {name: "runc", what: "what containerd starts processes with", files: [][]string{{"/usr/sbin/runc", "/usr/bin/runc"}}},
 	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with", files: [][]string{{"/usr/sbin/iptables"}}},
 	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
+	"systemd":                     {name: "systemd", what: "systemd-analyze, which reads onlinkd.service", files: [][]string{{"/usr/bin/systemd-analyze", "/bin/systemd-analyze"}}},
 	"libc6-dev":                   {name: "libc6-dev", what: "C headers, for the same", files: [][]string{{"/usr/include/stdio.h"}, {"/usr/lib/x86_64-linux-gnu/crt1.o", "/usr/lib/aarch64-linux-gnu/crt1.o", "/usr/lib64/crt1.o", "/usr/lib/crt1.o"}}},
 }
 
@@ -58,7 +59,8 @@ const (
 	NeedRace Need = "race"
 	// NeedQEMU is what make test-kernel boots Debian's kernel with.
 	NeedQEMU Need = "qemu"
-	// NeedRuntime is a container runtime: the tests do as kubelet does.
+	// NeedRuntime is a container runtime, and what reads the unit of the
+	// service: the tests do as kubelet and systemd do.
 	NeedRuntime Need = "runtime"
 )
 
@@ -87,7 +89,7 @@ func packagesFor(needs []Need) []debianPackage {
 		case NeedQEMU:
 			want = append(want, "qemu-system-x86", "kmod", "iproute2")
 		case NeedRuntime:
-			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables")
+			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables", "systemd")
 		}
 	}
 	var list []debianPackage
