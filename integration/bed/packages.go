@@ -33,6 +33,7 @@ var debianPackages = map[string]debianPackage{
 	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with", files: [][]string{{"/usr/sbin/iptables"}}},
 	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
 	"systemd":                     {name: "systemd", what: "systemd-analyze, which reads onlinkd.service", files: [][]string{{"/usr/bin/systemd-analyze", "/bin/systemd-analyze"}}},
+	"procps":                      {name: "procps", what: "kill(1), by which that unit reloads the agent", files: [][]string{{"/bin/kill", "/usr/bin/kill"}}},
 	"libc6-dev":                   {name: "libc6-dev", what: "C headers, for the same", files: [][]string{{"/usr/include/stdio.h"}, {"/usr/lib/x86_64-linux-gnu/crt1.o", "/usr/lib/aarch64-linux-gnu/crt1.o", "/usr/lib64/crt1.o", "/usr/lib/crt1.o"}}},
 }
 
@@ -89,7 +90,7 @@ func packagesFor(needs []Need) []debianPackage {
 		case NeedQEMU:
 			want = append(want, "qemu-system-x86", "kmod", "iproute2")
 		case NeedRuntime:
-			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables", "systemd")
+			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables", "systemd", "procps")
 		}
 	}
 	var list []debianPackage
