@@ -17,7 +17,7 @@ import (
 const rivalCheck = 5 * time.Second
 
 // A look at very many routes keeps the engine from its work for a while: the
-// next one comes after so many times as long, within a minute.
+// next one comes after so many times as long, or after rivalSlowest.
 const (
 	rivalShare   = 1000
 	rivalSlowest = 30 * time.Second
