@@ -105,8 +105,12 @@ func (a *agent) open(ctx context.Context) error {
 	if err := checkCapabilities(); err != nil {
 		return err
 	}
+	a.watch = underlay.New(a.log.With("part", "underlay"), ownDevice)
+	if err := a.watch.Load(); err != nil {
+		return fmt.Errorf("read the kernel's routes: %w", err)
+	}
 	var err error
-	if a.id, err = identify(a.cfg.Node.Name, a.cfg.Node.Address, a.cfg.BGP.RouterID); err != nil {
+	if a.id, err = identify(a.cfg.Node.Name, a.cfg.Node.Address, a.cfg.BGP.RouterID, a.watch); err != nil {
 		return err
 	}
 	if err := a.expand(a.cfg); err != nil {
@@ -170,10 +174,6 @@ func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.St
 
 // openLearn opens the kernel's side: underlay, decision, routes, tunnels.
 func (a *agent) openLearn(ctx context.Context) error {
-	a.watch = underlay.New(a.log.With("part", "underlay"), ownDevice)
-	if err := a.watch.Load(); err != nil {
-		return fmt.Errorf("read the kernel's routes: %w", err)
-	}
 	l := &learn{
 		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: a.cfg.FIB.Resync,
 		asks:    make(chan func()),

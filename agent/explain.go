@@ -7,12 +7,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"onlink/bgp"
+	"onlink/fib"
+	"onlink/fib/underlay"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
@@ -95,18 +96,14 @@ func (a *agent) walk(ctx context.Context, e *explanation, route rib.Route, known
 // explainForeign is for addresses that are no business of onlink: the node's
 // own routes decide, and the kernel knows them.
 func (a *agent) explainForeign(e *explanation) string {
-	got, err := netlink.RouteGet(e.addr.AsSlice())
-	if err != nil || len(got) == 0 {
+	got, err := underlay.Source(e.addr)
+	if err != nil {
 		e.add(false, "kernel-route", "the kernel has no route: %v", err)
 		return fmt.Sprintf("%s is in no pool, no peer announces it, and this node has no route to it", e.addr)
 	}
-	dev := fmt.Sprintf("device %d", got[0].LinkIndex)
-	if l, err := netlink.LinkByIndex(got[0].LinkIndex); err == nil {
-		dev = l.Attrs().Name
-	}
-	way := "dev " + dev
-	if got[0].Gw != nil {
-		way = fmt.Sprintf("via %s dev %s", got[0].Gw, dev)
+	way := "dev " + got.Dev
+	if got.Via.IsValid() {
+		way = fmt.Sprintf("via %s dev %s", got.Via, got.Dev)
 	}
 	e.add(true, "kernel-route", "%s", way)
 	return fmt.Sprintf("%s is in no pool and no peer announces it: the node's own routes send it %s", e.addr, way)
@@ -146,8 +143,8 @@ func (a *agent) explainPod(e *explanation, as ipam.Assignment, route rib.Route, 
 	if !e.add(known && route.Kind == rib.Local, "decision", "%s", describe(route)) {
 		return fmt.Sprintf("%s is assigned, but its pod route is unknown: the pod was not wired; look for its ADD in the agent's log", e.addr)
 	}
-	if _, err := netlink.LinkByName(as.HostDevice); err != nil {
-		e.add(false, "kernel-route", "device %s: %v", as.HostDevice, err)
+	if _, err := underlay.Index(as.HostDevice); err != nil {
+		e.add(false, "kernel-route", "%v", err)
 		return fmt.Sprintf("the host end %s of the pod's veth is gone: the pod's network namespace was removed without a CNI DEL", as.HostDevice)
 	}
 	if failed != "" {
@@ -178,22 +175,17 @@ func (a *agent) explainPath(ctx context.Context, e *explanation, route rib.Route
 // the address, and looks at the neighbour the packet is handed to. It returns
 // "" when all is well.
 func (a *agent) explainKernel(e *explanation, route rib.Route) string {
-	got, err := netlink.RouteGetWithOptions(e.addr.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
-	if err != nil || len(got) == 0 {
+	got, err := underlay.Lookup(e.addr)
+	if err != nil {
 		e.add(false, "kernel-route", "the kernel has no route: %v", err)
 		return fmt.Sprintf("the kernel has no route to %s though one is decided; it will be repaired at the next resync", e.addr)
 	}
-	dst := netip.PrefixFrom(e.addr, e.addr.BitLen())
-	if got[0].Dst != nil {
-		ones, _ := got[0].Dst.Mask.Size()
-		ip, _ := netip.AddrFromSlice(got[0].Dst.IP)
-		dst = netip.PrefixFrom(ip.Unmap(), ones)
+	if got.Protocol != ownProtocol || got.Dst != route.Prefix {
+		owner := fib.ProtocolName(got.Protocol)
+		e.add(false, "kernel-route", "the kernel prefers %s proto %s", got.Dst, owner)
+		return fmt.Sprintf("a route that is not onlink's (%s, protocol %s) takes the packets for %s; remove it or change its metric", got.Dst, owner, e.addr)
 	}
-	if got[0].Protocol != ownProtocol || dst != route.Prefix {
-		e.add(false, "kernel-route", "the kernel prefers %s proto %s", dst, got[0].Protocol)
-		return fmt.Sprintf("a route that is not onlink's (%s, protocol %s) takes the packets for %s; remove it or change its metric", dst, got[0].Protocol, e.addr)
-	}
-	e.add(true, "kernel-route", "%s proto onlink", dst)
+	e.add(true, "kernel-route", "%s proto onlink", got.Dst)
 	return a.explainNeighbours(e, route)
 }
 
@@ -211,17 +203,13 @@ func (a *agent) explainNeighbours(e *explanation, route rib.Route) string {
 }
 
 func neighbourState(addr netip.Addr, dev string) int {
-	link, err := netlink.LinkByName(dev)
-	if err != nil {
-		return unix.NUD_NONE
-	}
-	list, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+	list, err := underlay.Neighbours(dev)
 	if err != nil {
 		return unix.NUD_NONE
 	}
 	for _, n := range list {
-		if ip, ok := netip.AddrFromSlice(n.IP); ok && ip.Unmap() == addr {
-			return n.State
+		if n.Addr == addr {
+			return int(n.State)
 		}
 	}
 	return unix.NUD_NONE

@@ -8,10 +8,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"onlink/agent/config"
+	"onlink/fib/underlay"
 )
 
 // errNoAddress is returned when the node has no address that peers could use
@@ -48,15 +48,12 @@ func (id identity) reaches(p netip.Prefix) bool {
 // source address of the default route, else the first global address), an
 // address, a device, or a CIDR to pick from. The other family's address is
 // that of the same device.
-func identify(name string, want config.NodeAddress, routerID netip.Addr) (identity, error) {
+func identify(name string, want config.NodeAddress, routerID netip.Addr, watch *underlay.Watcher) (identity, error) {
 	id := identity{Name: name, RouterID: routerID}
-	addrs, err := globalAddrs()
-	if err != nil {
-		return id, fmt.Errorf("node.address: list addresses: %w", err)
-	}
+	addrs := globalAddrs(watch.Addresses())
 	if want.Interface != "" {
-		if _, err := netlink.LinkByName(want.Interface); err != nil {
-			return id, fmt.Errorf("node.address: device %q: %w; name a device, an address or a CIDR of this node", want.Interface, err)
+		if _, err := underlay.Index(want.Interface); err != nil {
+			return id, fmt.Errorf("node.address: %w; name a device, an address or a CIDR of this node", err)
 		}
 	}
 	if want.Auto() {
@@ -107,34 +104,15 @@ type nodeAddr struct {
 	dev  string
 }
 
-// globalAddrs lists the addresses of global scope, without onlink's own
-// devices, in the kernel's order.
-func globalAddrs() ([]nodeAddr, error) {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return nil, err
-	}
+// globalAddrs picks the addresses that a node may use.
+func globalAddrs(all []underlay.Address) []nodeAddr {
 	var out []nodeAddr
-	for _, l := range links {
-		if ownDevice(l.Attrs().Name) {
-			continue
-		}
-		list, err := netlink.AddrList(l, netlink.FAMILY_ALL)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range list {
-			addr, ok := netip.AddrFromSlice(a.IP)
-			if !ok || a.Scope != int(netlink.SCOPE_UNIVERSE) || a.Flags&unix.IFA_F_TENTATIVE != 0 {
-				continue
-			}
-			if addr = addr.Unmap(); addr.IsLoopback() || addr.IsLinkLocalUnicast() {
-				continue
-			}
-			out = append(out, nodeAddr{addr, l.Attrs().Name})
+	for _, a := range all {
+		if a.Global && !a.Pending && !a.Addr.IsLoopback() {
+			out = append(out, nodeAddr{a.Addr, a.Dev})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // wanted reports whether a is one of the addresses that the configuration
@@ -158,15 +136,11 @@ func sourceOf(family int) netip.Addr {
 	if family == unix.AF_INET6 {
 		dst = netip.MustParseAddr("2001:db8::1")
 	}
-	routes, err := netlink.RouteGet(dst.AsSlice())
-	if err != nil || len(routes) == 0 {
+	route, err := underlay.Source(dst)
+	if err != nil || route.Src.IsLoopback() || route.Src.IsLinkLocalUnicast() {
 		return netip.Addr{}
 	}
-	src, ok := netip.AddrFromSlice(routes[0].Src)
-	if src = src.Unmap(); !ok || src.IsLoopback() || src.IsLinkLocalUnicast() {
-		return netip.Addr{}
-	}
-	return src
+	return route.Src
 }
 
 // defaultRouterID is the IPv4 address, or on an IPv6-only node a hash of its

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"onlink/agent/config"
+	"onlink/fib/underlay"
 )
 
 // unnumbered finds the peers that are named by their interface alone: the
@@ -73,23 +73,22 @@ var errNoRouter = errors.New("no neighbour there yet")
 // of a link: of several, the one that says it is a router (RFC 4861 section
 // 4.4). When the kernel knows nobody there, all are asked to speak up.
 func routerOn(device string) (netip.Addr, error) {
-	link, err := netlink.LinkByName(device)
+	index, err := underlay.Index(device)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("interface %s: %w", device, err)
 	}
-	list, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V6)
+	list, err := underlay.Neighbours(device)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("neighbours on %s: %w", device, err)
+		return netip.Addr{}, err
 	}
 	var all, routers []netip.Addr
 	for _, n := range list {
-		a, ok := netip.AddrFromSlice(n.IP)
-		if !ok || !a.IsLinkLocalUnicast() || n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) != 0 {
+		if !n.Addr.Is6() || !n.Addr.IsLinkLocalUnicast() || n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) != 0 {
 			continue
 		}
-		all = append(all, a.WithZone(device))
-		if n.Flags&netlink.NTF_ROUTER != 0 {
-			routers = append(routers, a.WithZone(device))
+		all = append(all, n.Addr.WithZone(device))
+		if n.Router {
+			routers = append(routers, n.Addr.WithZone(device))
 		}
 	}
 	switch {
@@ -100,7 +99,7 @@ func routerOn(device string) (netip.Addr, error) {
 	case len(all) > 1:
 		return netip.Addr{}, fmt.Errorf("interface %s: %d neighbours there, and not one router among them: write the peer's address", device, len(all))
 	}
-	return netip.Addr{}, errors.Join(fmt.Errorf("interface %s: %w", device, errNoRouter), callNeighbours(link.Attrs().Index))
+	return netip.Addr{}, errors.Join(fmt.Errorf("interface %s: %w", device, errNoRouter), callNeighbours(index))
 }
 
 // callNeighbours sends an echo request to all machines on a link (RFC 4443

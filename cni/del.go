@@ -8,6 +8,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/vishvananda/netlink"
+
+	"onlink/dump"
 )
 
 // del serves DEL. It needs neither namespace nor prevResult, because all
@@ -115,11 +117,11 @@ func (s *Server) garbage(ctx context.Context, valid map[string]bool) ([]Attachme
 	}
 	var links []netlink.Link
 	err := s.threads.do(ctx, func(th *thread) (err error) {
-		links, err = th.links.LinkList()
+		links, err = dump.Links(th.links)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
+		return nil, err
 	}
 	for _, link := range links {
 		a, ours := parseAlias(link.Attrs().Alias, link.Attrs().Name)

@@ -7,6 +7,8 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
+
+	"onlink/dump"
 )
 
 // settle finishes what a killed agent left half done, from what the kernel and
@@ -17,11 +19,11 @@ func (s *Server) settle(ctx context.Context) error {
 	var links []netlink.Link
 	var neighbours []netlink.Neigh
 	err := s.threads.do(ctx, func(th *thread) (err error) {
-		if links, err = th.links.LinkList(); err != nil {
-			return fmt.Errorf("list interfaces: %w", err)
+		if links, err = dump.Links(th.links); err != nil {
+			return err
 		}
-		if neighbours, err = th.links.NeighList(0, netlink.FAMILY_ALL); err != nil {
-			return fmt.Errorf("list neighbours: %w", err)
+		if neighbours, err = dump.Neighbours(th.links, 0, netlink.FAMILY_ALL); err != nil {
+			return err
 		}
 		return nil
 	})

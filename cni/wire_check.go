@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // check compares the kernel with w and returns one line for every thing that
@@ -113,9 +115,9 @@ func (r *report) link(link netlink.Link, mac net.HardwareAddr, mtu int) {
 }
 
 func (w *wiring) checkAddresses(h *netlink.Handle, link netlink.Link, r *report) error {
-	list, err := h.AddrList(link, netlink.FAMILY_ALL)
+	list, err := dump.Addrs(h, link, netlink.FAMILY_ALL)
 	if err != nil {
-		return fmt.Errorf("list addresses of %s: %w", w.attachment.IfName, err)
+		return fmt.Errorf("%s: %w", w.attachment.IfName, err)
 	}
 	for _, want := range w.addresses {
 		prefix := netip.PrefixFrom(want, want.BitLen()).String()
@@ -129,9 +131,9 @@ func (w *wiring) checkAddresses(h *netlink.Handle, link netlink.Link, r *report)
 // checkGateway looks for the link route (IPv4), the default route and the
 // neighbour entry of one gateway.
 func checkGateway(h *netlink.Handle, link netlink.Link, g netip.Addr, r *report) error {
-	routes, err := h.RouteList(link, int(family(g)))
+	routes, err := dump.Routes(h, int(family(g)), &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
 	if err != nil {
-		return fmt.Errorf("list routes of %s: %w", link.Attrs().Name, err)
+		return fmt.Errorf("%s: %w", link.Attrs().Name, err)
 	}
 	isDefault := func(rt netlink.Route) bool {
 		if rt.Dst != nil {
@@ -154,9 +156,9 @@ func checkGateway(h *netlink.Handle, link netlink.Link, g netip.Addr, r *report)
 }
 
 func checkNeighbour(h *netlink.Handle, link netlink.Link, a netip.Addr, mac net.HardwareAddr, r *report) error {
-	list, err := h.NeighList(link.Attrs().Index, int(family(a)))
+	list, err := dump.Neighbours(h, link.Attrs().Index, int(family(a)))
 	if err != nil {
-		return fmt.Errorf("list neighbours of %s: %w", link.Attrs().Name, err)
+		return fmt.Errorf("%s: %w", link.Attrs().Name, err)
 	}
 	i := slices.IndexFunc(list, func(n netlink.Neigh) bool { return n.IP.Equal(a.AsSlice()) })
 	switch {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // resolve decides what to do when something is where the veth should be. It
@@ -126,7 +128,7 @@ func (w *wiring) routeOwner(th *thread, a netip.Addr) error {
 // routesTo returns the host's routes to exactly a.
 func (w *wiring) routesTo(th *thread, a netip.Addr) ([]netlink.Route, error) {
 	filter := &netlink.Route{Dst: netlink.NewIPNet(a.AsSlice()), Table: int(w.table)}
-	routes, err := th.links.RouteListFiltered(int(family(a)), filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	routes, err := dump.Routes(th.links, int(family(a)), filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmt.Errorf("list routes to %s: %w", a, err)
 	}

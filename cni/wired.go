@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // Wired is one pod's interface as the kernel shows it, whoever made it: what a
@@ -33,9 +35,9 @@ func ListWired() ([]Wired, error) {
 		return nil, err
 	}
 	defer h.Close()
-	links, err := h.LinkList()
+	links, err := dump.Links(h)
 	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
+		return nil, err
 	}
 	var out []Wired
 	var peers []int // namespace ID of each one's other end
@@ -89,9 +91,9 @@ func (w Wired) Addresses(table uint32) ([]netip.Addr, error) {
 	}
 	defer h.Close()
 	want := &netlink.Route{Table: int(table), Protocol: protocol, LinkIndex: w.Index}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_ALL, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_OIF)
+	routes, err := dump.Routes(h, netlink.FAMILY_ALL, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_OIF)
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
-		return nil, fmt.Errorf("list routes to %s: %w", w.HostDevice, err)
+		return nil, fmt.Errorf("routes to %s: %w", w.HostDevice, err)
 	}
 	var out []netip.Addr
 	for _, r := range routes {

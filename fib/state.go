@@ -117,7 +117,7 @@ func (t *Table) Dump(ctx context.Context) ([]KernelRoute, error) {
 		return n
 	}
 	var list []KernelRoute
-	err := t.kernel.routes(Protocol, func(r *wireRoute) {
+	see := func(r *wireRoute) {
 		k := KernelRoute{Prefix: r.key.prefix, Type: typeName(r.kind), Metric: r.key.metric, NexthopID: r.nhid}
 		if r.kind == unix.RTN_UNICAST {
 			for _, h := range r.hops() {
@@ -125,7 +125,14 @@ func (t *Table) Dump(ctx context.Context) ([]KernelRoute, error) {
 			}
 		}
 		list = append(list, k)
-	})
+	}
+	var err error
+	for range readAttempts {
+		list = nil
+		if err = t.kernel.routes(Protocol, see); !errors.Is(err, errInterrupted) {
+			break
+		}
+	}
 	if err != nil && !errors.Is(err, errInterrupted) {
 		return nil, err
 	}

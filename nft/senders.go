@@ -212,12 +212,14 @@ func (s *Senders) whole() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	rules, err := handles(conn)
-	if err != nil || rules != s.rules {
-		return false, errors.Join(err, s.hangUp())
-	}
-	elements, err := conn.GetSetElements(sendersSet(sendersTable()))
-	if err != nil || len(elements) != len(s.written) {
+	var rules string
+	elements, err := settled(int(s.home.Fd()), func() (list []nftables.SetElement, err error) {
+		if rules, err = handles(conn); err != nil || rules != s.rules {
+			return nil, err
+		}
+		return conn.GetSetElements(sendersSet(sendersTable()))
+	})
+	if err != nil || rules != s.rules || len(elements) != len(s.written) {
 		return false, errors.Join(err, s.hangUp())
 	}
 	there := make(map[string]bool, len(elements))
@@ -256,7 +258,7 @@ func (s *Senders) replace() error {
 		return errors.Join(fmt.Errorf("write table inet %s: %w", SendersName, err), s.hangUp())
 	}
 	s.written = all
-	if s.rules, err = handles(conn); err != nil {
+	if s.rules, err = settled(int(s.home.Fd()), func() (string, error) { return handles(conn) }); err != nil {
 		return errors.Join(err, s.hangUp())
 	}
 	s.log.Info("nftables table written", "table", "inet "+SendersName, "senders", len(all))
@@ -363,7 +365,7 @@ func CountSenders() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	elements, err := conn.GetSetElements(sendersSet(sendersTable()))
+	elements, err := settled(0, func() ([]nftables.SetElement, error) { return conn.GetSetElements(sendersSet(sendersTable())) })
 	if err != nil {
 		return 0, fmt.Errorf("list senders: %w", err)
 	}

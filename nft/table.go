@@ -65,7 +65,7 @@ func (t *Table) Apply(s State) error {
 		return err
 	}
 	if t.applied && t.state.sameRules(s) {
-		now, err := fingerprint(conn)
+		now, err := settled(0, func() (string, error) { return fingerprint(conn) })
 		if err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func (t *Table) updateNodes(conn *nftables.Conn, s State) error {
 // remember notes what the kernel holds after a write, so that the next Apply
 // can tell whether somebody changed it.
 func (t *Table) remember(conn *nftables.Conn, s State) error {
-	now, err := fingerprint(conn)
+	now, err := settled(0, func() (string, error) { return fingerprint(conn) })
 	if err != nil {
 		t.applied = false
 		return err

@@ -6,14 +6,16 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // address makes the device's IPv4 addresses exactly [Desired.Inner], and
 // reports whether the device had none meanwhile.
 func (e *Ensurer) address(d Desired, l netlink.Link) (bare bool, err error) {
-	have, err := e.handle.AddrList(l, netlink.FAMILY_V4)
+	have, err := dump.Addrs(e.handle, l, netlink.FAMILY_V4)
 	if err != nil {
-		return false, fmt.Errorf("list addresses: %w", err)
+		return false, err
 	}
 	found := false
 	for _, a := range have {

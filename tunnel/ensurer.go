@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // answerTime bounds the wait for one answer of the kernel.
@@ -244,9 +246,9 @@ func (d Desired) createError(err error) error {
 // rivals lists the devices that take the packets d's device shall take. The
 // module's own device (tunl0, ip6tnl0) has no local address and is none.
 func (e *Ensurer) rivals(d Desired) ([]netlink.Link, error) {
-	links, err := e.handle.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("list devices: %w", err)
+	links, err := dump.Links(e.handle)
+	if err != nil && !errors.Is(err, dump.ErrInterrupted) {
+		return nil, err
 	}
 	var out []netlink.Link
 	for _, l := range links {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // A route through a tunnel names the far node as its gateway. IPv4 takes any
@@ -41,9 +43,9 @@ func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
 		LinkIndex: l.Attrs().Index, Table: gatewayTable, Protocol: ownProtocol, Scope: unix.RT_SCOPE_UNIVERSE,
 		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
 	}
-	have, err := e.handle.RouteListFiltered(netlink.FAMILY_V6, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list routes for gateways: %w", err)
+	have, err := dump.Routes(e.handle, netlink.FAMILY_V6, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+	if err != nil && !errors.Is(err, dump.ErrInterrupted) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("routes for gateways: %w", err)
 	}
 	if len(have) > 0 {
 		return nil
@@ -71,12 +73,12 @@ func (e *Ensurer) noGateways(name string) error {
 // gatewayRules lists the rules of a device.
 func (e *Ensurer) gatewayRules(name string) ([]netlink.Rule, error) {
 	want := gatewayRule(name)
-	list, err := e.handle.RuleListFiltered(netlink.FAMILY_V6, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PRIORITY)
+	list, err := dump.Rules(e.handle, netlink.FAMILY_V6, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PRIORITY)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, fmt.Errorf("list rules: %w: no IPv6 policy rules (CONFIG_IPV6_MULTIPLE_TABLES)", ErrUnsupported)
 	}
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("list rules: %w", err)
+	if err != nil && !errors.Is(err, dump.ErrInterrupted) {
+		return nil, err
 	}
 	var out []netlink.Rule
 	for _, r := range list {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // A VXLAN device needs two entries to reach another node, both static: the
@@ -177,8 +179,8 @@ func (e *Ensurer) readNodes(d Desired, index int) (*nodeSet, error) {
 
 // listEntries lists one kind of a device's entries.
 func (e *Ensurer) listEntries(index, family int) ([]netlink.Neigh, error) {
-	list, err := e.handle.NeighListExecute(netlink.Ndmsg{Family: uint8(family), Index: uint32(index)}) //nolint:gosec // both are small
-	if errors.Is(err, netlink.ErrDumpInterrupted) {
+	list, err := dump.Neighbours(e.handle, index, family)
+	if errors.Is(err, dump.ErrInterrupted) {
 		err = nil // read again in a while
 	}
 	for i := range list {

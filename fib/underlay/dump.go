@@ -3,6 +3,7 @@ package underlay
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,8 +11,13 @@ import (
 // dumpTimeout bounds the wait for one datagram of a dump.
 var dumpTimeout = unix.Timeval{Sec: 5}
 
-// dumpTries is how often an interrupted dump is begun again at once.
-const dumpTries = 5
+// An interrupted dump is begun again at once, dumpTries times, and of a table
+// that is read quickly until dumpPatience is over or manyTries are made.
+const (
+	dumpTries    = 5
+	manyTries    = 50
+	dumpPatience = 250 * time.Millisecond
+)
 
 // dumper asks the kernel for its tables. Its socket blocks and takes part in
 // no group.
@@ -53,7 +59,11 @@ func (d *dumper) barrier() error {
 // collected.
 func (d *dumper) dump(kind uint16, fixed []byte, begin func(), each func(message)) error {
 	var err error
-	for range dumpTries {
+	start := time.Now()
+	for n := range manyTries {
+		if n >= dumpTries && time.Since(start) > dumpPatience {
+			break
+		}
 		begin()
 		if err = d.ask(kind, unix.NLM_F_DUMP, fixed, each); !errors.Is(err, errInterrupted) {
 			return err

@@ -34,7 +34,12 @@ func (w *Watcher) listAll() error {
 		}
 	}
 	w.untold.merge(Events{Links: names, Relisted: true})
-	return errors.Join(err, w.listRoutes())
+	w.partial = err != nil
+	err = errors.Join(err, w.listRoutes())
+	if w.partial {
+		w.stale()
+	}
+	return err
 }
 
 func (w *Watcher) listLinks() error {
@@ -49,8 +54,13 @@ func (w *Watcher) listLinks() error {
 func (w *Watcher) listAddrs() error {
 	info := make([]byte, unix.SizeofIfAddrmsg)
 	return w.dump.dump(unix.RTM_GETADDR, info, func() { clear(w.state.addrs) }, func(m message) {
-		if a, ok := parseAddress(m.body); ok {
-			w.state.addrs[a] = struct{}{}
+		if a, s, ok := parseAddress(m.body); ok {
+			// The kernel lists the oldest IPv4 address of a device first, and
+			// the newest IPv6 address.
+			if s.order = len(w.state.addrs); !a.local.Is4() {
+				s.order = -s.order
+			}
+			w.state.addrs[a] = s
 		}
 	})
 }

@@ -145,6 +145,10 @@ type link struct {
 	loopback bool
 	up       bool // administratively up
 	carrier  bool
+	kind     string // of a virtual device (IFLA_INFO_KIND): bridge, veth and so on; "": hardware or the loopback device
+	lower    int32  // index of the device below (IFLA_LINK) in this namespace, 0: none
+	master   int32  // index of the bridge, bond or VRF the device belongs to, 0: none
+	virtual  bool   // its MAC address is a virtual router's (RFC 5798 section 7.3)
 }
 
 // usable reports whether packets leave through the link.
@@ -162,15 +166,45 @@ func parseLink(b []byte) (link, bool) {
 		up:       flags&unix.IFF_UP != 0,
 		carrier:  flags&unix.IFF_LOWER_UP != 0,
 	}
+	elsewhere := false
 	for kind, v := range attrs(b[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
 			l.name = unix.ByteSliceToString(v)
 		case unix.IFLA_MTU:
 			l.mtu = int(u32(v))
+		case unix.IFLA_LINK:
+			l.lower = i32(v)
+		case unix.IFLA_MASTER:
+			l.master = i32(v)
+		case unix.IFLA_ADDRESS:
+			l.virtual = virtualRouter(v)
+		case unix.IFLA_LINKINFO:
+			l.kind = linkKind(v)
+		case unix.IFLA_LINK_NETNSID:
+			elsewhere = true
 		}
 	}
+	if elsewhere || l.kind == "veth" { // the index is one of another namespace, or of the other end
+		l.lower = 0
+	}
 	return l, l.name != ""
+}
+
+// virtualRouter reports whether an Ethernet address is one of VRRP's: it moves
+// from machine to machine, and so do the IP addresses behind it.
+func virtualRouter(mac []byte) bool {
+	return len(mac) == 6 && [4]byte(mac) == [4]byte{0x00, 0x00, 0x5e, 0x00} && (mac[4] == 1 || mac[4] == 2)
+}
+
+// linkKind reads IFLA_LINKINFO.
+func linkKind(b []byte) string {
+	for kind, v := range attrs(b) {
+		if kind == unix.IFLA_INFO_KIND {
+			return unix.ByteSliceToString(v)
+		}
+	}
+	return ""
 }
 
 // ifaddr is an address of this node. It is comparable and its own key.
@@ -180,12 +214,20 @@ type ifaddr struct {
 	subnet netip.Prefix // the network, or the peer's address on a point-to-point link
 }
 
+// addrState is what may change of an address while it stays.
+type addrState struct {
+	flags uint32 // IFA_F_*
+	scope uint8  // RT_SCOPE_*
+	order int    // older addresses have lower ones
+}
+
 // parseAddress reads RTM_NEWADDR or RTM_DELADDR.
-func parseAddress(b []byte) (ifaddr, bool) {
+func parseAddress(b []byte) (ifaddr, addrState, bool) {
 	if len(b) < unix.SizeofIfAddrmsg {
-		return ifaddr{}, false
+		return ifaddr{}, addrState{}, false
 	}
 	a := ifaddr{device: i32(b[4:])}
+	s := addrState{flags: uint32(b[2]), scope: b[3]}
 	var peer netip.Addr
 	for kind, v := range attrs(b[unix.SizeofIfAddrmsg:]) {
 		switch kind {
@@ -193,11 +235,13 @@ func parseAddress(b []byte) (ifaddr, bool) {
 			a.local = address(v)
 		case unix.IFA_ADDRESS:
 			peer = address(v)
+		case unix.IFA_FLAGS:
+			s.flags = u32(v)
 		}
 	}
 	if !a.local.IsValid() { // IPv6 without a peer has IFA_ADDRESS only
 		a.local = peer
 	}
 	a.subnet = netip.PrefixFrom(peer, int(b[1])).Masked()
-	return a, a.local.IsValid() && a.subnet.IsValid()
+	return a, s, a.local.IsValid() && a.subnet.IsValid()
 }

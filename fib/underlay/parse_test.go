@@ -13,7 +13,7 @@ func FuzzParse(f *testing.F) {
 			if r, ok := parseRoute(m.body); ok && !r.prefix.IsValid() {
 				t.Errorf("a route without a prefix: %+v", r)
 			}
-			if a, ok := parseAddress(m.body); ok && !a.local.IsValid() {
+			if a, _, ok := parseAddress(m.body); ok && !a.local.IsValid() {
 				t.Errorf("an address without one: %+v", a)
 			}
 			if l, ok := parseLink(m.body); ok && l.name == "" {

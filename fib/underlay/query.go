@@ -48,7 +48,7 @@ func (w *Watcher) MTU(dev string) int { return w.current.Load().devices[dev].mtu
 func (w *Watcher) LinkFor(addr netip.Addr) (dev string, mtu int) {
 	s := w.current.Load()
 	addr = addr.Unmap()
-	at := slices.IndexFunc(s.addrs, func(a ifaddr) bool { return a.local == addr })
+	at := slices.IndexFunc(s.addrs, func(a nodeAddr) bool { return a.local == addr })
 	if at < 0 {
 		return "", 0
 	}

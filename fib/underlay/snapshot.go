@@ -16,7 +16,7 @@ type snapshot struct {
 	local, main table
 	devices     map[string]link // not ours
 	byIndex     map[int32]string
-	addrs       []ifaddr // not on our devices, not link-local; sorted
+	addrs       []nodeAddr // not on our devices, not link-local; sorted
 	problem     string
 }
 
@@ -75,14 +75,25 @@ func familyIndex(a netip.Addr) int {
 	return 1
 }
 
+// nodeAddr is an address and its state; comparable.
+type nodeAddr struct {
+	ifaddr
+	addrState
+}
+
 // state is what the kernel told, as it told it.
 type state struct {
 	links   map[int32]link
-	addrs   map[ifaddr]struct{}
+	addrs   map[ifaddr]addrState
 	routes  []route
 	objects map[uint32]object
 	rules   []rule
+	told    int // addresses that notifications brought
 }
+
+// firstTold is the order of the first address that a notification brings: after
+// all that a list can hold.
+const firstTold = 1 << 32
 
 // view judges the state. ours says which devices are onlink's own.
 func (st *state) view(ours func(name string) bool) *snapshot {
@@ -93,12 +104,12 @@ func (st *state) view(ours func(name string) bool) *snapshot {
 			s.byIndex[l.index] = l.name
 		}
 	}
-	for a := range st.addrs {
+	for a, is := range st.addrs {
 		if _, ok := s.byIndex[a.device]; ok && !a.local.IsLinkLocalUnicast() {
-			s.addrs = append(s.addrs, a)
+			s.addrs = append(s.addrs, nodeAddr{a, is})
 		}
 	}
-	slices.SortFunc(s.addrs, func(a, b ifaddr) int {
+	slices.SortFunc(s.addrs, func(a, b nodeAddr) int {
 		return cmp.Or(a.local.Compare(b.local), cmp.Compare(a.device, b.device), cmp.Compare(a.subnet.Bits(), b.subnet.Bits()))
 	})
 	for _, r := range st.rules {

@@ -34,14 +34,17 @@ type Watcher struct {
 	sub    *subscription
 	dump   *dumper
 	state  state
-	dirty  bool      // routes must be listed again
-	judged bool      // links or addresses changed: judge again, no list needed
-	untold Events    // told together with the snapshot that shows them, never before
-	due    time.Time // of the next list, when dirty
-	took   time.Duration
-	listed time.Time
-	resort time.Time // of the next list though nothing was announced
-	warned string    // the problem last logged
+	dirty  bool // routes must be listed again
+	judged bool // links or addresses changed: judge again, no list needed
+	// partial says that the list of links or addresses stayed interrupted:
+	// one may be missing that no notification will tell.
+	partial bool
+	untold  Events    // told together with the snapshot that shows them, never before
+	due     time.Time // of the next list, when dirty
+	took    time.Duration
+	listed  time.Time
+	resort  time.Time // of the next list though nothing was announced
+	warned  string    // the problem last logged
 
 	current atomic.Pointer[snapshot]
 	// changed is sent to by this package when events turn from none to some;
@@ -62,7 +65,7 @@ func New(log *slog.Logger, ownDevices func(name string) bool) *Watcher {
 }
 
 func (w *Watcher) reset() {
-	w.state = state{links: map[int32]link{}, addrs: map[ifaddr]struct{}{}, objects: map[uint32]object{}}
+	w.state = state{links: map[int32]link{}, addrs: map[ifaddr]addrState{}, objects: map[uint32]object{}}
 }
 
 // Changed is readable after something changed; then call Drain.
@@ -167,6 +170,9 @@ func (w *Watcher) deadline() time.Time {
 // at once with the routes known so far; the list that follows tells the rest.
 func (w *Watcher) settle() error {
 	if !time.Now().Before(w.deadline()) {
+		if w.partial {
+			return w.listAll()
+		}
 		return w.listRoutes()
 	}
 	if w.judged {
@@ -244,8 +250,8 @@ func (w *Watcher) handle(m message) {
 			w.handleLink(l, m.kind == unix.RTM_DELLINK)
 		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		if a, ok := parseAddress(m.body); ok {
-			w.handleAddress(a, m.kind == unix.RTM_DELADDR)
+		if a, s, ok := parseAddress(m.body); ok {
+			w.handleAddress(a, s, m.kind == unix.RTM_DELADDR)
 		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.body) >= unix.SizeofRtMsg && m.body[5] == Protocol {
@@ -291,14 +297,19 @@ func (w *Watcher) handleLink(l link, gone bool) {
 }
 
 // handleAddress takes an address in. Routes with it as source went with it.
-func (w *Watcher) handleAddress(a ifaddr, gone bool) {
-	if _, known := w.state.addrs[a]; known != gone {
-		return
+func (w *Watcher) handleAddress(a ifaddr, s addrState, gone bool) {
+	old, known := w.state.addrs[a]
+	if s.order = old.order; !known {
+		w.state.told++
+		s.order = firstTold + w.state.told
 	}
-	if gone {
+	switch {
+	case gone && !known, !gone && known && old == s:
+		return // lifetimes and the like
+	case gone:
 		delete(w.state.addrs, a)
-	} else {
-		w.state.addrs[a] = struct{}{}
+	default:
+		w.state.addrs[a] = s
 	}
 	if !w.ours(w.state.links[a.device].name) {
 		w.judged = true

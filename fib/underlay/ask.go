@@ -1,0 +1,192 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// The functions of this file ask the kernel itself, in the network namespace
+// of the calling thread. Their answers include onlink's own routes.
+
+// ErrNoDevice is returned when there is no device of a name.
+var ErrNoDevice = errors.New("no such device")
+
+// ErrNoRoute is returned when the kernel has no route to an address.
+var ErrNoRoute = errors.New("no route")
+
+// KernelRoute is the route that the kernel takes for an address.
+type KernelRoute struct {
+	Dst      netip.Prefix // the route itself; the address alone for [Source]
+	Protocol uint8        // RTPROT_*
+	Dev      string
+	Via      netip.Addr // gateway; the zero Addr: none
+	// Src is the route's preferred source address from [Lookup], the source
+	// address of a packet from [Source]; the zero Addr: none.
+	Src  netip.Addr
+	Self bool // the address is one of this node's
+}
+
+// Lookup returns the route that covers addr best.
+func Lookup(addr netip.Addr) (KernelRoute, error) { return routeTo(addr, unix.RTM_F_FIB_MATCH) }
+
+// Source returns the way of a packet from this node to addr, with the source
+// address that the kernel gives it.
+func Source(addr netip.Addr) (KernelRoute, error) { return routeTo(addr, 0) }
+
+// routeTo asks for one route (RTM_GETROUTE, rtnetlink(7)).
+func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
+	d, err := openDumper()
+	if err != nil {
+		return KernelRoute{}, err
+	}
+	defer func() { _ = d.close() }() // only asked with
+	addr = addr.Unmap()
+	fixed := make([]byte, unix.SizeofRtMsg)
+	fixed[0], fixed[1] = unix.AF_INET6, byte(addr.BitLen())
+	if addr.Is4() {
+		fixed[0] = unix.AF_INET
+	}
+	native.PutUint32(fixed[8:], flags)
+	fixed = attribute(fixed, unix.RTA_DST, addr.AsSlice())
+	if zone := addr.Zone(); zone != "" {
+		index, err := d.index(zone)
+		if err != nil {
+			return KernelRoute{}, err
+		}
+		fixed = attribute(fixed, unix.RTA_OIF, native.AppendUint32(nil, uint32(index))) //nolint:gosec // the kernel's own number
+	}
+	out := KernelRoute{Dst: netip.PrefixFrom(addr.WithZone(""), addr.BitLen())}
+	var device int32
+	err = d.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, fixed, func(m message) { device = out.read(m.body) })
+	if err != nil {
+		return KernelRoute{}, fmt.Errorf("%w to %s: %w", ErrNoRoute, addr, err)
+	}
+	if out.Dev, err = d.name(device); err != nil && device != 0 {
+		return KernelRoute{}, err
+	}
+	return out, nil
+}
+
+// read takes one RTM_NEWROUTE in and returns the index of the device; of a
+// multipath route that of its first member.
+func (r *KernelRoute) read(b []byte) (device int32) {
+	if len(b) < unix.SizeofRtMsg {
+		return 0
+	}
+	family, bits := b[0], int(b[1])
+	r.Protocol, r.Self = b[5], b[7] == unix.RTN_LOCAL
+	var dst netip.Addr
+	for kind, v := range attrs(b[unix.SizeofRtMsg:]) {
+		switch kind {
+		case unix.RTA_DST:
+			dst = address(v)
+		case unix.RTA_OIF:
+			device = i32(v)
+		case unix.RTA_GATEWAY:
+			r.Via = address(v)
+		case unix.RTA_VIA:
+			r.Via = viaAddress(v)
+		case unix.RTA_PREFSRC:
+			r.Src = address(v)
+		case unix.RTA_MULTIPATH:
+			if hops := parseMultipath(v); len(hops) > 0 {
+				device, r.Via = hops[0].device, hops[0].gateway
+			}
+		}
+	}
+	r.Dst = prefixOf(family, dst, bits)
+	return device
+}
+
+// Neighbour is an entry of a device's neighbour table (ip-neighbour(8)).
+type Neighbour struct {
+	Addr   netip.Addr
+	State  uint16 // NUD_*
+	Router bool   // it says that it is a router (RFC 4861 section 4.4)
+}
+
+// Neighbours returns a device's neighbours of both families, [ErrNoDevice]
+// when there is no device of that name.
+func Neighbours(dev string) ([]Neighbour, error) {
+	d, err := openDumper()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.close() }() // only asked with
+	index, err := d.index(dev)
+	if err != nil {
+		return nil, err
+	}
+	const sizeofNdMsg, router = 12, 0x80 // struct ndmsg and NTF_ROUTER of linux/neighbour.h
+	var out []Neighbour
+	err = d.dump(unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg), func() { out = nil }, func(m message) {
+		if len(m.body) < sizeofNdMsg || i32(m.body[4:]) != index || m.body[0] == unix.AF_BRIDGE {
+			return
+		}
+		for kind, v := range attrs(m.body[sizeofNdMsg:]) {
+			if a := address(v); kind == unix.NDA_DST && a.IsValid() {
+				out = append(out, Neighbour{Addr: a, State: native.Uint16(m.body[8:]), Router: m.body[10]&router != 0})
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours on %s: %w", dev, err)
+	}
+	return out, nil
+}
+
+// Index returns the index of a device, [ErrNoDevice] when there is none of
+// that name.
+func Index(dev string) (int, error) {
+	d, err := openDumper()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = d.close() }() // only asked with
+	index, err := d.index(dev)
+	return int(index), err
+}
+
+// index asks for a device by its name.
+func (d *dumper) index(dev string) (int32, error) {
+	if len(dev) >= unix.IFNAMSIZ {
+		return 0, fmt.Errorf("device %s: %w", dev, ErrNoDevice)
+	}
+	l, err := d.link(attribute(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, append([]byte(dev), 0)))
+	if err != nil {
+		return 0, fmt.Errorf("device %s: %w", dev, err)
+	}
+	return l.index, nil
+}
+
+// name asks for a device by its index.
+func (d *dumper) name(index int32) (string, error) {
+	info := make([]byte, unix.SizeofIfInfomsg)
+	native.PutUint32(info[4:], uint32(index)) //nolint:gosec // the kernel's own number
+	l, err := d.link(info)
+	if err != nil {
+		return "", fmt.Errorf("device %d: %w", index, err)
+	}
+	return l.name, nil
+}
+
+// link asks for one device.
+func (d *dumper) link(fixed []byte) (link, error) {
+	var out link
+	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, fixed, func(m message) { out, _ = parseLink(m.body) })
+	if errors.Is(err, unix.ENODEV) {
+		err = ErrNoDevice
+	}
+	return out, err
+}
+
+// attribute appends an rtnetlink attribute.
+func attribute(b []byte, kind uint16, value []byte) []byte {
+	b = append(b, make([]byte, align(len(b))-len(b))...)
+	b = native.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value))) //nolint:gosec // a few bytes
+	b = native.AppendUint16(b, kind)
+	return append(b, value...)
+}

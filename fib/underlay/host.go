@@ -1,0 +1,84 @@
+package underlay
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Address is one address of this node, on a device that is not onlink's.
+type Address struct {
+	Addr   netip.Addr
+	Subnet netip.Prefix // the network, or the other end of a point-to-point link
+	Dev    string
+	// Kind is the kind of the device as ip-link(8) names it: bridge, veth and
+	// so on; "": hardware; "loopback".
+	Kind   string
+	Master string // the bridge, bond or VRF that the device belongs to; "": none
+	Lower  string // the device below a VLAN or macvlan, in this namespace; "": none
+	// Global is false for addresses of link or host scope.
+	Global bool
+	// Pending says that duplicate address detection (RFC 4862 section 5.4) has
+	// not ended yet: the address is of use in a second or so.
+	Pending bool
+	// Fault says why the address is not for new uses, such as "deprecated";
+	// "": it is.
+	Fault string
+	// Secondary is an IPv4 address behind another one of its network.
+	Secondary bool
+}
+
+// Addresses returns the node's addresses, those that no other machine can send
+// to (link-local, 127.0.0.0/8, ::1) left out, the oldest
+// of each device first; devices come in the order of their indexes.
+func (w *Watcher) Addresses() []Address {
+	s := w.current.Load()
+	addrs := slices.Clone(s.addrs)
+	slices.SortStableFunc(addrs, func(a, b nodeAddr) int {
+		return cmp.Or(cmp.Compare(a.device, b.device), cmp.Compare(a.order, b.order))
+	})
+	out := make([]Address, 0, len(addrs))
+	for _, a := range addrs {
+		if a.local.IsLoopback() {
+			continue
+		}
+		l := s.devices[s.byIndex[a.device]]
+		one := Address{
+			Addr: a.local, Subnet: a.subnet, Dev: l.name, Kind: l.kind, Master: s.byIndex[l.master], Lower: s.byIndex[l.lower],
+			Global: a.scope == unix.RT_SCOPE_UNIVERSE, Pending: a.pending(), Fault: a.fault(l),
+			Secondary: a.local.Is4() && a.flags&unix.IFA_F_SECONDARY != 0,
+		}
+		if l.loopback {
+			one.Kind = "loopback"
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// pending reports whether the kernel still asks whether somebody else has the
+// address.
+func (a nodeAddr) pending() bool {
+	return a.flags&unix.IFA_F_TENTATIVE != 0 && a.flags&unix.IFA_F_DADFAILED == 0
+}
+
+// fault says why an address is not for new uses.
+func (a nodeAddr) fault(l link) string {
+	switch {
+	case a.flags&unix.IFA_F_DADFAILED != 0:
+		return "another machine has it (dadfailed)"
+	case a.flags&unix.IFA_F_TENTATIVE != 0:
+		return "tentative"
+	case a.flags&unix.IFA_F_DEPRECATED != 0:
+		return "deprecated (preferred_lft 0)"
+	case a.local.Is6() && a.flags&unix.IFA_F_TEMPORARY != 0:
+		return "temporary (RFC 8981)"
+	case a.local.Is6() && a.subnet.Bits() < 127 && a.local == a.subnet.Addr():
+		return "the anycast address of all routers of its network (RFC 4291)"
+	case l.virtual:
+		return "of a virtual router (VRRP)"
+	}
+	return ""
+}
