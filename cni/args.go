@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -17,9 +18,11 @@ type podArgs struct {
 
 // parseArgs reads CNI_ARGS: "KEY=VALUE" pairs divided by semicolons, in any
 // order. An unknown key is an error unless IgnoreUnknown is true, wherever in
-// the list that stands (the reference plugins do the same).
+// the list that stands (the reference plugins do the same). The error is the
+// first mistake; what is right beside it is returned all the same.
 func parseArgs(s string) (podArgs, error) {
 	var a podArgs
+	var first error
 	var unknown []string
 	ignore := false
 	for pair := range strings.SplitSeq(s, ";") {
@@ -28,7 +31,8 @@ func parseArgs(s string) (podArgs, error) {
 		}
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok || key == "" {
-			return a, fmt.Errorf("%w: CNI_ARGS: %q is not KEY=VALUE", ErrEnvironment, pair)
+			first = cmp.Or(first, fmt.Errorf("%w: CNI_ARGS: %q is not KEY=VALUE", ErrEnvironment, pair))
+			continue
 		}
 		var err error
 		switch key {
@@ -53,13 +57,13 @@ func parseArgs(s string) (podArgs, error) {
 			unknown = append(unknown, key)
 		}
 		if err != nil {
-			return a, fmt.Errorf("%w: CNI_ARGS: %s: %w", ErrEnvironment, key, err)
+			first = cmp.Or(first, fmt.Errorf("%w: CNI_ARGS: %s: %w", ErrEnvironment, key, err))
 		}
 	}
-	if len(unknown) > 0 && !ignore {
-		return a, fmt.Errorf("%w: CNI_ARGS: unknown keys %q; set IgnoreUnknown=1 to have them ignored", ErrEnvironment, unknown)
+	if first == nil && len(unknown) > 0 && !ignore {
+		first = fmt.Errorf("%w: CNI_ARGS: unknown keys %q; set IgnoreUnknown=1 to have them ignored", ErrEnvironment, unknown)
 	}
-	return a, nil
+	return a, first
 }
 
 func parseBool(s string) (bool, error) {

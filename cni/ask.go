@@ -65,13 +65,7 @@ func (r *request) readAsk(args podArgs) error {
 	case "false":
 		r.ask.Sticky = ""
 	}
-	if r.conf.MTU != 0 && (r.conf.MTU < minMTU || r.conf.MTU > maxMTU) {
-		return fmt.Errorf("%w: mtu: %d; use %d to %d, or leave it out", ErrConfig, r.conf.MTU, minMTU, maxMTU)
-	}
-	if err := r.readSysctls(); err != nil {
-		return err
-	}
-	return r.readMAC(args)
+	return nil
 }
 
 // words splits a list at commas; spaces and empty words do not count.

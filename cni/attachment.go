@@ -131,7 +131,7 @@ func podMAC(containerID, ifName string) net.HardwareAddr {
 func (a Attachment) alias() string {
 	tail := " " + a.ContainerID + " " + a.IfName
 	pod := aliasWord(a.Namespace) + "/" + aliasWord(a.Pod)
-	if room := aliasMax - len(aliasPrefix) - len(tail); len(pod) > room {
+	if room := max(aliasMax-len(aliasPrefix)-len(tail), 0); len(pod) > room {
 		pod = pod[:room]
 	}
 	return aliasPrefix + pod + tail

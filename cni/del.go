@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,9 +13,8 @@ import (
 	"onlink/dump"
 )
 
-// del serves DEL. It needs neither namespace nor prevResult, because all
-// runtimes call it a second time without them: the host end's name says what
-// to remove, IPAM what to release. When it is answered the pod is cut off; its
+// del serves DEL. Of the call it needs container ID and interface name only:
+// the host end's name says what to remove, IPAM what to release. When it is answered the pod is cut off; its
 // veth and addresses are freed a moment later, see [reaper].
 func (s *Server) del(ctx context.Context, r *request) ([]byte, error) {
 	unlock, err := s.locks.lock(ctx, r.key())
@@ -96,12 +96,13 @@ func (s *Server) gc(ctx context.Context, r *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	var errs []error
 	for _, a := range candidates {
-		if err := s.collect(ctx, a); err != nil {
-			return nil, fmt.Errorf("collect %s: %w", a.key(), err)
+		if err := s.collect(ctx, a); err != nil { // no reason to keep the others
+			errs = append(errs, fmt.Errorf("collect %s: %w", a.key(), err))
 		}
 	}
-	return nil, s.reaper.flush(ctx)
+	return nil, errors.Join(append(errs, s.reaper.flush(ctx))...)
 }
 
 // garbage returns the attachments that are not valid: those with addresses but

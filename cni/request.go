@@ -20,16 +20,18 @@ type verb struct {
 	name  string
 	since string // first version that has it; empty: all
 
-	container bool // CNI_CONTAINERID and CNI_IFNAME are required
-	netns     bool // CNI_NETNS is required
+	// read takes what the verb needs from the call, and judges nothing else.
+	// Runtimes repeat DEL until it succeeds: a pod whose DEL fails for what only
+	// ADD uses, such as its annotations, could never be deleted.
+	read func(*request, *onlinkv1.CNIRequest) error
 }
 
 var (
-	verbAdd    = verb{name: "ADD", container: true, netns: true}
-	verbDel    = verb{name: "DEL", container: true}
-	verbCheck  = verb{name: "CHECK", since: "0.4.0", container: true, netns: true}
-	verbGC     = verb{name: "GC", since: "1.1.0"}
-	verbStatus = verb{name: "STATUS", since: "1.1.0"}
+	verbAdd    = verb{name: "ADD", read: (*request).readAdd}
+	verbDel    = verb{name: "DEL", read: (*request).readDel}
+	verbCheck  = verb{name: "CHECK", since: "0.4.0", read: (*request).readCheck}
+	verbGC     = verb{name: "GC", since: "1.1.0", read: (*request).readLeast}
+	verbStatus = verb{name: "STATUS", since: "1.1.0", read: (*request).readLeast}
 )
 
 // versions are the CNI versions onlink speaks, oldest first.
@@ -42,8 +44,8 @@ const newestVersion = "1.1.0"
 // 64 characters.
 const maxContainerID = 128
 
-// netConf is what onlink reads of a network configuration; the specification
-// lets it hold other keys.
+// netConf is what ADD reads of a network configuration; the specification lets
+// it hold other keys. Other verbs read less of it.
 type netConf struct {
 	CNIVersion string `json:"cniVersion"`
 	Name       string `json:"name"`
@@ -90,26 +92,7 @@ type request struct {
 // in even when the error is not nil.
 func parseRequest(v verb, in *onlinkv1.CNIRequest) (*request, error) {
 	r := &request{verb: v, Attachment: Attachment{ContainerID: in.GetContainerId(), IfName: in.GetIfname(), Netns: in.GetNetns()}}
-	if err := json.Unmarshal(in.GetConfig(), &r.conf); err != nil {
-		return r, confError(err)
-	}
-	if err := r.checkVersion(); err != nil {
-		return r, err
-	}
-	if err := utils.ValidateNetworkName(r.conf.Name); err != nil {
-		return r, fmt.Errorf("%w: name: %s", ErrConfig, err.Error())
-	}
-	if v.container {
-		if err := r.checkAttachment(); err != nil {
-			return r, err
-		}
-	}
-	args, err := parseArgs(in.GetArgs())
-	if err != nil {
-		return r, err
-	}
-	r.Namespace, r.Pod, r.UID = args.namespace, args.pod, args.uid
-	return r, r.readAsk(args)
+	return r, v.read(r, in)
 }
 
 // version returns the version to answer in. An unreadable one is not echoed.
@@ -143,9 +126,21 @@ func (r *request) checkVersion() error {
 	return nil
 }
 
-func (r *request) checkAttachment() error {
+// named refuses a call that does not say which attachment it is about.
+func (r *request) named() error {
 	if r.ContainerID == "" {
 		return fmt.Errorf("%w: CNI_CONTAINERID is empty", ErrEnvironment)
+	}
+	if r.IfName == "" {
+		return fmt.Errorf("%w: CNI_IFNAME is empty", ErrEnvironment)
+	}
+	return nil
+}
+
+// checkAttachment refuses what no attachment of ours can be called.
+func (r *request) checkAttachment() error {
+	if err := r.named(); err != nil {
+		return err
 	}
 	if err := utils.ValidateContainerID(r.ContainerID); err != nil {
 		return fmt.Errorf("%w: CNI_CONTAINERID: %s", ErrEnvironment, err.Error())
@@ -163,7 +158,7 @@ func (r *request) checkAttachment() error {
 	if r.IfName == "lo" || r.IfName == "all" || r.IfName == "default" {
 		return fmt.Errorf("%w: CNI_IFNAME: %s is a name of the kernel's own", ErrEnvironment, r.IfName)
 	}
-	if r.verb.netns && r.Netns == "" {
+	if r.Netns == "" {
 		return fmt.Errorf("%w: CNI_NETNS is empty", ErrEnvironment)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 // conf is what the shim itself needs of the network configuration.
 type conf struct {
 	cniVersion string
+	name       string // of the network
 	socket     string
 	timeout    int // seconds
 }
@@ -35,8 +36,9 @@ func (c conf) version() string {
 
 // scanConf picks the shim's keys out of the top level of a JSON object. It
 // checks structure only: the agent reads the same bytes strictly. On failure
-// the returned conf holds what was found until then.
-func scanConf(b []byte) (conf, *failure) {
+// the returned conf holds what was found until then. A call that ends a pod
+// (ends) fails for no key that it can do without.
+func scanConf(b []byte, ends bool) (conf, *failure) {
 	c := conf{socket: DefaultSocket, timeout: DefaultTimeout}
 	s := scanner{b: b}
 	if err := s.object(&c); err != nil {
@@ -46,9 +48,23 @@ func scanConf(b []byte) (conf, *failure) {
 		return c, &failure{codeConfig, "invalid network configuration", "socket: want the absolute path of the agent's unix socket"}
 	}
 	if c.timeout < 1 || c.timeout > maxTimeout {
+		if ends {
+			c.timeout = DefaultTimeout
+			return c, nil
+		}
 		return c, &failure{codeConfig, "invalid network configuration", "timeout: want whole seconds from 1 to " + strconv.Itoa(maxTimeout)}
 	}
 	return c, nil
+}
+
+// least returns a configuration with nothing in it but what the agent reads for
+// DEL: version and name.
+func (c conf) least() []byte {
+	b := append(make([]byte, 0, 64), `{"cniVersion":`...)
+	b = appendJSON(b, c.version())
+	b = append(b, `,"name":`...)
+	b = appendJSON(b, c.name)
+	return append(b, '}')
 }
 
 // Errors of the scanner; the position is added by scanConf.
@@ -112,6 +128,8 @@ func (s *scanner) member(c *conf) error {
 	switch key {
 	case "cniVersion":
 		c.cniVersion, _ = value.str()
+	case "name":
+		c.name, _ = value.str()
 	case "socket":
 		c.socket, _ = value.str()
 	case "timeout":

@@ -3,6 +3,7 @@ package shim
 import (
 	"io"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Defaults of the two configuration keys the shim reads itself.
@@ -15,6 +16,11 @@ const (
 // node in about 100 bytes each, so this is some 5,000 pods; all else is far
 // smaller. The agent accepts messages of this size and the environment.
 const MaxConfig = 512 << 10
+
+// maxDelConfig bounds stdin of DEL, in bytes: a pod's annotations, which may be
+// 256 KiB, grow six times when every character of them is escaped. The agent
+// gets none of it.
+const maxDelConfig = 16 << 20
 
 // newestVersion is the CNI version of answers to callers that name none.
 const newestVersion = "1.1.0"
@@ -57,16 +63,23 @@ func Run(p Process) int {
 	if p.Memory == nil {
 		p.Memory = new(Memory)
 	}
-	stdin, fail := readConfig(p.Stdin, p.Memory)
+	ends, limit := verb == "DEL", MaxConfig
+	if ends {
+		limit = maxDelConfig
+	}
+	stdin, fail := readConfig(p.Stdin, p.Memory, limit)
 	if verb == "VERSION" {
 		return p.version(stdin)
 	}
 	if fail != nil {
 		return p.fail(newestVersion, fail)
 	}
-	conf, fail := scanConf(stdin)
+	conf, fail := scanConf(stdin, ends)
 	if fail != nil {
 		return p.fail(conf.version(), fail)
+	}
+	if ends {
+		stdin = conf.least()
 	}
 	out, code, fail := p.call(verb, method, conf, stdin)
 	if fail != nil {
@@ -87,8 +100,8 @@ func methodOf(verb string) string {
 	return ""
 }
 
-// readConfig reads stdin to its end, up to MaxConfig.
-func readConfig(r io.Reader, m *Memory) ([]byte, *failure) {
+// readConfig reads stdin to its end, up to limit bytes.
+func readConfig(r io.Reader, m *Memory, limit int) ([]byte, *failure) {
 	buf := m.takeAll()
 	defer func() { m.taken = min(len(buf), scratchSize) }()
 	for {
@@ -97,8 +110,8 @@ func readConfig(r io.Reader, m *Memory) ([]byte, *failure) {
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if len(buf) > MaxConfig {
-			return nil, &failure{codeConfig, "network configuration too large", "stdin holds more than " + strconv.Itoa(MaxConfig) + " bytes"}
+		if len(buf) > limit {
+			return nil, &failure{codeConfig, "network configuration too large", "stdin holds more than " + strconv.Itoa(limit) + " bytes"}
 		}
 		if err == io.EOF {
 			return buf, nil
@@ -112,7 +125,7 @@ func readConfig(r io.Reader, m *Memory) ([]byte, *failure) {
 // version answers VERSION in the version of the caller's stdin; the agent need
 // not run (CNI 1.1.0, "VERSION").
 func (p Process) version(stdin []byte) int {
-	conf, _ := scanConf(stdin)
+	conf, _ := scanConf(stdin, false)
 	out := append([]byte(nil), `{"cniVersion":`...)
 	out = appendJSON(out, conf.version())
 	out = append(out, `,"supportedVersions":`+supportedVersions+"}\n"...)
@@ -132,6 +145,12 @@ func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int
 		args:        p.Getenv("CNI_ARGS"),
 		path:        p.Getenv("CNI_PATH"),
 		config:      stdin,
+	}
+	if verb == "DEL" {
+		req.netns, req.path = "", ""
+		if !utf8.ValidString(req.args) { // gRPC takes no such string; they only name the pod in the log
+			req.args = ""
+		}
 	}
 	body, err := ask(p.Memory, conf, method, req)
 	if err != nil {

@@ -20,12 +20,12 @@ func TestScanConf(t *testing.T) {
 		want       conf
 		code       uint
 	}{
-		{"empty object", `{}`, conf{"", DefaultSocket, 60}, 0},
-		{"all keys", ` {"a":[{"socket":"/no"}],"cniVersion":"1.0.0","timeout":5,"socket":"/run/a.sock","b":null} `, conf{"1.0.0", "/run/a.sock", 5}, 0},
-		{"escapes", `{"socket":"\/a\u002fb\t\"\\","cniVersion":"1.\u0030.0"}`, conf{"1.0.0", "/a/b\t\"\\", 60}, 0},
-		{"surrogates", `{"socket":"/\ud83d\ude00\ud83dx"}`, conf{"", "/\U0001F600\uFFFDx", 60}, 0},
-		{"last one counts", `{"timeout":5,"timeout":6}`, conf{"", DefaultSocket, 6}, 0},
-		{"brackets in strings", `{"x":"}]{[\\\"","timeout":7}`, conf{"", DefaultSocket, 7}, 0},
+		{"empty object", `{}`, conf{"", "", DefaultSocket, 60}, 0},
+		{"all keys", ` {"a":[{"socket":"/no"}],"cniVersion":"1.0.0","timeout":5,"socket":"/run/a.sock","b":null} `, conf{"1.0.0", "", "/run/a.sock", 5}, 0},
+		{"escapes", `{"socket":"\/a\u002fb\t\"\\","cniVersion":"1.\u0030.0"}`, conf{"1.0.0", "", "/a/b\t\"\\", 60}, 0},
+		{"surrogates", `{"socket":"/\ud83d\ude00\ud83dx"}`, conf{"", "", "/\U0001F600\uFFFDx", 60}, 0},
+		{"last one counts", `{"timeout":5,"timeout":6}`, conf{"", "", DefaultSocket, 6}, 0},
+		{"brackets in strings", `{"x":"}]{[\\\"","timeout":7}`, conf{"", "", DefaultSocket, 7}, 0},
 		{"fraction of a second", `{"timeout":1.5}`, conf{}, codeConfig},
 		{"timeout zero", `{"timeout":0}`, conf{}, codeConfig},
 		{"timeout of an hour and more", `{"timeout":3601}`, conf{}, codeConfig},
@@ -44,7 +44,7 @@ func TestScanConf(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, fail := scanConf([]byte(tt.text))
+			got, fail := scanConf([]byte(tt.text), false)
 			switch {
 			case tt.code == 0 && (fail != nil || got != tt.want):
 				t.Errorf("got %+v, %+v; want %+v", got, fail, tt.want)
@@ -62,7 +62,7 @@ func FuzzScanConf(f *testing.F) {
 	f.Add([]byte(`{"a":tru}`))
 	f.Add([]byte("{\"socket\":\"\xff\"}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got, fail := scanConf(text)
+		got, fail := scanConf(text, false)
 		if fail != nil && (fail.code == 0 || fail.msg == "") {
 			t.Fatalf("failure without code or message: %+v", fail)
 		}

@@ -1,0 +1,116 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/containernetworking/cni/pkg/utils"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+// This file says what each verb reads of a call. What is wrong with the rest
+// is none of its business.
+
+// readAdd reads all of it: what the pod shall be, and what its result holds.
+func (r *request) readAdd(in *onlinkv1.CNIRequest) error {
+	if err := json.Unmarshal(in.GetConfig(), &r.conf); err != nil {
+		return confError(err)
+	}
+	if err := r.checkVersion(); err != nil {
+		return err
+	}
+	if err := utils.ValidateNetworkName(r.conf.Name); err != nil {
+		return fmt.Errorf("%w: name: %s", ErrConfig, err.Error())
+	}
+	if err := r.checkAttachment(); err != nil {
+		return err
+	}
+	args, err := parseArgs(in.GetArgs())
+	if err != nil {
+		return err
+	}
+	r.name(args)
+	if err := r.readAsk(args); err != nil {
+		return err
+	}
+	return r.readMade(args)
+}
+
+// readCheck reads what CHECK compares: what ADD made, and its result.
+func (r *request) readCheck(in *onlinkv1.CNIRequest) error {
+	if err := r.readLeast(in); err != nil {
+		return err
+	}
+	if err := r.checkAttachment(); err != nil {
+		return err
+	}
+	var c struct {
+		MTU           int               `json:"mtu"`
+		Sysctls       map[string]string `json:"sysctls"`
+		RuntimeConfig struct {
+			Annotations map[string]string `json:"io.kubernetes.cri.pod-annotations"`
+			MAC         string            `json:"mac"`
+		} `json:"runtimeConfig"`
+		PrevResult json.RawMessage `json:"prevResult"`
+	}
+	if err := json.Unmarshal(in.GetConfig(), &c); err != nil {
+		return confError(err)
+	}
+	r.conf.MTU, r.conf.Sysctls, r.conf.PrevResult = c.MTU, c.Sysctls, c.PrevResult
+	r.conf.RuntimeConfig.Annotations, r.conf.RuntimeConfig.MAC = c.RuntimeConfig.Annotations, c.RuntimeConfig.MAC
+	args, _ := parseArgs(in.GetArgs()) // an argument of ADD's is no matter here
+	r.name(args)
+	return r.readMade(args)
+}
+
+// readDel reads which attachment shall end: the container's ID and the
+// interface's name. The configuration only says in which version to answer, and
+// CNI_ARGS what to call the pod in the log. A name that ADD refuses is no
+// error: nothing of it can be here, and then DEL has done its work.
+func (r *request) readDel(in *onlinkv1.CNIRequest) error {
+	_ = r.readVersion(in)
+	args, _ := parseArgs(in.GetArgs())
+	r.name(args)
+	return r.named()
+}
+
+// readLeast reads the version, and what GC keeps.
+func (r *request) readLeast(in *onlinkv1.CNIRequest) error {
+	if err := r.readVersion(in); err != nil {
+		return err
+	}
+	return r.checkVersion()
+}
+
+func (r *request) readVersion(in *onlinkv1.CNIRequest) error {
+	var c struct {
+		CNIVersion       json.RawMessage `json:"cniVersion"`
+		ValidAttachments json.RawMessage `json:"cni.dev/valid-attachments"`
+	}
+	if err := json.Unmarshal(in.GetConfig(), &c); err != nil {
+		return confError(err)
+	}
+	r.conf.ValidAttachments = c.ValidAttachments
+	if len(c.CNIVersion) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(c.CNIVersion, &r.conf.CNIVersion); err != nil {
+		return fmt.Errorf("%w: cniVersion: %s is not a string", ErrConfig, c.CNIVersion)
+	}
+	return nil
+}
+
+// name notes Kubernetes' names of the pod.
+func (r *request) name(args podArgs) { r.Namespace, r.Pod, r.UID = args.namespace, args.pod, args.uid }
+
+// readMade reads what the pod's interface is made of besides its addresses.
+func (r *request) readMade(args podArgs) error {
+	if r.conf.MTU != 0 && (r.conf.MTU < minMTU || r.conf.MTU > maxMTU) {
+		return fmt.Errorf("%w: mtu: %d; use %d to %d, or leave it out", ErrConfig, r.conf.MTU, minMTU, maxMTU)
+	}
+	if err := r.readSysctls(); err != nil {
+		return err
+	}
+	return r.readMAC(args)
+}
