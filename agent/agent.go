@@ -202,7 +202,8 @@ func (a *agent) openLearn(ctx context.Context) error {
 	a.features = append(a.features, feature{"nexthop-objects", l.fib.UsesNexthopObjects(), "plain gateways are used"})
 	a.features = append(a.features, l.tunnelFeatures()...)
 	l.table.SetPools(ribPools(a.cfg.Pools, l.wanted))
-	l.table.SetPermitted(permitted(l.peers, a.watch.Subnets()))
+	l.filter.setPools(a.cfg.Pools)
+	l.table.SetPermitted(permitted(l.peers, l.filter.state.Pools, a.watch.Subnets()))
 	for _, as := range a.alloc.Assignments() {
 		for _, addr := range as.Addresses {
 			l.table.SetPod(netip.PrefixFrom(addr, addr.BitLen()), as.HostDevice)
@@ -220,7 +221,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if a.drain, err = openDrain(a.cfg.Paths.State); err != nil {
 		return err
 	}
-	a.learn.filter.keep(kept)
+	a.learn.filter.keep(kept, routers(a.cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0
 	peers, dynamic, err := bgpPeers(a.cfg)
@@ -250,7 +251,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	for i := range dynamic {
-		dynamic[i].Known = a.learn.filter.kept
+		dynamic[i].Known = gateways(kept)
 	}
 	if err := a.speaker.SetPeers(ctx, peers, dynamic); err != nil {
 		return err

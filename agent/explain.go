@@ -47,6 +47,7 @@ func (s *admin) Explain(ctx context.Context, r *onlinkv1.ExplainRequest) (*onlin
 	var failed string
 	if err := s.a.learn.do(ctx, func() {
 		route, known = s.a.learn.table.Lookup(addr)
+		route = e.passRefused(route, s.a.learn.table)
 		failed = s.a.learn.failures()[route.Prefix]
 	}); err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (a *agent) walk(ctx context.Context, e *explanation, route rib.Route, known
 		return fmt.Sprintf("no BGP path covers %s: its node announces nothing, or a session on the way is down; see `onlinkctl peers` here and on its node", e.addr)
 	}
 	if !e.add(route.Kind == rib.Unicast, "decision", "%s", describe(route)) {
-		return fmt.Sprintf("%s is known but has no usable next hop (%s): the underlay has no route to it; see `ip route get` for the next hop", route.Prefix, route.Reason)
+		return unusable(route)
 	}
 	if failed != "" {
 		e.add(false, "kernel-route", "%s", failed)

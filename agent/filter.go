@@ -69,16 +69,40 @@ func (a *agent) openSenders() error {
 	return nil
 }
 
-// keep lets the senders of a previous run's routes in until the peers have
-// told again who they are: a restart must not lose a packet.
-func (f *filter) keep(routes []fib.KernelRoute) {
+// keep lets the nodes of a previous run's routes in until the peers have told
+// again who they are: a restart must not lose a packet. The kernel does not say
+// whether a gateway is a node, so what cannot be one is left out: the next hops
+// of routes outside the pools, addresses inside them, and the routers.
+func (f *filter) keep(routes []fib.KernelRoute, routers []netip.Addr) {
+	routes = slices.DeleteFunc(slices.Clone(routes), func(r fib.KernelRoute) bool { return !within(f.state.Pools, r.Prefix) })
+	f.kept = slices.DeleteFunc(gateways(routes), func(a netip.Addr) bool {
+		return a.IsLinkLocalUnicast() || within(f.state.Pools, netip.PrefixFrom(a, a.BitLen())) || slices.Contains(routers, a)
+	})
+}
+
+// gateways are those of the routes.
+func gateways(routes []fib.KernelRoute) []netip.Addr {
+	var out []netip.Addr
 	for _, r := range routes {
 		for _, h := range r.Hops {
 			if h.Via.IsValid() {
-				f.kept = append(f.kept, h.Via)
+				out = append(out, h.Via)
 			}
 		}
 	}
+	return out
+}
+
+// routers are the peers of another AS that are on a link of this node: they
+// forward plainly.
+func routers(cfg *config.Config) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range cfg.BGP.Peers {
+		if p.External(cfg.BGP.ASN) && p.Multihop == 0 {
+			out = append(out, p.Address)
+		}
+	}
+	return out
 }
 
 // setPools changes which packets leave with the node's address, with the next

@@ -209,7 +209,7 @@ type reaches struct {
 // Reach implements rib.Resolver.
 func (r *reaches) Reach(nextHop netip.Addr) rib.Reach {
 	if r.dead[nextHop] {
-		return rib.Reach{}
+		return rib.Reach{Kind: rib.Dead}
 	}
 	return r.Resolver.Reach(nextHop)
 }

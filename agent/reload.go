@@ -250,6 +250,6 @@ func (a *agent) applyPeers(ctx context.Context, c *config.Config) error {
 	}
 	return a.learn.do(ctx, func() {
 		a.learn.peers = c.BGP.Peers
-		a.learn.table.SetPermitted(permitted(a.learn.peers, a.watch.Subnets()))
+		a.learn.table.SetPermitted(permitted(a.learn.peers, a.learn.filter.state.Pools, a.watch.Subnets()))
 	})
 }

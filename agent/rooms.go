@@ -66,14 +66,19 @@ func encap(e config.Encapsulation) rib.Encap {
 // permitted bounds what peers may make this node install. A rule of an eBGP
 // peer's import permits a node subnet only when it names it or a part of it: a
 // wide rule such as 10.0.0.0/8 does not mean the node's own networks.
-// What the clients of a reflector may tell does not permit any.
-func permitted(peers []config.Peer, subnets []netip.Prefix) rib.Permit {
+// What the clients of a reflector may tell does not permit any. In the same way
+// only a rule that names a pool, or a part of one, makes nodes of the next hops
+// that a peer of another AS tells: 10.0.0.0/8 does not mean the pools.
+func permitted(peers []config.Peer, pools, subnets []netip.Prefix) rib.Permit {
 	p := rib.Permit{NodeSubnets: subnets}
 	for _, peer := range peers {
 		if peer.Address.IsValid() {
 			p.Peers = append(p.Peers, peer.Address)
 		}
 		for _, r := range peer.Import.Accepted() {
+			if peer.Address.IsValid() && within(pools, r.Prefix) {
+				p.PoolPeers = append(p.PoolPeers, peer.Address)
+			}
 			p.Default = p.Default || r.Prefix.Bits() == 0 && r.Ge == 0
 			if slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Overlaps(r.Prefix) && s.Bits() <= r.Prefix.Bits() }) {
 				p.Prefixes = append(p.Prefixes, r.Prefix)
@@ -81,6 +86,11 @@ func permitted(peers []config.Peer, subnets []netip.Prefix) rib.Permit {
 		}
 	}
 	return p
+}
+
+// within reports whether p is one of the networks or a part of one.
+func within(networks []netip.Prefix, p netip.Prefix) bool {
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
 }
 
 func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) bgp.Config {

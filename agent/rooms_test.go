@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,15 +50,20 @@ func TestPermitted(t *testing.T) {
 		{"the node's subnet by name", "[10.57.1.0/24]", rib.Permit{Prefixes: prefixes("10.57.1.0/24")}},
 		{"a part of it", "[10.57.1.128/25]", rib.Permit{Prefixes: prefixes("10.57.1.128/25")}},
 		{"default route", "[{prefix: 0.0.0.0/0, ge: 0, le: 0}]", rib.Permit{Default: true}},
+		{"a pool by name", "[10.244.0.0/16]", rib.Permit{PoolPeers: []netip.Addr{netip.MustParseAddr("10.57.1.1")}}},
+		{"a part of a pool", "[10.0.0.0/8, 10.244.128.0/20]", rib.Permit{PoolPeers: []netip.Addr{netip.MustParseAddr("10.57.1.1")}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := parse(t, "bgp: {peers: [{name: tor, address: 10.57.1.1, asn: 65001, import: {accept: "+c.accept+"}}]}")
-			got := permitted(cfg.BGP.Peers, subnets)
+			got := permitted(cfg.BGP.Peers, prefixes("10.244.0.0/16"), subnets)
 			if got.Default != c.want.Default {
 				t.Errorf("Default = %v, want %v", got.Default, c.want.Default)
 			}
 			if d := cmp.Diff(c.want.Prefixes, got.Prefixes, comparePrefix); d != "" {
 				t.Errorf("Prefixes (-want +got):\n%s", d)
+			}
+			if !slices.Equal(got.PoolPeers, c.want.PoolPeers) {
+				t.Errorf("PoolPeers = %v, want %v", got.PoolPeers, c.want.PoolPeers)
 			}
 			if d := cmp.Diff(subnets, got.NodeSubnets, comparePrefix); d != "" {
 				t.Errorf("NodeSubnets (-want +got):\n%s", d)

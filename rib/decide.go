@@ -5,29 +5,31 @@ import (
 	"slices"
 )
 
-// decide returns what the kernel shall hold for an entry's prefix. It is the
-// decision described in the package comment, from the most certain source to
-// the least.
-func (t *Table) decide(e *entry) verdict {
+// decide returns what the kernel shall hold for an entry's prefix, and whether
+// its next hops are those of a pool's route. It is the decision described in
+// the package comment, from the most certain source to the least.
+func (t *Table) decide(e *entry) (v verdict, pooled bool) {
 	switch {
 	case e.pod:
-		return verdict{kind: Local, reason: ReasonPod, hops: MakeHops(Hop{Dev: t.pods[e.prefix], Reason: ReasonPod})}
+		return verdict{kind: Local, reason: ReasonPod, hops: MakeHops(Hop{Dev: t.pods[e.prefix], Reason: ReasonPod})}, false
 	case e.own:
-		return verdict{kind: Blackhole, reason: ReasonOwnBlock}
+		return verdict{kind: Blackhole, reason: ReasonOwnBlock}, false
 	case e.summed:
-		return verdict{kind: Blackhole, reason: ReasonAggregate}
+		return verdict{kind: Blackhole, reason: ReasonAggregate}, false
 	case e.ways == nil:
-		return absent
+		return absent, false
+	case Martian(e.prefix):
+		return verdict{kind: Unresolved, reason: ReasonMartian}, false
 	case inside(t.own, e.prefix):
-		return verdict{kind: Unresolved, reason: ReasonInsideOwnBlock}
+		return verdict{kind: Unresolved, reason: ReasonInsideOwnBlock}, false
 	case !t.permit.allows(e.prefix):
-		return verdict{kind: Unresolved, reason: ReasonForbidden}
+		return verdict{kind: Unresolved, reason: ReasonForbidden}, false
 	}
 	pool := t.poolOf(e.prefix)
 	if t.takesPath(e, pool < 0) {
-		return verdict{kind: Unresolved, reason: ReasonCoversNextHop}
+		return verdict{kind: Unresolved, reason: ReasonCoversNextHop}, false
 	}
-	return t.forward(e.ways, pool, e.prefix.Addr().Is4())
+	return t.forward(e.ways, pool, e.prefix.Addr().Is4()), pool >= 0
 }
 
 // poolOf returns the index of the most specific pool that covers prefix, or -1.
@@ -42,9 +44,15 @@ func (t *Table) poolOf(prefix netip.Prefix) int {
 //
 // One kind may do so: a prefix outside every pool told only by peers of
 // another AS is the underlay itself speaking (a ToR announcing the other
-// rack), as long as it does not cover the next hop or peer it came from.
+// rack), as long as it does not cover the next hop or peer it came from, and
+// leads into no pool: packets between nodes would go into their own tunnel.
+//
+// An address inside a pool has no path of the underlay that could be taken: it
+// is reached by the pool's routes, whoever names it as next hop. Else anybody
+// could take a block away with a route whose next hop lies in it.
 func (t *Table) takesPath(e *entry, outside bool) bool {
-	underlay := outside && !slices.ContainsFunc(e.ways.set, func(w way) bool { return !w.ebgp })
+	underlay := outside && !slices.ContainsFunc(e.ways.set, func(w way) bool { return !w.ebgp }) &&
+		!slices.ContainsFunc(e.ways.hops, (*nextHop).isInner)
 	at, _ := slices.BinarySearchFunc(t.sorted, e.prefix.Addr(), compareHop)
 	for _, hop := range t.sorted[at:] {
 		if !e.prefix.Contains(hop.addr.WithZone("")) {
@@ -64,7 +72,7 @@ func (t *Table) takesPath(e *entry, outside bool) bool {
 // contains it.
 func (hop *nextHop) guards(prefix netip.Prefix) bool {
 	r := hop.reach
-	return (r.Kind == OnLink || r.Kind == Gateway) && r.Match.IsValid() && prefix.Bits() >= r.Match.Bits()
+	return hop.class == outerHop && (r.Kind == OnLink || r.Kind == Gateway) && r.Match.IsValid() && prefix.Bits() >= r.Match.Bits()
 }
 
 // names reports whether addr is a next hop or the peer of one of the paths.
@@ -103,7 +111,11 @@ func (t *Table) forward(w *ways, pool int, v4 bool) verdict {
 func forward(nextHops []*nextHop, pool *Pool, v4 bool) verdict {
 	var hops []Hop
 	why := ReasonNone
+	outer := pool != nil && hasOuter(nextHops)
 	for _, nh := range nextHops {
+		if outer && nh.isInner() {
+			continue // a block is where its node is, not where one of its addresses is
+		}
 		var dropped Reason
 		hops, dropped = appendHop(hops, nh, pool, v4)
 		if why == ReasonNone {
@@ -124,6 +136,12 @@ func appendHop(hops []Hop, nh *nextHop, pool *Pool, v4 bool) ([]Hop, Reason) {
 		// IPv4 over an IPv6 gateway exists (RTA_VIA, RFC 8950); the reverse
 		// does not, neither on a wire nor in ipip.
 		return hops, ReasonFamilyUnsupported
+	}
+	switch {
+	case nh.class == martianHop:
+		return hops, ReasonMartianHop
+	case nh.isInner() && nh.reach.Kind != Self && nh.reach.Kind != Dead:
+		return appendThrough(hops, nh)
 	}
 	switch nh.reach.Kind {
 	case OnLink, Gateway:

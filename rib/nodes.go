@@ -9,23 +9,34 @@ import (
 // otherwise than before.
 func (t *Table) Generation() uint64 { return t.generation }
 
-// Nodes returns the other nodes, in address order: the next hops of routes
-// into a pool. Only they tunnel to us. A ToR that announces pool prefixes with
-// itself as next hop is none, because it forwards plainly.
+// Nodes returns the other nodes, in address order: the next hops of routes into
+// a pool, as peers of our AS tell them and, of other ASes, those for which the
+// operator named a pool ([Permit.PoolPeers]). Only they tunnel to us. A ToR that
+// announces pool prefixes with itself as next hop is none, because it forwards
+// plainly; nor is an address inside a pool, or the next hop of a route that is
+// refused as a whole.
 func (t *Table) Nodes() []netip.Addr {
 	var out []netip.Addr
 	for _, hop := range t.sorted {
-		if hop.addr.IsValid() && hop.reach.Kind != Self && slices.ContainsFunc(hop.ways, hop.isNodeOf) {
+		if hop.addr.IsValid() && hop.addr.Zone() == "" && hop.class == outerHop && hop.reach.Kind != Self &&
+			slices.ContainsFunc(hop.ways, func(w *ways) bool { return t.isNode(hop, w) }) {
 			out = append(out, hop.addr)
 		}
 	}
 	return out
 }
 
-// isNodeOf reports whether w has a route into a pool through hop as a node.
-func (hop *nextHop) isNodeOf(w *ways) bool {
+// isNode reports whether w has a route into a pool through hop as a node.
+func (t *Table) isNode(hop *nextHop, w *ways) bool {
 	return w.pooled > 0 && slices.ContainsFunc(w.set, func(p way) bool {
-		return p.nextHop == hop.addr && (!p.ebgp || p.peer != hop.addr || hop.reach.Kind != OnLink)
+		switch {
+		case p.nextHop != hop.addr:
+			return false
+		case !p.ebgp:
+			return true
+		}
+		_, named := slices.BinarySearchFunc(t.permit.PoolPeers, p.peer, netip.Addr.Compare)
+		return named && (p.peer != hop.addr || hop.reach.Kind != OnLink)
 	})
 }
 
@@ -34,6 +45,9 @@ func (hop *nextHop) isNodeOf(w *ways) bool {
 func (t *Table) Devices() []string {
 	var out []string
 	for _, hop := range t.sorted {
+		if hop.class != outerHop {
+			continue // not reached over the underlay
+		}
 		for h := range hop.reach.Hops.All() {
 			if at, found := slices.BinarySearch(out, h.Dev); !found {
 				out = slices.Insert(out, at, h.Dev)

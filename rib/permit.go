@@ -21,6 +21,10 @@ type Permit struct {
 	// route may take over the way to them, whether they have announced
 	// something yet or not.
 	Peers []netip.Addr
+	// PoolPeers are the peers of another AS that may announce parts of the
+	// pools, because the operator named a pool or a part of one for them. Only
+	// these tell of nodes, see [Table.Nodes].
+	PoolPeers []netip.Addr
 }
 
 // equal reports whether both say the same, in the same order.
@@ -28,7 +32,8 @@ func (p Permit) equal(o Permit) bool {
 	return p.Default == o.Default &&
 		slices.Equal(p.Prefixes, o.Prefixes) &&
 		slices.Equal(p.NodeSubnets, o.NodeSubnets) &&
-		slices.Equal(p.Peers, o.Peers)
+		slices.Equal(p.Peers, o.Peers) &&
+		slices.Equal(p.PoolPeers, o.PoolPeers)
 }
 
 // clone returns a copy which shares nothing with the caller's.
@@ -36,6 +41,7 @@ func (p Permit) clone() Permit {
 	p.Prefixes = slices.Clone(p.Prefixes)
 	p.NodeSubnets = slices.Clone(p.NodeSubnets)
 	p.Peers = slices.Clone(p.Peers)
+	p.PoolPeers = slices.Clone(p.PoolPeers)
 	return p
 }
 

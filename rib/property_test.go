@@ -39,6 +39,9 @@ func (m *model) scratch() *Table {
 
 // small universes make collisions, covers and shared next hops likely.
 func someAddr(r *rand.Rand) netip.Addr {
+	if r.IntN(16) == 0 {
+		return netip.MustParseAddr([]string{"169.254.0.1", "224.0.0.1", "fe80::1", "fe80::1%eth0"}[r.IntN(4)])
+	}
 	if r.IntN(4) == 0 {
 		return netip.MustParseAddr(fmt.Sprintf("fd00::%d", r.IntN(4)))
 	}
@@ -63,14 +66,14 @@ func somePaths(r *rand.Rand) []Path {
 }
 
 func someReach(r *rand.Rand, a netip.Addr) Reach {
-	reach := Reach{Kind: ReachKind(r.IntN(5))}
+	reach := Reach{Kind: ReachKind(r.IntN(6))}
 	dev := []string{"eth0", "eth1"}[r.IntN(2)]
 	switch reach.Kind {
 	case OnLink:
 		reach.Hops = MakeHops(Hop{Dev: dev})
 	case Gateway:
 		reach.Hops = MakeHops(Hop{Via: someAddr(r), Dev: dev}, Hop{Via: someAddr(r), Dev: "eth1"})
-	case Unreachable, Blackholed, Self:
+	case Unreachable, Blackholed, Self, Dead:
 	}
 	if r.IntN(4) > 0 {
 		reach.Match = netip.PrefixFrom(a, r.IntN(a.BitLen()+1)).Masked()
@@ -130,6 +133,7 @@ func (m *model) step(r *rand.Rand, t *Table) string {
 			m.permit.NodeSubnets = append(m.permit.NodeSubnets, somePrefix(r))
 			m.permit.Prefixes = append(m.permit.Prefixes, somePrefix(r))
 			m.permit.Peers = append(m.permit.Peers, someAddr(r))
+			m.permit.PoolPeers = append(m.permit.PoolPeers, someAddr(r))
 		}
 		t.SetPermitted(m.permit)
 		return fmt.Sprint("permit ", m.permit)
@@ -141,6 +145,7 @@ func (m *model) step(r *rand.Rand, t *Table) string {
 // adds up to the installable routes.
 func TestIncrementalEqualsScratch(t *testing.T) {
 	const histories, steps = 1000, 60
+	met := map[Reason]bool{} // what the histories were about
 	for seed := range uint64(histories) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := &model{reach: underlay{}, pods: map[netip.Prefix]string{}, paths: map[netip.Prefix][]Path{}}
@@ -158,6 +163,9 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 			}
 			apply(t, kernel, table.Drain())
 			want := m.scratch()
+			for reason := range want.Counts().ByReason {
+				met[reason] = true
+			}
 			if diff := cmp.Diff(spellAll(want), spellAll(table)); diff != "" {
 				t.Fatalf("seed %d: scratch -want +incremental\n%s\nafter %s", seed, diff, lines(history))
 			}
@@ -170,6 +178,11 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 			if diff := cmp.Diff(fmt.Sprint(want.Nodes(), want.Devices()), fmt.Sprint(table.Nodes(), table.Devices())); diff != "" {
 				t.Fatalf("seed %d: nodes and devices, scratch -want +incremental\n%s\nafter %s", seed, diff, lines(history))
 			}
+		}
+	}
+	for reason := ReasonNone + 1; reason < numReasons; reason++ {
+		if !met[reason] && reason != ReasonAggregate && reason != ReasonNoPath {
+			t.Errorf("no history met a route that is %s", reason)
 		}
 	}
 }

@@ -70,9 +70,6 @@ func (t *Table) Paths(prefix netip.Prefix) []Path {
 func (t *Table) Shared() map[netip.Prefix][]netip.Addr {
 	out := map[netip.Prefix][]netip.Addr{}
 	for _, w := range t.ways {
-		if w.pooled == 0 {
-			continue
-		}
 		hops := w.inside()
 		for e := w.first; e != nil && len(hops) > 1; e = e.next {
 			if t.poolOf(e.prefix) >= 0 {

@@ -98,7 +98,7 @@ func (w *world) play(script string) string {
 //	own PREFIX...                              the blocks of this node
 //	aggregates PREFIX...                       what it announces for several
 //	pod PREFIX DEV | unpod PREFIX              a pod's address
-//	permit [default] [allow PREFIX]... [subnet PREFIX]... [peer ADDR]...
+//	permit [default] [allow PREFIX]... [subnet PREFIX]... [peer ADDR]... [poolpeer ADDR]...
 //	reach ADDR KIND [via GW] [dev DEV] [onlink] [match PREFIX]...
 //	path PREFIX [NEXTHOP | from PEER | ebgp]...   from and ebgp hold for all
 //	withdraw PREFIX
@@ -225,6 +225,9 @@ func (w *world) permit(args []string) Permit {
 		case "peer":
 			i++
 			p.Peers = append(p.Peers, netip.MustParseAddr(args[i]))
+		case "poolpeer":
+			i++
+			p.PoolPeers = append(p.PoolPeers, netip.MustParseAddr(args[i]))
 		default:
 			w.t.Fatalf("permit: unknown word %q", word)
 		}
@@ -234,7 +237,7 @@ func (w *world) permit(args []string) Permit {
 
 func (w *world) setReach(args []string) {
 	var r Reach
-	for _, k := range []ReachKind{Unreachable, OnLink, Gateway, Blackholed, Self} {
+	for _, k := range []ReachKind{Unreachable, OnLink, Gateway, Blackholed, Self, Dead} {
 		if k.String() == args[1] {
 			r.Kind = k
 		}

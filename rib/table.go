@@ -28,6 +28,7 @@ type Table struct {
 	ways    map[string]*ways
 	hops    map[netip.Addr]*nextHop
 	sorted  []*nextHop // hops by address: which next hops lie inside a prefix
+	inner   []*nextHop // those of sorted that lie inside pools
 	dirty   []*entry   // changed since the last Drain, each once
 
 	generation uint64 // of what Nodes and Devices are made of
@@ -57,6 +58,7 @@ type entry struct {
 	own        bool
 	summed     bool
 	pod        bool
+	pooled     bool // in a pool and not refused as a whole: its next hops are nodes
 	dirty      bool // in Table.dirty
 }
 
@@ -89,14 +91,8 @@ func (t *Table) SetPools(pools []Pool) {
 	t.pools = pools
 	for _, w := range t.ways {
 		w.verdicts = nil
-		w.pooled = 0
-		for e := w.first; e != nil; e = e.next {
-			if t.poolOf(e.prefix) >= 0 {
-				w.pooled++
-			}
-		}
 	}
-	t.generation++
+	t.classify()
 	t.redecideAll()
 }
 
@@ -166,16 +162,13 @@ func (t *Table) DeletePod(addr netip.Prefix) {
 func (t *Table) SetPermitted(p Permit) {
 	p = p.clone()
 	p.Prefixes, p.NodeSubnets = normalize(p.Prefixes), normalize(p.NodeSubnets)
-	for i := range p.Peers {
-		p.Peers[i] = p.Peers[i].Unmap()
-	}
-	slices.SortFunc(p.Peers, netip.Addr.Compare)
-	p.Peers = slices.Compact(p.Peers)
+	p.Peers, p.PoolPeers = normalizeAddrs(p.Peers), normalizeAddrs(p.PoolPeers)
 	if p.equal(t.permit) {
 		return
 	}
 	old := t.permit
 	t.permit = p
+	t.classify()
 	for _, a := range p.Peers {
 		t.hold(a)
 	}
@@ -252,11 +245,14 @@ func (t *Table) entry(prefix netip.Prefix) *entry {
 
 // redecide brings one entry's verdict up to date.
 func (t *Table) redecide(e *entry) {
-	now := t.decide(e)
-	if now != e.now {
-		e.now = now
-		t.touch(e)
+	now, pooled := t.decide(e)
+	t.countPooled(e, pooled)
+	if now == e.now {
+		return
 	}
+	e.now = now
+	t.touch(e)
+	t.settleInside(e.prefix)
 }
 
 // redecideAll is for changes of pools, own blocks and permissions, which are
@@ -264,6 +260,9 @@ func (t *Table) redecide(e *entry) {
 func (t *Table) redecideAll() {
 	for e := range t.entries.all {
 		t.redecide(e)
+	}
+	for _, hop := range t.inner {
+		t.settle(hop)
 	}
 }
 
@@ -277,6 +276,16 @@ func normalize(prefixes []netip.Prefix) []netip.Prefix {
 	}
 	slices.SortFunc(out, comparePrefix)
 	return slices.Compact(out)
+}
+
+// normalizeAddrs returns the addresses, IPv4-mapped ones as IPv4, sorted, each
+// once. It changes the slice.
+func normalizeAddrs(addrs []netip.Addr) []netip.Addr {
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
 }
 
 // comparePrefix orders by family and address, then the shorter first.

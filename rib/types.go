@@ -110,6 +110,10 @@ const (
 	ReasonNoPath                   // no candidate path is left
 	ReasonFamilyUnsupported        // the tunnel cannot carry this family over that next hop
 	ReasonAggregate                // an aggregate this node announces: what nobody has of it is dropped
+	ReasonThroughPool              // the next hop is inside a pool: reached as the pool's route to it says
+	ReasonHopInPool                // the next hop is inside a pool, and no route of the pool leads to it
+	ReasonMartian                  // no address of the prefix may be forwarded to, see [Martian]
+	ReasonMartianHop               // the next hop is an address that no packet may be handed to
 	numReasons
 )
 
@@ -132,6 +136,10 @@ var reasonText = [numReasons]string{
 	ReasonNoPath:            "no-path",
 	ReasonFamilyUnsupported: "family-not-carried",
 	ReasonAggregate:         "aggregate",
+	ReasonThroughPool:       "through-pool-route",
+	ReasonHopInPool:         "next-hop-in-pool",
+	ReasonMartian:           "martian",
+	ReasonMartianHop:        "next-hop-martian",
 }
 
 // String returns the stable name used in output and metrics.
@@ -140,6 +148,16 @@ func (r Reason) String() string {
 		return reasonText[r]
 	}
 	return fmt.Sprintf("Reason(%d)", uint8(r))
+}
+
+// Refused reports whether a route is kept out of the kernel for what it is,
+// and not for want of a way to its next hop.
+func (r Reason) Refused() bool {
+	switch r { //nolint:exhaustive // these alone
+	case ReasonInsideOwnBlock, ReasonCoversNextHop, ReasonForbidden, ReasonHopInPool, ReasonMartian, ReasonMartianHop:
+		return true
+	}
+	return false
 }
 
 // Hop is one member of a decided route.
@@ -237,6 +255,7 @@ const (
 	Gateway                      // reachable through Hops' gateways
 	Blackholed                   // a blackhole route
 	Self                         // an address of this node
+	Dead                         // its liveness protocol says that it forwards nothing, whatever the FIB says
 )
 
 // String returns the name shown by onlinkctl explain.
@@ -252,6 +271,8 @@ func (k ReachKind) String() string {
 		return "blackholed"
 	case Self:
 		return "self"
+	case Dead:
+		return "dead"
 	}
 	return fmt.Sprintf("ReachKind(%d)", uint8(k))
 }

@@ -36,7 +36,7 @@ type ways struct {
 	set   []way
 	hops  []*nextHop // of set, without duplicates
 	first *entry     // list of the routes with these ways, by entry.next
-	// pooled counts the routes of that list whose prefix is in a pool.
+	// pooled counts the routes of that list with entry.pooled.
 	pooled int
 	// verdicts caches the decision by pool and address family, see
 	// [Table.slot]; the zero verdict means not yet decided.
@@ -48,7 +48,11 @@ type nextHop struct {
 	addr  netip.Addr
 	reach Reach
 	ways  []*ways // that forward through it
-	refs  int     // users: ways by next hop or peer, and Permit.Peers
+	refs  int32   // users: ways by next hop or peer, and Permit.Peers
+	class hopClass
+	// through is the decision of the pool's route to an inner address; nil for
+	// others.
+	through *verdict
 }
 
 // internWays returns the one ways value with this set of paths.
@@ -120,11 +124,6 @@ func appendKey(b []byte, set []way) []byte {
 
 // link puts e into the list of w's routes.
 func (t *Table) link(w *ways, e *entry) {
-	if t.poolOf(e.prefix) >= 0 {
-		if w.pooled++; w.pooled == 1 {
-			t.generation++
-		}
-	}
 	e.ways, e.prev, e.next = w, nil, w.first
 	if w.first != nil {
 		w.first.prev = e
@@ -138,6 +137,7 @@ func (t *Table) unlink(e *entry) {
 	if w == nil {
 		return
 	}
+	t.countPooled(e, false)
 	if e.prev == nil {
 		w.first = e.next
 	} else {
@@ -147,11 +147,6 @@ func (t *Table) unlink(e *entry) {
 		e.next.prev = e.prev
 	}
 	e.ways, e.prev, e.next = nil, nil, nil
-	if t.poolOf(e.prefix) >= 0 {
-		if w.pooled--; w.pooled == 0 {
-			t.generation++
-		}
-	}
 	if w.first != nil {
 		return
 	}
@@ -165,18 +160,41 @@ func (t *Table) unlink(e *entry) {
 	}
 }
 
+// countPooled notes whether e's next hops are taken for those of a pool's route.
+func (t *Table) countPooled(e *entry, pooled bool) {
+	if e.pooled == pooled {
+		return
+	}
+	e.pooled = pooled
+	was := e.ways.pooled
+	if pooled {
+		e.ways.pooled++
+	} else {
+		e.ways.pooled--
+	}
+	if was == 0 || e.ways.pooled == 0 {
+		t.generation++
+	}
+}
+
 // hold returns the next hop of an address and counts one more user. A new one
 // is resolved, and routes that cover it are decided again: they may now take
 // away its path.
 func (t *Table) hold(addr netip.Addr) *nextHop {
 	hop, ok := t.hops[addr]
 	if !ok {
-		hop = &nextHop{addr: addr, reach: t.ask(addr)}
+		hop = &nextHop{addr: addr, reach: t.ask(addr), class: t.classOf(addr)}
 		t.generation++
 		t.hops[addr] = hop
 		at, _ := slices.BinarySearchFunc(t.sorted, addr, compareHop)
 		t.sorted = slices.Insert(t.sorted, at, hop)
-		t.redecideCovering(addr)
+		if hop.class == innerHop {
+			at, _ := slices.BinarySearchFunc(t.inner, addr, compareHop)
+			t.inner = slices.Insert(t.inner, at, hop)
+			through := t.throughPool(addr)
+			hop.through = &through
+		}
+		t.redecideCovering(hop)
 	}
 	hop.refs++
 	return hop
@@ -198,7 +216,10 @@ func (t *Table) release(addr netip.Addr, w *ways) {
 	if at, ok := slices.BinarySearchFunc(t.sorted, addr, compareHop); ok {
 		t.sorted = slices.Delete(t.sorted, at, at+1)
 	}
-	t.redecideCovering(addr)
+	if at, ok := slices.BinarySearchFunc(t.inner, addr, compareHop); ok {
+		t.inner = slices.Delete(t.inner, at, at+1)
+	}
+	t.redecideCovering(hop)
 }
 
 func compareHop(h *nextHop, addr netip.Addr) int { return h.addr.Compare(addr) }
@@ -220,18 +241,25 @@ func (t *Table) resolve(hop *nextHop) {
 	}
 	hop.reach = reach
 	t.generation++
+	t.redecideThrough(hop)
+	t.redecideCovering(hop)
+}
+
+// redecideThrough decides every route that forwards through hop again.
+func (t *Table) redecideThrough(hop *nextHop) {
 	for _, w := range hop.ways {
 		clear(w.verdicts)
 		for e := w.first; e != nil; e = e.next {
 			t.redecide(e)
 		}
 	}
-	t.redecideCovering(hop.addr)
 }
 
-// redecideCovering decides every known prefix that contains addr again.
-func (t *Table) redecideCovering(addr netip.Addr) {
-	if !addr.IsValid() {
+// redecideCovering decides every known prefix that may take away the path to
+// hop again.
+func (t *Table) redecideCovering(hop *nextHop) {
+	addr := hop.addr
+	if !addr.IsValid() || hop.class != outerHop {
 		return
 	}
 	for bits := addr.BitLen(); bits >= 0; bits-- {
