@@ -142,7 +142,10 @@ func (a *agent) openIPAM(context.Context) error {
 	if a.store, err = ipam.OpenStore(databasePath(a.cfg), opt); err != nil {
 		return err
 	}
-	if a.store.Created() && opt.Lost {
+	switch {
+	case a.store.Older() && !a.store.Created():
+		a.problem("database: it is an older copy, whose registry has forgotten blocks that it gave since; claims of blocks are refused for %v, until every node has said what it holds", a.cfg.IPAM.Registry.Settle())
+	case a.store.Created() && (opt.Lost || a.store.Older()):
 		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", a.cfg.IPAM.Registry.Settle())
 	}
 	a.audit = auditor{a.store, a.log.With("part", "audit")}
@@ -209,6 +212,11 @@ func (a *agent) openLearn(ctx context.Context) error {
 			l.table.SetPod(netip.PrefixFrom(addr, addr.BitLen()), as.HostDevice)
 		}
 	}
+	for _, q := range a.alloc.Quarantined() {
+		if _, owned := a.alloc.ByAddress(q.Address); !owned {
+			l.table.SetPod(netip.PrefixFrom(q.Address, q.Address.BitLen()), q.HostDevice)
+		}
+	}
 	return nil
 }
 
@@ -221,6 +229,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if a.drain, err = openDrain(a.cfg.Paths.State); err != nil {
 		return err
 	}
+	a.doubtBlocks(kept)
 	a.learn.filter.keep(kept, routers(a.cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0

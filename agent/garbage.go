@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"onlink/cni"
@@ -26,6 +27,7 @@ func (a *agent) collectGarbage(ctx context.Context, server *cni.Server) error {
 		}
 		freed, err := server.Sweep(ctx)
 		a.swept.Add(uint64(len(freed)))
+		err = errors.Join(err, a.endQuarantines())
 		if err != nil && !failing && ctx.Err() == nil {
 			a.log.Warn("addresses of ended pods not freed", "err", err)
 		}

@@ -25,7 +25,7 @@ func kernelProblems(before, after []ipam.Assignment, wired []cni.Wired, table ui
 	for _, w := range wired {
 		h := handle(w.Attachment)
 		devices[h] = w
-		if !known[h] {
+		if !known[h] && !w.Ended {
 			out = append(out, fmt.Sprintf("pod %s/%s: its interface %s has no address in the database: restart the agent, which recovers it", w.Namespace, w.Pod, w.HostDevice))
 		}
 	}
@@ -81,6 +81,9 @@ func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
 	wired, err := cni.ListWired()
 	if err != nil {
 		return nil, err
+	}
+	for _, q := range a.alloc.Quarantined() {
+		out = append(out, q.String())
 	}
 	more, err := kernelProblems(before, a.alloc.Assignments(), wired, a.cfg.FIB.Table)
 	return append(out, more...), err

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -81,7 +82,7 @@ func TestRemoteRegistry(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv := grpc.NewServer()
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: store.BoltRegistry()})
+		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: store.BoltRegistry().WithSettle(time.Nanosecond)})
 		go func() {
 			if err := srv.Serve(lis); err != nil {
 				t.Error(err)

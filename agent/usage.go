@@ -22,10 +22,15 @@ func (a *agent) ipamProblems(ctx context.Context) []string {
 	var out []string
 	s := a.alloc.Stats()
 	for _, b := range a.alloc.Blocks() {
-		if b.Confirmed || b.Used == 0 { // an empty one that is given back is no trouble
-			continue
+		if text := blockProblem(b); text != "" {
+			out = append(out, text)
 		}
-		out = append(out, fmt.Sprintf("block %s: belongs to another node now, %d pods here have its addresses and cannot be reached: delete them", b.CIDR, b.Used))
+	}
+	for _, q := range a.alloc.Quarantined() {
+		out = append(out, q.String())
+	}
+	for _, as := range a.alloc.Homeless() {
+		out = append(out, fmt.Sprintf("pod %s/%s: its address %v is in no pool: it keeps it; add the pool again, or delete the pod", as.Namespace, as.Pod, as.Addresses))
 	}
 	if s.RegistryLastError != "" {
 		out = append(out, fmt.Sprintf("registry: %s; pods start from held blocks only", s.RegistryLastError))
@@ -45,6 +50,21 @@ func (a *agent) ipamProblems(ctx context.Context) []string {
 		}
 	}
 	return out
+}
+
+// blockProblem says what an operator should know of a block.
+func blockProblem(b ipam.BlockUsage) string {
+	switch {
+	case b.Doubtful && !b.Confirmed:
+		return fmt.Sprintf("block %s: the database has it, and the last run did not announce it (is the database an older copy?): it is not announced and gives no address until the registry has said whose it is", b.CIDR)
+	case b.Doubtful:
+		return fmt.Sprintf("block %s: entered for the %d pods in it, it gives no address until the registry has said whose it is", b.CIDR, b.Used)
+	case b.Poolless && b.Used > 0 && b.Confirmed:
+		return fmt.Sprintf("block %s: its pool %s is not in the file any more, and %d addresses of it are in use: the pods keep them; add the pool again (disabled: true), or delete the pods", b.CIDR, b.Pool, b.Used)
+	case b.Confirmed || b.Used == 0: // an empty one that is given back is no trouble
+		return ""
+	}
+	return fmt.Sprintf("block %s: belongs to another node now, %d pods here have its addresses and cannot be reached: delete them", b.CIDR, b.Used)
 }
 
 // poolProblem warns of a pool that runs out; claimed is the share of it that

@@ -22,6 +22,9 @@ type Wired struct {
 	Attachment
 	HostDevice string
 	Index      int // of the host end
+	// Ended says that DEL has taken the interface out of service: it has no
+	// address any more.
+	Ended bool
 }
 
 // netnsFolders are where runtimes give network namespaces names.
@@ -47,7 +50,7 @@ func ListWired() ([]Wired, error) {
 		if !ours || !isOurs(link) {
 			continue
 		}
-		out = append(out, Wired{Attachment: a, HostDevice: at.Name, Index: at.Index})
+		out = append(out, Wired{Attachment: a, HostDevice: at.Name, Index: at.Index, Ended: at.Group == groupEnded || at.Group == groupReap})
 		peers = append(peers, at.NetNsID)
 	}
 	if len(out) == 0 {

@@ -99,6 +99,9 @@ type KernelRoute struct {
 	Hops      []KernelHop
 }
 
+// Blackhole is the Type of a drop route.
+const Blackhole = "blackhole"
+
 // Dump reads the kernel's routes of our protocol, ordered by prefix.
 func (t *Table) Dump(ctx context.Context) ([]KernelRoute, error) {
 	if err := t.kernelOpen(ctx); err != nil {
@@ -148,7 +151,7 @@ func typeName(kind uint8) string {
 	case unix.RTN_UNICAST:
 		return "unicast"
 	case unix.RTN_BLACKHOLE:
-		return "blackhole"
+		return Blackhole
 	}
 	return fmt.Sprintf("type %d", kind)
 }

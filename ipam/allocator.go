@@ -95,12 +95,15 @@ type Allocator struct {
 	pools    []Pool
 	sticky   map[string]sticky // by stickyKey
 	draining bool
-	open     *batch // of changes that wait for the committer; nil: none
+	kept     []Quarantine           // of this run: each start finds them anew
+	doubts   map[netip.Prefix]doubt // of held blocks; what is not in it is sure
+	open     *batch                 // of changes that wait for the committer; nil: none
 	leaving  map[Handle]*batch
 	wanted   []*attempt          // claims for the registry loop
 	attempts map[target]*attempt // the same, and the one it is at
 	reg      registryState
 	closed   error // not nil: Run has ended
+	sameBoot bool  // set by New
 	stats    Stats
 }
 
@@ -118,6 +121,7 @@ func New(cfg Config) (*Allocator, error) {
 		kick:     make(chan struct{}, 1),
 		leaving:  map[Handle]*batch{},
 		attempts: map[target]*attempt{},
+		doubts:   map[netip.Prefix]doubt{},
 	}
 	a.pools = defaultsOf(cfg.Pools)
 	c, err := a.newBoot()
@@ -146,6 +150,7 @@ func defaultsOf(pools []Pool) []Pool {
 func (a *Allocator) newBoot() (*contents, error) {
 	c, err := a.cfg.Store.load()
 	if err != nil || a.cfg.BootID == "" || c.boot == a.cfg.BootID {
+		a.sameBoot = err == nil && c.boot != ""
 		return c, err
 	}
 	var todo []change
@@ -178,13 +183,26 @@ func (a *Allocator) indexLocked(c *contents) error {
 	now := time.Now()
 	a.index = c.index
 	a.loadFreedLocked(c.freed, now)
-	a.loadStickyLocked(c.sticky, now)
+	if ahead := a.loadStickyLocked(c.sticky, now); len(ahead) > 0 {
+		// Each start would count the time anew, and never end it.
+		if err := a.cfg.Store.commit(ahead); err != nil {
+			a.log.Warn("sticky addresses: corrected times not stored", "err", err)
+		}
+	}
 	a.placeLocked()
+	a.doubtLocked()
+	a.barLocked()
 	return nil
 }
 
-// loadFreedLocked brings back when addresses were freed, oldest first. A time
-// in the future (the clock was set back) counts as now.
+// past brings a stored time into this run: one in the future (the clock was
+// ahead, or is set back) counts as now. The result has the monotonic clock, so
+// that no step of the wall clock makes it earlier or later any more.
+func past(stored, now time.Time) time.Time {
+	return now.Add(-max(now.Sub(stored), 0))
+}
+
+// loadFreedLocked brings back when addresses were freed, oldest first.
 func (a *Allocator) loadFreedLocked(freed map[netip.Addr]time.Time, now time.Time) {
 	type item struct {
 		addr netip.Addr
@@ -192,10 +210,7 @@ func (a *Allocator) loadFreedLocked(freed map[netip.Addr]time.Time, now time.Tim
 	}
 	items := make([]item, 0, len(freed))
 	for addr, at := range freed {
-		if at.After(now) {
-			at = now
-		}
-		items = append(items, item{addr, at})
+		items = append(items, item{addr, past(at, now)})
 	}
 	slices.SortFunc(items, func(x, y item) int {
 		return cmp.Or(x.at.Compare(y.at), x.addr.Compare(y.addr))

@@ -258,6 +258,9 @@ func (a *Allocator) pickExactLocked(req *Request, addr netip.Addr, failed map[ta
 	if e := a.owner(addr); e != nil {
 		return addr, nil, fmt.Errorf("%w: %v is assigned to %v (pod %s/%s)", ErrAddressInUse, addr, e.Handle, e.Namespace, e.Pod)
 	}
+	if q, barred := a.barsLocked(addr); barred {
+		return addr, nil, fmt.Errorf("%w: %v", ErrAddressInUse, q)
+	}
 	h := a.blockOf(addr)
 	if h != nil && h.lost {
 		return addr, nil, fmt.Errorf("%w: %v lies in block %v, which this node has lost", ErrBlockTaken, addr, h.CIDR)

@@ -74,6 +74,12 @@ func startNode(t testing.TB, cfg Config) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return start(t, a)
+}
+
+// start runs an allocator until the test ends.
+func start(t testing.TB, a *Allocator) *node {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()

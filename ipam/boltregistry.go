@@ -21,9 +21,10 @@ const DefaultSettle = 2 * DefaultAssertInterval
 // that serves it, next to that node's own blocks but in other buckets.
 //
 // When its file is lost, nodes rebuild it with Assert. After a damaged file was
-// moved aside (not at a first start) Claim returns [ErrSettling] for
-// [DefaultSettle], so that it gives nobody a block that another node is about
-// to assert.
+// moved aside, an older copy was put in its place (a node asserts a claim of
+// later than all it knows, or the marker has one; see [StoreOptions].Marker),
+// but not at a first start, Claim returns [ErrSettling] for [DefaultSettle], so
+// that it gives nobody a block that another node is about to assert.
 type BoltRegistry struct {
 	store  *Store
 	settle time.Duration
@@ -67,6 +68,9 @@ func (r *BoltRegistry) Claim(ctx context.Context, req ClaimRequest) (Block, erro
 		b = Block{CIDR: cidr, Pool: req.Pool, Node: req.Node, Epoch: epoch}
 		return putOwned(tx, b)
 	})
+	if err == nil {
+		err = r.store.mark(b.Epoch)
+	}
 	if err != nil {
 		return Block{}, fmt.Errorf("claim block of pool %q for node %q: %w", req.Pool, req.Node, err)
 	}
@@ -82,7 +86,7 @@ func (r *BoltRegistry) settled(tx *bolt.Tx) error {
 	rd := reader{b: v}
 	from := rd.time()
 	if left := r.settle - time.Since(from); !rd.bad && left > 0 && left <= r.settle {
-		return fmt.Errorf("%w: its file was damaged, claims are accepted in %v", ErrSettling, left.Round(time.Second))
+		return fmt.Errorf("%w: its file was damaged, lost or an older copy, claims are accepted in %v", ErrSettling, left.Round(time.Second))
 	}
 	return nil
 }
@@ -260,6 +264,13 @@ func assertOne(tx *bolt.Tx, b Block) (bool, error) {
 	if b.Epoch > last {
 		if err := putMetaUint(tx, metaEpoch, b.Epoch); err != nil {
 			return false, err
+		}
+		// This registry never gave that claim, or has forgotten it: it may have
+		// forgotten others.
+		if b.Epoch > recoveredEpoch {
+			if err := startSettling(tx); err != nil {
+				return false, err
+			}
 		}
 	}
 	return true, putEntry(tx, heldBlock{Block: b, asserted: true})

@@ -252,18 +252,24 @@ func (a *Allocator) noteFull(pool string, err error) {
 // adopt serves from a block that the registry says is ours.
 func (a *Allocator) adopt(b Block) error {
 	a.mu.Lock()
-	for p := range a.blocks {
-		if p != b.CIDR && p.Overlaps(b.CIDR) {
-			a.mu.Unlock()
-			return fmt.Errorf("%w: block %v overlaps %v, which this node holds", ErrBlockTaken, b.CIDR, p)
-		}
-	}
+	instead, other := a.inTheWayLocked(b)
 	a.mu.Unlock()
-	if err := a.submit(saveBlock(heldBlock{Block: b})); err != nil {
+	if other != nil {
+		return fmt.Errorf("%w: block %v overlaps %v, which this node holds", ErrBlockTaken, b.CIDR, other.CIDR)
+	}
+	var todo []change
+	for _, h := range instead {
+		todo = append(todo, dropBlock(h.CIDR))
+	}
+	if err := a.submit(append(todo, saveBlock(heldBlock{Block: b}))...); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for _, h := range instead {
+		delete(a.doubts, h.CIDR)
+		a.dropBlock(h)
+	}
 	if h := a.blocks[b.CIDR]; h != nil {
 		h.heldBlock = heldBlock{Block: b}
 	} else {
@@ -272,10 +278,28 @@ func (a *Allocator) adopt(b Block) error {
 			a.keepLocked(s)
 		}
 	}
+	a.settleDoubtLocked(a.blocks[b.CIDR])
 	a.placeLocked()
+	a.barLocked()
 	a.stats.Claims++
 	signal(a.changed)
 	return nil
+}
+
+// inTheWayLocked returns the held blocks that overlap b and are no more than a
+// guess of it, to be replaced by it, and one that is not, nil when there is
+// none.
+func (a *Allocator) inTheWayLocked(b Block) (guesses []*held, other *held) {
+	for p, h := range a.blocks {
+		switch {
+		case p == b.CIDR || !p.Overlaps(b.CIDR):
+		case h.Epoch == recoveredEpoch && b.Epoch > recoveredEpoch:
+			guesses = append(guesses, h)
+		default:
+			other = h
+		}
+	}
+	return guesses, other
 }
 
 // prefetch claims what the node wants to have ahead.

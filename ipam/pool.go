@@ -156,6 +156,12 @@ func (p *Pool) automatic(namespace string) bool {
 // is4 reports whether the pool has IPv4 addresses.
 func (p *Pool) is4() bool { return p.CIDR.Addr().Is4() }
 
+// holds reports whether b can be a block of the pool, of today's size or
+// another.
+func (p *Pool) holds(b netip.Prefix) bool {
+	return b.Bits() >= max(p.CIDR.Bits(), Largest(p.CIDR.Addr())) && p.CIDR.Contains(b.Addr())
+}
+
 // blockOf returns the pool's block that addr lies in.
 func (p *Pool) blockOf(addr netip.Addr) netip.Prefix {
 	b, err := addr.Prefix(p.BlockSize)

@@ -2,7 +2,7 @@ package ipam
 
 import (
 	"errors"
-	"net/netip"
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -12,37 +12,41 @@ import (
 func TestRecover(t *testing.T) {
 	reg := openStore(t, dbPath(t)).BoltRegistry()
 	n := startNode(t, Config{Registry: reg})
-	var pods []Assignment
+	var pods []Running
 	for i := range 3 {
 		n.add(i)
 		as, _ := n.Lookup(handle(i))
-		pods = append(pods, as)
+		pods = append(pods, Running{Assignment: as})
 	}
 	until(t, "the spare block", func() bool { return len(n.Blocks()) == 2 })
 	claimed := n.Blocks()
 	n.stop()
 
 	pods = append(pods,
-		Assignment{Handle: handle(10), Addresses: pods[0].Addresses},                         // a duplicate
-		Assignment{Handle: handle(11), Addresses: []netip.Addr{adr("192.0.2.1")}},            // in no pool
-		Assignment{Handle: handle(12)},                                                       // nothing to enter
-		Assignment{Handle: Handle{ContainerID: "c13"}, Addresses: pool4Addrs("10.244.0.99")}, // no handle
+		running(10, pods[0].Addresses[0].String()), // a duplicate
+		running(11, "192.0.2.1"),                   // in no pool
+		running(12),                                // nothing to enter
+		Running{Assignment: Assignment{Handle: Handle{ContainerID: "c13"}, Addresses: pool4Addrs("10.244.0.99")}}, // no handle
 	)
 	s := openStore(t, dbPath(t))
 	a, err := New(Config{Node: "n1", Pools: []Pool{pool4}, Registry: reg, Store: s})
 	if err != nil {
 		t.Fatal(err)
 	}
-	entered, refused, err := a.Recover(pods)
-	if err != nil || len(entered) != 3 || len(refused) != 4 {
-		t.Fatalf("entered %v, refused %v, %v; want 3 and 4", entered, refused, err)
+	got, err := a.Recover(pods)
+	if err != nil || len(got.Entered) != 4 || len(got.Kept) != 2 || len(got.Refused) != 1 {
+		t.Fatalf("recovered %+v, %v; want 4 entered, 2 kept out of use and 1 refused", got, err)
 	}
-	for i, want := range []error{ErrAddressInUse, ErrInvalidRequest, ErrInvalidRequest, ErrInvalidRequest} {
-		if !errors.Is(refused[i], want) {
-			t.Errorf("refused %v, want %v", refused[i], want)
-		}
+	if !errors.Is(got.Refused[0], ErrInvalidRequest) {
+		t.Errorf("refused %v, want %v", got.Refused[0], ErrInvalidRequest)
 	}
-	if again, _, err := a.Recover(pods[:3]); err != nil || len(again) != 0 {
+	if as, ok := a.Lookup(handle(11)); !ok || as.Addresses[0] != adr("192.0.2.1") {
+		t.Errorf("the pod of a pool that is gone has %v, want its address", as.Addresses)
+	}
+	if _, ok := a.Lookup(handle(10)); ok {
+		t.Error("two attachments have one address")
+	}
+	if again, err := a.Recover(pods[:3]); err != nil || len(again.Entered) != 0 {
 		t.Fatalf("entered again: %v, %v", again, err)
 	}
 	// What was recovered is in the file, and the registry's word on the blocks
@@ -66,6 +70,7 @@ func TestRecover(t *testing.T) {
 			t.Errorf("%v has %v, want %v", handle(i), as.Addresses, pods[i].Addresses)
 		}
 	}
+	n.del(11) // of which the check says rightly that its block is gone
 	fresh := n.add(20)
 	for _, p := range pods[:3] {
 		if p.Addresses[0] == fresh {
@@ -83,9 +88,8 @@ func TestRecoverWithoutRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod := Assignment{Handle: handle(1), Addresses: pool4Addrs("10.244.0.70")}
-	if _, refused, err := a.Recover([]Assignment{pod}); err != nil || len(refused) > 0 {
-		t.Fatal(refused, err)
+	if got, err := a.Recover([]Running{running(1, "10.244.0.70")}); err != nil || len(got.Entered) != 1 {
+		t.Fatal(got, err)
 	}
 	n := startNode(t, Config{Store: s})
 	n.add(2)
@@ -102,4 +106,9 @@ func TestRecoverWithoutRegistry(t *testing.T) {
 		return false
 	})
 	n.sound()
+}
+
+// running is a pod that the kernel shows with addresses.
+func running(i int, addrs ...string) Running {
+	return Running{Assignment: Assignment{Handle: handle(i), Addresses: pool4Addrs(addrs...), Namespace: "shop", Pod: fmt.Sprint("p", i)}}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"onlink/ipam"
 	"onlink/ipam/ipamtest"
@@ -21,7 +22,7 @@ func openRegistry(t *testing.T) *ipam.BoltRegistry {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return s.BoltRegistry()
+	return s.BoltRegistry().WithSettle(time.Nanosecond)
 }
 
 func TestBoltRegistryContract(t *testing.T) {

@@ -62,3 +62,19 @@ func TestLostFileSettles(t *testing.T) {
 	n := startNode(t, Config{Store: s})
 	n.refuses(Request{Handle: handle(1)}, ErrSettling)
 }
+
+// TestRepairSettles: an operator who asks for a repair says that a sound file
+// is older than the registry that was in it.
+func TestRepairSettles(t *testing.T) {
+	path := dbPath(t)
+	if err := openFile(t, path, StoreOptions{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := openFile(t, path, StoreOptions{MoveAside: true, Lost: true})
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	startNode(t, Config{Store: s}).refuses(Request{Handle: handle(1)}, ErrSettling)
+}

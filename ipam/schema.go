@@ -24,7 +24,7 @@ const (
 	metaSchema     = "schema"      // number of migrations done
 	metaBoot       = "boot"        // boot ID of the last run
 	metaEpoch      = "epoch"       // last epoch the registry gave
-	metaSettleFrom = "settle-from" // when a damaged file was replaced by this one
+	metaSettleFrom = "settle-from" // since when the registry waits for the nodes
 )
 
 // schemaBuckets are the buckets that each schema added to the one before:

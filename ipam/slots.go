@@ -37,12 +37,14 @@ type held struct {
 	pool *Pool // the configured pool it lies in; nil when that is gone
 	// leaving is set while the block is given back: it serves nobody.
 	leaving bool
+	doubt   doubt // whether it is the node's at all
 
 	slots      []slot
 	used       int
 	next       int               // all slots below were taken once
 	freed      []freedSlot       // oldest first
 	kept       map[int]time.Time // free slots that are a workload's, and until when
+	barred     map[int]bool      // slots that are quarantined
 	emptySince time.Time         // valid while used is 0
 	promised   time.Time         // until then it is not given back
 }
@@ -53,11 +55,11 @@ func newHeld(b heldBlock, now time.Time) *held {
 
 // serves reports whether the block may give new addresses.
 func (h *held) serves() bool {
-	return !h.lost && !h.leaving && h.pool != nil && !h.pool.closed()
+	return !h.lost && !h.leaving && h.doubt == sure && h.pool != nil && !h.pool.closed()
 }
 
 // confirmed reports whether the block is the node's to announce.
-func (h *held) confirmed() bool { return !h.lost && !h.leaving }
+func (h *held) confirmed() bool { return !h.lost && !h.leaving && h.doubt != denied }
 
 // pick returns the slot to assign next: one that was never used, else the one
 // that was freed longest ago, when that has cooled down.
@@ -91,8 +93,8 @@ func (h *held) pick(now time.Time, cooldown time.Duration) (int, bool) {
 	return 0, false
 }
 
-// keeps reports whether a slot is kept for a workload.
-func (h *held) keeps(ord int, now time.Time) bool { return now.Before(h.kept[ord]) }
+// keeps reports whether a slot is kept for a workload, or from everybody.
+func (h *held) keeps(ord int, now time.Time) bool { return h.barred[ord] || now.Before(h.kept[ord]) }
 
 func (h *held) stale(f freedSlot) bool {
 	s := h.slots[f.ord]

@@ -17,6 +17,10 @@ type BlockUsage struct {
 	// after the registry said that it is somebody else's, and while it is
 	// given back.
 	Confirmed bool
+	// Doubtful says that the registry has not said yet whose the block is,
+	// which an older database or the pods in it made this node's.
+	Doubtful bool
+	Poolless bool // it lies in no configured pool
 }
 
 // PoolUsage is what this node has of one pool.
@@ -99,6 +103,21 @@ func (a *Allocator) Assignments() []Assignment {
 	return out
 }
 
+// Homeless returns the assignments with an address that lies neither in a
+// configured pool nor in a held block.
+func (a *Allocator) Homeless() []Assignment {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []Assignment
+	for addr, e := range a.strays {
+		if a.poolOfLocked(addr) == nil {
+			out = append(out, e.clone())
+		}
+	}
+	slices.SortFunc(out, func(x, y Assignment) int { return x.Addresses[0].Compare(y.Addresses[0]) })
+	return out
+}
+
 // Blocks returns the held blocks, in order of address.
 func (a *Allocator) Blocks() []BlockUsage {
 	a.mu.Lock()
@@ -107,7 +126,7 @@ func (a *Allocator) Blocks() []BlockUsage {
 	out := make([]BlockUsage, 0, len(a.order))
 	for _, h := range a.order {
 		n, _ := h.cooling(now, a.cfg.Cooldown)
-		out = append(out, BlockUsage{Block: h.Block, Used: h.used, Cooling: n, Size: len(h.slots), Confirmed: h.confirmed()})
+		out = append(out, BlockUsage{Block: h.Block, Used: h.used, Cooling: n, Size: len(h.slots), Confirmed: h.confirmed(), Doubtful: h.doubt != sure && !h.lost, Poolless: h.pool == nil})
 	}
 	slices.SortFunc(out, func(x, y BlockUsage) int { return comparePrefix(x.CIDR, y.CIDR) })
 	return out

@@ -75,25 +75,32 @@ func readSticky(tx *bolt.Tx) (map[string]sticky, error) {
 }
 
 // loadStickyLocked keeps the addresses of the workloads that do not run. Those
-// that had them when the last run ended, and are gone, let go of them now.
-func (a *Allocator) loadStickyLocked(all map[string]sticky, now time.Time) {
+// that had them when the last run ended, and are gone, let go of them now; so
+// did those that a clock which was ahead says will. What must be stored of that
+// it returns.
+func (a *Allocator) loadStickyLocked(all map[string]sticky, now time.Time) (todo []change) {
 	a.sticky = all
 	if len(all) == 0 {
-		return // the usual case: no look at every attachment
+		return nil // the usual case: no look at every attachment
 	}
 	running := map[string]bool{}
 	for _, e := range a.byHandle {
 		running[e.Sticky] = true
 	}
 	for key, s := range all {
-		if running[key] {
+		switch {
+		case running[key]:
 			s.freed = time.Time{}
-		} else if s.freed.IsZero() {
+		case s.freed.IsZero(), s.freed.After(now):
 			s.freed = now
+			todo = append(todo, saveSticky(key, s))
+		default:
+			s.freed = past(s.freed, now)
 		}
 		a.sticky[key] = s
 		a.keepLocked(s)
 	}
+	return todo
 }
 
 // keepLocked keeps the addresses of a workload that does not run from others.
@@ -123,7 +130,8 @@ func (a *Allocator) pickStickyLocked(req *Request, families []bool, pools []*Poo
 	}
 	for i, addr := range s.addrs {
 		h := a.blockOf(addr)
-		if addr.Is4() != families[i] || h == nil || !h.serves() || a.owner(addr) != nil || !slices.Contains(pools, h.pool) {
+		_, barred := a.barsLocked(addr)
+		if addr.Is4() != families[i] || h == nil || !h.serves() || barred || a.owner(addr) != nil || !slices.Contains(pools, h.pool) {
 			return nil
 		}
 	}

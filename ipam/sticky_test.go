@@ -78,3 +78,41 @@ func TestStickyAfterReboot(t *testing.T) {
 	}
 	n.sound()
 }
+
+// TestClockWasAhead: what a run whose clock was a year ahead has stored counts
+// from now on. A freed address is used again after its cool-down, and a sticky
+// one is kept for its time, over any number of restarts.
+func TestClockWasAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Store: openStore(t, dbPath(t)), Pools: []Pool{{Name: "p", CIDR: pfx("10.0.0.0/31"), BlockSize: 31}}, Cooldown: time.Minute, Sticky: time.Hour}
+		n := startNode(t, cfg)
+		n.assign(Request{Handle: handle(0), Namespace: "shop", Sticky: "web-0"})
+		n.add(1)
+		n.del(0)
+		n.del(1)
+		n.stop()
+		ahead := time.Now().Add(365 * 24 * time.Hour)
+		err := cfg.Store.commit([]change{
+			dropAssignment(Assignment{Handle: handle(0), Addresses: pool4Addrs("10.0.0.0", "10.0.0.1")}, ahead),
+			saveSticky("shop/web-0", sticky{addrs: pool4Addrs("10.0.0.0"), freed: ahead}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = startNode(t, cfg)
+		n.refuses(Request{Handle: handle(2)}, ErrExhausted) // both rest
+		time.Sleep(61 * time.Second)
+		if got := n.add(2); got != adr("10.0.0.1") {
+			t.Errorf("got %v, want 10.0.0.1, which has rested", got)
+		}
+		for range 3 { // restarts do not begin the time anew
+			n.stop()
+			time.Sleep(20 * time.Minute)
+			n = startNode(t, cfg)
+		}
+		time.Sleep(2 * DefaultAssertInterval)
+		if got := n.add(3); got != adr("10.0.0.0") {
+			t.Errorf("got %v, want 10.0.0.0, which is kept no longer", got)
+		}
+	})
+}

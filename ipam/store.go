@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,13 @@ type StoreOptions struct {
 	MoveAside bool
 	// Lost says that the file, if it does not exist, once did: the registry in
 	// the new one waits for the nodes to assert their blocks, as after
-	// MoveAside.
+	// MoveAside. With MoveAside it says so of a sound file too, which is an older
+	// copy then.
 	Lost bool
+	// Marker is a file outside the state folder, gone after a reboot, in which
+	// the registry in this file notes the last epoch it gave. A file that is
+	// older than its marker settles. Empty: there is none.
+	Marker string
 	// ReadOnly opens the file for checks: nothing is created or changed.
 	ReadOnly bool
 	// Log gets what happened at opening; nil means none.
@@ -48,6 +54,10 @@ type Store struct {
 	path    string
 	aside   string
 	started bool // this call created the file
+	marker  string
+	older   bool       // than the marker
+	marking sync.Mutex // guards marked and the marker's file
+	marked  uint64     // in the marker
 	// fresh is what the file held when it was opened, for the first who asks;
 	// nil once anything was written.
 	fresh atomic.Pointer[contents]
@@ -90,7 +100,14 @@ func OpenStore(path string, opt StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, explain(err))
 	}
-	s.aside = aside
+	s.aside, s.marker = aside, opt.Marker
+	if opt.MoveAside && opt.Lost && !s.started { // the operator says that it is older
+		s.older = true
+		err = s.update(startSettling)
+	}
+	if err := errors.Join(err, s.compareMarker()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
+	}
 	return s, nil
 }
 
@@ -198,7 +215,7 @@ func create(path string, recovered bool, opt StoreOptions) error {
 		if err := migrate(tx, migrations); err != nil || !recovered {
 			return err
 		}
-		return putMeta(tx, metaSettleFrom, appendTime(nil, time.Now()))
+		return startSettling(tx)
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err

@@ -75,10 +75,12 @@ func (a *Allocator) judge(b Block, lost bool) (todo change, drop bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h := a.blocks[b.CIDR]
-	switch {
-	case h == nil || h.Block != b:
+	if h == nil || h.Block != b {
 		return nil, false
-	case lost && h.used == 0:
+	}
+	a.settleDoubtLocked(h)
+	switch {
+	case lost && h.used == 0 && len(h.barred) == 0:
 		h.lost = true
 		a.log.Error("lost a block, nobody used it", "block", b.CIDR, "epoch", b.Epoch)
 		signal(a.changed)
@@ -113,8 +115,8 @@ func (a *Allocator) adoptListed(listed []Block) error {
 		h := a.blocks[b.CIDR]
 		known := h != nil && h.Epoch >= b.Epoch
 		odd := b.Node != a.cfg.Node || !b.CIDR.IsValid() || b.CIDR.Masked() != b.CIDR || size(b.CIDR) > 4096
-		for p := range a.blocks {
-			odd = odd || p != b.CIDR && p.Overlaps(b.CIDR)
+		if _, other := a.inTheWayLocked(b); other != nil {
+			odd = true
 		}
 		a.mu.Unlock()
 		if odd {
@@ -190,7 +192,7 @@ func (a *Allocator) release(ctx context.Context, b Block) error {
 // order first, and never the last one of a pool that serves.
 func (a *Allocator) surplusLocked(now time.Time) *held {
 	for _, h := range slices.Backward(a.order) {
-		if h.lost || h.leaving || h.used > 0 || h.serves() && now.Before(h.promised) {
+		if h.lost || h.leaving || h.used > 0 || len(h.barred) > 0 || h.doubt != sure || h.serves() && now.Before(h.promised) {
 			continue
 		}
 		if n, _ := h.cooling(now, a.cfg.Cooldown); n > 0 {

@@ -17,7 +17,8 @@ import (
 )
 
 // RegistryContract runs the contract against registries that open makes. Each
-// call of open returns an empty registry that lives until its test ends.
+// call of open returns an empty registry that lives until its test ends, and
+// that does not wait after it heard of a claim of later than all it knew.
 func RegistryContract(t *testing.T, open func(t *testing.T) ipam.Registry) {
 	t.Helper()
 	for _, tc := range []struct {
