@@ -168,7 +168,7 @@ func (a *agent) peerToWire(p bgp.PeerStatus) *onlinkv1.Peer {
 		Held: p.Held, Bfd: bfdToWire(a.live.pulse(p.Address)),
 		Faults: &onlinkv1.PeerFaults{
 			Reset_: p.Faults.Reset, Withdrawn: p.Faults.Withdrawn, Discarded: p.Faults.Discarded,
-			Ignored: p.Faults.Ignored, Panics: p.Faults.Panics,
+			Ignored: p.Faults.Ignored, Panics: p.Faults.Panics, Withheld: p.Faults.Withheld,
 		},
 	}
 }

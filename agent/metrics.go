@@ -59,8 +59,8 @@ func newCollector(a *agent) *collector {
 		peerOut:     d("bgp_peer_prefixes_advertised", "Prefixes advertised to the peer.", "peer", "address"),
 		bfdUp:       d("bfd_up", "1 when the BFD session to the peer is Up.", "peer", "address"),
 		bfdDowns:    d("bfd_downs_total", "Times the BFD session to the peer left Up.", "peer", "address"),
-		faults:      d("bgp_faults_total", "Messages of any peer that were malformed, by what became of them; panic: a fault of the agent, contained.", "kind"),
-		peerFaults:  d("bgp_peer_faults_total", "Messages of the peer that were malformed, by what became of them; panic: a fault of the agent, contained.", "peer", "address", "kind"),
+		faults:      d("bgp_faults_total", "Messages of any peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to a peer could hold.", "kind"),
+		peerFaults:  d("bgp_peer_faults_total", "Messages of the peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to the peer could hold.", "peer", "address", "kind"),
 		drained:     d("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
 	}
 }
@@ -127,6 +127,7 @@ func eachFault(f bgp.Faults, do func(kind string, n uint64)) {
 	do("discarded", f.Discarded)
 	do("ignored", f.Ignored)
 	do("panic", f.Panics)
+	do("withheld", f.Withheld)
 }
 
 func one(b bool) float64 {

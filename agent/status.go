@@ -59,6 +59,9 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 	}
 	for _, p := range a.speaker.Peers() {
 		st.PeersTotal++
+		if w := p.Withheld; w.Routes > 0 {
+			st.Problems = append(st.Problems, fmt.Sprintf("peer %s (%s) is not told %d routes that no message to it can hold, such as %s: %s", p.Name, p.Address, w.Routes, w.Prefix, w.Why))
+		}
 		switch {
 		case p.State == established:
 			st.PeersEstablished++

@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// Faults counts what was wrong with the messages of a peer, by what became of
-// them (RFC 7606 section 2).
+// Faults counts what was wrong with messages, by what became of them: with those
+// of a peer (RFC 7606 section 2), and with those for it.
 type Faults struct {
 	// Reset: messages that ended the session.
 	Reset uint64
@@ -20,11 +20,14 @@ type Faults struct {
 	// Panics: faults of the engine while it dealt with a message, or with a
 	// question about the peer. They end the peer's session and nothing else.
 	Panics uint64
+	// Withheld: routes that the peer is not told because no message to it can
+	// hold them, each time that one became so.
+	Withheld uint64
 }
 
 // Total returns the sum of all.
 func (f Faults) Total() uint64 {
-	return f.Reset + f.Withdrawn + f.Discarded + f.Ignored + f.Panics
+	return f.Reset + f.Withdrawn + f.Discarded + f.Ignored + f.Panics + f.Withheld
 }
 
 // faultOf says which count a record of the engine belongs to.
@@ -35,19 +38,24 @@ var faultOf = map[string]func(*Faults) *uint64{
 	"the received Update message was treated as withdraw":       (*Faults).withdrawn,
 	"Some attributes were discarded":                            (*Faults).discarded,
 	"the received Update message was ignored":                   (*Faults).ignored,
-	panicEvent: (*Faults).panics,
+	panicEvent:    (*Faults).panics,
+	withheldEvent: (*Faults).withheld,
 }
 
 // panicEvent is the engine's record of a panic that it caught.
 const panicEvent = "contained a panic"
+
+// withheldEvent is the engine's record of a route that a peer is not told.
+const withheldEvent = "route withheld: no message to the peer can hold it"
 
 func (f *Faults) reset() *uint64     { return &f.Reset }
 func (f *Faults) withdrawn() *uint64 { return &f.Withdrawn }
 func (f *Faults) discarded() *uint64 { return &f.Discarded }
 func (f *Faults) ignored() *uint64   { return &f.Ignored }
 func (f *Faults) panics() *uint64    { return &f.Panics }
+func (f *Faults) withheld() *uint64  { return &f.Withheld }
 
-// fault counts a fault in what a peer sent; why is its text. The zero Addr
+// fault counts a fault of a peer; why is its text. The zero Addr
 // stands for no peer.
 func (l *ledger) fault(addr netip.Addr, kind func(*Faults) *uint64, why string) {
 	l.mu.Lock()

@@ -51,6 +51,9 @@ func TestHostileSet(t *testing.T) {
 	good.setPeers([]Peer{from(to("127.37.0.1", IBGP), "127.37.0.2")})
 	x.waitRoutes("10.244.2.0/26 via 127.37.0.2")
 	since := x.peer(good.addr).Since
+	// Everything that is used is passed on to it as well, with AS numbers of two
+	// octets.
+	old := listening(openOnly(t, "127.37.0.3", "127.37.0.1", 0, capFamilies...), "127.37.0.3", nil)
 
 	all := attacks.All()
 	if len(all) < 300 {
@@ -72,9 +75,15 @@ func TestHostileSet(t *testing.T) {
 	if got := x.peer(good.addr); got.Flaps != 0 || !got.Since.Equal(since) {
 		t.Errorf("another session was touched: %+v", got)
 	}
+	if got := x.peer(old.addr); got.State != established || got.Flaps != 0 {
+		t.Errorf("the session of the old speaker was touched: %+v", got)
+	}
+	if n := x.Faults().Panics; n != 0 {
+		t.Errorf("%d panics were contained, want none", n)
+	}
 	eventually(t, func() string {
-		if n := len(x.Peers()); n != 1 {
-			return fmt.Sprintf("%d peers are known, want only the good one", n)
+		if n := len(x.Peers()); n != 2 {
+			return fmt.Sprintf("%d peers are known, want only the good ones", n)
 		}
 		return ""
 	})

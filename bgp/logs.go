@@ -95,13 +95,21 @@ func (b *logBridge) count(msg string, d details) {
 
 // write hands a record on, unless there were too many like it.
 func (b *logBridge) write(level slog.Level, msg string, d details, f log.Fields) {
-	ok, left := b.pace.admit(d.key+" "+msg, msg, time.Now())
+	cause := d.key
+	source := text(f["Source"])
+	if source != "" {
+		cause = source // one who announces what fits for nobody must not make a line for everybody
+	}
+	ok, left := b.pace.admit(cause+" "+msg, msg, time.Now())
 	if !ok {
 		return
 	}
 	attrs := []slog.Attr{slog.String("event", msg), slog.String("peer", d.key), slog.String("error", printable(d.err))}
 	if stack := text(f["Stack"]); stack != "" {
 		attrs = append(attrs, slog.String("stack", stack))
+	}
+	if prefix := text(f["Prefix"]); prefix != "" {
+		attrs = append(attrs, slog.String("prefix", prefix), slog.String("announced_by", source))
 	}
 	if left > 0 {
 		attrs = append(attrs, slog.Int("left_out_before", left))

@@ -30,14 +30,23 @@ type rawClient struct {
 	addr    netip.Addr
 	reading sync.Mutex // held while the client does not read: a slow one
 
-	mu    sync.Mutex // guards known
+	addPath *packet.MarshallingOption // negotiated; nil: not
+
+	mu    sync.Mutex // guards what follows
 	known map[netip.Prefix]heard
+	paths map[netip.Prefix]string // AS_PATHs of known
+	ends  int                     // End-of-RIB markers of IPv4
 }
 
 // connectClient brings a client's session to the reflector up.
 func connectClient(t *testing.T, local, reflector string) *rawClient {
 	t.Helper()
-	c := &rawClient{rawPeer: openClient(t, local, reflector), addr: addr(local), known: map[netip.Prefix]heard{}}
+	return listening(openClient(t, local, reflector), local, nil)
+}
+
+// listening is a client that keeps what it is told in a session that is up.
+func listening(p *rawPeer, local string, addPath *packet.MarshallingOption) *rawClient {
+	c := &rawClient{rawPeer: p, addr: addr(local), addPath: addPath, known: map[netip.Prefix]heard{}, paths: map[netip.Prefix]string{}}
 	go c.listen()
 	return c
 }
@@ -53,7 +62,12 @@ func openClient(t *testing.T, local, reflector string, caps ...byte) *rawPeer {
 // openHeld is openClient with a hold time, in seconds.
 func openHeld(t *testing.T, local, reflector string, hold uint16, caps ...byte) *rawPeer {
 	t.Helper()
-	caps = append([]byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfc, 0x00}, caps...)
+	return openOnly(t, local, reflector, hold, append([]byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfc, 0x00}, caps...)...)
+}
+
+// openOnly is openHeld with no other capabilities than those given.
+func openOnly(t *testing.T, local, reflector string, hold uint16, caps ...byte) *rawPeer {
+	t.Helper()
 	open := binary.BigEndian.AppendUint16([]byte{4, 0xfc, 0x00}, hold) // version 4, AS 64512
 	open = append(open, addr(local).AsSlice()...)
 	open = append(append(open, byte(len(caps)+2), 2, byte(len(caps))), caps...)
@@ -127,7 +141,11 @@ func (c *rawClient) listen() {
 			continue
 		}
 		head := &packet.BGPHeader{Type: typ, Len: uint16(19 + len(body))}
-		msg, err := packet.ParseBGPBody(head, body)
+		var options []*packet.MarshallingOption
+		if c.addPath != nil {
+			options = append(options, c.addPath)
+		}
+		msg, err := packet.ParseBGPBody(head, body, options...)
 		if err != nil {
 			c.t.Errorf("%s was sent what cannot be decoded: %v: %x", c.addr, err, body)
 			return
@@ -140,7 +158,11 @@ func (c *rawClient) listen() {
 func (c *rawClient) take(u *packet.BGPUpdate) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if eor, f := u.IsEndOfRib(); eor && f == packet.RF_IPv4_UC {
+		c.ends++
+	}
 	var h heard
+	path := ""
 	var gone, told []packet.AddrPrefixInterface
 	for _, n := range u.WithdrawnRoutes {
 		gone = append(gone, n)
@@ -157,6 +179,8 @@ func (c *rawClient) take(u *packet.BGPUpdate) {
 			h.originator, _ = netip.AddrFromSlice(a.Value.To4())
 		case *packet.PathAttributeMpReachNLRI:
 			told = append(told, a.Value...)
+		case *packet.PathAttributeAsPath:
+			path = a.String()
 		case *packet.PathAttributeMpUnreachNLRI:
 			gone = append(gone, a.Value...)
 		}
@@ -164,11 +188,12 @@ func (c *rawClient) take(u *packet.BGPUpdate) {
 	for _, n := range gone {
 		if p, ok := prefixOf(n); ok {
 			delete(c.known, p)
+			delete(c.paths, p)
 		}
 	}
 	for _, n := range told {
 		if p, ok := prefixOf(n); ok {
-			c.known[p] = h
+			c.known[p], c.paths[p] = h, path
 		}
 	}
 }

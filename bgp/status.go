@@ -29,8 +29,11 @@ type PeerStatus struct {
 	// LastError says why the session last failed, in words; "" means never.
 	LastError string
 	ErrorAt   time.Time
-	// Faults counts what was wrong with the peer's messages.
+	// Faults counts what was wrong with the peer's messages, and those for it.
 	Faults Faults
+	// Withheld is what the peer is not told now because no message to it can
+	// hold it.
+	Withheld Withheld
 	// EndOfRIB reports whether the peer's first dump is complete.
 	EndOfRIB bool
 	Families []Family // carried by the session
@@ -59,6 +62,7 @@ func (s *Speaker) Peers() []PeerStatus {
 	}
 	s.mu.Unlock()
 	counted := count <= advertisedLimit
+	withheld := s.withheld()
 	var list []PeerStatus
 	err := s.engine.ListPeer(context.Background(), &api.ListPeerRequest{EnableAdvertised: counted}, func(p *api.Peer) {
 		addr, err := netip.ParseAddr(p.GetState().GetNeighborAddress())
@@ -66,6 +70,7 @@ func (s *Speaker) Peers() []PeerStatus {
 			return
 		}
 		st := s.peerStatus(addr.Unmap(), p)
+		st.Withheld = withheld[st.Address]
 		if !counted {
 			st.Advertised = -1
 		}

@@ -14,7 +14,7 @@ const Any = "any"
 // All are all attacks.
 func (s Set) All() []Attack {
 	return slices.Concat(s.Attributes(), s.Updates(), s.Messages(), s.Opens(), s.lengths(), s.orders(), s.prefixes(),
-		s.hops(), s.paths(), s.farewells(), s.refreshes(), s.headers(), s.capabilities(), s.parameters(), s.mutations())
+		s.hops(), s.paths(), s.farewells(), s.refreshes(), s.headers(), s.capabilities(), s.parameters(), s.mutations(), s.longest())
 }
 
 // lengths are attributes of every length up to 40.
@@ -271,6 +271,40 @@ func (s Set) parameters() []Attack {
 		Name: "open with extended parameters (RFC 9072)", Open: true, Type: 1, Want: "2/0",
 		Body: s.OpenBody(func(b []byte) []byte { return append(b[:9:9], 255, 255, 0, 5, 2, 0, 2, 2, 0) }),
 	})
+	return list
+}
+
+// longest are UPDATEs as long as a message can be, or nearly. Nothing is wrong
+// with them for us; but they grow when they are passed on, and those who are to be
+// told of them must not suffer.
+func (s Set) longest() []Attack {
+	fill := func(head int, unit []byte, flags, typ byte, size int) []byte {
+		n := (size - head - 4) / len(unit)
+		return Whole(flags|flagExtended, typ, slices.Repeat(unit, n)...)
+	}
+	path := func(head int, as []byte, size int) []byte {
+		var value []byte
+		for left := (size - head - 4) / 4; left > 1; {
+			n := min(left-1, 255)
+			value = append(append(value, 2, byte(n)), slices.Repeat(as, n)...)
+			left -= n + 1
+		}
+		return Whole(0x40|flagExtended, 2, value...)
+	}
+	var list []Attack
+	for _, size := range []int{2100, 3000, 4060, 4078, 4080, 4082, 4083, 4084, 4090, 4093, 4095, 4096} {
+		head := 19 + len(s.UpdateBody(0, nil, NLRI))
+		for what, attr := range map[string][]byte{
+			"communities": fill(head, []byte{0xfc, 0, 0, 1}, 0xc0, 8, size), "clusters": fill(head, []byte{10, 9, 8, 7}, 0x80, 10, size),
+			"large communities": fill(head, slices.Repeat([]byte{3}, 12), 0xc0, 32, size), "an unknown attribute": fill(head, []byte{9}, 0xc0, 99, size),
+		} {
+			list = append(list, Attack{Name: fmt.Sprintf("%d bytes of %s", size, what), Type: 2, Body: s.UpdateBody(0, attr, NLRI), Want: Used})
+		}
+		for name, as := range map[string][]byte{"two": {0, 0, 0xfd, 0xe9}, "four": {0, 1, 0, 7}} {
+			attr := path(head-3, as, size)
+			list = append(list, Attack{Name: fmt.Sprintf("%d bytes of AS numbers of %s octets", size, name), Type: 2, Body: s.UpdateBody(2, attr, NLRI), Want: Used})
+		}
+	}
 	return list
 }
 

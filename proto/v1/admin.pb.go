@@ -698,7 +698,7 @@ func (x *Peer) GetFaults() *PeerFaults {
 }
 
 // PeerFaults counts what was wrong with a peer's messages, by what became of
-// them (RFC 7606).
+// them (RFC 7606), and with those for it.
 type PeerFaults struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reset_        uint64                 `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`         // ended the session
@@ -706,6 +706,7 @@ type PeerFaults struct {
 	Discarded     uint64                 `protobuf:"varint,3,opt,name=discarded,proto3" json:"discarded,omitempty"` // UPDATEs used without some attributes
 	Ignored       uint64                 `protobuf:"varint,4,opt,name=ignored,proto3" json:"ignored,omitempty"`     // UPDATEs of which nothing was for the session
 	Panics        uint64                 `protobuf:"varint,5,opt,name=panics,proto3" json:"panics,omitempty"`       // faults of the agent, contained to the session
+	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`   // routes that no message to the peer could hold
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -771,6 +772,13 @@ func (x *PeerFaults) GetIgnored() uint64 {
 func (x *PeerFaults) GetPanics() uint64 {
 	if x != nil {
 		return x.Panics
+	}
+	return 0
+}
+
+func (x *PeerFaults) GetWithheld() uint64 {
+	if x != nil {
+		return x.Withheld
 	}
 	return 0
 }
@@ -3337,14 +3345,15 @@ const file_admin_proto_rawDesc = "" +
 	"\adynamic\x18\r \x01(\bR\adynamic\x12 \n" +
 	"\x03bfd\x18\x0e \x01(\v2\x0e.onlink.v1.BFDR\x03bfd\x12\x12\n" +
 	"\x04held\x18\x0f \x01(\tR\x04held\x12-\n" +
-	"\x06faults\x18\x10 \x01(\v2\x15.onlink.v1.PeerFaultsR\x06faults\"\x90\x01\n" +
+	"\x06faults\x18\x10 \x01(\v2\x15.onlink.v1.PeerFaultsR\x06faults\"\xac\x01\n" +
 	"\n" +
 	"PeerFaults\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\x04R\x05reset\x12\x1c\n" +
 	"\twithdrawn\x18\x02 \x01(\x04R\twithdrawn\x12\x1c\n" +
 	"\tdiscarded\x18\x03 \x01(\x04R\tdiscarded\x12\x18\n" +
 	"\aignored\x18\x04 \x01(\x04R\aignored\x12\x16\n" +
-	"\x06panics\x18\x05 \x01(\x04R\x06panics\"\x95\x02\n" +
+	"\x06panics\x18\x05 \x01(\x04R\x06panics\x12\x1a\n" +
+	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\"\x95\x02\n" +
 	"\x03BFD\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1e\n" +
 	"\n" +
