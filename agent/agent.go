@@ -48,6 +48,7 @@ type agent struct {
 	learn         *learn
 	orig          *originate
 	live          *liveness
+	follow        *follower
 	drain         *drain
 	reload        *reloader
 	features      []feature
@@ -75,7 +76,7 @@ type Options struct {
 
 // Run runs one agent until ctx ends or a part of it fails. Routes, tunnels and
 // pods stay as they are: the next run adopts them. The error of a failed start
-// is one line that names what to change.
+// is one line that names what to change; [ErrRestart] asks for another run.
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	log := newLogger(cfg.Log)
 	a := &agent{cfg: cfg, log: log, started: time.Now(), opt: opt}
@@ -110,7 +111,7 @@ func (a *agent) open(ctx context.Context) error {
 		return fmt.Errorf("read the kernel's routes: %w", err)
 	}
 	var err error
-	if a.id, err = identify(a.cfg.Node.Name, a.cfg.Node.Address, a.cfg.BGP.RouterID, a.watch); err != nil {
+	if a.id, err = identifySoon(ctx, a.cfg, a.watch); err != nil {
 		return err
 	}
 	if err := a.expand(a.cfg); err != nil {
@@ -278,6 +279,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 	if err := a.live.begin(ctx, bfdSessions(a.cfg.BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
+	a.follow = a.newFollower()
 	a.reload = &reloader{log: a.log.With("part", "reload"), file: a.opt.File, asked: a.opt.Reload, apply: a.appliers(), expand: a.expand, last: a.cfg}
 	return nil
 }
@@ -296,6 +298,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.reload.Run(ctx) })
 	near := &unnumbered{log: a.log.With("part", "unnumbered"), reload: a.reload, isUp: a.speaker.IsUp}
 	g.Go(func() error { return near.Run(ctx) })
+	g.Go(func() error { return a.follow.Run(ctx) })
 	g.Go(func() error { return a.collectGarbage(ctx, socks.cni) })
 	if a.cfg.CNI.Install.Enabled() {
 		g.Go(func() error { return a.installCNI(ctx) })

@@ -1,23 +1,16 @@
 package agent
 
 import (
+	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
-	"slices"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"onlink/agent/config"
 	"onlink/fib/underlay"
 )
-
-// errNoAddress is returned when the node has no address that peers could use
-// as a next hop; the address may appear later (DHCP), so it is worth a retry
-// by the service manager.
-var errNoAddress = errors.New("no usable address")
 
 // identity is who this node is to its peers.
 type identity struct {
@@ -44,103 +37,51 @@ func (id identity) reaches(p netip.Prefix) bool {
 	return id.Address6.IsValid()
 }
 
-// identify finds the node's addresses as `node.address` asks: auto (the
-// source address of the default route, else the first global address), an
-// address, a device, or a CIDR to pick from. The other family's address is
-// that of the same device.
-func identify(name string, want config.NodeAddress, routerID netip.Addr, watch *underlay.Watcher) (identity, error) {
-	id := identity{Name: name, RouterID: routerID}
-	addrs := globalAddrs(watch.Addresses())
-	if want.Interface != "" {
-		if _, err := underlay.Index(want.Interface); err != nil {
-			return id, fmt.Errorf("node.address: %w; name a device, an address or a CIDR of this node", err)
+// identify finds the node's addresses. It reports whether one that is missing
+// may come within seconds.
+func identify(c *config.Config, watch *underlay.Watcher) (id identity, pending bool, err error) {
+	id = identity{Name: c.Node.Name, RouterID: c.BGP.RouterID}
+	if dev := c.Node.Address.Interface; dev != "" {
+		if _, err := underlay.Index(dev); err != nil {
+			return id, false, fmt.Errorf("node.address: %w; name a device, an address or a network of this node", err)
 		}
 	}
-	if want.Auto() {
-		id.Address, id.Address6 = sourceOf(unix.AF_INET), sourceOf(unix.AF_INET6)
+	view := hostView{addrs: watch.Addresses(), source: underlay.Source, match: underlay.Lookup}
+	found, err := view.choose(c.Node.Address, targets(c))
+	if err != nil {
+		return id, found.pending, err
 	}
-	for _, a := range addrs {
-		if !wanted(want, a) {
-			continue
-		}
-		switch {
-		case a.addr.Is4() && !id.Address.IsValid():
-			id.Address = a.addr
-		case a.addr.Is6() && !id.Address6.IsValid():
-			id.Address6 = a.addr
-		}
-	}
-	id.complete(addrs)
-	if !id.primary().IsValid() {
-		return id, fmt.Errorf("node.address: %w matches %q; set an address, a device or a CIDR of this node", errNoAddress, want)
-	}
+	id.Address, id.Address6 = found.v4, found.v6
 	if !id.RouterID.IsValid() {
 		id.RouterID = defaultRouterID(id)
 	}
-	return id, nil
+	return id, found.pending, nil
 }
 
-// complete finds the address of the other family beside the one that was
-// asked for: on the same device.
-func (id *identity) complete(addrs []nodeAddr) {
-	at := slices.IndexFunc(addrs, func(a nodeAddr) bool { return a.addr == id.primary() })
-	if at < 0 {
-		return
-	}
-	for _, a := range addrs {
-		switch {
-		case a.dev != addrs[at].dev:
-		case a.addr.Is4() && !id.Address.IsValid():
-			id.Address = a.addr
-		case a.addr.Is6() && !id.Address6.IsValid():
-			id.Address6 = a.addr
+// Duplicate address detection takes a second or two (RFC 4862 section 5.4); a
+// start waits so long for an address of which it is not over.
+const (
+	pendingWait = 5 * time.Second
+	pendingLook = 50 * time.Millisecond
+)
+
+// identifySoon is identify that waits for an address which is about to come:
+// the boot does not wait for all of them (network-online.target).
+func identifySoon(ctx context.Context, c *config.Config, watch *underlay.Watcher) (identity, error) {
+	for end := time.Now().Add(pendingWait); ; {
+		id, pending, err := identify(c, watch)
+		if !pending || time.Now().After(end) {
+			return id, err
+		}
+		select {
+		case <-ctx.Done():
+			return id, ctx.Err()
+		case <-time.After(pendingLook):
+		}
+		if err := watch.Refresh(); err != nil {
+			return id, fmt.Errorf("node.address: %w", err)
 		}
 	}
-}
-
-// nodeAddr is one address and the device that has it.
-type nodeAddr struct {
-	addr netip.Addr
-	dev  string
-}
-
-// globalAddrs picks the addresses that a node may use.
-func globalAddrs(all []underlay.Address) []nodeAddr {
-	var out []nodeAddr
-	for _, a := range all {
-		if a.Global && !a.Pending && !a.Addr.IsLoopback() {
-			out = append(out, nodeAddr{a.Addr, a.Dev})
-		}
-	}
-	return out
-}
-
-// wanted reports whether a is one of the addresses that the configuration
-// allows.
-func wanted(want config.NodeAddress, a nodeAddr) bool {
-	switch {
-	case want.Addr.IsValid():
-		return a.addr == want.Addr
-	case want.Prefix.IsValid():
-		return want.Prefix.Contains(a.addr)
-	case want.Interface != "":
-		return a.dev == want.Interface
-	}
-	return true
-}
-
-// sourceOf returns the source address that the kernel picks towards the
-// default route of a family, or the zero Addr.
-func sourceOf(family int) netip.Addr {
-	dst := netip.MustParseAddr("192.0.2.1") // TEST-NET-1 and the documentation prefix: only the default route covers them
-	if family == unix.AF_INET6 {
-		dst = netip.MustParseAddr("2001:db8::1")
-	}
-	route, err := underlay.Source(dst)
-	if err != nil || route.Src.IsLoopback() || route.Src.IsLinkLocalUnicast() {
-		return netip.Addr{}
-	}
-	return route.Src
 }
 
 // defaultRouterID is the IPv4 address, or on an IPv6-only node a hash of its

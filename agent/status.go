@@ -52,6 +52,9 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 			st.Problems = append(st.Problems, fmt.Sprintf("peer %s: nobody is found at the other end of %s: is the cable in, and IPv6 on there?", p.Name, p.Interface))
 		}
 	}
+	if p := a.follow.problem(); p != "" {
+		st.Problems = append(st.Problems, p)
+	}
 	told, _ := a.drain.state()
 	st.Drain = told.String()
 	if told != serving {

@@ -32,7 +32,7 @@ func tunnelsWanted(cfg *config.Config, id identity) []tunnel.Desired {
 	} {
 		if asked[d.pools] && d.from.IsValid() {
 			want = append(want, tunnel.Desired{
-				Name: d.name, Kind: d.kind, Local: d.from, Inner: id.Address, MTU: cfg.Tunnel.MTU,
+				Name: d.name, Kind: d.kind, Local: d.from, MTU: cfg.Tunnel.MTU,
 				VNI: cfg.Tunnel.VXLAN.VNI, Port: cfg.Tunnel.VXLAN.Port,
 			})
 		}

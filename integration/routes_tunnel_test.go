@@ -99,7 +99,7 @@ func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 b
 	ns := n.NS
 	mtu, err := ns.MTU(dev)
 	must(t, err)
-	own := netip.PrefixFrom(n.Addr, 32)
+	own := netip.MustParsePrefix("192.0.0.8/32") // the dummy address: an interface needs one
 	for _, c := range []struct {
 		name   string
 		damage func() error

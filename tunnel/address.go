@@ -1,8 +1,10 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -10,34 +12,33 @@ import (
 	"onlink/dump"
 )
 
-// address makes the device's IPv4 addresses exactly [Desired.Inner], and
-// reports whether the device had none meanwhile.
+// address makes the device's IPv4 addresses exactly [inner], and reports
+// whether the device had none meanwhile. It is added before others go, such as
+// the node's own, which former versions put there: with the last address the
+// kernel would take the routes.
 func (e *Ensurer) address(d Desired, l netlink.Link) (bare bool, err error) {
 	have, err := dump.Addrs(e.handle, l, netlink.FAMILY_V4)
 	if err != nil {
 		return false, err
 	}
-	found := false
-	for _, a := range have {
+	isInner := func(a netlink.Addr) bool {
 		ones, bits := a.Mask.Size()
-		if toAddr(a.IP) == d.Inner && ones == bits && a.Scope == unix.RT_SCOPE_HOST {
-			found = true
+		return toAddr(a.IP) == inner && ones == bits && a.Scope == unix.RT_SCOPE_HOST
+	}
+	if !slices.ContainsFunc(have, isInner) {
+		own := &netlink.Addr{IPNet: &net.IPNet{IP: inner.AsSlice(), Mask: net.CIDRMask(32, 32)}, Scope: unix.RT_SCOPE_HOST}
+		if err := e.handle.AddrReplace(l, own); err != nil {
+			return false, fmt.Errorf("add address %s: %w", own.IPNet, err)
+		}
+	}
+	for _, a := range have {
+		if isInner(a) {
 			continue
 		}
-		if err := e.handle.AddrDel(l, &a); err != nil {
+		if err := e.handle.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return false, fmt.Errorf("remove address %s: %w", a.IPNet, err)
 		}
 		e.log.Info("tunnel address removed", "device", d.Name, "address", a.IPNet.String())
 	}
-	if found || !d.Inner.IsValid() {
-		return !found && len(have) > 0, nil
-	}
-	own := &netlink.Addr{
-		IPNet: &net.IPNet{IP: d.Inner.AsSlice(), Mask: net.CIDRMask(d.Inner.BitLen(), d.Inner.BitLen())},
-		Scope: unix.RT_SCOPE_HOST,
-	}
-	if err := e.handle.AddrAdd(l, own); err != nil {
-		return false, fmt.Errorf("add address %s: %w", own.IPNet, err)
-	}
-	return true, nil
+	return len(have) == 0, nil
 }

@@ -58,15 +58,17 @@ type Desired struct {
 	MTU int
 	// UnderlayMTU is the MTU in bytes of the link that carries Local.
 	UnderlayMTU int
-	// Inner is this node's IPv4 address, set on the device as a /32 of scope
-	// host; the zero Addr means none. It is not for talking: with an interface
-	// that has no address the kernel's loose reverse-path check (rp_filter 2)
-	// drops what has another way back, such as packets another node itself
-	// sends to a pod here.
-	Inner netip.Addr
-	VNI   uint32 // VXLAN network identifier, 24 bits
-	Port  uint16 // VXLAN UDP port
+	VNI         uint32 // VXLAN network identifier, 24 bits
+	Port        uint16 // VXLAN UDP port
 }
+
+// inner is the IPv4 address of every device, a /32 of scope host: the dummy
+// address of RFC 7600. It is not for talking: with an interface that has no
+// address the kernel's loose reverse-path check (rp_filter 2) drops what has
+// another way back, such as packets another node itself sends to a pod here.
+// It is not the node's own address: the kernel would go on answering for that
+// when it has moved to another machine.
+var inner = netip.AddrFrom4([4]byte{192, 0, 0, 8})
 
 // Overhead returns the bytes a kind adds to each packet. VXLAN counts its
 // inner Ethernet header, which the device's MTU does not.
@@ -107,8 +109,6 @@ func (d Desired) validate() error {
 		return invalid("local", d.Local, "an ipip tunnel needs an IPv4 address")
 	case d.Kind == IP6 && (!d.Local.Is6() || d.Local.Is4In6()):
 		return invalid("local", d.Local, "an ip6tnl tunnel needs an IPv6 address")
-	case d.Inner.IsValid() && !d.Inner.Is4():
-		return invalid("inner", d.Inner, "use the node's IPv4 address")
 	case !d.Local.IsValid() || d.Local.IsUnspecified() || d.Local.Zone() != "":
 		return invalid("local", d.Local, "use the node's own address")
 	case d.mtu() < minMTU:

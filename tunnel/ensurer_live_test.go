@@ -31,9 +31,9 @@ var shapes = []struct {
 	mtu     int
 	other   netip.Addr // another local address
 }{
-	{"ipip", "ipip", Desired{Name: NameIPIP, Kind: IPIP, Local: local4, Inner: local4, UnderlayMTU: 1500}, 1480, netip.MustParseAddr("10.57.0.12")},
+	{"ipip", "ipip", Desired{Name: NameIPIP, Kind: IPIP, Local: local4, UnderlayMTU: 1500}, 1480, netip.MustParseAddr("10.57.0.12")},
 	{"ip6tnl", "ip6tnl", Desired{Name: NameIP6, Kind: IP6, Local: local6, UnderlayMTU: 1500}, 1460, netip.MustParseAddr("fd57::12")},
-	{"vxlan", "", Desired{Name: NameVXLAN, Kind: VXLAN, Local: local4, Inner: local4, UnderlayMTU: 1500, VNI: 4096, Port: 4789}, 1450, netip.MustParseAddr("10.57.0.12")},
+	{"vxlan", "", Desired{Name: NameVXLAN, Kind: VXLAN, Local: local4, UnderlayMTU: 1500, VNI: 4096, Port: 4789}, 1450, netip.MustParseAddr("10.57.0.12")},
 	{"vxlan6", "", Desired{Name: NameVXLAN, Kind: VXLAN, Local: local6, UnderlayMTU: 1500, VNI: 7, Port: 8472}, 1430, netip.MustParseAddr("fd57::12")},
 }
 
@@ -142,8 +142,6 @@ func TestEnsure(t *testing.T) {
 		spoil func(b *bed, d *Desired) // after the first Ensure
 		reset bool
 		mtu   int // lower than usual by
-		// What takes the last IPv4 address away takes the routes with it.
-		bare func(d Desired) bool
 	}{
 		{name: "nothing done", spoil: func(*bed, *Desired) {}},
 		{name: "downed", reset: true, spoil: func(b *bed, d *Desired) { b.do(b.h.LinkSetDown(b.link(d.Name))) }},
@@ -154,12 +152,21 @@ func TestEnsure(t *testing.T) {
 			b.do(b.h.LinkSetName(l, "other0"))
 		}},
 		{name: "mtu changed by hand", spoil: func(b *bed, d *Desired) { b.do(b.h.LinkSetMTU(b.link(d.Name), 1300)) }},
-		{name: "address added by hand", bare: func(d Desired) bool { return !d.Inner.IsValid() }, spoil: func(b *bed, d *Desired) {
+		{name: "address added by hand", spoil: func(b *bed, d *Desired) {
 			a, err := netlink.ParseAddr("192.0.2.9/24")
 			b.do(err)
 			b.do(b.h.AddrAdd(b.link(d.Name), a))
 		}},
-		{name: "address removed by hand", bare: func(d Desired) bool { return d.Inner.IsValid() }, spoil: func(b *bed, d *Desired) {
+		{name: "address of the node, as former versions had it", spoil: func(b *bed, d *Desired) {
+			own, err := netlink.ParseAddr("10.57.0.11/32")
+			b.do(err)
+			own.Scope = unix.RT_SCOPE_HOST
+			b.do(b.h.AddrAdd(b.link(d.Name), own))
+			have, err := b.h.AddrList(b.link(d.Name), netlink.FAMILY_V4)
+			b.do(err)
+			b.do(b.h.AddrDel(b.link(d.Name), &have[0]))
+		}},
+		{name: "address removed by hand", reset: true, spoil: func(b *bed, d *Desired) {
 			have, err := b.h.AddrList(b.link(d.Name), netlink.FAMILY_V4)
 			b.do(err)
 			for _, a := range have {
@@ -178,10 +185,7 @@ func TestEnsure(t *testing.T) {
 			t.Run(shape.name+"/"+tt.name, func(t *testing.T) {
 				b := enter(t, shape.feature)
 				d := shape.d
-				want := look{Kind: d.Kind.String(), Alias: Alias, MTU: shape.mtu, Up: true, RPFilter: "2"}
-				if d.Inner.IsValid() {
-					want.Addrs = d.Inner.String() + "/32 scope 254"
-				}
+				want := look{Kind: d.Kind.String(), Alias: Alias, MTU: shape.mtu, Up: true, RPFilter: "2", Addrs: "192.0.0.8/32 scope 254"}
 				first := b.ensure(d)
 				if diff := cmp.Diff(want, b.look(d)); diff != "" || !first.Reset || first.MTU != shape.mtu {
 					t.Fatalf("first Ensure: %+v, device -want +got\n%s", first, diff)
@@ -192,7 +196,7 @@ func TestEnsure(t *testing.T) {
 				if diff := cmp.Diff(want, b.look(d)); diff != "" {
 					t.Errorf("repaired device: -want +got\n%s", diff)
 				}
-				wantDev := Device{Name: d.Name, Index: b.link(d.Name).Attrs().Index, MTU: want.MTU, Reset: tt.reset || tt.bare != nil && tt.bare(d)}
+				wantDev := Device{Name: d.Name, Index: b.link(d.Name).Attrs().Index, MTU: want.MTU, Reset: tt.reset}
 				if diff := cmp.Diff(wantDev, second); diff != "" {
 					t.Errorf("answer: -want +got\n%s", diff)
 				}

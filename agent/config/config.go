@@ -39,11 +39,12 @@ type Node struct {
 }
 
 // NodeAddress is the choice of the node's own address. At most one field is
-// set; the zero value means auto: the source address of the default route.
+// set; the zero value means auto: the source address towards the peers, the
+// registry, or by default.
 type NodeAddress struct {
 	Addr      netip.Addr   // this address
-	Interface string       // the first global address of this interface
-	Prefix    netip.Prefix // the first address of any interface inside this prefix
+	Interface string       // the oldest usable address of this interface
+	Prefix    netip.Prefix // the oldest usable address of any interface inside this prefix
 }
 
 // Auto reports whether the agent has to find the address by itself.

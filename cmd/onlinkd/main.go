@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -68,7 +69,11 @@ one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
 			defer stop()
 			opt.File, opt.Reload = &file, hangup(ctx)
 			opt.BFD = []string{"/proc/self/exe", bfdWord}
-			return agent.Run(ctx, cfg, opt)
+			err = agent.Run(ctx, cfg, opt)
+			if errors.Is(err, agent.ErrRestart) {
+				return anew(err)
+			}
+			return err
 		},
 	}
 	cmd.PersistentFlags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
@@ -78,6 +83,13 @@ one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
 	cmd.AddCommand(bfdCommand(), fsckCommand(&path), installCommand(&path), uninstallCommand(&path))
 	cmd.SetContext(context.Background())
 	return cmd
+}
+
+// anew becomes a fresh run of this program, with the same process ID: whoever
+// watches over the agent sees no end.
+func anew(why error) error {
+	const self = "/proc/self/exe"
+	return fmt.Errorf("start anew (%w): %w", why, syscall.Exec(self, os.Args, os.Environ()))
 }
 
 // hangup passes SIGHUP on until ctx ends.

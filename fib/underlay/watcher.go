@@ -103,6 +103,14 @@ func (w *Watcher) Load() error {
 	return nil
 }
 
+// Refresh reads everything again, between [Watcher.Load] and [Watcher.Run].
+func (w *Watcher) Refresh() error {
+	if err := w.listAll(); err != nil && !errors.Is(err, errInterrupted) {
+		return fmt.Errorf("list underlay: %w", err)
+	}
+	return nil
+}
+
 func (w *Watcher) closeSockets() error {
 	err := errors.Join(w.sub.close(), w.dump.close())
 	w.sub, w.dump = nil, nil
