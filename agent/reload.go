@@ -108,7 +108,7 @@ func (r *reloader) change(ctx context.Context, by, digest string, dry bool, edit
 	if text, err = edit(old); err != nil {
 		return nil, nil, err
 	}
-	next, err := config.Parse(r.file.Path, text)
+	next, err := r.file.Parse(text)
 	if err != nil {
 		return nil, nil, err
 	}

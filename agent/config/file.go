@@ -16,6 +16,8 @@ type File struct {
 	// Optional says that a file that is not there stands for an empty one, so
 	// that onlinkd runs on a bare node.
 	Optional bool
+	// Node wins over the file's node.name and node.address.
+	Node Override
 }
 
 // Load reads the configuration. A file that cannot be read gives the error of
@@ -25,8 +27,11 @@ func (f File) Load() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(f.Path, data)
+	return f.Parse(data)
 }
+
+// Parse reads data as if it were in the file.
+func (f File) Parse(data []byte) (*Config, error) { return parse(f.Path, data, f.Node) }
 
 // Text returns what is in the file, one byte too much of a file that is too
 // large, which Parse refuses.

@@ -24,12 +24,15 @@ func Load(path string) (*Config, error) { return File{Path: path}.Load() }
 
 // Parse reads the configuration in data; name is the file's name for error
 // messages. The error, if any, is of type [Errors] and lists every mistake.
-func Parse(name string, data []byte) (*Config, error) {
+func Parse(name string, data []byte) (*Config, error) { return parse(name, data, Override{}) }
+
+func parse(name string, data []byte, node Override) (*Config, error) {
 	p := &parser{file: name, lines: map[string]int{}, keys: map[string]bool{}}
 	c := Default()
 	if root := p.document(data); root != nil {
 		readConfig(value{p: p, n: root}, c)
 	}
+	node.apply(p, &c.Node)
 	if !p.syntax {
 		p.check(c)
 	}

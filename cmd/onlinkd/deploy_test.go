@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +67,7 @@ type volume struct {
 type container struct {
 	Name, Image     string
 	Args            []string
+	Env             []envVar
 	SecurityContext struct{ Privileged bool } `yaml:"securityContext"`
 	Resources       struct{ Requests map[string]string }
 	LivenessProbe   probe `yaml:"livenessProbe"`
@@ -76,6 +78,15 @@ type container struct {
 		ReadOnly         bool   `yaml:"readOnly"`
 		MountPropagation string `yaml:"mountPropagation"`
 	} `yaml:"volumeMounts"`
+}
+
+type envVar struct {
+	Name      string
+	ValueFrom struct {
+		FieldRef struct {
+			FieldPath string `yaml:"fieldPath"`
+		} `yaml:"fieldRef"`
+	} `yaml:"valueFrom"`
 }
 
 type probe struct {
@@ -127,6 +138,7 @@ func TestManifest(t *testing.T) {
 			t.Errorf("%s %s: the agent needs no rights in Kubernetes", o.Kind, o.Metadata.Name)
 		}
 	}
+	identity := map[string]string{envName: "spec.nodeName", envAddress: "status.hostIP"}
 	started := 0
 	for _, o := range all {
 		if o.Kind != "DaemonSet" {
@@ -141,6 +153,13 @@ func TestManifest(t *testing.T) {
 			continue
 		}
 		o.checkSpec(t)
+		given := map[string]string{}
+		for _, v := range c.Env {
+			given[v.Name] = v.ValueFrom.FieldRef.FieldPath
+		}
+		if !maps.Equal(given, identity) {
+			t.Errorf("%s: who the node is comes from %v, want %v", o.Metadata.Name, given, identity)
+		}
 		host := map[string]string{}
 		for _, v := range pod.Volumes {
 			host[v.Name] = v.HostPath.Path

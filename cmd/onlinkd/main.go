@@ -33,6 +33,7 @@ func main() {
 
 func command() *cobra.Command {
 	var path string
+	var node nodeFlags
 	var check, defaults bool
 	var opt agent.Options
 	cmd := &cobra.Command{
@@ -40,9 +41,14 @@ func command() *cobra.Command {
 		Short: "BGP route-reflecting node agent",
 		Long: `onlinkd announces the pod blocks this node owns over BGP, learns its peers',
 installs each route directly when its next hop is on-link and through one
-one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
+one-to-many tunnel otherwise, and serves the CNI plugin and the operator.
+
+--node-name and --node-address win over ONLINK_NODE_NAME and
+ONLINK_NODE_ADDRESS in the environment, and those over node.name and
+node.address in the file.`,
 		Example: `  onlinkd                                   # run with /etc/onlink/onlinkd.yaml
   onlinkd --config ./onlinkd.yaml           # run with another file
+  onlinkd --node-name worker1               # under another name than the file's or the host's
   onlinkd fsck                              # check the database of a stopped agent
   onlinkd --check-config                    # say what is wrong in the file, and exit
   onlinkd --print-default-config > onlinkd.yaml
@@ -56,7 +62,7 @@ one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
 				_, err := cmd.OutOrStdout().Write(config.DefaultYAML())
 				return err
 			}
-			file := config.File{Path: path, Optional: !cmd.Flags().Changed("config")}
+			file := config.File{Path: path, Optional: !cmd.Flags().Changed("config"), Node: node.override()}
 			cfg, err := file.Load()
 			if err != nil {
 				return err
@@ -77,6 +83,7 @@ one-to-many tunnel otherwise, and serves the CNI plugin and the operator.`,
 		},
 	}
 	cmd.PersistentFlags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
+	node.add(cmd)
 	cmd.Flags().BoolVar(&check, "check-config", false, "check the configuration file and exit")
 	cmd.Flags().BoolVar(&defaults, "print-default-config", false, "print the default configuration with comments and exit")
 	cmd.Flags().BoolVar(&opt.RepairDatabase, "repair-database", false, "move a damaged database aside and rebuild it from the running pods and the registry")

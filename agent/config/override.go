@@ -1,0 +1,42 @@
+package config
+
+import (
+	"go.yaml.in/yaml/v3"
+)
+
+// Override is what the command line or the environment says of the node. It
+// wins over the file, also when the file is read again: one file can then serve
+// nodes that know their names and addresses from elsewhere.
+type Override struct {
+	Name, Address Setting
+}
+
+// Setting is one value and where it was given.
+type Setting struct {
+	Value string // empty: not given
+	From  string // such as --node-name, for messages
+}
+
+// First returns the first setting that was given.
+func First(settings ...Setting) Setting {
+	for _, s := range settings {
+		if s.Value != "" {
+			return s
+		}
+	}
+	return Setting{}
+}
+
+// apply changes the node, by the same rules as the file's keys.
+func (o Override) apply(p *parser, c *Node) {
+	read := func(s Setting, into func(value)) {
+		if s.Value != "" {
+			into(value{p: p, path: s.From, n: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Value}})
+		}
+	}
+	read(o.Name, word(&c.Name))
+	if o.Address.Value != "" {
+		c.Address = NodeAddress{} // auto changes nothing
+	}
+	read(o.Address, nodeAddress(&c.Address))
+}
