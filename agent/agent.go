@@ -42,6 +42,7 @@ type agent struct {
 	store         *ipam.Store
 	registry      ipam.Registry
 	audit         auditor
+	guard         *registryGuard // of the registry served here; nil: none
 	alloc         *ipam.Allocator
 	speaker       *bgp.Speaker
 	watch         *underlay.Watcher
@@ -151,11 +152,12 @@ func (a *agent) openIPAM(context.Context) error {
 	}
 	a.audit = auditor{a.store, a.log.With("part", "audit")}
 	pools := ipamPools(a.cfg.Pools, a.cfg.Node.Labels)
-	if a.registry, a.closeRegistry, err = openRegistry(a.cfg.IPAM.Registry, a.store, pools); err != nil {
+	if a.registry, a.closeRegistry, err = openRegistry(a.cfg.IPAM.Registry, a.store, pools, a.id); err != nil {
 		return err
 	}
 	a.alloc, err = ipam.New(ipam.Config{
-		Node: a.id.Name, Pools: pools, Registry: a.registry, Store: a.store,
+		Node: a.id.Name, Address: a.id.Address, Address6: a.id.Address6, Running: wiredHere(wired), Announced: a.announcedElsewhere,
+		Pools: pools, Registry: a.registry, Store: a.store,
 		Cooldown: orNone(a.cfg.IPAM.Cooldown), Sticky: orNone(a.cfg.IPAM.Sticky), BootID: bootID(), Log: opt.Log,
 		AssertInterval: a.cfg.IPAM.Registry.Assert,
 	})
@@ -286,6 +288,9 @@ func (a *agent) openBFD(ctx context.Context) error {
 
 // serve runs every long-lived part; the first that fails ends the others.
 func (a *agent) serve(ctx context.Context, socks *sockets) error {
+	for _, note := range a.registryNotes() {
+		a.log.Warn("this was chosen, and means", "note", note)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.watch.Run(ctx) })
 	g.Go(func() error { return a.alloc.Run(ctx) })

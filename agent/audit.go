@@ -18,6 +18,7 @@ import (
 const (
 	auditReleaseNode    = "release-node"
 	auditReleaseAddress = "release-address"
+	auditTakeOver       = "take-over"
 )
 
 // auditor notes in the database what is taken by force: before it is done, so

@@ -30,6 +30,9 @@ func (s *admin) CheckIPAM(ctx context.Context, r *onlinkv1.CheckIPAMRequest) (*o
 		return nil, status.Errorf(codes.Internal, "check: %v", err)
 	}
 	st := s.a.alloc.Stats()
+	if text := s.a.standing(); text != "" {
+		problems = append([]string{text}, problems...)
+	}
 	rep.Problems = problems
 	rep.Assignments, rep.Blocks = uint32(st.Assignments), uint32(st.Blocks) //nolint:gosec // counts of one node
 	return rep, nil

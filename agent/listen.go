@@ -104,22 +104,22 @@ func (a *agent) listenRegistry(s *sockets) error {
 	if reg.Kind != config.RegistryBolt || !reg.Listen.IsValid() {
 		return nil
 	}
-	var opts []grpc.ServerOption
+	pools, _ := poolRanges(a.cfg.Pools)
+	a.guard = newRegistryGuard(a.log.With("part", "registry"), pools)
+	opts := a.guard.options()
 	if reg.TLS.Enabled() {
 		creds, err := serverTLS(reg.TLS)
 		if err != nil {
 			return fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 		opts = append(opts, creds)
-	} else {
-		a.log.Warn("block registry is served without TLS, as ipam.registry.insecure wants", "listen", reg.Listen)
 	}
 	lis, err := net.Listen("tcp", reg.Listen.String())
 	if err != nil {
 		return fmt.Errorf("ipam.registry.listen: %w", err)
 	}
-	s.add("registry", lis, grpc.NewServer(opts...), func(srv *grpc.Server) {
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: a.store.BoltRegistry().WithSettle(reg.Settle()), audit: a.audit})
+	s.add("registry", a.guard.limit(lis), grpc.NewServer(opts...), func(srv *grpc.Server) {
+		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: a.store.BoltRegistry().WithSettle(reg.Settle()), audit: a.audit, guard: a.guard})
 	})
 	return nil
 }

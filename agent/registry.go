@@ -2,9 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/netip"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,6 +17,7 @@ type registryServer struct {
 
 	reg   ipam.Registry
 	audit auditor
+	guard *registryGuard // nil: no caller is bound to its address
 }
 
 // remoteRegistry is another agent's registry seen from here: ipam.Registry
@@ -41,6 +39,9 @@ func (s *registryServer) Claim(ctx context.Context, r *onlinkv1.ClaimRequest) (*
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
+	if err := s.guard.bind(ctx, req.Caller); err != nil {
+		return nil, err
+	}
 	b, err := s.reg.Claim(ctx, req)
 	if err != nil {
 		return nil, registryStatus(err)
@@ -54,7 +55,11 @@ func (s *registryServer) Release(ctx context.Context, r *onlinkv1.ReleaseRequest
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := s.reg.Release(ctx, b); err != nil {
+	by, err := s.caller(ctx, r.GetBy(), b.Node)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.reg.Release(ctx, by, b); err != nil {
 		return nil, registryStatus(err)
 	}
 	return &onlinkv1.ReleaseReply{}, nil
@@ -66,7 +71,11 @@ func (s *registryServer) Assert(ctx context.Context, r *onlinkv1.AssertRequest) 
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	lost, err := s.reg.Assert(ctx, r.GetNode(), held)
+	by, err := s.caller(ctx, r.GetBy(), r.GetNode())
+	if err != nil {
+		return nil, err
+	}
+	lost, err := s.reg.Assert(ctx, by, held)
 	if err != nil {
 		return nil, registryStatus(err)
 	}
@@ -97,6 +106,30 @@ func (s *registryServer) ForceRelease(ctx context.Context, r *onlinkv1.ForceRele
 	return &onlinkv1.ListReply{Blocks: blocksToWire(blocks)}, nil
 }
 
+// TakeOver implements onlinkv1.RegistryServer.
+func (s *registryServer) TakeOver(ctx context.Context, r *onlinkv1.TakeOverRequest) (*onlinkv1.ListReply, error) {
+	by, err := s.caller(ctx, r.GetBy(), "")
+	if err != nil {
+		return nil, err
+	}
+	blocks, err := s.audit.do(ctx, auditTakeOver, r.GetFrom(), func() ([]ipam.Block, error) {
+		return s.reg.TakeOver(ctx, by, r.GetFrom(), r.GetForce())
+	})
+	if err != nil {
+		return nil, registryStatus(err)
+	}
+	return &onlinkv1.ListReply{Blocks: blocksToWire(blocks)}, nil
+}
+
+// caller reads who asks, and makes sure that it asks for itself.
+func (s *registryServer) caller(ctx context.Context, w *onlinkv1.Caller, node string) (ipam.Caller, error) {
+	by, err := callerFromWire(w, node)
+	if err != nil {
+		return by, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return by, s.guard.bind(ctx, by)
+}
+
 // ForceRelease implements ipam.ForceReleaser.
 func (c *remoteRegistry) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
 	rep, err := c.client.ForceRelease(ctx, &onlinkv1.ForceReleaseRequest{Node: node})
@@ -116,14 +149,14 @@ func (c *remoteRegistry) Claim(ctx context.Context, r ipam.ClaimRequest) (ipam.B
 }
 
 // Release implements ipam.Registry.
-func (c *remoteRegistry) Release(ctx context.Context, b ipam.Block) error {
-	_, err := c.client.Release(ctx, &onlinkv1.ReleaseRequest{Block: blockToWire(b)})
+func (c *remoteRegistry) Release(ctx context.Context, by ipam.Caller, b ipam.Block) error {
+	_, err := c.client.Release(ctx, &onlinkv1.ReleaseRequest{Block: blockToWire(b), By: callerToWire(by)})
 	return registryError(err)
 }
 
 // Assert implements ipam.Registry.
-func (c *remoteRegistry) Assert(ctx context.Context, node string, held []ipam.Block) ([]ipam.Block, error) {
-	rep, err := c.client.Assert(ctx, &onlinkv1.AssertRequest{Node: node, Blocks: blocksToWire(held)})
+func (c *remoteRegistry) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block) ([]ipam.Block, error) {
+	rep, err := c.client.Assert(ctx, &onlinkv1.AssertRequest{Node: by.Node, Blocks: blocksToWire(held), By: callerToWire(by)})
 	if err != nil {
 		return nil, registryError(err)
 	}
@@ -139,105 +172,11 @@ func (c *remoteRegistry) List(ctx context.Context, node string) ([]ipam.Block, e
 	return blocksFromWire(rep.GetBlocks())
 }
 
-// wireErrors is what ipam tells apart and must survive the wire, in both
-// directions.
-var wireErrors = []struct {
-	err  error
-	code codes.Code
-}{
-	{ipam.ErrPoolExhausted, codes.ResourceExhausted},
-	{ipam.ErrBlockTaken, codes.AlreadyExists},
-	{ipam.ErrNotOwner, codes.FailedPrecondition},
-	{ipam.ErrSettling, codes.Aborted},
-	{ipam.ErrInvalidRequest, codes.InvalidArgument},
-}
-
-func registryStatus(err error) error {
-	for _, w := range wireErrors {
-		if errors.Is(err, w.err) {
-			return status.Error(w.code, err.Error())
-		}
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return status.FromContextError(err).Err()
-	}
-	return status.Error(codes.Unavailable, err.Error())
-}
-
-func registryError(err error) error {
-	if err == nil {
-		return nil
-	}
-	st := status.Convert(err)
-	for _, w := range wireErrors {
-		if st.Code() == w.code {
-			return fmt.Errorf("registry: %w (%s)", w.err, st.Message())
-		}
-	}
-	return fmt.Errorf("registry: %s", st.Message())
-}
-
-func claimToWire(r ipam.ClaimRequest) *onlinkv1.ClaimRequest {
-	w := &onlinkv1.ClaimRequest{
-		Node: r.Node, Pool: r.Pool, PoolCidr: r.PoolCIDR.String(), BlockSize: uint32(r.BlockSize), //nolint:gosec // 0 to 128
-	}
-	for _, p := range r.Reserved {
-		w.Reserved = append(w.Reserved, p.String())
-	}
-	if r.Block.IsValid() {
-		w.Block = r.Block.String()
-	}
-	return w
-}
-
-func claimFromWire(w *onlinkv1.ClaimRequest) (ipam.ClaimRequest, error) {
-	r := ipam.ClaimRequest{Node: w.GetNode(), Pool: w.GetPool(), BlockSize: int(w.GetBlockSize())}
-	var err error
-	if r.PoolCIDR, err = netip.ParsePrefix(w.GetPoolCidr()); err != nil {
-		return r, fmt.Errorf("pool_cidr: %w", err)
-	}
-	for _, s := range w.GetReserved() {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return r, fmt.Errorf("reserved: %w", err)
-		}
-		r.Reserved = append(r.Reserved, p)
-	}
-	if w.GetBlock() != "" {
-		if r.Block, err = netip.ParsePrefix(w.GetBlock()); err != nil {
-			return r, fmt.Errorf("block: %w", err)
-		}
-	}
-	return r, nil
-}
-
-func blockToWire(b ipam.Block) *onlinkv1.OwnedBlock {
-	return &onlinkv1.OwnedBlock{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch}
-}
-
-func blockFromWire(b *onlinkv1.OwnedBlock) (ipam.Block, error) {
-	cidr, err := netip.ParsePrefix(b.GetCidr())
+// TakeOver implements ipam.Registry.
+func (c *remoteRegistry) TakeOver(ctx context.Context, by ipam.Caller, from string, force bool) ([]ipam.Block, error) {
+	rep, err := c.client.TakeOver(ctx, &onlinkv1.TakeOverRequest{By: callerToWire(by), From: from, Force: force})
 	if err != nil {
-		return ipam.Block{}, fmt.Errorf("block cidr: %w", err)
+		return nil, registryError(err)
 	}
-	return ipam.Block{CIDR: cidr, Pool: b.GetPool(), Node: b.GetNode(), Epoch: b.GetEpoch()}, nil
-}
-
-func blocksToWire(blocks []ipam.Block) []*onlinkv1.OwnedBlock {
-	out := make([]*onlinkv1.OwnedBlock, len(blocks))
-	for i, b := range blocks {
-		out[i] = blockToWire(b)
-	}
-	return out
-}
-
-func blocksFromWire(blocks []*onlinkv1.OwnedBlock) ([]ipam.Block, error) {
-	out := make([]ipam.Block, len(blocks))
-	for i, b := range blocks {
-		var err error
-		if out[i], err = blockFromWire(b); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return blocksFromWire(rep.GetBlocks())
 }

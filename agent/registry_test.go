@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -82,7 +83,9 @@ func TestRemoteRegistry(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv := grpc.NewServer()
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: store.BoltRegistry().WithSettle(time.Nanosecond)})
+		onlinkv1.RegisterRegistryServer(srv, &registryServer{
+			reg: store.BoltRegistry().WithSettle(time.Nanosecond), audit: auditor{store, slog.New(slog.DiscardHandler)},
+		})
 		go func() {
 			if err := srv.Serve(lis); err != nil {
 				t.Error(err)

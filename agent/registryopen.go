@@ -17,12 +17,12 @@ import (
 
 // openRegistry is the block registry that the configuration asks for. close
 // ends its connections.
-func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool) (reg ipam.Registry, closeIt func() error, err error) {
+func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id identity) (reg ipam.Registry, closeIt func() error, err error) {
 	if cfg.Kind == config.RegistryEtcd {
 		return openEtcd(cfg)
 	}
 	if len(cfg.Addresses) == 0 {
-		return store.BoltRegistry().WithSettle(cfg.Settle()), func() error { return nil }, nil
+		return store.BoltRegistry().WithSettle(cfg.Settle()).OwnNode(), func() error { return nil }, nil
 	}
 	creds := insecure.NewCredentials()
 	if cfg.TLS.Enabled() {
@@ -41,10 +41,10 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool) (re
 	}
 	for _, addr := range cfg.Addresses {
 		if cfg.Listen.IsValid() && addr == cfg.Listen.String() {
-			parts = append(parts, store.BoltRegistry().WithSettle(cfg.Settle()))
+			parts = append(parts, store.BoltRegistry().WithSettle(cfg.Settle()).OwnNode())
 			continue
 		}
-		cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds))
+		cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(dialFrom(id)))
 		if err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("ipam.registry.address: %w", err), closeIt())
 		}

@@ -27,6 +27,7 @@ func (a *agent) applyPools(ctx context.Context, c *config.Config) error {
 		split.SetPools(pools)
 	}
 	ranges, _ := poolRanges(c.Pools)
+	a.guard.setPools(ranges)
 	if err := a.speaker.SetPools(ctx, ranges); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		Node: a.id.Name, Version: version(), Gobgp: bgp.Engine(), Started: timestamppb.New(a.started),
 		Address: a.id.primary().String(), Asn: a.cfg.BGP.ASN, RouterId: a.id.RouterID.String(),
 		Reflector: a.cfg.BGP.Reflector != nil, Registry: string(a.cfg.IPAM.Registry.Kind),
-		Problems: slices.Clone(a.problems),
+		Problems: slices.Clone(a.problems), Notes: a.registryNotes(),
 	}
 	for _, f := range a.features {
 		w := &onlinkv1.Feature{Name: f.name, Available: f.available}

@@ -21,8 +21,12 @@ const (
 func (a *agent) ipamProblems(ctx context.Context) []string {
 	var out []string
 	s := a.alloc.Stats()
+	standing := a.standing()
+	if standing != "" {
+		out = append(out, standing)
+	}
 	for _, b := range a.alloc.Blocks() {
-		if text := blockProblem(b); text != "" {
+		if text := blockProblem(b); text != "" && standing == "" {
 			out = append(out, text)
 		}
 	}

@@ -25,10 +25,19 @@ const (
 
 // Config is what an [Allocator] is made of.
 type Config struct {
-	Node     string   // this node's name in the registry; required
-	Pools    []Pool   // in order of preference
-	Registry Registry // required
-	Store    *Store   // required; the allocator does not close it
+	Node string // this node's name in the registry; required
+	// Address and Address6 are the next hops of this node's announcements: they
+	// tell its database from a copy on another machine. Both zero: not known.
+	Address, Address6 netip.Addr
+	// Running are the attachments whose interfaces are on this machine.
+	Running []Handle
+	// Announced says who announces one of the blocks over BGP besides this
+	// machine, or that it cannot tell; empty: nobody. Before it takes a name
+	// over from a silent machine the allocator asks. nil: silence is enough.
+	Announced func(ctx context.Context, blocks []netip.Prefix) string
+	Pools     []Pool   // in order of preference
+	Registry  Registry // required
+	Store     *Store   // required; the allocator does not close it
 	// BootID is the kernel's boot ID (/proc/sys/kernel/random/boot_id). When it
 	// differs from the last run's, all assignments are freed: the attachments
 	// died with the machine. Empty: never.
@@ -92,6 +101,10 @@ type Allocator struct {
 
 	mu sync.Mutex // guards all below
 	index
+	identity identity
+	stand    footing
+	proven   bool // the registry took this machine for the node in this run
+	orders   []*order
 	pools    []Pool
 	sticky   map[string]sticky // by stickyKey
 	draining bool
@@ -125,8 +138,14 @@ func New(cfg Config) (*Allocator, error) {
 	}
 	a.pools = defaultsOf(cfg.Pools)
 	c, err := a.newBoot()
+	if err == nil {
+		err = a.settleIdentity(c)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("new allocator: %w", err)
+	}
+	if a.stand.why != nil {
+		a.log.Error("nothing of this database is used", "err", a.stand.why)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -239,6 +258,7 @@ func (a *Allocator) placeLocked() {
 		h.pool = a.poolOfLocked(h.CIDR.Addr())
 		h.next = 0
 	}
+	a.applyStandingLocked()
 	slices.SortFunc(a.order, func(x, y *held) int {
 		return cmp.Or(cmp.Compare(place[x.pool], place[y.pool]), cmp.Compare(x.Epoch, y.Epoch), comparePrefix(x.CIDR, y.CIDR))
 	})
@@ -338,6 +358,11 @@ func (a *Allocator) close() {
 	}
 	a.wanted = nil
 	clear(a.attempts)
+	for _, o := range a.orders {
+		o.err = a.closed
+		close(o.done)
+	}
+	a.orders = nil
 }
 
 // Changed gets a value when the set of confirmed blocks has changed; the

@@ -195,7 +195,7 @@ func TestSpecificAddresses(t *testing.T) {
 
 func TestSpecificAddressOfAnotherNode(t *testing.T) {
 	reg := openStore(t, dbPath(t)).BoltRegistry()
-	req := ClaimRequest{Node: "n2", Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: pfx("10.244.0.64/26")}
+	req := ClaimRequest{Caller: Caller{Node: "n2"}, Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: pfx("10.244.0.64/26")}
 	if _, err := reg.Claim(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 // registry is asked only when all are full, for no longer than the claim
 // timeout. Errors: [ErrInvalidRequest], [ErrExhausted], [ErrAddressInUse],
 // [ErrBlockTaken] (a requested address of another node's block),
-// [ErrClaimFailed] (try again later), [ErrClosed], ctx's error. After the last
+// [ErrClaimFailed] (try again later), what [Allocator.Standing] says, [ErrClosed], ctx's error. After the last
 // one the address may be assigned; calling again, or Release, settles it.
 func (a *Allocator) Assign(ctx context.Context, req Request) (Assignment, error) {
 	as, err := a.assign(ctx, &req)
@@ -84,6 +84,9 @@ func (a *Allocator) decide(req *Request, failed map[target]error) (decision, err
 	if e := a.byHandle[req.Handle]; e != nil {
 		b := a.refreshLocked(e, req)
 		return decision{result: a.resultLocked(e), born: e.born, batch: b}, nil
+	}
+	if a.stand.why != nil {
+		return decision{}, a.stand.why
 	}
 	pools, err := a.eligibleLocked(req)
 	if err != nil {

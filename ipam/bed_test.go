@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -52,6 +53,14 @@ type node struct {
 	stop func() // ends Run and waits for it; may be called again
 }
 
+// addressOf is where a node of a test is: one address per name.
+func addressOf(node string) netip.Addr {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(node)) // a hash.Hash never returns an error
+	v := h.Sum32()
+	return netip.AddrFrom4([4]byte{198, 18, byte(v >> 8), byte(v)})
+}
+
 // pool4 is a pool of four blocks of 64.
 var pool4 = Pool{Name: "default", CIDR: pfx("10.244.0.0/24"), BlockSize: 26}
 
@@ -60,6 +69,9 @@ func startNode(t testing.TB, cfg Config) *node {
 	t.Helper()
 	if cfg.Node == "" {
 		cfg.Node = "n1"
+	}
+	if !cfg.Address.IsValid() {
+		cfg.Address = addressOf(cfg.Node)
 	}
 	if cfg.Pools == nil {
 		cfg.Pools = []Pool{pool4}
@@ -191,18 +203,18 @@ func (f *flaky) Claim(ctx context.Context, req ClaimRequest) (Block, error) {
 	return f.Registry.Claim(ctx, req)
 }
 
-func (f *flaky) Release(ctx context.Context, b Block) error {
+func (f *flaky) Release(ctx context.Context, by Caller, b Block) error {
 	if err := f.gate(ctx); err != nil {
 		return err
 	}
-	return f.Registry.Release(ctx, b)
+	return f.Registry.Release(ctx, by, b)
 }
 
-func (f *flaky) Assert(ctx context.Context, node string, held []Block) ([]Block, error) {
+func (f *flaky) Assert(ctx context.Context, by Caller, held []Block) ([]Block, error) {
 	if err := f.gate(ctx); err != nil {
 		return nil, err
 	}
-	return f.Registry.Assert(ctx, node, held)
+	return f.Registry.Assert(ctx, by, held)
 }
 
 func (f *flaky) List(ctx context.Context, node string) ([]Block, error) {
@@ -210,6 +222,13 @@ func (f *flaky) List(ctx context.Context, node string) ([]Block, error) {
 		return nil, err
 	}
 	return f.Registry.List(ctx, node)
+}
+
+func (f *flaky) TakeOver(ctx context.Context, by Caller, from string, force bool) ([]Block, error) {
+	if err := f.gate(ctx); err != nil {
+		return nil, err
+	}
+	return f.Registry.TakeOver(ctx, by, from, force)
 }
 
 func pool4Addrs(s ...string) []netip.Addr {

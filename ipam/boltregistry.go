@@ -28,6 +28,7 @@ const DefaultSettle = 2 * DefaultAssertInterval
 type BoltRegistry struct {
 	store  *Store
 	settle time.Duration
+	own    bool // it speaks for the node whose file this is
 }
 
 // BoltRegistry returns the registry in the store's file.
@@ -40,7 +41,9 @@ var _ Registry = (*BoltRegistry)(nil)
 // WithSettle returns the registry with another time than [DefaultSettle]. It
 // must be longer than two asserts of every node are apart.
 func (r *BoltRegistry) WithSettle(d time.Duration) *BoltRegistry {
-	return &BoltRegistry{store: r.store, settle: d}
+	other := *r
+	other.settle = d
+	return &other
 }
 
 // Claim implements [Registry].
@@ -50,6 +53,9 @@ func (r *BoltRegistry) Claim(ctx context.Context, req ClaimRequest) (Block, erro
 	}
 	var b Block
 	err := r.update(ctx, func(tx *bolt.Tx) error {
+		if err := r.hold(tx, req.Caller); err != nil {
+			return err
+		}
 		if err := r.settled(tx); err != nil {
 			return err
 		}
@@ -74,6 +80,7 @@ func (r *BoltRegistry) Claim(ctx context.Context, req ClaimRequest) (Block, erro
 	if err != nil {
 		return Block{}, fmt.Errorf("claim block of pool %q for node %q: %w", req.Pool, req.Node, err)
 	}
+	r.store.heard.note(req.Node)
 	return b, nil
 }
 
@@ -142,8 +149,18 @@ func overlapping(c *bolt.Cursor, p netip.Prefix) (Block, bool, error) {
 }
 
 // Release implements [Registry].
-func (r *BoltRegistry) Release(ctx context.Context, b Block) error {
-	err := r.update(ctx, func(tx *bolt.Tx) error {
+func (r *BoltRegistry) Release(ctx context.Context, by Caller, b Block) error {
+	err := by.validate()
+	if err == nil && by.Node != b.Node {
+		err = fmt.Errorf("%w: the block names node %q", ErrInvalidRequest, b.Node)
+	}
+	if err != nil {
+		return fmt.Errorf("release block %v of node %q: %w", b.CIDR, by.Node, err)
+	}
+	err = r.update(ctx, func(tx *bolt.Tx) error {
+		if err := r.hold(tx, by); err != nil {
+			return err
+		}
 		have, ok, err := owned(tx, b.CIDR)
 		if err != nil || !ok {
 			return err
@@ -156,11 +173,13 @@ func (r *BoltRegistry) Release(ctx context.Context, b Block) error {
 	if err != nil {
 		return fmt.Errorf("release block %v of node %q epoch %d: %w", b.CIDR, b.Node, b.Epoch, err)
 	}
+	r.store.heard.note(by.Node)
 	return nil
 }
 
 // ForceRelease takes all blocks from a node that will not come back, and
-// returns them. If it does come back, its asserts of them are refused.
+// returns them. If it does come back, its asserts of them are refused. The name
+// is nobody's then: the next machine that calls has it.
 func (r *BoltRegistry) ForceRelease(ctx context.Context, node string) ([]Block, error) {
 	var out []Block
 	err := r.update(ctx, func(tx *bolt.Tx) error {
@@ -180,24 +199,28 @@ func (r *BoltRegistry) ForceRelease(ctx context.Context, node string) ([]Block, 
 				return err
 			}
 		}
-		return nil
+		return tx.Bucket(bucketHolders).Delete([]byte(node))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("release all blocks of node %q: %w", node, err)
 	}
+	r.store.heard.forget(node)
 	return out, nil
 }
 
 // Assert implements [Registry]. Nothing is written when the registry knows all
 // of it, which is the usual case.
-func (r *BoltRegistry) Assert(ctx context.Context, node string, held []Block) (lost []Block, err error) {
-	for _, b := range held {
-		if node == "" || b.Node != node || !b.CIDR.IsValid() || b.CIDR.Masked() != b.CIDR || size(b.CIDR) > 4096 || len(b.Pool) > maxName {
-			return nil, fmt.Errorf("assert block %v for node %q: %w: it names node %q or is malformed", b.CIDR, node, ErrInvalidRequest, b.Node)
-		}
+func (r *BoltRegistry) Assert(ctx context.Context, by Caller, held []Block) (lost []Block, err error) {
+	if err := by.checkAssert(held); err != nil {
+		return nil, err
 	}
 	news := false
 	err = r.view(ctx, func(tx *bolt.Tx) error {
+		_, changed, err := r.admit(tx, by)
+		if err != nil {
+			return err
+		}
+		news = changed
 		for _, b := range held {
 			have, ok, err := owned(tx, b.CIDR)
 			if err != nil {
@@ -209,14 +232,31 @@ func (r *BoltRegistry) Assert(ctx context.Context, node string, held []Block) (l
 	})
 	if err == nil && news {
 		err = r.update(ctx, func(tx *bolt.Tx) error {
+			if err := r.hold(tx, by); err != nil {
+				return err
+			}
 			lost, err = assertEach(tx, held)
 			return err
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("assert blocks of node %q: %w", node, err)
+		return nil, fmt.Errorf("assert blocks of node %q: %w", by.Node, err)
 	}
+	r.store.heard.note(by.Node)
 	return lost, nil
+}
+
+// checkAssert checks what a caller says that it holds.
+func (c Caller) checkAssert(held []Block) error {
+	if err := c.validate(); err != nil {
+		return fmt.Errorf("assert blocks: %w", err)
+	}
+	for _, b := range held {
+		if b.Node != c.Node || !b.CIDR.IsValid() || b.CIDR.Masked() != b.CIDR || size(b.CIDR) > 4096 || len(b.Pool) > maxName {
+			return fmt.Errorf("assert block %v for node %q: %w: it names node %q or is malformed", b.CIDR, c.Node, ErrInvalidRequest, b.Node)
+		}
+	}
+	return nil
 }
 
 // assertEach records the blocks that may be recorded and returns the others.

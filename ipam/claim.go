@@ -84,12 +84,21 @@ func (a *Allocator) registryLoop(ctx context.Context) {
 
 // tend does what is due and returns the time until it wants to be called again.
 func (a *Allocator) tend(ctx context.Context) time.Duration {
+	a.serveOrders(ctx)
 	a.mu.Lock()
+	others := a.stand.standing == foreign
 	due := !time.Now().Before(a.reg.syncAt) && !time.Now().Before(a.reg.retryAt)
 	a.mu.Unlock()
+	if others { // the registry could only say of this node what the database does not know
+		return a.cfg.AssertInterval
+	}
 	if due {
 		a.expireSticky()
-		a.heard(ctx, a.sync(ctx))
+		err := a.sync(ctx)
+		a.heard(ctx, err)
+		if refusal(err) && ctx.Err() == nil {
+			a.refuse(err)
+		}
 	}
 	a.serveWanted(ctx, due)
 	a.prefetch(ctx)
@@ -170,7 +179,7 @@ func claimError(err error) error {
 // answered reports whether err is the registry's own word.
 func answered(err error) bool {
 	return err == nil || errors.Is(err, ErrPoolExhausted) || errors.Is(err, ErrBlockTaken) ||
-		errors.Is(err, ErrNotOwner) || errors.Is(err, ErrSettling)
+		errors.Is(err, ErrNotOwner) || errors.Is(err, ErrSettling) || refusal(err)
 }
 
 // heard notes the outcome of a call to the registry. Only a registry that did
@@ -214,7 +223,7 @@ func (a *Allocator) claim(ctx context.Context, t target) error {
 	cctx, cancel := context.WithTimeout(ctx, a.cfg.ClaimTimeout)
 	defer cancel()
 	b, err := a.cfg.Registry.Claim(cctx, ClaimRequest{
-		Node: a.cfg.Node, Pool: pool.Name, PoolCIDR: pool.CIDR, BlockSize: pool.BlockSize, Reserved: pool.Reserved, Block: t.block,
+		Caller: a.caller(), Pool: pool.Name, PoolCIDR: pool.CIDR, BlockSize: pool.BlockSize, Reserved: pool.Reserved, Block: t.block,
 	})
 	if err == nil && (b.Node != a.cfg.Node || b.CIDR.Masked() != b.CIDR || !insideAny(b.CIDR, []netip.Prefix{pool.CIDR}) ||
 		b.CIDR.Bits() != pool.BlockSize || t.block.IsValid() && b.CIDR != t.block) {
@@ -223,6 +232,9 @@ func (a *Allocator) claim(ctx context.Context, t target) error {
 	a.heard(ctx, err)
 	if err != nil {
 		a.noteFull(pool.Name, err)
+		if errors.Is(err, ErrRefused) {
+			a.refuse(err)
+		}
 		return err
 	}
 	if err := a.adopt(b); err != nil {

@@ -22,6 +22,12 @@ var (
 	// ErrClaimFailed is returned when an address needs a new block and the
 	// registry could not be asked; the caller may try again later.
 	ErrClaimFailed = errors.New("block claim failed")
+	// ErrOtherNode is returned for new addresses while the database is that of
+	// a node of another name.
+	ErrOtherNode = errors.New("database of another node")
+	// ErrUnconfirmed is returned for new addresses while only the registry can
+	// say that this machine is the one of the database.
+	ErrUnconfirmed = errors.New("no address is given out")
 	// ErrClosed is returned after [Allocator.Run] has ended.
 	ErrClosed = errors.New("allocator closed")
 )
@@ -40,6 +46,10 @@ var (
 	// ErrSettling is returned by Claim for a while after a registry was lost,
 	// until the nodes had time to assert what they hold.
 	ErrSettling = errors.New("registry waits for nodes to assert their blocks")
+	// ErrRefused is returned for a call of a machine that the registry does not
+	// take for the node it says it is; see [HeldError]. It is the registry's
+	// word, not a registry that is away: the machine owns nothing.
+	ErrRefused = errors.New("refused by the registry")
 )
 
 // Errors of the store.

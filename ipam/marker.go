@@ -45,7 +45,7 @@ func (s *Store) compareMarker() error {
 		if err := putMetaUint(tx, metaEpoch, marked); err != nil {
 			return err
 		}
-		return startSettling(tx)
+		return forgetHolders(tx)
 	})
 }
 

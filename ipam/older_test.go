@@ -95,7 +95,7 @@ func TestRecoverOlder(t *testing.T) {
 			cfg := Config{Node: "n1", Pools: []Pool{pool4, six}, Registry: s.BoltRegistry(), Store: s, Cooldown: -1, Sticky: 24 * time.Hour, Spare: -1}
 			var todo []change
 			for i, cidr := range []string{"10.244.0.0/26", "fd00:10::/122"} {
-				b, err := s.BoltRegistry().Claim(t.Context(), ClaimRequest{Node: "n1", Pool: cfg.Pools[i].Name, PoolCIDR: cfg.Pools[i].CIDR, BlockSize: cfg.Pools[i].BlockSize, Block: pfx(cidr)})
+				b, err := s.BoltRegistry().Claim(t.Context(), ClaimRequest{Caller: Caller{Node: "n1"}, Pool: cfg.Pools[i].Name, PoolCIDR: cfg.Pools[i].CIDR, BlockSize: cfg.Pools[i].BlockSize, Block: pfx(cidr)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -223,10 +223,10 @@ func TestDoubtfulBlock(t *testing.T) {
 	n.add(1)
 	mine := n.Blocks()[0].Block
 	n.stop()
-	if err := reg.Release(t.Context(), mine); err != nil {
+	if err := reg.Release(t.Context(), n.caller(), mine); err != nil {
 		t.Fatal(err)
 	}
-	other, err := reg.Claim(t.Context(), ClaimRequest{Node: "n2", Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: mine.CIDR})
+	other, err := reg.Claim(t.Context(), ClaimRequest{Caller: Caller{Node: "n2"}, Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: mine.CIDR})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestGuessedBlock(t *testing.T) {
 	real := n.Blocks()[0].Block
 	n.stop()
 	s := openStore(t, dbPath(t))
-	a, err := New(Config{Node: "n1", Pools: []Pool{pool4}, Registry: reg, Store: s, Spare: -1})
+	a, err := New(Config{Node: "n1", Address: addressOf("n1"), Pools: []Pool{pool4}, Registry: reg, Store: s, Spare: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestOlderRegistry(t *testing.T) {
 				opt.Marker = filepath.Join(t.TempDir(), "registry.epoch")
 			}
 			req := func(node string) ClaimRequest {
-				return ClaimRequest{Node: node, Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26}
+				return ClaimRequest{Caller: Caller{Node: node}, Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26}
 			}
 			s := openFile(t, path, opt)
 			if _, err := s.BoltRegistry().Claim(t.Context(), req("n1")); err != nil {
@@ -354,14 +354,14 @@ func TestOlderRegistry(t *testing.T) {
 				t.Errorf("older: %v, want %v", s.Older(), tc.marker)
 			}
 			if tc.asserted {
-				if lost, err := s.BoltRegistry().Assert(t.Context(), "n2", []Block{late}); err != nil || len(lost) > 0 {
+				if lost, err := s.BoltRegistry().Assert(t.Context(), Caller{Node: "n2"}, []Block{late}); err != nil || len(lost) > 0 {
 					t.Fatal(lost, err)
 				}
 			}
 			if b, err := s.BoltRegistry().Claim(t.Context(), req("n3")); !errors.Is(err, ErrSettling) {
 				t.Errorf("gave %v, error %v; want %v", b, err, ErrSettling)
 			}
-			if lost, err := s.BoltRegistry().Assert(t.Context(), "n2", []Block{late}); err != nil || len(lost) > 0 {
+			if lost, err := s.BoltRegistry().Assert(t.Context(), Caller{Node: "n2"}, []Block{late}); err != nil || len(lost) > 0 {
 				t.Errorf("n2 has lost %v, %v", lost, err)
 			}
 			for range 3 {

@@ -110,7 +110,7 @@ func TestFencing(t *testing.T) {
 				mine = b
 			}
 		}
-		taken, err := bolt.Claim(t.Context(), ClaimRequest{Node: "n2", Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: mine.CIDR})
+		taken, err := bolt.Claim(t.Context(), ClaimRequest{Caller: Caller{Node: "n2"}, Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: mine.CIDR})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestCrashWhileGivingBack(t *testing.T) {
 	if err := s.commit([]change{dropAssignment(Assignment{Handle: handle(0)}, time.Now()), saveBlock(heldBlock{Block: b, lost: true})}); err != nil {
 		t.Fatal(err)
 	}
-	if err := bolt.Release(t.Context(), b); err != nil {
+	if err := bolt.Release(t.Context(), n.caller(), b); err != nil {
 		t.Fatal(err)
 	}
 	reg := &flaky{Registry: bolt, err: errCut}

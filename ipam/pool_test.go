@@ -75,7 +75,7 @@ func TestBlockArithmetic(t *testing.T) {
 func TestStartSpreadsNodes(t *testing.T) {
 	seen := map[uint64]int{}
 	for i := range 1000 {
-		r := ClaimRequest{Node: "rack-1-node-" + string(rune('a'+i%26)) + string(rune('a'+i/26)), PoolCIDR: pfx("10.0.0.0/12"), BlockSize: 26}
+		r := ClaimRequest{Caller: Caller{Node: "rack-1-node-" + string(rune('a'+i%26)) + string(rune('a'+i/26))}, PoolCIDR: pfx("10.0.0.0/12"), BlockSize: 26}
 		seen[r.Start()]++
 	}
 	if len(seen) < 950 { // 1000 of 16384 at random: about 970 differ

@@ -275,7 +275,7 @@ func powerCutSteps(s *Store) []func() error {
 	}
 	claim := func(node string) func() error {
 		return func() error {
-			_, err := reg.Claim(context.Background(), ClaimRequest{Node: node, Pool: "p", PoolCIDR: pfx("10.9.0.0/16"), BlockSize: 26})
+			_, err := reg.Claim(context.Background(), ClaimRequest{Caller: Caller{Node: node}, Pool: "p", PoolCIDR: pfx("10.9.0.0/16"), BlockSize: 26})
 			return err
 		}
 	}
@@ -283,7 +283,7 @@ func powerCutSteps(s *Store) []func() error {
 		commit(saveBoot("one")), commit(held(pfx("10.244.0.0/24"), false), held(pfx("fd00::/120"), false)),
 		claim("n1"), claim("n2"), claim("n2"),
 		func() error {
-			_, err := reg.Assert(context.Background(), "n3", []Block{{CIDR: pfx("10.8.0.0/26"), Pool: "p", Node: "n3", Epoch: 5}})
+			_, err := reg.Assert(context.Background(), Caller{Node: "n3"}, []Block{{CIDR: pfx("10.8.0.0/26"), Pool: "p", Node: "n3", Epoch: 5}})
 			return err
 		},
 		func() error { _, err := reg.ForceRelease(context.Background(), "n2"); return err },

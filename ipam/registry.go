@@ -10,7 +10,7 @@ import (
 
 // ClaimRequest asks a registry for one block of a pool.
 type ClaimRequest struct {
-	Node      string
+	Caller
 	Pool      string // name, kept with the block
 	PoolCIDR  netip.Prefix
 	BlockSize int // prefix length of a block
@@ -23,8 +23,8 @@ type ClaimRequest struct {
 
 // Validate checks a request, for registries that serve strangers.
 func (r ClaimRequest) Validate() error {
-	if r.Node == "" || len(r.Node) > maxName {
-		return fmt.Errorf("%w: node name is empty or too long", ErrInvalidRequest)
+	if err := r.validate(); err != nil {
+		return err
 	}
 	p := Pool{Name: r.Pool, CIDR: r.PoolCIDR, BlockSize: r.BlockSize, Reserved: r.Reserved}
 	if err := p.Validate(); err != nil {
@@ -79,24 +79,32 @@ type ReleaseWatcher interface {
 }
 
 // Registry says which node owns which block: no two blocks it has given
-// overlap. Every method is bounded by its context and may be called
-// concurrently and again: asking twice does no harm.
+// overlap. A node's name is held by one machine at a time, see [Admit]: calls
+// of another one are refused with a [HeldError]. Every method is bounded by its
+// context and may be called concurrently and again: asking twice does no harm.
 type Registry interface {
 	// Claim gives the node a block that nobody owns, with an epoch above all
-	// earlier ones of that block. Errors: [ErrPoolExhausted], [ErrBlockTaken], [ErrSettling].
+	// earlier ones of that block. Errors: [ErrPoolExhausted], [ErrBlockTaken],
+	// [ErrSettling], [ErrRefused].
 	Claim(ctx context.Context, req ClaimRequest) (Block, error)
 	// Release gives a block back. A block that nobody owns is a success; one
 	// that is owned otherwise (node or a newer epoch) is [ErrNotOwner].
-	Release(ctx context.Context, b Block) error
-	// Assert says that node holds these blocks. Those that the registry does
-	// not know it records (a lost registry is rebuilt so); those that are not
-	// the node's any more (owned by another, or a newer epoch, or released by
-	// force) it returns in lost. Of two nodes that assert a block which this
+	Release(ctx context.Context, by Caller, b Block) error
+	// Assert says that the caller holds these blocks. Those that the registry
+	// does not know it records (a lost registry is rebuilt so); those that are
+	// not the node's any more (owned by another, or a newer epoch, or released
+	// by force) it returns in lost. Of two nodes that assert a block which this
 	// registry gave to neither, the larger epoch has it, whoever came first.
-	Assert(ctx context.Context, node string, held []Block) (lost []Block, err error)
+	Assert(ctx context.Context, by Caller, held []Block) (lost []Block, err error)
 	// List returns the blocks of a node, or of all nodes when node is empty,
 	// in order of address.
 	List(ctx context.Context, node string) ([]Block, error)
+	// TakeOver makes the caller the holder of its name, and gives it all blocks
+	// of node from, which is its own name or the one it had before, each with
+	// a new epoch. It returns all blocks of the caller's name. Without force a
+	// machine that holds one of the two names and was heard of within two of
+	// its periods keeps it, and the error is a [HeldError].
+	TakeOver(ctx context.Context, by Caller, from string, force bool) ([]Block, error)
 }
 
 // ForceReleaser is a [Registry] that can take all blocks from a node that will

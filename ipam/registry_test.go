@@ -52,7 +52,7 @@ func TestForceReleaseFences(t *testing.T) {
 	if err != nil || len(got) != 1 || got[0] != old {
 		t.Fatalf("force release: %v %v", got, err)
 	}
-	lost, err := r.Assert(t.Context(), "dead", []ipam.Block{old})
+	lost, err := r.Assert(t.Context(), ipam.Caller{Node: "dead"}, []ipam.Block{old})
 	if err != nil || len(lost) != 1 {
 		t.Fatalf("the dead node came back and asserted: lost %v, %v", lost, err)
 	}
@@ -62,7 +62,7 @@ func TestForceReleaseFences(t *testing.T) {
 	if err != nil || again.Epoch <= old.Epoch {
 		t.Fatalf("claim of a fenced block: %+v %v", again, err)
 	}
-	if lost, err := r.Assert(t.Context(), "dead", []ipam.Block{again}); err != nil || len(lost) != 0 {
+	if lost, err := r.Assert(t.Context(), ipam.Caller{Node: "dead"}, []ipam.Block{again}); err != nil || len(lost) != 0 {
 		t.Fatalf("assert of the new claim: lost %v, %v", lost, err)
 	}
 	if _, err := r.ForceRelease(t.Context(), ""); !errors.Is(err, ipam.ErrInvalidRequest) {

@@ -20,7 +20,7 @@ func TestRepair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.BoltRegistry().Assert(t.Context(), "n2", []Block{theirs}); err != nil {
+	if _, err := s.BoltRegistry().Assert(t.Context(), Caller{Node: "n2"}, []Block{theirs}); err != nil {
 		t.Fatal(err)
 	}
 	if bad, err := s.Check(); err != nil || len(bad) != 2 {

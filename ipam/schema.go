@@ -17,6 +17,7 @@ var (
 	bucketFences      = []byte("fences")      // prefix -> epoch: released by force up to it
 	bucketSticky      = []byte("sticky")      // workload -> sticky: the addresses it gets again
 	bucketAudit       = []byte("audit")       // number -> AuditEntry
+	bucketHolders     = []byte("holders")     // node -> Holder: the machine that holds the name, when this node serves the registry
 )
 
 // The keys of bucketMeta.
@@ -25,6 +26,7 @@ const (
 	metaBoot       = "boot"        // boot ID of the last run
 	metaEpoch      = "epoch"       // last epoch the registry gave
 	metaSettleFrom = "settle-from" // since when the registry waits for the nodes
+	metaIdentity   = "identity"    // identity: whose file this is
 )
 
 // schemaBuckets are the buckets that each schema added to the one before:
@@ -33,6 +35,7 @@ var schemaBuckets = [][][]byte{
 	{bucketBlocks, bucketAssignments, bucketFreed, bucketRegistry, bucketFences},
 	{bucketSticky}, // sticky addresses, also named in assignments
 	{bucketAudit},
+	{bucketHolders},
 }
 
 // migrations lead from any older schema to the present one: entry n turns
@@ -41,6 +44,7 @@ var migrations = []func(*bolt.Tx) error{
 	addBuckets(1),
 	addBuckets(2),
 	addBuckets(3),
+	addBuckets(4),
 }
 
 // errOlderSchema is what [checkSchema] says of a file that a migration brings

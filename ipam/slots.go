@@ -38,6 +38,9 @@ type held struct {
 	// leaving is set while the block is given back: it serves nobody.
 	leaving bool
 	doubt   doubt // whether it is the node's at all
+	// withheld and hidden follow from the machine's standing: it gives no new
+	// address, and does not announce the block.
+	withheld, hidden bool
 
 	slots      []slot
 	used       int
@@ -55,11 +58,11 @@ func newHeld(b heldBlock, now time.Time) *held {
 
 // serves reports whether the block may give new addresses.
 func (h *held) serves() bool {
-	return !h.lost && !h.leaving && h.doubt == sure && h.pool != nil && !h.pool.closed()
+	return !h.lost && !h.leaving && !h.withheld && h.doubt == sure && h.pool != nil && !h.pool.closed()
 }
 
 // confirmed reports whether the block is the node's to announce.
-func (h *held) confirmed() bool { return !h.lost && !h.leaving && h.doubt != denied }
+func (h *held) confirmed() bool { return !h.lost && !h.leaving && !h.hidden && h.doubt != denied }
 
 // pick returns the slot to assign next: one that was never used, else the one
 // that was freed longest ago, when that has cooled down.

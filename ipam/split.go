@@ -103,17 +103,16 @@ func (s *Split) Claim(ctx context.Context, req ClaimRequest) (Block, error) {
 		s.heard(part, err)
 		return b, err
 	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(req.Node)) // a hash.Hash never returns an error
-	first := int(h.Sum32()>>16) % 2
 	var full, other error
-	for _, part := range []int{first, 1 - first} {
+	for _, part := range s.order(req.Node) {
 		r := req
 		r.PoolCIDR, r.Reserved = half[part], within(req.Reserved, half[part])
 		b, err := s.claimFrom(ctx, part, r)
 		switch {
 		case err == nil:
 			return b, nil
+		case errors.Is(err, ErrRefused):
+			return Block{}, err // of one half is of both
 		case errors.Is(err, ErrPoolExhausted):
 			full = err
 		case other == nil:
@@ -161,29 +160,61 @@ func within(ranges []netip.Prefix, half netip.Prefix) []netip.Prefix {
 }
 
 // Release implements [Registry].
-func (s *Split) Release(ctx context.Context, b Block) error {
+func (s *Split) Release(ctx context.Context, by Caller, b Block) error {
 	part := s.partOf(b.CIDR)
-	err := s.parts[part].Release(ctx, b)
+	err := s.parts[part].Release(ctx, by, b)
 	s.heard(part, err)
 	return err
 }
 
 // Assert implements [Registry].
-func (s *Split) Assert(ctx context.Context, node string, held []Block) ([]Block, error) {
+func (s *Split) Assert(ctx context.Context, by Caller, held []Block) ([]Block, error) {
+	if err := by.checkAssert(held); err != nil {
+		return nil, err
+	}
 	var share [2][]Block
 	for _, b := range held {
-		if b.Node != node || node == "" {
-			return nil, fmt.Errorf("assert block %v for node %q: %w: it names node %q", b.CIDR, node, ErrInvalidRequest, b.Node)
-		}
 		part := s.partOf(b.CIDR)
 		share[part] = append(share[part], b)
 	}
-	var lost [2][]Block
-	err := s.both(ctx, func(ctx context.Context, part int) (err error) {
-		lost[part], err = s.parts[part].Assert(ctx, node, share[part])
-		return err
-	})
-	return slices.Concat(lost[0], lost[1]), err
+	// One after the other, first the one that decides who holds the name: of two
+	// machines that ask at once each would get the name from one half.
+	var lost []Block
+	var errs []error
+	for i, part := range s.order(by.Node) {
+		got, err := s.assertTo(ctx, i == 0, part, by, share[part])
+		if refusal(err) {
+			return nil, err
+		}
+		lost = append(lost, got...)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == len(s.parts) {
+		return nil, errors.Join(errs...)
+	}
+	return lost, ctx.Err()
+}
+
+// assertTo asserts to one part, the first for half of the time.
+func (s *Split) assertTo(ctx context.Context, first bool, part int, by Caller, held []Block) ([]Block, error) {
+	if first {
+		var cancel context.CancelFunc
+		ctx, cancel = halfTime(ctx)
+		defer cancel()
+	}
+	lost, err := s.parts[part].Assert(ctx, by, held)
+	s.heard(part, err)
+	return lost, err
+}
+
+// order returns the parts in the order in which a node asks them.
+func (s *Split) order(node string) [2]int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(node)) // a hash.Hash never returns an error
+	first := int(h.Sum32()>>16) % 2
+	return [2]int{first, 1 - first}
 }
 
 // List implements [Registry].
@@ -216,6 +247,21 @@ func (s *Split) ForceRelease(ctx context.Context, node string) ([]Block, error) 
 	return all, nil
 }
 
+// TakeOver implements [Registry]; it needs both to answer.
+func (s *Split) TakeOver(ctx context.Context, by Caller, from string, force bool) ([]Block, error) {
+	var all []Block
+	for _, part := range s.order(by.Node) {
+		blocks, err := s.parts[part].TakeOver(ctx, by, from, force)
+		s.heard(part, err)
+		if err != nil {
+			return nil, err // what one half has done, the next try finds done
+		}
+		all = append(all, blocks...)
+	}
+	slices.SortFunc(all, func(a, b Block) int { return comparePrefix(a.CIDR, b.CIDR) })
+	return all, nil
+}
+
 // both calls f for the two parts at once. One that fails is forgiven, unless
 // it refused the request: then the request is wrong.
 func (s *Split) both(ctx context.Context, f func(context.Context, int) error) error {
@@ -231,7 +277,7 @@ func (s *Split) both(ctx context.Context, f func(context.Context, int) error) er
 	}
 	wg.Wait()
 	for _, err := range errs {
-		if errors.Is(err, ErrInvalidRequest) {
+		if errors.Is(err, ErrInvalidRequest) || errors.Is(err, ErrRefused) {
 			return err
 		}
 	}

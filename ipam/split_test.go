@@ -59,7 +59,7 @@ func TestSplitSurvivesHalf(t *testing.T) {
 func TestSplitRefusesOneBlockPool(t *testing.T) {
 	r := openStore(t, dbPath(t)).BoltRegistry()
 	s := NewSplit(r, r, nil)
-	_, err := s.Claim(t.Context(), ClaimRequest{Node: "n", Pool: "p", PoolCIDR: pfx("10.0.0.0/26"), BlockSize: 26})
+	_, err := s.Claim(t.Context(), ClaimRequest{Caller: Caller{Node: "n"}, Pool: "p", PoolCIDR: pfx("10.0.0.0/26"), BlockSize: 26})
 	if !errors.Is(err, ErrInvalidRequest) {
 		t.Fatalf("got %v", err)
 	}

@@ -58,6 +58,7 @@ type Store struct {
 	older   bool       // than the marker
 	marking sync.Mutex // guards marked and the marker's file
 	marked  uint64     // in the marker
+	heard   *heardFrom
 	// fresh is what the file held when it was opened, for the first who asks;
 	// nil once anything was written.
 	fresh atomic.Pointer[contents]
@@ -103,7 +104,7 @@ func OpenStore(path string, opt StoreOptions) (*Store, error) {
 	s.aside, s.marker = aside, opt.Marker
 	if opt.MoveAside && opt.Lost && !s.started { // the operator says that it is older
 		s.older = true
-		err = s.update(startSettling)
+		err = s.update(forgetHolders)
 	}
 	if err := errors.Join(err, s.compareMarker()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
@@ -126,7 +127,7 @@ func explain(err error) error {
 
 // openExisting opens the file when it exists.
 func openExisting(path string, opt StoreOptions) (*Store, error) {
-	s := &Store{path: path}
+	s := &Store{path: path, heard: newHeardFrom()}
 	err := s.contain(func() error {
 		var err error
 		s.db, err = openBolt(path, opt, true)

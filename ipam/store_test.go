@@ -197,7 +197,7 @@ func TestDamagedFiles(t *testing.T) {
 			if got, err := os.ReadFile(s.MovedAside()); err != nil || !bytes.Equal(got, tc.file) || !strings.HasPrefix(s.MovedAside(), path+".corrupt-") {
 				t.Fatalf("moved aside to %q: %v", s.MovedAside(), err)
 			}
-			if _, err := s.BoltRegistry().Claim(t.Context(), ClaimRequest{Node: "a", Pool: "p", PoolCIDR: pfx("10.0.0.0/24"), BlockSize: 26}); !errors.Is(err, ErrSettling) {
+			if _, err := s.BoltRegistry().Claim(t.Context(), ClaimRequest{Caller: Caller{Node: "a"}, Pool: "p", PoolCIDR: pfx("10.0.0.0/24"), BlockSize: 26}); !errors.Is(err, ErrSettling) {
 				t.Fatalf("claim right after a lost registry: %v", err)
 			}
 		})

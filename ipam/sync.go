@@ -19,7 +19,7 @@ func (a *Allocator) sync(ctx context.Context) error {
 	a.mu.Unlock()
 	cctx, cancel := context.WithTimeout(ctx, a.cfg.ClaimTimeout)
 	defer cancel()
-	lost, err := a.cfg.Registry.Assert(cctx, a.cfg.Node, mine)
+	lost, err := a.assertAll(cctx, mine)
 	if err != nil {
 		return err
 	}
@@ -28,6 +28,9 @@ func (a *Allocator) sync(ctx context.Context) error {
 		return err
 	}
 	if err := a.fence(mine, lost, listed); err != nil {
+		return err
+	}
+	if err := a.accepted(); err != nil {
 		return err
 	}
 	if err := a.adoptListed(listed); err != nil {
@@ -171,7 +174,7 @@ func (a *Allocator) release(ctx context.Context, b Block) error {
 	}
 	cctx, cancel := context.WithTimeout(ctx, a.cfg.ClaimTimeout)
 	defer cancel()
-	err := a.cfg.Registry.Release(cctx, b)
+	err := a.cfg.Registry.Release(cctx, a.caller(), b)
 	a.heard(ctx, err)
 	if err != nil && !errors.Is(err, ErrNotOwner) {
 		a.mu.Lock()

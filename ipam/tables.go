@@ -17,6 +17,7 @@ type contents struct {
 	freed       map[netip.Addr]time.Time
 	sticky      map[string]sticky
 	boot        string
+	identity    identity
 }
 
 // load reads the file and checks every record of this node and of the
@@ -59,6 +60,9 @@ func readContents(tx *bolt.Tx) (*contents, error) {
 		return nil, err
 	}
 	c.boot = string(boot)
+	if c.identity, err = readIdentity(tx); err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	err = forEach(tx, bucketBlocks, func(k, v []byte) error {
 		b, err := decodeHeld(k, v)
@@ -83,6 +87,9 @@ func readContents(tx *bolt.Tx) (*contents, error) {
 		return nil, err
 	}
 	if _, err := readAudit(tx); err != nil {
+		return nil, err
+	}
+	if err := checkHolders(tx); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -23,7 +23,7 @@ func ipamCommand(a *app) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(ipamShowCommand(a), ipamCheckCommand(a), ipamReleaseCommand(a), ipamReleaseNodeCommand(a),
+	cmd.AddCommand(ipamShowCommand(a), ipamCheckCommand(a), ipamReleaseCommand(a), ipamReleaseNodeCommand(a), ipamTakeOverCommand(a),
 		ipamAuditCommand(a), ipamBackupCommand(a))
 	return cmd
 }

@@ -119,6 +119,45 @@ in the database: "onlinkctl ipam audit".`,
 	}
 }
 
+func ipamTakeOverCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "take-over NODE",
+		Short: "Make this machine the one that has the name or blocks of NODE",
+		Long: `take-over is run on the machine that is to have the blocks. NODE is
+
+  - its own name, when another machine has that name in the block registry and
+    this one has replaced it;
+  - the name in its database, when this machine was renamed: its blocks and pods
+    go on under the new name.
+
+Each block gets a new epoch: a machine that had it finds it lost. From a machine
+that the registry has heard of within two of its asserts nothing is taken,
+unless with --force. Who did it and when is in "onlinkctl ipam audit".`,
+		Example: `  onlinkctl ipam take-over worker1
+  onlinkctl ipam take-over worker1 --force`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(cmd, a, view[*onlinkv1.ReleaseNodeReply]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ReleaseNodeReply, error) {
+					return c.TakeOverNode(ctx, &onlinkv1.TakeOverNodeRequest{Node: args[0], Force: force})
+				},
+				table: func(w io.Writer, r *onlinkv1.ReleaseNodeReply) error {
+					for _, b := range r.GetBlocks() {
+						if _, err := fmt.Fprintln(w, b.GetCidr()); err != nil {
+							return err
+						}
+					}
+					_, err := fmt.Fprintf(w, "%d blocks are this machine's\n", len(r.GetBlocks()))
+					return err
+				},
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also from a machine that lives: it loses its blocks, and its pods their network")
+	return cmd
+}
+
 func ipamAuditCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit",

@@ -63,6 +63,7 @@ func TestOutput(t *testing.T) {
 		{"ipam_check_repair", "ipam check --repair", nil},
 		{"ipam_release_force", "ipam release 10.244.0.5 --force", nil},
 		{"ipam_release_node", "ipam release-node r2n7", nil},
+		{"ipam_take_over", "ipam take-over r2n7 --force", nil},
 		{"ipam_audit", "ipam audit", nil},
 		{"ipam_show_yaml", "ipam show 10.244.0.5 -o yaml", nil},
 		{"policy_import", "policy test --peer tor1 --direction import 0.0.0.0/0 --as-path 65001", errUnreachable},

@@ -56,6 +56,7 @@ func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*o
 			{Name: "nftables", Detail: "no masquerading, no tunnel guard"},
 			{Name: "ipip"},
 		},
+		Notes:    []string{"ipam.registry.insecure: the registry has no TLS\x1b[2J"},
 		Problems: []string{"peer tor1 is down: see onlinkctl peers", "10.9.0.0/16 belongs to bird\x1b[2J"},
 	}, nil
 }
@@ -161,6 +162,13 @@ func (s *agent) ReleaseAddress(_ context.Context, r *onlinkv1.ReleaseAddressRequ
 		return nil, status.Errorf(codes.FailedPrecondition, "%s belongs to pod default/web-1: cut it off with --force", r.GetAddress())
 	}
 	return &onlinkv1.ReleaseAddressReply{Assignment: &onlinkv1.Assignment{Address: r.GetAddress(), Namespace: "default", Pod: "web-1"}}, nil
+}
+
+func (s *agent) TakeOverNode(_ context.Context, r *onlinkv1.TakeOverNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
+	if !r.GetForce() {
+		return nil, status.Error(codes.FailedPrecondition, "node name is held by another machine at 10.57.0.12\x1b[2J")
+	}
+	return &onlinkv1.ReleaseNodeReply{Blocks: []*onlinkv1.Block{{Cidr: "10.244.7.0/26", Node: r.GetNode()}}}, nil
 }
 
 func (s *agent) ReleaseNode(_ context.Context, r *onlinkv1.ReleaseNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {

@@ -58,6 +58,11 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 			return err
 		}
 	}
+	for _, n := range s.GetNotes() {
+		if _, err := fmt.Fprintf(w, "%-11s%s\n", "Note:", clean(n)); err != nil {
+			return err
+		}
+	}
 	for _, p := range s.GetProblems() {
 		if _, err := fmt.Fprintf(w, "%-11s%s\n", "Problem:", clean(p)); err != nil {
 			return err

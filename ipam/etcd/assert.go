@@ -13,7 +13,8 @@ import (
 
 // Assert implements [ipam.Registry]. When the registry knows all of it, which
 // is the usual case, it is one read of the node's own folder.
-func (r *Registry) Assert(ctx context.Context, node string, held []ipam.Block) (lost []ipam.Block, err error) {
+func (r *Registry) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block) (lost []ipam.Block, err error) {
+	node := by.Node
 	if err := validNode(node); err != nil {
 		return nil, err
 	}
@@ -21,6 +22,10 @@ func (r *Registry) Assert(ctx context.Context, node string, held []ipam.Block) (
 		if b.Node != node || !b.CIDR.IsValid() || b.CIDR.Masked() != b.CIDR || b.CIDR.Bits() < ipam.Largest(b.CIDR.Addr()) {
 			return nil, fmt.Errorf("assert block %v for node %q: %w: it names node %q or is malformed", b.CIDR, node, ipam.ErrInvalidRequest, b.Node)
 		}
+	}
+	mayHold, err := r.hold(ctx, by)
+	if err != nil {
+		return nil, fmt.Errorf("assert blocks of node %q: %w", node, err)
 	}
 	known, err := r.list(ctx, r.keys.node(node))
 	if err != nil {
@@ -34,7 +39,7 @@ func (r *Registry) Assert(ctx context.Context, node string, held []ipam.Block) (
 		if mine[b] {
 			continue
 		}
-		ok, err := r.assertOne(ctx, b)
+		ok, err := r.assertOne(ctx, b, mayHold)
 		if err != nil {
 			return nil, fmt.Errorf("assert block %v of node %q: %w", b.CIDR, node, err)
 		}
@@ -47,7 +52,7 @@ func (r *Registry) Assert(ctx context.Context, node string, held []ipam.Block) (
 
 // assertOne records b unless somebody has a better right to it, and reports
 // whether it is b.Node's.
-func (r *Registry) assertOne(ctx context.Context, b ipam.Block) (bool, error) {
+func (r *Registry) assertOne(ctx context.Context, b ipam.Block, mayHold clientv3.Cmp) (bool, error) {
 	o := r.overlapping(b.CIDR)
 	for range maxRetries {
 		base, baseRev, err := r.epochBase(ctx)
@@ -68,6 +73,7 @@ func (r *Registry) assertOne(ctx context.Context, b ipam.Block) (bool, error) {
 			return false, err
 		}
 		cmps := append([]clientv3.Cmp{
+			mayHold,
 			clientv3.Compare(clientv3.ModRevision(r.keys.base()), "=", baseRev),
 			clientv3.Compare(clientv3.ModRevision(r.keys.fence(b.CIDR)), "=", fenceRev),
 		}, o.cmps...)
@@ -78,7 +84,7 @@ func (r *Registry) assertOne(ctx context.Context, b ipam.Block) (bool, error) {
 				return false, err
 			}
 			// As long as it stays so, nobody else's block can overlap it.
-			cmps = append(cmps[:2], clientv3.Compare(clientv3.ModRevision(r.keys.block(b.CIDR)), "=", old[0].ModRevision))
+			cmps = append(cmps[:3], clientv3.Compare(clientv3.ModRevision(r.keys.block(b.CIDR)), "=", old[0].ModRevision))
 			also = r.moved(taken[0], b)
 		}
 		ok, err := r.record(ctx, b, base, cmps, also)
@@ -153,7 +159,13 @@ func fence(res *clientv3.TxnResponse) (epoch uint64, rev int64, err error) {
 }
 
 // Release implements [ipam.Registry].
-func (r *Registry) Release(ctx context.Context, b ipam.Block) error {
+func (r *Registry) Release(ctx context.Context, by ipam.Caller, b ipam.Block) error {
+	if by.Node != b.Node {
+		return fmt.Errorf("release block %v of node %q: %w: the block names node %q", b.CIDR, by.Node, ipam.ErrInvalidRequest, b.Node)
+	}
+	if _, err := r.hold(ctx, by); err != nil {
+		return fmt.Errorf("release block %v of node %q: %w", b.CIDR, b.Node, err)
+	}
 	if _, err := r.remove(ctx, b, false); err != nil {
 		return fmt.Errorf("release block %v of node %q epoch %d: %w", b.CIDR, b.Node, b.Epoch, err)
 	}
@@ -206,6 +218,10 @@ func (r *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block,
 		if gone {
 			out = append(out, b)
 		}
+	}
+	// The name is nobody's now: the next machine that calls has it.
+	if _, err := r.client.Txn(ctx).Then(clientv3.OpDelete(r.keys.holder(node)), clientv3.OpDelete(r.keys.alive(node))).Commit(); err != nil {
+		return out, fmt.Errorf("release name of node %q: %w", node, err)
 	}
 	return out, nil
 }

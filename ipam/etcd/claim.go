@@ -29,13 +29,23 @@ func (r *Registry) Claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block
 	return b, nil
 }
 
+// claimant is what one call has left.
+type claimant struct {
+	mayHold clientv3.Cmp // the node's name is the caller's
+	tries   int          // transactions
+}
+
 func (r *Registry) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, error) {
 	if err := errors.Join(req.Validate(), validNode(req.Node)); err != nil {
 		return ipam.Block{}, err
 	}
-	tries := maxRetries
+	mayHold, err := r.hold(ctx, req.Caller)
+	if err != nil {
+		return ipam.Block{}, err
+	}
+	c := &claimant{mayHold: mayHold, tries: maxRetries}
 	if req.Block.IsValid() {
-		b, owners, err := r.try(ctx, req, req.Block, &tries)
+		b, owners, err := r.try(ctx, req, req.Block, c)
 		if err != nil || len(owners) == 0 {
 			return b, err
 		}
@@ -46,7 +56,7 @@ func (r *Registry) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block
 	}
 	n, start := req.Count(), req.Start()
 	for _, part := range [][2]uint64{{start, n}, {0, start}} {
-		b, ok, err := r.claimBetween(ctx, req, part[0], part[1], &tries)
+		b, ok, err := r.claimBetween(ctx, req, part[0], part[1], c)
 		if err != nil || ok {
 			return b, err
 		}
@@ -55,7 +65,7 @@ func (r *Registry) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block
 }
 
 // claimBetween claims one of the blocks with numbers from to below end.
-func (r *Registry) claimBetween(ctx context.Context, req ipam.ClaimRequest, from, end uint64, tries *int) (ipam.Block, bool, error) {
+func (r *Registry) claimBetween(ctx context.Context, req ipam.ClaimRequest, from, end uint64, c *claimant) (ipam.Block, bool, error) {
 	for from < end {
 		free, next, err := r.page(ctx, req, from, end)
 		if err != nil {
@@ -65,7 +75,7 @@ func (r *Registry) claimBetween(ctx context.Context, req ipam.ClaimRequest, from
 		// random: others do the same search.
 		for i := 0; len(free) > 0; i = rand.IntN(max(len(free), 1)) { //nolint:gosec // spread, not secrecy
 			tried := free[i]
-			b, owners, err := r.try(ctx, req, tried, tries)
+			b, owners, err := r.try(ctx, req, tried, c)
 			if err != nil || len(owners) == 0 {
 				return b, err == nil, err
 			}
@@ -155,10 +165,10 @@ func owners(res *clientv3.TxnResponse) ([]ipam.Block, error) {
 
 // try claims one block in one transaction. It returns the owners of what
 // overlaps the block when there are any.
-func (r *Registry) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix, tries *int) (ipam.Block, []ipam.Block, error) {
+func (r *Registry) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix, c *claimant) (ipam.Block, []ipam.Block, error) {
 	o := r.overlapping(p)
 	for {
-		if *tries--; *tries < 0 {
+		if c.tries--; c.tries < 0 {
 			return ipam.Block{}, nil, errBusy
 		}
 		base, baseRev, err := r.epochBase(ctx)
@@ -167,7 +177,7 @@ func (r *Registry) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefi
 		}
 		value := record{Pool: req.Pool, Node: req.Node, Base: base}.encode()
 		res, err := r.client.Txn(ctx).
-			If(append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(r.keys.base()), "=", baseRev)}, o.cmps...)...).
+			If(append([]clientv3.Cmp{c.mayHold, clientv3.Compare(clientv3.ModRevision(r.keys.base()), "=", baseRev)}, o.cmps...)...).
 			Then(clientv3.OpPut(r.keys.block(p), value), clientv3.OpPut(r.keys.node(req.Node)+blockPart(p), value), clientv3.OpDelete(r.keys.fence(p))).
 			Else(o.gets...).Commit()
 		if err != nil {
@@ -180,6 +190,10 @@ func (r *Registry) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefi
 		if err != nil || len(taken) > 0 {
 			return ipam.Block{}, taken, err
 		}
-		r.forgetBase() // that is what did not hold
+		// The base or the holder of the name is what did not hold.
+		r.forgetBase()
+		if c.mayHold, err = r.hold(ctx, req.Caller); err != nil {
+			return ipam.Block{}, nil, err
+		}
 	}
 }

@@ -6,6 +6,8 @@
 //	PREFIX blocks/FAMILY/ADDRESS/LENGTH       record: who owns the block
 //	PREFIX nodes/NODE/FAMILY/ADDRESS/LENGTH   the same record, by node
 //	PREFIX fences/FAMILY/ADDRESS/LENGTH       epoch: released by force up to it
+//	PREFIX holders/NODE                       the machine that holds the name
+//	PREFIX alive/NODE                         its instance, on a lease of two of its periods
 //	PREFIX base                               what epochs begin above
 //
 // ADDRESS is hexadecimal with a fixed length, so that keys sort as addresses
@@ -17,6 +19,12 @@
 // of the blocks that could contain it, both records are put. A node looks for
 // a free block from its own starting point, a page of keys at a time, so that
 // nodes which claim at once neither list everything nor want the same block.
+//
+// # One machine per name
+//
+// Every transaction of a node compares the revision of its holder's key, so
+// that a machine which has lost its name writes nothing. An assert renews the
+// lease of the other key: etcd's clock alone says whether a machine is silent.
 //
 // # Epochs
 //

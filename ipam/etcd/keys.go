@@ -50,6 +50,11 @@ func (k keys) fence(p netip.Prefix) string { return k.prefix + "fences/" + block
 // node is the folder of a node's blocks.
 func (k keys) node(name string) string { return k.prefix + "nodes/" + url.PathEscape(name) + "/" }
 
+// holder is the key of the machine that holds a name; alive is there as long as
+// it is heard of.
+func (k keys) holder(name string) string { return k.prefix + "holders/" + url.PathEscape(name) }
+func (k keys) alive(name string) string  { return k.prefix + "alive/" + url.PathEscape(name) }
+
 // span returns the range of keys of all blocks that begin inside p.
 func (k keys) span(p netip.Prefix) (from, end string) {
 	return k.prefix + "blocks/" + addressPart(p.Addr()), k.prefix + "blocks/" + addressPart(last(p)) + "~"

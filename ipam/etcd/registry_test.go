@@ -92,7 +92,7 @@ func TestManyClaim(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range nodes {
 		wg.Go(func() {
-			req := ipam.ClaimRequest{Node: fmt.Sprintf("node-%d", i), Pool: "p", PoolCIDR: pool, BlockSize: 26}
+			req := ipam.ClaimRequest{Caller: ipam.Caller{Node: fmt.Sprintf("node-%d", i)}, Pool: "p", PoolCIDR: pool, BlockSize: 26}
 			b, err := clients[i%len(clients)].Claim(t.Context(), req)
 			if err != nil {
 				t.Error(err)
@@ -134,7 +134,7 @@ func TestForceReleaseAndWatch(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	if lost, err := r.Assert(t.Context(), "dead/node", []ipam.Block{old}); err != nil || len(lost) != 1 {
+	if lost, err := r.Assert(t.Context(), ipam.Caller{Node: "dead/node"}, []ipam.Block{old}); err != nil || len(lost) != 1 {
 		t.Fatalf("the dead node came back and asserted: lost %v, %v", lost, err)
 	}
 	req := ipamtest.Request("dead/node")
@@ -143,7 +143,7 @@ func TestForceReleaseAndWatch(t *testing.T) {
 	if err != nil || again.Epoch <= old.Epoch {
 		t.Fatalf("claim of a fenced block: %+v %v", again, err)
 	}
-	if lost, err := r.Assert(t.Context(), "dead/node", []ipam.Block{again}); err != nil || len(lost) != 0 {
+	if lost, err := r.Assert(t.Context(), ipam.Caller{Node: "dead/node"}, []ipam.Block{again}); err != nil || len(lost) != 0 {
 		t.Fatalf("assert of the new claim: lost %v, %v", lost, err)
 	}
 	if _, err := r.ForceRelease(t.Context(), ""); !errors.Is(err, ipam.ErrInvalidRequest) {
@@ -157,7 +157,7 @@ func hear(t *testing.T, r *Registry, released <-chan struct{}) error {
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		b, err := r.Claim(t.Context(), ipamtest.Request("x"))
 		if err == nil {
-			err = r.Release(t.Context(), b)
+			err = r.Release(t.Context(), ipam.Caller{Node: b.Node}, b)
 		}
 		if err != nil {
 			return err

@@ -99,17 +99,22 @@ func (b *Bolt) Claim(ctx context.Context, r ipam.ClaimRequest) (ipam.Block, erro
 }
 
 // Release implements [ipam.Registry].
-func (b *Bolt) Release(ctx context.Context, block ipam.Block) error {
-	_, err := use(b, func(reg *ipam.BoltRegistry) (struct{}, error) { return struct{}{}, reg.Release(ctx, block) })
+func (b *Bolt) Release(ctx context.Context, by ipam.Caller, block ipam.Block) error {
+	_, err := use(b, func(reg *ipam.BoltRegistry) (struct{}, error) { return struct{}{}, reg.Release(ctx, by, block) })
 	return err
 }
 
 // Assert implements [ipam.Registry].
-func (b *Bolt) Assert(ctx context.Context, node string, held []ipam.Block) ([]ipam.Block, error) {
-	return use(b, func(reg *ipam.BoltRegistry) ([]ipam.Block, error) { return reg.Assert(ctx, node, held) })
+func (b *Bolt) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block) ([]ipam.Block, error) {
+	return use(b, func(reg *ipam.BoltRegistry) ([]ipam.Block, error) { return reg.Assert(ctx, by, held) })
 }
 
 // List implements [ipam.Registry].
 func (b *Bolt) List(ctx context.Context, node string) ([]ipam.Block, error) {
 	return use(b, func(reg *ipam.BoltRegistry) ([]ipam.Block, error) { return reg.List(ctx, node) })
+}
+
+// TakeOver implements [ipam.Registry].
+func (b *Bolt) TakeOver(ctx context.Context, by ipam.Caller, from string, force bool) ([]ipam.Block, error) {
+	return use(b, func(reg *ipam.BoltRegistry) ([]ipam.Block, error) { return reg.TakeOver(ctx, by, from, force) })
 }

@@ -21,10 +21,7 @@ import (
 // that does not wait after it heard of a claim of later than all it knew.
 func RegistryContract(t *testing.T, open func(t *testing.T) ipam.Registry) {
 	t.Helper()
-	for _, tc := range []struct {
-		name string
-		run  func(*testing.T, ipam.Registry)
-	}{
+	for _, tc := range append([]contractTest{
 		{"claim gives disjoint blocks until the pool is empty", claimAll},
 		{"claim of one exact block", claimExact},
 		{"claim skips reserved blocks", claimReserved},
@@ -41,14 +38,20 @@ func RegistryContract(t *testing.T, open func(t *testing.T) ipam.Registry) {
 		{"assert refuses blocks of another node", assertForeign},
 		{"concurrent claims", concurrent},
 		{"an ended context", ended},
-	} {
+	}, nameContract...) {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, open(t)) })
 	}
 }
 
+// contractTest is one sentence of the contract.
+type contractTest struct {
+	name string
+	run  func(*testing.T, ipam.Registry)
+}
+
 // Request returns a claim of a /26 of a /24 pool: four blocks.
 func Request(node string) ipam.ClaimRequest {
-	return ipam.ClaimRequest{Node: node, Pool: "default", PoolCIDR: netip.MustParsePrefix("10.244.0.0/24"), BlockSize: 26}
+	return ipam.ClaimRequest{Caller: ipam.Caller{Node: node}, Pool: "default", PoolCIDR: netip.MustParsePrefix("10.244.0.0/24"), BlockSize: 26}
 }
 
 func claim(t *testing.T, r ipam.Registry, req ipam.ClaimRequest) ipam.Block {
@@ -169,7 +172,7 @@ func claimMalformed(t *testing.T, r ipam.Registry) {
 }
 
 func claim6(t *testing.T, r ipam.Registry) {
-	req := ipam.ClaimRequest{Node: "a", Pool: "six", PoolCIDR: netip.MustParsePrefix("fd00:10::/48"), BlockSize: 122}
+	req := ipam.ClaimRequest{Caller: ipam.Caller{Node: "a"}, Pool: "six", PoolCIDR: netip.MustParsePrefix("fd00:10::/48"), BlockSize: 122}
 	a, b := claim(t, r, req), claim(t, r, req)
 	if a.CIDR.Overlaps(b.CIDR) {
 		t.Fatalf("%v and %v overlap", a, b)
@@ -188,7 +191,7 @@ func epochs(t *testing.T, r ipam.Registry) {
 			t.Fatalf("epoch %d follows %d", b.Epoch, last)
 		}
 		last = b.Epoch
-		if err := r.Release(t.Context(), b); err != nil {
+		if err := r.Release(t.Context(), ipam.Caller{Node: b.Node}, b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,13 +201,13 @@ func release(t *testing.T, r ipam.Registry) {
 	a := claim(t, r, Request("a"))
 	stranger := a
 	stranger.Node = "b"
-	wantErr(t, r.Release(t.Context(), stranger), ipam.ErrNotOwner)
+	wantErr(t, r.Release(t.Context(), ipam.Caller{Node: stranger.Node}, stranger), ipam.ErrNotOwner)
 	old := a
 	old.Epoch--
-	wantErr(t, r.Release(t.Context(), old), ipam.ErrNotOwner)
+	wantErr(t, r.Release(t.Context(), ipam.Caller{Node: old.Node}, old), ipam.ErrNotOwner)
 	wantList(t, r, "a", a)
 	for i := range 2 {
-		if err := r.Release(t.Context(), a); err != nil {
+		if err := r.Release(t.Context(), ipam.Caller{Node: a.Node}, a); err != nil {
 			t.Fatalf("release %d: %v", i, err)
 		}
 	}
@@ -223,7 +226,7 @@ func list(t *testing.T, r ipam.Registry) {
 // assertAll asserts blocks for node a and returns the lost ones.
 func assertAll(t *testing.T, r ipam.Registry, held ...ipam.Block) []ipam.Block {
 	t.Helper()
-	lost, err := r.Assert(t.Context(), "a", held)
+	lost, err := r.Assert(t.Context(), ipam.Caller{Node: "a"}, held)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +249,7 @@ func assertRebuilds(t *testing.T, r ipam.Registry) {
 	}
 	_, err := r.Claim(t.Context(), Request("b"))
 	wantErr(t, err, ipam.ErrPoolExhausted)
-	if err := r.Release(t.Context(), old); err != nil {
+	if err := r.Release(t.Context(), ipam.Caller{Node: old.Node}, old); err != nil {
 		t.Fatal(err)
 	}
 	if b := claim(t, r, Request("b")); b.CIDR != old.CIDR || b.Epoch <= old.Epoch {
@@ -286,7 +289,7 @@ func assertLater(t *testing.T, r ipam.Registry) {
 		{says("e", 200), true}, // of equals the first
 		{says("c", 200), false},
 	} {
-		lost, err := r.Assert(t.Context(), step.b.Node, []ipam.Block{step.b})
+		lost, err := r.Assert(t.Context(), ipam.Caller{Node: step.b.Node}, []ipam.Block{step.b})
 		if err != nil {
 			t.Fatalf("assert of %+v: %v", step.b, err)
 		}
@@ -300,7 +303,7 @@ func assertLater(t *testing.T, r ipam.Registry) {
 
 func assertStale(t *testing.T, r ipam.Registry) {
 	first := claim(t, r, Request("a"))
-	if err := r.Release(t.Context(), first); err != nil {
+	if err := r.Release(t.Context(), ipam.Caller{Node: first.Node}, first); err != nil {
 		t.Fatal(err)
 	}
 	req := Request("a")
@@ -317,7 +320,7 @@ func assertStale(t *testing.T, r ipam.Registry) {
 
 func assertForeign(t *testing.T, r ipam.Registry) {
 	b := ipam.Block{CIDR: netip.MustParsePrefix("10.244.0.0/26"), Pool: "default", Node: "b", Epoch: 1}
-	if _, err := r.Assert(t.Context(), "a", []ipam.Block{b}); err == nil {
+	if _, err := r.Assert(t.Context(), ipam.Caller{Node: "a"}, []ipam.Block{b}); err == nil {
 		t.Fatal("node a asserted a block of node b")
 	}
 	wantList(t, r, "")

@@ -265,14 +265,19 @@ func (l link) Claim(ctx context.Context, r ipam.ClaimRequest) (ipam.Block, error
 }
 
 // Release implements [ipam.Registry].
-func (l link) Release(ctx context.Context, b ipam.Block) error {
-	_, err := both(l, func() (struct{}, error) { return struct{}{}, l.n.Registry.Release(ctx, b) })
+func (l link) Release(ctx context.Context, by ipam.Caller, b ipam.Block) error {
+	_, err := both(l, func() (struct{}, error) { return struct{}{}, l.n.Registry.Release(ctx, by, b) })
 	return err
 }
 
 // Assert implements [ipam.Registry].
-func (l link) Assert(ctx context.Context, node string, held []ipam.Block) ([]ipam.Block, error) {
-	return both(l, func() ([]ipam.Block, error) { return l.n.Registry.Assert(ctx, node, held) })
+func (l link) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block) ([]ipam.Block, error) {
+	return both(l, func() ([]ipam.Block, error) { return l.n.Registry.Assert(ctx, by, held) })
+}
+
+// TakeOver implements [ipam.Registry].
+func (l link) TakeOver(ctx context.Context, by ipam.Caller, from string, force bool) ([]ipam.Block, error) {
+	return both(l, func() ([]ipam.Block, error) { return l.n.Registry.TakeOver(ctx, by, from, force) })
 }
 
 // List implements [ipam.Registry].

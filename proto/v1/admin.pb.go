@@ -189,6 +189,7 @@ type Status struct {
 	Registry         string                 `protobuf:"bytes,22,opt,name=registry,proto3" json:"registry,omitempty"`                  // kind and state of the block registry
 	FibDrift         uint64                 `protobuf:"varint,23,opt,name=fib_drift,json=fibDrift,proto3" json:"fib_drift,omitempty"` // routes found changed by others and repaired since start
 	Drain            string                 `protobuf:"bytes,24,opt,name=drain,proto3" json:"drain,omitempty"`                        // serving | leaving | drained
+	Notes            []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                        // one line each: what was chosen and what it means
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -389,6 +390,13 @@ func (x *Status) GetDrain() string {
 		return x.Drain
 	}
 	return ""
+}
+
+func (x *Status) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
 }
 
 // Feature is a part of the kernel or system that onlink uses where present.
@@ -2860,6 +2868,58 @@ func (x *ReleaseNodeReply) GetBlocks() []*Block {
 	return nil
 }
 
+type TakeOverNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also from a machine that lives
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeOverNodeRequest) Reset() {
+	*x = TakeOverNodeRequest{}
+	mi := &file_admin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeOverNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeOverNodeRequest) ProtoMessage() {}
+
+func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
+func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *TakeOverNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *TakeOverNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type AuditIPAMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2868,7 +2928,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +2940,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +2953,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 type AuditIPAMReply struct {
@@ -2905,7 +2965,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2917,7 +2977,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2930,7 +2990,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -2943,7 +3003,7 @@ func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Began         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=began,proto3" json:"began,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // release-node | release-address
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // release-node | release-address | take-over
 	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // the node or address
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`         // who asked for it
 	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`    // false: the agent died before it could tell
@@ -2955,7 +3015,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3027,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3040,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -3040,7 +3100,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3112,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3125,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 type BackupIPAMChunk struct {
@@ -3077,7 +3137,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3149,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3162,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -3121,7 +3181,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3193,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3206,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -3169,7 +3229,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3241,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3254,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -3236,7 +3296,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3248,7 +3308,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3261,7 +3321,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -3290,7 +3350,7 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\tonlink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x8d\x06\n" +
+	"\x10GetStatusRequest\"\xa3\x06\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -3317,7 +3377,8 @@ const file_admin_proto_rawDesc = "" +
 	"\bproblems\x18\x15 \x03(\tR\bproblems\x12\x1a\n" +
 	"\bregistry\x18\x16 \x01(\tR\bregistry\x12\x1b\n" +
 	"\tfib_drift\x18\x17 \x01(\x04R\bfibDrift\x12\x14\n" +
-	"\x05drain\x18\x18 \x01(\tR\x05drain\"S\n" +
+	"\x05drain\x18\x18 \x01(\tR\x05drain\x12\x14\n" +
+	"\x05notes\x18\x19 \x03(\tR\x05notes\"S\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tavailable\x18\x02 \x01(\bR\tavailable\x12\x16\n" +
@@ -3502,7 +3563,10 @@ const file_admin_proto_rawDesc = "" +
 	"\x12ReleaseNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"<\n" +
 	"\x10ReleaseNodeReply\x12(\n" +
-	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\"\x12\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\"?\n" +
+	"\x13TakeOverNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x12\n" +
 	"\x10AuditIPAMRequest\"A\n" +
 	"\x0eAuditIPAMReply\x12/\n" +
 	"\aentries\x18\x01 \x03(\v2\x15.onlink.v1.AuditEntryR\aentries\"\xc2\x01\n" +
@@ -3538,7 +3602,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xee\t\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xbb\n" +
+	"\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
@@ -3557,7 +3622,8 @@ const file_admin_proto_rawDesc = "" +
 	"\bShowIPAM\x12\x1a.onlink.v1.ShowIPAMRequest\x1a\x18.onlink.v1.ShowIPAMReply\x12C\n" +
 	"\tCheckIPAM\x12\x1b.onlink.v1.CheckIPAMRequest\x1a\x19.onlink.v1.CheckIPAMReply\x12R\n" +
 	"\x0eReleaseAddress\x12 .onlink.v1.ReleaseAddressRequest\x1a\x1e.onlink.v1.ReleaseAddressReply\x12I\n" +
-	"\vReleaseNode\x12\x1d.onlink.v1.ReleaseNodeRequest\x1a\x1b.onlink.v1.ReleaseNodeReply\x12C\n" +
+	"\vReleaseNode\x12\x1d.onlink.v1.ReleaseNodeRequest\x1a\x1b.onlink.v1.ReleaseNodeReply\x12K\n" +
+	"\fTakeOverNode\x12\x1e.onlink.v1.TakeOverNodeRequest\x1a\x1b.onlink.v1.ReleaseNodeReply\x12C\n" +
 	"\tAuditIPAM\x12\x1b.onlink.v1.AuditIPAMRequest\x1a\x19.onlink.v1.AuditIPAMReply\x12H\n" +
 	"\n" +
 	"BackupIPAM\x12\x1c.onlink.v1.BackupIPAMRequest\x1a\x1a.onlink.v1.BackupIPAMChunk0\x01\x12=\n" +
@@ -3576,7 +3642,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),               // 0: onlink.v1.PeerAction
 	(PolicyDirection)(0),          // 1: onlink.v1.PolicyDirection
@@ -3621,27 +3687,28 @@ var file_admin_proto_goTypes = []any{
 	(*ReleaseAddressReply)(nil),   // 40: onlink.v1.ReleaseAddressReply
 	(*ReleaseNodeRequest)(nil),    // 41: onlink.v1.ReleaseNodeRequest
 	(*ReleaseNodeReply)(nil),      // 42: onlink.v1.ReleaseNodeReply
-	(*AuditIPAMRequest)(nil),      // 43: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),        // 44: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),            // 45: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),     // 46: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 47: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 48: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 49: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 50: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
+	(*TakeOverNodeRequest)(nil),   // 43: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),      // 44: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),        // 45: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),            // 46: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),     // 47: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),       // 48: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),        // 49: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 50: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),           // 51: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	51, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	52, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	4,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	7,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	52, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	53, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	9,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
 	8,  // 5: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	52, // 6: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	52, // 7: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	52, // 8: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	53, // 6: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	53, // 7: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	53, // 8: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	0,  // 9: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
 	7,  // 10: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
 	1,  // 11: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
@@ -3650,19 +3717,19 @@ var file_admin_proto_depIdxs = []int32{
 	13, // 14: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
 	13, // 15: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
 	19, // 16: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	52, // 17: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	53, // 17: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
 	26, // 18: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
 	27, // 19: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
 	30, // 20: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
 	33, // 21: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
 	30, // 22: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
 	36, // 23: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	51, // 24: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	52, // 24: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
 	36, // 25: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
 	30, // 26: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	45, // 27: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	51, // 28: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	50, // 29: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	46, // 27: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	52, // 28: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	51, // 29: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
 	2,  // 30: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
 	5,  // 31: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
 	10, // 32: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
@@ -3678,29 +3745,31 @@ var file_admin_proto_depIdxs = []int32{
 	37, // 42: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
 	39, // 43: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
 	41, // 44: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	43, // 45: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	46, // 46: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	48, // 47: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 48: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	6,  // 49: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	11, // 50: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	23, // 51: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	23, // 52: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	14, // 53: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	17, // 54: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	20, // 55: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	25, // 56: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	29, // 57: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	32, // 58: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	35, // 59: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	38, // 60: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	40, // 61: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	42, // 62: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	44, // 63: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	47, // 64: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	49, // 65: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	48, // [48:66] is the sub-list for method output_type
-	30, // [30:48] is the sub-list for method input_type
+	43, // 45: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	44, // 46: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	47, // 47: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	49, // 48: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 49: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	6,  // 50: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	11, // 51: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	23, // 52: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	23, // 53: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	14, // 54: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	17, // 55: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	20, // 56: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	25, // 57: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	29, // 58: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	32, // 59: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	35, // 60: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	38, // 61: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	40, // 62: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	42, // 63: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	42, // 64: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	45, // 65: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	48, // 66: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	50, // 67: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	49, // [49:68] is the sub-list for method output_type
+	30, // [30:49] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -3724,7 +3793,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

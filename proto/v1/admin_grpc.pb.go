@@ -36,6 +36,7 @@ const (
 	Admin_CheckIPAM_FullMethodName      = "/onlink.v1.Admin/CheckIPAM"
 	Admin_ReleaseAddress_FullMethodName = "/onlink.v1.Admin/ReleaseAddress"
 	Admin_ReleaseNode_FullMethodName    = "/onlink.v1.Admin/ReleaseNode"
+	Admin_TakeOverNode_FullMethodName   = "/onlink.v1.Admin/TakeOverNode"
 	Admin_AuditIPAM_FullMethodName      = "/onlink.v1.Admin/AuditIPAM"
 	Admin_BackupIPAM_FullMethodName     = "/onlink.v1.Admin/BackupIPAM"
 	Admin_Explain_FullMethodName        = "/onlink.v1.Admin/Explain"
@@ -73,6 +74,9 @@ type AdminClient interface {
 	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressReply, error)
 	// ReleaseNode takes all blocks from a node that will not come back.
 	ReleaseNode(ctx context.Context, in *ReleaseNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error)
+	// TakeOverNode makes this machine the holder of its name, or takes over the
+	// blocks of the name it had before.
+	TakeOverNode(ctx context.Context, in *TakeOverNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error)
 	// AuditIPAM lists what operators took by force, newest first.
 	AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts ...grpc.CallOption) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
@@ -240,6 +244,16 @@ func (c *adminClient) ReleaseNode(ctx context.Context, in *ReleaseNodeRequest, o
 	return out, nil
 }
 
+func (c *adminClient) TakeOverNode(ctx context.Context, in *TakeOverNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseNodeReply)
+	err := c.cc.Invoke(ctx, Admin_TakeOverNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts ...grpc.CallOption) (*AuditIPAMReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditIPAMReply)
@@ -311,6 +325,9 @@ type AdminServer interface {
 	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressReply, error)
 	// ReleaseNode takes all blocks from a node that will not come back.
 	ReleaseNode(context.Context, *ReleaseNodeRequest) (*ReleaseNodeReply, error)
+	// TakeOverNode makes this machine the holder of its name, or takes over the
+	// blocks of the name it had before.
+	TakeOverNode(context.Context, *TakeOverNodeRequest) (*ReleaseNodeReply, error)
 	// AuditIPAM lists what operators took by force, newest first.
 	AuditIPAM(context.Context, *AuditIPAMRequest) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
@@ -372,6 +389,9 @@ func (UnimplementedAdminServer) ReleaseAddress(context.Context, *ReleaseAddressR
 }
 func (UnimplementedAdminServer) ReleaseNode(context.Context, *ReleaseNodeRequest) (*ReleaseNodeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReleaseNode not implemented")
+}
+func (UnimplementedAdminServer) TakeOverNode(context.Context, *TakeOverNodeRequest) (*ReleaseNodeReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method TakeOverNode not implemented")
 }
 func (UnimplementedAdminServer) AuditIPAM(context.Context, *AuditIPAMRequest) (*AuditIPAMReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method AuditIPAM not implemented")
@@ -673,6 +693,24 @@ func _Admin_ReleaseNode_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_TakeOverNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeOverNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).TakeOverNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_TakeOverNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).TakeOverNode(ctx, req.(*TakeOverNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_AuditIPAM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditIPAMRequest)
 	if err := dec(in); err != nil {
@@ -786,6 +824,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReleaseNode",
 			Handler:    _Admin_ReleaseNode_Handler,
+		},
+		{
+			MethodName: "TakeOverNode",
+			Handler:    _Admin_TakeOverNode_Handler,
 		},
 		{
 			MethodName: "AuditIPAM",

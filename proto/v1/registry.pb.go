@@ -24,6 +24,168 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Caller is the machine that asks. Absent: it is of a version before instances.
+type Caller struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`                  // of its database
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`                    // IPv4 next hop of its announcements; empty: none
+	Address6      string                 `protobuf:"bytes,4,opt,name=address6,proto3" json:"address6,omitempty"`                  // the same for IPv6
+	PeriodMs      uint32                 `protobuf:"varint,5,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"` // between two of its asserts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_registry_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_registry_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_registry_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Caller) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Caller) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Caller) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Caller) GetAddress6() string {
+	if x != nil {
+		return x.Address6
+	}
+	return ""
+}
+
+func (x *Caller) GetPeriodMs() uint32 {
+	if x != nil {
+		return x.PeriodMs
+	}
+	return 0
+}
+
+// NameHeld says which machine holds a name.
+type NameHeld struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holder        *Caller                `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"`
+	By            *Caller                `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`                     // that was refused
+	Since         int64                  `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`              // Unix seconds: it holds the name
+	AgeMs         uint64                 `protobuf:"varint,4,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since it was heard of
+	Silent        bool                   `protobuf:"varint,5,opt,name=silent,proto3" json:"silent,omitempty"`            // for longer than two of its periods
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameHeld) Reset() {
+	*x = NameHeld{}
+	mi := &file_registry_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameHeld) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameHeld) ProtoMessage() {}
+
+func (x *NameHeld) ProtoReflect() protoreflect.Message {
+	mi := &file_registry_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameHeld.ProtoReflect.Descriptor instead.
+func (*NameHeld) Descriptor() ([]byte, []int) {
+	return file_registry_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *NameHeld) GetHolder() *Caller {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
+func (x *NameHeld) GetBy() *Caller {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *NameHeld) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *NameHeld) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *NameHeld) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+func (x *NameHeld) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // OwnedBlock is one block and its owner.
 type OwnedBlock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -37,7 +199,7 @@ type OwnedBlock struct {
 
 func (x *OwnedBlock) Reset() {
 	*x = OwnedBlock{}
-	mi := &file_registry_proto_msgTypes[0]
+	mi := &file_registry_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +211,7 @@ func (x *OwnedBlock) String() string {
 func (*OwnedBlock) ProtoMessage() {}
 
 func (x *OwnedBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[0]
+	mi := &file_registry_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +224,7 @@ func (x *OwnedBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnedBlock.ProtoReflect.Descriptor instead.
 func (*OwnedBlock) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{0}
+	return file_registry_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *OwnedBlock) GetCidr() string {
@@ -101,13 +263,14 @@ type ClaimRequest struct {
 	BlockSize     uint32                 `protobuf:"varint,4,opt,name=block_size,json=blockSize,proto3" json:"block_size,omitempty"` // prefix length of a block
 	Reserved      []string               `protobuf:"bytes,5,rep,name=reserved,proto3" json:"reserved,omitempty"`                     // ranges of the pool that no pod gets
 	Block         string                 `protobuf:"bytes,6,opt,name=block,proto3" json:"block,omitempty"`                           // this block and no other; empty: any free one
+	By            *Caller                `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_registry_proto_msgTypes[1]
+	mi := &file_registry_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -119,7 +282,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[1]
+	mi := &file_registry_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,7 +295,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{1}
+	return file_registry_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ClaimRequest) GetNode() string {
@@ -177,6 +340,13 @@ func (x *ClaimRequest) GetBlock() string {
 	return ""
 }
 
+func (x *ClaimRequest) GetBy() *Caller {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
 type ClaimReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Block         *OwnedBlock            `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
@@ -186,7 +356,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_registry_proto_msgTypes[2]
+	mi := &file_registry_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +368,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[2]
+	mi := &file_registry_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +381,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{2}
+	return file_registry_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ClaimReply) GetBlock() *OwnedBlock {
@@ -224,13 +394,14 @@ func (x *ClaimReply) GetBlock() *OwnedBlock {
 type ReleaseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Block         *OwnedBlock            `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	By            *Caller                `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_registry_proto_msgTypes[3]
+	mi := &file_registry_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +413,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[3]
+	mi := &file_registry_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,12 +426,19 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{3}
+	return file_registry_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReleaseRequest) GetBlock() *OwnedBlock {
 	if x != nil {
 		return x.Block
+	}
+	return nil
+}
+
+func (x *ReleaseRequest) GetBy() *Caller {
+	if x != nil {
+		return x.By
 	}
 	return nil
 }
@@ -273,7 +451,7 @@ type ReleaseReply struct {
 
 func (x *ReleaseReply) Reset() {
 	*x = ReleaseReply{}
-	mi := &file_registry_proto_msgTypes[4]
+	mi := &file_registry_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +463,7 @@ func (x *ReleaseReply) String() string {
 func (*ReleaseReply) ProtoMessage() {}
 
 func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[4]
+	mi := &file_registry_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,20 +476,21 @@ func (x *ReleaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseReply.ProtoReflect.Descriptor instead.
 func (*ReleaseReply) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{4}
+	return file_registry_proto_rawDescGZIP(), []int{6}
 }
 
 type AssertRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Blocks        []*OwnedBlock          `protobuf:"bytes,2,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	By            *Caller                `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AssertRequest) Reset() {
 	*x = AssertRequest{}
-	mi := &file_registry_proto_msgTypes[5]
+	mi := &file_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +502,7 @@ func (x *AssertRequest) String() string {
 func (*AssertRequest) ProtoMessage() {}
 
 func (x *AssertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[5]
+	mi := &file_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +515,7 @@ func (x *AssertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertRequest.ProtoReflect.Descriptor instead.
 func (*AssertRequest) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{5}
+	return file_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AssertRequest) GetNode() string {
@@ -353,6 +532,13 @@ func (x *AssertRequest) GetBlocks() []*OwnedBlock {
 	return nil
 }
 
+func (x *AssertRequest) GetBy() *Caller {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
 type AssertReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Held          []*OwnedBlock          `protobuf:"bytes,1,rep,name=held,proto3" json:"held,omitempty"` // confirmed, with their current epochs
@@ -363,7 +549,7 @@ type AssertReply struct {
 
 func (x *AssertReply) Reset() {
 	*x = AssertReply{}
-	mi := &file_registry_proto_msgTypes[6]
+	mi := &file_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +561,7 @@ func (x *AssertReply) String() string {
 func (*AssertReply) ProtoMessage() {}
 
 func (x *AssertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[6]
+	mi := &file_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +574,7 @@ func (x *AssertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertReply.ProtoReflect.Descriptor instead.
 func (*AssertReply) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{6}
+	return file_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AssertReply) GetHeld() []*OwnedBlock {
@@ -414,7 +600,7 @@ type ForceReleaseRequest struct {
 
 func (x *ForceReleaseRequest) Reset() {
 	*x = ForceReleaseRequest{}
-	mi := &file_registry_proto_msgTypes[7]
+	mi := &file_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +612,7 @@ func (x *ForceReleaseRequest) String() string {
 func (*ForceReleaseRequest) ProtoMessage() {}
 
 func (x *ForceReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[7]
+	mi := &file_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +625,7 @@ func (x *ForceReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ForceReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{7}
+	return file_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ForceReleaseRequest) GetNode() string {
@@ -447,6 +633,66 @@ func (x *ForceReleaseRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+type TakeOverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            *Caller                `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`    // the node whose blocks they were
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"` // also from a machine that was heard of lately
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeOverRequest) Reset() {
+	*x = TakeOverRequest{}
+	mi := &file_registry_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeOverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeOverRequest) ProtoMessage() {}
+
+func (x *TakeOverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_registry_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeOverRequest.ProtoReflect.Descriptor instead.
+func (*TakeOverRequest) Descriptor() ([]byte, []int) {
+	return file_registry_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TakeOverRequest) GetBy() *Caller {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *TakeOverRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *TakeOverRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type ListRequest struct {
@@ -458,7 +704,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_registry_proto_msgTypes[8]
+	mi := &file_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +716,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[8]
+	mi := &file_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +729,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{8}
+	return file_registry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListRequest) GetNode() string {
@@ -502,7 +748,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_registry_proto_msgTypes[9]
+	mi := &file_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +760,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_registry_proto_msgTypes[9]
+	mi := &file_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +773,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_registry_proto_rawDescGZIP(), []int{9}
+	return file_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListReply) GetBlocks() []*OwnedBlock {
@@ -541,13 +787,26 @@ var File_registry_proto protoreflect.FileDescriptor
 
 const file_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x0eregistry.proto\x12\tonlink.v1\"^\n" +
+	"\x0eregistry.proto\x12\tonlink.v1\"\x8b\x01\n" +
+	"\x06Caller\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1a\n" +
+	"\baddress6\x18\x04 \x01(\tR\baddress6\x12\x1b\n" +
+	"\tperiod_ms\x18\x05 \x01(\rR\bperiodMs\"\xb1\x01\n" +
+	"\bNameHeld\x12)\n" +
+	"\x06holder\x18\x01 \x01(\v2\x11.onlink.v1.CallerR\x06holder\x12!\n" +
+	"\x02by\x18\x02 \x01(\v2\x11.onlink.v1.CallerR\x02by\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x03R\x05since\x12\x15\n" +
+	"\x06age_ms\x18\x04 \x01(\x04R\x05ageMs\x12\x16\n" +
+	"\x06silent\x18\x05 \x01(\bR\x06silent\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\"^\n" +
 	"\n" +
 	"OwnedBlock\x12\x12\n" +
 	"\x04cidr\x18\x01 \x01(\tR\x04cidr\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"\xa4\x01\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"\xc7\x01\n" +
 	"\fClaimRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x1b\n" +
@@ -555,31 +814,39 @@ const file_registry_proto_rawDesc = "" +
 	"\n" +
 	"block_size\x18\x04 \x01(\rR\tblockSize\x12\x1a\n" +
 	"\breserved\x18\x05 \x03(\tR\breserved\x12\x14\n" +
-	"\x05block\x18\x06 \x01(\tR\x05block\"9\n" +
+	"\x05block\x18\x06 \x01(\tR\x05block\x12!\n" +
+	"\x02by\x18\a \x01(\v2\x11.onlink.v1.CallerR\x02by\"9\n" +
 	"\n" +
 	"ClaimReply\x12+\n" +
-	"\x05block\x18\x01 \x01(\v2\x15.onlink.v1.OwnedBlockR\x05block\"=\n" +
+	"\x05block\x18\x01 \x01(\v2\x15.onlink.v1.OwnedBlockR\x05block\"`\n" +
 	"\x0eReleaseRequest\x12+\n" +
-	"\x05block\x18\x01 \x01(\v2\x15.onlink.v1.OwnedBlockR\x05block\"\x0e\n" +
-	"\fReleaseReply\"R\n" +
+	"\x05block\x18\x01 \x01(\v2\x15.onlink.v1.OwnedBlockR\x05block\x12!\n" +
+	"\x02by\x18\x02 \x01(\v2\x11.onlink.v1.CallerR\x02by\"\x0e\n" +
+	"\fReleaseReply\"u\n" +
 	"\rAssertRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
-	"\x06blocks\x18\x02 \x03(\v2\x15.onlink.v1.OwnedBlockR\x06blocks\"c\n" +
+	"\x06blocks\x18\x02 \x03(\v2\x15.onlink.v1.OwnedBlockR\x06blocks\x12!\n" +
+	"\x02by\x18\x03 \x01(\v2\x11.onlink.v1.CallerR\x02by\"c\n" +
 	"\vAssertReply\x12)\n" +
 	"\x04held\x18\x01 \x03(\v2\x15.onlink.v1.OwnedBlockR\x04held\x12)\n" +
 	"\x04lost\x18\x02 \x03(\v2\x15.onlink.v1.OwnedBlockR\x04lost\")\n" +
 	"\x13ForceReleaseRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"!\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"^\n" +
+	"\x0fTakeOverRequest\x12!\n" +
+	"\x02by\x18\x01 \x01(\v2\x11.onlink.v1.CallerR\x02by\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"!\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\":\n" +
 	"\tListReply\x12-\n" +
-	"\x06blocks\x18\x01 \x03(\v2\x15.onlink.v1.OwnedBlockR\x06blocks2\xba\x02\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x15.onlink.v1.OwnedBlockR\x06blocks2\xf8\x02\n" +
 	"\bRegistry\x127\n" +
 	"\x05Claim\x12\x17.onlink.v1.ClaimRequest\x1a\x15.onlink.v1.ClaimReply\x12=\n" +
 	"\aRelease\x12\x19.onlink.v1.ReleaseRequest\x1a\x17.onlink.v1.ReleaseReply\x12:\n" +
 	"\x06Assert\x12\x18.onlink.v1.AssertRequest\x1a\x16.onlink.v1.AssertReply\x12D\n" +
 	"\fForceRelease\x12\x1e.onlink.v1.ForceReleaseRequest\x1a\x14.onlink.v1.ListReply\x124\n" +
-	"\x04List\x12\x16.onlink.v1.ListRequest\x1a\x14.onlink.v1.ListReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
+	"\x04List\x12\x16.onlink.v1.ListRequest\x1a\x14.onlink.v1.ListReply\x12<\n" +
+	"\bTakeOver\x12\x1a.onlink.v1.TakeOverRequest\x1a\x14.onlink.v1.ListReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
 
 var (
 	file_registry_proto_rawDescOnce sync.Once
@@ -593,41 +860,52 @@ func file_registry_proto_rawDescGZIP() []byte {
 	return file_registry_proto_rawDescData
 }
 
-var file_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_registry_proto_goTypes = []any{
-	(*OwnedBlock)(nil),          // 0: onlink.v1.OwnedBlock
-	(*ClaimRequest)(nil),        // 1: onlink.v1.ClaimRequest
-	(*ClaimReply)(nil),          // 2: onlink.v1.ClaimReply
-	(*ReleaseRequest)(nil),      // 3: onlink.v1.ReleaseRequest
-	(*ReleaseReply)(nil),        // 4: onlink.v1.ReleaseReply
-	(*AssertRequest)(nil),       // 5: onlink.v1.AssertRequest
-	(*AssertReply)(nil),         // 6: onlink.v1.AssertReply
-	(*ForceReleaseRequest)(nil), // 7: onlink.v1.ForceReleaseRequest
-	(*ListRequest)(nil),         // 8: onlink.v1.ListRequest
-	(*ListReply)(nil),           // 9: onlink.v1.ListReply
+	(*Caller)(nil),              // 0: onlink.v1.Caller
+	(*NameHeld)(nil),            // 1: onlink.v1.NameHeld
+	(*OwnedBlock)(nil),          // 2: onlink.v1.OwnedBlock
+	(*ClaimRequest)(nil),        // 3: onlink.v1.ClaimRequest
+	(*ClaimReply)(nil),          // 4: onlink.v1.ClaimReply
+	(*ReleaseRequest)(nil),      // 5: onlink.v1.ReleaseRequest
+	(*ReleaseReply)(nil),        // 6: onlink.v1.ReleaseReply
+	(*AssertRequest)(nil),       // 7: onlink.v1.AssertRequest
+	(*AssertReply)(nil),         // 8: onlink.v1.AssertReply
+	(*ForceReleaseRequest)(nil), // 9: onlink.v1.ForceReleaseRequest
+	(*TakeOverRequest)(nil),     // 10: onlink.v1.TakeOverRequest
+	(*ListRequest)(nil),         // 11: onlink.v1.ListRequest
+	(*ListReply)(nil),           // 12: onlink.v1.ListReply
 }
 var file_registry_proto_depIdxs = []int32{
-	0,  // 0: onlink.v1.ClaimReply.block:type_name -> onlink.v1.OwnedBlock
-	0,  // 1: onlink.v1.ReleaseRequest.block:type_name -> onlink.v1.OwnedBlock
-	0,  // 2: onlink.v1.AssertRequest.blocks:type_name -> onlink.v1.OwnedBlock
-	0,  // 3: onlink.v1.AssertReply.held:type_name -> onlink.v1.OwnedBlock
-	0,  // 4: onlink.v1.AssertReply.lost:type_name -> onlink.v1.OwnedBlock
-	0,  // 5: onlink.v1.ListReply.blocks:type_name -> onlink.v1.OwnedBlock
-	1,  // 6: onlink.v1.Registry.Claim:input_type -> onlink.v1.ClaimRequest
-	3,  // 7: onlink.v1.Registry.Release:input_type -> onlink.v1.ReleaseRequest
-	5,  // 8: onlink.v1.Registry.Assert:input_type -> onlink.v1.AssertRequest
-	7,  // 9: onlink.v1.Registry.ForceRelease:input_type -> onlink.v1.ForceReleaseRequest
-	8,  // 10: onlink.v1.Registry.List:input_type -> onlink.v1.ListRequest
-	2,  // 11: onlink.v1.Registry.Claim:output_type -> onlink.v1.ClaimReply
-	4,  // 12: onlink.v1.Registry.Release:output_type -> onlink.v1.ReleaseReply
-	6,  // 13: onlink.v1.Registry.Assert:output_type -> onlink.v1.AssertReply
-	9,  // 14: onlink.v1.Registry.ForceRelease:output_type -> onlink.v1.ListReply
-	9,  // 15: onlink.v1.Registry.List:output_type -> onlink.v1.ListReply
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	0,  // 0: onlink.v1.NameHeld.holder:type_name -> onlink.v1.Caller
+	0,  // 1: onlink.v1.NameHeld.by:type_name -> onlink.v1.Caller
+	0,  // 2: onlink.v1.ClaimRequest.by:type_name -> onlink.v1.Caller
+	2,  // 3: onlink.v1.ClaimReply.block:type_name -> onlink.v1.OwnedBlock
+	2,  // 4: onlink.v1.ReleaseRequest.block:type_name -> onlink.v1.OwnedBlock
+	0,  // 5: onlink.v1.ReleaseRequest.by:type_name -> onlink.v1.Caller
+	2,  // 6: onlink.v1.AssertRequest.blocks:type_name -> onlink.v1.OwnedBlock
+	0,  // 7: onlink.v1.AssertRequest.by:type_name -> onlink.v1.Caller
+	2,  // 8: onlink.v1.AssertReply.held:type_name -> onlink.v1.OwnedBlock
+	2,  // 9: onlink.v1.AssertReply.lost:type_name -> onlink.v1.OwnedBlock
+	0,  // 10: onlink.v1.TakeOverRequest.by:type_name -> onlink.v1.Caller
+	2,  // 11: onlink.v1.ListReply.blocks:type_name -> onlink.v1.OwnedBlock
+	3,  // 12: onlink.v1.Registry.Claim:input_type -> onlink.v1.ClaimRequest
+	5,  // 13: onlink.v1.Registry.Release:input_type -> onlink.v1.ReleaseRequest
+	7,  // 14: onlink.v1.Registry.Assert:input_type -> onlink.v1.AssertRequest
+	9,  // 15: onlink.v1.Registry.ForceRelease:input_type -> onlink.v1.ForceReleaseRequest
+	11, // 16: onlink.v1.Registry.List:input_type -> onlink.v1.ListRequest
+	10, // 17: onlink.v1.Registry.TakeOver:input_type -> onlink.v1.TakeOverRequest
+	4,  // 18: onlink.v1.Registry.Claim:output_type -> onlink.v1.ClaimReply
+	6,  // 19: onlink.v1.Registry.Release:output_type -> onlink.v1.ReleaseReply
+	8,  // 20: onlink.v1.Registry.Assert:output_type -> onlink.v1.AssertReply
+	12, // 21: onlink.v1.Registry.ForceRelease:output_type -> onlink.v1.ListReply
+	12, // 22: onlink.v1.Registry.List:output_type -> onlink.v1.ListReply
+	12, // 23: onlink.v1.Registry.TakeOver:output_type -> onlink.v1.ListReply
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_registry_proto_init() }
@@ -641,7 +919,7 @@ func file_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_registry_proto_rawDesc), len(file_registry_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

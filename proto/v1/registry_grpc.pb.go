@@ -27,6 +27,7 @@ const (
 	Registry_Assert_FullMethodName       = "/onlink.v1.Registry/Assert"
 	Registry_ForceRelease_FullMethodName = "/onlink.v1.Registry/ForceRelease"
 	Registry_List_FullMethodName         = "/onlink.v1.Registry/List"
+	Registry_TakeOver_FullMethodName     = "/onlink.v1.Registry/TakeOver"
 )
 
 // RegistryClient is the client API for Registry service.
@@ -36,7 +37,9 @@ const (
 // Registry is create-if-absent with fencing epochs: two nodes can never own
 // one block. Errors are gRPC status codes: ALREADY_EXISTS for a block of
 // another node, FAILED_PRECONDITION for a block the caller does not own,
-// RESOURCE_EXHAUSTED for a full pool, UNAVAILABLE while it cannot answer.
+// RESOURCE_EXHAUSTED for a full pool, UNAVAILABLE while it cannot answer,
+// PERMISSION_DENIED for a machine that is not the node it says it is: then with
+// a NameHeld as detail when another machine holds the node's name.
 type RegistryClient interface {
 	// Claim gives the node one free block of the pool.
 	Claim(ctx context.Context, in *ClaimRequest, opts ...grpc.CallOption) (*ClaimReply, error)
@@ -50,6 +53,9 @@ type RegistryClient interface {
 	ForceRelease(ctx context.Context, in *ForceReleaseRequest, opts ...grpc.CallOption) (*ListReply, error)
 	// List returns all blocks, or one node's.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListReply, error)
+	// TakeOver makes the caller the holder of its name and gives it the blocks
+	// of that name, or of the one it had before.
+	TakeOver(ctx context.Context, in *TakeOverRequest, opts ...grpc.CallOption) (*ListReply, error)
 }
 
 type registryClient struct {
@@ -110,6 +116,16 @@ func (c *registryClient) List(ctx context.Context, in *ListRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *registryClient) TakeOver(ctx context.Context, in *TakeOverRequest, opts ...grpc.CallOption) (*ListReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReply)
+	err := c.cc.Invoke(ctx, Registry_TakeOver_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RegistryServer is the server API for Registry service.
 // All implementations must embed UnimplementedRegistryServer
 // for forward compatibility.
@@ -117,7 +133,9 @@ func (c *registryClient) List(ctx context.Context, in *ListRequest, opts ...grpc
 // Registry is create-if-absent with fencing epochs: two nodes can never own
 // one block. Errors are gRPC status codes: ALREADY_EXISTS for a block of
 // another node, FAILED_PRECONDITION for a block the caller does not own,
-// RESOURCE_EXHAUSTED for a full pool, UNAVAILABLE while it cannot answer.
+// RESOURCE_EXHAUSTED for a full pool, UNAVAILABLE while it cannot answer,
+// PERMISSION_DENIED for a machine that is not the node it says it is: then with
+// a NameHeld as detail when another machine holds the node's name.
 type RegistryServer interface {
 	// Claim gives the node one free block of the pool.
 	Claim(context.Context, *ClaimRequest) (*ClaimReply, error)
@@ -131,6 +149,9 @@ type RegistryServer interface {
 	ForceRelease(context.Context, *ForceReleaseRequest) (*ListReply, error)
 	// List returns all blocks, or one node's.
 	List(context.Context, *ListRequest) (*ListReply, error)
+	// TakeOver makes the caller the holder of its name and gives it the blocks
+	// of that name, or of the one it had before.
+	TakeOver(context.Context, *TakeOverRequest) (*ListReply, error)
 	mustEmbedUnimplementedRegistryServer()
 }
 
@@ -155,6 +176,9 @@ func (UnimplementedRegistryServer) ForceRelease(context.Context, *ForceReleaseRe
 }
 func (UnimplementedRegistryServer) List(context.Context, *ListRequest) (*ListReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedRegistryServer) TakeOver(context.Context, *TakeOverRequest) (*ListReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method TakeOver not implemented")
 }
 func (UnimplementedRegistryServer) mustEmbedUnimplementedRegistryServer() {}
 func (UnimplementedRegistryServer) testEmbeddedByValue()                  {}
@@ -267,6 +291,24 @@ func _Registry_List_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Registry_TakeOver_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeOverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServer).TakeOver(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Registry_TakeOver_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServer).TakeOver(ctx, req.(*TakeOverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Registry_ServiceDesc is the grpc.ServiceDesc for Registry service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -293,6 +335,10 @@ var Registry_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _Registry_List_Handler,
+		},
+		{
+			MethodName: "TakeOver",
+			Handler:    _Registry_TakeOver_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"onlink/bgp"
+	"onlink/cni"
+	"onlink/ipam"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// wiredHere are the attachments whose interfaces the kernel has: what proves
+// that a database is this machine's.
+func wiredHere(wired []cni.Wired) []ipam.Handle {
+	var out []ipam.Handle
+	for _, w := range wired {
+		if !w.Ended {
+			out = append(out, handle(w.Attachment))
+		}
+	}
+	return out
+}
+
+// announcedElsewhere says who announces one of the blocks besides this node, or
+// why that cannot be told; empty: nobody does.
+func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) string {
+	peers := a.reload.peers()
+	if len(peers) > 0 && !slices.ContainsFunc(a.speaker.Peers(), func(p bgp.PeerStatus) bool { return p.State == established }) {
+		return "no BGP session is up here, so it cannot be told whether its blocks are still announced"
+	}
+	var who string
+	err := a.learn.do(ctx, func() {
+		if len(peers) > 0 && !a.learn.sync.done {
+			who = "BGP is not in sync here yet, so it cannot be told whether its blocks are still announced"
+			return
+		}
+		for _, b := range blocks {
+			for _, p := range a.learn.table.Paths(b) {
+				if p.NextHop != a.id.Address && p.NextHop != a.id.Address6 {
+					who = fmt.Sprintf("its block %v is still announced with next hop %v", b, p.NextHop)
+					return
+				}
+			}
+		}
+	})
+	if err != nil {
+		return "it cannot be told whether its blocks are still announced: " + err.Error()
+	}
+	return who
+}
+
+// standing says in the words of `status` why this machine gives out nothing.
+func (a *agent) standing() string {
+	err := a.alloc.Standing()
+	if err == nil {
+		return ""
+	}
+	text := "identity: " + err.Error()
+	if n := a.alloc.Stats().Assignments; n > 0 {
+		text += fmt.Sprintf("; the addresses of %d pods are kept until they end", n)
+	}
+	return text
+}
+
+// registryNotes says what it means that the registry is used without TLS.
+func (a *agent) registryNotes() []string {
+	reg := a.cfg.IPAM.Registry
+	if !reg.Insecure {
+		return nil
+	}
+	if reg.Listen.IsValid() {
+		return []string{fmt.Sprintf("ipam.registry.insecure: the registry on %v has no TLS: whoever reaches the port reads who owns which block, "+
+			"takes over and releases nodes, and from a node's address claims and releases its blocks; set tls", reg.Listen)}
+	}
+	return []string{fmt.Sprintf("ipam.registry.insecure: the registry at %v is asked without TLS: whoever is on the way reads and changes "+
+		"what it says of the blocks; set tls", reg.Addresses)}
+}
+
+// dialBound bounds the try to connect from the node's own address.
+const dialBound = 3 * time.Second
+
+// dialFrom returns how to reach the registry: from the address that the node's
+// blocks lead to, by which the registry knows it. Where that does not work,
+// from any.
+func dialFrom(id identity) func(ctx context.Context, target string) (net.Conn, error) {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		if to, err := netip.ParseAddrPort(target); err == nil && !to.Addr().IsLoopback() {
+			from := id.Address6
+			if to.Addr().Unmap().Is4() {
+				from = id.Address
+			}
+			if from.IsValid() {
+				bound, cancel := context.WithTimeout(ctx, dialBound)
+				defer cancel()
+				d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+				if conn, err := d.DialContext(bound, "tcp", target); err == nil || ctx.Err() != nil {
+					return conn, err
+				}
+			}
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", target)
+	}
+}
+
+// TakeOverNode implements onlinkv1.AdminServer.
+func (s *admin) TakeOverNode(ctx context.Context, r *onlinkv1.TakeOverNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
+	blocks, err := s.a.audit.do(ctx, auditTakeOver, r.GetNode(), func() ([]ipam.Block, error) {
+		return s.a.alloc.TakeOver(ctx, r.GetNode(), r.GetForce())
+	})
+	switch {
+	case errors.Is(err, ipam.ErrInvalidRequest):
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, ipam.ErrRefused):
+		return nil, status.Errorf(codes.FailedPrecondition, "%v; with --force it is taken all the same", err)
+	case err != nil:
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	rep := &onlinkv1.ReleaseNodeReply{}
+	for _, b := range blocks {
+		rep.Blocks = append(rep.Blocks, &onlinkv1.Block{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch})
+	}
+	return rep, nil
+}
