@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -334,10 +333,10 @@ func (a *agent) close() {
 	}
 }
 
-// ownDevice reports whether a device is one of onlink's: never part of the
-// underlay.
-func ownDevice(name string) bool {
-	return strings.HasPrefix(name, "onlink-") || len(name) == 14 && strings.HasPrefix(name, "onl")
+// ownDevice reports whether a device is one of onlink's, by its mark: never
+// part of the underlay.
+func ownDevice(d underlay.Device) bool {
+	return tunnel.IsOurs(d.Kind, d.Alias) || cni.IsHostEnd(d.Group, d.Kind, d.Name, d.Alias)
 }
 
 func newLogger(cfg config.Log) *slog.Logger {

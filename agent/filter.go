@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"onlink/agent/config"
+	"onlink/cni"
 	"onlink/fib"
 	"onlink/nft"
 	"onlink/tunnel"
@@ -27,6 +28,10 @@ type filter struct {
 // openFilter prepares the table that the configuration asks for. Without
 // nftables the agent runs on, unless the guard is required.
 func (a *agent) openFilter() error {
+	// The rules know pods by their group, which those of an earlier agent lack.
+	if err := cni.Adopt(addresses{a.alloc}.Attachments()); err != nil {
+		return fmt.Errorf("mark the devices of running pods: %w", err)
+	}
 	want := nft.State{Guard: a.cfg.Tunnel.Guard != config.ModeOff && len(a.learn.wanted) > 0}
 	if slices.ContainsFunc(a.learn.wanted, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
 		want.VXLANPort = a.cfg.Tunnel.VXLAN.Port

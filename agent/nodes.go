@@ -101,11 +101,12 @@ func (l *learn) spread() []string {
 	return out
 }
 
-// vxlans returns the VXLAN devices among the wanted ones.
+// vxlans returns the VXLAN devices among the wanted ones, without those whose
+// name somebody else's device has.
 func (l *learn) vxlans() []tunnel.Desired {
 	var out []tunnel.Desired
 	for _, d := range l.wanted {
-		if d.Kind == tunnel.VXLAN {
+		if d.Kind == tunnel.VXLAN && !slices.Contains(l.tunnels.Foreign(), d.Name) {
 			out = append(out, d)
 		}
 	}

@@ -61,6 +61,7 @@ func (l *learn) ensureTunnels(ctx context.Context) (full bool) {
 		l.log.Error("tunnel device not as it should be", "err", err)
 	}
 	l.tunnelErr = err
+	l.fib.Avoid(l.tunnels.Foreign())
 	var renewed []string
 	for _, d := range devices {
 		if d.Reset {

@@ -136,7 +136,7 @@ func (s *Server) retire(ctx context.Context, a Attachment, lease Lease) error {
 		wired, err = retireDevice(th, a)
 		return err
 	})
-	if err != nil {
+	if err != nil && !s.spared(err) {
 		return fmt.Errorf("disconnect pod: %w", err)
 	}
 	if !wired {
@@ -151,7 +151,7 @@ func (s *Server) retire(ctx context.Context, a Attachment, lease Lease) error {
 // that fails stops the ones after it, so that the next DEL finds all of them.
 func (s *Server) detach(ctx context.Context, a Attachment, lease Lease) error {
 	device := HostDevice(a.ContainerID, a.IfName)
-	if err := s.threads.do(ctx, func(th *thread) error { return removeDevice(th, device) }); err != nil {
+	if err := s.threads.do(ctx, func(th *thread) error { return removeDevice(th, device) }); err != nil && !s.spared(err) {
 		return fmt.Errorf("disconnect pod: %w", err)
 	}
 	return s.forget(ctx, a, lease)

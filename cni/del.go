@@ -8,9 +8,6 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/vishvananda/netlink"
-
-	"onlink/dump"
 )
 
 // del serves DEL. Of the call it needs container ID and interface name only:
@@ -116,17 +113,12 @@ func (s *Server) garbage(ctx context.Context, valid map[string]bool) ([]Attachme
 			out = append(out, a)
 		}
 	}
-	var links []netlink.Link
-	err := s.threads.do(ctx, func(th *thread) (err error) {
-		links, err = dump.Links(th.links)
-		return err
-	})
+	links, err := s.listLinks(ctx, s.threads)
 	if err != nil {
 		return nil, err
 	}
 	for _, link := range links {
-		a, ours := parseAlias(link.Attrs().Alias, link.Attrs().Name)
-		if ours && isOurs(link) && !leased[a.key()] && !valid[a.key()] {
+		if a, ours := hostEnds(nil).owner(link); ours && !leased[a.key()] && !valid[a.key()] {
 			out = append(out, a)
 		}
 	}

@@ -12,14 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Interface groups (ip-link(8), "group") of host ends that DEL took out of
-// service. The group outlives the agent: a restarted one finds in it what it
-// has still to remove.
-const (
-	groupEnded = 0x4f4c0000
-	groupReap  = groupEnded + 1 // those of one removal
-)
-
 const (
 	// reapBatch bounds how many veths go at once: the kernel holds the RTNL
 	// lock for about half a millisecond for each, and ADD needs that lock too.
@@ -242,14 +234,14 @@ func retireDevice(th *thread, a Attachment) (bool, error) {
 		return false, err
 	}
 	if !isOurs(link) {
-		return false, fmt.Errorf("remove %s: %w", name, errNameTaken)
+		return false, foreignDevice(link)
 	}
 	m := batch{}
 	m.begin("take "+name+" out of service", unix.RTM_NEWLINK, 0)
 	m.link(int32(link.Attrs().Index), 0, unix.IFF_UP)
 	m.attr32(unix.IFLA_GROUP, groupEnded)
-	if link.Attrs().Alias == "" { // a crashed ADD's; a restarted agent reads whose it is
-		m.attrString(unix.IFLA_IFALIAS, a.alias())
+	if alias := a.alias(); link.Attrs().Alias != alias && len(alias) <= aliasMax { // a crashed ADD's; a restarted agent reads whose it is
+		m.attrString(unix.IFLA_IFALIAS, alias)
 	}
 	err = th.host.exec(&m)
 	if errors.Is(err, unix.ENODEV) { // its namespace ended just now

@@ -18,8 +18,12 @@ import (
 func (s *Server) settle(ctx context.Context) error {
 	var links []netlink.Link
 	var neighbours []netlink.Neigh
+	ends := hostEndsOf(s.cfg.IPAM.Attachments())
 	err := s.threads.do(ctx, func(th *thread) (err error) {
 		if links, err = dump.Links(th.links); err != nil {
+			return err
+		}
+		if err := ends.adopt(th.host, links); err != nil {
 			return err
 		}
 		if neighbours, err = dump.Neighbours(th.links, 0, netlink.FAMILY_ALL); err != nil {
@@ -30,15 +34,15 @@ func (s *Server) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.Senders.Replace(senders(links, neighbours)); err != nil {
+	if err := s.cfg.Senders.Replace(ends.senders(links, neighbours)); err != nil {
 		return fmt.Errorf("MAC addresses of pods: %w", err)
 	}
 	wired := map[string]bool{}
 	for _, link := range links {
 		at := link.Attrs()
 		wired[at.Name] = true
-		a, ours := parseAlias(at.Alias, at.Name)
-		if ours && isOurs(link) && (at.Group == groupEnded || at.Group == groupReap) {
+		a, ours := ends.owner(link)
+		if ours && (at.Group == groupEnded || at.Group == groupReap) {
 			s.finish(a)
 		}
 	}
@@ -56,7 +60,7 @@ func (s *Server) settle(ctx context.Context) error {
 // senders returns the MAC addresses of the pods that a previous run wired: the
 // permanent neighbour entries of the host ends say them. The pod's end may have
 // been changed by the pod.
-func senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.HardwareAddr {
+func (h hostEnds) senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.HardwareAddr {
 	said := map[int]net.HardwareAddr{}
 	for _, n := range neighbours {
 		if n.State == neighbourPermanent && len(n.HardwareAddr) == 6 {
@@ -66,8 +70,8 @@ func senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.Ha
 	out := map[string]net.HardwareAddr{}
 	for _, link := range links {
 		at := link.Attrs()
-		a, ours := parseAlias(at.Alias, at.Name)
-		if !ours || !isOurs(link) {
+		a, ours := h.owner(link)
+		if !ours {
 			continue
 		}
 		mac := said[at.Index]

@@ -50,6 +50,7 @@ func (w *wiring) createBatch(home int) *batch {
 			m.nest(vethInfoPeer, func() {
 				m.link(w.hostIndex, 0, 0)
 				w.linkAttrs(m, w.hostDevice, hostMAC)
+				m.attr32(unix.IFLA_GROUP, groupPod)
 				m.attr32(unix.IFLA_NET_NS_FD, uint32(home))
 			})
 		})

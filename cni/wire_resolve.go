@@ -31,7 +31,7 @@ func (w *wiring) resolve(th *thread) (done bool, err error) {
 	case host == nil:
 		return false, fmt.Errorf("%w: CNI_IFNAME: %s: %w", ErrEnvironment, w.attachment.IfName, errIfName)
 	case !isOurs(host):
-		return false, fmt.Errorf("%s: %w", w.hostDevice, errNameTaken)
+		return false, foreignDevice(host)
 	case pod == nil || !arePeers(host, pod):
 		return false, fmt.Errorf("%s: %w; DEL it first", w.hostDevice, errElsewhere)
 	}
@@ -84,14 +84,6 @@ func findLink(h *netlink.Handle, name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// isOurs reports whether a link under one of our names was made by us: a veth
-// with our alias, or still without one, as a crash between two messages leaves
-// it.
-func isOurs(link netlink.Link) bool {
-	alias := link.Attrs().Alias
-	return link.Type() == "veth" && (alias == "" || strings.HasPrefix(alias, aliasPrefix))
-}
-
 // arePeers reports whether the two are the ends of one veth.
 func arePeers(a, b netlink.Link) bool {
 	return b.Type() == "veth" && a.Attrs().ParentIndex == b.Attrs().Index && b.Attrs().ParentIndex == a.Attrs().Index
@@ -105,7 +97,7 @@ func removeDevice(th *thread, name string) error {
 		return err
 	}
 	if !isOurs(link) {
-		return fmt.Errorf("remove %s: %w", name, errNameTaken)
+		return foreignDevice(link)
 	}
 	return th.removeIndex(int32(link.Attrs().Index))
 }

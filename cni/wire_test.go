@@ -177,28 +177,35 @@ func TestCheckLease(t *testing.T) {
 	}
 }
 
+// veth makes a veth from the node to the pod, whose end is eth0.
+func veth(t *testing.T, n *node, pod *space, name string) {
+	n.space.do(t, func() error {
+		ns, err := os.Open(pod.path)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ns.Close() }()
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(ns.Fd()))})
+	})
+}
+
 // TestLeftover runs ADD where an earlier one left something.
 func TestLeftover(t *testing.T) {
-	// veth makes what an ADD that was killed after its first message leaves.
-	veth := func(t *testing.T, n *node, pod *space, name string) {
-		n.space.do(t, func() error {
-			ns, err := os.Open(pod.path)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = ns.Close() }()
-			attrs := netlink.NewLinkAttrs()
-			attrs.Name = name
-			return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(ns.Fd()))})
-		})
-	}
 	tests := []struct {
 		name string
 		make func(t *testing.T, n *node, pod *space)
 		code uint // 0: ADD succeeds
 		want string
 	}{
-		{"bare veth", func(t *testing.T, n *node, pod *space) { veth(t, n, pod, testDevice) }, 0, ""},
+		{"bare veth", func(t *testing.T, n *node, pod *space) {
+			veth(t, n, pod, testDevice)
+			n.setGroup(testDevice, groupPod)
+		}, 0, ""},
+		{"somebody's veth of the host device's name", func(t *testing.T, n *node, pod *space) {
+			veth(t, n, pod, testDevice)
+		}, 999, "not onlink's"},
 		{"half an attachment", func(t *testing.T, n *node, pod *space) {
 			n.ok(add(pod))
 			pod.do(t, func() error { return netlink.AddrDel(link("eth0"), &netlink.Addr{IPNet: dst("10.65.0.1/32")}) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -194,9 +195,17 @@ func (t *Table) resolve(d *device) error {
 	if d == nil || d.index != 0 {
 		return nil
 	}
-	i, err := t.kernel.linkIndex(d.name)
+	i, err := t.linkIndex(d.name)
 	d.index = i
 	return err
+}
+
+// linkIndex asks the kernel for the index of a device that routes may use.
+func (t *Table) linkIndex(name string) (uint32, error) {
+	if slices.Contains(t.avoid, name) {
+		return 0, fmt.Errorf("device %q: %w", name, ErrAvoid)
+	}
+	return t.kernel.linkIndex(name)
 }
 
 // resolveAll resolves the devices of nh and its members.

@@ -9,6 +9,9 @@ var (
 	ErrForeign = errors.New("the key is held by a route of another protocol")
 	// ErrNoDevice is the reason of a [Failure]: a hop's device does not exist.
 	ErrNoDevice = errors.New("device does not exist")
+	// ErrAvoid is the reason of a [Failure]: a hop's device is somebody else's
+	// ([Table.Avoid]).
+	ErrAvoid = errors.New("device is not onlink's")
 	// ErrPending is [Table.Installed]'s answer for a pod's route whose device
 	// is not there yet, or not up. It is no failure: the CNI plugin is at work.
 	ErrPending = errors.New("pending: device not there yet")

@@ -93,7 +93,7 @@ func (t *Table) refreshDevices() {
 	clear(t.hops.byIndex)
 	for _, d := range t.hops.devs {
 		d.index = 0
-		if i, err := t.kernel.linkIndex(d.name); err == nil {
+		if i, err := t.linkIndex(d.name); err == nil {
 			d.index = i
 			t.hops.byIndex[i] = d
 		}

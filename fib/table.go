@@ -81,6 +81,7 @@ type Table struct {
 	taken   []*entry // entries refused with EEXIST in this round
 	errs    []error  // per-prefix errors of this Apply
 	stats   Stats
+	avoid   []string // devices that no route may use
 	unknown *nexthop // stands for a route of ours unlike any we write
 }
 
@@ -329,6 +330,17 @@ func (t *Table) LinkChanged(names ...string) {
 			}
 		}
 	}
+}
+
+// Avoid names the devices that no route is written over from now on: somebody
+// else's that have the name of one of ours. What should go over them fails.
+func (t *Table) Avoid(names []string) {
+	if slices.Equal(t.avoid, names) {
+		return
+	}
+	changed := append(slices.Clone(t.avoid), names...)
+	t.avoid = slices.Clone(names)
+	t.LinkChanged(changed...)
 }
 
 // NextRetry returns when the next failed route is due for another attempt by

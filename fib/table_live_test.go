@@ -394,6 +394,24 @@ func TestSweepSparesQueued(t *testing.T) {
 	})
 }
 
+// TestAvoid: no route is written over a device that is somebody else's; when the
+// device is ours it comes.
+func TestAvoid(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg Config) {
+		tab := openTable(t, cfg)
+		tab.Avoid([]string{"vb"})
+		tab.Set(unicast("10.2.0.0/24", "10.0.0.1 vb"))
+		tab.Set(unicast("10.3.0.0/24", "10.0.0.1 va"))
+		if err := tab.Apply(context.Background()); !errors.Is(err, ErrAvoid) {
+			t.Errorf("Apply over an avoided device: %v", err)
+		}
+		wantHeld(t, tab, "10.3.0.0/24 via 10.0.0.1 dev va")
+		tab.Avoid(nil)
+		mustApply(t, tab)
+		wantHeld(t, tab, "10.2.0.0/24 via 10.0.0.1 dev vb", "10.3.0.0/24 via 10.0.0.1 dev va")
+	})
+}
+
 func TestDevices(t *testing.T) {
 	bothWays(t, func(t *testing.T, cfg Config) {
 		tab := openTable(t, cfg)

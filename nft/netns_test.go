@@ -114,6 +114,18 @@ func wire(a, b *host, name string, aAddrs, bAddrs []string) {
 	}
 }
 
+// isPods marks a device as a pod's.
+func (h *host) isPods(device string) {
+	h.t.Helper()
+	h.do(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetGroup(link, PodGroup+2)
+	})
+}
+
 // route adds a route through a gateway.
 func (h *host) route(dst, via string) {
 	h.t.Helper()

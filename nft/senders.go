@@ -19,12 +19,14 @@ import (
 // SendersName is the name of the table of a [Senders], in the family inet.
 const SendersName = "onlink-pods"
 
+const sendersSetName = "senders"
+
 // Senders is the table "inet onlink-pods" of one network namespace: the MAC
 // address that each pod may send from. It is a table of its own because it
 // changes with every pod, and the other one with the nodes.
 //
 //	set senders:            device . MAC address
-//	chain prerouting (raw): from a pod, iifname . ether saddr not in senders -> drop
+//	chain prerouting (raw): from a pod's group, iifname . ether saddr not in senders -> drop
 //
 // An unknown device may send nothing. A Senders may be used from many
 // goroutines; changes that meet share one transaction.
@@ -246,6 +248,9 @@ func (s *Senders) replace() error {
 		return err
 	}
 	table := sendersTable()
+	if err := notForeign(conn, SendersName, sendersSetName); err != nil {
+		return errors.Join(err, s.hangUp())
+	}
 	// Deleting what is absent is an error, so the table is added first.
 	conn.AddTable(table)
 	conn.DelTable(table)
@@ -301,7 +306,7 @@ func sendersTable() *nftables.Table {
 
 func sendersSet(table *nftables.Table) *nftables.Set {
 	return &nftables.Set{
-		Table: table, Name: "senders", ID: 1, Concatenation: true,
+		Table: table, Name: sendersSetName, ID: 1, Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeEtherAddr),
 	}
 }
@@ -380,7 +385,7 @@ func SupportsSenders() error {
 	if err != nil {
 		return err
 	}
-	table := conn.AddTable(&nftables.Table{Name: SendersName + "-probe", Family: nftables.TableFamilyINet})
+	table := conn.CreateTable(probeTable())
 	if err := buildSenders(conn, table, []nftables.SetElement{sender("onl0", "\x02\x00\x00\x00\x00\x01")}); err != nil {
 		return fmt.Errorf("build probe table: %w", err)
 	}

@@ -70,6 +70,7 @@ func TestSenders(t *testing.T) {
 	s := senders(t, node)
 	const device = "onl0123456789a"
 	wire(node, pod, device, []string{"10.0.0.1/24", "fd00::1/64"}, []string{"10.0.0.2/24", "fd00::2/64"})
+	node.isPods(device)
 	setMAC := func(text string) net.HardwareAddr {
 		mac, err := net.ParseMAC(text)
 		if err != nil {

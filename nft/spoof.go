@@ -2,15 +2,17 @@ package nft
 
 import (
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 )
 
-// The host ends of pods are named "onl" and eleven hexadecimal digits
-// (DESIGN.md, "Identity in the kernel"); onlink's tunnel devices begin with
-// "onlink", whose fourth letter is no such digit.
+// The host ends of pods are in interface groups of onlink's (DESIGN.md,
+// "Identity in the kernel"), from the moment they exist. Their names say
+// nothing: an operator's uplink may be called onlan0, and a rule by name would
+// cut it off.
 const (
-	podDevice  = "onl"
-	ownDevices = "onli"
+	PodGroup     = 0x4f4c0000
+	PodGroupMask = 0xfffffff0
 )
 
 // spoofChain drops what a pod sends from an address that is not routed to its
@@ -32,13 +34,15 @@ func spoofChain(b *builder) {
 	}
 }
 
-// fromPod matches packets that came in through a pod's device. A comparison
-// shorter than the name compares its beginning.
+// fromPod matches packets that came in through a pod's device.
 func fromPod() []expr.Any {
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(podDevice)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte(ownDevices)},
+		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: 1},
+		&expr.Bitwise{
+			SourceRegister: 1, DestRegister: 1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(PodGroupMask), Xor: binaryutil.NativeEndian.PutUint32(0),
+		},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(PodGroup)},
 	}
 }
 

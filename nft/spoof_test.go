@@ -27,6 +27,7 @@ func TestAntiSpoof(t *testing.T) {
 	node.forwards()
 	const device = "onl0123456789a"
 	wire(node, pod, device, []string{"10.0.0.1/32", "fd00::1/128"}, []string{"10.244.0.2/32", "fd00:244::2/128", "10.244.0.3/32", "fd00:244::3/128"})
+	node.isPods(device)
 	node.do(func() error {
 		link, err := netlink.LinkByName(device)
 		if err != nil {

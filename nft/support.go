@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -44,7 +45,7 @@ func probe(s State) error {
 	if err != nil {
 		return err
 	}
-	table := conn.AddTable(&nftables.Table{Name: "onlink-probe", Family: nftables.TableFamilyINet})
+	table := conn.CreateTable(probeTable())
 	if err := build(conn, table, s.normal()); err != nil {
 		return fmt.Errorf("build probe table: %w", err)
 	}
@@ -53,6 +54,11 @@ func probe(s State) error {
 		return fmt.Errorf("probe nftables: %w", explain(err))
 	}
 	return nil
+}
+
+// probeTable is a table of a name that nobody has: it is deleted again.
+func probeTable() *nftables.Table {
+	return &nftables.Table{Name: fmt.Sprintf("onlink-probe-%016x", rand.Uint64()), Family: nftables.TableFamilyINet}
 }
 
 // unsupported are the kernel's ways of saying that a part of nf_tables is not

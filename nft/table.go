@@ -36,6 +36,10 @@ import (
 // TableName is the name of the table, in the family inet.
 const TableName = "onlink"
 
+// tableMark is the set that the table has in every state, and had in every
+// version.
+const tableMark = setPools + "4"
+
 // Table is the table "inet onlink" of this network namespace.
 type Table struct {
 	log     *slog.Logger
@@ -57,7 +61,8 @@ func New(log *slog.Logger) *Table {
 // Apply makes the kernel's table express the state. It writes nothing when
 // the state is the last one and the kernel still holds it, replaces the table
 // when somebody else changed it, and takes over the table of an earlier run.
-// After an error the table is as it was before.
+// After an error the table is as it was before; so is one that somebody else
+// made under our name ([ErrForeign]).
 func (t *Table) Apply(s State) error {
 	s = s.normal()
 	conn, err := dial()
@@ -84,6 +89,9 @@ func (t *Table) Apply(s State) error {
 // replace writes the whole table in one transaction.
 func (t *Table) replace(conn *nftables.Conn, s State) error {
 	t.applied = false
+	if err := notForeign(conn, TableName, tableMark); err != nil {
+		return err
+	}
 	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
 	// Deleting what is absent is an error, so the table is added first.
 	conn.AddTable(table)
@@ -148,6 +156,9 @@ func (t *Table) remember(conn *nftables.Conn, s State) error {
 func (t *Table) Remove() error {
 	conn, err := dial()
 	if err != nil {
+		return err
+	}
+	if err := notForeign(conn, TableName, tableMark); err != nil {
 		return err
 	}
 	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}

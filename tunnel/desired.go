@@ -10,6 +10,12 @@ import (
 // Alias marks a device as ours (IFLA_IFALIAS).
 const Alias = "onlink"
 
+// IsOurs reports whether a device of a kind, as ip-link(8) calls it, and with an
+// alias is one of onlink's tunnels, whatever its name is.
+func IsOurs(kind, alias string) bool {
+	return alias == Alias && (kind == IPIP.String() || kind == IP6.String() || kind == VXLAN.String())
+}
+
 // Names of the devices.
 const (
 	NameIPIP   = "onlink-ipip"

@@ -25,6 +25,7 @@ type Ensurer struct {
 	indexes map[string]int      // of the devices that were well at the last Ensure
 	sets    map[string]*nodeSet // of VXLAN devices
 	untold  map[string]bool     // devices that lost their routes in an Ensure that then failed
+	foreign []string            // devices that the last Ensure found to be somebody else's
 }
 
 // New returns an Ensurer; nothing is done yet.
@@ -51,12 +52,16 @@ func (e *Ensurer) Ensure(ctx context.Context, desired []Desired) ([]Device, erro
 	}
 	var devices []Device
 	var errs []error
+	e.foreign = nil
 	e.indexes = make(map[string]int, len(desired))
 	for _, d := range desired {
 		if err := ctx.Err(); err != nil {
 			return devices, errors.Join(append(errs, err)...)
 		}
 		dev, err := e.ensure(d)
+		if errors.Is(err, ErrForeign) {
+			e.foreign = append(e.foreign, d.Name)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("ensure tunnel %s: %w", d.Name, err))
 			continue
@@ -66,6 +71,10 @@ func (e *Ensurer) Ensure(ctx context.Context, desired []Desired) ([]Device, erro
 	}
 	return devices, errors.Join(errs...)
 }
+
+// Foreign names the devices that the last Ensure left alone because they are
+// somebody else's: nothing may be sent through them.
+func (e *Ensurer) Foreign() []string { return e.foreign }
 
 // Remove deletes devices of ours. One that is absent is no error; one that is
 // not ours is left alone ([ErrForeign]).

@@ -19,7 +19,7 @@ type Events struct {
 	// only next hops inside one may be reached otherwise now.
 	Prefixes []netip.Prefix
 	// Links are the names of devices, ours too, that appeared, vanished, went
-	// up or down, or changed name or MTU; sorted. The kernel has dropped the
+	// up or down, or changed name, MTU, group or alias; sorted. The kernel has dropped the
 	// routes over those that vanished or went down.
 	Links []string
 	// Addrs says that the addresses of this node changed: ask for Addrs and

@@ -84,9 +84,7 @@ const rack = `link add eth0 type veth peer name far0
 	addr add 10.57.0.11/24 dev eth0
 	addr add fd57::11/64 dev eth0 nodad`
 
-func ours(name string) bool {
-	return strings.HasPrefix(name, "onlink-") || strings.HasPrefix(name, "onl")
-}
+func ours(d Device) bool { return d.Alias == "onlink" || d.Group == 0x4f4c0002 }
 
 // load returns a loaded Watcher, its sockets closed with the test.
 func load(t *testing.T) *Watcher {

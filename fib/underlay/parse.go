@@ -149,6 +149,19 @@ type link struct {
 	lower    int32  // index of the device below (IFLA_LINK) in this namespace, 0: none
 	master   int32  // index of the bridge, bond or VRF the device belongs to, 0: none
 	virtual  bool   // its MAC address is a virtual router's (RFC 5798 section 7.3)
+	group    uint32 // interface group
+	alias    string // IFALIAS
+}
+
+// Device is what tells one device from another.
+type Device struct {
+	Name, Alias string
+	Kind        string // as ip-link(8) calls it: bridge, veth and so on; "": hardware or the loopback device
+	Group       uint32 // interface group
+}
+
+func (l link) device() Device {
+	return Device{Name: l.name, Alias: l.alias, Kind: l.kind, Group: l.group}
 }
 
 // usable reports whether packets leave through the link.
@@ -181,6 +194,10 @@ func parseLink(b []byte) (link, bool) {
 			l.virtual = virtualRouter(v)
 		case unix.IFLA_LINKINFO:
 			l.kind = linkKind(v)
+		case unix.IFLA_GROUP:
+			l.group = u32(v)
+		case unix.IFLA_IFALIAS:
+			l.alias = unix.ByteSliceToString(v)
 		case unix.IFLA_LINK_NETNSID:
 			elsewhere = true
 		}

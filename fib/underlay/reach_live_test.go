@@ -19,7 +19,7 @@ func TestReach(t *testing.T) {
 		link set dead0 up
 		addr add 10.66.0.11/24 dev dead0
 		link add onlink-vxlan type bridge
-		link set onlink-vxlan up
+		link set onlink-vxlan alias onlink up
 		route add default via 10.57.0.1
 		route add 10.58.0.0/24 nexthop via 10.57.0.1 nexthop via 10.99.0.1
 		route add 10.59.0.0/24 via inet6 fd57::1 dev eth0

@@ -96,10 +96,10 @@ type state struct {
 const firstTold = 1 << 32
 
 // view judges the state. ours says which devices are onlink's own.
-func (st *state) view(ours func(name string) bool) *snapshot {
+func (st *state) view(ours func(Device) bool) *snapshot {
 	s := &snapshot{devices: map[string]link{}, byIndex: map[int32]string{}}
 	for _, l := range st.links {
-		if !ours(l.name) {
+		if !ours(l.device()) {
 			s.devices[l.name] = l
 			s.byIndex[l.index] = l.name
 		}

@@ -27,7 +27,7 @@ const (
 // Watcher keeps a copy of the kernel's FIB without onlink's routes.
 type Watcher struct {
 	log    *slog.Logger
-	ours   func(name string) bool
+	ours   func(Device) bool
 	rcvbuf int
 
 	// Owned by the goroutine that calls Load, then Run.
@@ -55,10 +55,10 @@ type Watcher struct {
 	events Events
 }
 
-// New returns a Watcher that knows nothing yet. ownDevices reports whether a
-// device name is one of onlink's; it is called by one goroutine at a time.
-func New(log *slog.Logger, ownDevices func(name string) bool) *Watcher {
-	w := &Watcher{log: log, ours: ownDevices, rcvbuf: receiveBuffer, changed: make(chan struct{}, 1)}
+// New returns a Watcher that knows nothing yet. ownDevice reports whether a
+// device is one of onlink's; it is called by one goroutine at a time.
+func New(log *slog.Logger, ownDevice func(Device) bool) *Watcher {
+	w := &Watcher{log: log, ours: ownDevice, rcvbuf: receiveBuffer, changed: make(chan struct{}, 1)}
 	w.reset()
 	w.current.Store(w.state.view(w.ours))
 	return w
@@ -298,7 +298,7 @@ func (w *Watcher) handleLink(l link, gone bool) {
 		w.state.links[l.index] = l
 	}
 	w.untold.merge(Events{Links: links})
-	if !w.ours(l.name) || known && !w.ours(old.name) {
+	if !w.ours(l.device()) || known && !w.ours(old.device()) {
 		w.judged = true
 		w.stale()
 	}
@@ -319,7 +319,7 @@ func (w *Watcher) handleAddress(a ifaddr, s addrState, gone bool) {
 	default:
 		w.state.addrs[a] = s
 	}
-	if !w.ours(w.state.links[a.device].name) {
+	if !w.ours(w.state.links[a.device].device()) {
 		w.judged = true
 		w.stale()
 	}
@@ -329,7 +329,7 @@ func (w *Watcher) handleAddress(a ifaddr, s addrState, gone bool) {
 // device brings such routes with it.
 func (w *Watcher) onlyOurs(hops []hop) bool {
 	for _, h := range hops {
-		if !w.ours(w.state.links[h.device].name) {
+		if !w.ours(w.state.links[h.device].device()) {
 			return false
 		}
 	}

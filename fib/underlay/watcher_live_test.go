@@ -269,12 +269,39 @@ func TestOwnDevices(t *testing.T) {
 	w.Drain()
 	ip(t, `link add onlabc type veth peer name pod0
 		link set pod0 up
+		link set onlabc group 1330380802
 		link set onlabc up
 		addr add 10.77.0.1/24 dev onlabc`)
 	e := awaitEvents(t, w, "our device", func(e Events) bool { return slices.Contains(e.Links, "onlabc") })
 	if e.Addrs || e.Affects(addr("10.77.0.2")) {
 		t.Errorf("our own device counts as underlay: %+v", e)
 	}
+}
+
+// TestForeignNames: devices with names like ours are underlay all the same, and
+// one that gets our mark is not any more.
+func TestForeignNames(t *testing.T) {
+	enterRack(t)
+	ip(t, `link add onlan0 type veth peer name far1
+		link add onl0123456789a type veth peer name far2
+		link add onlink-vxlan type bridge
+		link set far1 up
+		link set onlan0 up
+		link set far2 up
+		link set onl0123456789a up
+		link set onlink-vxlan up
+		link set far2 master onlink-vxlan
+		addr add 10.77.0.1/24 dev onlan0
+		addr add 10.78.0.1/24 dev onl0123456789a
+		addr add 10.79.0.1/24 dev onlink-vxlan`)
+	w := load(t)
+	run(t, w)
+	want := map[string]string{"10.77.0.2": "onlan0", "10.78.0.2": "onl0123456789a", "10.79.0.2": "onlink-vxlan"}
+	for a, dev := range want {
+		await(t, w, "a device of somebody else", func() bool { return say(w.Reach(addr(a))) == "on-link dev "+dev })
+	}
+	ip(t, `link set onl0123456789a group 1330380802`)
+	await(t, w, "a device that became ours", func() bool { return say(w.Reach(addr("10.78.0.2"))) == "unreachable" })
 }
 
 // TestNode: what the composition root asks about the node itself.

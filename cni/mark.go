@@ -1,0 +1,149 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"onlink/dump"
+)
+
+// A pod's host end is known by its interface group (ip-link(8), "group"), which
+// it has from the moment it exists, never by its name: an operator's uplink may
+// be called onlan0. The group outlives the agent, and nftables matches it. What
+// an agent made that gave no groups is known by its alias until [Adopt].
+const (
+	PodGroup     = 0x4f4c0000 // the first of the 16 groups that are ours
+	PodGroupMask = 0xfffffff0
+
+	groupEnded = PodGroup     // taken out of service by DEL: a restarted agent finds in it what it has still to remove
+	groupReap  = PodGroup + 1 // those of one removal
+	groupPod   = PodGroup + 2 // in service
+)
+
+// IsHostEnd reports whether a device is a pod's host end, from its group, its
+// kind as ip-link(8) calls it, its name and its alias.
+func IsHostEnd(group uint32, kind, name, alias string) bool {
+	if kind != "veth" {
+		return false
+	}
+	if group&PodGroupMask == PodGroup {
+		return true
+	}
+	_, named := parseAlias(alias, name)
+	return named
+}
+
+// isOurs reports whether a link is a pod's host end.
+func isOurs(link netlink.Link) bool {
+	at := link.Attrs()
+	return IsHostEnd(at.Group, link.Type(), at.Name, at.Alias)
+}
+
+// hostEnds tells whose host ends are: the alias says it, or, where somebody
+// changed that, the name, which follows from a known attachment.
+type hostEnds map[string]Attachment // by host device
+
+func hostEndsOf(known []Attachment) hostEnds {
+	h := make(hostEnds, len(known))
+	for _, a := range known {
+		h[HostDevice(a.ContainerID, a.IfName)] = a
+	}
+	return h
+}
+
+// owner returns the attachment that a link is the host end of.
+func (h hostEnds) owner(link netlink.Link) (Attachment, bool) {
+	if !isOurs(link) {
+		return Attachment{}, false
+	}
+	if a, ok := parseAlias(link.Attrs().Alias, link.Attrs().Name); ok {
+		return a, true
+	}
+	a, ok := h[link.Attrs().Name]
+	return a, ok
+}
+
+// unmarked returns the attachment of a host end that lacks our group: an
+// earlier agent's, which has the alias, or was killed before it gave one to the
+// veth of a known attachment.
+func (h hostEnds) unmarked(link netlink.Link) (Attachment, bool) {
+	at := link.Attrs()
+	if link.Type() != "veth" || at.Group&PodGroupMask == PodGroup {
+		return Attachment{}, false
+	}
+	if a, ok := parseAlias(at.Alias, at.Name); ok {
+		return a, true
+	}
+	a, ok := h[at.Name]
+	return a, ok && at.Alias == ""
+}
+
+// Adopt gives the host ends that an earlier agent left without it their group,
+// in the network namespace of the calling thread. It must come before the
+// nftables rules, which know pods by it.
+func Adopt(known []Attachment) error {
+	h, err := newHandle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	host, err := dialRtnl(make([]byte, rtnlBuffer))
+	if err != nil {
+		return err
+	}
+	defer host.close()
+	links, err := dump.Links(h)
+	if err != nil {
+		return err
+	}
+	return hostEndsOf(known).adopt(host, links)
+}
+
+func (h hostEnds) adopt(host *rtnl, links []netlink.Link) error {
+	m := batch{}
+	for _, link := range links {
+		a, ok := h.unmarked(link)
+		if !ok {
+			continue
+		}
+		m.begin("mark "+link.Attrs().Name+" as a pod's", unix.RTM_NEWLINK, 0)
+		m.link(int32(link.Attrs().Index), 0, 0)
+		m.attr32(unix.IFLA_GROUP, groupPod)
+		if link.Attrs().Alias == "" {
+			m.attrString(unix.IFLA_IFALIAS, a.alias())
+		}
+		link.Attrs().Group = groupPod
+	}
+	return dropErrors(host.exec(&m), func(e *kernelError) bool { return e.err == unix.ENODEV })
+}
+
+// spared notes that a device of somebody else has the name of a host end, and
+// is left alone. It is no reason to keep the pod's addresses: its own veth
+// cannot be there.
+func (s *Server) spared(err error) bool {
+	if !errors.Is(err, errNameTaken) {
+		return false
+	}
+	s.cfg.Log.Warn("a device has the name of a pod's and is not onlink's, left alone", "error", err)
+	return true
+}
+
+// foreignDevice says what has the name of a host end.
+func foreignDevice(link netlink.Link) error {
+	at := link.Attrs()
+	return fmt.Errorf("%w: %s is a %s in group %d with alias %q; rename or delete it", errNameTaken, at.Name, link.Type(), at.Group, strings.ToValidUTF8(at.Alias, "?"))
+}
+
+// listLinks lists the links of the agent's namespace.
+func (s *Server) listLinks(ctx context.Context, t *threads) (links []netlink.Link, err error) {
+	err = t.do(ctx, func(th *thread) (err error) {
+		links, err = dump.Links(th.links)
+		return err
+	})
+	return links, err
+}
