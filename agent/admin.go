@@ -160,7 +160,7 @@ func routeToWire(r rib.Route, failed map[netip.Prefix]string) *onlinkv1.Route {
 }
 
 func (a *agent) peerToWire(p bgp.PeerStatus) *onlinkv1.Peer {
-	return &onlinkv1.Peer{
+	w := &onlinkv1.Peer{
 		Name: p.Name, Address: p.Address.String(), Asn: p.ASN, Role: p.Role.String(), State: p.State,
 		Since:      durationpb.New(time.Since(p.Since)),
 		PrefixesIn: count(p.Received), Accepted: count(p.Accepted), PrefixesOut: count(p.Advertised),
@@ -170,7 +170,15 @@ func (a *agent) peerToWire(p bgp.PeerStatus) *onlinkv1.Peer {
 			Reset_: p.Faults.Reset, Withdrawn: p.Faults.Withdrawn, Discarded: p.Faults.Discarded,
 			Ignored: p.Faults.Ignored, Panics: p.Faults.Panics, Withheld: p.Faults.Withheld,
 		},
+		Trouble: p.Trouble, Gone: p.Gone, Stranger: p.Stranger,
 	}
+	if p.LastError != "" {
+		w.LastErrorAge = durationpb.New(time.Since(p.ErrorAt))
+	}
+	if p.Stranger {
+		w.Role = ""
+	}
+	return w
 }
 
 // count is n as the wire has it; -1 stands for "not counted" and becomes 0.

@@ -94,7 +94,7 @@ func (s *admin) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest)
 // findPeer returns the address of the configured peer of a name or address.
 func (s *admin) findPeer(name string) (netip.Addr, error) {
 	list := s.a.speaker.Peers()
-	i := slices.IndexFunc(list, func(p bgp.PeerStatus) bool { return p.Name == name || p.Address.String() == name })
+	i := slices.IndexFunc(list, func(p bgp.PeerStatus) bool { return !p.Stranger && (p.Name == name || p.Address.String() == name) })
 	switch {
 	case i < 0:
 		return netip.Addr{}, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", name)

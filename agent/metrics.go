@@ -103,8 +103,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	eachFault(c.a.speaker.Faults(), func(kind string, n uint64) { counter(c.faults, n, kind) })
-	for i, p := range c.a.speaker.Peers() {
-		if i == maxPeerSeries {
+	series := 0
+	for _, p := range c.a.speaker.Peers() {
+		if p.Gone {
+			continue
+		}
+		if series++; series > maxPeerSeries {
 			break
 		}
 		labels := []string{p.Name, p.Address.String()}

@@ -60,20 +60,7 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 	if told != serving {
 		st.Problems = append(st.Problems, "the node is "+st.Drain+": its prefixes are not used by others until onlinkctl undrain")
 	}
-	for _, p := range a.speaker.Peers() {
-		st.PeersTotal++
-		if w := p.Withheld; w.Routes > 0 {
-			st.Problems = append(st.Problems, fmt.Sprintf("peer %s (%s) is not told %d routes that no message to it can hold, such as %s: %s", p.Name, p.Address, w.Routes, w.Prefix, w.Why))
-		}
-		switch {
-		case p.State == established:
-			st.PeersEstablished++
-		case p.Held != "":
-			st.Problems = append(st.Problems, fmt.Sprintf("peer %s (%s) is held down: %s", p.Name, p.Address, p.Held))
-		case p.LastError != "":
-			st.Problems = append(st.Problems, fmt.Sprintf("peer %s (%s) is %s: %s", p.Name, p.Address, p.State, p.LastError))
-		}
-	}
+	a.statusOfPeers(st)
 	for _, b := range a.alloc.Blocks() {
 		st.Blocks++
 		st.AddressesUsed += uint32(b.Used)  //nolint:gosec // bounded by the block size

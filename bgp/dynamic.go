@@ -170,7 +170,7 @@ func (s *Speaker) forgetStrangers(now time.Time) {
 	defer s.mu.Unlock()
 	s.ledger.forgetSome(strangers, func(addr netip.Addr, r *record) bool {
 		_, configured := s.peers[addr]
-		return !configured && s.adopted[addr] == "" && r.state == idle && now.Sub(r.since) > strangerMemory
+		return !configured && s.adopted[addr] == "" && r.state == idle && now.Sub(r.since) > strangerMemory && now.Sub(r.errorAt) > strangerMemory
 	})
 }
 

@@ -67,7 +67,7 @@ func (w *witnessed) unharmed() {
 func (w *witnessed) only(goroutines int) {
 	w.t.Helper()
 	eventually(w.t, func() string {
-		if n := len(w.Peers()); n != 1 {
+		if n := w.sessions(); n != 1 {
 			return fmt.Sprintf("%d peers are known, want only the good one", n)
 		}
 		if n := runtime.NumGoroutine(); n > goroutines+50 {

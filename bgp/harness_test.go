@@ -164,6 +164,11 @@ func (n *node) originate(prefixes ...string) {
 	}
 }
 
+// sessions returns how many peers the speaker has, without those that are gone.
+func (n *node) sessions() int {
+	return len(slices.DeleteFunc(n.Peers(), func(p PeerStatus) bool { return p.Gone }))
+}
+
 // peer returns the status of the session to another node.
 func (n *node) peer(a netip.Addr) PeerStatus {
 	for _, p := range n.Peers() {

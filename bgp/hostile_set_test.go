@@ -82,7 +82,7 @@ func TestHostileSet(t *testing.T) {
 		t.Errorf("%d panics were contained, want none", n)
 	}
 	eventually(t, func() string {
-		if n := len(x.Peers()); n != 2 {
+		if n := x.sessions(); n != 2 {
 			return fmt.Sprintf("%d peers are known, want only the good ones", n)
 		}
 		return ""

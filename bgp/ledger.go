@@ -3,6 +3,7 @@ package bgp
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,15 +26,16 @@ type ledger struct {
 	// the next event of the peer repeats.
 	limited chan netip.Addr
 
-	mu     sync.Mutex // guards all below and what it points to
-	peers  map[netip.Addr]*record
-	faults Faults // of all peers, also of those forgotten
+	mu        sync.Mutex // guards all below and what it points to
+	peers     map[netip.Addr]*record
+	strangers map[netip.Addr]*stranger
+	faults    Faults // of all peers, also of those forgotten
 }
 
 // record is the history of one session.
 type record struct {
 	state     string
-	since     time.Time
+	since     time.Time // when the session came up; while it is down, when it was lost or first wanted
 	flaps     int
 	lastError string
 	errorAt   time.Time
@@ -42,10 +44,15 @@ type record struct {
 	usesEOR   bool            // graceful restart negotiated: End-of-RIB will come
 	waitEOR   map[Family]bool // families carried whose End-of-RIB has not come
 	families  []Family        // offered by us
+	internal  bool            // the session is with our AS
+	reasons
 }
 
 func newLedger() *ledger {
-	return &ledger{now: time.Now, limited: make(chan netip.Addr, 64), peers: make(map[netip.Addr]*record)}
+	return &ledger{
+		now: time.Now, limited: make(chan netip.Addr, 64),
+		peers: make(map[netip.Addr]*record), strangers: make(map[netip.Addr]*stranger),
+	}
 }
 
 // recordLocked returns the record of addr, made when absent.
@@ -81,7 +88,8 @@ func (l *ledger) get(addr netip.Addr) record {
 	defer l.mu.Unlock()
 	if r := l.peers[addr]; r != nil {
 		c := *r
-		c.waitEOR = maps.Clone(r.waitEOR)
+		c.waitEOR, c.ids = maps.Clone(r.waitEOR), slices.Clone(r.ids)
+		c.told, c.foreign = nil, nil
 		return c
 	}
 	return record{state: idle}
@@ -96,7 +104,12 @@ func (l *ledger) failed(addr netip.Addr, text string) {
 		text += ": " + r.malformed
 	}
 	r.malformed = ""
-	r.lastError, r.errorAt = printable(text), l.now()
+	r.fail(printable(text), l.now())
+}
+
+// fail sets the newest error.
+func (r *record) fail(text string, now time.Time) {
+	r.lastError, r.errorAt, r.collided = text, now, false
 }
 
 // peerChange is a change of a session's state.
@@ -114,7 +127,7 @@ func (l *ledger) peerChange(c peerChange) {
 	defer l.mu.Unlock()
 	r := l.recordLocked(c.addr)
 	if c.limited {
-		r.lastError, r.errorAt = "maximum number of prefixes exceeded, the session is held down", l.now()
+		r.fail("maximum number of prefixes exceeded, the session is held down", l.now())
 		select {
 		case l.limited <- c.addr:
 		default:
@@ -124,19 +137,23 @@ func (l *ledger) peerChange(c peerChange) {
 		return
 	}
 	was := r.state
-	r.state, r.since = c.state, l.now()
+	r.state = c.state
 	r.waitEOR = nil
 	switch {
 	case c.state == established:
+		r.since = l.now()
 		r.opened(c.carries)
+		r.openedBy(c.carries.id, l.now())
 	case was == established:
+		r.since = l.now()
 		r.flaps++
+		r.ownID, r.foreign = "", nil
 	}
 }
 
 // opened notes what the session that came up carries.
 func (r *record) opened(c carried) {
-	r.families, r.usesEOR = c.families, c.usesEOR
+	r.families, r.usesEOR, r.internal = c.families, c.usesEOR, c.internal
 	r.waitEOR = make(map[Family]bool, len(c.families))
 	for _, f := range c.families {
 		r.waitEOR[f] = true
@@ -162,7 +179,7 @@ func (l *ledger) lost(addr netip.Addr, reason string) {
 	case "hold-timer-expired":
 		text = "hold timer expired: nothing heard from the peer"
 	}
-	r.lastError, r.errorAt = printable(text), l.now()
+	r.fail(printable(text), l.now())
 }
 
 // endOfRIB takes an End-of-RIB marker (RFC 4724 section 2).

@@ -18,6 +18,7 @@ import (
 type logBridge struct {
 	out    *slog.Logger
 	ledger *ledger
+	self   self
 	pace   logPace
 }
 
@@ -41,7 +42,15 @@ func (b *logBridge) Info(msg string, f log.Fields) { b.record(slog.LevelInfo, ms
 // whatever the level is.
 func (b *logBridge) Debug(msg string, f log.Fields) {
 	if msg == "failed to connect" {
-		b.note(f, "connect: "+detailsOf(f).err)
+		d := detailsOf(f)
+		failure := connectFailed + d.err
+		if err, ok := f["Error"].(error); ok && closedByPeer(err) {
+			failure = closedBeforeOpen // so fast that connect(2) saw it
+		}
+		b.note(f, failure)
+		if addr, err := netip.ParseAddr(d.key); err == nil {
+			b.report(addr.Unmap(), netip.Addr{})
+		}
 	}
 }
 
@@ -72,15 +81,25 @@ func (b *logBridge) record(level slog.Level, msg string, f log.Fields) {
 	case "No matching path for withdraw found, may be path was not installed into table":
 		return // a peer may withdraw what it never announced, or what policy refused
 	case "Can't find configuration for a new passive connection":
+		if Patched() {
+			return // an event says more
+		}
 		if ok, left := b.pace.admit(msg, msg, time.Now()); ok { // whoever it is: anybody can connect
 			b.out.Info("refused session of unknown peer", "peer", d.key, "left_out_before", left)
 		}
 		return
 	}
 	b.count(msg, d)
-	if level >= slog.LevelWarn {
+	if level >= slog.LevelWarn && (!reported[msg] || !Patched()) {
 		b.write(level, msg, d, f)
 	}
+}
+
+// reported are the records of an end that an event of a patched engine tells
+// again: they come at every attempt, and it is logged once.
+var reported = map[string]bool{
+	"received notification": true, "sent notification": true, "hold timer expired": true, "send hold timer expired": true,
+	"Mismatched local address": true,
 }
 
 // count counts what a record says was wrong with a peer's message.

@@ -138,9 +138,13 @@ func (s *Speaker) dropPeersLocked(want map[netip.Addr]Peer) error {
 		if keep && p.wire() == w.wire() && p.Port == w.Port && p.Passive == w.Passive && p.Yield == w.Yield {
 			continue
 		}
+		was := s.ledger.get(addr).state
 		if err := s.removePeerLocked(addr, p.Session); err != nil {
 			errs = append(errs, err)
 			continue
+		}
+		if keep && was == established {
+			s.ledger.failed(addr, "closed by this node: its configuration of the peer changed")
 		}
 		delete(s.peers, addr)
 	}

@@ -70,7 +70,7 @@ func (s *Speaker) Start(ctx context.Context) error {
 	if s.started {
 		return ErrStarted
 	}
-	engine := server.NewBgpServer(server.LoggerOption(&logBridge{out: s.log, ledger: s.ledger}))
+	engine := server.NewBgpServer(server.LoggerOption(&logBridge{out: s.log, ledger: s.ledger, self: s.self()}))
 	go engine.Serve()
 	if err := engine.StartBgp(ctx, &api.StartBgpRequest{Global: s.global()}); err != nil {
 		// A start that did not succeed keeps the listeners it opened.
@@ -85,6 +85,11 @@ func (s *Speaker) Start(ctx context.Context) error {
 		return errors.Join(err, engine.StopBgp(context.WithoutCancel(ctx), &api.StopBgpRequest{}))
 	}
 	return nil
+}
+
+// self is what the reasons of failures need to know of this speaker.
+func (s *Speaker) self() self {
+	return self{asn: s.cfg.ASN, id: s.cfg.RouterID, addresses: []netip.Addr{s.cfg.NodeAddress, s.cfg.NodeAddress6}}
 }
 
 // beginLocked sets the fresh engine up: refusing policy, watcher, own
@@ -180,6 +185,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 		case <-rivals.C:
 			began := time.Now()
 			seen = s.findRivals(ctx, seen)
+			s.findOwnIDs()
 			rivals.Reset(rivalPause(time.Since(began)))
 		case <-tick.C:
 			s.retryHeld(ctx, held)

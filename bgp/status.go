@@ -18,7 +18,8 @@ type PeerStatus struct {
 	Role    Role
 	Dynamic bool
 	State   string // as named by RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
-	Since   time.Time
+	// Since is when the session came up, or since when it is down.
+	Since time.Time
 	// Received counts the peer's prefixes, Accepted those without an AS or
 	// originator loop (policy is not subtracted), Advertised ours that it was
 	// sent. Advertised is -1 where counting would cost too much (more than
@@ -26,7 +27,8 @@ type PeerStatus struct {
 	Received, Accepted, Advertised int
 	// Flaps counts how often the session was lost since it was configured.
 	Flaps int
-	// LastError says why the session last failed, in words; "" means never.
+	// LastError says why the session last failed, in words, also when another
+	// one is up by now; "" means never.
 	LastError string
 	ErrorAt   time.Time
 	// Faults counts what was wrong with the peer's messages, and those for it.
@@ -39,6 +41,15 @@ type PeerStatus struct {
 	Families []Family // carried by the session
 	// Held says why the session is kept down; "" means that it is not.
 	Held string
+	// Trouble says what is wrong though the session may be up: two speakers
+	// with one router ID or behind one address, no address family in common.
+	Trouble string
+	// Gone is a peer that the speaker waits for no longer: a dynamic one whose
+	// last session failed within the last 10 minutes, or a Stranger.
+	Gone bool
+	// Stranger is an address whose connections are refused, because no Peer and
+	// no Dynamic has it. Speaks means that it sent an OPEN; ASN is that one's.
+	Stranger, Speaks bool
 }
 
 // advertisedLimit is the number of peers up to which Peers counts what each
@@ -79,6 +90,7 @@ func (s *Speaker) Peers() []PeerStatus {
 	if err != nil {
 		s.log.Warn("list of peers did not succeed", "error", err)
 	}
+	list = append(list, s.absent(list)...)
 	slices.SortFunc(list, func(a, b PeerStatus) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
 	})
@@ -88,9 +100,11 @@ func (s *Speaker) Peers() []PeerStatus {
 // peerStatus joins what the engine, the ledger and the configuration know.
 func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
 	r := s.ledger.get(addr)
+	_, twin := s.ledger.twins(addr)
 	st := PeerStatus{
 		Address: addr, ASN: p.GetState().GetPeerAsn(), State: r.state, Since: r.since, Flaps: r.flaps,
-		LastError: r.lastError, ErrorAt: r.errorAt, Faults: r.faults, EndOfRIB: r.done(time.Now()),
+		LastError: r.reason(), ErrorAt: r.errorAt, Faults: r.faults, EndOfRIB: r.done(time.Now()),
+		Trouble: cmp.Or(r.trouble(time.Now()), twin),
 	}
 	if r.state == established {
 		st.Families = r.families
@@ -108,6 +122,9 @@ func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
 	st.Held = s.held[addr].text()
 	if c, ok := s.peers[addr]; ok {
 		st.Name, st.Role, st.ASN = c.Name, c.Role, c.ASN
+		if st.State != established {
+			st.LastError += c.advice(r.lastError)
+		}
 		return st
 	}
 	st.Dynamic = true
@@ -117,6 +134,27 @@ func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
 		}
 	}
 	return st
+}
+
+// absent returns the peers that have no session in the engine and a reason.
+func (s *Speaker) absent(listed []PeerStatus) []PeerStatus {
+	has := make(map[netip.Addr]bool, len(listed))
+	for _, p := range listed {
+		has[p.Address] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := range s.peers {
+		has[a] = true
+	}
+	return s.ledger.absent(time.Now(), has, func(a netip.Addr) (best Dynamic, ok bool) {
+		for _, d := range s.dynamics {
+			if d.Prefix.Contains(a) && (!ok || d.Prefix.Bits() > best.Prefix.Bits()) {
+				best, ok = d, true
+			}
+		}
+		return best, ok
+	})
 }
 
 // Synced reports whether what the peers know has arrived: every peer that is

@@ -144,6 +144,9 @@ func (s *Speaker) peerEvent(ctx context.Context, ev *api.WatchEventResponse_Peer
 		change.carries = s.carries(ctx, addr.String())
 	}
 	s.ledger.peerChange(change)
+	if other, why := s.ledger.twins(addr); why != "" && change.state == established {
+		s.log.Warn("one router ID twice", "peer", addr, "other", other, "why", why)
+	}
 }
 
 // carries asks the engine what the session to addr was opened with.
@@ -151,6 +154,8 @@ func (s *Speaker) carries(ctx context.Context, addr string) carried {
 	var c carried
 	err := s.engine.ListPeer(ctx, &api.ListPeerRequest{Address: addr}, func(p *api.Peer) {
 		c = carriedBy(p.GetState().GetLocalCap(), p.GetState().GetRemoteCap())
+		c.id, _ = netip.ParseAddr(p.GetState().GetRouterId())
+		c.internal = p.GetState().GetPeerAsn() == s.cfg.ASN
 	})
 	if err != nil {
 		s.log.Warn("look-up of a peer did not succeed", "peer", addr, "error", err)
@@ -162,6 +167,8 @@ func (s *Speaker) carries(ctx context.Context, addr string) carried {
 type carried struct {
 	families []Family
 	usesEOR  bool // graceful restart: End-of-RIB will come
+	id       netip.Addr
+	internal bool // the peer is of our AS
 }
 
 func carriedBy(local, remote []*anypb.Any) carried {

@@ -94,7 +94,7 @@ func TestCompletePeers(t *testing.T) {
 	t.Parallel()
 	socket := serve(t, &agent{})
 	for _, tt := range []struct{ socket, begun, want string }{
-		{socket, "", "rr1\ntor1\n10.57.0.12\n:4\n"},
+		{socket, "", "rr1\ntor1\nrr2\n10.57.0.12\n:4\n"},
 		{socket, "t", "tor1\n:4\n"},
 		{"/nonexistent/admin.sock", "", ":4\n"},
 	} {

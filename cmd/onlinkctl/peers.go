@@ -17,8 +17,11 @@ func peersCommand(a *app) *cobra.Command {
 		Use:   "peers [NAME|ADDRESS disable|enable|reset]",
 		Short: "Show or control the BGP sessions",
 		Long: `peers shows the BGP sessions: RECEIVED prefixes before and ACCEPTED after the
-import policy, and SENT ones. An address with a "*" is a dynamic peer. BFD is the state of
-the peer's liveness watch, "-" where there is none.
+import policy, and SENT ones. An address with a "*" is a dynamic peer. SINCE is how long the
+session is up, or down. BFD is the state of the peer's liveness watch, "-" where there is none.
+LAST ERROR is why it last ended or does not come up, and how long ago that was. Dynamic peers
+whose session failed, and addresses that connect and are not configured (ROLE "-"), are shown
+for 10 minutes.
 
 With a peer and an action it changes one session: disable keeps it down until enable or a
 restart of the agent, reset lets it come up again at once. The peer is told the reason.`,
@@ -85,10 +88,15 @@ func peersTable(w io.Writer, r *onlinkv1.ListPeersReply) error {
 	return g.flush()
 }
 
-// peerTrouble is why a session is kept down, else why it last failed.
+// peerTrouble is why a session is kept down, else why it last failed and when.
 func peerTrouble(p *onlinkv1.Peer) string {
-	if p.GetHeld() != "" {
+	switch {
+	case p.GetHeld() != "":
 		return "held down: " + p.GetHeld()
+	case p.GetTrouble() != "" && p.GetTrouble() != p.GetLastError():
+		return p.GetTrouble()
+	case p.GetLastError() != "" && p.GetLastErrorAge() != nil:
+		return age(p.GetLastErrorAge().AsDuration()) + " ago: " + p.GetLastError()
 	}
 	return p.GetLastError()
 }

@@ -148,6 +148,9 @@ func (a *app) completePeers(cmd *cobra.Command, _ []string, begun string) ([]cob
 	}
 	var list []cobra.Completion
 	for _, p := range reply.GetPeers() {
+		if p.GetStranger() {
+			continue
+		}
 		name := p.GetName()
 		if p.GetDynamic() || name == "" {
 			name = p.GetAddress()

@@ -65,7 +65,9 @@ func (s *agent) ListPeers(context.Context, *onlinkv1.ListPeersRequest) (*onlinkv
 	s.calls.Add(1)
 	return &onlinkv1.ListPeersReply{Peers: []*onlinkv1.Peer{
 		{Name: "rr1", Address: "10.57.0.10", Asn: 64512, Role: "ibgp", State: "Established", Since: durationpb.New(3*time.Minute + 5*time.Second), PrefixesIn: 12, Accepted: 11, PrefixesOut: 2, EndOfRib: true, Bfd: &onlinkv1.BFD{State: "Up", RemoteState: "Up", Since: durationpb.New(3 * time.Minute), Interval: durationpb.New(300 * time.Millisecond), Detection: durationpb.New(900 * time.Millisecond)}},
-		{Name: "tor1", Address: "fe80::1%eth0", Asn: 65001, Role: "ebgp", State: "Active", Since: durationpb.New(26 * time.Hour), Flaps: 4, LastError: "NOTIFICATION received: Cease/Administrative Shutdown (\"maintenance\x1b[31m\ntill 14:00\")"},
+		{Name: "tor1", Address: "fe80::1%eth0", Asn: 65001, Role: "ebgp", State: "Active", Since: durationpb.New(26 * time.Hour), Flaps: 4, LastError: "NOTIFICATION received: Cease/Administrative Shutdown (\"maintenance\x1b[31m\ntill 14:00\")", LastErrorAge: durationpb.New(2 * time.Minute)},
+		{Address: "10.57.0.99", Asn: 65009, State: "Idle", Since: durationpb.New(4 * time.Second), LastError: "refused: no peer and no client range has this address (AS 65009, router ID 10.57.0.99)", LastErrorAge: durationpb.New(4 * time.Second), Gone: true, Stranger: true},
+		{Name: "rr2", Address: "10.57.0.13", Asn: 64512, Role: "ibgp", State: "Established", Since: durationpb.New(time.Hour), Trouble: "router ID 10.57.0.1 is also that of the peer 10.57.0.14", LastError: "hold timer expired", LastErrorAge: durationpb.New(time.Hour)},
 		{Address: "10.57.0.12", Asn: 64512, Role: "client", State: "Established", Since: durationpb.New(59 * time.Second), Dynamic: true},
 	}}, nil
 }
@@ -121,7 +123,8 @@ func block() *onlinkv1.Block {
 func (s *agent) ListBlocks(_ context.Context, r *onlinkv1.ListBlocksRequest) (*onlinkv1.ListBlocksReply, error) {
 	reply := &onlinkv1.ListBlocksReply{Blocks: []*onlinkv1.Block{block()}}
 	if r.GetAll() {
-		reply.Blocks = append(reply.Blocks, &onlinkv1.Block{Cidr: "10.244.1.0/26", Pool: "default", Node: "r2n1", Epoch: 1, Size: 64})
+		reply.Blocks = append(reply.Blocks, &onlinkv1.Block{Cidr: "10.244.1.0/26", Pool: "default", Node: "r2n1", Epoch: 1, Elsewhere: true})
+		reply.Missing = "blocks that another registry has"
 	}
 	return reply, nil
 }

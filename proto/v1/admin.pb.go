@@ -548,7 +548,7 @@ type Peer struct {
 	Asn           uint32                 `protobuf:"varint,3,opt,name=asn,proto3" json:"asn,omitempty"`
 	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`                                   // ebgp | ibgp | reflector | client
 	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`                                 // Idle | Connect | Active | OpenSent | OpenConfirm | Established
-	Since         *durationpb.Duration   `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`                                 // time in this state
+	Since         *durationpb.Duration   `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`                                 // how long the session is up, or down
 	PrefixesIn    uint64                 `protobuf:"varint,7,opt,name=prefixes_in,json=prefixesIn,proto3" json:"prefixes_in,omitempty"`    // received
 	Accepted      uint64                 `protobuf:"varint,8,opt,name=accepted,proto3" json:"accepted,omitempty"`                          // after import policy
 	PrefixesOut   uint64                 `protobuf:"varint,9,opt,name=prefixes_out,json=prefixesOut,proto3" json:"prefixes_out,omitempty"` // advertised
@@ -559,6 +559,10 @@ type Peer struct {
 	Bfd           *BFD                   `protobuf:"bytes,14,opt,name=bfd,proto3" json:"bfd,omitempty"`   // absent: not watched
 	Held          string                 `protobuf:"bytes,15,opt,name=held,proto3" json:"held,omitempty"` // why the session is kept down; empty: it is not
 	Faults        *PeerFaults            `protobuf:"bytes,16,opt,name=faults,proto3" json:"faults,omitempty"`
+	LastErrorAge  *durationpb.Duration   `protobuf:"bytes,17,opt,name=last_error_age,json=lastErrorAge,proto3" json:"last_error_age,omitempty"` // since last_error; absent without one
+	Trouble       string                 `protobuf:"bytes,18,opt,name=trouble,proto3" json:"trouble,omitempty"`                                 // what is wrong though the session may be up: one router ID twice, no family in common
+	Gone          bool                   `protobuf:"varint,19,opt,name=gone,proto3" json:"gone,omitempty"`                                      // not waited for: a dynamic peer whose last session failed, or a stranger
+	Stranger      bool                   `protobuf:"varint,20,opt,name=stranger,proto3" json:"stranger,omitempty"`                              // its connections are refused: it is not configured; role is empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +707,34 @@ func (x *Peer) GetFaults() *PeerFaults {
 		return x.Faults
 	}
 	return nil
+}
+
+func (x *Peer) GetLastErrorAge() *durationpb.Duration {
+	if x != nil {
+		return x.LastErrorAge
+	}
+	return nil
+}
+
+func (x *Peer) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *Peer) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Peer) GetStranger() bool {
+	if x != nil {
+		return x.Stranger
+	}
+	return false
 }
 
 // PeerFaults counts what was wrong with a peer's messages, by what became of
@@ -2053,6 +2085,7 @@ func (x *ListBlocksRequest) GetAll() bool {
 type ListBlocksReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Blocks        []*Block               `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	Missing       string                 `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"` // what is not in the list, and why; empty: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2094,6 +2127,13 @@ func (x *ListBlocksReply) GetBlocks() []*Block {
 	return nil
 }
 
+func (x *ListBlocksReply) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
 // Block is a piece of a pool owned by a node.
 type Block struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2105,6 +2145,7 @@ type Block struct {
 	Size          uint32                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	Cooling       uint32                 `protobuf:"varint,7,opt,name=cooling,proto3" json:"cooling,omitempty"` // freed addresses not yet given out again
 	Announced     bool                   `protobuf:"varint,8,opt,name=announced,proto3" json:"announced,omitempty"`
+	Elsewhere     bool                   `protobuf:"varint,9,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"` // another node's: only the fields above used are known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2191,6 +2232,13 @@ func (x *Block) GetCooling() uint32 {
 func (x *Block) GetAnnounced() bool {
 	if x != nil {
 		return x.Announced
+	}
+	return false
+}
+
+func (x *Block) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
 	}
 	return false
 }
@@ -3385,7 +3433,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x12\n" +
 	"\x10ListPeersRequest\"7\n" +
 	"\x0eListPeersReply\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.onlink.v1.PeerR\x05peers\"\xd3\x03\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.onlink.v1.PeerR\x05peers\"\xde\x04\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3406,7 +3454,11 @@ const file_admin_proto_rawDesc = "" +
 	"\adynamic\x18\r \x01(\bR\adynamic\x12 \n" +
 	"\x03bfd\x18\x0e \x01(\v2\x0e.onlink.v1.BFDR\x03bfd\x12\x12\n" +
 	"\x04held\x18\x0f \x01(\tR\x04held\x12-\n" +
-	"\x06faults\x18\x10 \x01(\v2\x15.onlink.v1.PeerFaultsR\x06faults\"\xac\x01\n" +
+	"\x06faults\x18\x10 \x01(\v2\x15.onlink.v1.PeerFaultsR\x06faults\x12?\n" +
+	"\x0elast_error_age\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\flastErrorAge\x12\x18\n" +
+	"\atrouble\x18\x12 \x01(\tR\atrouble\x12\x12\n" +
+	"\x04gone\x18\x13 \x01(\bR\x04gone\x12\x1a\n" +
+	"\bstranger\x18\x14 \x01(\bR\bstranger\"\xac\x01\n" +
 	"\n" +
 	"PeerFaults\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\x04R\x05reset\x12\x1c\n" +
@@ -3505,9 +3557,10 @@ const file_admin_proto_rawDesc = "" +
 	"\x06tunnel\x18\x03 \x01(\bR\x06tunnel\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"%\n" +
 	"\x11ListBlocksRequest\x12\x10\n" +
-	"\x03all\x18\x01 \x01(\bR\x03all\";\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\"U\n" +
 	"\x0fListBlocksReply\x12(\n" +
-	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\"\xb9\x01\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\x12\x18\n" +
+	"\amissing\x18\x02 \x01(\tR\amissing\"\xd7\x01\n" +
 	"\x05Block\x12\x12\n" +
 	"\x04cidr\x18\x01 \x01(\tR\x04cidr\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x12\n" +
@@ -3516,7 +3569,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x04used\x18\x05 \x01(\rR\x04used\x12\x12\n" +
 	"\x04size\x18\x06 \x01(\rR\x04size\x12\x18\n" +
 	"\acooling\x18\a \x01(\rR\acooling\x12\x1c\n" +
-	"\tannounced\x18\b \x01(\bR\tannounced\"\x12\n" +
+	"\tannounced\x18\b \x01(\bR\tannounced\x12\x1c\n" +
+	"\telsewhere\x18\t \x01(\bR\telsewhere\"\x12\n" +
 	"\x10ListPoolsRequest\"7\n" +
 	"\x0eListPoolsReply\x12%\n" +
 	"\x05pools\x18\x01 \x03(\v2\x0f.onlink.v1.PoolR\x05pools\"\xda\x01\n" +
@@ -3706,73 +3760,74 @@ var file_admin_proto_depIdxs = []int32{
 	53, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	9,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
 	8,  // 5: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	53, // 6: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	53, // 7: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	53, // 8: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	0,  // 9: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	7,  // 10: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	1,  // 11: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	13, // 12: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	15, // 13: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	13, // 14: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	13, // 15: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	19, // 16: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	53, // 17: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	26, // 18: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	27, // 19: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	30, // 20: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	33, // 21: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	30, // 22: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	36, // 23: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	52, // 24: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	36, // 25: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	30, // 26: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	46, // 27: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	52, // 28: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	51, // 29: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 30: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	5,  // 31: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	10, // 32: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	21, // 33: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	22, // 34: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	12, // 35: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	16, // 36: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	18, // 37: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	24, // 38: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	28, // 39: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	31, // 40: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	34, // 41: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	37, // 42: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	39, // 43: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	41, // 44: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	43, // 45: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	44, // 46: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	47, // 47: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	49, // 48: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 49: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	6,  // 50: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	11, // 51: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	23, // 52: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	23, // 53: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	14, // 54: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	17, // 55: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	20, // 56: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	25, // 57: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	29, // 58: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	32, // 59: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	35, // 60: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	38, // 61: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	40, // 62: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	42, // 63: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	42, // 64: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	45, // 65: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	48, // 66: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	50, // 67: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	49, // [49:68] is the sub-list for method output_type
-	30, // [30:49] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	53, // 6: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	53, // 7: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	53, // 8: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	53, // 9: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	0,  // 10: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	7,  // 11: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	1,  // 12: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	13, // 13: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	15, // 14: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	13, // 15: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	13, // 16: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	19, // 17: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	53, // 18: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	26, // 19: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	27, // 20: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	30, // 21: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	33, // 22: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	30, // 23: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	36, // 24: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	52, // 25: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	36, // 26: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	30, // 27: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	46, // 28: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	52, // 29: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	51, // 30: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 31: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	5,  // 32: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	10, // 33: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	21, // 34: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	22, // 35: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	12, // 36: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	16, // 37: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	18, // 38: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	24, // 39: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	28, // 40: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	31, // 41: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	34, // 42: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	37, // 43: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	39, // 44: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	41, // 45: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	43, // 46: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	44, // 47: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	47, // 48: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	49, // 49: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 50: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	6,  // 51: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	11, // 52: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	23, // 53: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	23, // 54: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	14, // 55: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	17, // 56: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	20, // 57: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	25, // 58: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	29, // 59: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	32, // 60: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	35, // 61: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	38, // 62: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	40, // 63: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	42, // 64: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	42, // 65: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	45, // 66: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	48, // 67: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	50, // 68: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	50, // [50:69] is the sub-list for method output_type
+	31, // [31:50] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }

@@ -1,0 +1,98 @@
+package bgp
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// ownOriginator takes a path with this speaker's router ID as ORIGINATOR_ID.
+// With two reflectors our own announcements come back in this way; those have
+// our next hop.
+func (l *ledger) ownOriginator(e sessionEvent, me self) {
+	if !e.NextHop.IsValid() || !e.Prefix.IsValid() || slices.Contains(me.addresses, e.NextHop) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.recordLocked(e.Peer)
+	if r.foreign == nil {
+		r.foreign = map[netip.Prefix]netip.Addr{}
+	}
+	if len(r.foreign) < foreignKept {
+		r.foreign[e.Prefix] = e.NextHop
+	}
+}
+
+// findOwnIDs looks whether the paths of others that carry our router ID are
+// still announced: another node has it as well then, and we ignore what that
+// node announces (RFC 4456 section 8).
+func (s *Speaker) findOwnIDs() {
+	engine, able := any(s.engine).(receiver)
+	wanted := s.ledger.foreign()
+	if !able || len(wanted) == 0 {
+		return
+	}
+	me, own := s.self(), s.ownOrigins()
+	found := map[netip.Addr]map[netip.Prefix]netip.Addr{}
+	err := engine.EachReceived(func(p netip.Prefix) bool { return wanted[p] && !own.holding(p).IsValid() },
+		func(peer netip.Addr, _ uint32, p netip.Prefix, attrs []bgp.PathAttributeInterface) {
+			r := rivalOf(peer, p, attrs)
+			if r.OriginatorID != me.id || slices.Contains(me.addresses, r.NextHop) {
+				return
+			}
+			if found[peer] == nil {
+				found[peer] = map[netip.Prefix]netip.Addr{}
+			}
+			found[peer][p] = r.NextHop
+		})
+	if err != nil {
+		s.log.Warn("look for other nodes with our router ID did not succeed", "error", err)
+		return
+	}
+	for peer, why := range s.ledger.confirm(found, me) {
+		s.log.Warn("our router ID is another node's", "peer", peer, "why", why)
+	}
+}
+
+// foreign returns the prefixes of others' paths with our router ID.
+func (l *ledger) foreign() map[netip.Prefix]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[netip.Prefix]bool{}
+	for _, r := range l.peers {
+		for p := range r.foreign {
+			out[p] = true
+		}
+	}
+	return out
+}
+
+// confirm keeps what was found and forgets the rest. It returns the peers of
+// which nothing was known before.
+func (l *ledger) confirm(found map[netip.Addr]map[netip.Prefix]netip.Addr, me self) map[netip.Addr]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh := map[netip.Addr]string{}
+	for a, r := range l.peers {
+		paths := found[a]
+		if len(r.foreign) == 0 && r.ownID == "" {
+			continue
+		}
+		if r.foreign = paths; len(paths) == 0 {
+			r.ownID = ""
+			continue
+		}
+		p := slices.MinFunc(slices.Collect(maps.Keys(paths)), netip.Prefix.Compare)
+		was := r.ownID
+		r.ownID = fmt.Sprintf("router ID %s of this node is also that of %s, which announces %s: neither uses what the other announces; give every node its own bgp.routerID", me.id, paths[p], p)
+		if was == "" {
+			r.fail(r.ownID, l.now())
+			fresh[a] = r.ownID
+		}
+	}
+	return fresh
+}

@@ -1,0 +1,171 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// reasonAgain is when a reason that was logged once is logged again, should
+	// it still be one: at every attempt it would fill the log.
+	reasonAgain = time.Hour
+	// reasonsKept bounds the reasons of one peer that are known to be logged.
+	reasonsKept = 16
+	// clashMemory is how long two speakers in the place of one are a problem
+	// after they were seen last.
+	clashMemory = 10 * time.Minute
+	// foreignKept bounds the paths of a peer that carry this node's router ID.
+	foreignKept = 16
+)
+
+// reasons is what a record keeps of the ends of its session.
+type reasons struct {
+	lost     string // why an Established session ended last; "" after a new one
+	collided bool   // the newest error is a collision: another connection became the session
+	told     map[string]time.Time
+	ids      []netip.Addr // router IDs of the last sessions, the newest last
+	idAt     time.Time    // when the newest came
+	clash    string       // two speakers in the place of one
+	clashAt  time.Time
+	foreign  map[netip.Prefix]netip.Addr // next hops of others' paths with our router ID
+	ownID    string                      // which of them are confirmed, in words
+}
+
+// ended notes that what failed last was an Established session: attempts that
+// fail later do not hide it.
+func (l *ledger) ended(addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.recordLocked(addr)
+	r.lost = r.lastError
+}
+
+// collided notes that the newest error is that of one of two connections to
+// the same speaker: no error once the other one is the session.
+func (l *ledger) collided(addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recordLocked(addr).collided = true
+}
+
+// several notes that a peer's address has more than one speaker.
+func (l *ledger) several(addr netip.Addr, text string) {
+	l.failed(addr, text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.recordLocked(addr)
+	r.clash, r.clashAt = r.lastError, l.now()
+}
+
+// newReason returns the newest reason of a peer if it was not returned lately.
+func (l *ledger) newReason(addr netip.Addr) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.peers[addr]
+	if r == nil || r.lastError == "" {
+		return ""
+	}
+	now := l.now()
+	if at, told := r.told[r.lastError]; told && now.Sub(at) < reasonAgain {
+		return ""
+	}
+	if r.told == nil || len(r.told) >= reasonsKept {
+		r.told = map[string]time.Time{}
+	}
+	r.told[r.lastError] = now
+	return r.lastError
+}
+
+// openedBy notes the speaker that a session came up with. Addresses that have
+// two by turns are told apart from a node that got another router ID.
+func (r *record) openedBy(id netip.Addr, now time.Time) {
+	if r.collided {
+		r.lastError, r.errorAt, r.collided = "", time.Time{}, false
+	}
+	r.lost, r.told = "", nil
+	if !id.IsValid() || len(r.ids) > 0 && r.ids[len(r.ids)-1] == id {
+		return
+	}
+	if slices.Contains(r.ids, id) && now.Sub(r.idAt) < clashMemory {
+		r.clash = fmt.Sprintf("two BGP speakers (router IDs %s and %s) come from this address by turns: several nodes behind one address, or two daemons on one", r.ids[len(r.ids)-1], id)
+		r.clashAt, r.lastError, r.errorAt = now, r.clash, now
+	}
+	r.ids, r.idAt = append(r.ids, id), now
+	if len(r.ids) > 2 {
+		r.ids = r.ids[1:]
+	}
+}
+
+// id returns the router ID of the newest session.
+func (r *record) id() netip.Addr {
+	if len(r.ids) == 0 {
+		return netip.Addr{}
+	}
+	return r.ids[len(r.ids)-1]
+}
+
+// reason says why a session is not up: the newest failure, and what had ended
+// the session before that.
+func (r *record) reason() string {
+	if r.state == established || r.lost == "" || r.lost == r.lastError {
+		return r.lastError
+	}
+	return fmt.Sprintf("%s (the session ended before: %s)", r.lastError, r.lost)
+}
+
+// advice names what to look at after a failure that says nothing of its cause.
+func (s *Session) advice(failure string) string {
+	silent := strings.HasPrefix(failure, connectFailed) && strings.Contains(failure, "timeout") || strings.Contains(failure, noOpen)
+	switch {
+	case !silent:
+		return ""
+	case s.Password != "":
+		return ": is the TCP MD5 key the same at both ends? a wrong one is answered with silence"
+	case s.TTLSecurity > 0:
+		return fmt.Sprintf(": does the peer use TTL security too, and is it at most %d hops away?", s.TTLSecurity)
+	case s.Role == EBGP && s.Multihop == 0:
+		return ": is the peer on a network of this node? a router between needs multihop"
+	}
+	return ": is the peer there, and has it no TCP MD5 key for this node?"
+}
+
+// connectFailed begins the text of a dial that did not succeed, noOpen stands
+// in that of a peer that is silent afterwards.
+const (
+	connectFailed = "connect: "
+	noOpen        = "sends no OPEN"
+)
+
+// trouble says what is wrong with a peer whose session may be up.
+func (r *record) trouble(now time.Time) string {
+	switch {
+	case r.clash != "" && now.Sub(r.clashAt) < clashMemory:
+		return r.clash
+	case r.ownID != "":
+		return r.ownID
+	case r.state == established && len(r.families) == 0:
+		return "no address family in common with the peer: nothing is exchanged"
+	}
+	return ""
+}
+
+// twins notes the sessions of our AS that carry the router ID of another one:
+// each of the two nodes ignores what the other one announces (RFC 4456 section
+// 8). Sessions over IPv4 and IPv6 may be of one node.
+func (l *ledger) twins(addr netip.Addr) (other netip.Addr, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.peers[addr]
+	if r == nil || !r.internal || !r.id().IsValid() {
+		return netip.Addr{}, ""
+	}
+	for a, o := range l.peers {
+		if a != addr && a.Is4() == addr.Is4() && o.internal && o.state == established && o.id() == r.id() {
+			return a, fmt.Sprintf("router ID %s is also that of the peer %s: each ignores what the other announces; give every node its own bgp.routerID", r.id(), a)
+		}
+	}
+	return netip.Addr{}, ""
+}
