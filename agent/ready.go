@@ -25,9 +25,15 @@ func (a *agent) ready() error {
 		}
 		return fmt.Errorf("%w: this node owns no block of addresses yet: %s", cni.ErrNotAvailable, text)
 	}
+	return a.unreachable()
+}
+
+// unreachable reports that nobody learns where this node's pods are, by the
+// configuration in force: that of the start may have named other peers.
+func (a *agent) unreachable() error {
 	// This is asked before every pod, and the list of all peers makes the engine
 	// count what each was sent: mostly one look-up will do.
-	peers := a.cfg.BGP.Peers
+	peers := a.reload.peers()
 	if len(peers) == 0 || slices.ContainsFunc(peers, func(p config.Peer) bool { return a.speaker.IsUp(p.Address) }) {
 		return nil
 	}
