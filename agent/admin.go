@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -64,9 +65,9 @@ func (s *admin) ListBlocks(ctx context.Context, r *onlinkv1.ListBlocksRequest) (
 	if !r.GetAll() {
 		return &onlinkv1.ListBlocksReply{Blocks: own}, nil
 	}
-	all, err := s.a.registry.List(ctx, "")
+	all, err := s.a.listRegistry(ctx)
 	if err != nil {
-		return nil, status.Errorf(codes.Unavailable, "list the registry's blocks: %v", err)
+		return &onlinkv1.ListBlocksReply{Blocks: own, Missing: fmt.Sprintf("the blocks of other nodes: the block registry does not answer (%v); those that are announced are in onlinkctl routes", err)}, nil
 	}
 	rep := &onlinkv1.ListBlocksReply{}
 	for _, b := range all {
@@ -75,7 +76,7 @@ func (s *admin) ListBlocks(ctx context.Context, r *onlinkv1.ListBlocksRequest) (
 			rep.Blocks = append(rep.Blocks, own[i])
 			continue
 		}
-		rep.Blocks = append(rep.Blocks, &onlinkv1.Block{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch})
+		rep.Blocks = append(rep.Blocks, &onlinkv1.Block{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch, Elsewhere: true})
 	}
 	return rep, nil
 }

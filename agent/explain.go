@@ -24,6 +24,7 @@ type explanation struct {
 	addr  netip.Addr
 	owner string // node that owns the block, when the registry answers
 	free  bool   // in a pool, and in nobody's block
+	quiet bool   // the registry did not answer: owner and free are not known
 	steps []*onlinkv1.ExplainStep
 }
 
@@ -53,6 +54,9 @@ func (s *admin) Explain(ctx context.Context, r *onlinkv1.ExplainRequest) (*onlin
 		return nil, err
 	}
 	verdict := s.a.walk(ctx, e, route, known, failed)
+	if e.quiet {
+		verdict += "; not known now: which node owns its block, the registry does not answer"
+	}
 	ok := !slices.ContainsFunc(e.steps, func(s *onlinkv1.ExplainStep) bool { return !s.GetOk() })
 	return &onlinkv1.ExplainReply{Address: addr.String(), Reachable: ok, Steps: e.steps, Verdict: verdict}, nil
 }
@@ -111,9 +115,19 @@ func (a *agent) explainForeign(e *explanation) string {
 }
 
 func (a *agent) explainOwner(ctx context.Context, e *explanation) {
-	blocks, err := a.registry.List(ctx, "")
+	if own, ok := a.ownBlock(e.addr); ok { // known without the registry
+		e.owner = a.id.Name
+		e.add(true, "owner", "block %s of pool %s belongs to node %s, this one (epoch %d)", own.CIDR, own.Pool, own.Node, own.Epoch)
+		return
+	}
+	if !a.inPool(e.addr) {
+		e.add(true, "owner", "%s is outside every pool: not an address onlink assigns", e.addr)
+		return
+	}
+	blocks, err := a.listRegistry(ctx)
 	if err != nil {
 		// The path still works without the registry: it is no broken link.
+		e.quiet = true
 		e.add(true, "owner", "unknown: the block registry does not answer (%v)", err)
 		return
 	}
@@ -122,12 +136,20 @@ func (a *agent) explainOwner(ctx context.Context, e *explanation) {
 	case i >= 0:
 		e.owner = blocks[i].Node
 		e.add(true, "owner", "block %s of pool %s belongs to node %s (epoch %d)", blocks[i].CIDR, blocks[i].Pool, blocks[i].Node, blocks[i].Epoch)
-	case a.inPool(e.addr):
+	default:
 		e.free = true
 		e.add(false, "owner", "no node has claimed a block that contains %s", e.addr)
-	default:
-		e.add(true, "owner", "%s is outside every pool: not an address onlink assigns", e.addr)
 	}
+}
+
+// ownBlock returns the block of this node that holds an address.
+func (a *agent) ownBlock(addr netip.Addr) (ipam.Block, bool) {
+	for _, b := range a.alloc.Blocks() {
+		if b.Block.CIDR.Contains(addr) {
+			return b.Block, true
+		}
+	}
+	return ipam.Block{}, false
 }
 
 func (a *agent) inPool(addr netip.Addr) bool {

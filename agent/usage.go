@@ -115,7 +115,7 @@ func (a *agent) registered(ctx context.Context) []ipam.Block {
 	if a.cfg.IPAM.Registry.Kind != config.RegistryBolt {
 		return nil
 	}
-	all, err := a.registry.List(ctx, "") // of a split one: the other agent's half too
+	all, err := a.listRegistry(ctx) // of a split one: the other agent's half too
 	if err != nil {
 		return nil // the registry's own error is a problem of its own
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,8 @@ func blocksCommand(a *app) *cobra.Command {
 		Use:   "blocks",
 		Short: "Show the address blocks of this node, or of all",
 		Long: `blocks shows the address blocks of this node and their use. With --all: every
-node's, from the registry, which knows owners and not their use.`,
+node's, from the registry, which knows owners and not their use ("-"). Without an answer from
+it: the blocks of this node, and MISSING.`,
 		Example: `  onlinkctl blocks
   onlinkctl blocks --all`,
 		Args: cobra.NoArgs,
@@ -24,7 +26,13 @@ node's, from the registry, which knows owners and not their use.`,
 				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ListBlocksReply, error) {
 					return c.ListBlocks(ctx, &onlinkv1.ListBlocksRequest{All: all})
 				},
-				table: func(w io.Writer, r *onlinkv1.ListBlocksReply) error { return blocksTable(w, r.GetBlocks()) },
+				table: func(w io.Writer, r *onlinkv1.ListBlocksReply) error {
+					if err := blocksTable(w, r.GetBlocks()); err != nil || r.GetMissing() == "" {
+						return err
+					}
+					_, err := fmt.Fprintf(w, "\nMISSING: %s\n", clean(r.GetMissing()))
+					return err
+				},
 			})
 		},
 	}
@@ -35,6 +43,10 @@ node's, from the registry, which knows owners and not their use.`,
 func blocksTable(w io.Writer, blocks []*onlinkv1.Block) error {
 	g := newGrid(w, "BLOCK", "POOL", "NODE", "EPOCH", "USED", "COOLING", "SIZE", "ANNOUNCED")
 	for _, b := range blocks {
+		if b.GetElsewhere() { // the registry knows owners, and not their use
+			g.row(b.GetCidr(), b.GetPool(), b.GetNode(), num(b.GetEpoch()), "", "", "", "")
+			continue
+		}
 		g.row(b.GetCidr(), b.GetPool(), b.GetNode(), num(b.GetEpoch()), num(b.GetUsed()),
 			num(b.GetCooling()), num(b.GetSize()), yesNo(b.GetAnnounced()))
 	}
