@@ -35,6 +35,7 @@ type learn struct {
 	sync    syncGate
 	resync  time.Duration // between full comparisons with the kernel
 
+	tidied    bool      // no routes of a former run are left in other tables
 	resyncAt  time.Time // of the next one
 	nodes     nodes
 	filter    filter
@@ -70,6 +71,7 @@ func (l *learn) Run(ctx context.Context) error {
 		case <-repair.C:
 			full = l.ensureTunnels(ctx)
 			l.trySync(ctx)
+			l.tidy(ctx)
 		case <-wake.C:
 			// a refused route may be due again: Apply knows which
 			full = !time.Now().Before(l.resyncAt)
@@ -166,6 +168,27 @@ func (l *learn) trySync(ctx context.Context) {
 	l.nodes.checkAt = time.Time{}
 	l.install(ctx, true)
 	l.log.Info("in sync, routes of a previous run swept", "after", l.sync.took)
+	l.tidy(ctx)
+}
+
+// tidy removes the routes that a previous run with another fib.table left in
+// that table, once those of this run are in theirs. It is repeated until it
+// works.
+func (l *learn) tidy(ctx context.Context) {
+	if !l.sync.done || l.tidied {
+		return
+	}
+	removed, err := l.fib.SweepElsewhere(ctx, tunnel.GatewayTable)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Warn("routes of a previous run are left in another table, trying again", "err", err)
+		}
+		return
+	}
+	l.tidied = true
+	if removed > 0 {
+		l.log.Info("routes of a previous run removed from other tables", "routes", removed)
+	}
 }
 
 // do runs ask in the learn loop and returns when what it changed is in the

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"math"
+	"time"
 
 	"onlink/cni"
 	"onlink/fib/underlay"
+	"onlink/ipam"
 	"onlink/tunnel"
 )
 
@@ -46,29 +48,78 @@ func (l *learn) followMTU() {
 	}
 }
 
+// mtuRetry is how long pods that could not be told their MTU wait.
+const mtuRetry = 5 * time.Second
+
 // tellPodsMTU gives running pods the MTU of new ones when that changes, until
 // ctx ends. Path MTU discovery would find it too, for each destination by
-// itself, and not for what a pod sends to this node.
+// itself, and not for what a pod sends to this node. It begins with the pods of
+// the last run, which may have had another one, and repeats what failed.
 func (a *agent) tellPodsMTU(ctx context.Context) error {
-	told := a.podMTU()
+	t := podTeller{a: a}
+	retry := time.NewTimer(mtuRetry)
+	defer retry.Stop()
 	for {
+		if left := t.tell(a.podMTU()); left {
+			retry.Reset(mtuRetry)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.learn.mtuNews:
+		case <-retry.C:
 		}
-		now := a.podMTU()
-		if now == told {
+	}
+}
+
+// podTeller is what tellPodsMTU remembers.
+type podTeller struct {
+	a    *agent
+	told int                  // the MTU that all pods have heard of but left; 0: none
+	left map[ipam.Handle]bool // that could not be told
+}
+
+// tell brings pods with an MTU of ours to the present one, and reports whether
+// some could not be told.
+func (t *podTeller) tell(mtu int) (left bool) {
+	if mtu == 0 || mtu == t.told && len(t.left) == 0 {
+		return false
+	}
+	former, err := t.a.store.PodMTUs()
+	if err == nil && (len(former) == 0 || former[0] != mtu) {
+		err = t.a.store.NotePodMTU(mtu)
+	}
+	if err != nil {
+		t.a.log.Warn("running pods keep their mtu for now", "want", mtu, "err", err)
+		return true
+	}
+	wired, err := cni.ListWired()
+	if err != nil {
+		t.a.log.Warn("running pods keep their mtu for now", "want", mtu, "err", err)
+		return true
+	}
+	has := map[string]int{} // by host device
+	for _, w := range wired {
+		has[w.HostDevice] = w.MTU
+	}
+	again := mtu == t.told
+	missed := map[ipam.Handle]bool{}
+	for _, as := range t.a.alloc.Assignments() {
+		if has[as.HostDevice] == mtu || again && !t.left[as.Handle] {
 			continue
 		}
-		pods := a.alloc.Assignments()
-		for _, as := range pods {
-			err := cni.SetMTU(as.Netns, as.IfName, as.HostDevice, told, now)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) { // it may just have ended
-				a.log.Warn("pod keeps its mtu", "namespace", as.Namespace, "pod", as.Pod, "mtu", told, "want", now, "err", err)
-			}
+		err := cni.SetMTU(as.Netns, as.IfName, as.HostDevice, former, mtu)
+		if err == nil || errors.Is(err, fs.ErrNotExist) { // it may just have ended
+			continue
 		}
-		a.log.Info("pods told their mtu", "pods", len(pods), "mtu", now, "was", told)
-		told = now
+		missed[as.Handle] = true
+		if !again {
+			t.a.log.Warn("pod keeps its mtu for now", "namespace", as.Namespace, "pod", as.Pod, "want", mtu, "err", err)
+		}
 	}
+	if !again && len(former) > 0 && former[0] != mtu {
+		t.a.log.Info("pods told their mtu", "mtu", mtu, "was", former[0], "not_told", len(missed))
+	}
+	t.told, t.left = mtu, missed
+	return len(missed) > 0
 }

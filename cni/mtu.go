@@ -1,18 +1,18 @@
 package cni
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// SetMTU changes the MTU of a pod's interface and of its host device from one
-// value, in bytes, to another. An interface with another MTU is left alone:
-// somebody chose it. fs.ErrNotExist: the pod's namespace is gone.
-func SetMTU(netnsPath, ifName, hostDevice string, from, to int) error {
+// SetMTU changes the MTU of a pod's interface and of its host device, in bytes,
+// from any of some values to another. An interface with yet another MTU is left
+// alone: somebody chose it. fs.ErrNotExist: the pod's namespace is gone.
+func SetMTU(netnsPath, ifName, hostDevice string, from []int, to int) error {
 	ns, err := netns.GetFromPath(netnsPath)
 	if err != nil {
 		return fmt.Errorf("open namespace %s: %w", netnsPath, err)
@@ -28,15 +28,19 @@ func SetMTU(netnsPath, ifName, hostDevice string, from, to int) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer host.Close()
-	return errors.Join(changeMTU(pod, ifName, from, to), changeMTU(host, hostDevice, from, to))
+	// The host end comes last: it shows that both have the new value.
+	if err := changeMTU(pod, ifName, from, to); err != nil {
+		return err
+	}
+	return changeMTU(host, hostDevice, from, to)
 }
 
-func changeMTU(h *netlink.Handle, dev string, from, to int) error {
+func changeMTU(h *netlink.Handle, dev string, from []int, to int) error {
 	link, err := h.LinkByName(dev)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", dev, err)
 	}
-	if link.Attrs().MTU != from {
+	if link.Attrs().MTU == to || !slices.Contains(from, link.Attrs().MTU) {
 		return nil
 	}
 	if err := h.LinkSetMTU(link, to); err != nil {

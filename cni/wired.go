@@ -22,6 +22,7 @@ type Wired struct {
 	Attachment
 	HostDevice string
 	Index      int // of the host end
+	MTU        int // of the host end, in bytes
 	// Ended says that DEL has taken the interface out of service: it has no
 	// address any more.
 	Ended bool
@@ -50,7 +51,7 @@ func ListWired() ([]Wired, error) {
 		if !ours || !isOurs(link) {
 			continue
 		}
-		out = append(out, Wired{Attachment: a, HostDevice: at.Name, Index: at.Index, Ended: at.Group == groupEnded || at.Group == groupReap})
+		out = append(out, Wired{Attachment: a, HostDevice: at.Name, Index: at.Index, MTU: at.MTU, Ended: at.Group == groupEnded || at.Group == groupReap})
 		peers = append(peers, at.NetNsID)
 	}
 	if len(out) == 0 {

@@ -293,8 +293,18 @@ func (n *netlink) dump(want uint16, each func(body []byte)) error {
 
 // routes implements kernel.
 func (n *netlink) routes(protocol uint8, each func(*wireRoute)) error {
+	return n.allTables(protocol, func(r *wireRoute) {
+		if r.table == n.enc.table {
+			each(r)
+		}
+	})
+}
+
+// allTables is routes of every table that the kernel shows: of the encoder's
+// one, or all where that is 0.
+func (n *netlink) allTables(protocol uint8, each func(*wireRoute)) error {
 	body := func(b []byte) {
-		if decodeRoute(b, &n.rt) && n.rt.table == n.enc.table && (protocol == 0 || n.rt.protocol == protocol) {
+		if decodeRoute(b, &n.rt) && (protocol == 0 || n.rt.protocol == protocol) {
 			each(&n.rt)
 		}
 	}

@@ -27,6 +27,7 @@ const (
 	metaEpoch      = "epoch"       // last epoch the registry gave
 	metaSettleFrom = "settle-from" // since when the registry waits for the nodes
 	metaIdentity   = "identity"    // identity: whose file this is
+	metaPodMTUs    = "pod-mtus"    // that pods got without asking, the latest first
 )
 
 // schemaBuckets are the buckets that each schema added to the one before:

@@ -94,7 +94,10 @@ func (e *Ensurer) Remove(ctx context.Context, names []string) error {
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-		case l == nil:
+		case l == nil: // its rule may be left: the agent was killed in between, or somebody removed the device
+			if err := e.noGateways(name); err != nil && !errors.Is(err, ErrUnsupported) {
+				errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, err))
+			}
 		case l.Attrs().Alias != Alias:
 			errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, foreign(l)))
 		default:

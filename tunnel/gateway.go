@@ -11,6 +11,9 @@ import (
 	"onlink/dump"
 )
 
+// GatewayTable is the routing table behind the tunnels with an IPv6 underlay.
+const GatewayTable = 20300 // 0x4f4c
+
 // A route through a tunnel names the far node as its gateway. IPv4 takes any
 // gateway that is said to be on-link (RTNH_F_ONLINK). IPv6 does not: it refuses
 // one to which table main knows another device, be it the connected network or
@@ -20,7 +23,7 @@ import (
 // the tunnel. The outer packets are looked up without an output device and
 // never meet it.
 const (
-	gatewayTable    = 20300 // 0x4f4c
+	gatewayTable    = GatewayTable
 	gatewayPriority = 20300
 	ownProtocol     = 179 // fib.Protocol, which this room does not import
 )

@@ -56,6 +56,11 @@ func TestGateways(t *testing.T) {
 			if n := rules(); n != 0 {
 				t.Errorf("%d rules are left", n)
 			}
+			b.do(b.h.RuleAdd(gatewayRule(s.d.Name))) // of a run that was killed after it removed the device
+			b.do(b.e.Remove(t.Context(), []string{s.d.Name}))
+			if n := rules(); n != 0 {
+				t.Errorf("%d rules of a device that is gone are left", n)
+			}
 		})
 	}
 }
