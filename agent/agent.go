@@ -184,7 +184,8 @@ func (a *agent) openLearn(ctx context.Context) error {
 		asks:    make(chan func()),
 		sync:    syncGate{started: time.Now(), expects: len(a.cfg.BGP.Peers) > 0},
 		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(a.cfg, a.id),
-		peers: a.cfg.BGP.Peers, mtuNews: make(chan struct{}, 1), locals: []netip.Addr{a.id.Address, a.id.Address6},
+		linksNews: func() { a.cni.Look() },
+		peers:     a.cfg.BGP.Peers, mtuNews: make(chan struct{}, 1), locals: []netip.Addr{a.id.Address, a.id.Address6},
 	}
 	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
 	l.table = rib.NewTable(l.reaches)

@@ -6,7 +6,7 @@ import (
 
 // cniMetrics are the metrics of the CNI service.
 type cniMetrics struct {
-	requests, seconds, ending, ended *prometheus.Desc
+	requests, seconds, ending, ended, mended *prometheus.Desc
 }
 
 func newCNIMetrics(d func(name, help string, labels ...string) *prometheus.Desc) cniMetrics {
@@ -15,6 +15,7 @@ func newCNIMetrics(d func(name, help string, labels ...string) *prometheus.Desc)
 		seconds:  d("cni_request_seconds_total", "Seconds that the calls took in the agent.", "verb"),
 		ending:   d("cni_pods_ending", "Pods that DEL has disconnected and whose interface is not removed yet."),
 		ended:    d("cni_pods_ended_total", "Pods that were removed after their DEL."),
+		mended:   d("cni_host_ends_mended_total", "Times that a pod's host end was put right that somebody had set down, renamed or taken out of its group."),
 	}
 }
 
@@ -31,4 +32,5 @@ func (m *cniMetrics) collect(a *agent, ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(m.ending, prometheus.GaugeValue, float64(s.Ending))
 	counter(m.ended, float64(s.Ended))
+	counter(m.mended, float64(s.Mended))
 }

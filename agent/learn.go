@@ -44,6 +44,7 @@ type learn struct {
 	podMTU    atomic.Int64  // read by the CNI service
 	mtuNews   chan struct{} // cap 1; sent to by the learn loop when podMTU changed, never closed
 	locals    []netip.Addr  // this node's addresses
+	linksNews func()        // told that links changed, ours too; does not block
 
 	asks chan func() // from do, unbuffered; Run is the only receiver
 }
@@ -109,6 +110,9 @@ func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	}
 	l.table.NextHopsChanged(moved)
 	l.fib.LinkChanged(ev.Links...)
+	if len(ev.Links) > 0 || ev.Relisted {
+		l.linksNews()
+	}
 	// A foreign route that went may have held the key of one of ours.
 	if freed := len(ev.Prefixes) > 0 || ev.All; ev.Touched || freed && l.fib.Stats().Failing > 0 {
 		soon := time.Now().Add(max(touchedWait, touchedShare*l.fib.Stats().LastResync))

@@ -66,6 +66,7 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		st.AddressesUsed += uint32(b.Used)  //nolint:gosec // bounded by the block size
 		st.AddressesTotal += uint32(b.Size) //nolint:gosec // bounded by the block size
 	}
+	st.Problems = append(st.Problems, a.cni.Problems()...)
 	st.Problems = append(st.Problems, a.ipamProblems(ctx)...)
 	contested, err := a.contested(ctx)
 	if err != nil {

@@ -142,8 +142,10 @@ func foreignDevice(link netlink.Link) error {
 // listLinks lists the links of the agent's namespace.
 func (s *Server) listLinks(ctx context.Context, t *threads) (links []netlink.Link, err error) {
 	err = t.do(ctx, func(th *thread) (err error) {
-		links, err = dump.Links(th.links)
+		links, err = listAll(th)
 		return err
 	})
 	return links, err
 }
+
+func listAll(th *thread) ([]netlink.Link, error) { return dump.Links(th.links) }

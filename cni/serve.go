@@ -76,6 +76,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = l.Close()
 			return fmt.Errorf("settle pods of the previous run: %w", err)
 		}
+		group.Go(func() error {
+			s.tend(ctx)
+			return nil
+		})
 		served := make(chan error, 1)
 		go func() { served <- g.Serve(&rootListener{l, s.cfg.Log}) }()
 		select {

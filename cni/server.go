@@ -50,6 +50,7 @@ type Server struct {
 	locks   keyLock // by attachment
 
 	counters counters
+	tender   tender
 	sysctls  atomic.Pointer[[]string] // what pods may have
 }
 
@@ -84,7 +85,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, wiring.close(), home.Close())
 	}
-	s := &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg)}
+	s := &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg), tender: tender{looks: make(chan struct{}, 1)}}
 	s.SetSysctls(cfg.Sysctls)
 	return s, nil
 }

@@ -11,6 +11,7 @@ type Stats struct {
 	Verbs  map[string]VerbStats // by ADD, DEL, CHECK, GC and STATUS; those that were called
 	Ending int                  // pods that DEL has disconnected and that are not removed yet
 	Ended  uint64               // pods that were removed
+	Mended uint64               // times that a pod's host end was put right, see [Server.Look]
 }
 
 // VerbStats counts the calls of one verb.
@@ -46,5 +47,5 @@ func (s *Server) Stats() Stats {
 	pending, reaped := s.reaper.counts()
 	s.counters.mu.Lock()
 	defer s.counters.mu.Unlock()
-	return Stats{Verbs: maps.Clone(s.counters.verbs), Ending: pending, Ended: reaped}
+	return Stats{Verbs: maps.Clone(s.counters.verbs), Ending: pending, Ended: reaped, Mended: s.tender.count()}
 }
