@@ -209,7 +209,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 	a.features = append(a.features, l.tunnelFeatures()...)
 	l.table.SetPools(ribPools(a.cfg.Pools, l.wanted))
 	l.filter.setPools(a.cfg.Pools)
-	l.table.SetPermitted(permitted(l.peers, l.filter.state.Pools, a.watch.Subnets()))
+	l.table.SetPermitted(l.permit())
 	for _, as := range a.alloc.Assignments() {
 		for _, addr := range as.Addresses {
 			l.table.SetPod(netip.PrefixFrom(addr, addr.BitLen()), as.HostDevice)

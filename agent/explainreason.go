@@ -36,6 +36,8 @@ func unusable(r rib.Route) string {
 		why = "has no usable next hop (%s): no packet may be handed to such an address; the peer must announce itself"
 	case rib.ReasonOwnNextHop:
 		why = "has no usable next hop (%s): the next hop is an address of this node"
+	case rib.ReasonHostNetwork:
+		why = "has no drop route (%s): a network of this node, a gateway or a peer lies in it, see `onlinkctl status`"
 	default:
 	}
 	return fmt.Sprintf("%s is known but "+why, r.Prefix, r.Reason)

@@ -101,7 +101,7 @@ func (l *learn) fromPeers() {
 // which only a dump can tell.
 func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	ev := l.watch.Drain()
-	l.table.SetPermitted(permitted(l.peers, l.filter.state.Pools, l.watch.Subnets()))
+	l.table.SetPermitted(l.permit())
 	var moved []netip.Addr
 	for nh := range l.table.NextHops() {
 		if ev.Affects(nh) {

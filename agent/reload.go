@@ -43,7 +43,7 @@ type applier struct {
 // change. It clears them, so that what is left must be equal.
 func reloadable(c config.Config) config.Config {
 	c.BGP.Peers, c.BGP.Mesh, c.BGP.Originate, c.BGP.Filters = nil, nil, nil, nil
-	c.Pools, c.Node.Labels, c.CNI.Sysctls = nil, nil, nil
+	c.Pools, c.Node.Labels, c.CNI.Sysctls, c.Places = nil, nil, nil, config.Places{}
 	if r := c.BGP.Reflector; r != nil {
 		c.BGP.Reflector = &config.Reflector{ClusterID: r.ClusterID}
 	}
@@ -250,6 +250,6 @@ func (a *agent) applyPeers(ctx context.Context, c *config.Config) error {
 	}
 	return a.learn.do(ctx, func() {
 		a.learn.peers = c.BGP.Peers
-		a.learn.table.SetPermitted(permitted(a.learn.peers, a.learn.filter.state.Pools, a.watch.Subnets()))
+		a.learn.table.SetPermitted(a.learn.permit())
 	})
 }

@@ -121,6 +121,9 @@ func (a *agent) expand(cfg *config.Config) error {
 			cfg.BGP.Peers[i].Address = a.unnumberedPeer(p.Interface)
 		}
 	}
+	if err := a.refuseOverlaps(cfg); err != nil {
+		return err
+	}
 	if cfg.BGP.Mesh == nil {
 		return nil
 	}

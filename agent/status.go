@@ -55,6 +55,7 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 	if p := a.follow.problem(); p != "" {
 		st.Problems = append(st.Problems, p)
 	}
+	st.Problems = append(st.Problems, a.overlapProblems()...)
 	told, _ := a.drain.state()
 	st.Drain = told.String()
 	if told != serving {

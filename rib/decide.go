@@ -12,6 +12,8 @@ func (t *Table) decide(e *entry) (v verdict, pooled bool) {
 	switch {
 	case e.pod:
 		return verdict{kind: Local, reason: ReasonPod, hops: MakeHops(Hop{Dev: t.pods[e.prefix], Reason: ReasonPod})}, false
+	case (e.own || e.summed) && t.permit.cutsOff(e.prefix):
+		return verdict{kind: Unresolved, reason: ReasonHostNetwork}, false
 	case e.own:
 		return verdict{kind: Blackhole, reason: ReasonOwnBlock}, false
 	case e.summed:

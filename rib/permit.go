@@ -25,6 +25,10 @@ type Permit struct {
 	// pools, because the operator named a pool or a part of one for them. Only
 	// these tell of nodes, see [Table.Nodes].
 	PoolPeers []netip.Addr
+	// Host is what the node reaches without onlink: its networks and the
+	// gateways of its routes. No drop route of an own block or aggregate is
+	// installed that overlaps one of it, or a peer: it would cut that off.
+	Host []netip.Prefix
 }
 
 // equal reports whether both say the same, in the same order.
@@ -33,7 +37,8 @@ func (p Permit) equal(o Permit) bool {
 		slices.Equal(p.Prefixes, o.Prefixes) &&
 		slices.Equal(p.NodeSubnets, o.NodeSubnets) &&
 		slices.Equal(p.Peers, o.Peers) &&
-		slices.Equal(p.PoolPeers, o.PoolPeers)
+		slices.Equal(p.PoolPeers, o.PoolPeers) &&
+		slices.Equal(p.Host, o.Host)
 }
 
 // clone returns a copy which shares nothing with the caller's.
@@ -42,6 +47,7 @@ func (p Permit) clone() Permit {
 	p.NodeSubnets = slices.Clone(p.NodeSubnets)
 	p.Peers = slices.Clone(p.Peers)
 	p.PoolPeers = slices.Clone(p.PoolPeers)
+	p.Host = slices.Clone(p.Host)
 	return p
 }
 
@@ -52,6 +58,12 @@ func (p Permit) allows(prefix netip.Prefix) bool {
 		return false
 	}
 	return !inside(p.NodeSubnets, prefix) || inside(p.Prefixes, prefix)
+}
+
+// cutsOff reports whether a drop route for prefix would take something of the
+// node's.
+func (p Permit) cutsOff(prefix netip.Prefix) bool {
+	return slices.ContainsFunc(p.Host, prefix.Overlaps) || slices.ContainsFunc(p.Peers, prefix.Contains)
 }
 
 // inside reports whether one of the set equals prefix or covers it.

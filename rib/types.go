@@ -114,6 +114,7 @@ const (
 	ReasonHopInPool                // the next hop is inside a pool, and no route of the pool leads to it
 	ReasonMartian                  // no address of the prefix may be forwarded to, see [Martian]
 	ReasonMartianHop               // the next hop is an address that no packet may be handed to
+	ReasonHostNetwork              // a network of the node, a gateway or a peer lies in this own block or aggregate: no drop route
 	numReasons
 )
 
@@ -140,6 +141,7 @@ var reasonText = [numReasons]string{
 	ReasonHopInPool:         "next-hop-in-pool",
 	ReasonMartian:           "martian",
 	ReasonMartianHop:        "next-hop-martian",
+	ReasonHostNetwork:       "host-network",
 }
 
 // String returns the stable name used in output and metrics.

@@ -13,6 +13,7 @@ func (p *parser) check(c *Config) {
 	p.checkBGP(&c.BGP, c.Node.Labels)
 	p.checkPools(c)
 	p.checkAggregates(c)
+	p.checkOverlaps(c)
 	p.checkRegistry(c)
 	p.checkAdmin(&c.API)
 	p.checkCNI(&c.CNI)

@@ -29,6 +29,7 @@ type Config struct {
 	CNI    CNI
 	Log    Log
 	Paths  Paths
+	Places Places // where the values stand in the file
 }
 
 // Node says who this node is.

@@ -39,7 +39,7 @@ bgp:
       localAddress: fe80::2%eth0
       import: {accept: [10.0.0.0/8, {prefix: 0.0.0.0/0, le: 0}, {prefix: 172.16.0.0/12, ge: 24, le: 28}], maxPrefixes: 1000}
       export: {own: false, communities: ["64512:100", no-export]}
-    - {address: 10.99.0.1, asn: 65100, multihop: 4, keepalive: 5s, bfd: {}}
+    - {address: 10.199.0.1, asn: 65100, multihop: 4, keepalive: 5s, bfd: {}}
     - {address: 10.57.0.77, client: true, bfd: {interval: 50ms, multiplier: 5, hops: single}}
     - {name: tor1, address: 10.57.9.1, nodeSelector: {rack: r9}}   # not this node's
     - name: tor2
@@ -138,7 +138,7 @@ func TestFullFile(t *testing.T) {
 					Export: Export{Communities: []string{"64512:100", "65535:65281"}},
 				},
 				peer(func(p *Peer) {
-					p.Name, p.Address, p.ASN, p.Multihop, p.Keepalive = "10.99.0.1", addr("10.99.0.1"), 65100, 4, 5*time.Second
+					p.Name, p.Address, p.ASN, p.Multihop, p.Keepalive = "10.199.0.1", addr("10.199.0.1"), 65100, 4, 5*time.Second
 					p.BFD = &BFD{Interval: 300 * time.Millisecond, Multiplier: 3, Hops: HopsMulti}
 				}),
 				peer(func(p *Peer) {

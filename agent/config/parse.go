@@ -29,6 +29,7 @@ func Parse(name string, data []byte) (*Config, error) { return parse(name, data,
 func parse(name string, data []byte, node Override) (*Config, error) {
 	p := &parser{file: name, lines: map[string]int{}, keys: map[string]bool{}}
 	c := Default()
+	c.Places = Places{file: name, lines: p.lines}
 	if root := p.document(data); root != nil {
 		readConfig(value{p: p, n: root}, c)
 	}
@@ -109,11 +110,7 @@ func syntaxLine(err error) (line int, text string) {
 // fail reports a mistake in the field path, at its line or at that of the
 // nearest part of the path that is in the file.
 func (p *parser) fail(path, format string, args ...any) {
-	line := 0
-	for at := path; line == 0 && at != ""; at = parent(at) {
-		line = p.lines[at]
-	}
-	p.errs = append(p.errs, &Error{File: p.file, Line: line, Field: path, Text: fmt.Sprintf(format, args...)})
+	p.errs = append(p.errs, Places{p.file, p.lines}.mistake(path, format, args...))
 }
 
 // parent cuts the last segment off a path: a key or a list index.

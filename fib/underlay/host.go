@@ -2,10 +2,13 @@ package underlay
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/rib"
 )
 
 // Address is one address of this node, on a device that is not onlink's.
@@ -31,8 +34,8 @@ type Address struct {
 }
 
 // Addresses returns the node's addresses, those that no other machine can send
-// to (link-local, 127.0.0.0/8, ::1) left out, the oldest
-// of each device first; devices come in the order of their indexes.
+// to (link-local, 127.0.0.0/8, ::1) left out, the oldest of each device first;
+// devices come in the order of their indexes.
 func (w *Watcher) Addresses() []Address {
 	s := w.current.Load()
 	addrs := slices.Clone(s.addrs)
@@ -81,4 +84,53 @@ func (a nodeAddr) fault(l link) string {
 		return "of a virtual router (VRRP)"
 	}
 	return ""
+}
+
+// Network is a range of addresses that this node reaches without onlink.
+type Network struct {
+	Prefix netip.Prefix
+	Dev    string
+	// Via says that Prefix is a gateway's address; otherwise it is a network on
+	// the wire of Dev, or an address of the node's own.
+	Via bool
+}
+
+// Networks returns what is connected to the node, over devices that are not
+// onlink's: the networks of its addresses, networks that a route puts on a
+// device's wire, and the gateways of its routes. Each prefix comes once. Single
+// addresses of the loopback device are left out: they have no network, and no
+// route takes them over.
+func (w *Watcher) Networks() []Network {
+	s := w.current.Load()
+	found := map[netip.Prefix]Network{}
+	add := func(p netip.Prefix, dev string, via bool) {
+		a := p.Addr()
+		if p.Bits() == 0 || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() {
+			return
+		}
+		// A gateway before an address, then the first device by name: the same
+		// whatever the order.
+		n := Network{p, dev, via}
+		if old, known := found[p]; !known || n.Via && !old.Via || n.Via == old.Via && n.Dev < old.Dev {
+			found[p] = n
+		}
+	}
+	for _, a := range s.addrs {
+		dev := s.byIndex[a.device]
+		if s.devices[dev].loopback && a.subnet.IsSingleIP() {
+			continue
+		}
+		add(a.subnet, dev, false)
+		add(netip.PrefixFrom(a.local, a.local.BitLen()), dev, false)
+	}
+	for p, a := range s.main.answers {
+		for h := range a.reach.Hops.All() {
+			if h.Via.IsValid() {
+				add(netip.PrefixFrom(h.Via, h.Via.BitLen()), h.Dev, true)
+			} else if a.reach.Kind == rib.OnLink {
+				add(p, h.Dev, false)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b Network) int { return a.Prefix.Compare(b.Prefix) })
 }

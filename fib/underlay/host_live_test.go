@@ -170,3 +170,42 @@ func TestAsk(t *testing.T) {
 		}
 	}
 }
+
+// TestNetworks: networks of addresses and of routes, and gateways, without what
+// is ours.
+func TestNetworks(t *testing.T) {
+	enterNetns(t)
+	ip(t, rack+`
+	link add onlink-x type veth peer name far1
+	link set onlink-x alias onlink up
+	addr add 10.90.0.1/24 dev onlink-x
+	addr add 192.0.2.1/32 dev lo
+	route add 10.91.0.0/24 dev eth0
+	route add default via 10.57.0.1
+	route add 10.92.0.1/32 dev eth0
+	route add 10.93.0.0/24 via 10.92.0.1 dev eth0 onlink
+	route add 10.94.0.0/24 dev eth0 proto 179
+	route add blackhole 10.95.0.0/24
+	route add fd58::/64 via fe80::1 dev eth0`)
+	w := load(t)
+	defer func() {
+		if err := w.closeSockets(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var got []string
+	for _, n := range w.Networks() {
+		s := n.Prefix.String() + " " + n.Dev
+		if n.Via {
+			s += " via"
+		}
+		got = append(got, s)
+	}
+	want := []string{
+		"10.57.0.0/24 eth0", "10.57.0.1/32 eth0 via", "10.57.0.11/32 eth0", "10.91.0.0/24 eth0", "10.92.0.1/32 eth0 via",
+		"fd57::/64 eth0", "fd57::11/128 eth0",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

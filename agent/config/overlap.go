@@ -1,0 +1,132 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Places knows the lines of a file, for mistakes that are found when more is
+// known than the file: what networks the node has, say. It plays no part in
+// comparisons.
+type Places struct {
+	file  string
+	lines map[string]int
+}
+
+// Equal reports true: where a value stands does not matter.
+func (Places) Equal(Places) bool { return true }
+
+// mistake makes an error about a field, at its line or at that of the nearest
+// part of its path that is in the file.
+func (p Places) mistake(path, format string, args ...any) *Error {
+	line := 0
+	for at := path; line == 0 && at != ""; at = parent(at) {
+		line = p.lines[at]
+	}
+	return &Error{File: p.file, Line: line, Field: path, Text: fmt.Sprintf(format, args...)}
+}
+
+// Claim is a range that belongs to somebody else than pods.
+type Claim struct {
+	Prefix netip.Prefix
+	What   string // what has it: "the network of eth0"
+	Field  string // the field that says so; "": none does
+	// Ours says that it is a network or an address of this node alone, which it
+	// may well announce (bgp.originate): all but those of its uplinks.
+	Ours bool
+}
+
+// Overlaps returns the mistakes of a configuration whose pools or originated
+// prefixes take what somebody else has; none: nil. The drop route of a block
+// would cut that off, and a pod could get its address.
+func (c *Config) Overlaps(claims []Claim) Errors {
+	var errs Errors
+	for i, pool := range c.Pools {
+		if claim, found := taken(pool.CIDR, claims); found {
+			e := c.Places.mistake(fmt.Sprintf("pools[%d].cidr", i), "%s overlaps %s, %s; pods need a range of their own: use another", pool.CIDR, claim.Prefix, claim.describe())
+			if e.Line == 0 { // the default pool, which no line names
+				e.Line = c.Places.mistake(claim.Field, "").Line
+			}
+			errs = append(errs, e)
+		}
+	}
+	for i, prefix := range c.BGP.Originate {
+		at := slices.IndexFunc(claims, func(claim Claim) bool { return attracts(prefix, claim) })
+		if at >= 0 {
+			errs = append(errs, c.Places.mistake(fmt.Sprintf("bgp.originate[%d]", i), "%s contains %s, %s: routers would send this node what is for others; announce a part without it, or remove it", prefix, claims[at].Prefix, claims[at].describe()))
+		}
+	}
+	errs.sort()
+	return errs
+}
+
+// describe names the claim and its field.
+func (c Claim) describe() string {
+	if c.Field == "" {
+		return c.What
+	}
+	return fmt.Sprintf("%s (%s)", c.What, c.Field)
+}
+
+// taken returns the first claim that a range overlaps.
+func taken(p netip.Prefix, claims []Claim) (Claim, bool) {
+	for _, claim := range claims {
+		if p.IsValid() && claim.Prefix.Overlaps(p) {
+			return claim, true
+		}
+	}
+	return Claim{}, false
+}
+
+// attracts reports whether an originated prefix draws the packets for somebody
+// else's range. A default route does not, because every other route wins over
+// it, nor does a part of a network: that may be a service's address.
+func attracts(p netip.Prefix, claim Claim) bool {
+	return !claim.Ours && p.Bits() > 0 && p.Bits() <= claim.Prefix.Bits() && p.Overlaps(claim.Prefix)
+}
+
+// claims are the ranges that the configuration itself gives to others than
+// pods.
+func (c *Config) claims() []Claim {
+	var out []Claim
+	one := func(a netip.Addr, what, field string, ours bool) {
+		if a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			a = a.Unmap()
+			out = append(out, Claim{netip.PrefixFrom(a, a.BitLen()), what, field, ours})
+		}
+	}
+	for i, p := range c.BGP.Peers {
+		one(p.Address, "the address of peer "+p.Name, fmt.Sprintf("bgp.peers[%d].address", i), false)
+		one(p.LocalAddress, "this node's end of the session with "+p.Name, fmt.Sprintf("bgp.peers[%d].localAddress", i), true)
+	}
+	if c.BGP.Mesh != nil {
+		for i, n := range c.BGP.Mesh.Nodes {
+			one(n.Address, "the address of node "+n.Name, fmt.Sprintf("bgp.mesh.nodes[%d]", i), true) // one of them is this node
+		}
+	}
+	if c.BGP.Reflector != nil {
+		for i, p := range c.BGP.Reflector.Clients {
+			out = append(out, Claim{p, "where clients may be", fmt.Sprintf("bgp.reflector.clients[%d]", i), false})
+		}
+	}
+	one(c.BGP.Listen.Address, "where BGP listens", "bgp.listen.address", true)
+	one(c.IPAM.Registry.Listen.Addr(), "where the registry is served", "ipam.registry.listen", true)
+	for _, text := range c.IPAM.Registry.Addresses {
+		if at, err := netip.ParseAddrPort(text); err == nil {
+			one(at.Addr(), "the address of the registry", "ipam.registry.address", c.IPAM.Registry.Listen == at)
+		}
+	}
+	one(c.API.Admin.TCP.Addr(), "where the API is served", "api.admin.tcp", true)
+	return out
+}
+
+// checkOverlaps finds the pools and originated prefixes that take what the
+// file itself gives to others.
+func (p *parser) checkOverlaps(c *Config) {
+	for _, e := range c.Overlaps(c.claims()) {
+		if !p.failed(e.Field) {
+			p.errs = append(p.errs, e)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"onlink/agent/config"
+	"onlink/fib/underlay"
+	"onlink/rib"
+)
+
+// hostClaims names what the node reaches without onlink, and so must be in no
+// pool. uplinks are the addresses by which others reach the node: what is
+// connected there is not for it to announce.
+func hostClaims(networks []underlay.Network, addrs []underlay.Address, uplinks ...netip.Addr) []config.Claim {
+	up := map[string]bool{}
+	own := map[netip.Prefix]bool{}
+	for _, a := range addrs {
+		own[netip.PrefixFrom(a.Addr, a.Addr.BitLen())] = true
+		up[a.Dev] = up[a.Dev] || slices.Contains(uplinks, a.Addr)
+	}
+	out := make([]config.Claim, 0, len(networks))
+	for _, n := range networks {
+		claim := config.Claim{Prefix: n.Prefix, Ours: own[n.Prefix] || !n.Via && !up[n.Dev]}
+		switch {
+		case n.Via:
+			claim.What = "the gateway of routes over " + n.Dev
+		case own[n.Prefix]:
+			claim.What = "an address of this node on " + n.Dev
+		default:
+			claim.What = "the network of " + n.Dev
+		}
+		out = append(out, claim)
+	}
+	return out
+}
+
+// claims are what this node's networks are now.
+func (a *agent) claims() []config.Claim {
+	return hostClaims(a.watch.Networks(), a.watch.Addresses(), a.id.Address, a.id.Address6)
+}
+
+// refuseOverlaps refuses a configuration whose pools or originated prefixes
+// take a network of this node.
+func (a *agent) refuseOverlaps(c *config.Config) error {
+	if errs := c.Overlaps(a.claims()); len(errs) > 0 {
+		return errs
+	}
+	return nil
+}
+
+// overlapProblems says which networks of the node came into a pool while the
+// agent runs: the next start would be refused.
+func (a *agent) overlapProblems() []string {
+	a.reload.mu.Lock()
+	c := a.reload.last
+	a.reload.mu.Unlock()
+	var out []string
+	for _, e := range c.Overlaps(a.claims()) {
+		out = append(out, fmt.Sprintf("%s: %s; no drop route covers it, and the next start is refused", e.Field, e.Text))
+	}
+	return out
+}
+
+// permit bounds what may be installed, by the peers' rules and the node's
+// networks as they are now.
+func (l *learn) permit() rib.Permit {
+	p := permitted(l.peers, l.filter.state.Pools, l.watch.Subnets())
+	for _, n := range l.watch.Networks() {
+		p.Host = append(p.Host, n.Prefix)
+	}
+	return p
+}
