@@ -107,8 +107,14 @@ func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) 
 			out.ClusterID = id.RouterID
 		}
 	}
-	for _, p := range cfg.Pools {
-		out.Pools = append(out.Pools, p.CIDR)
+	out.Pools = bgpPools(cfg.Pools)
+	return out
+}
+
+func bgpPools(pools []config.Pool) []bgp.Pool {
+	out := make([]bgp.Pool, len(pools))
+	for i, p := range pools {
+		out[i] = bgp.Pool{Prefix: p.CIDR, Block: p.BlockSize}
 	}
 	return out
 }

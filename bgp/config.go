@@ -40,8 +40,8 @@ type Config struct {
 	// ClusterID is the reflector's cluster (RFC 4456 section 7), an IPv4
 	// address; default RouterID.
 	ClusterID netip.Addr
-	// Pools are the prefixes inside which routes of iBGP peers are accepted.
-	Pools []netip.Prefix
+	// Pools are the ranges of the pods: a prefix inside them is some node's.
+	Pools []Pool
 	// Restarting says that the kernel kept forwarding with the routes of the
 	// previous run: sessions are opened with the Restart State and Forwarding
 	// State bits (RFC 4724 section 3). Say it only when it is true.
@@ -85,7 +85,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("%w: Deferral %s is not within 0s to 1h", ErrConfig, c.Deferral)
 	}
 	for _, p := range c.Pools {
-		if err := validPrefix("Pools", p); err != nil {
+		if err := p.validate(); err != nil {
 			return err
 		}
 	}

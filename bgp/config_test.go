@@ -22,7 +22,7 @@ func TestConfigValidate(t *testing.T) {
 		{"no node address", func(c *Config) { c.NodeAddress = netip.Addr{} }, "NodeAddress"},
 		{"v6 node address as v4", func(c *Config) { c.NodeAddress = addr("fd00::1") }, "NodeAddress"},
 		{"zone in node address", func(c *Config) { c.NodeAddress6 = addr("fe80::1%eth0") }, "NodeAddress6"},
-		{"pool with host bits", func(c *Config) { c.Pools = []netip.Prefix{prefix("10.244.0.1/16")} }, "10.244.0.0/16"},
+		{"pool with host bits", func(c *Config) { c.Pools = []Pool{{Prefix: prefix("10.244.0.1/16")}} }, "10.244.0.0/16"},
 		{"restart time", func(c *Config) { c.RestartTime = 2 * time.Hour }, "RestartTime"},
 		{"deferral", func(c *Config) { c.Deferral = -1 }, "Deferral"},
 		{"listen address", func(c *Config) { c.ListenAddresses = make([]netip.Addr, 1) }, "ListenAddresses"},

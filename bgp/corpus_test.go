@@ -107,7 +107,7 @@ func playCorpus(spec string) error {
 	self := addr("127.62." + number + ".1")
 	s, err := New(Config{
 		ASN: 64512, RouterID: self, NodeAddress: self, ListenAddresses: []netip.Addr{self}, ListenPort: testPort,
-		Pools: []netip.Prefix{prefix("10.244.0.0/16")}, Log: slog.New(slog.DiscardHandler),
+		Pools: []Pool{{Prefix: prefix("10.244.0.0/16")}}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func testConfig(t *testing.T, at string) Config {
 	return Config{
 		ASN: 64512, RouterID: addr(at), NodeAddress: addr(at),
 		ListenAddresses: []netip.Addr{addr(at)}, ListenPort: testPort,
-		Pools: []netip.Prefix{prefix("10.244.0.0/16"), prefix("fd00:244::/32")},
+		Pools: []Pool{{Prefix: prefix("10.244.0.0/16")}, {Prefix: prefix("fd00:244::/32")}},
 		Log:   slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}
 }

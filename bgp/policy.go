@@ -22,7 +22,7 @@ type policyClass struct {
 type policyPlan struct {
 	asn              uint32
 	classes          []policyClass
-	pools            []PrefixRule
+	pools            []Pool
 	aggregates       []netip.Prefix // that are announced, to whomever
 	imports, exports []statement
 }
@@ -47,9 +47,7 @@ func planPolicy(c *Config, peers []Peer, dynamics []Dynamic, own []Origin) *poli
 	for _, d := range byLength {
 		plan.addFrom(static, d.Prefix, d.Session)
 	}
-	for _, p := range c.Pools {
-		plan.pools = append(plan.pools, PrefixRule{Prefix: p})
-	}
+	plan.pools = c.Pools
 	plan.refuseOwn(c, own)
 	for _, o := range own {
 		if o.Aggregate {
@@ -135,18 +133,13 @@ func (p *policyPlan) classImports(k *policyClass) {
 			p.addRule(importing, k, fmt.Sprintf("filter %s rule %d", f.Name, i+1), &f.Rules[i])
 		}
 	}
-	lists := []struct {
-		rule  string
-		rules []PrefixRule
-	}{{"pools", p.pools}, {"import.accept", s.Import.Accept}}
-	if s.Role == EBGP {
-		lists = lists[1:]
-	}
-	for _, l := range lists {
-		for _, part := range byFamily(l.rules) {
-			p.imports = appendImport(p.imports, statement{
-				rule: l.rule, cond: condition{peers: k, prefixes: part}, change: change{localPref: pref}, action: Accept,
-			})
+	for _, d := range importDefaults(s, p.pools) {
+		for _, part := range byFamily(d.rules) {
+			st := statement{rule: d.rule, cond: condition{peers: k, prefixes: part}, action: d.action}
+			if d.action == Accept {
+				st.change.localPref = pref
+			}
+			p.imports = appendImport(p.imports, st)
 		}
 	}
 	rule := "not in the pools or import.accept"

@@ -14,6 +14,7 @@ import (
 func TestPolicyRefusals(t *testing.T) {
 	tor, tor2 := testConfig(t, "127.10.0.1"), testConfig(t, "127.10.0.2")
 	tor.ASN, tor2.ASN = 65001, 65002
+	tor.Pools, tor2.Pools = nil, nil
 	n := startNodes(t, testConfig(t, "127.10.0.9"), tor, tor2, testConfig(t, "127.10.0.3"))
 	x, t1, t2, p := n[0], n[1], n[2], n[3]
 
@@ -88,7 +89,7 @@ func TestPolicyRefusals(t *testing.T) {
 // clients' blocks to the ToR, nor the ToR's routes to its clients.
 func TestReflectorKeepsTransitOut(t *testing.T) {
 	tor := testConfig(t, "127.11.1.1")
-	tor.ASN = 65001
+	tor.ASN, tor.Pools = 65001, nil
 	n := startNodes(t, testConfig(t, "127.11.0.1"), testConfig(t, "127.11.0.2"), testConfig(t, "127.11.0.3"), tor)
 	rr, a, b, t1 := n[0], n[1], n[2], n[3]
 	rr.originate("10.244.0.0/26")

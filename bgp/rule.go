@@ -53,7 +53,9 @@ func (r PrefixRule) validate(field string) error {
 type Import struct {
 	// Accept lists prefixes taken. An EBGP peer without it tells us nothing
 	// (RFC 8212); for iBGP peers it adds to Config.Pools. The default route
-	// needs a rule of its own.
+	// needs a rule of its own, and so has a pool: only a rule whose prefix is
+	// the pool or inside it lets prefixes of the pool in, up to the length of a
+	// block, or longer ones when it is for those alone.
 	Accept []PrefixRule
 	// MaxPrefixes, per family, ends the session when exceeded; it is tried
 	// again after 5 minutes. 0 means no limit.

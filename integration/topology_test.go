@@ -135,7 +135,7 @@ func TestHierarchy(t *testing.T) {
 	if want := "reflected for " + leaf1.Addr.String(); !strings.Contains(out.Stdout, want) {
 		t.Errorf("the path is not %q:\n%s", want, out.Stdout)
 	}
-	p := netip.MustParsePrefix("10.244.222.0/32")
+	p := netip.MustParsePrefix("10.244.222.0/26")
 	c := leaf1.Config()
 	leaf1.Edit(c)
 	bgp := c["bgp"].(map[string]any)
@@ -313,7 +313,7 @@ func TestNoTransit(t *testing.T) {
 	must(t, l.WaitConverged(ctx))
 	must(t, lab.Eventually(ctx, patience, "the ToR's prefix", func() error { return throughHops(n, announced, l.ToRs()[0].Addr) }))
 	// A prefix announced last: when it is there, all before it is.
-	mark := netip.MustParsePrefix("10.244.223.0/32")
+	mark := netip.MustParsePrefix("10.244.223.0/26")
 	c := n.Config()
 	n.Edit(c)
 	c["bgp"].(map[string]any)["originate"] = []any{mark.String()}
