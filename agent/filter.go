@@ -37,6 +37,7 @@ func (a *agent) openFilter() error {
 		want.VXLANPort = a.cfg.Tunnel.VXLAN.Port
 	}
 	want.Pools, want.MasqueradeFrom = poolRanges(a.cfg.Pools)
+	want.Registry = registryEndpoints(a.cfg.IPAM.Registry)
 	err := nft.Supported()
 	if err == nil {
 		spoof := nft.SupportsAntiSpoof()

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"onlink/agent/config"
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
@@ -83,6 +84,20 @@ func (a *agent) registryNotes() []string {
 	}
 	return []string{fmt.Sprintf("ipam.registry.insecure: the registry at %v is asked without TLS: whoever is on the way reads and changes "+
 		"what it says of the blocks; set tls", reg.Addresses)}
+}
+
+// registryEndpoints are where agents serve the registry, as far as the file has
+// addresses and not names.
+func registryEndpoints(reg config.Registry) []netip.AddrPort {
+	out := []netip.AddrPort{reg.Listen}
+	if reg.Kind != config.RegistryEtcd {
+		for _, text := range reg.Addresses {
+			if ap, err := netip.ParseAddrPort(text); err == nil {
+				out = append(out, ap)
+			}
+		}
+	}
+	return out
 }
 
 // dialBound bounds the try to connect from the node's own address.

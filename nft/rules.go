@@ -70,8 +70,10 @@ func build(conn *nftables.Conn, table *nftables.Table, s State) error {
 	if len(s.Spread) > 0 {
 		spreadChain(&b, s.Spread)
 	}
+	poolSets := map[bool]*nftables.Set{}
 	for _, fam := range families {
 		pools := b.prefixes(fam, setPools, s.Pools)
+		poolSets[fam.v4] = pools
 		if from := intervals(s.MasqueradeFrom, fam.v4); len(from) > 0 {
 			b.rule(post, fam.is(), fam.inside(fam.src, b.prefixes(fam, setMasquerade, s.MasqueradeFrom)),
 				fam.outside(fam.dst, pools), []expr.Any{&expr.Counter{}, &expr.Masq{}})
@@ -84,6 +86,9 @@ func build(conn *nftables.Conn, table *nftables.Table, s State) error {
 			b.rule(input, fam.is(), match, fam.outside(fam.src, nodes), drop())
 			b.rule(forward, fam.is(), match, fam.inside(fam.src, pools), fam.outside(fam.dst, pools), drop())
 		}
+	}
+	if len(s.Registry) > 0 {
+		registryChains(&b, s.Registry, poolSets)
 	}
 	return b.err
 }

@@ -20,6 +20,9 @@ type State struct {
 	// needs [SupportsAntiSpoof].
 	AntiSpoof bool
 	VXLANPort uint16 // UDP port that the guard protects as well; 0: none
+	// Registry is where the block registry is served; no packet out of Pools gets
+	// there.
+	Registry []netip.AddrPort
 	// Spread names the devices whose packets are marked with [SpreadMark].
 	Spread []string
 }
@@ -32,6 +35,7 @@ func (s State) normal() State {
 	s.Spread = slices.Clone(s.Spread)
 	slices.Sort(s.Spread)
 	s.Spread = slices.Compact(s.Spread)
+	s.Registry = endpoints(s.Registry)
 	if !s.Guard {
 		s.Nodes, s.VXLANPort = nil, 0
 		return s
@@ -50,7 +54,7 @@ func (s State) normal() State {
 // sameRules reports whether two normal states differ at most in their nodes.
 func (s State) sameRules(o State) bool {
 	return s.Guard == o.Guard && s.AntiSpoof == o.AntiSpoof && s.VXLANPort == o.VXLANPort &&
-		slices.Equal(s.Spread, o.Spread) && slices.Equal(s.MasqueradeFrom, o.MasqueradeFrom) && slices.Equal(s.Pools, o.Pools)
+		slices.Equal(s.Spread, o.Spread) && slices.Equal(s.Registry, o.Registry) && slices.Equal(s.MasqueradeFrom, o.MasqueradeFrom) && slices.Equal(s.Pools, o.Pools)
 }
 
 // disjoint returns the prefixes sorted by address, without invalid ones and

@@ -12,6 +12,7 @@
 //	chain postrouting (nat):   from MasqueradeFrom, not to Pools  -> masquerade
 //	chain input (filter):      IP protocol 4, 41 or VXLAN, not from Nodes -> drop
 //	chain forward (filter):    the same out of a pod, not to Pools -> drop
+//	chains registry-input and registry-forward (filter): TCP out of Pools to Registry -> drop
 //
 // The guard sits in the input hook and not before it, because a packet that
 // this node only forwards is not its to judge, and because the input hook sees
