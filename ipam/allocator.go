@@ -145,7 +145,7 @@ func New(cfg Config) (*Allocator, error) {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	if a.stand.why != nil {
-		a.log.Error("nothing of this database is used", "err", a.stand.why)
+		a.log.Error("the database is not taken for this machine's", "err", a.stand.why)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -58,7 +58,7 @@ func (a *Allocator) settleIdentity(c *contents) error {
 		a.stand = footing{standing: unproven, why: unprovenError("the registry refused it before: " + id.Refused)}
 	case !was.same(now):
 		a.stand = footing{standing: unproven, moving: true, why: unprovenError("the database is that of a machine at " + was.Where() +
-			" and this one is at " + now.Where() + ": it may be a copy")}
+			" and this one is at " + now.Where() + ": it may be a copy (blocks with pods that run here are announced)")}
 	}
 	if id != c.identity {
 		if err := a.cfg.Store.commit([]change{saveIdentity(id)}); err != nil {

@@ -145,7 +145,8 @@ func TestAddressChanges(t *testing.T) {
 		block := n.Blocks()[0].CIDR
 		settle(30 * time.Second)
 		n.stop()
-		n = startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: reg, Store: n.cfg.Store, Running: []Handle{handle(1)}})
+		n = startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: reg, Store: n.cfg.Store, Running: []Handle{handle(1)},
+			Announced: func(context.Context, []netip.Prefix) string { return "peers keep its announcement" }})
 		for range 8 {
 			if got := announced(n); len(got) != 1 || got[0] != block || !block.Contains(addr) {
 				t.Fatalf("it announces %v, want %v of the pod that runs", got, block)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -23,6 +24,9 @@ const (
 	// foreign: the database is another node's. The registry is not asked.
 	foreign
 )
+
+// movingText is what a machine says that may have moved.
+const movingText = "blocks with pods that run here stay announced until it is heard of again"
 
 // refusedRetry is how soon a machine that was refused asks again, at most.
 const refusedRetry = 5 * time.Second
@@ -113,13 +117,16 @@ func (a *Allocator) refuse(err error) {
 	next := footing{standing: refused, why: err, since: a.stand.since}
 	if a.stand.standing != refused {
 		next.since = now
-		a.log.Error("the registry refuses this machine: no address is given out and no block announced", "err", err)
+		a.log.Error("the registry refuses this machine", "err", err)
 	}
 	// As long as the other machine with our database was not heard of since, it
 	// may be this one at its old address.
 	var held *HeldError
 	next.moving = errors.As(err, &held) && held.Holder.Instance == held.By.Instance &&
 		now.Add(-held.Age).Before(next.since.Add(time.Second))
+	if next.moving {
+		next.why = fmt.Errorf("%w (%s)", err, movingText)
+	}
 	a.reg.synced = false
 	a.reg.syncAt = now.Add(min(refusedRetry, a.cfg.AssertInterval))
 	a.setStandingLocked(next)
@@ -145,7 +152,7 @@ func (a *Allocator) assertAll(ctx context.Context, held []Block) (lost []Block, 
 	if lerr != nil {
 		return nil, lerr
 	}
-	if a.cfg.Announced != nil && len(blocks) > 0 {
+	if a.cfg.Announced != nil && len(blocks) > 0 && !a.movedHere(other) {
 		if who := a.cfg.Announced(ctx, cidrs(blocks)); who != "" {
 			known := *other
 			known.Why = who
@@ -157,6 +164,15 @@ func (a *Allocator) assertAll(ctx context.Context, held []Block) (lost []Block, 
 	}
 	a.log.Warn("took the name over from a machine that is gone", "node", a.cfg.Node, "address", other.Holder.Where(), "silent_for", other.Age)
 	return a.cfg.Registry.Assert(ctx, by, held)
+}
+
+// movedHere reports whether the silent holder is this machine at its address of
+// before: it has the database, and pods of it run here. Its peers may go on with
+// its announcements for a while (RFC 4724), which say nothing then.
+func (a *Allocator) movedHere(other *HeldError) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return other.Holder.Instance == a.identity.Instance && slices.ContainsFunc(a.order, a.livesLocked)
 }
 
 func cidrs(blocks []Block) []netip.Prefix {
