@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"google.golang.org/grpc/codes"
@@ -39,7 +40,7 @@ func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequ
 	}
 	edits, err := configEdits(req)
 	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, configStatus(editError{err})
 	}
 	edit := func([]byte) ([]byte, error) { return []byte(req.GetText()), nil }
 	if len(edits) > 0 {
@@ -94,17 +95,26 @@ func configEdits(req *onlinkv1.ChangeConfigRequest) ([]config.Edit, error) {
 	return out, nil
 }
 
+// maxAnswer bounds the text of a refusal, which may quote what was sent: it
+// goes into the headers of the answer, and a client that gets more of those
+// than it accepts sees no reason at all.
+const maxAnswer = 128 << 10
+
 // configStatus says whose fault an error is.
 func configStatus(err error) error {
 	var mistakes config.Errors
 	var edit editError
+	text := err.Error()
+	if len(text) > maxAnswer {
+		text = strings.ToValidUTF8(text[:maxAnswer], "") + " ..."
+	}
 	switch {
 	case errors.As(err, &mistakes), errors.As(err, &edit):
-		return status.Error(codes.InvalidArgument, err.Error())
+		return status.Error(codes.InvalidArgument, text)
 	case errors.Is(err, errStale):
-		return status.Error(codes.Aborted, err.Error())
+		return status.Error(codes.Aborted, text)
 	case errors.Is(err, errRestart), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return status.Error(codes.FailedPrecondition, err.Error())
+		return status.Error(codes.FailedPrecondition, text)
 	}
-	return status.Error(codes.Internal, err.Error())
+	return status.Error(codes.Internal, text)
 }

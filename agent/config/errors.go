@@ -39,7 +39,8 @@ func (e *Error) Error() string {
 // Is makes every Error match [ErrInvalid].
 func (e *Error) Is(target error) bool { return target == ErrInvalid }
 
-// Errors is every mistake of one file, in the order of its lines.
+// Errors is the mistakes of one file, in the order of its lines; where there
+// are very many, some of them and as the last one how many more.
 type Errors []*Error
 
 // Error returns one line per mistake.

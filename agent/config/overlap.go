@@ -38,11 +38,14 @@ type Claim struct {
 }
 
 // Overlaps returns the mistakes of a configuration whose pools or originated
-// prefixes take what somebody else has; none: nil. The drop route of a block
+// prefixes take what somebody else has, the first 100; none: nil. The drop route of a block
 // would cut that off, and a pod could get its address.
 func (c *Config) Overlaps(claims []Claim) Errors {
 	var errs Errors
 	for i, pool := range c.Pools {
+		if len(errs) >= maxMistakes {
+			break
+		}
 		if claim, found := taken(pool.CIDR, claims); found {
 			e := c.Places.mistake(fmt.Sprintf("pools[%d].cidr", i), "%s overlaps %s, %s; pods need a range of their own: use another", pool.CIDR, claim.Prefix, claim.describe())
 			if e.Line == 0 { // the default pool, which no line names
@@ -52,6 +55,9 @@ func (c *Config) Overlaps(claims []Claim) Errors {
 		}
 	}
 	for i, prefix := range c.BGP.Originate {
+		if len(errs) >= maxMistakes {
+			break
+		}
 		at := slices.IndexFunc(claims, func(claim Claim) bool { return attracts(prefix, claim) })
 		if at >= 0 {
 			errs = append(errs, c.Places.mistake(fmt.Sprintf("bgp.originate[%d]", i), "%s contains %s, %s: routers would send this node what is for others; announce a part without it, or remove it", prefix, claims[at].Prefix, claims[at].describe()))
@@ -126,7 +132,7 @@ func (c *Config) claims() []Claim {
 func (p *parser) checkOverlaps(c *Config) {
 	for _, e := range c.Overlaps(c.claims()) {
 		if !p.failed(e.Field) {
-			p.errs = append(p.errs, e)
+			p.add(e)
 		}
 	}
 }

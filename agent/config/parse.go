@@ -23,7 +23,8 @@ const maxFileSize = 4 << 20
 func Load(path string) (*Config, error) { return File{Path: path}.Load() }
 
 // Parse reads the configuration in data; name is the file's name for error
-// messages. The error, if any, is of type [Errors] and lists every mistake.
+// messages. The error, if any, is of type [Errors] and lists the first 100
+// mistakes, with the number of those beyond.
 func Parse(name string, data []byte) (*Config, error) { return parse(name, data, Override{}) }
 
 func parse(name string, data []byte, node Override) (*Config, error) {
@@ -38,8 +39,7 @@ func parse(name string, data []byte, node Override) (*Config, error) {
 		p.check(c)
 	}
 	if len(p.errs) > 0 {
-		p.errs.sort()
-		return nil, p.errs
+		return nil, p.mistakes()
 	}
 	c.BGP.Peers = slices.DeleteFunc(c.BGP.Peers, func(peer Peer) bool { return !peer.SelectsNode(c.Node.Labels) })
 	return c, nil
@@ -48,7 +48,8 @@ func parse(name string, data []byte, node Override) (*Config, error) {
 // parser collects the mistakes of one file.
 type parser struct {
 	file   string
-	errs   Errors
+	errs   Errors          // the first maxMistakes
+	more   int             // mistakes beyond
 	syntax bool            // the file is not YAML: nothing was read
 	lines  map[string]int  // line of every field seen, by path
 	keys   map[string]bool // every key of the schema that was offered, true when given; by path without list indexes
@@ -87,7 +88,50 @@ func (p *parser) document(data []byte) *yaml.Node {
 // refuse reports a file of which nothing can be read.
 func (p *parser) refuse(line int, text string) {
 	p.syntax = true
-	p.errs = append(p.errs, &Error{File: p.file, Line: line, Text: text})
+	p.add(&Error{File: p.file, Line: line, Text: text})
+}
+
+const (
+	// maxMistakes bounds the list of mistakes: a file of the wrong kind may have
+	// more than anybody reads, or than an answer of the API carries.
+	maxMistakes = 100
+	// maxMistakeText and maxMistakeField bound one, which may quote a value or a
+	// key of any length.
+	maxMistakeText, maxMistakeField = 600, 200
+)
+
+// add takes a mistake down, or counts it when there are enough.
+func (p *parser) add(e *Error) {
+	if p.full() {
+		p.more++
+		return
+	}
+	e.Field, e.Text = clip(e.Field, maxMistakeField), clip(e.Text, maxMistakeText)
+	p.errs = append(p.errs, e)
+}
+
+// full reports whether mistakes are only counted from now on: nobody needs to
+// find words for them.
+func (p *parser) full() bool { return len(p.errs) >= maxMistakes }
+
+// clip cuts a text that is too long, between two characters, and says so. It
+// keeps beginning and end, which has the fix.
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	const gap = " ... "
+	half := (limit - len(gap)) / 2
+	return strings.ToValidUTF8(s[:half], "") + gap + strings.ToValidUTF8(s[len(s)-half:], "")
+}
+
+// mistakes is the list in the order of the file, and how many are left out.
+func (p *parser) mistakes() Errors {
+	p.errs.sort()
+	if p.more == 0 {
+		return p.errs
+	}
+	return append(p.errs, &Error{File: p.file, Text: fmt.Sprintf("and %d more mistakes; correct these first", p.more)})
 }
 
 // yamlLine finds the line in the text of a yaml error, which has no other
@@ -110,7 +154,11 @@ func syntaxLine(err error) (line int, text string) {
 // fail reports a mistake in the field path, at its line or at that of the
 // nearest part of the path that is in the file.
 func (p *parser) fail(path, format string, args ...any) {
-	p.errs = append(p.errs, Places{p.file, p.lines}.mistake(path, format, args...))
+	if p.full() {
+		p.more++
+		return
+	}
+	p.add(Places{p.file, p.lines}.mistake(path, format, args...))
 }
 
 // parent cuts the last segment off a path: a key or a list index.

@@ -67,6 +67,10 @@ func (v value) mapping(schema fields) {
 	v.pairs(func(key string, child value) {
 		read, ok := schema[key]
 		if !ok {
+			if v.p.full() {
+				v.p.more++
+				return
+			}
 			child.fail("unknown key; %s", suggest(key, slices.Sorted(maps.Keys(schema))))
 			return
 		}
@@ -89,7 +93,7 @@ func (v value) pairs(read func(key string, child value)) {
 	for i := 0; i+1 < len(v.n.Content); i += 2 {
 		k, n := v.n.Content[i], v.n.Content[i+1]
 		if k.Kind != yaml.ScalarNode || k.ShortTag() == "!!merge" {
-			v.p.errs = append(v.p.errs, &Error{
+			v.p.add(&Error{
 				File: v.p.file, Line: k.Line, Field: v.path,
 				Text: "a key must be a plain word; write the keys out (no \"<<\" and no list or mapping as a key)",
 			})
@@ -97,7 +101,7 @@ func (v value) pairs(read func(key string, child value)) {
 		}
 		child := value{p: v.p, path: join(v.path, k.Value), n: n}
 		if line, dup := first[k.Value]; dup {
-			v.p.errs = append(v.p.errs, &Error{
+			v.p.add(&Error{
 				File: v.p.file, Line: k.Line, Field: child.path,
 				Text: fmt.Sprintf("given twice, first in line %d; remove one", line),
 			})
