@@ -59,6 +59,23 @@ func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequ
 	return &onlinkv1.ChangeConfigReply{Digest: digestOf(text), Changed: string(old) != string(text)}, nil
 }
 
+// ReloadConfig implements onlinkv1.AdminServer. It takes the file in also when
+// it is the same as before: key files that it names may be others.
+func (s *admin) ReloadConfig(ctx context.Context, _ *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
+	r := s.a.reload
+	if r.file == nil {
+		return nil, errNoFile
+	}
+	if err := r.reread(context.WithoutCancel(ctx)); err != nil {
+		return nil, configStatus(err)
+	}
+	text, err := r.file.Text()
+	if err != nil {
+		return nil, configStatus(err)
+	}
+	return &onlinkv1.ReloadConfigReply{File: r.file.Path, Digest: digestOf(text)}, nil
+}
+
 var errNoFile = status.Error(codes.FailedPrecondition, "this agent was started without a configuration file")
 
 // editError is an edit that cannot be made.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"onlink/agent/config"
 )
@@ -26,7 +27,9 @@ type reloader struct {
 	// expand fills in what depends on this node.
 	expand func(*config.Config) error
 
-	turn sync.Mutex // held while the agent or the file is changed
+	turn sync.Mutex // held while the agent or the file is changed; guards seen
+	seen string     // digest of the text that was taken in or refused last; "" before the first
+
 	mu   sync.Mutex // guards all below
 	last *config.Config
 	err  error // why the newest file is not in force; nil: it is
@@ -43,30 +46,49 @@ type applier struct {
 // change. It clears them, so that what is left must be equal.
 func reloadable(c config.Config) config.Config {
 	c.BGP.Peers, c.BGP.Mesh, c.BGP.Originate, c.BGP.Filters = nil, nil, nil, nil
-	c.Pools, c.Node.Labels, c.CNI.Sysctls, c.Places = nil, nil, nil, config.Places{}
+	c.Pools, c.Node.Labels, c.CNI.Sysctls = nil, nil, nil
+	c.Reload, c.Places = "", config.Places{}
 	if r := c.BGP.Reflector; r != nil {
 		c.BGP.Reflector = &config.Reflector{ClusterID: r.ClusterID}
 	}
 	return c
 }
 
-// Run takes the file in whenever it is asked to, until ctx ends.
+// Run takes the file in whenever it is asked to, and with reload: watch when it
+// has changed, until ctx ends.
 func (r *reloader) Run(ctx context.Context) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	var w fileWatch
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.asked:
+			_ = r.reread(ctx) // it says so itself
+		case <-look.C:
+			if r.file != nil {
+				w.look(ctx, r)
+			}
 		}
-		r.reread(ctx)
 	}
 }
 
-// reread takes the file in as it is.
-func (r *reloader) reread(ctx context.Context) {
+// reread takes the file in as it is. What becomes of it is noted and logged.
+func (r *reloader) reread(ctx context.Context) error {
 	r.turn.Lock()
 	defer r.turn.Unlock()
-	next, err := r.file.Load()
+	text, err := r.file.Text()
+	return r.takeText(ctx, text, err)
+}
+
+// takeText takes the file's text in, or the error of its reading.
+func (r *reloader) takeText(ctx context.Context, text []byte, err error) error {
+	var next *config.Config
+	if err == nil {
+		r.seen = digestOf(text)
+		next, err = r.file.Parse(text)
+	}
 	if err == nil {
 		err = r.expand(next)
 	}
@@ -74,7 +96,7 @@ func (r *reloader) reread(ctx context.Context) {
 		err = r.take(ctx, next)
 	}
 	if ctx.Err() != nil {
-		return // the agent stops, that is no fault of the file
+		return ctx.Err() // the agent stops, that is no fault of the file
 	}
 	r.note(err)
 	if err != nil {
@@ -82,6 +104,7 @@ func (r *reloader) reread(ctx context.Context) {
 	} else {
 		r.log.Info("configuration taken")
 	}
+	return err
 }
 
 // note keeps what became of the newest file.
@@ -130,6 +153,7 @@ func (r *reloader) change(ctx context.Context, by, digest string, dry bool, edit
 		r.note(err)
 		return nil, nil, err
 	}
+	r.seen = digestOf(text)
 	r.note(nil)
 	r.log.Info("configuration taken", "by", by, "file", r.file.Path)
 	return old, text, nil

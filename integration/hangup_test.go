@@ -2,13 +2,12 @@ package integration
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
 
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
@@ -24,11 +23,7 @@ func TestPeerThatHangsUp(t *testing.T) {
 	other := n.Addr.As4()
 	other[3] += 100
 	local := fmt.Sprintf("%d.%d.%d.%d", other[0], other[1], other[2], other[3])
-	eth0, err := n.NS.Link.LinkByName("eth0")
-	must(t, err)
-	second, err := netlink.ParseAddr(local + "/24")
-	must(t, err)
-	must(t, n.NS.Link.AddrAdd(eth0, second))
+	must(t, n.NS.AddAddr("eth0", netip.MustParsePrefix(local+"/24")))
 	n.Edit = func(c lab.Config) {
 		for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
 			p.(map[string]any)["localAddress"] = local

@@ -29,8 +29,18 @@ type Config struct {
 	CNI    CNI
 	Log    Log
 	Paths  Paths
+	Reload Reload
 	Places Places // where the values stand in the file
 }
+
+// Reload says when a running agent takes a changed file in.
+type Reload string
+
+// The kinds of reloading.
+const (
+	ReloadSignal Reload = "signal" // when it is told to: SIGHUP, onlinkctl config reload
+	ReloadWatch  Reload = "watch"  // besides, by itself, once the file stays the same for a moment
+)
 
 // Node says who this node is.
 type Node struct {

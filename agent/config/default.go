@@ -40,6 +40,7 @@ func Default() *Config {
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},
 		CNI:    CNI{Sysctls: slices.Clone(safeSysctls)},
 		Log:    Log{Level: slog.LevelInfo, Format: LogText},
+		Reload: ReloadSignal,
 		Paths:  Paths{State: "/var/lib/onlink", Run: "/run/onlink"},
 	}
 	// A host without a name leaves Name empty; check reports it then.

@@ -81,6 +81,7 @@ api:
 cni: {sysctls: ["net.core.somaxconn", "net.ipv4.tcp_*"], install: {binDir: /opt/cni/bin, confDir: /etc/cni/net.d, plugin: /usr/lib/onlink-cni}}
 log: {level: debug, format: json}
 paths: {state: /srv/onlink/, run: /srv/run}
+reload: watch
 `
 
 func TestFullFile(t *testing.T) {
@@ -180,7 +181,7 @@ func TestFullFile(t *testing.T) {
 		}},
 		CNI:   CNI{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni"}},
 		Log:   Log{Level: slog.LevelDebug, Format: LogJSON},
-		Paths: Paths{State: "/srv/onlink", Run: "/srv/run"},
+		Paths: Paths{State: "/srv/onlink", Run: "/srv/run"}, Reload: ReloadWatch,
 	}
 	got, err := Parse("onlinkd.yaml", []byte(full))
 	if err != nil {

@@ -21,6 +21,7 @@ func readConfig(v value, c *Config) {
 		"api":    func(v value) { readAPI(v, &c.API) },
 		"cni":    func(v value) { readCNI(v, &c.CNI) },
 		"log":    func(v value) { readLog(v, &c.Log) },
+		"reload": oneOf(&c.Reload, ReloadSignal, ReloadWatch),
 		"paths": func(v value) {
 			v.mapping(fields{"state": file(&c.Paths.State), "run": file(&c.Paths.Run)})
 		},

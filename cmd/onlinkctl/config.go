@@ -21,11 +21,12 @@ change is taken, or nothing, and the reason is said. Sessions that a change does
 What only a restart can change is refused.`,
 		Example: `  onlinkctl config show > onlinkd.yaml
   onlinkctl config apply onlinkd.yaml
+  onlinkctl config reload
   onlinkctl config set-peer '{name: tor2, address: 10.57.0.2, asn: 65001, export: {filters: [to-backup-tor]}}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(configShowCommand(a), configApplyCommand(a))
+	cmd.AddCommand(configShowCommand(a), configApplyCommand(a), configReloadCommand(a))
 	for _, e := range configEdits {
 		cmd.AddCommand(configEditCommand(a, e))
 	}
@@ -84,6 +85,28 @@ mistake changes nothing. "-" reads from standard input.`,
 	}
 	f.add(cmd)
 	return cmd
+}
+
+func configReloadCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Take the changed file into the running agent",
+		Long: `reload takes the agent's configuration file in as it is, as SIGHUP does, and says what is wrong
+with it if it is not taken: then the last good one stays in force. Key files are read again too.`,
+		Example: `  onlinkctl config reload`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, a, view[*onlinkv1.ReloadConfigReply]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ReloadConfigReply, error) {
+					return c.ReloadConfig(ctx, &onlinkv1.ReloadConfigRequest{})
+				},
+				table: func(w io.Writer, r *onlinkv1.ReloadConfigReply) error {
+					_, err := fmt.Fprintf(w, "%s is in force\n", clean(r.GetFile()))
+					return err
+				},
+			})
+		},
+	}
 }
 
 func readFile(cmd *cobra.Command, name string) (string, error) {

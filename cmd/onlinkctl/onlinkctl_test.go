@@ -53,6 +53,7 @@ func TestOutput(t *testing.T) {
 		{"peers_disable", "peers tor1 disable --reason maintenance", nil},
 		{"peers_enable", "peers tor1 enable", nil},
 		{"config_show", "config show", nil},
+		{"config_reload", "config reload", nil},
 		{"config_show_json", "config show -o json", nil},
 		{"config_apply_dry", "config apply testdata/apply.yaml --dry-run", nil},
 		{"config_apply_same", "config apply testdata/apply.yaml", nil},

@@ -274,6 +274,10 @@ func (s *agent) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv
 	return &onlinkv1.GetConfigReply{File: "/etc/onlink/onlinkd.yaml", Text: "# ToRs\x1b[31m\nbgp:\n  asn: 64512\n", Digest: "0123456789abcdef"}, nil
 }
 
+func (s *agent) ReloadConfig(context.Context, *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
+	return &onlinkv1.ReloadConfigReply{File: "/etc/onlink/onlinkd.yaml", Digest: "0123456789abcdef"}, nil
+}
+
 func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
 	switch {
 	case r.GetIfDigest() == "stale":

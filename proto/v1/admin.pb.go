@@ -1662,6 +1662,94 @@ func (x *ChangeConfigReply) GetChanged() bool {
 	return false
 }
 
+type ReloadConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadConfigRequest) Reset() {
+	*x = ReloadConfigRequest{}
+	mi := &file_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadConfigRequest) ProtoMessage() {}
+
+func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
+func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{19}
+}
+
+type ReloadConfigReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // of its text, which is in force
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadConfigReply) Reset() {
+	*x = ReloadConfigReply{}
+	mi := &file_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadConfigReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadConfigReply) ProtoMessage() {}
+
+func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadConfigReply.ProtoReflect.Descriptor instead.
+func (*ReloadConfigReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReloadConfigReply) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ReloadConfigReply) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type DrainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the prefixes stay announced with GRACEFUL_SHUTDOWN (RFC 8326)
@@ -1673,7 +1761,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1773,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1786,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -1716,7 +1804,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1816,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1829,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 // DrainReply says what is announced now.
@@ -1755,7 +1843,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1855,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1868,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -1806,7 +1894,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +1906,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +1919,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -1850,7 +1938,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1950,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1963,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -1900,7 +1988,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2000,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2013,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Route) GetPrefix() string {
@@ -1982,7 +2070,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2082,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2095,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Hop) GetVia() string {
@@ -2047,7 +2135,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2147,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2160,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -2092,7 +2180,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2192,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2205,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -2152,7 +2240,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2252,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2265,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Block) GetCidr() string {
@@ -2251,7 +2339,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2351,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2364,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 type ListPoolsReply struct {
@@ -2288,7 +2376,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2388,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2401,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -2339,7 +2427,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2439,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2452,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Pool) GetName() string {
@@ -2432,7 +2520,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +2532,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2457,7 +2545,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -2477,7 +2565,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2577,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2590,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -2536,7 +2624,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2636,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2649,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -2629,7 +2717,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2729,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2742,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -2676,7 +2764,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2776,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2789,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -2742,7 +2830,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2842,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2855,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -2793,7 +2881,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +2893,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +2906,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -2837,7 +2925,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +2937,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +2950,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -2881,7 +2969,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +2981,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +2994,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -2926,7 +3014,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3026,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3039,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -2976,7 +3064,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2988,7 +3076,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3001,7 +3089,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 type AuditIPAMReply struct {
@@ -3013,7 +3101,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3113,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3126,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -3063,7 +3151,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3163,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3176,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -3148,7 +3236,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3248,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3261,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 type BackupIPAMChunk struct {
@@ -3185,7 +3273,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3285,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3210,7 +3298,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -3229,7 +3317,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3329,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3342,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -3277,7 +3365,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3377,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3390,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -3344,7 +3432,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3444,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3457,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -3532,7 +3620,11 @@ const file_admin_proto_rawDesc = "" +
 	"\x04edit\"E\n" +
 	"\x11ChangeConfigReply\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged\"=\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"\x15\n" +
+	"\x13ReloadConfigRequest\"?\n" +
+	"\x11ReloadConfigReply\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"=\n" +
 	"\fDrainRequest\x12-\n" +
 	"\x04wait\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x10\n" +
 	"\x0eUndrainRequest\">\n" +
@@ -3656,8 +3748,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xbb\n" +
-	"\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\x89\v\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
@@ -3667,7 +3758,8 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"TestPolicy\x12\x1c.onlink.v1.TestPolicyRequest\x1a\x1a.onlink.v1.TestPolicyReply\x12C\n" +
 	"\tGetConfig\x12\x1b.onlink.v1.GetConfigRequest\x1a\x19.onlink.v1.GetConfigReply\x12L\n" +
-	"\fChangeConfig\x12\x1e.onlink.v1.ChangeConfigRequest\x1a\x1c.onlink.v1.ChangeConfigReply\x12F\n" +
+	"\fChangeConfig\x12\x1e.onlink.v1.ChangeConfigRequest\x1a\x1c.onlink.v1.ChangeConfigReply\x12L\n" +
+	"\fReloadConfig\x12\x1e.onlink.v1.ReloadConfigRequest\x1a\x1c.onlink.v1.ReloadConfigReply\x12F\n" +
 	"\n" +
 	"ListRoutes\x12\x1c.onlink.v1.ListRoutesRequest\x1a\x1a.onlink.v1.ListRoutesReply\x12F\n" +
 	"\n" +
@@ -3696,7 +3788,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),               // 0: onlink.v1.PeerAction
 	(PolicyDirection)(0),          // 1: onlink.v1.PolicyDirection
@@ -3719,51 +3811,53 @@ var file_admin_proto_goTypes = []any{
 	(*ChangeConfigRequest)(nil),   // 18: onlink.v1.ChangeConfigRequest
 	(*ConfigEdit)(nil),            // 19: onlink.v1.ConfigEdit
 	(*ChangeConfigReply)(nil),     // 20: onlink.v1.ChangeConfigReply
-	(*DrainRequest)(nil),          // 21: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),        // 22: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),            // 23: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),     // 24: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),       // 25: onlink.v1.ListRoutesReply
-	(*Route)(nil),                 // 26: onlink.v1.Route
-	(*Hop)(nil),                   // 27: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),     // 28: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),       // 29: onlink.v1.ListBlocksReply
-	(*Block)(nil),                 // 30: onlink.v1.Block
-	(*ListPoolsRequest)(nil),      // 31: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 32: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                  // 33: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),       // 34: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),         // 35: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),            // 36: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),      // 37: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),        // 38: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil), // 39: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),   // 40: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),    // 41: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),      // 42: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),   // 43: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),      // 44: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),        // 45: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),            // 46: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),     // 47: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 48: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 49: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 50: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 51: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
+	(*ReloadConfigRequest)(nil),   // 21: onlink.v1.ReloadConfigRequest
+	(*ReloadConfigReply)(nil),     // 22: onlink.v1.ReloadConfigReply
+	(*DrainRequest)(nil),          // 23: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),        // 24: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),            // 25: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),     // 26: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),       // 27: onlink.v1.ListRoutesReply
+	(*Route)(nil),                 // 28: onlink.v1.Route
+	(*Hop)(nil),                   // 29: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),     // 30: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),       // 31: onlink.v1.ListBlocksReply
+	(*Block)(nil),                 // 32: onlink.v1.Block
+	(*ListPoolsRequest)(nil),      // 33: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),        // 34: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                  // 35: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),       // 36: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),         // 37: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),            // 38: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),      // 39: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),        // 40: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil), // 41: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),   // 42: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),    // 43: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),      // 44: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),   // 45: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),      // 46: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),        // 47: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),            // 48: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),     // 49: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),       // 50: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),        // 51: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 52: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),           // 53: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	52, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	54, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	4,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	7,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	53, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	55, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	9,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
 	8,  // 5: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	53, // 6: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	53, // 7: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	53, // 8: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	53, // 9: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	55, // 6: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	55, // 7: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	55, // 8: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	55, // 9: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	0,  // 10: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
 	7,  // 11: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
 	1,  // 12: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
@@ -3772,59 +3866,61 @@ var file_admin_proto_depIdxs = []int32{
 	13, // 15: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
 	13, // 16: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
 	19, // 17: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	53, // 18: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	26, // 19: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	27, // 20: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	30, // 21: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	33, // 22: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	30, // 23: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	36, // 24: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	52, // 25: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	36, // 26: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	30, // 27: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	46, // 28: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	52, // 29: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	51, // 30: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	55, // 18: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	28, // 19: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	29, // 20: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	32, // 21: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	35, // 22: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	32, // 23: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	38, // 24: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	54, // 25: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	38, // 26: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	32, // 27: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	48, // 28: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	54, // 29: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	53, // 30: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
 	2,  // 31: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
 	5,  // 32: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
 	10, // 33: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	21, // 34: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	22, // 35: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	23, // 34: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	24, // 35: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
 	12, // 36: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
 	16, // 37: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
 	18, // 38: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	24, // 39: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	28, // 40: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	31, // 41: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	34, // 42: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	37, // 43: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	39, // 44: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	41, // 45: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	43, // 46: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	44, // 47: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	47, // 48: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	49, // 49: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 50: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	6,  // 51: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	11, // 52: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	23, // 53: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	23, // 54: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	14, // 55: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	17, // 56: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	20, // 57: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	25, // 58: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	29, // 59: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	32, // 60: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	35, // 61: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	38, // 62: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	40, // 63: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	42, // 64: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	42, // 65: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	45, // 66: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	48, // 67: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	50, // 68: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	50, // [50:69] is the sub-list for method output_type
-	31, // [31:50] is the sub-list for method input_type
+	21, // 39: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	26, // 40: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	30, // 41: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	33, // 42: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	36, // 43: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	39, // 44: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	41, // 45: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	43, // 46: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	45, // 47: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	46, // 48: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	49, // 49: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	51, // 50: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 51: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	6,  // 52: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	11, // 53: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	25, // 54: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	25, // 55: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	14, // 56: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	17, // 57: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	20, // 58: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	22, // 59: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	27, // 60: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	31, // 61: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	34, // 62: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	37, // 63: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	40, // 64: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	42, // 65: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	44, // 66: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	44, // 67: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	47, // 68: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	50, // 69: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	52, // 70: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	51, // [51:71] is the sub-list for method output_type
+	31, // [31:51] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -3848,7 +3944,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

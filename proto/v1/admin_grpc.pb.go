@@ -29,6 +29,7 @@ const (
 	Admin_TestPolicy_FullMethodName     = "/onlink.v1.Admin/TestPolicy"
 	Admin_GetConfig_FullMethodName      = "/onlink.v1.Admin/GetConfig"
 	Admin_ChangeConfig_FullMethodName   = "/onlink.v1.Admin/ChangeConfig"
+	Admin_ReloadConfig_FullMethodName   = "/onlink.v1.Admin/ReloadConfig"
 	Admin_ListRoutes_FullMethodName     = "/onlink.v1.Admin/ListRoutes"
 	Admin_ListBlocks_FullMethodName     = "/onlink.v1.Admin/ListBlocks"
 	Admin_ListPools_FullMethodName      = "/onlink.v1.Admin/ListPools"
@@ -63,6 +64,9 @@ type AdminClient interface {
 	// ChangeConfig edits the configuration file and takes it into the running
 	// agent, as SIGHUP does: all of it or nothing.
 	ChangeConfig(ctx context.Context, in *ChangeConfigRequest, opts ...grpc.CallOption) (*ChangeConfigReply, error)
+	// ReloadConfig takes the file in as it is, as SIGHUP does, and says what came
+	// of it.
+	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigReply, error)
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesReply, error)
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksReply, error)
 	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error)
@@ -168,6 +172,16 @@ func (c *adminClient) ChangeConfig(ctx context.Context, in *ChangeConfigRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChangeConfigReply)
 	err := c.cc.Invoke(ctx, Admin_ChangeConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadConfigReply)
+	err := c.cc.Invoke(ctx, Admin_ReloadConfig_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -314,6 +328,9 @@ type AdminServer interface {
 	// ChangeConfig edits the configuration file and takes it into the running
 	// agent, as SIGHUP does: all of it or nothing.
 	ChangeConfig(context.Context, *ChangeConfigRequest) (*ChangeConfigReply, error)
+	// ReloadConfig takes the file in as it is, as SIGHUP does, and says what came
+	// of it.
+	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigReply, error)
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error)
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksReply, error)
 	ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error)
@@ -368,6 +385,9 @@ func (UnimplementedAdminServer) GetConfig(context.Context, *GetConfigRequest) (*
 }
 func (UnimplementedAdminServer) ChangeConfig(context.Context, *ChangeConfigRequest) (*ChangeConfigReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeConfig not implemented")
+}
+func (UnimplementedAdminServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
 }
 func (UnimplementedAdminServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
@@ -563,6 +583,24 @@ func _Admin_ChangeConfig_Handler(srv interface{}, ctx context.Context, dec func(
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).ChangeConfig(ctx, req.(*ChangeConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ReloadConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ReloadConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ReloadConfig(ctx, req.(*ReloadConfigRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -796,6 +834,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangeConfig",
 			Handler:    _Admin_ChangeConfig_Handler,
+		},
+		{
+			MethodName: "ReloadConfig",
+			Handler:    _Admin_ReloadConfig_Handler,
 		},
 		{
 			MethodName: "ListRoutes",

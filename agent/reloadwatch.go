@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"reflect"
+	"syscall"
+	"time"
+
+	"onlink/agent/config"
+)
+
+// lookEvery is how often the file is looked at with reload: watch. It is polled
+// because the kernel's watches are few, shared with every pod of the node, and
+// blind on some file systems.
+const lookEvery = time.Second
+
+// errEmptyFile refuses what a program leaves that is about to write, or that
+// ran out of disk: an empty file means all defaults, and that is no edit.
+var errEmptyFile = errors.New("the file is empty; an empty configuration is written {}")
+
+// fileState tells one content of a file from another without reading it: also
+// that of a mounted ConfigMap, where a link to a folder is moved.
+type fileState struct {
+	dev, inode uint64
+	size       int64
+	changed    time.Time
+	err        string // of the look
+}
+
+func stateOf(path string) fileState {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileState{err: err.Error()}
+	}
+	s := fileState{size: info.Size(), changed: info.ModTime()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.dev, s.inode = uint64(sys.Dev), sys.Ino //nolint:unconvert,nolintlint // 32 bits on some machines
+	}
+	return s
+}
+
+// fileWatch finds that the file has changed and stays as it is.
+type fileWatch struct {
+	last    fileState // of the last look
+	handled fileState // taken in, refused, or found the same
+}
+
+// look takes the file in if it has changed before the last look and not since:
+// a file that is being written is not looked into.
+func (w *fileWatch) look(ctx context.Context, r *reloader) {
+	if !r.watches() {
+		*w = fileWatch{}
+		return
+	}
+	now := stateOf(r.file.Path)
+	still := now == w.last
+	w.last = now
+	if !still || now == w.handled {
+		return
+	}
+	w.handled = now
+	r.changed(ctx)
+}
+
+// watches reports whether the configuration in force says so.
+func (r *reloader) watches() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.Reload == config.ReloadWatch
+}
+
+// changed takes the file in unless its text is the one that was seen last.
+func (r *reloader) changed(ctx context.Context) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	file := *r.file
+	file.Optional = false // it was there
+	text, err := file.Text()
+	switch {
+	case err == nil && digestOf(text) == r.seen:
+		return
+	case err == nil && len(bytes.TrimSpace(text)) == 0:
+		err = errEmptyFile
+	case err == nil && r.seen == "" && r.inForce(text):
+		r.seen = digestOf(text) // the first look finds the file of the start
+		return
+	}
+	if err != nil {
+		r.seen = "" // whatever comes next is looked at
+	}
+	_ = r.takeText(ctx, text, err) // it says so itself
+}
+
+// inForce reports whether a text is the configuration that the agent has.
+func (r *reloader) inForce(text []byte) bool {
+	next, err := r.file.Parse(text)
+	if err != nil || r.expand(next) != nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return reflect.DeepEqual(next, r.last)
+}

@@ -1,0 +1,97 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"onlink/integration/lab"
+)
+
+// TestReloadWatch changes the file of a running agent in the way a mounted
+// ConfigMap changes: the new one is taken in by itself, a wrong one is not and
+// status says why, and the sessions stay up.
+func TestReloadWatch(t *testing.T) {
+	ctx, l := build(t, alone("rwatch"))
+	must(t, l.StartToRs(ctx))
+	n := l.Node("r1n1")
+	dir := filepath.Dir(n.ConfigFile())
+	mount := func(change func(lab.Config)) { // what WriteConfig writes, behind ..data
+		c := n.Config()
+		c["reload"] = "watch"
+		change(c)
+		path, err := n.WriteConfig("next.yaml", c)
+		must(t, err)
+		version, err := os.MkdirTemp(dir, "..v")
+		must(t, err)
+		must(t, errors.Join(os.Rename(path, filepath.Join(version, "onlinkd.yaml")), os.Symlink(filepath.Base(version), filepath.Join(dir, "..tmp")),
+			os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))))
+	}
+	n.Edit = func(c lab.Config) { c["reload"] = "watch" }
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+	must(t, lab.Eventually(ctx, 20*time.Second, "the session to the ToR", func() error {
+		if len(sessions(ctx, t, n)) != 1 {
+			return errors.New("it is not up")
+		}
+		return nil
+	}))
+	before := sessions(ctx, t, n)
+	adding := func(name string) func(lab.Config) {
+		return func(c lab.Config) {
+			bgp := c["bgp"].(map[string]any)
+			bgp["peers"] = append(bgp["peers"].([]any), map[string]any{"name": name, "address": "10.57.1.200", "passive": true})
+		}
+	}
+	taken := func(name string) {
+		t.Helper()
+		must(t, lab.Eventually(ctx, 20*time.Second, "the peer "+name, func() error {
+			out, err := n.Ctl(ctx, "peers")
+			if err == nil && !strings.Contains(out.Stdout, name) {
+				err = errors.New(out.Stdout)
+			}
+			return err
+		}))
+	}
+	problem := func(want string) {
+		t.Helper()
+		must(t, lab.Eventually(ctx, 20*time.Second, "status to say: "+want, func() error {
+			st, err := n.Status(ctx)
+			if err != nil {
+				return err
+			}
+			for _, p := range st.GetProblems() {
+				if strings.Contains(p, "configuration is not in force") == (want != "") && strings.Contains(p, want) {
+					return nil
+				}
+			}
+			if want == "" && !strings.Contains(strings.Join(st.GetProblems(), "\n"), "configuration is not in force") {
+				return nil
+			}
+			return fmt.Errorf("problems %q", st.GetProblems())
+		}))
+	}
+	mount(adding("first"))
+	must(t, os.Remove(n.ConfigFile()))
+	must(t, os.Symlink("..data/onlinkd.yaml", n.ConfigFile()))
+	taken("first")
+	mount(func(c lab.Config) { c["nonsense"] = 1 })
+	problem("nonsense")
+	if out, err := n.Ctl(ctx, "config", "reload"); err != nil || out.Code == 0 || !strings.Contains(out.Stderr, "nonsense") {
+		t.Errorf("config reload of a wrong file: %v %q", err, out.Stderr)
+	}
+	taken("first") // the last good one
+	mount(adding("second"))
+	taken("second")
+	problem("")
+	after := sessions(ctx, t, n)
+	for name, s := range before {
+		if after[name].flaps != s.flaps {
+			t.Errorf("the session to %s was reset", name)
+		}
+	}
+}
