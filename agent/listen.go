@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 
 	"onlink/agent/config"
 	"onlink/cni"
+	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -61,7 +63,7 @@ func (a *agent) listenCNI(s *sockets) (err error) {
 		senders = t
 	}
 	s.cni, err = cni.NewServer(cni.Config{
-		Senders: senders, Sysctls: a.cfg.CNI.Sysctls,
+		Senders: senders, Sysctls: a.cfg.CNI.Sysctls, IPv6: a.givesIPv6,
 		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: a.cfg.FIB.Table, Metric: a.cfg.FIB.Metric,
 	})
@@ -71,6 +73,12 @@ func (a *agent) listenCNI(s *sockets) (err error) {
 	a.cni = s.cni
 	s.cniLis, err = listenUnix("cni.socket", a.cfg.CNI.Socket, 0o600, "")
 	return err
+}
+
+// givesIPv6 reports whether pods of this node get IPv6 addresses.
+func (a *agent) givesIPv6() bool {
+	return slices.ContainsFunc(a.cfg.Pools, func(p config.Pool) bool { return p.CIDR.Addr().Is6() && !p.Disabled }) ||
+		slices.ContainsFunc(a.alloc.Blocks(), func(b ipam.BlockUsage) bool { return b.CIDR.Addr().Is6() })
 }
 
 func (a *agent) listenAdmin(s *sockets) error {

@@ -15,6 +15,9 @@ import (
 // network only when it is nil. ADD tries all the same: the registry may have a
 // block for it by now.
 func (a *agent) ready() error {
+	if err := a.cni.Trouble(); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
 	if err := a.alloc.Standing(); err != nil {
 		return fmt.Errorf("%w: %w", cni.ErrNotAvailable, err)
 	}

@@ -55,6 +55,7 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 		err = ctx.Err() // the shim is gone: nobody will know of this pod
 	}
 	if err != nil {
+		s.suspect(ctx, err)
 		return nil, s.undo(ctx, r.Attachment, lease, fmt.Errorf("connect pod: %w", err))
 	}
 	if beside == nil && r.mac != nil {
@@ -63,8 +64,10 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 		beside = s.allow(w)
 	}
 	if beside != nil {
+		s.suspect(ctx, beside)
 		return nil, s.undo(ctx, r.Attachment, lease, beside)
 	}
+	s.prober.doubt()
 	s.cfg.Log.Info("pod connected", "namespace", r.Namespace, "pod", r.Pod, "addresses", lease.Addresses, "device", w.hostDevice)
 	return out, nil
 }

@@ -85,7 +85,7 @@ type request struct {
 	ask  Ask
 	mac  net.HardwareAddr // nil: podMAC
 
-	sysctls []sysctl
+	sysctls []podSysctl
 }
 
 // parseRequest reads a call. The returned request names the version to answer

@@ -76,8 +76,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = l.Close()
 			return fmt.Errorf("settle pods of the previous run: %w", err)
 		}
+		s.probe(ctx) // before STATUS can be asked
 		group.Go(func() error {
 			s.tend(ctx)
+			return nil
+		})
+		group.Go(func() error {
+			s.keepProbing(ctx)
 			return nil
 		})
 		served := make(chan error, 1)

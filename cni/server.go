@@ -28,6 +28,9 @@ type Config struct {
 	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
 	// the tunnel's overhead. Nil, or 0: the kernel's default.
 	MTU func() int
+	// IPv6 reports whether pods get IPv6 addresses, so that the self-test tries
+	// those too. Nil: no.
+	IPv6 func() bool
 	// Ready returns nil when the agent can serve. Its error is what ADD and
 	// STATUS answer with, as "try again later" and "not available"; an error
 	// that wraps [ErrLimited] or [ErrNotAvailable] lets ADD try all the same.
@@ -51,6 +54,7 @@ type Server struct {
 
 	counters counters
 	tender   tender
+	prober   prober
 	sysctls  atomic.Pointer[[]string] // what pods may have
 }
 
@@ -85,7 +89,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, wiring.close(), home.Close())
 	}
-	s := &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg), tender: tender{looks: make(chan struct{}, 1)}}
+	s := &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg), tender: tender{looks: make(chan struct{}, 1)}, prober: prober{again: make(chan struct{}, 1)}}
 	s.SetSysctls(cfg.Sysctls)
 	return s, nil
 }
@@ -148,8 +152,11 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 	return &onlinkv1.CNIReply{Stdout: out}, nil
 }
 
-// ready returns the agent's own error if it cannot serve at all.
+// ready returns why ADD would fail, or the agent's own error.
 func (s *Server) ready() error {
+	if err := s.Trouble(); err != nil {
+		return err
+	}
 	if s.cfg.Ready == nil {
 		return nil
 	}

@@ -276,8 +276,9 @@ func (t *tender) keep(ill map[string]bool) {
 	}
 }
 
-// Problems says what an operator should know of the pods' host ends: what is
-// wrong, and what was mended in the last minutes.
+// Problems says what an operator should know: why a new pod could not be
+// connected, what is wrong with the host ends of pods, and what was mended in the
+// last minutes.
 func (s *Server) Problems() []string {
 	t := &s.tender
 	t.mu.Lock()
@@ -293,6 +294,9 @@ func (s *Server) Problems() []string {
 		default:
 			delete(t.found, device)
 		}
+	}
+	if err := s.Trouble(); err != nil {
+		out = append(out, err.Error())
 	}
 	slices.Sort(out)
 	return out

@@ -43,7 +43,8 @@ type wiring struct {
 	mtu        int    // 0: the kernel's default
 	metric     uint32 // of the host route; 0: the kernel's default
 	table      uint32 // of the host route
-	sysctls    []sysctl
+	sysctls    []podSysctl
+	probe      bool // of the self-test: out of service from the start, and nothing is routed to it
 
 	// The indexes of both ends are chosen here, not by the kernel, so that
 	// messages need not wait for each other's answers.

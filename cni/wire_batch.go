@@ -50,12 +50,20 @@ func (w *wiring) createBatch(home int) *batch {
 			m.nest(vethInfoPeer, func() {
 				m.link(w.hostIndex, 0, 0)
 				w.linkAttrs(m, w.hostDevice, hostMAC)
-				m.attr32(unix.IFLA_GROUP, groupPod)
+				m.attr32(unix.IFLA_GROUP, w.group())
 				m.attr32(unix.IFLA_NET_NS_FD, uint32(home))
 			})
 		})
 	})
 	return m
+}
+
+// group is the interface group of the host end.
+func (w *wiring) group() uint32 {
+	if w.probe {
+		return groupEnded // a killed agent's is removed by the next one
+	}
+	return groupPod
 }
 
 func (w *wiring) linkAttrs(m *batch, name string, mac []byte) {
@@ -173,6 +181,9 @@ func (w *wiring) hostBatch() *batch {
 		})
 	})
 	for _, a := range w.addresses {
+		if w.probe {
+			break
+		}
 		w.hostRoute(m, a, unix.NLM_F_EXCL)
 		w.neighbour(m, a, w.mac, w.hostIndex)
 	}

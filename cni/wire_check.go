@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/sysctl"
 )
 
 // check compares the kernel with w and returns one line for every thing that
@@ -189,12 +188,12 @@ func (w *wiring) checkHostRoute(th *thread, link netlink.Link, a netip.Addr, r *
 
 // sysctl compares one setting of an interface in the current namespace.
 func (r *report) sysctl(family string, link netlink.Link, key, want string) {
-	have, err := os.ReadFile(sysctlPath(family, link.Attrs().Name, key))
+	got, err := sysctl.Read(confName(family, link.Attrs().Name, key))
 	if err != nil {
 		r.add("sysctl %s.%s: %v", family, key, err)
 		return
 	}
-	if got := strings.TrimSpace(string(have)); got != want {
+	if got != want {
 		r.add("sysctl %s.%s is %s, want %s", family, key, got, want)
 	}
 }

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/sysctl"
 )
 
 // resolve decides what to do when something is where the veth should be. It
@@ -136,17 +136,14 @@ func setIPv6(device string, pod bool) error {
 		settings = map[string]string{"disable_ipv6": "0", "accept_ra": "0"}
 	}
 	for key, value := range settings {
-		path := sysctlPath("ipv6", device, key)
-		if have, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(have)) == value {
-			continue // /proc/sys may be read-only, which is no matter here
-		}
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
-			return fmt.Errorf("set %s of %s: %w", key, device, err)
+		if err := sysctl.Set(confName("ipv6", device, key), value); err != nil {
+			return err //nolint:wrapcheck // it names the setting
 		}
 	}
 	return nil
 }
 
-func sysctlPath(family, device, key string) string {
-	return "/proc/sys/net/" + family + "/conf/" + device + "/" + key
+// confName is the name of a device's setting for package sysctl.
+func confName(family, device, key string) string {
+	return "net/" + family + "/conf/" + device + "/" + key
 }

@@ -22,6 +22,11 @@ func link(name string) netlink.Link {
 	return l
 }
 
+// sysctlPath is the file of a device's setting.
+func sysctlPath(family, device, key string) string {
+	return "/proc/sys/" + confName(family, device, key)
+}
+
 var testDevice = HostDevice(testID, "eth0")
 
 func dst(s string) *net.IPNet {

@@ -79,6 +79,64 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// TestUnitReadOnly runs an agent with the rights of the unit in a container whose
+// /proc/sys is read-only, as most are: pods of both families get their
+// interfaces and sysctls, and the tunnel is made.
+func TestUnitReadOnly(t *testing.T) {
+	caps := unitCapabilities(t)
+	spec := alone("readonly")
+	spec.DualStack, spec.Pool = true, lab.Pool{CIDR6: netip.MustParsePrefix("fd44::/48"), Tunnel: "vxlan"}
+	ctx, l := build(t, spec)
+	n := l.Node("r1n1")
+	// What is the host's own to allow.
+	for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+		must(t, n.NS.Sysctl(key, "1"))
+	}
+	const script = `mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec "$@"`
+	n.Under = []string{
+		"unshare", "--mount", "sh", "-c", script, "sh",
+		"setpriv", "--no-new-privs", "--bounding-set", "-all,+" + strings.Join(caps, ",+"),
+	}
+	n.Edit = func(c lab.Config) {
+		cni, _ := c["cni"].(map[string]any)
+		if cni == nil {
+			cni = map[string]any{}
+			c["cni"] = cni
+		}
+		cni["sysctls"] = []any{"net.core.somaxconn"}
+	}
+	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
+	must(t, err)
+	must(t, l.StartToRs(ctx))
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+	must(t, readOnly(n))
+	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "321"}})
+	must(t, n.NS.Do(func() error { return w.cni.GetStatusNetworkList(ctx, w.list) }))
+	rt := w.runtime(p, nil)
+	addrs, err := w.add(ctx, rt)
+	must(t, err)
+	if len(addrs) != 2 {
+		t.Errorf("addresses %v, want one of each family", addrs)
+	}
+	must(t, w.check(ctx, rt))
+	for key, want := range map[string]string{"net/ipv6/conf/eth0/accept_ra": "0", "net/core/somaxconn": "321"} {
+		must(t, p.NS.Do(func() error {
+			have, err := os.ReadFile("/proc/sys/" + key)
+			if got := strings.TrimSpace(string(have)); got != want {
+				t.Errorf("%s is %s in the pod, want %s", key, got, want)
+			}
+			return err
+		}))
+	}
+	if _, err := n.NS.Link.LinkByName("onlink-vxlan"); err != nil {
+		t.Errorf("no tunnel: %v", err)
+	}
+	must(t, w.del(ctx, rt))
+	must(t, p.Delete(ctx))
+	hasOnly(t, n, caps)
+}
+
 // unitCapabilities reads the unit's capabilities as setpriv(1) names them.
 func unitCapabilities(t *testing.T) []string {
 	t.Helper()
@@ -306,4 +364,18 @@ func withSocket(conflist []byte, socket string) ([]byte, error) {
 	}
 	list["plugins"].([]any)[0].(map[string]any)["socket"] = socket
 	return json.Marshal(list)
+}
+
+// readOnly wants /proc/sys of a running agent to be read-only.
+func readOnly(n *lab.Node) error {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", n.Process().Pid()))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 3 && f[1] == "/proc/sys" && strings.HasPrefix(f[3], "ro,") {
+			return nil
+		}
+	}
+	return fmt.Errorf("/proc/sys is not read-only: %s", text)
 }

@@ -1,0 +1,157 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// probeRetry is how often a failing self-test is repeated.
+const probeRetry = 5 * time.Second
+
+// probeRest is the least time between two self-tests.
+const probeRest = time.Second
+
+// probeID is the container of the self-test: no runtime's IDs look like it.
+const probeID = "onlink-selftest"
+
+// probeAddresses are on the self-test's interface, inside its own namespace only
+// (RFC 5737, RFC 3849).
+var probeAddresses = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+
+// prober knows whether an ADD can do what it must. A node that lacks a right,
+// or whose /proc/sys is read-only, would else call itself ready and fail every
+// pod.
+type prober struct {
+	again chan struct{} // cap 1; sent to by suspect, never closed
+	fault atomic.Pointer[string]
+}
+
+// Trouble says why an ADD would fail, as [ErrNotAvailable]; nil: it would not.
+func (s *Server) Trouble() error {
+	fault := s.prober.fault.Load()
+	if fault == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: a pod cannot be connected on this node: %s", ErrNotAvailable, *fault)
+}
+
+// suspect has the self-test run again after an ADD has failed, unless the call
+// itself is to blame.
+func (s *Server) suspect(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	for _, blame := range []error{ErrConfig, ErrEnvironment, ErrNetns, errNameTaken, errElsewhere, errIfName} {
+		if errors.Is(err, blame) {
+			return
+		}
+	}
+	s.prober.wake()
+}
+
+// doubt has a self-test that failed run again: an ADD has worked.
+func (p *prober) doubt() {
+	if p.fault.Load() != nil {
+		p.wake()
+	}
+}
+
+func (p *prober) wake() {
+	select {
+	case p.again <- struct{}{}:
+	default:
+	}
+}
+
+// keepProbing repeats the self-test when an ADD has failed, and as long as it
+// fails, until ctx ends.
+func (s *Server) keepProbing(ctx context.Context) {
+	tick := time.NewTicker(probeRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.prober.again:
+		case <-tick.C:
+			if s.prober.fault.Load() == nil {
+				continue
+			}
+		}
+		s.probe(ctx)
+		select { // pods that fail for reasons of their own shall not keep us at it
+		case <-ctx.Done():
+		case <-time.After(probeRest):
+		}
+	}
+}
+
+// probe runs the self-test and notes its outcome.
+func (s *Server) probe(ctx context.Context) {
+	err := s.selfTest(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		if s.prober.fault.Swap(nil) != nil {
+			s.cfg.Log.Info("pods can be connected again")
+		}
+		return
+	}
+	text := err.Error()
+	if old := s.prober.fault.Swap(&text); old == nil || *old != text {
+		s.cfg.Log.Error("pods cannot be connected on this node", "error", err)
+	}
+}
+
+// selfTest connects a namespace of its own as ADD connects a pod's, but for the
+// routes to it, and removes it again.
+func (s *Server) selfTest(ctx context.Context) error {
+	w := &wiring{
+		attachment: Attachment{ContainerID: probeID, IfName: "eth0"}, hostDevice: HostDevice(probeID, "eth0"),
+		mac: podMAC(probeID, "eth0"), addresses: probeAddresses[:1], probe: true, metric: s.cfg.Metric, table: s.cfg.Table,
+	}
+	if s.cfg.IPv6 != nil && s.cfg.IPv6() {
+		w.addresses = probeAddresses
+	}
+	if s.cfg.MTU != nil {
+		w.mtu = s.cfg.MTU()
+	}
+	err := s.threads.do(ctx, func(th *thread) (err error) {
+		if w.netns, err = newNetns(th); err != nil {
+			return err
+		}
+		defer func() { _ = w.netns.Close() }() // the namespace ends with it
+		if err := removeDevice(th, w.hostDevice); err != nil {
+			return err
+		}
+		if err := w.connect(th); err != nil {
+			return err
+		}
+		return th.removeIndex(w.hostIndex)
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.allow(w), s.cfg.Senders.Forget(w.hostDevice))
+}
+
+// newNetns makes a network namespace that ends when the file is closed.
+func newNetns(th *thread) (*os.File, error) {
+	th.at = nil
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a network namespace: %w", err), th.leave())
+	}
+	f, err := os.Open(ownNetns)
+	if err := errors.Join(err, th.leave()); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	return f, nil
+}
