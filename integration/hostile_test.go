@@ -19,18 +19,20 @@ import (
 	"onlink/bgp/hostile"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
+	"onlink/rib"
 )
 
 // arena is a running reflector that is attacked from a third node's namespace,
-// and two nodes that must not notice.
+// by clients, and two nodes that must not notice; they are attacked too, by ToRs.
 type arena struct {
 	*testing.T
 	ctx      context.Context
 	victim   *lab.Node
 	from     *lab.NS
 	innocent []*lab.Node
-	blocks   []netip.Prefix
+	blocks   []netip.Prefix // of all, of both families
 	before   map[string]session
+	calm     map[string]scene // what the kernels held
 	pid      int
 	// arrived are the routes in the victim's kernel, as of the last look.
 	mu      sync.Mutex
@@ -40,6 +42,7 @@ type arena struct {
 const (
 	attackers = 120 // addresses 10.57.1.100 and up
 	suspect   = 60  // the host number of an attacker that is a configured peer
+	tors      = 34  // of each innocent node: addresses 10.57.1.61 and up, and 220 and up
 )
 
 func attacker(host int) netip.Addr { return netip.AddrFrom4([4]byte{10, 57, 1, byte(host)}) }
@@ -50,15 +53,30 @@ func startArena(t *testing.T) *arena {
 	t.Helper()
 	ctx, l := build(t, lab.Spec{
 		Name: "hostile", Racks: 1, NodesPerRack: 3, DualStack: true, // the sessions carry both families
-		Pool: lab.Pool{Tunnel: "none", CIDR6: netip.MustParsePrefix("fd44::/48")},
+		Pool: lab.Pool{Tunnel: "vxlan", CIDR6: pool6},
 	})
+	accepts := map[string]any{"accept": []any{"10.96.0.0/16"}} // outside the pools, for what must arrive
 	a := &arena{T: t, ctx: ctx, victim: l.Reflectors()[0], from: l.Node("r1n3").NS, innocent: []*lab.Node{l.Node("r1n1"), l.Node("r1n2")}}
 	a.victim.Edit = func(c lab.Config) {
-		c["bgp"].(map[string]any)["peers"] = []any{map[string]any{
+		bgp := c["bgp"].(map[string]any)
+		bgp["peers"] = []any{map[string]any{
 			"name": "suspect", "address": attacker(suspect).String(), "asn": lab.NodeASN, "client": true, "passive": true,
 		}}
+		bgp["reflector"].(map[string]any)["import"] = accepts
 	}
-	for _, host := range append([]int{suspect}, hosts()...) {
+	for i, n := range a.innocent {
+		n.Edit = func(c lab.Config) {
+			bgp := c["bgp"].(map[string]any)
+			bgp["peers"].([]any)[0].(map[string]any)["import"] = accepts
+			for _, host := range torHosts(i) {
+				bgp["peers"] = append(bgp["peers"].([]any), map[string]any{
+					"name": fmt.Sprint("tor", host), "address": attacker(host).String(), "asn": strangeASN, "passive": true,
+					"import": map[string]any{"accept": []any{"10.0.0.0/8"}},
+				})
+			}
+		}
+	}
+	for _, host := range slices.Concat([]int{suspect}, hosts(), torHosts(0), torHosts(1)) {
 		must(t, a.from.AddAddr("eth0", netip.PrefixFrom(attacker(host), 32)))
 	}
 	must(t, l.StartToRs(ctx))
@@ -69,13 +87,38 @@ func startArena(t *testing.T) *arena {
 	for _, n := range a.innocent {
 		_, err := n.AddPod(ctx, n.Name+"-pod")
 		must(t, err)
-		a.blocks = append(a.blocks, blockOfFamily(ctx, t, n, false))
 	}
-	must(t, lab.Eventually(ctx, patience, "the blocks are known", a.routed))
+	must(t, lab.Eventually(ctx, patience, "the blocks are known", func() error {
+		return knownBlocks(ctx, a.nodes(), map[*lab.Node]int{a.victim: 2, a.innocent[0]: 4, a.innocent[1]: 4})
+	}))
+	a.calm = map[string]scene{}
+	for _, n := range a.nodes() {
+		blocks, err := n.Blocks(ctx)
+		must(t, err)
+		for _, b := range blocks {
+			a.blocks = append(a.blocks, netip.MustParsePrefix(b.GetCidr()))
+		}
+		a.calm[n.Name], err = lookAt(n, nil, nil)
+		must(t, err)
+	}
 	a.before = a.flaps()
 	a.pid = a.victim.Process().Pid()
 	return a
 }
+
+// nodes are the reflector and the innocent.
+func (a *arena) nodes() []*lab.Node { return append([]*lab.Node{a.victim}, a.innocent...) }
+
+// torHosts are the host numbers of the ToRs of an innocent node.
+func torHosts(node int) []int {
+	list := make([]int, tors)
+	for i := range list {
+		list[i] = [...]int{suspect + 1, 220}[node] + i
+	}
+	return list
+}
+
+const strangeASN = 65099
 
 func hosts() []int {
 	list := make([]int, attackers)
@@ -85,13 +128,55 @@ func hosts() []int {
 	return list
 }
 
-// routed wants each innocent node's block in the kernels of the others.
-func (a *arena) routed() error {
-	for i, p := range a.blocks {
-		for _, n := range []*lab.Node{a.victim, a.innocent[1-i]} {
-			if err := hasRoute(n, p, routeProtocol); err != nil {
-				return err
+// sound wants the way to every block in the kernels of all nodes as it was,
+// nothing inside a block but what was there, no martian, and the nodes in the
+// tunnel guard. What else clients may announce comes and goes meanwhile.
+func (a *arena) sound() error {
+	for _, n := range a.nodes() {
+		routes, err := n.NS.Routes(routeProtocol)
+		if err != nil {
+			return err
+		}
+		was, now := a.calm[n.Name], map[string]bool{}
+		for _, r := range routes {
+			now[r.String()] = true
+			inside := slices.ContainsFunc(a.blocks, func(b netip.Prefix) bool { return b.Bits() <= r.Prefix.Bits() && b.Contains(r.Prefix.Addr()) })
+			if (inside || rib.Martian(r.Prefix)) && !slices.Contains(was.Routes, r.String()) {
+				return fmt.Errorf("%s has the route %s", n.Name, r)
 			}
+		}
+		for _, line := range was.Routes {
+			if !now[line] && strings.Contains(line, fmt.Sprintf(" proto %d", routeProtocol)) {
+				return fmt.Errorf("%s has no route %s any more", n.Name, line)
+			}
+		}
+		guard, err := guardOf(n.NS)
+		if err != nil {
+			return err
+		}
+		for _, known := range was.Guard {
+			if !slices.Contains(guard, known) {
+				return fmt.Errorf("%s lets %s in no more", n.Name, known)
+			}
+		}
+	}
+	return nil
+}
+
+// undisturbed wants the kernels of all as they were, but for some routes.
+func (a *arena) undisturbed(but func(netip.Prefix) bool) error {
+	for _, n := range a.nodes() {
+		now, err := lookAt(n, nil, nil)
+		if err != nil {
+			return err
+		}
+		was := a.calm[n.Name]
+		now.Routes = slices.DeleteFunc(now.Routes, func(line string) bool {
+			p, err := netip.ParsePrefix(strings.Fields(line)[0])
+			return err == nil && but(p)
+		})
+		if !now.equal(was) {
+			return fmt.Errorf("%s has %+v, had %+v", n.Name, now, was)
 		}
 	}
 	return nil
@@ -125,7 +210,7 @@ func (a *arena) unharmed() {
 	if a.victim.Process().Exited() || a.victim.Process().Pid() != a.pid {
 		a.Fatal("the agent did not survive")
 	}
-	must(a.T, a.routed())
+	must(a.T, a.sound())
 	after := a.flaps()
 	for name, was := range a.before {
 		now, up := after[name]
@@ -137,8 +222,12 @@ func (a *arena) unharmed() {
 
 // connect makes a session from an attacker's address, up unless before is true.
 // A peer in Idle accepts and closes, so it tries again.
-func (a *arena) connect(s hostile.Set, local netip.Addr, before bool) (p *hostile.Peer, err error) {
-	speaker := netip.AddrPortFrom(a.victim.Addr, 179)
+func (a *arena) connect(s hostile.Set, local netip.Addr, before bool) (*hostile.Peer, error) {
+	return a.connectTo(a.victim, s, local, before)
+}
+
+func (a *arena) connectTo(n *lab.Node, s hostile.Set, local netip.Addr, before bool) (p *hostile.Peer, err error) {
+	speaker := netip.AddrPortFrom(n.Addr, 179)
 	err = lab.Eventually(a.ctx, patience, fmt.Sprintf("a session from %s", local), func() error {
 		return a.from.Do(func() (err error) {
 			if before {
@@ -221,9 +310,13 @@ func TestHostile(t *testing.T) {
 		group.Go(func() error {
 			host := <-free
 			defer func() { free <- host }()
-			marker := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(128 + i>>8), byte(i)}), 32)
-			if err := a.play(all[i], s, attacker(host), marker); err != nil {
-				t.Error(err)
+			marker := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96, byte(128 + i>>8), byte(i)}), 32)
+			err := a.play(all[i], s, attacker(host), marker)
+			if err == nil {
+				err = a.sound()
+			}
+			if err != nil {
+				t.Errorf("%s: %v", all[i].Name, err)
 			}
 			return nil
 		})
@@ -234,10 +327,13 @@ func TestHostile(t *testing.T) {
 	a.explained()
 	a.flooded()
 	a.unharmed()
+	a.external(4 * every)
+	a.unharmed()
 
 	must(t, lab.Eventually(a.ctx, patience, "the attackers are forgotten", func() error {
-		if n := len(a.peers()); n != len(a.innocent)+1 {
-			return fmt.Errorf("%d peers", n)
+		here := slices.DeleteFunc(a.peers(), (*onlinkv1.Peer).GetGone)
+		if len(here) != len(a.innocent)+1 {
+			return fmt.Errorf("%d peers", len(here))
 		}
 		return nil
 	}))
@@ -251,6 +347,76 @@ func TestHostile(t *testing.T) {
 			t.Errorf("no fault of kind %s was counted", kind)
 		}
 	}
+}
+
+// external plays every nth attack from ToRs of the innocent nodes, which may
+// tell of 10.0.0.0/8. Not all of it is as wrong there, and some more is, so how
+// it ends does not count; the kernels of all stay as they were, but for routes
+// outside the pools.
+func (a *arena) external(nth int) {
+	a.Helper()
+	must(a.T, lab.Eventually(a.ctx, patience, "what clients announced is gone", func() error { return a.undisturbed(func(netip.Prefix) bool { return false }) }))
+	outside := func(p netip.Prefix) bool {
+		within := func(s string) bool {
+			w := netip.MustParsePrefix(s)
+			return w.Bits() <= p.Bits() && w.Contains(p.Addr())
+		}
+		return within("10.0.0.0/8") && !within("10.244.0.0/16") && !within("10.57.1.0/24")
+	}
+	var group errgroup.Group
+	group.SetLimit(len(a.innocent) * tors)
+	free := make(chan int, len(a.innocent)*tors)
+	for host := range cap(free) {
+		free <- host
+	}
+	for i := 0; i < len(hostile.Set{}.All()); i += nth {
+		group.Go(func() error {
+			slot := <-free
+			defer func() { free <- slot }()
+			n, local := a.innocent[slot/tors], attacker(torHosts(slot / tors)[slot%tors])
+			s := hostile.Set{Self: n.Addr, Hop: local, AS: strangeASN, External: true}
+			attack := s.All()[i]
+			marker := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}), 32)
+			err := a.playExternal(n, s, attack, local, marker)
+			if err == nil {
+				err = lab.Eventually(a.ctx, calm, "kernels as before", func() error { return a.undisturbed(outside) })
+			}
+			if err != nil {
+				a.Errorf("%s from a ToR of %s: %v", attack.Name, n.Name, err)
+			}
+			return nil
+		})
+	}
+	must(a.T, group.Wait())
+}
+
+// playExternal plays one attack from another AS, and a route behind it that the
+// node may use: when that has arrived, or the session has ended, the attack has
+// been dealt with.
+func (a *arena) playExternal(n *lab.Node, s hostile.Set, attack hostile.Attack, local netip.Addr, marker netip.Prefix) error {
+	p, err := a.connectTo(n, s, local, attack.Open)
+	if err != nil {
+		return err
+	}
+	defer p.Conn.Close()
+	if attack.Run != nil {
+		attack.Run(p)
+	} else {
+		p.Send(attack.Type, attack.Body)
+	}
+	if attack.Open {
+		return nil // it is no session yet
+	}
+	p.Send(2, s.Announce(hostile.Claim{Prefix: marker, NextHop: local}))
+	ended := p.Stay(30 * time.Second)
+	return lab.Eventually(a.ctx, patience, marker.String()+" is in the kernel, or the session is over", func() error {
+		select {
+		case <-ended:
+			return nil
+		default:
+			return hasRoute(n, marker, routeProtocol)
+		}
+	})
 }
 
 // explained wants the end of a configured peer's session said in words.

@@ -1,5 +1,6 @@
 // Package hostile holds malformed BGP messages and sequences, each with what
-// must come of it by RFC 4271, 7606 and their kin, and a peer that sends them.
+// must come of it by RFC 4271, 7606 and their kin, well-formed claims on what is
+// somebody else's, and a peer that sends them.
 // It is for tests: those of bgp, in process, and those of a whole agent.
 package hostile
 
@@ -10,6 +11,8 @@ type Set struct {
 	Self netip.Addr // the speaker's BGP identifier
 	Hop  netip.Addr // a next hop that it takes
 	AS   uint16     // of both ends
+	// External: the speaker is of another AS, AS is that of the peer alone.
+	External bool
 }
 
 // Attack is one malformed message or sequence and what must come of it.

@@ -72,6 +72,31 @@ func (p *Peer) Send(typ byte, body []byte) {
 	_, _ = p.Conn.Write(append(append(msg, typ), body...))
 }
 
+// Stay keeps the session up, without any deadline, until Conn is closed or the
+// speaker ends it. The channel then tells how it ended.
+func (p *Peer) Stay(hold time.Duration) <-chan string {
+	ended := make(chan string, 1)
+	_ = p.Conn.SetDeadline(time.Time{}) // a closed connection is seen when it is read
+	done := make(chan struct{})
+	go func() {
+		ended <- p.Closing()
+		close(done)
+	}()
+	go func() {
+		beat := time.NewTicker(hold / 3)
+		defer beat.Stop()
+		for {
+			select {
+			case <-beat.C:
+				p.Send(keepalive, nil)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ended
+}
+
 // Play sends an attack. It returns how the session ended, or that it is to
 // survive, which the caller sees from what becomes of a route.
 func (p *Peer) Play(a Attack) (ending string, survives bool) {

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/dump"
 )
 
 // What an operator does to devices and addresses by hand, or a cable or a
@@ -208,6 +211,29 @@ func (ns *NS) DeleteForwarding(dev string, mac net.HardwareAddr, far netip.Addr)
 	return ns.change("delete forwarding entry of", dev, func(l netlink.Link) error {
 		return ns.Link.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF, HardwareAddr: mac, IP: far.AsSlice()})
 	})
+}
+
+// Tunnelled returns the far ends among a VXLAN device's own forwarding entries,
+// and the neighbours that it knows for good; sorted.
+func (ns *NS) Tunnelled(dev string) (far, neighbours []netip.Addr, err error) {
+	l, err := ns.link(dev)
+	if err != nil {
+		return nil, nil, err
+	}
+	for family, list := range map[int]*[]netip.Addr{unix.AF_BRIDGE: &far, unix.AF_INET: &neighbours, unix.AF_INET6: &neighbours} {
+		entries, err := dump.Neighbours(ns.Link, l.Attrs().Index, family)
+		if err != nil {
+			return nil, nil, fmt.Errorf("neighbours of %s in %s: %w", dev, ns.Name, err)
+		}
+		for _, e := range entries {
+			if a, ok := netip.AddrFromSlice(e.IP); ok && e.State&netlink.NUD_PERMANENT != 0 {
+				*list = append(*list, a.Unmap())
+			}
+		}
+	}
+	slices.SortFunc(far, netip.Addr.Compare)
+	slices.SortFunc(neighbours, netip.Addr.Compare)
+	return far, neighbours, nil
 }
 
 // RemoveRoute removes a static route that [NS.SetRoute] made.
