@@ -49,6 +49,7 @@ type agent struct {
 	orig          *originate
 	live          *liveness
 	follow        *follower
+	host          *hostKeeper
 	drain         *drain
 	reload        *reloader
 	features      []feature
@@ -117,7 +118,8 @@ func (a *agent) open(ctx context.Context) error {
 	if err := a.expand(a.cfg); err != nil {
 		return err
 	}
-	if err := forwarding(); err != nil {
+	v4, v6 := families(a.cfg.Pools)
+	if err := setAll(forwarding(v4, v6, a.uplinks())); err != nil {
 		return err
 	}
 	if err := a.openIPAM(ctx); err != nil {
@@ -201,9 +203,6 @@ func (a *agent) openLearn(ctx context.Context) error {
 	}
 	a.learn = l
 	l.surplus = tunnelsUnwanted(l.wanted)
-	if err := multipathHash(); err != nil {
-		a.problem("%v: flows between two nodes use one of several uplinks", err)
-	}
 	l.ensureTunnels(ctx)
 	a.features = append(a.features, feature{"nexthop-objects", l.fib.UsesNexthopObjects(), "plain gateways are used"})
 	a.features = append(a.features, l.tunnelFeatures()...)
@@ -281,7 +280,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 	if err := a.live.begin(ctx, bfdSessions(a.cfg.BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
-	a.follow = a.newFollower()
+	a.follow, a.host = a.newFollower(), a.newHostKeeper()
 	a.reload = &reloader{log: a.log.With("part", "reload"), file: a.opt.File, asked: a.opt.Reload, apply: a.appliers(), expand: a.expand, last: a.cfg}
 	return nil
 }
@@ -304,6 +303,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	near := &unnumbered{log: a.log.With("part", "unnumbered"), reload: a.reload, isUp: a.speaker.IsUp}
 	g.Go(func() error { return near.Run(ctx) })
 	g.Go(func() error { return a.follow.Run(ctx) })
+	g.Go(func() error { return a.host.Run(ctx) })
 	g.Go(func() error { return a.collectGarbage(ctx, socks.cni) })
 	if a.cfg.CNI.Install.Enabled() {
 		g.Go(func() error { return a.installCNI(ctx) })

@@ -36,7 +36,7 @@ func (e *explanation) add(ok bool, name, format string, args ...any) bool {
 
 // Explain implements onlinkv1.AdminServer: block owner, BGP path, decision,
 // kernel route, neighbour; for a pod of this node: owner, pod, decision,
-// kernel route.
+// kernel route; and for both whether the host forwards.
 func (s *admin) Explain(ctx context.Context, r *onlinkv1.ExplainRequest) (*onlinkv1.ExplainReply, error) {
 	addr, err := netip.ParseAddr(r.GetAddress())
 	if err != nil {
@@ -54,6 +54,9 @@ func (s *admin) Explain(ctx context.Context, r *onlinkv1.ExplainRequest) (*onlin
 		return nil, err
 	}
 	verdict := s.a.walk(ctx, e, route, known, failed)
+	if !slices.ContainsFunc(e.steps, func(s *onlinkv1.ExplainStep) bool { return !s.GetOk() }) {
+		verdict = s.a.explainHost(e, verdict)
+	}
 	if e.quiet {
 		verdict += "; not known now: which node owns its block, the registry does not answer"
 	}

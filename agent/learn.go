@@ -39,12 +39,13 @@ type learn struct {
 	resyncAt  time.Time // of the next one
 	nodes     nodes
 	filter    filter
-	filterErr error         // why the nftables table is not as it should be, for `status`
-	tunnelErr error         // what the tunnel devices lack, for `status`
-	podMTU    atomic.Int64  // read by the CNI service
-	mtuNews   chan struct{} // cap 1; sent to by the learn loop when podMTU changed, never closed
-	locals    []netip.Addr  // this node's addresses
-	linksNews func()        // told that links changed, ours too; does not block
+	filterErr error                    // why the nftables table is not as it should be, for `status`
+	tunnelErr error                    // what the tunnel devices lack, for `status`
+	podMTU    atomic.Int64             // read by the CNI service
+	mtuNews   chan struct{}            // cap 1; sent to by the learn loop when podMTU changed, never closed
+	locals    []netip.Addr             // this node's addresses
+	devices   atomic.Pointer[[]string] // that next hops and peers are reached over; read by the host's keeper
+	linksNews func()                   // told that links changed, ours too; does not block
 
 	asks chan func() // from do, unbuffered; Run is the only receiver
 }

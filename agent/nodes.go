@@ -44,7 +44,9 @@ func (l *learn) admit(ctx context.Context) {
 	if l.filterErr = err; err != nil {
 		l.nodes.checkAt = now.Add(repairEvery)
 	}
-	errs := []error{passDeadLinks(l.table.Devices())}
+	devices := l.table.Devices()
+	l.devices.Store(&devices)
+	errs := []error{passDeadLinks(devices)}
 	for _, d := range l.vxlans() {
 		errs = append(errs, l.tunnels.AddNodes(ctx, d, l.nodes.list))
 	}

@@ -56,6 +56,7 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		st.Problems = append(st.Problems, p)
 	}
 	st.Problems = append(st.Problems, a.overlapProblems()...)
+	st.Problems = append(st.Problems, a.host.problems()...)
 	told, _ := a.drain.state()
 	st.Drain = told.String()
 	if told != serving {
@@ -97,9 +98,6 @@ func (l *learn) fill(st *onlinkv1.Status) {
 	}
 	if l.tunnelErr != nil {
 		st.Problems = append(st.Problems, "tunnel: "+l.tunnelErr.Error())
-	}
-	if dev, _ := l.watch.LinkFor(l.wantedLocal()); dev != "" && strictReversePath(dev) {
-		st.Problems = append(st.Problems, fmt.Sprintf("rp_filter is strict (1) on %s: answers to what this node itself sends to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev))
 	}
 	if l.nodes.err != nil {
 		st.Problems = append(st.Problems, "nodes: "+l.nodes.err.Error())

@@ -9,23 +9,62 @@ import (
 	"strings"
 )
 
-// forwarding turns the node into a router: without these two a pod's packets
-// end at the node (ip-sysctl: ip_forward, conf/all/forwarding).
-func forwarding() error {
-	return errors.Join(
-		turnOn("net/ipv4/ip_forward"),
-		turnOn("net/ipv6/conf/all/forwarding"),
-	)
+// setting is one value below /proc/sys that the agent relies on.
+type setting struct {
+	name, value string
+}
+
+// forwarding are the settings that turn the node into a router for the families
+// of its pools (ip-sysctl: ip_forward, conf/all/forwarding): without them a
+// pod's packets end at the node. The devices are looked at too, because one can
+// be turned off alone. A node without IPv6 pods stays an IPv6 host.
+func forwarding(v4, v6 bool, devices []string) []setting {
+	var out []setting
+	if v4 {
+		out = append(out, setting{"net/ipv4/ip_forward", "1"})
+	}
+	if v6 {
+		out = append(out, setting{"net/ipv6/conf/all/forwarding", "1"})
+	}
+	for _, dev := range devices {
+		if v4 {
+			out = append(out, setting{"net/ipv4/conf/" + dev + "/forwarding", "1"})
+		}
+		if v6 {
+			out = append(out, setting{"net/ipv6/conf/" + dev + "/forwarding", "1"})
+		}
+	}
+	return out
 }
 
 // multipathHash makes multipath routes choose by addresses and ports instead of
 // addresses alone (ip-sysctl: fib_multipath_hash_policy): otherwise all flows
 // between two nodes, tunnelled ones too, share one of the uplinks.
-func multipathHash() error {
-	return errors.Join(
-		turnOn("net/ipv4/fib_multipath_hash_policy"),
-		turnOn("net/ipv6/fib_multipath_hash_policy"),
-	)
+var multipathHash = []setting{
+	{"net/ipv4/fib_multipath_hash_policy", "1"},
+	{"net/ipv6/fib_multipath_hash_policy", "1"},
+}
+
+// keepAdvertisements lets devices that take router advertisements go on taking
+// them when the node forwards IPv6 (ip-sysctl: accept_ra, 2 instead of 1).
+// Otherwise the kernel removes their default routes with the same write that
+// turns forwarding on, and hears no router any more.
+func keepAdvertisements() error {
+	all, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		dev := filepath.Base(filepath.Dir(path))
+		name := "net/ipv6/conf/" + dev + "/"
+		if dev == "all" || dev == "default" || dev == "lo" || sysctl(name+"forwarding") != "0" || sysctl(name+"accept_ra") != "1" {
+			continue
+		}
+		if _, err := set(setting{name + "accept_ra", "2"}); err != nil {
+			return fmt.Errorf("%w; without it the node loses the IPv6 default route that routers advertise on %s", err, dev)
+		}
+	}
+	return nil
 }
 
 // passDeadLinks makes the kernel pass over routes, and members of multipath
@@ -36,42 +75,61 @@ func passDeadLinks(devices []string) error {
 	var errs []error
 	for _, dev := range devices {
 		for _, family := range []string{"ipv4", "ipv6"} {
-			errs = append(errs, turnOn("net/"+family+"/conf/"+dev+"/ignore_routes_with_linkdown"))
+			_, err := set(setting{"net/" + family + "/conf/" + dev + "/ignore_routes_with_linkdown", "1"})
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// turnOn sets one value to 1 unless it is so already, so that a read-only /proc
-// with the right values is fine. A missing file (no IPv6 in this kernel) is
-// not an error.
-func turnOn(name string) error {
-	path := filepath.Join("/proc/sys", name)
+// sysctl reads a value; "" when there is none.
+func sysctl(name string) string {
+	b, err := os.ReadFile(filepath.Join("/proc/sys", name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// set sets a value unless it is so already, so that a read-only /proc with the
+// right values is fine, and returns what it was. A missing file (no IPv6 in this
+// kernel, a device that has gone) is not an error.
+func set(s setting) (was string, err error) {
+	path := filepath.Join("/proc/sys", s.name)
 	old, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return s.value, nil
 	}
-	if err == nil && strings.TrimSpace(string(old)) == "1" {
-		return nil
+	was = strings.TrimSpace(string(old))
+	if err == nil && was == s.value {
+		return was, nil
 	}
-	if err := os.WriteFile(path, []byte("1"), 0o644); err != nil {
-		return fmt.Errorf("set sysctl %s=1: %w; set it in /etc/sysctl.d or give the agent CAP_NET_ADMIN and a writable /proc/sys",
-			strings.ReplaceAll(name, "/", "."), err)
+	if strings.HasPrefix(s.name, "net/ipv6/") && strings.HasSuffix(s.name, "/forwarding") {
+		if err := keepAdvertisements(); err != nil {
+			return was, err
+		}
 	}
-	return nil
+	if err := os.WriteFile(path, []byte(s.value), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return was, fmt.Errorf("set sysctl %s=%s: %w; set it in /etc/sysctl.d or give the agent CAP_NET_ADMIN and a writable /proc/sys",
+			strings.ReplaceAll(s.name, "/", "."), s.value, err)
+	}
+	return was, nil
+}
+
+// setAll sets several values.
+func setAll(list []setting) error {
+	var errs []error
+	for _, s := range list {
+		_, err := set(s)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // strictReversePath reports whether rp_filter on a device is strict (RFC 3704):
 // it then drops the answers to packets that this node itself sent into a
 // tunnel, because they come back plainly, through the underlay.
 func strictReversePath(device string) bool {
-	read := func(dev string) string {
-		b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + dev + "/rp_filter")
-		if err != nil {
-			return ""
-		}
-		return strings.TrimSpace(string(b))
-	}
 	// The kernel takes the larger of all and the device: 2 (loose) wins over 1.
-	return max(read("all"), read(device)) == "1"
+	return max(sysctl("net/ipv4/conf/all/rp_filter"), sysctl("net/ipv4/conf/"+device+"/rp_filter")) == "1"
 }

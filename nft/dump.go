@@ -18,9 +18,9 @@ const readTries = 20
 // others never stop; the caller looks again in a while. netns is a descriptor
 // of the network namespace, 0: the calling thread's.
 func settled[T any](netns int, read func() (T, error)) (out T, err error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: netns})
+	conn, err := dialGeneration(netns)
 	if err != nil {
-		return out, fmt.Errorf("open nftables socket: %w", err)
+		return out, err
 	}
 	defer conn.Close() //nolint:errcheck // only read from
 	for range readTries {
@@ -39,6 +39,15 @@ func settled[T any](netns int, read func() (T, error)) (out T, err error) {
 		}
 	}
 	return read()
+}
+
+// dialGeneration opens a socket for [generation].
+func dialGeneration(netns int) (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: netns})
+	if err != nil {
+		return nil, fmt.Errorf("open nftables socket: %w", err)
+	}
+	return conn, nil
 }
 
 // generation returns the number of the ruleset, which every transaction
