@@ -63,9 +63,10 @@ test-kernel: build ## run what a kernel decides on Debian's stock kernel in QEMU
 	@$(BED) deps lab qemu
 	@$(BED) kernel -run '$(value TESTS)'
 
-test-long: build ## run the tests that repeat something as often as is promised (half an hour, every CPU busy for ten minutes)
-	@$(BED) deps lab frr
+test-long: build ## run the tests that repeat something as often as is promised (an hour, every CPU busy for forty minutes)
+	@$(BED) deps lab frr etcd
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile)$$' ./integration -args -long -crash.ops=10000
+	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestFaults$$' ./integration -args -faults.time=10m
 	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
 
 bench: engine ## measure next to BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)

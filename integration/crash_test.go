@@ -63,7 +63,7 @@ func TestCrash(t *testing.T) {
 		t.Cleanup(cancel)
 	}
 	n := l.Node("r1n1")
-	c := &crash{t: t, node: n, dir: t.TempDir(), owner: map[netip.Addr]string{}}
+	c := &crash{t: t, node: n, dir: t.TempDir(), owners: newOwners()}
 	conf := n.Config()
 	conf["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
 	conf["api"] = map[string]any{"admin": map[string]any{"socket": n.AdminSocket()}, "metrics": "off"}
@@ -135,9 +135,17 @@ type crash struct {
 
 	ops, kills, deaths, vanished, adds atomic.Int64
 
-	mu    sync.Mutex
-	owner map[netip.Addr]string // container of each address that was answered; guarded by mu
+	*owners
 }
+
+// owners knows which container has each address that was answered, on one node
+// or on all of them.
+type owners struct {
+	mu    sync.Mutex
+	owner map[netip.Addr]string // guarded by mu
+}
+
+func newOwners() *owners { return &owners{owner: map[netip.Addr]string{}} }
 
 func (c *crash) connect() {
 	conn, err := grpc.NewClient("unix:"+c.node.CNISocket(), grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -49,6 +49,8 @@ type registryCase struct {
 	open    func(*registrySite)
 	close   func(*registrySite)
 	trouble []func(*registrySite)
+	// edit, when not nil, changes the configuration of a node.
+	edit func(*lab.Node, lab.Config)
 }
 
 // TestRegistries has eight agents with four runtimes each start and end pods
@@ -58,6 +60,13 @@ type registryCase struct {
 // registry, and in the end every address is one pod's, in a block that the
 // registry gives to its node.
 func TestRegistries(t *testing.T) {
+	for _, tc := range registryCases() {
+		t.Run(tc.name, func(t *testing.T) { newRegistrySite(t, tc).siege() })
+	}
+}
+
+// registryCases are all ways to keep the block registry.
+func registryCases() []registryCase {
 	grpc := func(s *registrySite) map[string]any {
 		var addresses []any
 		for _, n := range s.servers {
@@ -71,7 +80,7 @@ func TestRegistries(t *testing.T) {
 			trouble: []func(*registrySite){(*registrySite).restartAgent, (*registrySite).loseFile, (*registrySite).cutNode, (*registrySite).killNode},
 		}
 	}
-	for _, tc := range []registryCase{
+	return []registryCase{
 		agents("served", 1),
 		agents("split", 2),
 		{
@@ -81,8 +90,6 @@ func TestRegistries(t *testing.T) {
 			open: (*registrySite).openEtcd, close: (*registrySite).closeEtcd,
 			trouble: []func(*registrySite){(*registrySite).restartEtcd, (*registrySite).cutNode, (*registrySite).killNode},
 		},
-	} {
-		t.Run(tc.name, func(t *testing.T) { newRegistrySite(t, tc).siege() })
 	}
 }
 
@@ -107,15 +114,21 @@ type registrySite struct {
 
 func newRegistrySite(t *testing.T, tc registryCase) *registrySite {
 	t.Helper()
+	return newRegistrySiteOf(t, tc, "reg", registryNodes, 10*time.Minute)
+}
+
+// newRegistrySiteOf is newRegistrySite with so many nodes, for so long.
+func newRegistrySiteOf(t *testing.T, tc registryCase, name string, nodes int, limit time.Duration) *registrySite {
+	t.Helper()
 	if tc.name == "etcd" {
 		if _, err := os.Stat(etcdProgram); err != nil {
 			t.Skip("needs program: etcd (Debian package etcd-server)")
 		}
 	}
 	ctx, l := build(t, lab.Spec{
-		Name: "reg-" + tc.name, Racks: 1, NodesPerRack: registryNodes, Reflectors: max(tc.servers, 1), Pool: lab.Pool{Tunnel: "none"},
+		Name: name + "-" + tc.name, Racks: 1, NodesPerRack: nodes, Reflectors: max(tc.servers, 1), Pool: lab.Pool{Tunnel: "none"},
 	})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	t.Cleanup(cancel)
 	s := &registrySite{
 		t: t, ctx: ctx, lab: l, tc: tc, config: tc.config, rnd: rand.New(rand.NewPCG(8, 8)),
@@ -158,6 +171,9 @@ func (s *registrySite) start(n *lab.Node, args ...string) {
 	c["api"] = map[string]any{"admin": map[string]any{"socket": n.AdminSocket()}, "metrics": "off"}
 	c["pools"] = []any{map[string]any{"name": "small", "cidr": "10.244.0.0/22", "blockSize": 28, "tunnel": "none"}}
 	c["ipam"] = map[string]any{"cooldown": "0s", "registry": reg}
+	if s.tc.edit != nil {
+		s.tc.edit(n, c)
+	}
 	file, err := n.WriteConfig("registry.yaml", c)
 	must(s.t, err)
 	p, err := n.Run("onlinkd of "+n.Name, n.LogFile(), "onlinkd", append([]string{"--config", file}, args...)...)
@@ -252,7 +268,7 @@ func (s *registrySite) siege() {
 	})
 	for _, n := range s.workers {
 		s.start(n)
-		c := &crash{t: s.t, node: n, dir: s.t.TempDir(), owner: map[netip.Addr]string{}}
+		c := &crash{t: s.t, node: n, dir: s.t.TempDir(), owners: newOwners()}
 		c.connect()
 		c.end = func() {}
 		s.crash[n] = c
