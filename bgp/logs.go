@@ -70,6 +70,8 @@ func (b *logBridge) record(level slog.Level, msg string, f log.Fields) {
 		b.note(f, "received NOTIFICATION "+d.words())
 	case "sent notification":
 		b.note(f, sentNotification+d.words())
+	case "the peer connected anew":
+		b.note(f, "the peer connected anew, so its connection before was dead (RFC 4724 section 5)")
 	case "send hold timer expired":
 		b.note(f, "send hold timer expired: the peer reads nothing (RFC 9687)")
 	case "failed to set md5":

@@ -1,0 +1,87 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"onlink/integration/interop"
+	"onlink/integration/lab"
+)
+
+// TestSilentRestart: a ToR (BIRD) loses its power and comes back before the node
+// has noticed: no FIN and no reset came. Its new session is let in at once, not
+// when the hold time of 90 s is over, and no route changes meanwhile.
+func TestSilentRestart(t *testing.T) {
+	ctx, l := build(t, watched("silent", 1))
+	n, tor := l.Node("r1n1"), l.ToRs()[0]
+	announced := netip.MustParsePrefix("198.18.9.0/24")
+	r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird")
+	t.Cleanup(func() {
+		if err := r.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := interop.Setup{
+		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr,
+		IPv4: true, HopIPv4: tor.Addr, Announce: []netip.Prefix{announced}, Restart: true,
+	}
+	must(t, r.Start(ctx, s))
+	peer := with(toToR(tor)[0], "import", map[string]any{"accept": []any{announced.String()}})
+	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{peer}}})
+	must(t, l.StartNodes(ctx))
+	must(t, waitBlocks(ctx, l))
+	must(t, lab.Eventually(ctx, patience, "the ToR's route", func() error { return throughHops(n, announced, tor.Addr) }))
+	name := peer["name"].(string)
+	before := sessions(ctx, t, n)[name]
+	m, err := n.NS.MonitorRoutes(ctx, filepath.Join(l.Dir, "monitor"))
+	must(t, err)
+
+	// With the cable out, the kernel of the ToR forgets the connection of a dead
+	// program without a word that arrives.
+	must(t, tor.NS.Sysctl("net/ipv4/tcp_orphan_retries", "1"))
+	must(t, l.Racks[0].Switch.SetLink(tor.Name, false))
+	must(t, r.KillSpeaker())
+	must(t, lab.Eventually(ctx, patience, "the connection is forgotten", func() error { return forgotten(tor.NS) }))
+	must(t, l.Racks[0].Switch.SetLink(tor.Name, true))
+	if now, up := sessions(ctx, t, n)[name]; !up || now.flaps != before.flaps {
+		t.Fatalf("the node noticed: up %t, %d losses", up, now.flaps)
+	}
+	s.Restarted = true
+	must(t, r.Start(ctx, s))
+	must(t, lab.Eventually(ctx, 10*time.Second, "a session anew", func() error {
+		if now, up := sessions(ctx, t, n)[name]; !up || now.flaps != before.flaps+1 {
+			return fmt.Errorf("up %t, %d losses", up, now.flaps)
+		}
+		return nil
+	}))
+	must(t, throughHops(n, announced, tor.Addr))
+	must(t, r.Withdraw(ctx))
+	must(t, lab.Eventually(ctx, patience, "the withdrawal", func() error { return throughHops(n, announced) }))
+	changes, err := m.Stop(ctx)
+	must(t, err)
+	if len(changes) != 1 || !strings.HasPrefix(changes[0], "Deleted "+announced.String()) {
+		t.Errorf("routes changed: %q, want the last withdrawal alone", changes)
+	}
+}
+
+// forgotten reports TCP connections of a namespace.
+func forgotten(ns *lab.NS) error {
+	return ns.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/tcp")
+		if err != nil {
+			return err
+		}
+		for _, line := range strings.Split(string(text), "\n")[1:] {
+			if f := strings.Fields(line); len(f) > 3 && f[3] != "0A" { // LISTEN
+				return errors.New("connection in state " + f[3])
+			}
+		}
+		return nil
+	})
+}
