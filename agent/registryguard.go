@@ -214,7 +214,7 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 		if l.guard.opened(src, time.Now()) {
 			return &guardedConn{Conn: conn, closed: sync.OnceFunc(func() { l.guard.ended(src) })}, nil
 		}
-		conn.Close() //nolint:errcheck,gosec // nothing was written
+		conn.Close() //nolint:gosec // nothing was written
 	}
 }
 

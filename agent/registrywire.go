@@ -91,8 +91,7 @@ var wireErrors = []struct {
 }
 
 func registryStatus(err error) error {
-	var held *ipam.HeldError
-	if errors.As(err, &held) {
+	if held, ok := errors.AsType[*ipam.HeldError](err); ok {
 		st, derr := status.New(codes.PermissionDenied, err.Error()).WithDetails(heldToWire(held))
 		if derr == nil {
 			return st.Err()

@@ -75,8 +75,10 @@ func TestSecondMachine(t *testing.T) {
 		const still = "its block is announced by 192.0.2.1"
 		var elsewhere atomic.Value
 		elsewhere.Store(still)
-		second := startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: reg,
-			Announced: func(context.Context, []netip.Prefix) string { return elsewhere.Load().(string) }})
+		second := startNode(t, Config{
+			Node: "worker", Address: adr("192.0.2.2"), Registry: reg,
+			Announced: func(context.Context, []netip.Prefix) string { return elsewhere.Load().(string) },
+		})
 		for range 5 { // the first asserts on, the second asks on
 			settle(time.Minute)
 			second.wantSilent(2, ErrRefused, "192.0.2.1", "192.0.2.2", "worker")
@@ -145,8 +147,10 @@ func TestAddressChanges(t *testing.T) {
 		block := n.Blocks()[0].CIDR
 		settle(30 * time.Second)
 		n.stop()
-		n = startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: reg, Store: n.cfg.Store, Running: []Handle{handle(1)},
-			Announced: func(context.Context, []netip.Prefix) string { return "peers keep its announcement" }})
+		n = startNode(t, Config{
+			Node: "worker", Address: adr("192.0.2.2"), Registry: reg, Store: n.cfg.Store, Running: []Handle{handle(1)},
+			Announced: func(context.Context, []netip.Prefix) string { return "peers keep its announcement" },
+		})
 		for range 8 {
 			if got := announced(n); len(got) != 1 || got[0] != block || !block.Contains(addr) {
 				t.Fatalf("it announces %v, want %v of the pod that runs", got, block)
@@ -160,25 +164,6 @@ func TestAddressChanges(t *testing.T) {
 		}
 		n.add(2)
 		n.sound()
-	})
-}
-
-// TestAddressIsFollowed is the same without a restart.
-func TestAddressIsFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := openStore(t, dbPath(t)).BoltRegistry()
-		n := startNode(t, Config{Node: "worker", Address: adr("192.0.2.1"), Registry: reg})
-		addr := n.add(1)
-		settle(time.Second)
-		n.SetAddress(adr("192.0.2.2"), netip.Addr{})
-		settle(time.Second)
-		if got := announced(n); len(got) != 1 || !got[0].Contains(addr) {
-			t.Fatalf("it announces %v, want the block of %v", got, addr)
-		}
-		settle(3 * time.Minute)
-		if n.Standing() != nil || len(announced(n)) != 2 {
-			t.Fatalf("the old address is silent: standing %v, blocks %v", n.Standing(), n.Blocks())
-		}
 	})
 }
 

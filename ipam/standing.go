@@ -70,7 +70,7 @@ func (a *Allocator) setStandingLocked(to footing) {
 func (a *Allocator) applyStandingLocked() {
 	for _, h := range a.order {
 		h.withheld = a.stand.standing != trusted
-		h.hidden = h.withheld && !(a.stand.moving && a.livesLocked(h))
+		h.hidden = h.withheld && (!a.stand.moving || !a.livesLocked(h))
 	}
 }
 
@@ -80,21 +80,10 @@ func (a *Allocator) livesLocked(h *held) bool {
 	if a.proven {
 		return h.used > 0
 	}
-	for _, pod := range a.cfg.Running {
-		if e := a.byHandle[pod]; e != nil && holdsAny(h.CIDR, e.Addresses) {
-			return true
-		}
-	}
-	return false
-}
-
-func holdsAny(p netip.Prefix, addrs []netip.Addr) bool {
-	for _, a := range addrs {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.cfg.Running, func(pod Handle) bool {
+		e := a.byHandle[pod]
+		return e != nil && slices.ContainsFunc(e.Addresses, h.CIDR.Contains)
+	})
 }
 
 // accepted notes that the registry takes this machine for the node.
@@ -181,19 +170,6 @@ func cidrs(blocks []Block) []netip.Prefix {
 		out[i] = b.CIDR
 	}
 	return out
-}
-
-// SetAddress says that the node's address has changed. The registry may take a
-// machine with the same database at another address for a copy, until the old
-// address was silent for two periods; blocks with pods stay announced.
-func (a *Allocator) SetAddress(v4, v6 netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cfg.Address != v4 || a.cfg.Address6 != v6 {
-		a.cfg.Address, a.cfg.Address6 = v4, v6
-		a.reg.syncAt = time.Time{}
-		signal(a.kick)
-	}
 }
 
 // Standing says why this machine gives out no address and announces no block;

@@ -101,13 +101,7 @@ func (r *Registry) hold(ctx context.Context, by ipam.Caller) (clientv3.Cmp, erro
 		if err != nil {
 			return clientv3.Cmp{}, err
 		}
-		next, changed, err := ipam.Admit(h.holder, by, h.age)
-		if err != nil {
-			if merr := r.measure(ctx, h); merr != nil {
-				return clientv3.Cmp{}, merr
-			}
-			next, changed, err = ipam.Admit(h.holder, by, h.age)
-		}
+		next, changed, err := r.admit(ctx, h, by)
 		if err != nil {
 			return clientv3.Cmp{}, err
 		}
@@ -134,6 +128,17 @@ func (r *Registry) hold(ctx context.Context, by ipam.Caller) (clientv3.Cmp, erro
 		}
 	}
 	return clientv3.Cmp{}, errBusy
+}
+
+// admit is [ipam.Admit]; the age costs a call, and only a refusal needs it.
+func (r *Registry) admit(ctx context.Context, h *holding, by ipam.Caller) (next ipam.Holder, changed bool, err error) {
+	if next, changed, err = ipam.Admit(h.holder, by, h.age); err == nil {
+		return next, changed, nil
+	}
+	if err := r.measure(ctx, h); err != nil {
+		return ipam.Holder{}, false, err
+	}
+	return ipam.Admit(h.holder, by, h.age)
 }
 
 // hear notes that the holder was heard of.

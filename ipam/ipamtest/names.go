@@ -81,7 +81,7 @@ func secondMachine(t *testing.T, r ipam.Registry) {
 func copiedDatabase(t *testing.T, r ipam.Registry) {
 	first := machine("a", "i1", "192.0.2.1")
 	b := claimBy(t, r, first)
-	wantRefused(t, r, machine("a", "i1", "192.0.2.2"), first, b)
+	_ = wantRefused(t, r, machine("a", "i1", "192.0.2.2"), first, b)
 }
 
 func newDatabase(t *testing.T, r ipam.Registry) {
@@ -92,7 +92,7 @@ func newDatabase(t *testing.T, r ipam.Registry) {
 	}
 	wantList(t, r, "a", b)
 	// Two databases in use at one address must not take turns.
-	wantRefused(t, r, old, fresh, b)
+	_ = wantRefused(t, r, old, fresh, b)
 }
 
 func noInstance(t *testing.T, r ipam.Registry) {
@@ -136,7 +136,7 @@ func silentMachine(t *testing.T, r ipam.Registry) {
 		t.Fatalf("take over: %v %v, want %v with a later epoch", got, err, b)
 	}
 	wantList(t, r, "a", got...)
-	wantRefused(t, r, gone, heir, b)
+	_ = wantRefused(t, r, gone, heir, b)
 }
 
 func takeOver(t *testing.T, r ipam.Registry) {
@@ -149,7 +149,7 @@ func takeOver(t *testing.T, r ipam.Registry) {
 	if err != nil || len(got) != 1 || got[0].CIDR != b.CIDR || got[0].Epoch <= b.Epoch {
 		t.Fatalf("take over by force: %v %v, want %v with a later epoch", got, err, b)
 	}
-	wantRefused(t, r, old, heir, b)
+	_ = wantRefused(t, r, old, heir, b)
 	if lost, err := r.Assert(t.Context(), heir, []ipam.Block{b}); err != nil || len(lost) != 1 {
 		t.Fatalf("the claim of before: lost %v, %v, want it lost", lost, err)
 	}
@@ -189,5 +189,5 @@ func forcedName(t *testing.T, r ipam.Registry) {
 		t.Fatal(err)
 	}
 	claimBy(t, r, heir)
-	wantRefused(t, r, gone, heir, b)
+	_ = wantRefused(t, r, gone, heir, b)
 }
