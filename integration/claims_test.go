@@ -102,7 +102,7 @@ func allRoutes(ns *lab.NS) ([]lab.KernelRoute, error) {
 // guardOf returns whose tunnelled packets a node takes, sorted.
 func guardOf(ns *lab.NS) (out []netip.Addr, err error) {
 	if nft.Supported() != nil {
-		return nil, nil // no guard
+		return nil, nil //nolint:nilerr // no guard
 	}
 	err = ns.Do(func() error {
 		conn, err := nftables.New()
