@@ -57,7 +57,8 @@ type agent struct {
 	cni           *cni.Server
 	opt           Options
 	closeRegistry func() error
-	swept         atomic.Uint64 // pods that ended without a DEL, freed by collectGarbage
+	swept         atomic.Uint64          // pods that ended without a DEL, freed by collectGarbage
+	unchained     atomic.Pointer[string] // what missingPlugins found last, "": nothing
 }
 
 // Options are what the command line says besides the configuration.

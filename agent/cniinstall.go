@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,7 +31,12 @@ const installEvery = time.Second
 
 // installation is what the configuration says of it, with defaults.
 func installation(c config.CNI) (cni.Installation, error) {
-	i := cni.Installation{Plugin: c.Install.Plugin, BinDir: c.Install.BinDir, ConfDir: c.Install.ConfDir, Socket: c.Socket}
+	i := cni.Installation{Plugin: c.Install.Plugin, BinDir: c.Install.BinDir, ConfDir: c.Install.ConfDir, Socket: c.Socket, Chain: slices.Clone(c.Install.Plugins)}
+	for n, plugin := range i.Chain {
+		name, _ := plugin["type"].(string)
+		i.Chain[n] = cni.ChainedPlugin(name)
+		maps.Copy(i.Chain[n], plugin)
+	}
 	if i.BinDir == "" {
 		i.BinDir = defaultBinDir
 	}
@@ -66,6 +74,7 @@ func (a *agent) installCNI(ctx context.Context) error {
 		if err == nil {
 			err = errors.Join(i.InstallPlugin(), i.InstallConflist())
 		}
+		a.missingPlugins(i)
 		switch text := fmt.Sprint(err); {
 		case text == last:
 		case err != nil:
@@ -80,6 +89,19 @@ func (a *agent) installCNI(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// missingPlugins notes the plugins that cannot be chained: a runtime would fail
+// every pod for a program that is not there.
+func (a *agent) missingPlugins(i cni.Installation) {
+	text := ""
+	if names := i.Missing(); len(names) > 0 {
+		text = fmt.Sprintf("cni.install.plugins: %s not in %s, and so not chained; install it there (Debian: containernetworking-plugins) or take it out of the list",
+			strings.Join(names, ", "), i.BinDir)
+	}
+	if old := a.unchained.Swap(&text); text != "" && (old == nil || *old != text) {
+		a.log.Warn("problem found", "problem", text)
 	}
 }
 

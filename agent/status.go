@@ -69,6 +69,9 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		st.AddressesTotal += uint32(b.Size) //nolint:gosec // bounded by the block size
 	}
 	st.Problems = append(st.Problems, a.cni.Problems()...)
+	if text := a.unchained.Load(); text != nil && *text != "" {
+		st.Problems = append(st.Problems, *text)
+	}
 	st.Problems = append(st.Problems, a.ipamProblems(ctx)...)
 	contested, err := a.contested(ctx)
 	if err != nil {

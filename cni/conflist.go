@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 )
@@ -16,9 +15,14 @@ const (
 // configuration of 1.1.0, and then refuse its results.
 const conflistVersion = "1.0.0"
 
-// Conflist returns the network configuration list to install. socket is the
-// agent's; empty: the default.
+// Conflist returns the network configuration list with our plugin alone. socket
+// is the agent's; empty: the default.
 func Conflist(socket string) ([]byte, error) {
+	return Installation{Socket: socket, Chain: []Chained{}}.conflist(nil)
+}
+
+// pluginConf is our plugin's configuration.
+func pluginConf(socket string) (map[string]any, error) {
 	plugin := map[string]any{
 		"type": PluginName,
 		// What a runtime may pass on of a pod's wishes: see readAsk.
@@ -30,13 +34,5 @@ func Conflist(socket string) ([]byte, error) {
 		}
 		plugin["socket"] = socket
 	}
-	text, err := json.MarshalIndent(map[string]any{
-		"cniVersion": conflistVersion,
-		"name":       "onlink",
-		"plugins":    []any{plugin},
-	}, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode conflist: %w", err)
-	}
-	return append(text, '\n'), nil
+	return plugin, nil
 }

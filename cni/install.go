@@ -16,6 +16,9 @@ type Installation struct {
 	BinDir  string // where the runtime looks for plugins, usually /opt/cni/bin
 	ConfDir string // where it looks for configurations, usually /etc/cni/net.d
 	Socket  string // the agent's; empty: the default
+	// Chain are the plugins behind ours in the configuration. Nil: portmap and
+	// bandwidth, where BinDir has them. Others that are there are kept.
+	Chain []Chained
 }
 
 // InstallPlugin puts the plugin where the runtime finds it. A plugin that runs
@@ -32,15 +35,21 @@ func (i Installation) InstallPlugin() error {
 	return nil
 }
 
-// InstallConflist writes the network configuration. From then on the runtime
+// InstallConflist writes the network configuration, and keeps the plugins that
+// others have added to it. From then on the runtime
 // reports the network as ready, so it comes after the plugin, and when the
 // agent serves.
 func (i Installation) InstallConflist() error {
-	text, err := Conflist(i.Socket)
+	path := filepath.Join(i.ConfDir, ConflistName)
+	have, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("install conflist: %w", err)
+	}
+	text, err := i.conflist(have)
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(i.ConfDir, ConflistName), text, 0o644); err != nil {
+	if err := replaceFile(path, text, 0o644); err != nil {
 		return fmt.Errorf("install conflist: %w", err)
 	}
 	return nil

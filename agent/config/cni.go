@@ -1,8 +1,14 @@
 package config
 
 import (
+	"encoding/json"
+	"fmt"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // CNI is the agent's side of the onlink-cni plugin.
@@ -28,19 +34,72 @@ type Install struct {
 	BinDir  string // folder of the runtime's plugins, usually /opt/cni/bin
 	ConfDir string // folder of its network configurations, usually /etc/cni/net.d
 	Plugin  string // the plugin to install; "" (default): onlink-cni beside onlinkd
+	// Plugins are the configurations of the plugins behind onlink-cni, each with
+	// its "type"; what they do not say is as usual for that plugin. Nil
+	// (default): portmap and bandwidth, where BinDir has them.
+	Plugins []map[string]any
 }
 
 // Enabled reports whether the agent is to install anything.
-func (i Install) Enabled() bool { return i != Install{} }
+func (i Install) Enabled() bool {
+	return i.BinDir != "" || i.ConfDir != "" || i.Plugin != "" || i.Plugins != nil
+}
 
 func readCNI(v value, c *CNI) {
 	v.mapping(fields{
 		"socket":  file(&c.Socket),
 		"sysctls": sysctls(&c.Sysctls),
 		"install": func(v value) {
-			v.mapping(fields{"binDir": file(&c.Install.BinDir), "confDir": file(&c.Install.ConfDir), "plugin": file(&c.Install.Plugin)})
+			v.mapping(fields{
+				"binDir": file(&c.Install.BinDir), "confDir": file(&c.Install.ConfDir), "plugin": file(&c.Install.Plugin),
+				"plugins": chained(&c.Install.Plugins),
+			})
 		},
 	})
+}
+
+// pluginName is what a CNI plugin's program may be called.
+var pluginName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// chained reads the plugins behind onlink-cni: names, or mappings that are a
+// plugin's configuration.
+func chained(dst *[]map[string]any) func(value) {
+	return func(v value) {
+		*dst = []map[string]any{}
+		v.list(func(e value) {
+			plugin := map[string]any{}
+			switch e = e.resolve(); e.n.Kind {
+			case yaml.MappingNode:
+				if err := e.n.Decode(&plugin); err != nil {
+					e.fail("is no configuration of a plugin: %v", err)
+					return
+				}
+			default:
+				name, ok := e.text("the name of a plugin, such as portmap, or its configuration with the key type")
+				if !ok {
+					return
+				}
+				plugin["type"] = name
+			}
+			name, _ := plugin["type"].(string)
+			switch {
+			case plugin["type"] == nil:
+				e.fail("has no key type; add the name of the plugin's program, such as portmap, bandwidth, tuning or firewall")
+			case !pluginName.MatchString(name):
+				e.fail("%q is not the name of a plugin; use the name of its program, such as portmap, bandwidth, tuning or firewall", fmt.Sprint(plugin["type"]))
+			case name == "onlink-cni":
+				e.fail("onlink-cni is in the list already; name the plugins behind it only")
+			case slices.ContainsFunc(*dst, func(p map[string]any) bool { return p["type"] == name }):
+				e.fail("%s is given twice; remove one", name)
+			default:
+				if _, err := json.Marshal(plugin); err != nil {
+					e.fail("cannot be written as JSON: %v; use text as keys", err)
+					return
+				}
+				*dst = append(*dst, plugin)
+			}
+		})
+	}
 }
 
 // sysctls reads the names of network sysctls, with wildcards.

@@ -78,7 +78,7 @@ fib: {table: 100, metric: 50, resync: 2m, source: 10.57.0.11}
 api:
   admin: {group: adm, tcp: "[::1]:9180", tls: {cert: /c, key: /k, ca: /ca}}
   metrics: off
-cni: {sysctls: ["net.core.somaxconn", "net.ipv4.tcp_*"], install: {binDir: /opt/cni/bin, confDir: /etc/cni/net.d, plugin: /usr/lib/onlink-cni}}
+cni: {sysctls: ["net.core.somaxconn", "net.ipv4.tcp_*"], install: {binDir: /opt/cni/bin, confDir: /etc/cni/net.d, plugin: /usr/lib/onlink-cni, plugins: [portmap, {type: tuning, sysctl: {net.core.somaxconn: "500"}}]}}
 log: {level: debug, format: json}
 paths: {state: /srv/onlink/, run: /srv/run}
 reload: watch
@@ -179,7 +179,7 @@ func TestFullFile(t *testing.T) {
 			Socket: "/srv/run/admin.sock", Group: "adm",
 			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: files,
 		}},
-		CNI:   CNI{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni"}},
+		CNI:   CNI{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni", Plugins: []map[string]any{{"type": "portmap"}, {"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}}}},
 		Log:   Log{Level: slog.LevelDebug, Format: LogJSON},
 		Paths: Paths{State: "/srv/onlink", Run: "/srv/run"}, Reload: ReloadWatch,
 	}
