@@ -29,7 +29,8 @@ type ledger struct {
 	mu        sync.Mutex // guards all below and what it points to
 	peers     map[netip.Addr]*record
 	strangers map[netip.Addr]*stranger
-	faults    Faults // of all peers, also of those forgotten
+	byID      map[idOf]map[netip.Addr]bool // sessions of our AS that are up
+	faults    Faults                       // of all peers, also of those forgotten
 }
 
 // record is the history of one session.
@@ -52,6 +53,7 @@ func newLedger() *ledger {
 	return &ledger{
 		now: time.Now, limited: make(chan netip.Addr, 64),
 		peers: make(map[netip.Addr]*record), strangers: make(map[netip.Addr]*stranger),
+		byID: make(map[idOf]map[netip.Addr]bool),
 	}
 }
 
@@ -69,6 +71,9 @@ func (l *ledger) recordLocked(addr netip.Addr) *record {
 func (l *ledger) forget(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r := l.peers[addr]; r != nil {
+		l.unlistLocked(addr, r)
+	}
 	delete(l.peers, addr)
 }
 
@@ -144,10 +149,12 @@ func (l *ledger) peerChange(c peerChange) {
 		r.since = l.now()
 		r.opened(c.carries)
 		r.openedBy(c.carries.id, l.now())
+		l.listLocked(c.addr, r)
 	case was == established:
 		r.since = l.now()
 		r.flaps++
 		r.ownID, r.foreign = "", nil
+		l.unlistLocked(c.addr, r)
 	}
 }
 

@@ -152,20 +152,50 @@ func (r *record) trouble(now time.Time) string {
 	return ""
 }
 
-// twins notes the sessions of our AS that carry the router ID of another one:
-// each of the two nodes ignores what the other one announces (RFC 4456 section
-// 8). Sessions over IPv4 and IPv6 may be of one node.
+// idOf is a router ID among the sessions over one IP version: those over both
+// may be of one node.
+type idOf struct {
+	id  netip.Addr
+	is4 bool
+}
+
+// listLocked notes whose router ID a session that came up has.
+func (l *ledger) listLocked(addr netip.Addr, r *record) {
+	if !r.internal || !r.id().IsValid() {
+		return
+	}
+	key := idOf{r.id(), addr.Is4()}
+	if l.byID[key] == nil {
+		l.byID[key] = map[netip.Addr]bool{}
+	}
+	l.byID[key][addr] = true
+}
+
+func (l *ledger) unlistLocked(addr netip.Addr, r *record) {
+	key := idOf{r.id(), addr.Is4()}
+	delete(l.byID[key], addr)
+	if len(l.byID[key]) == 0 {
+		delete(l.byID, key)
+	}
+}
+
+// twins returns another session of our AS that carries the router ID of a
+// peer's, and what that means: each of the two nodes ignores what the other
+// one announces (RFC 4456 section 8).
 func (l *ledger) twins(addr netip.Addr) (other netip.Addr, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.peers[addr]
-	if r == nil || !r.internal || !r.id().IsValid() {
+	if r == nil || r.state != established || !r.internal {
 		return netip.Addr{}, ""
 	}
-	for a, o := range l.peers {
-		if a != addr && a.Is4() == addr.Is4() && o.internal && o.state == established && o.id() == r.id() {
-			return a, fmt.Sprintf("router ID %s is also that of the peer %s: each ignores what the other announces; give every node its own bgp.routerID", r.id(), a)
+	for a := range l.byID[idOf{r.id(), addr.Is4()}] {
+		if a != addr && (!other.IsValid() || a.Less(other)) {
+			other = a
 		}
 	}
-	return netip.Addr{}, ""
+	if !other.IsValid() {
+		return other, ""
+	}
+	return other, fmt.Sprintf("router ID %s is also that of the peer %s: each ignores what the other announces; give every node its own bgp.routerID", r.id(), other)
 }

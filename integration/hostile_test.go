@@ -161,7 +161,7 @@ func (a *arena) peers() []*onlinkv1.Peer {
 	must(a.T, err)
 	r, err := admin.ListPeers(a.ctx, &onlinkv1.ListPeersRequest{})
 	must(a.T, err)
-	return r.GetPeers()
+	return slices.DeleteFunc(r.GetPeers(), (*onlinkv1.Peer).GetGone) // shown, and forgotten by the speaker
 }
 
 // unharmed wants the same process, and the innocent with the sessions and the
