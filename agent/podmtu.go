@@ -93,14 +93,10 @@ func (t *podTeller) tell(mtu int) (left bool) {
 		t.a.log.Warn("running pods keep their mtu for now", "want", mtu, "err", err)
 		return true
 	}
-	wired, err := cni.ListWired()
+	has, err := hostMTUs()
 	if err != nil {
 		t.a.log.Warn("running pods keep their mtu for now", "want", mtu, "err", err)
 		return true
-	}
-	has := map[string]int{} // by host device
-	for _, w := range wired {
-		has[w.HostDevice] = w.MTU
 	}
 	again := mtu == t.told
 	missed := map[ipam.Handle]bool{}
@@ -122,4 +118,18 @@ func (t *podTeller) tell(mtu int) (left bool) {
 	}
 	t.told, t.left = mtu, missed
 	return len(missed) > 0
+}
+
+// hostMTUs returns the MTUs of pods' host devices: one that has the present
+// value needs no look into its pod.
+func hostMTUs() (map[string]int, error) {
+	wired, err := cni.ListWired()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for _, w := range wired {
+		out[w.HostDevice] = w.MTU
+	}
+	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -212,10 +213,8 @@ func TestDatabaseLostAmidTrouble(t *testing.T) {
 
 func hasPod(l *lab.Lab, addr netip.Addr) bool {
 	for _, p := range l.Pods() {
-		for _, a := range p.Addrs {
-			if a == addr {
-				return true
-			}
+		if slices.Contains(p.Addrs, addr) {
+			return true
 		}
 	}
 	return false

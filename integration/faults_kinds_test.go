@@ -52,12 +52,12 @@ func (f *faultSite) remove(n *lab.Node) {
 
 // restart kills a node's agent amid its work, has something done, and starts
 // it.
-func (f *faultSite) restart(n *lab.Node, change func(), args ...string) {
+func (f *faultSite) restart(n *lab.Node, change func()) {
 	f.t.Helper()
 	f.busy(10)
 	f.kill(n)
 	change()
-	f.start(n, args...)
+	f.start(n)
 }
 
 // restore puts one of a node's older copies in the place of a database.

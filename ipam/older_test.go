@@ -263,7 +263,7 @@ func TestGuessedBlock(t *testing.T) {
 	cfg := Config{Store: openStore(t, dbPath(t)), Registry: reg, Pools: []Pool{small}, Spare: -1}
 	n := startNode(t, cfg)
 	addr := n.add(1)
-	real := n.Blocks()[0].Block
+	claimed := n.Blocks()[0].Block
 	n.stop()
 	s := openStore(t, dbPath(t))
 	a, err := New(Config{Node: "n1", Address: addressOf("n1"), Pools: []Pool{pool4}, Registry: reg, Store: s, Spare: -1})
@@ -279,7 +279,7 @@ func TestGuessedBlock(t *testing.T) {
 	n = start(t, a)
 	until(t, "the registry's block", func() bool {
 		b := n.Blocks()
-		return len(b) == 1 && b[0].Block == real && !b[0].Doubtful && b[0].Used == 1
+		return len(b) == 1 && b[0].Block == claimed && !b[0].Doubtful && b[0].Used == 1
 	})
 	n.sound()
 }
