@@ -215,7 +215,7 @@ func TestClaims(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an honest service", func(t *testing.T) { checkPodService(ctx, t, peers[0], near, far) })
+	t.Run("an honest service", func(t *testing.T) { checkPodService(ctx, t, l, peers[0], near, far) })
 }
 
 // knownBlocks wants so many blocks of each node in the kernels of all.
@@ -326,19 +326,29 @@ func (p *claimant) play(ctx context.Context, t *testing.T, c hostile.Claim, node
 	}
 }
 
-// checkPodService announces a service address with an address of the far node's
-// block as next hop, as its pod would: it leads to the far node, and everything
-// else stays.
-func checkPodService(ctx context.Context, t *testing.T, p *claimant, near, far *lab.Node) {
+// checkPodService announces a service address with the far node's pod as next
+// hop, as the pod would: on its node it leads to the pod's device, elsewhere to
+// its node, and packets arrive.
+func checkPodService(ctx context.Context, t *testing.T, l *lab.Lab, p *claimant, near, far *lab.Node) {
+	pod, from := podOf(l, far.Name), podOf(l, near.Name)
 	for _, v6 := range []bool{false, true} {
 		block, dev, node := blockOfFamily(ctx, t, far, v6), "onlink-vxlan", far.Addr
 		service := netip.PrefixFrom(p.public.Addr().Next(), 32)
 		if v6 {
 			dev, node, service = "onlink-vxlan6", far.Addr6, netip.PrefixFrom(p.public6.Addr().Next(), 128)
 		}
-		p.peer.Send(2, p.set.Announce(hostile.Claim{Prefix: service, NextHop: block.Addr().Next()}))
+		must(t, pod.NS.AddAddr("lo", service))
+		p.peer.Send(2, p.set.Announce(hostile.Claim{Prefix: service, NextHop: addrOf(pod, v6)}))
 		wantHop(ctx, t, near, service, lab.KernelHop{Via: node, Dev: dev})
 		wantHop(ctx, t, near, block, lab.KernelHop{Via: node, Dev: dev})
+		devices, err := far.NS.Devices("onl")
+		must(t, err)
+		devices = slices.DeleteFunc(devices, func(d string) bool { return strings.HasPrefix(d, "onlink-") })
+		if len(devices) != 1 {
+			t.Fatalf("%s has the pod devices %v, want one", far.Name, devices)
+		}
+		wantHop(ctx, t, far, service, lab.KernelHop{Via: addrOf(pod, v6), Dev: devices[0]})
+		answers(ctx, t, from.NS, service.Addr())
 		routes, err := near.Ctl(ctx, "routes")
 		must(t, err)
 		if !strings.Contains(routes.Stdout, "through-pool-route") {
