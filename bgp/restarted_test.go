@@ -3,6 +3,7 @@ package bgp
 import (
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -243,10 +244,8 @@ func TestLongLivedReturn(t *testing.T) {
 		t.Helper()
 		eventually(t, func() string {
 			for _, path := range r.x.Paths(t.Context(), named("4.1")) {
-				for _, c := range path.Communities {
-					if c == "65535:6" {
-						return ""
-					}
+				if slices.Contains(path.Communities, "65535:6") {
+					return ""
 				}
 			}
 			return "4.1 is not marked as long-lived stale"

@@ -17,9 +17,8 @@ type restarter struct {
 	t    *testing.T
 	x    *node // whose peer it is
 	addr string
-	id   string   // its BGP identifier
-	as   uint16   // its AS
-	caps [][]byte // besides those of the families and four-octet AS numbers
+	id   string // its BGP identifier
+	as   uint16 // its AS
 }
 
 // Restart capabilities: IPv4, IPv6 or both, with the forwarding state kept (F) or
@@ -68,8 +67,8 @@ func (r *restarter) dial() *rawPeer {
 		if err != nil {
 			return err.Error()
 		}
-		typ, body := byte(0), []byte(nil)
-		if typ, body, err = readMessage(c); err != nil || typ != 1 {
+		typ, body, err := readMessage(c)
+		if err != nil || typ != 1 {
 			return fmt.Sprintf("no OPEN: type %d, %v", typ, errors.Join(err, c.Close()))
 		}
 		p.conn, p.open = c, body
