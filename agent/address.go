@@ -55,7 +55,7 @@ func (h hostView) choose(want config.NodeAddress, targets []netip.Addr) (nodeAdd
 	h.complete(&out)
 	out.pending = h.isPending(want, out)
 	if !out.v4.IsValid() && !out.v6.IsValid() {
-		return out, h.refuse(want, targets)
+		return out, h.refuse(want)
 	}
 	return out, nil
 }
@@ -229,7 +229,7 @@ func (h hostView) isPending(want config.NodeAddress, n nodeAddresses) bool {
 }
 
 // refuse says why no address was found, and what would help.
-func (h hostView) refuse(want config.NodeAddress, targets []netip.Addr) error {
+func (h hostView) refuse(want config.NodeAddress) error {
 	var have []string
 	for _, a := range h.addrs {
 		text := fmt.Sprintf("%s on %s", a.Addr, a.Dev)

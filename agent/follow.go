@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,26 +97,8 @@ func (f *follower) Run(ctx context.Context) error {
 // look compares the node's addresses with those in force. It returns
 // [ErrRestart] when a change has lasted and can be followed.
 func (f *follower) look(now time.Time) error {
-	addrs := f.addrs()
-	wish, lost := f.id, []netip.Addr{}
 	found, refused := f.find()
-	gained := false
-	for _, v4 := range []bool{true, false} {
-		have, next := &wish.Address, found.Address
-		if !v4 {
-			have, next = &wish.Address6, found.Address6
-		}
-		gone, poor := f.state(*have, addrs)
-		if gone {
-			lost = append(lost, *have)
-		}
-		switch {
-		case !have.IsValid() && next.IsValid() && f.needs(v4):
-			gained, *have = true, next
-		case (gone || poor) && next.IsValid():
-			*have = next
-		}
-	}
+	wish, lost, gained := f.compare(found)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(lost) == 0 && wish == f.id {
@@ -147,6 +130,31 @@ func (f *follower) look(now time.Time) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrRestart, changed)
+}
+
+// compare returns the addresses that the node should have in place of those in
+// force, those in force that it has lost, and whether it gained one of a family
+// that it had none of.
+func (f *follower) compare(found identity) (wish identity, lost []netip.Addr, gained bool) {
+	addrs := f.addrs()
+	wish = f.id
+	for _, v4 := range []bool{true, false} {
+		have, next := &wish.Address, found.Address
+		if !v4 {
+			have, next = &wish.Address6, found.Address6
+		}
+		gone, poor := f.state(*have, addrs)
+		if gone {
+			lost = append(lost, *have)
+		}
+		switch {
+		case !have.IsValid() && next.IsValid() && f.needs(v4):
+			gained, *have = true, next
+		case (gone || poor) && next.IsValid():
+			*have = next
+		}
+	}
+	return wish, lost, gained
 }
 
 // state reports whether an address in force is none of this node's any more,
@@ -182,9 +190,9 @@ func both(id identity) string {
 
 // list joins addresses.
 func list(addrs []netip.Addr) string {
-	text := addrs[0].String()
-	for _, a := range addrs[1:] {
-		text += " and " + a.String()
+	text := make([]string, len(addrs))
+	for i, a := range addrs {
+		text[i] = a.String()
 	}
-	return text
+	return strings.Join(text, " and ")
 }

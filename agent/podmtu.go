@@ -99,6 +99,18 @@ func (t *podTeller) tell(mtu int) (left bool) {
 		return true
 	}
 	again := mtu == t.told
+	missed := t.set(has, former, mtu, again)
+	if !again && len(former) > 0 && former[0] != mtu {
+		t.a.log.Info("pods told their mtu", "mtu", mtu, "was", former[0], "not_told", len(missed))
+	}
+	t.told, t.left = mtu, missed
+	return len(missed) > 0
+}
+
+// set gives the MTU to the pods whose host device has another, and returns
+// those that it could not be given to. Again means that only the pods which
+// were left the last time are tried, without another line in the log.
+func (t *podTeller) set(has map[string]int, former []int, mtu int, again bool) map[ipam.Handle]bool {
 	missed := map[ipam.Handle]bool{}
 	for _, as := range t.a.alloc.Assignments() {
 		if has[as.HostDevice] == mtu || again && !t.left[as.Handle] {
@@ -113,11 +125,7 @@ func (t *podTeller) tell(mtu int) (left bool) {
 			t.a.log.Warn("pod keeps its mtu for now", "namespace", as.Namespace, "pod", as.Pod, "want", mtu, "err", err)
 		}
 	}
-	if !again && len(former) > 0 && former[0] != mtu {
-		t.a.log.Info("pods told their mtu", "mtu", mtu, "was", former[0], "not_told", len(missed))
-	}
-	t.told, t.left = mtu, missed
-	return len(missed) > 0
+	return missed
 }
 
 // hostMTUs returns the MTUs of pods' host devices: one that has the present

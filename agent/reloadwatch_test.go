@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,8 +93,8 @@ func do(t *testing.T, errs ...error) {
 func mount(t *testing.T) func(dir, text string) {
 	return func(dir, text string) {
 		t.Helper()
-		version, err := os.MkdirTemp(dir, "..v")
-		do(t, err, os.WriteFile(filepath.Join(version, "onlinkd.yaml"), []byte(text), 0o600),
+		version := filepath.Join(dir, "..v"+strconv.FormatInt(time.Now().UnixNano(), 10))
+		do(t, os.Mkdir(version, 0o700), os.WriteFile(filepath.Join(version, "onlinkd.yaml"), []byte(text), 0o600),
 			os.Symlink(filepath.Base(version), filepath.Join(dir, "..data_tmp")),
 			os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 		if _, err := os.Lstat(filepath.Join(dir, "onlinkd.yaml")); err != nil {

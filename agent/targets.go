@@ -41,12 +41,16 @@ func targets(c *config.Config) []netip.Addr {
 	}
 	if c.BGP.Reflector != nil {
 		for _, p := range c.BGP.Reflector.Clients {
-			if p.IsSingleIP() {
-				add(p.Addr())
-			} else {
-				add(p.Addr().Next())
-			}
+			add(someHost(p))
 		}
 	}
 	return append(out, anywhere...)
+}
+
+// someHost returns an address of a client range that a client may have.
+func someHost(p netip.Prefix) netip.Addr {
+	if p.IsSingleIP() {
+		return p.Addr()
+	}
+	return p.Addr().Next()
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,11 +37,12 @@ func (n *node) decided(addrs []netip.Addr) (out []string) {
 	n.mu.Unlock()
 	for _, a := range addrs {
 		r, _ := t.LookupInstallable(a)
-		line := fmt.Sprintf("%s by %s %s %s", a, r.Prefix, r.Kind, r.Reason)
+		var line strings.Builder
+		fmt.Fprintf(&line, "%s by %s %s %s", a, r.Prefix, r.Kind, r.Reason)
 		for h := range r.Hops.All() {
-			line += fmt.Sprintf(" via %s dev %s", h.Via, h.Dev)
+			fmt.Fprintf(&line, " via %s dev %s", h.Via, h.Dev)
 		}
-		out = append(out, line)
+		out = append(out, line.String())
 	}
 	return out
 }

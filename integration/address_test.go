@@ -47,8 +47,12 @@ func TestAddressOfAService(t *testing.T) {
 			must(t, n.Start(ctx))
 			must(t, lab.Eventually(ctx, patience, "the tunnels to send from the node's addresses", func() error {
 				for dev, want := range map[string]netip.Addr{"onlink-vxlan": c.want4, "onlink-vxlan6": c.want6} {
-					if got, err := tunnelSource(n.NS, dev); err != nil || got != want {
-						return fmt.Errorf("%s sends from %s (%v), want %s", dev, got, err, want)
+					got, err := tunnelSource(n.NS, dev)
+					if err != nil {
+						return fmt.Errorf("read the source of %s: %w", dev, err)
+					}
+					if got != want {
+						return fmt.Errorf("%s sends from %s, want %s", dev, got, want)
 					}
 				}
 				st, err := n.Status(ctx)

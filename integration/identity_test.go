@@ -344,7 +344,7 @@ func (c *claimants) ask(ns *lab.NS, at string, call func(context.Context, onlink
 			return conn, err
 		}))
 	must(c.t, err)
-	defer cc.Close()
+	defer func() { _ = cc.Close() }()
 	ctx, cancel := context.WithTimeout(c.ctx, 5*time.Second)
 	defer cancel()
 	return call(ctx, onlinkv1.NewRegistryClient(cc))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,9 +27,8 @@ func TestReloadWatch(t *testing.T) {
 		change(c)
 		path, err := n.WriteConfig("next.yaml", c)
 		must(t, err)
-		version, err := os.MkdirTemp(dir, "..v")
-		must(t, err)
-		must(t, errors.Join(os.Rename(path, filepath.Join(version, "onlinkd.yaml")), os.Symlink(filepath.Base(version), filepath.Join(dir, "..tmp")),
+		version := filepath.Join(dir, "..v"+strconv.FormatInt(time.Now().UnixNano(), 10))
+		must(t, errors.Join(os.Mkdir(version, 0o700), os.Rename(path, filepath.Join(version, "onlinkd.yaml")), os.Symlink(filepath.Base(version), filepath.Join(dir, "..tmp")),
 			os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))))
 	}
 	n.Edit = func(c lab.Config) { c["reload"] = "watch" }

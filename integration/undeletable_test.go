@@ -20,8 +20,12 @@ func TestAnnotationKeepsNoPod(t *testing.T) {
 		"type": "onlink-cni", "socket": n.CNISocket(), "capabilities": map[string]bool{"io.kubernetes.cri.pod-annotations": true},
 	})
 	for _, annotation := range [][2]string{
-		{"onlink.io/ips", "10.244.300.1"}, {"onlink.io/ips", "10.244.0.5/99"}, {"onlink.io/ips", "192.0.2.9"},
-		{"onlink.io/sysctls", "net.ipv4.tcp_rmem 4096"}, {"onlink.io/sysctls", "kernel.shmmax=1"}, {"onlink.io/pools", "none,of,these"},
+		{"onlink.io/ips", "10.244.300.1"},
+		{"onlink.io/ips", "10.244.0.5/99"},
+		{"onlink.io/ips", "192.0.2.9"},
+		{"onlink.io/sysctls", "net.ipv4.tcp_rmem 4096"},
+		{"onlink.io/sysctls", "kernel.shmmax=1"},
+		{"onlink.io/pools", "none,of,these"},
 	} {
 		name, value := annotation[0], annotation[1]
 		p, err := n.NewPod("annotated")

@@ -35,7 +35,7 @@ func TestOverride(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := File{Path: path, Node: tt.node}.Load()
 			if tt.mistake != "" {
-				if list := (Errors)(nil); !errors.As(err, &list) || !strings.Contains(err.Error(), tt.mistake) {
+				if list := Errors(nil); !errors.As(err, &list) || !strings.Contains(err.Error(), tt.mistake) {
 					t.Fatalf("error %v, want one with %q", err, tt.mistake)
 				}
 				return
