@@ -47,6 +47,7 @@ type agent struct {
 	watch         *underlay.Watcher
 	learn         *learn
 	orig          *originate
+	owners        *ownership
 	live          *liveness
 	follow        *follower
 	host          *hostKeeper
@@ -184,7 +185,7 @@ func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.St
 func (a *agent) openLearn(ctx context.Context) error {
 	l := &learn{
 		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: a.cfg.FIB.Resync,
-		asks:    make(chan func()),
+		asks: make(chan func()), moved: make(chan struct{}, 1),
 		sync:    syncGate{started: time.Now(), expects: len(a.cfg.BGP.Peers) > 0},
 		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(a.cfg, a.id),
 		linksNews: func() { a.cni.Look() },
@@ -244,6 +245,9 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	a.learn.speaker = a.speaker
+	if err := a.openOwners(ctx); err != nil {
+		return err
+	}
 	a.orig = &originate{
 		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: a.cfg.BGP.Originate, sums: a.cfg.BGP.Aggregates(),
 		drain: a.drain, edited: make(chan struct{}, 1), node: a.id,
@@ -296,6 +300,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.alloc.Run(ctx) })
 	g.Go(func() error { return a.speaker.Run(ctx) })
 	g.Go(func() error { return a.learn.Run(ctx) })
+	g.Go(func() error { return a.owners.Run(ctx) })
 	g.Go(func() error { return a.orig.Run(ctx) })
 	g.Go(func() error { return a.tellPodsMTU(ctx) })
 	g.Go(func() error { return a.live.monitor.Run(ctx) })

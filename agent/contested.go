@@ -14,12 +14,16 @@ import (
 // out the same addresses, whatever the registry says. A node hears it of its
 // own blocks; one that hears several nodes, such as a reflector, of any block.
 func (a *agent) contested(ctx context.Context) ([]string, error) {
-	lines := stolen(confirmed(a.alloc.Blocks()), a.speaker.Rivals())
+	lines := append(stolen(confirmed(a.alloc.Blocks()), a.speaker.Rivals()), refusedBlocks(a.speaker.Intrusions())...)
 	var shared map[netip.Prefix][]netip.Addr
 	if err := a.learn.do(ctx, func() { shared = a.learn.table.Shared() }); err != nil {
 		return nil, err
 	}
+	for block, hops := range a.speaker.Contested() {
+		lines = append(lines, fmt.Sprintf("block %s: is announced with next hops %v, and the registry does not say whose it is: the first one keeps it, look at onlinkctl blocks on them", block, hops))
+	}
 	if len(shared) == 0 {
+		slices.Sort(lines)
 		return lines, nil
 	}
 	owners := map[netip.Prefix]string{}

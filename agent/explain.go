@@ -75,8 +75,12 @@ func (a *agent) walk(ctx context.Context, e *explanation, route rib.Route, known
 		e.add(false, "pod", "no pod of this node has %s", e.addr)
 		return fmt.Sprintf("%s is in this node's block %s but assigned to no pod: packets are dropped on purpose; `onlinkctl ipam show` lists what is assigned", e.addr, route.Prefix)
 	}
+	refused := a.explainRefused(e, known)
 	if !known && !a.inPool(e.addr) {
-		return a.explainForeign(e)
+		return a.explainForeign(e, refused)
+	}
+	if !known && refused {
+		return fmt.Sprintf("no path covers %s: what peers announce for it is refused by import (above)", e.addr)
 	}
 	if !a.explainPath(ctx, e, route, known) {
 		if e.free {
@@ -103,18 +107,22 @@ func (a *agent) walk(ctx context.Context, e *explanation, route rib.Route, known
 
 // explainForeign is for addresses that are no business of onlink: the node's
 // own routes decide, and the kernel knows them.
-func (a *agent) explainForeign(e *explanation) string {
+func (a *agent) explainForeign(e *explanation, refused bool) string {
+	nobody := "no peer announces it"
+	if refused {
+		nobody = "what peers announce for it is refused by import (above)"
+	}
 	got, err := underlay.Source(e.addr)
 	if err != nil {
 		e.add(false, "kernel-route", "the kernel has no route: %v", err)
-		return fmt.Sprintf("%s is in no pool, no peer announces it, and this node has no route to it", e.addr)
+		return fmt.Sprintf("%s is in no pool, %s, and this node has no route to it", e.addr, nobody)
 	}
 	way := "dev " + got.Dev
 	if got.Via.IsValid() {
 		way = fmt.Sprintf("via %s dev %s", got.Via, got.Dev)
 	}
 	e.add(true, "kernel-route", "%s", way)
-	return fmt.Sprintf("%s is in no pool and no peer announces it: the node's own routes send it %s", e.addr, way)
+	return fmt.Sprintf("%s is in no pool and %s: the node's own routes send it %s", e.addr, nobody, way)
 }
 
 func (a *agent) explainOwner(ctx context.Context, e *explanation) {

@@ -47,6 +47,8 @@ type learn struct {
 	devices   atomic.Pointer[[]string] // that next hops and peers are reached over; read by the host's keeper
 	linksNews func()                   // told that links changed, ours too; does not block
 
+	moved chan struct{} // cap 1; sent to by the learn loop when the node's subnets changed, never closed
+
 	asks chan func() // from do, unbuffered; Run is the only receiver
 }
 
@@ -102,6 +104,12 @@ func (l *learn) fromPeers() {
 // which only a dump can tell.
 func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	ev := l.watch.Drain()
+	if ev.Addrs || ev.All || ev.Relisted || len(ev.Prefixes) > 0 {
+		select {
+		case l.moved <- struct{}{}:
+		default:
+		}
+	}
 	l.table.SetPermitted(l.permit())
 	var moved []netip.Addr
 	for nh := range l.table.NextHops() {

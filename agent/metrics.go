@@ -28,6 +28,7 @@ type collector struct {
 	peerUp, peerFlaps, peerIn, peerOut                        *prometheus.Desc
 	bfdUp, bfdDowns, drained                                  *prometheus.Desc
 	faults, peerFaults                                        *prometheus.Desc
+	peerAccepted, refused                                     *prometheus.Desc
 
 	ipam ipamMetrics
 	cni  cniMetrics
@@ -38,30 +39,32 @@ func newCollector(a *agent) *collector {
 		return prometheus.NewDesc("onlink_"+name, help, labels, nil)
 	}
 	return &collector{
-		a:           a,
-		ipam:        newIPAMMetrics(d),
-		cni:         newCNIMetrics(d),
-		peers:       d("bgp_peers", "Configured and dynamic BGP peers."),
-		established: d("bgp_peers_established", "BGP sessions in state Established."),
-		routes:      d("rib_routes_unicast", "Decided routes to other nodes."),
-		tunnelled:   d("rib_routes_tunnelled", "Decided routes of which at least one next hop is tunnelled."),
-		unresolved:  d("rib_routes_unresolved", "Prefixes without a usable next hop."),
-		failed:      d("fib_routes_failed", "Decided routes that the kernel does not hold."),
-		blocks:      d("ipam_blocks", "Blocks owned by this node."),
-		used:        d("ipam_addresses_used", "Addresses assigned to pods of this node."),
-		total:       d("ipam_addresses_total", "Addresses in the blocks of this node."),
-		drift:       d("fib_drift_total", "Routes found changed by others and repaired."),
-		inSync:      d("in_sync", "1 when the routes of a previous run were swept."),
-		feature:     d("feature_available", "1 when the kernel has what the feature needs.", "feature"),
-		peerUp:      d("bgp_peer_up", "1 when the session is Established.", "peer", "address"),
-		peerFlaps:   d("bgp_peer_flaps_total", "Times the session was lost.", "peer", "address"),
-		peerIn:      d("bgp_peer_prefixes_received", "Prefixes received from the peer.", "peer", "address"),
-		peerOut:     d("bgp_peer_prefixes_advertised", "Prefixes advertised to the peer.", "peer", "address"),
-		bfdUp:       d("bfd_up", "1 when the BFD session to the peer is Up.", "peer", "address"),
-		bfdDowns:    d("bfd_downs_total", "Times the BFD session to the peer left Up.", "peer", "address"),
-		faults:      d("bgp_faults_total", "Messages of any peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to a peer could hold.", "kind"),
-		peerFaults:  d("bgp_peer_faults_total", "Messages of the peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to the peer could hold.", "peer", "address", "kind"),
-		drained:     d("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
+		a:            a,
+		ipam:         newIPAMMetrics(d),
+		cni:          newCNIMetrics(d),
+		peers:        d("bgp_peers", "Configured and dynamic BGP peers."),
+		established:  d("bgp_peers_established", "BGP sessions in state Established."),
+		routes:       d("rib_routes_unicast", "Decided routes to other nodes."),
+		tunnelled:    d("rib_routes_tunnelled", "Decided routes of which at least one next hop is tunnelled."),
+		unresolved:   d("rib_routes_unresolved", "Prefixes without a usable next hop."),
+		failed:       d("fib_routes_failed", "Decided routes that the kernel does not hold."),
+		blocks:       d("ipam_blocks", "Blocks owned by this node."),
+		used:         d("ipam_addresses_used", "Addresses assigned to pods of this node."),
+		total:        d("ipam_addresses_total", "Addresses in the blocks of this node."),
+		drift:        d("fib_drift_total", "Routes found changed by others and repaired."),
+		inSync:       d("in_sync", "1 when the routes of a previous run were swept."),
+		feature:      d("feature_available", "1 when the kernel has what the feature needs.", "feature"),
+		peerUp:       d("bgp_peer_up", "1 when the session is Established.", "peer", "address"),
+		peerFlaps:    d("bgp_peer_flaps_total", "Times the session was lost.", "peer", "address"),
+		peerIn:       d("bgp_peer_prefixes_received", "Prefixes received from the peer.", "peer", "address"),
+		peerAccepted: d("bgp_peer_prefixes_accepted", "Prefixes of the peer that import accepts.", "peer", "address"),
+		refused:      d("bgp_import_refused_total", "Announcements refused whatever policy accepts: pool (inside a pool, and not a block that the peer may announce), owner (another node's block), next-hop. One that is judged again counts again.", "reason"),
+		peerOut:      d("bgp_peer_prefixes_advertised", "Prefixes advertised to the peer.", "peer", "address"),
+		bfdUp:        d("bfd_up", "1 when the BFD session to the peer is Up.", "peer", "address"),
+		bfdDowns:     d("bfd_downs_total", "Times the BFD session to the peer left Up.", "peer", "address"),
+		faults:       d("bgp_faults_total", "Messages of any peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to a peer could hold.", "kind"),
+		peerFaults:   d("bgp_peer_faults_total", "Messages of the peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to the peer could hold.", "peer", "address", "kind"),
+		drained:      d("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
 	}
 }
 
@@ -102,6 +105,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
+	for reason, n := range c.a.speaker.Refused() {
+		counter(c.refused, n, reason)
+	}
 	eachFault(c.a.speaker.Faults(), func(kind string, n uint64) { counter(c.faults, n, kind) })
 	series := 0
 	for _, p := range c.a.speaker.Peers() {
@@ -115,6 +121,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.peerUp, one(p.State == established), labels...)
 		gauge(c.peerIn, float64(p.Received), labels...)
 		gauge(c.peerOut, float64(p.Advertised), labels...)
+		gauge(c.peerAccepted, float64(p.Accepted), labels...)
 		ch <- prometheus.MustNewConstMetric(c.peerFlaps, prometheus.CounterValue, float64(p.Flaps), labels...)
 		eachFault(p.Faults, func(kind string, n uint64) { counter(c.peerFaults, n, append(slices.Clone(labels), kind)...) })
 		if live := c.a.live.pulse(p.Address); live.Session.Peer.IsValid() {

@@ -10,6 +10,7 @@ import (
 func bgpImport(c config.Import) bgp.Import {
 	return bgp.Import{
 		Accept: prefixRules(c.Accept), MaxPrefixes: c.MaxPrefixes, LocalPref: c.LocalPref, Filters: filters(c.Filters),
+		AnyNextHop: c.DisableConnectedCheck, AnyOwner: c.DisableOwnerCheck,
 	}
 }
 

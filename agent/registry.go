@@ -91,6 +91,32 @@ func (s *registryServer) List(ctx context.Context, r *onlinkv1.ListRequest) (*on
 	return &onlinkv1.ListReply{Blocks: blocksToWire(blocks)}, nil
 }
 
+// Nodes implements onlinkv1.RegistryServer.
+func (s *registryServer) Nodes(ctx context.Context, _ *onlinkv1.NodesRequest) (*onlinkv1.NodesReply, error) {
+	reg, ok := s.reg.(ipam.NodeLister)
+	if !ok {
+		return nil, status.Error(codes.Unimplemented, "this registry cannot list nodes")
+	}
+	nodes, err := reg.Nodes(ctx)
+	if err != nil {
+		return nil, registryStatus(err)
+	}
+	return nodesToWire(nodes), nil
+}
+
+// Nodes implements ipam.NodeLister. A registry of a version before does not
+// know any.
+func (c *remoteRegistry) Nodes(ctx context.Context) ([]ipam.Node, error) {
+	rep, err := c.client.Nodes(ctx, &onlinkv1.NodesRequest{})
+	if status.Code(err) == codes.Unimplemented {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, registryError(err)
+	}
+	return nodesFromWire(rep)
+}
+
 // ForceRelease implements onlinkv1.RegistryServer.
 func (s *registryServer) ForceRelease(ctx context.Context, r *onlinkv1.ForceReleaseRequest) (*onlinkv1.ListReply, error) {
 	reg, ok := s.reg.(ipam.ForceReleaser)

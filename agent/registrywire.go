@@ -195,3 +195,31 @@ func blocksFromWire(blocks []*onlinkv1.OwnedBlock) ([]ipam.Block, error) {
 	}
 	return out, nil
 }
+
+func nodesToWire(nodes []ipam.Node) *onlinkv1.NodesReply {
+	out := &onlinkv1.NodesReply{}
+	for _, n := range nodes {
+		w := &onlinkv1.NodeAddresses{Node: n.Name}
+		for _, a := range n.Addresses {
+			w.Addresses = append(w.Addresses, a.String())
+		}
+		out.Nodes = append(out.Nodes, w)
+	}
+	return out
+}
+
+func nodesFromWire(w *onlinkv1.NodesReply) ([]ipam.Node, error) {
+	var out []ipam.Node
+	for _, n := range w.GetNodes() {
+		one := ipam.Node{Name: n.GetNode()}
+		for _, text := range n.GetAddresses() {
+			a, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("address of node %q: %w", n.GetNode(), err)
+			}
+			one.Addresses = append(one.Addresses, a)
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}

@@ -28,7 +28,7 @@ func (a *agent) applyPools(ctx context.Context, c *config.Config) error {
 	}
 	ranges, _ := poolRanges(c.Pools)
 	a.guard.setPools(ranges)
-	if err := a.speaker.SetPools(ctx, bgpPools(c.Pools)); err != nil {
+	if err := a.speaker.SetPools(ctx, bgpPools(c.Pools, a.owners.blocks())); err != nil {
 		return err
 	}
 	return a.learn.do(ctx, func() {

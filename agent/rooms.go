@@ -10,6 +10,7 @@ import (
 
 	"onlink/agent/config"
 	"onlink/bgp"
+	"onlink/cni"
 	"onlink/ipam"
 	"onlink/rib"
 	"onlink/tunnel"
@@ -107,15 +108,7 @@ func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) 
 			out.ClusterID = id.RouterID
 		}
 	}
-	out.Pools = bgpPools(cfg.Pools)
-	return out
-}
-
-func bgpPools(pools []config.Pool) []bgp.Pool {
-	out := make([]bgp.Pool, len(pools))
-	for i, p := range pools {
-		out[i] = bgp.Pool{Prefix: p.CIDR, Block: p.BlockSize}
-	}
+	out.Pools, out.PodGateways = bgpPools(cfg.Pools, nil), cni.Gateways()
 	return out
 }
 

@@ -42,6 +42,9 @@ type Config struct {
 	ClusterID netip.Addr
 	// Pools are the ranges of the pods: a prefix inside them is some node's.
 	Pools []Pool
+	// PodGateways are the addresses that pods have as their gateway: no next
+	// hop of anybody's.
+	PodGateways []netip.Addr
 	// Restarting says that the kernel kept forwarding with the routes of the
 	// previous run: sessions are opened with the Restart State and Forwarding
 	// State bits (RFC 4724 section 3). Say it only when it is true.

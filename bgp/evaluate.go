@@ -66,7 +66,16 @@ func (s *Speaker) TestImport(peer string, r Route) (Verdict, error) {
 	if !r.NextHop.IsValid() && familyOfAddr(r.Prefix.Addr()) == familyOfAddr(t.view.peer) {
 		r.NextHop = t.view.peer
 	}
-	return t.plan.evaluate(importing, &t.session, t.view, r), nil
+	return t.importOf(r), nil
+}
+
+// importOf says what becomes of a peer's route.
+func (t *policyTest) importOf(r Route) Verdict {
+	v := t.plan.evaluate(importing, &t.session, t.view, r)
+	if !v.Accepted || t.guard == nil {
+		return v
+	}
+	return t.guard.evaluate(v, t.view.peer)
 }
 
 // TestExport says what the peer, a name or an address, would be told of r
@@ -131,9 +140,11 @@ func partCommunities(list []string) (std, lrg []string) {
 
 // policyTest is what a test of the policy needs to know.
 type policyTest struct {
+	name    string // of the peer
 	plan    *policyPlan
 	session Session
 	view    sessionView
+	guard   *guard // nil: the engine asks none
 }
 
 // testOf finds the peer and checks the route.
@@ -147,11 +158,14 @@ func (s *Speaker) testOf(peer string, r *Route) (policyTest, error) {
 	if !s.started {
 		return policyTest{}, ErrNotStarted
 	}
-	session, addr, err := s.sessionLocked(peer)
+	session, name, addr, err := s.sessionLocked(peer)
 	if err != nil {
 		return policyTest{}, err
 	}
-	t := policyTest{plan: s.plan, session: session, view: sessionView{peer: addr, local: session.LocalAddress}}
+	t := policyTest{name: name, plan: s.plan, session: session, view: sessionView{peer: addr, local: session.LocalAddress}}
+	if _, able := any(s.engine).(importer); able {
+		t.guard = s.guard.Load()
+	}
 	if !t.view.local.IsValid() {
 		t.view.local = s.localEndLocked(addr)
 	}
@@ -160,15 +174,15 @@ func (s *Speaker) testOf(peer string, r *Route) (policyTest, error) {
 
 // sessionLocked finds a configured peer by its name or address, or dynamic
 // ones by their name or the address of one.
-func (s *Speaker) sessionLocked(peer string) (Session, netip.Addr, error) {
+func (s *Speaker) sessionLocked(peer string) (Session, string, netip.Addr, error) {
 	addr, notAddr := netip.ParseAddr(peer)
 	for a, p := range s.peers {
-		if p.Name == peer || notAddr == nil && a == addr {
-			return p.Session, a.WithZone(""), nil
+		if p.Name == peer || notAddr == nil && a.WithZone("") == addr.WithZone("") {
+			return p.Session, p.Name, a.WithZone(""), nil
 		}
 	}
 	if d, ok := s.dynamics[peer]; ok {
-		return d.Session, d.Prefix.Addr(), nil
+		return d.Session, d.Name, d.Prefix.Addr(), nil
 	}
 	var best *Dynamic
 	for _, d := range s.dynamics {
@@ -177,9 +191,9 @@ func (s *Speaker) sessionLocked(peer string) (Session, netip.Addr, error) {
 		}
 	}
 	if best == nil {
-		return Session{}, addr, fmt.Errorf("%w: %s", ErrUnknownPeer, peer)
+		return Session{}, "", addr, fmt.Errorf("%w: %s", ErrUnknownPeer, peer)
 	}
-	return best.Session, addr, nil
+	return best.Session, best.Name, addr, nil
 }
 
 // localEndLocked returns our address of a session that was up.

@@ -24,6 +24,7 @@ func (s *Speaker) installPolicyLocked() error {
 	}
 	old := s.installed
 	s.installed, s.plan = next, plan
+	s.storeGuardLocked()
 	if old != nil {
 		if err := s.deletePolicy(old); err != nil {
 			s.log.Warn("removal of the replaced policy did not succeed", "error", err)

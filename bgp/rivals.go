@@ -61,30 +61,54 @@ type receiver interface {
 	EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, peerAS uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface)) error
 }
 
-// findRivals looks at what peers announce. Those that were in last as well
-// are what Rivals returns from now on.
-func (s *Speaker) findRivals(ctx context.Context, last map[Rival]bool) map[Rival]bool {
+// look is what one look at the announcements of the peers finds.
+type look struct {
+	rivals     map[Rival]bool
+	intrusions map[Intrusion]bool
+	contested  map[netip.Prefix][]netip.Addr
+}
+
+// lookAround asks the engine what peers announce for our own prefixes, and for
+// blocks that are not theirs.
+func (s *Speaker) lookAround(engine receiver) (look, error) {
+	own, echo, g := s.ownOrigins(), s.echoes(), s.guard.Load()
+	found := look{rivals: map[Rival]bool{}, intrusions: map[Intrusion]bool{}, contested: map[netip.Prefix][]netip.Addr{}}
+	watched := func(p netip.Prefix) bool {
+		return own.holding(p).IsValid() || g != nil && len(g.owners.blocks) > 0 && g.pooled(p)
+	}
+	err := engine.EachReceived(watched, func(peer netip.Addr, _ uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface) {
+		r := rivalOf(peer, prefix, attrs)
+		if r.Origin = own.holding(prefix); r.Origin.IsValid() {
+			if !echo.has(&r, attrs) {
+				found.rivals[r] = true
+			}
+		} else if i, bad := g.intrusionOf(&r); bad {
+			found.intrusions[i] = true
+		}
+	})
+	if c, able := any(engine).(contestant); err == nil && able {
+		err = c.EachContested(func(prefix netip.Prefix, hops []netip.Addr) { found.contested[prefix] = hops })
+	}
+	return found, err
+}
+
+// findRivals looks at what peers announce. What was in last as well is what
+// Rivals, Intrusions and Contested return from now on.
+func (s *Speaker) findRivals(ctx context.Context, last look) look {
 	engine, able := any(s.engine).(receiver)
 	if !able {
-		return nil
+		return last
 	}
-	own, echo := s.ownOrigins(), s.echoes()
-	found := map[Rival]bool{}
-	err := engine.EachReceived(func(p netip.Prefix) bool { return own.holding(p).IsValid() },
-		func(peer netip.Addr, _ uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface) {
-			r := rivalOf(peer, prefix, attrs)
-			if !echo.has(&r, attrs) {
-				r.Origin = own.holding(prefix)
-				found[r] = true
-			}
-		})
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("look for other announcements of own prefixes did not succeed", "error", err)
+	found, err := s.lookAround(engine)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("look for other announcements of blocks did not succeed", "error", err)
+		}
 		return last
 	}
 	var list []Rival
-	for r := range found {
-		if last[r] {
+	for r := range found.rivals {
+		if last.rivals[r] {
 			list = append(list, r)
 		}
 	}
@@ -99,6 +123,8 @@ func (s *Speaker) findRivals(ctx context.Context, last map[Rival]bool) map[Rival
 		}
 	}
 	s.rivals = list
+	s.noteIntrusionsLocked(found.intrusions, last.intrusions)
+	s.noteContestedLocked(maps.Clone(found.contested), last.contested)
 	return found
 }
 

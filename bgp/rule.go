@@ -64,10 +64,18 @@ type Import struct {
 	LocalPref uint32
 	// Filters are asked, in this order, before Accept and the pools.
 	Filters []Filter
+	// AnyNextHop takes routes of an EBGP peer whose next hop is neither the
+	// peer nor on a subnet shared with it (RFC 4271 section 5.1.3): of a route
+	// server, say, or of a peer several hops away.
+	AnyNextHop bool
+	// AnyOwner takes blocks of nodes with other next hops than their owners'
+	// (see [Speaker.SetOwners]): of a reflector that puts itself in the path.
+	AnyOwner bool
 }
 
 func (i Import) equal(o Import) bool {
 	return slices.Equal(i.Accept, o.Accept) && i.MaxPrefixes == o.MaxPrefixes && i.LocalPref == o.LocalPref &&
+		i.AnyNextHop == o.AnyNextHop && i.AnyOwner == o.AnyOwner &&
 		equalFilters(i.Filters, o.Filters)
 }
 

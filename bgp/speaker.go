@@ -28,6 +28,10 @@ type Speaker struct {
 	zones  atomic.Pointer[zones]
 	ledger *ledger
 
+	guard   atomic.Pointer[guard] // nil before Start
+	refused [refusals]atomic.Uint64
+	suspect chan struct{} // cap 1; the engine sends, nobody closes
+
 	mu        sync.Mutex // guards all below; held while the engine is changed
 	started   bool
 	startedAt time.Time
@@ -43,7 +47,15 @@ type Speaker struct {
 	unsettled map[netip.Addr]bool // the engine may not have taken the last hold or release
 	shutdown  bool                // Shutdown was called: sessions were closed with a CEASE
 	rivals    []Rival             // as found last
-	stopWatch func()
+	owners    *owners
+
+	intrusions []Intrusion                   // as found last
+	contested  map[netip.Prefix][]netip.Addr // as found last
+
+	networks []Network
+
+	networksKnown bool
+	stopWatch     func()
 }
 
 // New returns a speaker for cfg, or an [ErrConfig]. It starts nothing.
@@ -55,6 +67,7 @@ func New(cfg Config) (*Speaker, error) {
 	s := &Speaker{
 		cfg: cfg, log: cfg.Log, feed: newFeed(), ledger: newLedger(),
 		peers: map[netip.Addr]Peer{}, dynamics: map[string]Dynamic{}, adopted: map[netip.Addr]string{},
+		owners: newOwners(nil), suspect: make(chan struct{}, 1),
 		origins: map[netip.Prefix]Origin{}, held: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{},
 	}
 	s.zones.Store(&zones{})
@@ -100,6 +113,9 @@ func (s *Speaker) beginLocked(ctx context.Context) error {
 	s.peers, s.dynamics, s.origins = map[netip.Addr]Peer{}, map[string]Dynamic{}, map[netip.Prefix]Origin{}
 	s.installed, s.applied = nil, false
 	if err := s.installPolicyLocked(); err != nil {
+		return err
+	}
+	if err := s.guardLocked(); err != nil {
 		return err
 	}
 	if err := s.watchLocked(context.WithoutCancel(ctx)); err != nil {
@@ -169,7 +185,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	rivals := time.NewTicker(rivalCheck)
 	defer rivals.Stop()
 	held := map[netip.Addr]time.Time{} // peers over their prefix limit, and since when
-	var seen map[Rival]bool
+	var seen look
 	for {
 		select {
 		case <-ctx.Done():

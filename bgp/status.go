@@ -20,8 +20,8 @@ type PeerStatus struct {
 	State   string // as named by RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
 	// Since is when the session came up, or since when it is down.
 	Since time.Time
-	// Received counts the peer's prefixes, Accepted those without an AS or
-	// originator loop (policy is not subtracted), Advertised ours that it was
+	// Received counts the peer's prefixes, Accepted those that import accepts
+	// (with an unpatched engine those without a loop), Advertised ours that it was
 	// sent. Advertised is -1 where counting would cost too much (more than
 	// 32 peers).
 	Received, Accepted, Advertised int

@@ -109,6 +109,9 @@ var (
 	gateway6 = netip.MustParseAddr("fe80::ecee:eeff:feee:eeee")
 )
 
+// Gateways returns the addresses that pods have as their default gateways.
+func Gateways() []netip.Addr { return []netip.Addr{gateway4, gateway6} }
+
 // HostDevice returns the name of the host end of an attachment's veth.
 func HostDevice(containerID, ifName string) string {
 	sum := sha256.Sum256([]byte(containerID + "/" + ifName))

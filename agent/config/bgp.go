@@ -127,6 +127,12 @@ type Import struct {
 	Accept      []PrefixRule
 	MaxPrefixes uint32 // the session is closed above this many; 0: no limit
 	LocalPref   uint32 // of an eBGP peer's routes; 0: 100
+	// DisableConnectedCheck takes next hops of an eBGP peer that are neither
+	// the peer nor on a subnet shared with it (RFC 4271 section 5.1.3).
+	DisableConnectedCheck bool
+	// DisableOwnerCheck takes blocks from a peer of our AS with another next
+	// hop than their owner's.
+	DisableOwnerCheck bool
 }
 
 // Accepted returns the prefixes that the operator named to be accepted: of

@@ -145,6 +145,12 @@ func (p *parser) checkPeerAS(path string, peer Peer, asn uint32) {
 	if peer.Import.LocalPref != 0 && !external {
 		p.fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
 	}
+	if peer.Import.DisableConnectedCheck && !external {
+		p.fail(path+".import.disableConnectedCheck", "is for peers of another AS, and this one is of ours (%d), whose next hops may be anywhere; remove it", asn)
+	}
+	if peer.Import.DisableOwnerCheck && external {
+		p.fail(path+".import.disableOwnerCheck", "is for peers of our AS (%d): who owns a block behind another AS is not looked at; remove it", asn)
+	}
 	if peer.LongLived != 0 && !external {
 		p.fail(path+".longLivedRestart", "is for peers of another AS, and this one is of ours (%d); remove it: the blocks of a dead node must go", asn)
 	}

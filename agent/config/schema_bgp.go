@@ -119,6 +119,7 @@ func readReflector(v value) *Reflector {
 func readInside(v value, c *Import) {
 	v.mapping(fields{
 		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
+		"disableOwnerCheck": boolean(&c.DisableOwnerCheck),
 	})
 }
 
@@ -206,6 +207,9 @@ func readImport(v value, c *Import) {
 		"accept":      rules(&c.Accept),
 		"maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
 		"localPref":   number(&c.LocalPref, 1, maxUint32),
+
+		"disableConnectedCheck": boolean(&c.DisableConnectedCheck),
+		"disableOwnerCheck":     boolean(&c.DisableOwnerCheck),
 	})
 }
 

@@ -3,6 +3,9 @@ package ipamtest
 import (
 	"errors"
 	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +23,7 @@ var nameContract = []contractTest{
 	{"a machine that lives is taken over by force only", takeOver},
 	{"a renamed machine takes its blocks along", renamed},
 	{"a name is free after a forced release", forcedName},
+	{"nodes and where their blocks lead", nodesListed},
 }
 
 // machine is one that asks; its period is short.
@@ -190,4 +194,33 @@ func forcedName(t *testing.T, r ipam.Registry) {
 	}
 	claimBy(t, r, heir)
 	_ = wantRefused(t, r, gone, heir, b)
+}
+
+// nodesListed: a registry tells the addresses of the machines that hold names,
+// as they were told last, and of no machine that was refused.
+func nodesListed(t *testing.T, r ipam.Registry) {
+	lister, ok := r.(ipam.NodeLister)
+	if !ok {
+		t.Fatal("the registry lists no nodes")
+	}
+	listed := func(want ...ipam.Node) {
+		t.Helper()
+		got, err := lister.Nodes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(got, func(a, b ipam.Node) int { return strings.Compare(a.Name, b.Name) })
+		if !reflect.DeepEqual(got, want) && len(got)+len(want) > 0 {
+			t.Errorf("nodes %v, want %v", got, want)
+		}
+	}
+	listed()
+	a, b := machine("n1", "one", "10.57.0.11"), machine("n/2", "two", "10.57.0.12")
+	b.Address6 = netip.MustParseAddr("fd57::12")
+	claimBy(t, r, a)
+	claimBy(t, r, b)
+	if _, err := r.Assert(t.Context(), machine("n1", "other", "10.57.0.13"), nil); !errors.Is(err, ipam.ErrRefused) {
+		t.Fatalf("assert of a second machine: %v", err)
+	}
+	listed(ipam.Node{Name: "n/2", Addresses: []netip.Addr{b.Address, b.Address6}}, ipam.Node{Name: "n1", Addresses: []netip.Addr{a.Address}})
 }

@@ -783,6 +783,139 @@ func (x *ListReply) GetBlocks() []*OwnedBlock {
 	return nil
 }
 
+type NodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesRequest) Reset() {
+	*x = NodesRequest{}
+	mi := &file_registry_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesRequest) ProtoMessage() {}
+
+func (x *NodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_registry_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
+func (*NodesRequest) Descriptor() ([]byte, []int) {
+	return file_registry_proto_rawDescGZIP(), []int{13}
+}
+
+type NodesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*NodeAddresses       `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesReply) Reset() {
+	*x = NodesReply{}
+	mi := &file_registry_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesReply) ProtoMessage() {}
+
+func (x *NodesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_registry_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
+func (*NodesReply) Descriptor() ([]byte, []int) {
+	return file_registry_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NodesReply) GetNodes() []*NodeAddresses {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// NodeAddresses are the next hops of a node's announcements.
+type NodeAddresses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeAddresses) Reset() {
+	*x = NodeAddresses{}
+	mi := &file_registry_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeAddresses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeAddresses) ProtoMessage() {}
+
+func (x *NodeAddresses) ProtoReflect() protoreflect.Message {
+	mi := &file_registry_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeAddresses.ProtoReflect.Descriptor instead.
+func (*NodeAddresses) Descriptor() ([]byte, []int) {
+	return file_registry_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *NodeAddresses) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeAddresses) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 var File_registry_proto protoreflect.FileDescriptor
 
 const file_registry_proto_rawDesc = "" +
@@ -839,14 +972,22 @@ const file_registry_proto_rawDesc = "" +
 	"\vListRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\":\n" +
 	"\tListReply\x12-\n" +
-	"\x06blocks\x18\x01 \x03(\v2\x15.onlink.v1.OwnedBlockR\x06blocks2\xf8\x02\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x15.onlink.v1.OwnedBlockR\x06blocks\"\x0e\n" +
+	"\fNodesRequest\"<\n" +
+	"\n" +
+	"NodesReply\x12.\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x18.onlink.v1.NodeAddressesR\x05nodes\"A\n" +
+	"\rNodeAddresses\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses2\xb1\x03\n" +
 	"\bRegistry\x127\n" +
 	"\x05Claim\x12\x17.onlink.v1.ClaimRequest\x1a\x15.onlink.v1.ClaimReply\x12=\n" +
 	"\aRelease\x12\x19.onlink.v1.ReleaseRequest\x1a\x17.onlink.v1.ReleaseReply\x12:\n" +
 	"\x06Assert\x12\x18.onlink.v1.AssertRequest\x1a\x16.onlink.v1.AssertReply\x12D\n" +
 	"\fForceRelease\x12\x1e.onlink.v1.ForceReleaseRequest\x1a\x14.onlink.v1.ListReply\x124\n" +
 	"\x04List\x12\x16.onlink.v1.ListRequest\x1a\x14.onlink.v1.ListReply\x12<\n" +
-	"\bTakeOver\x12\x1a.onlink.v1.TakeOverRequest\x1a\x14.onlink.v1.ListReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
+	"\bTakeOver\x12\x1a.onlink.v1.TakeOverRequest\x1a\x14.onlink.v1.ListReply\x127\n" +
+	"\x05Nodes\x12\x17.onlink.v1.NodesRequest\x1a\x15.onlink.v1.NodesReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
 
 var (
 	file_registry_proto_rawDescOnce sync.Once
@@ -860,7 +1001,7 @@ func file_registry_proto_rawDescGZIP() []byte {
 	return file_registry_proto_rawDescData
 }
 
-var file_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_registry_proto_goTypes = []any{
 	(*Caller)(nil),              // 0: onlink.v1.Caller
 	(*NameHeld)(nil),            // 1: onlink.v1.NameHeld
@@ -875,6 +1016,9 @@ var file_registry_proto_goTypes = []any{
 	(*TakeOverRequest)(nil),     // 10: onlink.v1.TakeOverRequest
 	(*ListRequest)(nil),         // 11: onlink.v1.ListRequest
 	(*ListReply)(nil),           // 12: onlink.v1.ListReply
+	(*NodesRequest)(nil),        // 13: onlink.v1.NodesRequest
+	(*NodesReply)(nil),          // 14: onlink.v1.NodesReply
+	(*NodeAddresses)(nil),       // 15: onlink.v1.NodeAddresses
 }
 var file_registry_proto_depIdxs = []int32{
 	0,  // 0: onlink.v1.NameHeld.holder:type_name -> onlink.v1.Caller
@@ -889,23 +1033,26 @@ var file_registry_proto_depIdxs = []int32{
 	2,  // 9: onlink.v1.AssertReply.lost:type_name -> onlink.v1.OwnedBlock
 	0,  // 10: onlink.v1.TakeOverRequest.by:type_name -> onlink.v1.Caller
 	2,  // 11: onlink.v1.ListReply.blocks:type_name -> onlink.v1.OwnedBlock
-	3,  // 12: onlink.v1.Registry.Claim:input_type -> onlink.v1.ClaimRequest
-	5,  // 13: onlink.v1.Registry.Release:input_type -> onlink.v1.ReleaseRequest
-	7,  // 14: onlink.v1.Registry.Assert:input_type -> onlink.v1.AssertRequest
-	9,  // 15: onlink.v1.Registry.ForceRelease:input_type -> onlink.v1.ForceReleaseRequest
-	11, // 16: onlink.v1.Registry.List:input_type -> onlink.v1.ListRequest
-	10, // 17: onlink.v1.Registry.TakeOver:input_type -> onlink.v1.TakeOverRequest
-	4,  // 18: onlink.v1.Registry.Claim:output_type -> onlink.v1.ClaimReply
-	6,  // 19: onlink.v1.Registry.Release:output_type -> onlink.v1.ReleaseReply
-	8,  // 20: onlink.v1.Registry.Assert:output_type -> onlink.v1.AssertReply
-	12, // 21: onlink.v1.Registry.ForceRelease:output_type -> onlink.v1.ListReply
-	12, // 22: onlink.v1.Registry.List:output_type -> onlink.v1.ListReply
-	12, // 23: onlink.v1.Registry.TakeOver:output_type -> onlink.v1.ListReply
-	18, // [18:24] is the sub-list for method output_type
-	12, // [12:18] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	15, // 12: onlink.v1.NodesReply.nodes:type_name -> onlink.v1.NodeAddresses
+	3,  // 13: onlink.v1.Registry.Claim:input_type -> onlink.v1.ClaimRequest
+	5,  // 14: onlink.v1.Registry.Release:input_type -> onlink.v1.ReleaseRequest
+	7,  // 15: onlink.v1.Registry.Assert:input_type -> onlink.v1.AssertRequest
+	9,  // 16: onlink.v1.Registry.ForceRelease:input_type -> onlink.v1.ForceReleaseRequest
+	11, // 17: onlink.v1.Registry.List:input_type -> onlink.v1.ListRequest
+	10, // 18: onlink.v1.Registry.TakeOver:input_type -> onlink.v1.TakeOverRequest
+	13, // 19: onlink.v1.Registry.Nodes:input_type -> onlink.v1.NodesRequest
+	4,  // 20: onlink.v1.Registry.Claim:output_type -> onlink.v1.ClaimReply
+	6,  // 21: onlink.v1.Registry.Release:output_type -> onlink.v1.ReleaseReply
+	8,  // 22: onlink.v1.Registry.Assert:output_type -> onlink.v1.AssertReply
+	12, // 23: onlink.v1.Registry.ForceRelease:output_type -> onlink.v1.ListReply
+	12, // 24: onlink.v1.Registry.List:output_type -> onlink.v1.ListReply
+	12, // 25: onlink.v1.Registry.TakeOver:output_type -> onlink.v1.ListReply
+	14, // 26: onlink.v1.Registry.Nodes:output_type -> onlink.v1.NodesReply
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_registry_proto_init() }
@@ -919,7 +1066,7 @@ func file_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_registry_proto_rawDesc), len(file_registry_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

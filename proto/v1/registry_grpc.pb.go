@@ -28,6 +28,7 @@ const (
 	Registry_ForceRelease_FullMethodName = "/onlink.v1.Registry/ForceRelease"
 	Registry_List_FullMethodName         = "/onlink.v1.Registry/List"
 	Registry_TakeOver_FullMethodName     = "/onlink.v1.Registry/TakeOver"
+	Registry_Nodes_FullMethodName        = "/onlink.v1.Registry/Nodes"
 )
 
 // RegistryClient is the client API for Registry service.
@@ -56,6 +57,8 @@ type RegistryClient interface {
 	// TakeOver makes the caller the holder of its name and gives it the blocks
 	// of that name, or of the one it had before.
 	TakeOver(ctx context.Context, in *TakeOverRequest, opts ...grpc.CallOption) (*ListReply, error)
+	// Nodes returns where the blocks of every node lead.
+	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesReply, error)
 }
 
 type registryClient struct {
@@ -126,6 +129,16 @@ func (c *registryClient) TakeOver(ctx context.Context, in *TakeOverRequest, opts
 	return out, nil
 }
 
+func (c *registryClient) Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodesReply)
+	err := c.cc.Invoke(ctx, Registry_Nodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RegistryServer is the server API for Registry service.
 // All implementations must embed UnimplementedRegistryServer
 // for forward compatibility.
@@ -152,6 +165,8 @@ type RegistryServer interface {
 	// TakeOver makes the caller the holder of its name and gives it the blocks
 	// of that name, or of the one it had before.
 	TakeOver(context.Context, *TakeOverRequest) (*ListReply, error)
+	// Nodes returns where the blocks of every node lead.
+	Nodes(context.Context, *NodesRequest) (*NodesReply, error)
 	mustEmbedUnimplementedRegistryServer()
 }
 
@@ -179,6 +194,9 @@ func (UnimplementedRegistryServer) List(context.Context, *ListRequest) (*ListRep
 }
 func (UnimplementedRegistryServer) TakeOver(context.Context, *TakeOverRequest) (*ListReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method TakeOver not implemented")
+}
+func (UnimplementedRegistryServer) Nodes(context.Context, *NodesRequest) (*NodesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
 }
 func (UnimplementedRegistryServer) mustEmbedUnimplementedRegistryServer() {}
 func (UnimplementedRegistryServer) testEmbeddedByValue()                  {}
@@ -309,6 +327,24 @@ func _Registry_TakeOver_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Registry_Nodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServer).Nodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Registry_Nodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServer).Nodes(ctx, req.(*NodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Registry_ServiceDesc is the grpc.ServiceDesc for Registry service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -339,6 +375,10 @@ var Registry_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TakeOver",
 			Handler:    _Registry_TakeOver_Handler,
+		},
+		{
+			MethodName: "Nodes",
+			Handler:    _Registry_Nodes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
