@@ -75,7 +75,7 @@ func (a *agent) walk(ctx context.Context, e *explanation, route rib.Route, known
 		e.add(false, "pod", "no pod of this node has %s", e.addr)
 		return fmt.Sprintf("%s is in this node's block %s but assigned to no pod: packets are dropped on purpose; `onlinkctl ipam show` lists what is assigned", e.addr, route.Prefix)
 	}
-	refused := a.explainRefused(e, known)
+	refused := a.explainRefused(ctx, e, known)
 	if !known && !a.inPool(e.addr) {
 		return a.explainForeign(e, refused)
 	}

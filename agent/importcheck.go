@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -28,9 +29,9 @@ func refusedBlocks(list []bgp.Intrusion) []string {
 
 // explainRefused tells what peers announce for the address and import refuses.
 // It reports whether there is something.
-func (a *agent) explainRefused(e *explanation, ok bool) bool {
+func (a *agent) explainRefused(ctx context.Context, e *explanation, ok bool) bool {
 	found := false
-	for _, r := range a.speaker.Announced(e.addr) {
+	for _, r := range a.speaker.Announced(ctx, e.addr) {
 		if r.Verdict.Accepted {
 			continue
 		}

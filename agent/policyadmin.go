@@ -22,13 +22,13 @@ func (s *admin) TestPolicy(ctx context.Context, r *onlinkv1.TestPolicyRequest) (
 	switch r.GetDirection() {
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_IMPORT:
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_EXPORT:
-		test = func(peer string, r bgp.Route) (bgp.Verdict, error) { return s.a.speaker.TestExport(ctx, peer, r) }
+		test = s.a.speaker.TestExport
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_UNSPECIFIED:
 		return nil, status.Error(codes.InvalidArgument, "no direction: use import or export")
 	default:
 		return nil, status.Errorf(codes.InvalidArgument, "direction %d is not known: use import or export", r.GetDirection())
 	}
-	v, err := test(r.GetPeer(), route)
+	v, err := test(ctx, r.GetPeer(), route)
 	switch {
 	case errors.Is(err, bgp.ErrUnknownPeer):
 		return nil, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", r.GetPeer())

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"cmp"
+	"context"
 	"net/netip"
 	"slices"
 
@@ -23,7 +24,7 @@ const maxAnnounced = 128
 // Announced returns what peers announce for the prefixes around an address, by
 // prefix, longest first, and peer. It is nil with an unpatched engine, which
 // cannot tell.
-func (s *Speaker) Announced(around netip.Addr) []Announced {
+func (s *Speaker) Announced(ctx context.Context, around netip.Addr) []Announced {
 	s.mu.Lock()
 	engine, able := any(s.engine).(receiver)
 	able = able && s.started
@@ -50,7 +51,7 @@ func (s *Speaker) Announced(around netip.Addr) []Announced {
 		s.log.Warn("look-up of announcements did not succeed", "address", around, "error", err)
 	}
 	for i := range list {
-		s.judge(&list[i])
+		s.judge(ctx, &list[i])
 		if why := loops[i]; why != "" {
 			list[i].Verdict = list[i].Verdict.decide(why, Reject, list[i].Route)
 		}
@@ -62,8 +63,8 @@ func (s *Speaker) Announced(around netip.Addr) []Announced {
 }
 
 // judge says what import makes of an announcement, and names the peer.
-func (s *Speaker) judge(a *Announced) {
-	t, err := s.testOf(a.Peer.String(), &a.Route)
+func (s *Speaker) judge(ctx context.Context, a *Announced) {
+	t, err := s.testOf(ctx, a.Peer.String(), &a.Route)
 	if err != nil { // a peer that has just gone
 		a.Verdict = a.Verdict.decide(err.Error(), Reject, a.Route)
 		return

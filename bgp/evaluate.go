@@ -51,8 +51,8 @@ type sessionView struct {
 // announced it now. What r leaves zero is what a plain announcement has. It
 // wraps [ErrUnknownPeer], [ErrNotStarted] or, for a route that cannot be,
 // [ErrConfig].
-func (s *Speaker) TestImport(peer string, r Route) (Verdict, error) {
-	t, err := s.testOf(peer, &r)
+func (s *Speaker) TestImport(ctx context.Context, peer string, r Route) (Verdict, error) {
+	t, err := s.testOf(ctx, peer, &r)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -82,7 +82,7 @@ func (t *policyTest) importOf(r Route) Verdict {
 // now. What r leaves zero is taken from the route to its prefix in the table,
 // if there is one. Errors are those of TestImport.
 func (s *Speaker) TestExport(ctx context.Context, peer string, r Route) (Verdict, error) {
-	t, err := s.testOf(peer, &r)
+	t, err := s.testOf(ctx, peer, &r)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -148,7 +148,7 @@ type policyTest struct {
 }
 
 // testOf finds the peer and checks the route.
-func (s *Speaker) testOf(peer string, r *Route) (policyTest, error) {
+func (s *Speaker) testOf(ctx context.Context, peer string, r *Route) (policyTest, error) {
 	r.Origin = cmp.Or(r.Origin, origins[0])
 	if err := r.validate(); err != nil {
 		return policyTest{}, err
@@ -167,7 +167,7 @@ func (s *Speaker) testOf(peer string, r *Route) (policyTest, error) {
 		t.guard = s.guard.Load()
 	}
 	if !t.view.local.IsValid() {
-		t.view.local = s.localEndLocked(addr)
+		t.view.local = s.localEndLocked(ctx, addr)
 	}
 	return t, nil
 }
@@ -197,9 +197,9 @@ func (s *Speaker) sessionLocked(peer string) (Session, string, netip.Addr, error
 }
 
 // localEndLocked returns our address of a session that was up.
-func (s *Speaker) localEndLocked(peer netip.Addr) netip.Addr {
+func (s *Speaker) localEndLocked(ctx context.Context, peer netip.Addr) netip.Addr {
 	var local netip.Addr
-	err := s.engine.ListPeer(context.Background(), &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
+	err := s.engine.ListPeer(ctx, &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
 		if a, err := netip.ParseAddr(p.GetTransport().GetLocalAddress()); err == nil && !a.IsUnspecified() {
 			local = a.Unmap()
 		}

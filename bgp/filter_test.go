@@ -139,7 +139,7 @@ func verdicts(t *testing.T, r Route, hops []hop) (line string, rules []string) {
 		if rules = append(rules, "export: "+out.Rule); !out.Accepted {
 			return "", rules
 		}
-		in, err := h.to.TestImport(h.from.addr.String(), out.After)
+		in, err := h.to.TestImport(t.Context(), h.from.addr.String(), out.After)
 		if err != nil {
 			t.Fatal(err)
 		}

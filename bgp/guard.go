@@ -52,6 +52,18 @@ const (
 	refusals // their number
 )
 
+// kind is the reason as the counters of [Speaker.Refused] sum it up.
+func (r refusal) kind() string {
+	switch r {
+	case tooLong, unnamed:
+		return "pool"
+	case notOwner:
+		return "owner"
+	case permitted, hopUnusable, hopGateway, hopEdge, hopPooled, hopForeign, refusals:
+	}
+	return "next-hop"
+}
+
 // newGuard is made from the configuration of the moment.
 func newGuard(c *Config, peers map[netip.Addr]Peer, dynamics map[string]Dynamic) *guard {
 	g := &guard{pools: c.Pools, gateways: c.PodGateways, owners: newOwners(nil), peers: make(map[netip.Addr]*ward, len(peers))}
@@ -68,31 +80,41 @@ func newGuard(c *Config, peers map[netip.Addr]Peer, dynamics map[string]Dynamic)
 func (g *guard) newWard(s *Session) *ward {
 	w := &ward{ebgp: s.Role == EBGP, anyHop: s.Import.AnyNextHop, anyOwner: s.Import.AnyOwner}
 	for _, r := range s.Import.Accept {
-		pool, inside := poolAround(g.pools, r.Prefix)
-		if !inside {
-			continue
-		}
-		for _, part := range first(r.split(pool)) {
-			if lo, _ := part.lengths(); lo > pool.block() {
-				w.beyond = append(w.beyond, part)
-			} else {
-				w.named = append(w.named, part)
-			}
-		}
+		w.accept(g.pools, r)
 	}
 	for _, f := range s.Import.Filters {
-		for _, r := range f.Rules {
-			if r.Action != Accept {
-				continue
-			}
-			for _, p := range r.Match.Prefixes {
-				if _, inside := poolAround(g.pools, p.Prefix); inside {
-					w.filtered = append(w.filtered, p)
-				}
-			}
+		for i := range f.Rules {
+			w.filter(g.pools, &f.Rules[i])
 		}
 	}
 	return w
+}
+
+// accept notes an entry of import.accept that names a pool or a part of one.
+func (w *ward) accept(pools []Pool, r PrefixRule) {
+	pool, inside := poolAround(pools, r.Prefix)
+	if !inside {
+		return
+	}
+	for _, part := range first(r.split(pool)) {
+		if lo, _ := part.lengths(); lo > pool.block() {
+			w.beyond = append(w.beyond, part)
+		} else {
+			w.named = append(w.named, part)
+		}
+	}
+}
+
+// filter notes what a filter's rule accepts inside the pools.
+func (w *ward) filter(pools []Pool, r *FilterRule) {
+	if r.Action != Accept {
+		return
+	}
+	for _, p := range r.Match.Prefixes {
+		if _, inside := poolAround(pools, p.Prefix); inside {
+			w.filtered = append(w.filtered, p)
+		}
+	}
 }
 
 func first[A, B any](a A, _ B) A { return a }
@@ -285,14 +307,7 @@ func (s *Speaker) Suspect() <-chan struct{} { return s.suspect }
 func (s *Speaker) Refused() map[string]uint64 {
 	out := map[string]uint64{"pool": 0, "owner": 0, "next-hop": 0}
 	for why := tooLong; why < refusals; why++ {
-		name := "next-hop"
-		switch why {
-		case tooLong, unnamed:
-			name = "pool"
-		case notOwner:
-			name = "owner"
-		}
-		out[name] += s.refused[why].Load()
+		out[why.kind()] += s.refused[why].Load()
 	}
 	return out
 }

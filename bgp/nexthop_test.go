@@ -32,7 +32,7 @@ func TestNextHopOfToR(t *testing.T) {
 		if peer == "10.57.1.3" { // what is in no list of a peer of our AS
 			route = map[bool]string{true: "10.244.8.0/26", false: "fd00:244::40/122"}[strings.Contains(route, ".")]
 		}
-		v, err := n.TestImport(peer, Route{Prefix: prefix(route), NextHop: addr(hop)})
+		v, err := n.TestImport(t.Context(), peer, Route{Prefix: prefix(route), NextHop: addr(hop)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,7 +79,7 @@ func TestOwners(t *testing.T) {
 	if n := rr.Refused()["owner"]; n != 3 {
 		t.Errorf("%d announcements refused because of the owner, want 3", n)
 	}
-	v, err := rr.TestImport(b.addr.String(), Route{Prefix: prefix("10.244.1.0/26")})
+	v, err := rr.TestImport(t.Context(), b.addr.String(), Route{Prefix: prefix("10.244.1.0/26")})
 	if want := "block 10.244.1.0/26 belongs to node node-127.54.0.7, which is not at 127.54.0.2"; err != nil || v.Accepted || v.Rule != want {
 		t.Errorf("policy test of the thief's route: %q, %v; want %q", v.Rule, err, want)
 	}

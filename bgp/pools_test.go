@@ -67,7 +67,7 @@ func TestImportIntoPools(t *testing.T) {
 		{"192.0.2.0/25", "", "", strange, accept, strange, accept},
 	} {
 		for i, want := range []string{tt.ibgp, tt.client, tt.wide, tt.named, tt.part, tt.all} {
-			v, err := n.TestImport(fmt.Sprintf("127.0.3.%d", 10+i), Route{Prefix: prefix(tt.prefix), NextHop: addr("127.0.3.9")})
+			v, err := n.TestImport(t.Context(), fmt.Sprintf("127.0.3.%d", 10+i), Route{Prefix: prefix(tt.prefix), NextHop: addr("127.0.3.9")})
 			if want == "" {
 				want = "not in the pools or import.accept"
 			}
