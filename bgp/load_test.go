@@ -12,8 +12,8 @@ import (
 // machine word is learned from all of them, and forgotten with the last.
 func TestManyPaths(t *testing.T) {
 	needsPatches(t)
-	n := startNodes(t, testConfig(t, "127.46.0.1"))[0]
-	n.setPeers(nil, clientsOfBoth("127.46.1.0/24"))
+	n := startNodes(t, withoutPools(testConfig(t, "127.46.0.1")))[0]
+	n.setPeers(nil, anything(clientsOfBoth("127.46.1.0/24")))
 	const clients = 70
 	prefixes := []netip.Prefix{prefix("10.244.0.0/26"), prefix("fd00:244::/64")}
 	var all []*rawClient

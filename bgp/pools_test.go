@@ -11,6 +11,18 @@ func withBlocks(c Config) Config {
 	return c
 }
 
+// withoutPools leaves a node no prefix that one node alone may announce.
+func withoutPools(c Config) Config {
+	c.Pools = nil
+	return c
+}
+
+// anything takes all of dynamic peers but a default route.
+func anything(d Dynamic) Dynamic {
+	d.Import = accepting("0.0.0.0/0 ge 1 le 32", "::/0 ge 1 le 128")
+	return d
+}
+
 // accepting is an import with these entries of Accept.
 func accepting(rules ...string) Import {
 	var i Import

@@ -85,9 +85,14 @@ func TestReflectAndWithdraw(t *testing.T) {
 func TestMultipath(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.2.0.1"), testConfig(t, "127.2.0.2"), testConfig(t, "127.2.0.3"))
 	x, a, b := n[0], n[1], n[2]
-	a.originate("10.244.9.0/26", "10.244.1.0/26")
-	b.originate("10.244.9.0/26")
-	x.setPeers([]Peer{from(to("127.2.0.2", IBGP), "127.2.0.1"), from(to("127.2.0.3", IBGP), "127.2.0.1")})
+	a.originate("10.99.9.0/26", "10.244.1.0/26")
+	b.originate("10.99.9.0/26")
+	wide := func(other string) Peer {
+		p := from(to(other, IBGP), "127.2.0.1")
+		p.Import = accepting("10.99.0.0/16") // outside the pools, where a prefix may be several nodes'
+		return p
+	}
+	x.setPeers([]Peer{wide("127.2.0.2"), wide("127.2.0.3")})
 	passive := func(local string) []Peer {
 		p := from(to("127.2.0.1", IBGP), local)
 		p.Passive = true
@@ -95,25 +100,25 @@ func TestMultipath(t *testing.T) {
 	}
 	a.setPeers(passive("127.2.0.2"))
 	b.setPeers(passive("127.2.0.3"))
-	x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.244.9.0/26 via 127.2.0.2,127.2.0.3")
+	x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.99.9.0/26 via 127.2.0.2,127.2.0.3")
 	b.originate()
-	x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.244.9.0/26 via 127.2.0.2")
-	b.originate("10.244.9.0/26")
-	x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.244.9.0/26 via 127.2.0.2,127.2.0.3")
+	x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.99.9.0/26 via 127.2.0.2")
+	b.originate("10.99.9.0/26")
+	x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.99.9.0/26 via 127.2.0.2,127.2.0.3")
 
 	t.Run("a prefix that becomes ours leaves the feed", func(*testing.T) {
-		x.originate("10.244.9.0/26")
+		x.originate("10.99.9.0/26")
 		x.waitRoutes("10.244.1.0/26 via 127.2.0.2")
 		x.originate()
-		x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.244.9.0/26 via 127.2.0.2,127.2.0.3")
+		x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.99.9.0/26 via 127.2.0.2,127.2.0.3")
 	})
 	t.Run("a drained path gives way", func(t *testing.T) {
-		if err := b.SetOrigins(t.Context(), []Origin{{Prefix: prefix("10.244.9.0/26"), Draining: true}}); err != nil {
+		if err := b.SetOrigins(t.Context(), []Origin{{Prefix: prefix("10.99.9.0/26"), Draining: true}}); err != nil {
 			t.Fatal(err)
 		}
-		x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.244.9.0/26 via 127.2.0.2")
+		x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.99.9.0/26 via 127.2.0.2")
 		a.originate("10.244.1.0/26")
-		x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.244.9.0/26 via 127.2.0.3")
+		x.waitRoutes("10.244.1.0/26 via 127.2.0.2", "10.99.9.0/26 via 127.2.0.3")
 	})
 }
 

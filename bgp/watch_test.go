@@ -50,8 +50,8 @@ func (l *setLog) of(p netip.Prefix) []string {
 // that has stopped.
 func TestBestSetsAreWhole(t *testing.T) {
 	needsPatches(t)
-	n := startNodes(t, testConfig(t, "127.41.0.1"))[0]
-	n.setPeers(nil, clientsOfBoth("127.41.1.0/24"))
+	n := startNodes(t, withoutPools(testConfig(t, "127.41.0.1")))[0]
+	n.setPeers(nil, anything(clientsOfBoth("127.41.1.0/24")))
 	engine := any(n.engine).(bestWatcher)
 	watch := func() (*setLog, func()) {
 		l := &setLog{sets: map[netip.Prefix][]string{}}

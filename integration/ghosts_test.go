@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,9 @@ func TestGhosts(t *testing.T) {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
 		t.Cleanup(cancel)
 	}
+	for _, n := range l.Nodes() {
+		n.Edit = takeServices
+	}
 	must(t, l.StartToRs(ctx))
 	must(t, l.StartNodes(ctx))
 	must(t, l.WaitConverged(ctx))
@@ -31,7 +35,7 @@ func TestGhosts(t *testing.T) {
 	nodes := l.Nodes()
 	var all []netip.Prefix
 	for run := range times(6, 200) {
-		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, 220, byte(run)}), 32)
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, 220, byte(run)}), 32)
 		from := nodes[:1+rnd.IntN(len(nodes))]
 		switch rnd.IntN(3) {
 		case 0:
@@ -55,11 +59,29 @@ func TestGhosts(t *testing.T) {
 	must(t, unknownTo(ctx, nodes, all...)) // none has come back
 }
 
+// takeServices lets the nodes announce prefixes outside the pools to each
+// other, where one may be several nodes'.
+func takeServices(c lab.Config) {
+	bgp := c["bgp"].(map[string]any)
+	accept := map[string]any{"accept": []any{"10.99.0.0/16"}}
+	if r, ok := bgp["reflector"].(map[string]any); ok {
+		r["import"] = accept
+	}
+	for _, p := range bgp["peers"].([]any) {
+		if peer := p.(map[string]any); strings.HasPrefix(peer["name"].(string), "rr") {
+			peer["import"] = accept
+		}
+	}
+}
+
 // originate changes the prefixes that a running agent announces besides its
 // blocks.
 func originate(ctx context.Context, t *testing.T, n *lab.Node, prefixes ...netip.Prefix) {
 	t.Helper()
 	c := n.Config()
+	if n.Edit != nil {
+		n.Edit(c)
+	}
 	list := []any{}
 	for _, p := range prefixes {
 		list = append(list, p.String())
