@@ -137,6 +137,12 @@ func TestFirstNodeKeepsBlock(t *testing.T) {
 		t.Errorf("path of a block: %+v, want LOCAL_PREF 100", got)
 	}
 
+	eventually(t, func() string {
+		if got := fmt.Sprint(rr.Contested()); got != "map[10.244.1.0/26:[127.55.0.7 127.55.0.2]]" {
+			return "contested: " + got
+		}
+		return ""
+	})
 	a.originate()
 	other.waitRoutes(second, marked)
 	a.originate(block, "10.244.4.0/26")
