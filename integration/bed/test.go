@@ -20,7 +20,8 @@ type TestOptions struct {
 	Patterns []string
 	// Out receives progress, the table and the failures.
 	Out io.Writer
-	// Timeout is the limit of one test binary. Default 10 minutes.
+	// Timeout is the limit of one test binary. Default 25 minutes: the whole-system
+	// tests take a dozen on two CPUs.
 	Timeout time.Duration
 	// NoRace leaves the race detector out of the native run.
 	NoRace bool
@@ -47,7 +48,7 @@ func Test(ctx context.Context, opts TestOptions) error {
 		opts.Patterns = []string{"./..."}
 	}
 	if opts.Timeout == 0 {
-		opts.Timeout = 10 * time.Minute
+		opts.Timeout = 25 * time.Minute
 	}
 	root, err := moduleRoot(ctx)
 	if err != nil {

@@ -46,7 +46,7 @@ func command(ctx context.Context, args []string) (int, error) {
 		return 0, deps(ctx, args[1:])
 	case "test":
 		opts := bed.TestOptions{Out: os.Stdout}
-		flags.DurationVar(&opts.Timeout, "timeout", 10*time.Minute, "limit of one test binary")
+		flags.DurationVar(&opts.Timeout, "timeout", 25*time.Minute, "limit of one test binary")
 		flags.BoolVar(&opts.NoRace, "norace", false, "leave out the race detector")
 		_ = flags.Parse(args[1:]) // ExitOnError
 		opts.Patterns = flags.Args()
