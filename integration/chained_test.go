@@ -40,7 +40,7 @@ func TestAgentChains(t *testing.T) {
 	}
 	must(t, l.StartToRs(ctx))
 	must(t, n.Start(ctx))
-	waitFile(ctx, t, d.conflist(), true)
+	waitFile(ctx, t, d.conflist())
 	if got, want := d.types(), []string{cni.PluginName, "portmap", "bandwidth"}; !slices.Equal(got, want) {
 		t.Fatalf("plugins %v, want %v", got, want)
 	}
@@ -73,7 +73,7 @@ func TestAgentChains(t *testing.T) {
 	})
 	for range 3 {
 		must(t, os.Remove(d.plugin()))
-		waitFile(ctx, t, d.plugin(), true)
+		waitFile(ctx, t, d.plugin())
 	}
 	if got, want := d.types(), []string{cni.PluginName, "portmap", "bandwidth", "tuning"}; !slices.Equal(got, want) {
 		t.Fatalf("plugins %v, want %v", got, want)
@@ -121,7 +121,7 @@ func TestMissingPlugin(t *testing.T) {
 		}}
 	}
 	must(t, n.Start(ctx))
-	waitFile(ctx, t, d.conflist(), true)
+	waitFile(ctx, t, d.conflist())
 	if got := d.types(); !slices.Equal(got, []string{cni.PluginName}) {
 		t.Errorf("plugins %v, want ours alone", got)
 	}
