@@ -154,7 +154,8 @@ func (t *ToR) Peer6() map[string]any {
 	}
 	return map[string]any{
 		"name": t.Name + "over6", "address": t.Addr6.String(), "asn": t.ASN, "connectRetry": "2s",
-		"import": map[string]any{"accept": accept},
+		// The next hops of Over6 are other nodes and routers: a third party to this session.
+		"import": map[string]any{"accept": accept, "disableConnectedCheck": true},
 	}
 }
 
