@@ -199,6 +199,15 @@ func (ns *NS) HasAddr(dev string, p netip.Prefix) error {
 	})
 }
 
+// SetNeighbour gives an address on a device a MAC address for good, as
+// `ip neigh replace ... nud permanent` does: one that nobody has loses all that
+// is sent there.
+func (ns *NS) SetNeighbour(dev string, a netip.Addr, mac net.HardwareAddr) error {
+	return ns.change("neighbour "+a.String(), dev, func(l netlink.Link) error {
+		return ns.Link.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT})
+	})
+}
+
 // DeleteNeighbour removes a device's permanent neighbour entry.
 func (ns *NS) DeleteNeighbour(dev string, a netip.Addr) error {
 	return ns.change("delete neighbour of", dev, func(l netlink.Link) error {
