@@ -14,22 +14,35 @@ TESTS ?= .
 BENCHTIME ?= 1s
 BENCHCOUNT ?= 6
 
-# The BGP engine is built with the patches of bgp/patches: a generated go.mod
+# The BGP engine is built with the patches of bgp/engine: a generated go.mod
 # replaces the module. GOFLAGS carries it to every go command below, also those
 # that the tests and the beds start; make started by make gets the same.
 ENGINE := $(CURDIR)/build/engine/go.mod
+ENGINETOOL = GOFLAGS="$$ONLINK_GOFLAGS" go run ./bgp/engine
 ifeq ($(origin ONLINK_GOFLAGS),undefined)
 export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine build demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt vet generate check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 engine: ## make the patched BGP engine in build/engine
-	@GOFLAGS="$$ONLINK_GOFLAGS" go run ./bgp/patches -o build/engine
+	@$(ENGINETOOL)
+
+engine-edit: ## make build/engine-edit, a git work tree of the engine with one commit a patch, to work in
+	@$(ENGINETOOL) edit
+
+engine-check: ## vet and lint build/engine-edit, and run the engine's own tests and ours with it
+	@$(ENGINETOOL) -lint '$(LINT)' check
+
+engine-save: ## write the commits of build/engine-edit back to bgp/engine
+	@$(ENGINETOOL) save
+
+engine-rebase: ## put the patches on another version of GoBGP, in build/engine-edit (TO=version)
+	@$(ENGINETOOL) rebase '$(TO)'
 
 build: engine ## build onlinkd, onlinkctl and onlink-cni into bin/ (static)
 	$(GOBUILD) -o bin/ ./cmd/...
@@ -100,5 +113,6 @@ generate: ## generate Go from proto/ (needs protoc: apt-get install protobuf-com
 
 check: lint vet test ## what must pass before a change goes in
 
-clean: ## remove what the other targets built
-	rm -rf bin build
+clean: ## remove what the other targets built, but for the work in build/engine-edit
+	rm -rf bin
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name engine-edit -exec rm -rf {} +

@@ -12,7 +12,7 @@
 // without an import rule tells us nothing and one without Export.Own hears
 // nothing (RFC 8212).
 //
-// The engine is built with the patches of bgp/patches, without which what a
+// The engine is built with the patches of bgp/engine, without which what a
 // peer sends can end the process; a plain go build leaves them out, and
 // [Engine] says so.
 //

@@ -10,7 +10,7 @@ import (
 const engineModule = "github.com/osrg/gobgp/v3"
 
 // Engine returns the name and version of the BGP engine in this binary, as
-// the build recorded it, and whether the patches of bgp/patches are in it:
+// the build recorded it, and whether the patches of bgp/engine are in it:
 // "gobgp v3.37.0 patched" or "gobgp v3.37.0 unpatched".
 func Engine() string {
 	state := " unpatched"

@@ -224,7 +224,7 @@ func (g *guard) evaluate(v Verdict, peer netip.Addr) Verdict {
 	return v
 }
 
-// importer is what bgp/patches adds to the engine: a check of what policy
+// importer is what bgp/engine adds to the engine: a check of what policy
 // accepts, and a second import of some prefixes.
 type importer interface {
 	SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix, announced, hop netip.Addr) (ok, held bool)) error

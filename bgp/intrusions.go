@@ -39,7 +39,7 @@ func (s *Speaker) Contested() map[netip.Prefix][]netip.Addr {
 	return maps.Clone(s.contested)
 }
 
-// contestant is what bgp/patches adds to the engine: the held prefixes with
+// contestant is what bgp/engine adds to the engine: the held prefixes with
 // several next hops.
 type contestant interface {
 	EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) error

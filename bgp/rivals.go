@@ -55,7 +55,7 @@ func (s *Speaker) Rivals() []Rival {
 	return slices.Clone(s.rivals)
 }
 
-// receiver is what bgp/patches adds to the engine: what peers announced,
+// receiver is what bgp/engine adds to the engine: what peers announced,
 // before import policy. Both functions run on the engine's main goroutine.
 type receiver interface {
 	EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, peerAS uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface)) error

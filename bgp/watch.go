@@ -26,7 +26,7 @@ type enginePath = struct {
 	Stale       bool
 }
 
-// bestWatcher is what bgp/patches adds to the engine: best paths without a
+// bestWatcher is what bgp/engine adds to the engine: best paths without a
 // detour over protobuf. Both functions run on the engine's main goroutine.
 type bestWatcher interface {
 	WatchBestSets(set func(prefix netip.Prefix, paths []enginePath), flush func()) (stop func())

@@ -11,7 +11,7 @@ type Withheld struct {
 	Why    string       // of that one
 }
 
-// withholder is what bgp/patches adds to the engine. fn runs on the engine's
+// withholder is what bgp/engine adds to the engine. fn runs on the engine's
 // main goroutine.
 type withholder interface {
 	EachWithheld(fn func(peer netip.Addr, prefix netip.Prefix, why string)) error

@@ -105,10 +105,14 @@ func engineEnv(ctx context.Context, dir string) ([]string, error) {
 		return os.Environ(), nil
 	}
 	env := append(os.Environ(), "GOFLAGS="+flags)
-	if _, err := os.Stat(filepath.Join(dir, "bgp", "patches", "main.go")); err != nil {
+	tool := "engine"
+	if _, err := os.Stat(filepath.Join(dir, "bgp", tool, "main.go")); err != nil {
+		tool = "patches" // of an older commit
+	}
+	if _, err := os.Stat(filepath.Join(dir, "bgp", tool, "main.go")); err != nil {
 		return env, nil //nolint:nilerr // not there: nothing to patch
 	}
-	cmd := goCommand(ctx, dir, "run", "./bgp/patches", "-o", "build/engine")
+	cmd := goCommand(ctx, dir, "run", "./bgp/"+tool, "-o", "build/engine")
 	cmd.Env = env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("patch engine in %s: %w: %s", dir, err, out)

@@ -1,0 +1,199 @@
+// Part of the patch hooks/session-events.
+
+package server
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/osrg/gobgp/v3/pkg/log"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// sessionEvent says how a connection ended. It is an alias of a struct without
+// a name so that a logger can have the method below without this package.
+type sessionEvent = struct {
+	// Kind is "ended" for the connection of a session, or of one on its way,
+	// "refused" for one that was not used, and "own-originator" for a path that
+	// is not used because its ORIGINATOR_ID is ours.
+	Kind  string
+	Peer  netip.Addr
+	Local netip.Addr   // the address of ours that the peer used
+	State bgp.FSMState // of the session before
+	// Reason is, of one that ended, the name of a state reason; of a refused
+	// one: "unknown", "disabled", "limit", "address", "collision", "busy".
+	Reason        string
+	Code, Subcode uint8 // of the NOTIFICATION received or sent, if any
+	Data          []byte
+	Err           error // of the connection
+	// AS and ID are of the OPEN that a refused peer sent; zero without one.
+	AS uint32
+	ID netip.Addr
+	// SessionID is the identifier of the speaker that the session is with.
+	SessionID netip.Addr
+	// Prefix and NextHop are of a path with our ORIGINATOR_ID.
+	Prefix  netip.Prefix
+	NextHop netip.Addr
+}
+
+// sessionLogger is what a logger may implement besides. SessionEvent is called
+// from the goroutines of sessions and of the server: it must not block, and must
+// not call the server.
+type sessionLogger interface {
+	SessionEvent(sessionEvent)
+}
+
+func tellSession(l log.Logger, e sessionEvent) {
+	if to, ok := l.(sessionLogger); ok {
+		to.SessionEvent(e)
+	}
+}
+
+const (
+	// refusedTime is how long a refused peer may take to say who it is.
+	refusedTime = time.Second
+	// refusedAtOnce is how many are asked at once: anybody can connect.
+	refusedAtOnce = 16
+)
+
+var refusals = make(chan struct{}, refusedAtOnce)
+
+// refuse closes a connection that is not used. It waits a moment for the peer's
+// OPEN, to know who it was, and says why (RFC 4486).
+func refuse(l log.Logger, conn net.Conn, e sessionEvent) {
+	e.Kind = "refused"
+	e.Peer, e.Local = addrOfConn(conn.RemoteAddr()), addrOfConn(conn.LocalAddr())
+	select {
+	case refusals <- struct{}{}:
+	default:
+		conn.Close()
+		tellSession(l, e)
+		return
+	}
+	go func() {
+		defer func() { <-refusals }()
+		conn.SetDeadline(time.Now().Add(refusedTime))
+		if !e.ID.IsValid() {
+			e.AS, e.ID, e.Err = readOpen(conn)
+		}
+		code := uint8(bgp.BGP_ERROR_SUB_CONNECTION_REJECTED)
+		switch {
+		case e.Reason == "disabled":
+			code = bgp.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN
+		case e.Reason == "limit":
+			code = bgp.BGP_ERROR_SUB_MAXIMUM_NUMBER_OF_PREFIXES_REACHED
+		case e.Reason == "busy":
+			code = bgp.BGP_ERROR_SUB_OUT_OF_RESOURCES
+		case e.Reason == "collision" && (!e.ID.IsValid() || !e.SessionID.IsValid() || e.ID == e.SessionID):
+			code = bgp.BGP_ERROR_SUB_CONNECTION_COLLISION_RESOLUTION
+		}
+		b, _ := bgp.NewBGPNotificationMessage(bgp.BGP_ERROR_CEASE, code, nil).Serialize()
+		conn.SetDeadline(time.Now().Add(notificationTime))
+		if _, err := conn.Write(b); err == nil {
+			closeAfterNotification(conn)
+		} else {
+			conn.Close()
+		}
+		tellSession(l, e)
+	}()
+}
+
+// readOpen returns what the first message of a connection says of its sender.
+func readOpen(conn net.Conn) (as uint32, id netip.Addr, err error) {
+	head, err := readAll(conn, bgp.BGP_HEADER_LENGTH)
+	if err != nil {
+		return 0, id, err
+	}
+	hd := &bgp.BGPHeader{}
+	if err = bgp.CheckHeader(head); err == nil {
+		err = hd.DecodeFromBytes(head)
+	}
+	if err != nil || hd.Type != bgp.BGP_MSG_OPEN {
+		return 0, id, err
+	}
+	body, err := readAll(conn, int(hd.Len)-bgp.BGP_HEADER_LENGTH)
+	if err == nil {
+		err = bgp.CheckOpen(body)
+	}
+	if err != nil {
+		return 0, id, err
+	}
+	defer func() { recover() }() // what is known by then is returned
+	id, _ = netip.AddrFromSlice(body[5:9])
+	as = uint32(body[1])<<8 | uint32(body[2])
+	m, err := bgp.ParseBGPBody(hd, body)
+	if err != nil {
+		return as, id, nil
+	}
+	for _, p := range m.Body.(*bgp.BGPOpen).OptParams {
+		if caps, ok := p.(*bgp.OptionParameterCapability); ok {
+			for _, c := range caps.Capability {
+				if four, ok := c.(*bgp.CapFourOctetASNumber); ok {
+					as = four.CapValue
+				}
+			}
+		}
+	}
+	return as, id, nil
+}
+
+// addrOfConn keeps the zone, by which link-local peers are told apart.
+func addrOfConn(a net.Addr) netip.Addr {
+	if a == nil {
+		return netip.Addr{}
+	}
+	ap, _ := netip.ParseAddrPort(a.String())
+	return ap.Addr().Unmap()
+}
+
+// collided refuses a connection beside the one that the session has.
+func (fsm *fsm) collided(conn net.Conn) { fsm.refuseBeside(conn, sessionEvent{}) }
+
+// outbid refuses one on which the peer has sent its OPEN.
+func (fsm *fsm) outbid(o *earlyOpen) {
+	fsm.refuseBeside(o.conn, sessionEvent{AS: o.as, ID: addrOf(o.id)})
+}
+
+func (fsm *fsm) refuseBeside(conn net.Conn, e sessionEvent) {
+	fsm.lock.RLock()
+	e.Reason, e.State = "collision", fsm.state
+	if fsm.state == bgp.BGP_FSM_OPENCONFIRM || fsm.state == bgp.BGP_FSM_ESTABLISHED {
+		e.SessionID = addrOf(fsm.peerInfo.ID)
+	}
+	fsm.lock.RUnlock()
+	refuse(fsm.logger, conn, e)
+}
+
+// ended tells the end of a connection in one of the states that have one.
+func (h *fsmHandler) ended(state bgp.FSMState, reason *fsmStateReason) {
+	if state < bgp.BGP_FSM_OPENSENT || reason == nil {
+		return
+	}
+	fsm := h.fsm
+	fsm.lock.RLock()
+	e := sessionEvent{Kind: "ended", State: state, Reason: fsmStateReason{Type: reason.Type}.name(), Err: h.readError}
+	e.Peer, _ = netip.ParseAddr(fsm.pConf.State.NeighborAddress)
+	e.Peer = e.Peer.Unmap()
+	if fsm.conn != nil {
+		e.Local = addrOfConn(fsm.conn.LocalAddr())
+	}
+	fsm.lock.RUnlock()
+	if m := reason.BGPNotification; m != nil {
+		if body, ok := m.Body.(*bgp.BGPNotification); ok {
+			e.Code, e.Subcode, e.Data = body.ErrorCode, body.ErrorSubcode, body.Data
+		}
+	}
+	tellSession(fsm.logger, e)
+}
+
+// name is String without what a NOTIFICATION says.
+func (r fsmStateReason) name() string {
+	switch r.Type {
+	case fsmNotificationSent:
+		return "notification-sent"
+	case fsmNotificationRecv:
+		return "notification-received"
+	}
+	return r.String()
+}
