@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"onlink/agent/config"
+	"onlink/agent/reload"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/cni"
@@ -34,7 +35,6 @@ const ownProtocol = fib.Protocol
 // agent holds the rooms of one running node. Fields are set before Run and
 // not changed after.
 type agent struct {
-	cfg           *config.Config
 	log           *slog.Logger
 	id            identity
 	started       time.Time
@@ -52,7 +52,7 @@ type agent struct {
 	follow        *follower
 	host          *hostKeeper
 	drain         *drain
-	reload        *reloader
+	reload        *reload.Reloader // has the configuration in force
 	features      []feature
 	problems      []string // found at start
 	cni           *cni.Server
@@ -82,7 +82,7 @@ type Options struct {
 // is one line that names what to change; [ErrRestart] asks for another run.
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	log := newLogger(cfg.Log)
-	a := &agent{cfg: cfg, log: log, started: time.Now(), opt: opt}
+	a := &agent{log: log, started: time.Now(), opt: opt}
 	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
 	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
 		return fmt.Errorf("paths.run: %w", err)
@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 		return fmt.Errorf("paths.state: %w", err)
 	}
 	defer a.close()
-	if err := a.open(ctx); err != nil {
+	if err := a.open(ctx, cfg); err != nil {
 		return err
 	}
 	socks, err := a.listen()
@@ -105,7 +105,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 // open makes every room, in the order in which they need each other, and ends
 // with the first round of both flows: own blocks are announced and known
 // routes kept before a peer can connect.
-func (a *agent) open(ctx context.Context) error {
+func (a *agent) open(ctx context.Context, file *config.Config) error {
 	if err := checkCapabilities(); err != nil {
 		return err
 	}
@@ -114,13 +114,13 @@ func (a *agent) open(ctx context.Context) error {
 		return fmt.Errorf("read the kernel's routes: %w", err)
 	}
 	var err error
-	if a.id, err = identifySoon(ctx, a.cfg, a.watch); err != nil {
+	if a.id, err = identifySoon(ctx, file, a.watch); err != nil {
 		return err
 	}
-	if err := a.expand(a.cfg); err != nil {
+	if err := a.openConfig(file); err != nil {
 		return err
 	}
-	v4, v6 := families(a.cfg.Pools)
+	v4, v6 := families(a.current().Pools)
 	if err := setAll(forwarding(v4, v6, a.uplinks())); err != nil {
 		return err
 	}
@@ -136,33 +136,55 @@ func (a *agent) open(ctx context.Context) error {
 	return a.openBGP(ctx)
 }
 
+// openConfig puts the file's configuration in force, as it is on this node.
+func (a *agent) openConfig(file *config.Config) error {
+	facts := a.facts()
+	facts.Routers = routersNow(file.BGP.Peers)
+	start, err := config.Resolve(file, facts)
+	if err != nil {
+		return err
+	}
+	a.reload = reload.New(reload.Setup{
+		Log: a.log.With("part", "reload"), File: a.opt.File, Asked: a.opt.Reload, Parts: a.parts(), Facts: a.facts,
+	}, start)
+	return nil
+}
+
+// current returns the configuration in force. Whoever needs a key asks here,
+// every time: a value that was kept would be that of the start after a reload.
+func (a *agent) current() *config.Effective { return a.reload.Current() }
+
+// pools are those in force.
+func (a *agent) pools() []config.Pool { return a.current().Pools }
+
 // openIPAM opens the database and the registry behind it.
 func (a *agent) openIPAM(context.Context) error {
+	cfg := a.current()
 	wired, err := cni.ListWired()
 	if err != nil {
 		return err
 	}
-	opt := storeOptions(a.cfg, a.opt, wired)
+	opt := storeOptions(&cfg.Config, a.opt, wired)
 	opt.Log = a.log.With("part", "ipam")
-	if a.store, err = ipam.OpenStore(databasePath(a.cfg), opt); err != nil {
+	if a.store, err = ipam.OpenStore(databasePath(&cfg.Config), opt); err != nil {
 		return err
 	}
 	switch {
 	case a.store.Older() && !a.store.Created():
-		a.problem("database: it is an older copy, whose registry has forgotten blocks that it gave since; claims of blocks are refused for %v, until every node has said what it holds", a.cfg.IPAM.Registry.Settle())
+		a.problem("database: it is an older copy, whose registry has forgotten blocks that it gave since; claims of blocks are refused for %v, until every node has said what it holds", cfg.IPAM.Registry.Settle())
 	case a.store.Created() && (opt.Lost || a.store.Older()):
-		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", a.cfg.IPAM.Registry.Settle())
+		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", cfg.IPAM.Registry.Settle())
 	}
 	a.audit = auditor{a.store, a.log.With("part", "audit")}
-	pools := ipamPools(a.cfg.Pools, a.cfg.Node.Labels)
-	if a.registry, a.closeRegistry, err = openRegistry(a.cfg.IPAM.Registry, a.store, pools, a.id); err != nil {
+	pools := ipamPools(cfg.Pools, cfg.Node.Labels)
+	if a.registry, a.closeRegistry, err = openRegistry(cfg.IPAM.Registry, a.store, pools, a.id); err != nil {
 		return err
 	}
 	a.alloc, err = ipam.New(ipam.Config{
 		Node: a.id.Name, Address: a.id.Address, Address6: a.id.Address6, Running: wiredHere(wired), Announced: a.announcedElsewhere,
 		Pools: pools, Registry: a.registry, Store: a.store,
-		Cooldown: orNone(a.cfg.IPAM.Cooldown), Sticky: orNone(a.cfg.IPAM.Sticky), BootID: bootID(), Log: opt.Log,
-		AssertInterval: a.cfg.IPAM.Registry.Assert,
+		Cooldown: orNone(cfg.IPAM.Cooldown), Sticky: orNone(cfg.IPAM.Sticky), BootID: bootID(), Log: opt.Log,
+		AssertInterval: cfg.IPAM.Registry.Assert,
 	})
 	if err != nil {
 		return err
@@ -183,18 +205,19 @@ func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.St
 
 // openLearn opens the kernel's side: underlay, decision, routes, tunnels.
 func (a *agent) openLearn(ctx context.Context) error {
+	cfg := a.current()
 	l := &learn{
-		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: a.cfg.FIB.Resync,
+		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: cfg.FIB.Resync,
 		asks: make(chan func()), moved: make(chan struct{}, 1),
-		sync:    syncGate{started: time.Now(), expects: len(a.cfg.BGP.Peers) > 0},
-		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(a.cfg, a.id),
+		sync:    syncGate{started: time.Now(), expects: len(cfg.BGP.Peers) > 0},
+		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(&cfg.Config, a.id),
 		linksNews: func() { a.cni.Look() },
-		peers:     a.cfg.BGP.Peers, mtuNews: make(chan struct{}, 1), locals: []netip.Addr{a.id.Address, a.id.Address6},
+		peers:     cfg.BGP.Peers, mtuNews: make(chan struct{}, 1), locals: []netip.Addr{a.id.Address, a.id.Address6},
 	}
 	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
 	l.table = rib.NewTable(l.reaches)
-	routes := fib.Config{Table: a.cfg.FIB.Table, Metric: a.cfg.FIB.Metric, Log: a.log.With("part", "fib")}
-	if src := a.cfg.FIB.Source; src.Is4() {
+	routes := fib.Config{Table: cfg.FIB.Table, Metric: cfg.FIB.Metric, Log: a.log.With("part", "fib")}
+	if src := cfg.FIB.Source; src.Is4() {
 		routes.Source4 = src
 	} else {
 		routes.Source6 = src
@@ -208,8 +231,8 @@ func (a *agent) openLearn(ctx context.Context) error {
 	l.ensureTunnels(ctx)
 	a.features = append(a.features, feature{"nexthop-objects", l.fib.UsesNexthopObjects(), "plain gateways are used"})
 	a.features = append(a.features, l.tunnelFeatures()...)
-	l.table.SetPools(ribPools(a.cfg.Pools, l.wanted))
-	l.filter.setPools(a.cfg.Pools)
+	l.table.SetPools(ribPools(cfg.Pools, l.wanted))
+	l.filter.setPools(cfg.Pools)
 	l.table.SetPermitted(l.permit())
 	for _, as := range a.alloc.Assignments() {
 		for _, addr := range as.Addresses {
@@ -226,22 +249,23 @@ func (a *agent) openLearn(ctx context.Context) error {
 
 // openBGP starts the speaker with this node's blocks before the first peer.
 func (a *agent) openBGP(ctx context.Context) error {
+	cfg := a.current()
 	kept, err := a.learn.fib.Dump(ctx)
 	if err != nil {
 		return fmt.Errorf("read the routes of a previous run: %w", err)
 	}
-	if a.drain, err = openDrain(a.cfg.Paths.State); err != nil {
+	if a.drain, err = openDrain(cfg.Paths.State); err != nil {
 		return err
 	}
 	a.doubtBlocks(kept)
-	a.learn.filter.keep(kept, routers(a.cfg))
+	a.learn.filter.keep(kept, routers(cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0
-	peers, dynamic, err := bgpPeers(a.cfg)
+	peers, dynamic, err := bgpPeers(cfg)
 	if err != nil {
 		return err
 	}
-	if a.speaker, err = bgp.New(bgpConfig(a.cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))); err != nil {
+	if a.speaker, err = bgp.New(bgpConfig(cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))); err != nil {
 		return err
 	}
 	a.learn.speaker = a.speaker
@@ -249,10 +273,10 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	a.orig = &originate{
-		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: a.cfg.BGP.Originate, sums: a.cfg.BGP.Aggregates(),
+		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: cfg.BGP.Originate, sums: cfg.BGP.Aggregates(),
 		drain: a.drain, edited: make(chan struct{}, 1), node: a.id,
 	}
-	for _, p := range a.cfg.Pools {
+	for _, p := range cfg.Pools {
 		if !a.id.reaches(p.CIDR) {
 			a.problem("pool %s: this node has no address of the family of %s, so its blocks are not announced and its pods are reached by nobody; give the node one, or disable the pool here", p.Name, p.CIDR)
 		}
@@ -282,11 +306,10 @@ func (a *agent) openBGP(ctx context.Context) error {
 func (a *agent) openBFD(ctx context.Context) error {
 	monitor := bfd.NewProcess(a.log.With("part", "bfd"), a.opt.BFD...)
 	a.live = &liveness{log: a.log.With("part", "bfd"), monitor: monitor, speaker: a.speaker, learn: a.learn}
-	if err := a.live.begin(ctx, bfdSessions(a.cfg.BGP.Peers)); err != nil {
+	if err := a.live.begin(ctx, bfdSessions(a.current().BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
 	a.follow, a.host = a.newFollower(), a.newHostKeeper()
-	a.reload = &reloader{log: a.log.With("part", "reload"), file: a.opt.File, asked: a.opt.Reload, apply: a.appliers(), expand: a.expand, last: a.cfg}
 	return nil
 }
 
@@ -311,11 +334,12 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.follow.Run(ctx) })
 	g.Go(func() error { return a.host.Run(ctx) })
 	g.Go(func() error { return a.collectGarbage(ctx, socks.cni) })
-	if a.cfg.CNI.Install.Enabled() {
+	cfg := a.current()
+	if cfg.CNI.Install.Enabled() {
 		g.Go(func() error { return a.installCNI(ctx) })
 	}
 	socks.serve(ctx, g)
-	a.log.Info("ready", "address", a.id.primary(), "asn", a.cfg.BGP.ASN, "cni_socket", a.cfg.CNI.Socket, "admin_socket", a.cfg.API.Admin.Socket)
+	a.log.Info("ready", "address", a.id.primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)
 	err := g.Wait()
 	a.log.Info("stopped, routes and pods stay as they are")
 	return err

@@ -59,7 +59,7 @@ func installation(c config.CNI) (cni.Installation, error) {
 // serve or does not run: ADD is answered with "try again later" then, and a
 // node that flaps would lose its pods.
 func (a *agent) installCNI(ctx context.Context) error {
-	i, err := installation(a.cfg.CNI)
+	i, err := installation(a.current().CNI)
 	if err != nil {
 		return err
 	}

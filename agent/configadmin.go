@@ -12,21 +12,18 @@ import (
 	"google.golang.org/grpc/status"
 
 	"onlink/agent/config"
+	"onlink/agent/reload"
 	onlinkv1 "onlink/proto/v1"
 )
 
 // GetConfig implements onlinkv1.AdminServer.
 func (s *admin) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
-	r := s.a.reload
-	if r.file == nil {
-		return nil, errNoFile
-	}
-	text, err := r.file.Text()
+	path, text, digest, err := s.a.reload.Text()
 	if err != nil {
 		return nil, configStatus(err)
 	}
-	rep := &onlinkv1.GetConfigReply{File: r.file.Path, Text: string(text), Digest: digestOf(text)}
-	if err := r.trouble(); err != nil {
+	rep := &onlinkv1.GetConfigReply{File: path, Text: string(text), Digest: digest}
+	if err := s.a.reload.Trouble(); err != nil {
 		rep.Problem = err.Error()
 	}
 	return rep, nil
@@ -35,9 +32,6 @@ func (s *admin) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv
 // ChangeConfig implements onlinkv1.AdminServer. Once begun it is done to the
 // end, also when the caller goes away.
 func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
-	if s.a.reload.file == nil {
-		return nil, errNoFile
-	}
 	edits, err := configEdits(req)
 	if err != nil {
 		return nil, configStatus(editError{err})
@@ -52,31 +46,27 @@ func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequ
 			return text, err
 		}
 	}
-	old, text, err := s.a.reload.change(context.WithoutCancel(ctx), caller(ctx), req.GetIfDigest(), req.GetDryRun(), edit)
+	digest, changed, err := s.a.reload.Change(context.WithoutCancel(ctx), reload.Edit{
+		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Make: edit,
+	})
 	if err != nil {
 		return nil, configStatus(err)
 	}
-	return &onlinkv1.ChangeConfigReply{Digest: digestOf(text), Changed: string(old) != string(text)}, nil
+	return &onlinkv1.ChangeConfigReply{Digest: digest, Changed: changed}, nil
 }
 
 // ReloadConfig implements onlinkv1.AdminServer. It takes the file in also when
 // it is the same as before: key files that it names may be others.
 func (s *admin) ReloadConfig(ctx context.Context, _ *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
-	r := s.a.reload
-	if r.file == nil {
-		return nil, errNoFile
-	}
-	if err := r.reread(context.WithoutCancel(ctx)); err != nil {
+	if err := s.a.reload.Reread(context.WithoutCancel(ctx)); err != nil {
 		return nil, configStatus(err)
 	}
-	text, err := r.file.Text()
+	path, _, digest, err := s.a.reload.Text()
 	if err != nil {
 		return nil, configStatus(err)
 	}
-	return &onlinkv1.ReloadConfigReply{File: r.file.Path, Digest: digestOf(text)}, nil
+	return &onlinkv1.ReloadConfigReply{File: path, Digest: digest}, nil
 }
-
-var errNoFile = status.Error(codes.FailedPrecondition, "this agent was started without a configuration file")
 
 // editError is an edit that cannot be made.
 type editError struct{ error }
@@ -128,9 +118,9 @@ func configStatus(err error) error {
 	switch {
 	case errors.As(err, &mistakes), errors.As(err, &edit):
 		return status.Error(codes.InvalidArgument, text)
-	case errors.Is(err, errStale):
+	case errors.Is(err, reload.ErrStale):
 		return status.Error(codes.Aborted, text)
-	case errors.Is(err, errRestart), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, reload.ErrRestart), errors.Is(err, reload.ErrNoFile), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return status.Error(codes.FailedPrecondition, text)
 	}
 	return status.Error(codes.Internal, text)

@@ -32,12 +32,13 @@ func (a *agent) openFilter() error {
 	if err := cni.Adopt(addresses{a.alloc}.Attachments()); err != nil {
 		return fmt.Errorf("mark the devices of running pods: %w", err)
 	}
-	want := nft.State{Guard: a.cfg.Tunnel.Guard != config.ModeOff && len(a.learn.wanted) > 0}
+	cfg := a.current()
+	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(a.learn.wanted) > 0}
 	if slices.ContainsFunc(a.learn.wanted, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
-		want.VXLANPort = a.cfg.Tunnel.VXLAN.Port
+		want.VXLANPort = cfg.Tunnel.VXLAN.Port
 	}
-	want.Pools, want.MasqueradeFrom = poolRanges(a.cfg.Pools)
-	want.Registry = registryEndpoints(a.cfg.IPAM.Registry)
+	want.Pools, want.MasqueradeFrom = poolRanges(cfg.Pools)
+	want.Registry = registryEndpoints(cfg.IPAM.Registry)
 	err := nft.Supported()
 	if err == nil {
 		spoof := nft.SupportsAntiSpoof()
@@ -53,7 +54,7 @@ func (a *agent) openFilter() error {
 	switch {
 	case err == nil:
 		a.learn.filter.table, a.learn.filter.state = nft.New(a.log.With("part", "nft")), want
-	case a.cfg.Tunnel.Guard == config.ModeRequired:
+	case cfg.Tunnel.Guard == config.ModeRequired:
 		return fmt.Errorf("tunnel.guard is required: %w; set it to auto, or load nf_tables", err)
 	case !errors.Is(err, nft.ErrUnsupported):
 		return fmt.Errorf("nftables: %w", err)
@@ -101,7 +102,7 @@ func gateways(routes []fib.KernelRoute) []netip.Addr {
 
 // routers are the peers of another AS that are on a link of this node: they
 // forward plainly.
-func routers(cfg *config.Config) []netip.Addr {
+func routers(cfg *config.Effective) []netip.Addr {
 	var out []netip.Addr
 	for _, p := range cfg.BGP.Peers {
 		if p.External(cfg.BGP.ASN) && p.Multihop == 0 {

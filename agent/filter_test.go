@@ -11,14 +11,14 @@ import (
 // TestKeep: after a restart the guard is open for the nodes of the routes that
 // the kernel still holds, and for nobody else who is a gateway there.
 func TestKeep(t *testing.T) {
-	cfg := parse(t, `
+	cfg := inForce(t, `
 bgp:
   asn: 64512
   peers:
     - {name: tor, address: 10.57.0.1, asn: 65001, import: {accept: [10.244.0.0/16]}}
     - {name: far, address: 10.59.0.11, asn: 65002, multihop: 2, import: {accept: [10.244.0.0/16]}}
     - {name: rr, address: 10.57.0.10, asn: 64512}
-`)
+`).current()
 	via := func(prefix string, hops ...string) fib.KernelRoute {
 		r := fib.KernelRoute{Prefix: netip.MustParsePrefix(prefix)}
 		for _, h := range hops {

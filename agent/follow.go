@@ -49,10 +49,10 @@ type follower struct {
 // newFollower makes the follower of this agent.
 func (a *agent) newFollower() *follower {
 	return &follower{
-		log: a.log.With("part", "address"), id: a.id, started: a.started, written: a.cfg.Node.Address.Addr,
+		log: a.log.With("part", "address"), id: a.id, started: a.started, written: a.current().Node.Address.Addr,
 		addrs: a.watch.Addresses,
 		find: func() (identity, error) {
-			id, _, err := identify(a.cfg, a.watch)
+			id, _, err := identify(&a.current().Config, a.watch)
 			return id, err
 		},
 		needs: func(v4 bool) bool {
@@ -69,7 +69,7 @@ func (a *agent) newFollower() *follower {
 
 // acceptsIdentity reports why the agent could not start with these addresses.
 func (a *agent) acceptsIdentity(id identity) error {
-	if m := a.cfg.BGP.Mesh; m != nil {
+	if m := a.current().BGP.Mesh; m != nil {
 		if _, member := m.Peers(id.Address, id.Address6); !member {
 			return fmt.Errorf("bgp.mesh: %s is not among its nodes; add it", id.primary())
 		}

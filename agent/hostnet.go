@@ -41,23 +41,17 @@ func (a *agent) claims() []config.Claim {
 	return hostClaims(a.watch.Networks(), a.watch.Addresses(), a.id.Address, a.id.Address6)
 }
 
-// refuseOverlaps refuses a configuration whose pools or originated prefixes
-// take a network of this node.
-func (a *agent) refuseOverlaps(c *config.Config) error {
-	if errs := c.Overlaps(a.claims()); len(errs) > 0 {
-		return errs
-	}
-	return nil
+// facts are what the configuration needs of this node. The addresses of the
+// peers of interfaces are not among them: unnumbered finds those.
+func (a *agent) facts() config.Facts {
+	return config.Facts{Addresses: []netip.Addr{a.id.Address, a.id.Address6}, Claims: a.claims()}
 }
 
 // overlapProblems says which networks of the node came into a pool while the
 // agent runs: the next start would be refused.
 func (a *agent) overlapProblems() []string {
-	a.reload.mu.Lock()
-	c := a.reload.last
-	a.reload.mu.Unlock()
 	var out []string
-	for _, e := range c.Overlaps(a.claims()) {
+	for _, e := range a.current().Overlaps(a.claims()) {
 		out = append(out, fmt.Sprintf("%s: %s; no drop route covers it, and the next start is refused", e.Field, e.Text))
 	}
 	return out

@@ -34,7 +34,7 @@ func wiredHere(wired []cni.Wired) []ipam.Handle {
 // announcedElsewhere says who announces one of the blocks besides this node, or
 // why that cannot be told; empty: nobody does.
 func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) string {
-	peers := a.reload.peers()
+	peers := a.current().BGP.Peers
 	if len(peers) > 0 && !slices.ContainsFunc(a.speaker.Peers(), func(p bgp.PeerStatus) bool { return p.State == established }) {
 		return "no BGP session is up here, so it cannot be told whether its blocks are still announced"
 	}
@@ -74,7 +74,7 @@ func (a *agent) standing() string {
 
 // registryNotes says what it means that the registry is used without TLS.
 func (a *agent) registryNotes() []string {
-	reg := a.cfg.IPAM.Registry
+	reg := a.current().IPAM.Registry
 	if !reg.Insecure {
 		return nil
 	}

@@ -85,6 +85,6 @@ func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
 	for _, q := range a.alloc.Quarantined() {
 		out = append(out, q.String())
 	}
-	more, err := kernelProblems(before, a.alloc.Assignments(), wired, a.cfg.FIB.Table)
+	more, err := kernelProblems(before, a.alloc.Assignments(), wired, a.current().FIB.Table)
 	return append(out, more...), err
 }

@@ -62,33 +62,38 @@ func (a *agent) listenCNI(s *sockets) (err error) {
 	if t := a.learn.filter.senders; t != nil {
 		senders = t
 	}
+	cfg := a.current()
 	s.cni, err = cni.NewServer(cni.Config{
-		Senders: senders, Sysctls: a.cfg.CNI.Sysctls, IPv6: a.givesIPv6,
+		Senders: senders, Sysctls: cfg.CNI.Sysctls, IPv6: a.givesIPv6,
 		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
-		Table: a.cfg.FIB.Table, Metric: a.cfg.FIB.Metric,
+		Table: cfg.FIB.Table, Metric: cfg.FIB.Metric,
 	})
 	if err != nil {
 		return err
 	}
 	a.cni = s.cni
-	s.cniLis, err = listenUnix("cni.socket", a.cfg.CNI.Socket, 0o600, "")
+	s.cniLis, err = listenUnix("cni.socket", cfg.CNI.Socket, 0o600, "")
 	return err
 }
 
 // givesIPv6 reports whether pods of this node get IPv6 addresses.
 func (a *agent) givesIPv6() bool {
-	return slices.ContainsFunc(a.cfg.Pools, func(p config.Pool) bool { return p.CIDR.Addr().Is6() && !p.Disabled }) ||
-		slices.ContainsFunc(a.alloc.Blocks(), func(b ipam.BlockUsage) bool { return b.CIDR.Addr().Is6() })
+	return a.poolsGiveIPv6() || slices.ContainsFunc(a.alloc.Blocks(), func(b ipam.BlockUsage) bool { return b.CIDR.Addr().Is6() })
+}
+
+func (a *agent) poolsGiveIPv6() bool {
+	return slices.ContainsFunc(a.pools(), func(p config.Pool) bool { return p.CIDR.Addr().Is6() && !p.Disabled })
 }
 
 func (a *agent) listenAdmin(s *sockets) error {
-	lis, err := listenUnix("api.admin.socket", a.cfg.API.Admin.Socket, 0o660, a.cfg.API.Admin.Group)
+	cfg := a.current().API.Admin
+	lis, err := listenUnix("api.admin.socket", cfg.Socket, 0o660, cfg.Group)
 	if err != nil {
 		return err
 	}
 	s.add("admin", lis, grpc.NewServer(grpc.Creds(peerCreds{})), a.registerAdmin)
-	if tcp := a.cfg.API.Admin.TCP; tcp.IsValid() {
-		creds, err := serverTLS(a.cfg.API.Admin.TLS)
+	if tcp := cfg.TCP; tcp.IsValid() {
+		creds, err := serverTLS(cfg.TLS)
 		if err != nil {
 			return fmt.Errorf("api.admin.tls: %w", err)
 		}
@@ -108,11 +113,11 @@ func (a *agent) registerAdmin(srv *grpc.Server) {
 }
 
 func (a *agent) listenRegistry(s *sockets) error {
-	reg := a.cfg.IPAM.Registry
+	reg := a.current().IPAM.Registry
 	if reg.Kind != config.RegistryBolt || !reg.Listen.IsValid() {
 		return nil
 	}
-	pools, _ := poolRanges(a.cfg.Pools)
+	pools, _ := poolRanges(a.current().Pools)
 	a.guard = newRegistryGuard(a.log.With("part", "registry"), pools)
 	opts := a.guard.options()
 	if reg.TLS.Enabled() {
@@ -133,7 +138,7 @@ func (a *agent) listenRegistry(s *sockets) error {
 }
 
 func (a *agent) listenMetrics(s *sockets) error {
-	addr := a.cfg.API.Metrics
+	addr := a.current().API.Metrics
 	if !addr.IsValid() {
 		return nil
 	}

@@ -196,9 +196,9 @@ func ownBlocks(alloc *ipam.Allocator) []ipam.Block {
 func (a *agent) openOwners(ctx context.Context) error {
 	a.owners = &ownership{
 		log: a.log.With("part", "owners"), registry: a.registry, speaker: a.speaker, watch: a.watch, pools: a.pools,
-		every: ownersEvery(a.cfg, a.registry), moved: a.learn.moved,
+		every: ownersEvery(&a.current().Config, a.registry), moved: a.learn.moved,
 	}
-	if err := a.speaker.SetPools(ctx, bgpPools(a.cfg.Pools, ownBlocks(a.alloc))); err != nil {
+	if err := a.speaker.SetPools(ctx, bgpPools(a.current().Pools, ownBlocks(a.alloc))); err != nil {
 		return err
 	}
 	return a.speaker.SetNetworks(ctx, a.owners.networks())

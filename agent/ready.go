@@ -36,7 +36,7 @@ func (a *agent) ready() error {
 func (a *agent) unreachable() error {
 	// This is asked before every pod, and the list of all peers makes the engine
 	// count what each was sent: mostly one look-up will do.
-	peers := a.reload.peers()
+	peers := a.current().BGP.Peers
 	if len(peers) == 0 || slices.ContainsFunc(peers, func(p config.Peer) bool { return a.speaker.IsUp(p.Address) }) {
 		return nil
 	}

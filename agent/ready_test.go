@@ -4,9 +4,12 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"onlink/agent/config"
+	"onlink/agent/reload"
 	"onlink/bgp"
 	"onlink/cni"
 )
@@ -35,6 +38,44 @@ func TestConnected(t *testing.T) {
 	}
 }
 
+// ownFacts are those of a node with the address 10.0.0.11.
+func ownFacts() config.Facts {
+	return config.Facts{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.11")}}
+}
+
+// inForce returns an agent that has a configuration in force.
+func inForce(t *testing.T, yaml string) *agent {
+	t.Helper()
+	c, err := config.Resolve(parse(t, yaml), ownFacts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &agent{reload: reload.New(reload.Setup{}, c)}
+}
+
+// reloaded returns an agent that started with a file, and took another in.
+func reloaded(t *testing.T, start, next string) *agent {
+	t.Helper()
+	file := config.File{Path: filepath.Join(t.TempDir(), "onlinkd.yaml")}
+	if err := os.WriteFile(file.Path, []byte(next), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := inForce(t, start)
+	parts := a.parts()
+	for i := range parts { // the rooms are not there
+		if parts[i].Apply != nil {
+			parts[i].Apply = reload.Live
+		}
+	}
+	a.reload = reload.New(reload.Setup{
+		Log: slog.New(slog.DiscardHandler), File: &file, Parts: parts, Facts: ownFacts,
+	}, a.current())
+	if err := a.reload.Reread(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 // TestReadyFollowsReload: STATUS asks for the peers in force, not for those of
 // the file that the agent started with.
 func TestReadyFollowsReload(t *testing.T) {
@@ -44,18 +85,17 @@ func TestReadyFollowsReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tor := config.Peer{Name: "tor", Address: netip.MustParseAddr("10.0.0.1"), ASN: 65001}
-	with, without := &config.Config{BGP: config.BGP{Peers: []config.Peer{tor}}}, &config.Config{}
+	const with, without = "bgp: {peers: [{name: tor, address: 10.0.0.1, asn: 65001}]}", "bgp: {peers: []}"
 	for _, c := range []struct {
-		name           string
-		start, inForce *config.Config
-		want           error
+		name, start, next string
+		want              error
 	}{
 		{"the last peer is removed", with, without, nil},
 		{"the first peer is added, and is not up", without, with, cni.ErrLimited},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := &agent{cfg: c.start, speaker: speaker, reload: &reloader{last: c.inForce}}
+			a := reloaded(t, c.start, c.next)
+			a.speaker = speaker
 			if err := a.unreachable(); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}

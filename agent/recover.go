@@ -42,7 +42,7 @@ func (a *agent) recoverPods(wired []cni.Wired) error {
 	if a.databaseAgrees(wired, near) {
 		return nil
 	}
-	pods, err := runningPods(wired, near, a.cfg.FIB.Table)
+	pods, err := runningPods(wired, near, a.current().FIB.Table)
 	if err != nil {
 		return fmt.Errorf("recover pods: %w", err)
 	}

@@ -94,7 +94,7 @@ func within(networks []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
 }
 
-func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) bgp.Config {
+func bgpConfig(cfg *config.Effective, id identity, fibKept bool, log *slog.Logger) bgp.Config {
 	out := bgp.Config{
 		ASN: cfg.BGP.ASN, RouterID: id.RouterID, NodeAddress: id.Address, NodeAddress6: id.Address6,
 		ListenPort: cfg.BGP.Listen.Port, Restarting: fibKept, Log: log,
@@ -112,46 +112,8 @@ func bgpConfig(cfg *config.Config, id identity, fibKept bool, log *slog.Logger) 
 	return out
 }
 
-// expand finds the peers that are named by their interface, and adds the
-// sessions of the mesh.
-func (a *agent) expand(cfg *config.Config) error {
-	for i, p := range cfg.BGP.Peers {
-		if p.Unnumbered {
-			cfg.BGP.Peers[i].Address = a.unnumberedPeer(p.Interface)
-		}
-	}
-	if err := a.refuseOverlaps(cfg); err != nil {
-		return err
-	}
-	if cfg.BGP.Mesh == nil {
-		return nil
-	}
-	peers, member := cfg.BGP.Mesh.Peers(a.id.Address, a.id.Address6)
-	if !member {
-		return fmt.Errorf("bgp.mesh: this node's address %s is not among its nodes; add it, or set node.address to the one that is", a.id.primary())
-	}
-	cfg.BGP.Peers = append(cfg.BGP.Peers, peers...)
-	return nil
-}
-
-// unnumberedPeer returns the address of the peer of an interface: the one that
-// is in force, so that a changed file resets no session. Who is not there yet,
-// or is another one now, is found later.
-func (a *agent) unnumberedPeer(device string) netip.Addr {
-	if a.reload == nil {
-		found, _ := routerOn(device)
-		return found
-	}
-	for _, p := range a.reload.peers() {
-		if p.Unnumbered && p.Interface == device {
-			return p.Address
-		}
-	}
-	return netip.Addr{}
-}
-
-// bgpPeers expands the configured peers and the reflector's client ranges.
-func bgpPeers(cfg *config.Config) ([]bgp.Peer, []bgp.Dynamic, error) {
+// bgpPeers returns the sessions and the reflector's client ranges.
+func bgpPeers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 	var peers []bgp.Peer
 	for _, p := range cfg.BGP.Peers {
 		if !p.Address.IsValid() {

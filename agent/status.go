@@ -31,10 +31,11 @@ func (a *agent) problem(format string, args ...any) {
 
 // status is the agent at a glance.
 func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
+	cfg := a.current()
 	st := &onlinkv1.Status{
 		Node: a.id.Name, Version: version(), Gobgp: bgp.Engine(), Started: timestamppb.New(a.started),
-		Address: a.id.primary().String(), Asn: a.cfg.BGP.ASN, RouterId: a.id.RouterID.String(),
-		Reflector: a.cfg.BGP.Reflector != nil, Registry: string(a.cfg.IPAM.Registry.Kind),
+		Address: a.id.primary().String(), Asn: cfg.BGP.ASN, RouterId: a.id.RouterID.String(),
+		Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		Problems: slices.Clone(a.problems), Notes: a.registryNotes(),
 	}
 	for _, f := range a.features {
@@ -44,10 +45,10 @@ func (a *agent) status(ctx context.Context) (*onlinkv1.Status, error) {
 		}
 		st.Features = append(st.Features, w)
 	}
-	if err := a.reload.trouble(); err != nil {
+	if err := a.reload.Trouble(); err != nil {
 		st.Problems = append(st.Problems, "the changed configuration is not in force: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	for _, p := range a.reload.peers() {
+	for _, p := range cfg.BGP.Peers {
 		if p.Unnumbered && !p.Address.IsValid() {
 			st.Problems = append(st.Problems, fmt.Sprintf("peer %s: nobody is found at the other end of %s: is the cable in, and IPv6 on there?", p.Name, p.Interface))
 		}

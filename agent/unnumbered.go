@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"onlink/agent/config"
+	"onlink/agent/reload"
 	"onlink/fib/underlay"
 )
 
@@ -20,7 +20,7 @@ import (
 // router at the other end of a cable, by the kernel's neighbours there.
 type unnumbered struct {
 	log    *slog.Logger
-	reload *reloader
+	reload *reload.Reloader
 	isUp   func(netip.Addr) bool // whether the session to a peer is up
 }
 
@@ -38,18 +38,18 @@ func (u *unnumbered) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		err := u.reload.adjust(ctx, u.look)
+		err := u.reload.SetRouters(ctx, u.look)
 		if err != nil && ctx.Err() == nil {
 			u.log.Warn("peer of an interface not taken, trying again", "err", err)
 		}
 	}
 }
 
-// look returns the peers with the addresses that are found now, and reports
-// whether one is another than before.
-func (u *unnumbered) look(peers []config.Peer) ([]config.Peer, bool) {
-	changed := false
-	for i, p := range peers {
+// look returns the addresses of the peers of interfaces that are found now, by
+// interface.
+func (u *unnumbered) look(c *config.Effective) map[string]netip.Addr {
+	routers := c.Routers()
+	for _, p := range c.BGP.Peers {
 		if !p.Unnumbered || p.Address.IsValid() && u.isUp(p.Address) {
 			continue
 		}
@@ -57,13 +57,25 @@ func (u *unnumbered) look(peers []config.Peer) ([]config.Peer, bool) {
 		if err != nil || found == p.Address {
 			continue // shown by status as a peer without an address
 		}
-		if !changed {
-			peers, changed = slices.Clone(peers), true
-		}
 		u.log.Info("peer found", "peer", p.Name, "address", found)
-		peers[i].Address = found
+		routers[p.Interface] = found
 	}
-	return peers, changed
+	return routers
+}
+
+// routersNow returns the addresses of the peers of interfaces that the kernel
+// knows at the start, by interface. The others are found later.
+func routersNow(peers []config.Peer) map[string]netip.Addr {
+	routers := map[string]netip.Addr{}
+	for _, p := range peers {
+		if !p.Unnumbered {
+			continue
+		}
+		if found, err := routerOn(p.Interface); err == nil {
+			routers[p.Interface] = found
+		}
+	}
+	return routers
 }
 
 // errNoRouter is why a peer of an interface has no address yet.

@@ -112,7 +112,7 @@ func (a *agent) claimedShares(ctx context.Context) map[string]float64 {
 // registered returns every node's blocks, when this agent has the registry
 // itself; nil otherwise.
 func (a *agent) registered(ctx context.Context) []ipam.Block {
-	if a.cfg.IPAM.Registry.Kind != config.RegistryBolt {
+	if a.current().IPAM.Registry.Kind != config.RegistryBolt {
 		return nil
 	}
 	all, err := a.listRegistry(ctx) // of a split one: the other agent's half too

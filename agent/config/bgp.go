@@ -16,7 +16,7 @@ type BGP struct {
 	Listen    Listen         // where other speakers connect to
 	Reflector *Reflector     // nil: this node does not reflect
 	Peers     []Peer         // sessions this node opens or expects
-	Mesh      *Mesh          // nil: no full mesh
+	Mesh      *Mesh          `key:"mesh"` // nil: no full mesh
 	Originate []netip.Prefix // announced besides the node's own blocks
 	Filters   []Filter       // by name, for the import and export of peers
 }
@@ -32,8 +32,8 @@ type Reflector struct {
 	ClusterID    netip.Addr     // an IPv4 address; the zero Addr (auto): the router ID
 	Clients      []netip.Prefix // speakers of our AS from here are accepted as clients without further configuration
 	PasswordFile string         // TCP MD5 key (RFC 2385) of those clients; "": none
-	Import       Import         // of those clients
-	Export       Export         // to those clients
+	Import       Import         `key:"import"` // of those clients
+	Export       Export         `key:"export"` // to those clients
 }
 
 // Peer is one configured BGP session.

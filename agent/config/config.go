@@ -7,7 +7,9 @@
 //
 // The package owns the file's format and nothing else: it opens no other file
 // (a passwordFile is read by the agent) and looks at no interface. A [Config]
-// is plain values; it is safe for concurrent use as long as nobody writes.
+// is plain values, which are not written to once they are parsed: it is safe for
+// concurrent use. What a file means on one node, where peers of an interface
+// have an address and a mesh has sessions, is an [Effective].
 package config
 
 import (
@@ -17,7 +19,8 @@ import (
 )
 
 // Config is one agent's whole configuration. Every field holds a usable value
-// after [Parse], [Load] and [Default]: defaults are filled in.
+// after [Parse], [Load] and [Default]: defaults are filled in. A parsed one is
+// never written to: [Resolve] makes a new value of it.
 type Config struct {
 	Node   Node
 	BGP    BGP
@@ -30,7 +33,7 @@ type Config struct {
 	Log    Log
 	Paths  Paths
 	Reload Reload
-	Places Places // where the values stand in the file
+	Places Places `key:"-"` // where the values stand in the file
 }
 
 // Reload says when a running agent takes a changed file in.
@@ -45,7 +48,7 @@ const (
 // Node says who this node is.
 type Node struct {
 	Name    string            // unique in the cluster; default: the host's name
-	Address NodeAddress       // which of the host's addresses is the next hop of its blocks
+	Address NodeAddress       `key:"address"` // which of the host's addresses is the next hop of its blocks
 	Labels  map[string]string // free words for the operator; nil when none
 }
 

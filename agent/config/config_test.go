@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -47,10 +48,9 @@ func TestEmptyFileIsDefault(t *testing.T) {
 // followed by exactly one space.
 var example = regexp.MustCompile(`(?m)^( *)#(?: {2,}|)[^ \n]`)
 
-// TestDefaultYAMLMentionsEveryKey turns the examples of the default file into
-// keys, and wants every key of the schema among them.
-func TestDefaultYAMLMentionsEveryKey(t *testing.T) {
-	t.Parallel()
+// examples reads the default file with its examples turned into keys.
+func examples(t *testing.T) *parser {
+	t.Helper()
 	var lines []string
 	for line := range strings.Lines(string(DefaultYAML())) {
 		if example.MatchString(line) {
@@ -66,6 +66,20 @@ func TestDefaultYAMLMentionsEveryKey(t *testing.T) {
 	}
 	readConfig(value{p: p, n: root}, c)
 	p.check(c)
+	return p
+}
+
+// schemaKeys are the keys of the file, those of a list's elements as pools[].cidr.
+func schemaKeys(t *testing.T) []string {
+	t.Helper()
+	return slices.Sorted(maps.Keys(examples(t).keys))
+}
+
+// TestDefaultYAMLMentionsEveryKey wants every key of the schema among the
+// examples of the default file.
+func TestDefaultYAMLMentionsEveryKey(t *testing.T) {
+	t.Parallel()
+	p := examples(t)
 	for key, given := range p.keys {
 		if !given {
 			t.Errorf("%s is not in the default file", key)

@@ -25,9 +25,9 @@ type Registry struct {
 	// Addresses are host:port. grpc: the agent that serves it, or the two that
 	// split it. bolt: those two, one of which is Listen; nil when there is no
 	// split. etcd: the endpoints.
-	Addresses []string
-	TLS       TLS  // for Listen and Addresses
-	Insecure  bool // no TLS, on purpose
+	Addresses []string `key:"address"`
+	TLS       TLS      // for Listen and Addresses
+	Insecure  bool     // no TLS, on purpose
 	// User and PasswordFile are etcd's; empty: none.
 	User, PasswordFile string
 	Prefix             string // of etcd's keys; default /onlink/

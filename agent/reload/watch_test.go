@@ -1,4 +1,4 @@
-package agent
+package reload
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 type watchBed struct {
 	t     *testing.T
 	dir   string
-	r     *reloader
+	r     *Reloader
 	taken []string // bgp.originate of every configuration taken
 	asked chan struct{}
 	end   func()
@@ -35,21 +35,17 @@ func newWatchBed(t *testing.T, text string, put func(dir, text string)) *watchBe
 	b := &watchBed{t: t, dir: t.TempDir(), asked: make(chan struct{})}
 	put(b.dir, text)
 	file := &config.File{Path: filepath.Join(b.dir, "onlinkd.yaml")}
-	last, err := file.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.r = &reloader{
-		log: slog.New(slog.DiscardHandler), file: file, asked: b.asked, last: last,
-		expand: func(*config.Config) error { return nil },
-		apply: []applier{{"bgp.originate", func(_ context.Context, c *config.Config) error {
-			if c.BGP.Originate[0].String() == "10.66.0.0/24" {
-				return errors.New("refused by a part") //nolint:err113 // a test's
-			}
-			b.taken = append(b.taken, c.BGP.Originate[0].String())
-			return nil
-		}}},
-	}
+	part := Part{Name: "bgp.originate", Keys: []string{"bgp.originate"}, Apply: func(_ context.Context, c *config.Effective) error {
+		if c.BGP.Originate[0].String() == "10.66.0.0/24" {
+			return errors.New("refused by a part") //nolint:err113 // a test's
+		}
+		b.taken = append(b.taken, c.BGP.Originate[0].String())
+		return nil
+	}}
+	b.r = New(Setup{
+		Log: slog.New(slog.DiscardHandler), File: file, Asked: b.asked, Facts: func() config.Facts { return config.Facts{} },
+		Parts: Parts{part, {Name: "reload", Keys: []string{"reload"}, Apply: Live}},
+	}, effective(t, file.Path, text))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.r.Run(ctx) }()
@@ -63,6 +59,20 @@ func newWatchBed(t *testing.T, text string, put func(dir, text string)) *watchBe
 	return b
 }
 
+// effective returns what a text means on a node without networks.
+func effective(t *testing.T, path, text string) *config.Effective {
+	t.Helper()
+	file, err := config.Parse(path, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := config.Resolve(file, config.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 func (b *watchBed) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -74,7 +84,7 @@ func (b *watchBed) want(step, trouble string, taken ...string) {
 	if got := strings.Join(b.taken, " "); got != strings.Join(taken, " ") {
 		b.t.Errorf("%s: taken %q, want %q", step, got, taken)
 	}
-	switch err := b.r.trouble(); {
+	switch err := b.r.Trouble(); {
 	case trouble == "" && err != nil:
 		b.t.Errorf("%s: %v", step, err)
 	case trouble != "" && (err == nil || !strings.Contains(err.Error(), trouble)):
@@ -133,7 +143,7 @@ func TestWatchedFile(t *testing.T) {
 				b.want("with a mistake", "nonsense: unknown key", "10.61.0.0/24")
 				put(b.dir, textOf("10.62.0.0/24")+"fib: {metric: 7}\n")
 				b.wait(3 * lookEvery)
-				b.want("needs a restart", "fib: needs a restart", "10.61.0.0/24")
+				b.want("needs a restart", "fib.metric: needs a restart", "10.61.0.0/24")
 				put(b.dir, textOf("10.66.0.0/24"))
 				b.wait(3 * lookEvery)
 				b.want("refused by a part, which is set back", "refused by a part", "10.61.0.0/24", "10.61.0.0/24")
@@ -184,10 +194,10 @@ func TestWatchIsAsked(t *testing.T) {
 		put(b.dir, quiet("10.61.0.0/24"))
 		b.wait(time.Minute)
 		b.want("not asked", "")
-		do(t, b.r.reread(t.Context()))
+		do(t, b.r.Reread(t.Context()))
 		b.want("asked", "", "10.61.0.0/24")
 		put(b.dir, "nonsense: 1\n")
-		if err := b.r.reread(t.Context()); !errors.Is(err, config.ErrInvalid) {
+		if err := b.r.Reread(t.Context()); !errors.Is(err, config.ErrInvalid) {
 			t.Errorf("a wrong file: %v", err)
 		}
 		b.want("asked with a wrong file", "nonsense", "10.61.0.0/24")

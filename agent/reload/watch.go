@@ -1,11 +1,10 @@
-package agent
+package reload
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"os"
-	"reflect"
 	"syscall"
 	"time"
 
@@ -20,6 +19,26 @@ const lookEvery = time.Second
 // errEmptyFile refuses what a program leaves that is about to write, or that
 // ran out of disk: an empty file means all defaults, and that is no edit.
 var errEmptyFile = errors.New("the file is empty; an empty configuration is written {}")
+
+// Run takes the file in whenever it is asked to, and with reload: watch when it
+// has changed, until ctx ends.
+func (r *Reloader) Run(ctx context.Context) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	var w fileWatch
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.asked:
+			_ = r.Reread(ctx) // it logs the error, and keeps it for status
+		case <-look.C:
+			if r.file != nil {
+				w.look(ctx, r)
+			}
+		}
+	}
+}
 
 // fileState tells one content of a file from another without reading it: also
 // that of a mounted ConfigMap, where a link to a folder is moved.
@@ -50,7 +69,7 @@ type fileWatch struct {
 
 // look takes the file in if it has changed before the last look and not since:
 // a file that is being written is not looked into.
-func (w *fileWatch) look(ctx context.Context, r *reloader) {
+func (w *fileWatch) look(ctx context.Context, r *Reloader) {
 	if !r.watches() {
 		*w = fileWatch{}
 		return
@@ -65,15 +84,11 @@ func (w *fileWatch) look(ctx context.Context, r *reloader) {
 	r.changed(ctx)
 }
 
-// watches reports whether the configuration in force says so.
-func (r *reloader) watches() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last.Reload == config.ReloadWatch
-}
+// watches reports whether the configuration in force asks for it.
+func (r *Reloader) watches() bool { return r.Current().Reload == config.ReloadWatch }
 
 // changed takes the file in unless its text is the one that was seen last.
-func (r *reloader) changed(ctx context.Context) {
+func (r *Reloader) changed(ctx context.Context) {
 	r.turn.Lock()
 	defer r.turn.Unlock()
 	file := *r.file
@@ -91,16 +106,11 @@ func (r *reloader) changed(ctx context.Context) {
 	if err != nil {
 		r.seen = "" // whatever comes next is looked at
 	}
-	_ = r.takeText(ctx, text, err) // it says so itself
+	_ = r.takeText(ctx, text, err) // it logs the error, and keeps it for status
 }
 
-// inForce reports whether a text is the configuration that the agent has.
-func (r *reloader) inForce(text []byte) bool {
-	next, err := r.file.Parse(text)
-	if err != nil || r.expand(next) != nil {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return reflect.DeepEqual(next, r.last)
+// inForce reports whether a text is the file of the configuration in force.
+func (r *Reloader) inForce(text []byte) bool {
+	file, err := r.file.Parse(text)
+	return err == nil && r.Current().From(file)
 }

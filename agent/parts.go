@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"onlink/agent/config"
+	"onlink/agent/reload"
+	"onlink/ipam"
+	"onlink/tunnel"
+)
+
+// parts are the parts of this agent that follow a changed file, and the keys
+// that only a restart can change. The pools come first, because ipam may refuse
+// them: a pool whose addresses are in use stays.
+func (a *agent) parts() reload.Parts {
+	return reload.Parts{
+		{Name: "pools", Keys: []string{"pools", "node.labels"}, Check: a.checkTunnels, Apply: a.applyPools},
+		{
+			Name: "bgp.peers", Apply: a.applyPeers,
+			Keys: []string{
+				"bgp.peers", "bgp.groups", "bgp.mesh", "bgp.filters",
+				"bgp.reflector.clients", "bgp.reflector.passwordFile", "bgp.reflector.import", "bgp.reflector.export",
+			},
+		},
+		// No key is BFD's own: what is watched is written at each peer.
+		{Name: "bgp.peers bfd", Apply: func(_ context.Context, c *config.Effective) error {
+			return a.live.monitor.Set(bfdSessions(c.BGP.Peers))
+		}},
+		{Name: "bgp.originate", Keys: []string{"bgp.originate"}, Apply: func(_ context.Context, c *config.Effective) error {
+			a.orig.configure(c.BGP.Originate, c.BGP.Aggregates())
+			return nil
+		}},
+		{Name: "cni.sysctls", Keys: []string{"cni.sysctls"}, Apply: func(_ context.Context, c *config.Effective) error {
+			a.cni.SetSysctls(c.CNI.Sysctls)
+			return nil
+		}},
+		{Name: "reload", Keys: []string{"reload"}, Apply: reload.Live},
+		{
+			Name: "restart",
+			Keys: []string{
+				"node", "bgp.asn", "bgp.routerID", "bgp.listen", "bgp.reflector", "ipam", "tunnel", "fib", "api",
+				"cni.socket", "cni.install", "log", "paths",
+			},
+		},
+	}
+}
+
+// checkTunnels refuses pools that ask for other tunnel devices: those of the
+// start are built into the guard, the pods' MTU and the kernel's routes.
+func (a *agent) checkTunnels(last, next *config.Effective) error {
+	same := func(x, y tunnel.Desired) bool { return x.Name == y.Name }
+	if !slices.EqualFunc(tunnelsWanted(&last.Config, a.id), tunnelsWanted(&next.Config, a.id), same) {
+		return fmt.Errorf("a pool with another kind of tunnel %w", reload.ErrRestart)
+	}
+	return nil
+}
+
+// applyPools changes the pools: what addresses are taken from, how routes into
+// them go, what is masqueraded, and what iBGP peers may announce. ipam comes
+// first, because it alone may refuse.
+func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
+	pools := ipamPools(c.Pools, c.Node.Labels)
+	if err := a.alloc.SetPools(pools); err != nil {
+		return err
+	}
+	if split, ok := a.registry.(*ipam.Split); ok {
+		split.SetPools(pools)
+	}
+	ranges, _ := poolRanges(c.Pools)
+	a.guard.setPools(ranges)
+	if err := a.speaker.SetPools(ctx, bgpPools(c.Pools, a.owners.blocks())); err != nil {
+		return err
+	}
+	return a.learn.do(ctx, func() {
+		a.learn.table.SetPools(ribPools(c.Pools, a.learn.wanted))
+		a.learn.filter.setPools(c.Pools)
+		a.learn.nodes.checkAt = time.Time{} // brings the filter to it now
+	})
+}
+
+// applyPeers changes the sessions, and what their peers may make us install.
+func (a *agent) applyPeers(ctx context.Context, c *config.Effective) error {
+	peers, dynamic, err := bgpPeers(c)
+	if err != nil {
+		return err
+	}
+	if err := a.speaker.SetPeers(ctx, peers, dynamic); err != nil {
+		return err
+	}
+	return a.learn.do(ctx, func() {
+		a.learn.peers = c.BGP.Peers
+		a.learn.table.SetPermitted(a.learn.permit())
+	})
+}

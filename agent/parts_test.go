@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"onlink/agent/config"
+)
+
+// TestEveryKeyHasOnePart: whoever adds a key says what a change of it asks for,
+// and no two parts claim one.
+func TestEveryKeyHasOnePart(t *testing.T) {
+	parts := new(agent).parts()
+	keys := config.Keys()
+	for _, key := range keys {
+		if owners := parts.Owners(key); len(owners) != 1 {
+			t.Errorf("%s belongs to the parts %q in parts.go, want one; name it in the part that applies it, or in restart", key, owners)
+		}
+	}
+	names := map[string]bool{}
+	for _, p := range parts {
+		if names[p.Name] {
+			t.Errorf("two parts are called %s", p.Name)
+		}
+		names[p.Name] = true
+		for _, key := range p.Keys {
+			known := func(k string) bool { return k == key || strings.HasPrefix(k, key+".") }
+			if !slices.ContainsFunc(keys, known) && key != "bgp.groups" { // read into the peers
+				t.Errorf("part %s has the key %s, which is none", p.Name, key)
+			}
+		}
+	}
+}
+
+// TestReadersFollowReload: what the agent asks the configuration for while it
+// runs is that of the file in force.
+func TestReadersFollowReload(t *testing.T) {
+	const (
+		pools4 = "pools: [{name: a, cidr: 10.1.0.0/16}]"
+		both   = "pools: [{name: a, cidr: 10.1.0.0/16}, {name: b, cidr: 'fd00:1::/64'}]"
+		meshA  = "bgp: {mesh: {nodes: [10.0.0.11, 10.0.0.12]}}"
+		meshB  = "bgp: {mesh: {nodes: [10.0.0.11, 10.0.0.12, 10.0.0.13]}}"
+	)
+	moved := identity{Address: netip.MustParseAddr("10.0.0.13")}
+	for _, c := range []struct {
+		name, start, next string
+		ask               func(*agent) any
+		want              any
+	}{
+		{"the first IPv6 pool", pools4, both, func(a *agent) any { return a.poolsGiveIPv6() }, true},
+		{"the last IPv6 pool", both, pools4, func(a *agent) any { return a.poolsGiveIPv6() }, false},
+		{"a node that joins the mesh", meshA, meshB, func(a *agent) any { return a.acceptsIdentity(moved) == nil }, true},
+		{"a node that leaves it", meshB, meshA, func(a *agent) any { return a.acceptsIdentity(moved) == nil }, false},
+		{"whom the address is for", meshA, meshB, func(a *agent) any { return len(targets(&a.current().Config)) }, 7},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.ask(reloaded(t, c.start, c.next)); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestOneTruth: no part of the agent keeps a value of the configuration, which
+// would be that of another file after a reload. The learn loop may: its part
+// changes the copy in the loop, with what is decided by it.
+func TestOneTruth(t *testing.T) {
+	allowed := []string{"Options.File", "learn.peers"}
+	var found []string
+	seen := map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(s reflect.Type) {
+		if s.Kind() != reflect.Struct || s.PkgPath() != reflect.TypeFor[agent]().PkgPath() || seen[s] {
+			return
+		}
+		seen[s] = true
+		for f := range s.Fields() {
+			kept := f.Type
+			for slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map, reflect.Chan}, kept.Kind()) {
+				kept = kept.Elem()
+			}
+			if kept.PkgPath() == reflect.TypeFor[config.Config]().PkgPath() {
+				found = append(found, s.Name()+"."+f.Name)
+			}
+			walk(kept)
+		}
+	}
+	walk(reflect.TypeFor[agent]())
+	slices.Sort(found)
+	if !slices.Equal(found, allowed) {
+		t.Errorf("fields with values of the configuration: %v, want only %v; ask current() instead", found, allowed)
+	}
+	if !seen[reflect.TypeFor[learn]()] || !seen[reflect.TypeFor[follower]()] {
+		t.Error("the walk does not reach the parts of the agent")
+	}
+}

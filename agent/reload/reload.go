@@ -1,0 +1,241 @@
+// Package reload takes a changed configuration file into a running agent. It
+// holds the configuration in force ([Reloader.Current]) and the table of the
+// agent's [Part]s, which says what a change of a key asks for. It knows no part
+// itself.
+//
+// A file is taken in whole or not at all: whatever is wrong with it, the agent
+// goes on with the last good one.
+package reload
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"onlink/agent/config"
+)
+
+var (
+	// ErrRestart means that the file changes what only a restart can.
+	ErrRestart = errors.New("needs a restart of onlinkd, which keeps routes and pods")
+	// ErrStale means that the file is not the one that an edit was made for.
+	ErrStale = errors.New("the file was changed since it was read; read it again")
+	// ErrNoFile means that the configuration comes from no file.
+	ErrNoFile = errors.New("this agent was started without a configuration file")
+)
+
+// Setup is what a [Reloader] works with.
+type Setup struct {
+	Log  *slog.Logger
+	File *config.File // nil: the configuration does not change
+	// Asked has one receive for every wish to read the file now (SIGHUP).
+	Asked <-chan struct{}
+	Parts Parts
+	// Facts returns what the node is now, without Routers: those in force stay
+	// until [Reloader.SetRouters].
+	Facts func() config.Facts
+}
+
+// Reloader owns the configuration in force.
+type Reloader struct {
+	log   *slog.Logger
+	file  *config.File
+	asked <-chan struct{}
+	parts Parts
+	facts func() config.Facts
+
+	// current is replaced, never written to: every reader asks for it, and none
+	// keeps it, so there is no second truth and no lock to hold in the wrong order.
+	current atomic.Pointer[config.Effective]
+
+	turn sync.Mutex // held while the agent or the file is changed; guards seen
+	seen string     // digest of the text that was taken in or refused last; "" before the first
+
+	mu  sync.Mutex // guards err
+	err error      // why the newest file is not in force; nil: it is
+}
+
+// New returns the reloader of an agent that starts with a configuration.
+func New(s Setup, start *config.Effective) *Reloader {
+	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts}
+	r.current.Store(start)
+	return r
+}
+
+// Current returns the configuration in force. It must not be written to, nor
+// kept for longer than what is done with it.
+func (r *Reloader) Current() *config.Effective { return r.current.Load() }
+
+// Trouble returns why the newest file is not in force, nil when it is.
+func (r *Reloader) Trouble() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// note keeps what became of the newest file.
+func (r *Reloader) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+// Reread takes the file in as it is, also when it is the same as before: key
+// files that it names may be others. The outcome is logged, and kept for
+// [Reloader.Trouble]. The error may be [config.Errors], [ErrRestart] or that of
+// a part.
+func (r *Reloader) Reread(ctx context.Context) error {
+	if r.file == nil {
+		return ErrNoFile
+	}
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	text, err := r.file.Text()
+	return r.takeText(ctx, text, err)
+}
+
+// takeText takes the file's text in, or the error of its reading.
+func (r *Reloader) takeText(ctx context.Context, text []byte, err error) error {
+	var next *config.Effective
+	if err == nil {
+		r.seen = digestOf(text)
+		next, err = r.resolve(text)
+	}
+	if err == nil {
+		err = r.take(ctx, next)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // the agent stops, that is no fault of the file
+	}
+	r.note(err)
+	if err != nil {
+		r.log.Error("configuration not taken, the last good one stays", "err", err)
+	} else {
+		r.log.Info("configuration taken")
+	}
+	return err
+}
+
+// resolve returns what a text of the file means on this node, as it is now.
+func (r *Reloader) resolve(text []byte) (*config.Effective, error) {
+	file, err := r.file.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	facts := r.facts()
+	facts.Routers = r.Current().Routers() // so that a changed file resets no session
+	return config.Resolve(file, facts)
+}
+
+// take brings every part to a configuration, which is in force then.
+func (r *Reloader) take(ctx context.Context, next *config.Effective) error {
+	last := r.Current()
+	if err := r.parts.check(last, next); err != nil {
+		return err
+	}
+	if err := r.parts.apply(ctx, last, next); err != nil {
+		return err
+	}
+	r.current.Store(next)
+	return nil
+}
+
+// SetRouters changes the addresses of the peers of interfaces to what find
+// makes of the present ones, which it must not write to.
+func (r *Reloader) SetRouters(ctx context.Context, find func(*config.Effective) map[string]netip.Addr) error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	last := r.Current()
+	next := last.WithRouters(find(last))
+	if next == last {
+		return nil
+	}
+	return r.take(ctx, next)
+}
+
+// Text returns the file, its text and the digest of it, which
+// [Reloader.Change] takes.
+func (r *Reloader) Text() (path string, text []byte, digest string, err error) {
+	if r.file == nil {
+		return "", nil, "", ErrNoFile
+	}
+	text, err = r.file.Text()
+	return r.file.Path, text, digestOf(text), err
+}
+
+// Edit is one change of the file.
+type Edit struct {
+	By       string // who asked for it, for the log
+	IfDigest string // of the text that it was made for; "": whatever the text is
+	DryRun   bool   // only check
+	// Make returns the new text.
+	Make func(old []byte) ([]byte, error)
+}
+
+// Change edits the file and takes it in: both or nothing. It returns the digest
+// of the new text, and whether that differs from the old. Besides the errors of
+// [Reloader.Reread] there is [ErrStale].
+func (r *Reloader) Change(ctx context.Context, e Edit) (digest string, changed bool, err error) {
+	if r.file == nil {
+		return "", false, ErrNoFile
+	}
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	old, err := r.file.Text()
+	if err != nil {
+		return "", false, err
+	}
+	if e.IfDigest != "" && e.IfDigest != digestOf(old) {
+		return "", false, ErrStale
+	}
+	text, err := e.Make(old)
+	if err != nil {
+		return "", false, err
+	}
+	next, err := r.resolve(text)
+	if err != nil {
+		return "", false, err
+	}
+	if e.DryRun {
+		err = r.parts.check(r.Current(), next)
+	} else {
+		err = r.keep(ctx, e.By, text, next)
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return digestOf(text), digestOf(text) != digestOf(old), nil
+}
+
+// keep takes a configuration in and puts its text into the file's place.
+func (r *Reloader) keep(ctx context.Context, by string, text []byte, next *config.Effective) error {
+	if err := r.parts.check(r.Current(), next); err != nil {
+		return err
+	}
+	draft, err := r.file.Draft(text)
+	if err != nil {
+		return err
+	}
+	if err := r.take(ctx, next); err != nil {
+		return errors.Join(err, draft.Discard())
+	}
+	err = draft.Keep()
+	r.note(err) // an error: what is in force is not in the file, and status says so
+	if err != nil {
+		return err
+	}
+	r.seen = digestOf(text)
+	r.log.Info("configuration taken", "by", by, "file", r.file.Path)
+	return nil
+}
+
+// digestOf tells two texts apart.
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
