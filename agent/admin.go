@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,7 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"onlink/bgp"
+	"onlink/agent/state"
+	"onlink/bgp/bfd"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
@@ -28,14 +30,20 @@ type admin struct {
 
 // GetStatus implements onlinkv1.AdminServer.
 func (s *admin) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*onlinkv1.Status, error) {
-	return s.a.status(ctx)
+	// A snapshot of now: the operator sees the effects of the command before.
+	snap, err := s.a.board.Since(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return statusToWire(snap), nil
 }
 
 // ListPeers implements onlinkv1.AdminServer.
 func (s *admin) ListPeers(context.Context, *onlinkv1.ListPeersRequest) (*onlinkv1.ListPeersReply, error) {
 	rep := &onlinkv1.ListPeersReply{}
 	for _, p := range s.a.speaker.Peers() {
-		rep.Peers = append(rep.Peers, s.a.peerToWire(p))
+		one := s.a.peerState(p)
+		rep.Peers = append(rep.Peers, peerToWire(&one))
 	}
 	return rep, nil
 }
@@ -160,13 +168,45 @@ func routeToWire(r rib.Route, failed map[netip.Prefix]string) *onlinkv1.Route {
 	return w
 }
 
-func (a *agent) peerToWire(p bgp.PeerStatus) *onlinkv1.Peer {
+// statusToWire is a snapshot as GetStatus sends it.
+func statusToWire(s *state.Snapshot) *onlinkv1.Status {
+	total, established := s.Sessions.Count()
+	used, size := s.IPAM.Addresses()
+	w := &onlinkv1.Status{
+		Node: s.Node.Name, Version: s.Node.Version, Gobgp: s.Node.Engine, Started: timestamppb.New(s.Node.Started),
+		Address: s.Node.Address.String(), Asn: s.Node.ASN, RouterId: s.Node.RouterID.String(),
+		Reflector: s.Node.Reflector, Registry: s.Node.Registry, Drain: s.Drain.String(),
+		InSync: s.Routes.InSync, Phase: "syncing",
+		PeersTotal: number(total), PeersEstablished: number(established),
+		RoutesUnicast: number(s.Routes.Counts.ByKind[rib.Unicast]), RoutesTunnelled: number(s.Routes.Counts.Tunnelled),
+		RoutesUnresolved: number(s.Routes.Counts.ByKind[rib.Unresolved]), RoutesFailed: number(len(s.Routes.Failed)),
+		FibDrift: s.Routes.FIB.Drift,
+		Blocks:   number(len(s.IPAM.Blocks)), AddressesUsed: number(used), AddressesTotal: number(size),
+		Problems: s.Problems(), Notes: s.Notes,
+	}
+	if s.Routes.InSync {
+		w.Phase = "ready"
+	}
+	for _, f := range s.Features {
+		one := &onlinkv1.Feature{Name: f.Name, Available: f.Available}
+		if !f.Available {
+			one.Detail = f.Without
+		}
+		w.Features = append(w.Features, one)
+	}
+	return w
+}
+
+// number is a count as the wire has it.
+func number(n int) uint32 { return uint32(min(max(n, 0), math.MaxUint32)) } //nolint:gosec // bounded
+
+func peerToWire(p *state.Peer) *onlinkv1.Peer {
 	w := &onlinkv1.Peer{
 		Name: p.Name, Address: p.Address.String(), Asn: p.ASN, Role: p.Role.String(), State: p.State,
 		Since:      durationpb.New(time.Since(p.Since)),
 		PrefixesIn: count(p.Received), Accepted: count(p.Accepted), PrefixesOut: count(p.Advertised),
 		Flaps: count(p.Flaps), LastError: p.LastError, EndOfRib: p.EndOfRIB, Dynamic: p.Dynamic,
-		Held: p.Held, Bfd: bfdToWire(a.live.pulse(p.Address)),
+		Held: p.Held, Bfd: bfdToWire(p.BFD),
 		Faults: &onlinkv1.PeerFaults{
 			Reset_: p.Faults.Reset, Withdrawn: p.Faults.Withdrawn, Discarded: p.Faults.Discarded,
 			Ignored: p.Faults.Ignored, Panics: p.Faults.Panics, Withheld: p.Faults.Withheld,
@@ -178,6 +218,21 @@ func (a *agent) peerToWire(p bgp.PeerStatus) *onlinkv1.Peer {
 	}
 	if p.Stranger {
 		w.Role = ""
+	}
+	return w
+}
+
+// bfdToWire is a peer's BFD session for the operator; nil when there is none.
+func bfdToWire(s *bfd.Status) *onlinkv1.BFD {
+	if s == nil {
+		return nil
+	}
+	w := &onlinkv1.BFD{
+		State: s.State.String(), Since: durationpb.New(time.Since(s.Since)), Downs: s.Downs, RemoteState: s.RemoteState.String(),
+		Interval: durationpb.New(s.Interval), Detection: durationpb.New(s.Detection),
+	}
+	if s.State != bfd.Up {
+		w.Diagnostic = s.Diag.String()
 	}
 	return w
 }

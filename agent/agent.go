@@ -18,7 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"onlink/agent/config"
+	"onlink/agent/drain"
 	"onlink/agent/reload"
+	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/cni"
@@ -51,9 +53,10 @@ type agent struct {
 	live          *liveness
 	follow        *follower
 	host          *hostKeeper
-	drain         *drain
+	drain         *drain.Drain
 	reload        *reload.Reloader // has the configuration in force
-	features      []feature
+	board         *state.Board
+	features      []state.Feature
 	problems      []string // found at start
 	cni           *cni.Server
 	opt           Options
@@ -82,7 +85,7 @@ type Options struct {
 // is one line that names what to change; [ErrRestart] asks for another run.
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	log := newLogger(cfg.Log)
-	a := &agent{log: log, started: time.Now(), opt: opt}
+	a := &agent{log: log, started: time.Now(), opt: opt, board: state.NewBoard()}
 	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
 	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
 		return fmt.Errorf("paths.run: %w", err)
@@ -208,7 +211,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 	cfg := a.current()
 	l := &learn{
 		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: cfg.FIB.Resync,
-		asks: make(chan func()), moved: make(chan struct{}, 1),
+		asks: make(chan func()), board: a.board, moved: make(chan struct{}, 1),
 		sync:    syncGate{started: time.Now(), expects: len(cfg.BGP.Peers) > 0},
 		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(&cfg.Config, a.id),
 		linksNews: func() { a.cni.Look() },
@@ -229,7 +232,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 	a.learn = l
 	l.surplus = tunnelsUnwanted(l.wanted)
 	l.ensureTunnels(ctx)
-	a.features = append(a.features, feature{"nexthop-objects", l.fib.UsesNexthopObjects(), "plain gateways are used"})
+	a.features = append(a.features, state.Feature{Name: "nexthop-objects", Available: l.fib.UsesNexthopObjects(), Without: "plain gateways are used"})
 	a.features = append(a.features, l.tunnelFeatures()...)
 	l.table.SetPools(ribPools(cfg.Pools, l.wanted))
 	l.filter.setPools(cfg.Pools)
@@ -254,7 +257,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the routes of a previous run: %w", err)
 	}
-	if a.drain, err = openDrain(cfg.Paths.State); err != nil {
+	if a.drain, err = drain.Open(cfg.Paths.State); err != nil {
 		return err
 	}
 	a.doubtBlocks(kept)
@@ -323,6 +326,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.alloc.Run(ctx) })
 	g.Go(func() error { return a.speaker.Run(ctx) })
 	g.Go(func() error { return a.learn.Run(ctx) })
+	g.Go(func() error { return a.survey(ctx) })
 	g.Go(func() error { return a.owners.Run(ctx) })
 	g.Go(func() error { return a.orig.Run(ctx) })
 	g.Go(func() error { return a.tellPodsMTU(ctx) })

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"onlink/agent/drain"
 	"onlink/bgp"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -28,29 +29,29 @@ func (s *admin) Drain(ctx context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.
 	if wait < 0 || wait > maxDrainWait {
 		return nil, status.Errorf(codes.InvalidArgument, "wait %s is not within 0s to %s", wait, maxDrainWait)
 	}
-	if err := s.a.drain.start(wait); err != nil {
+	if err := s.a.drain.Start(wait); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	return s.drained(ctx, drained)
+	return s.drained(ctx, drain.Drained)
 }
 
 // Undrain implements onlinkv1.AdminServer.
 func (s *admin) Undrain(ctx context.Context, _ *onlinkv1.UndrainRequest) (*onlinkv1.DrainReply, error) {
-	if err := s.a.drain.end(); err != nil {
+	if err := s.a.drain.End(); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	return s.drained(ctx, serving)
+	return s.drained(ctx, drain.Serving)
 }
 
 // drained waits for a phase and reports what is announced then.
-func (s *admin) drained(ctx context.Context, p phase) (*onlinkv1.DrainReply, error) {
-	if err := s.a.drain.await(ctx, p); err != nil {
+func (s *admin) drained(ctx context.Context, p drain.Phase) (*onlinkv1.DrainReply, error) {
+	if err := s.a.drain.Await(ctx, p); err != nil {
 		if ctx.Err() != nil {
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 		return nil, status.Error(codes.Aborted, err.Error())
 	}
-	told, n := s.a.drain.state()
+	told, n := s.a.drain.State()
 	return &onlinkv1.DrainReply{Phase: told.String(), Prefixes: uint32(n)}, nil //nolint:gosec // a count of blocks
 }
 
@@ -85,7 +86,8 @@ func (s *admin) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest)
 	rep := &onlinkv1.ControlPeerReply{}
 	for _, p := range s.a.speaker.Peers() {
 		if p.Address == peer {
-			rep.Peer = s.a.peerToWire(p)
+			one := s.a.peerState(p)
+			rep.Peer = peerToWire(&one)
 		}
 	}
 	return rep, nil

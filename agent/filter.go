@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"onlink/agent/config"
+	"onlink/agent/state"
 	"onlink/cni"
 	"onlink/fib"
 	"onlink/nft"
@@ -43,14 +44,14 @@ func (a *agent) openFilter() error {
 	if err == nil {
 		spoof := nft.SupportsAntiSpoof()
 		want.AntiSpoof = spoof == nil
-		a.features = append(a.features, feature{"anti-spoofing", spoof == nil, "pods can send from foreign IPv6 addresses, and where net.ipv4.conf.all.rp_filter is 2 from foreign IPv4 ones"})
+		a.features = append(a.features, state.Feature{Name: "anti-spoofing", Available: spoof == nil, Without: "pods can send from foreign IPv6 addresses, and where net.ipv4.conf.all.rp_filter is 2 from foreign IPv4 ones"})
 	}
 	if err == nil {
 		if err := a.openSenders(); err != nil {
 			return err
 		}
 	}
-	a.features = append(a.features, feature{"nftables", err == nil, "no masquerading (natOutgoing), tunnelled packets are accepted from anybody"})
+	a.features = append(a.features, state.Feature{Name: "nftables", Available: err == nil, Without: "no masquerading (natOutgoing), tunnelled packets are accepted from anybody"})
 	switch {
 	case err == nil:
 		a.learn.filter.table, a.learn.filter.state = nft.New(a.log.With("part", "nft")), want
@@ -66,7 +67,7 @@ func (a *agent) openFilter() error {
 // can hold it.
 func (a *agent) openSenders() error {
 	err := nft.SupportsSenders()
-	a.features = append(a.features, feature{"MAC anti-spoofing", err == nil, "pods can send from foreign MAC addresses"})
+	a.features = append(a.features, state.Feature{Name: "MAC anti-spoofing", Available: err == nil, Without: "pods can send from foreign MAC addresses"})
 	if err != nil {
 		return nil //nolint:nilerr // the feature's absence is reported
 	}

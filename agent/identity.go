@@ -59,19 +59,6 @@ func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) s
 	return who
 }
 
-// standing says in the words of `status` why this machine gives out nothing.
-func (a *agent) standing() string {
-	err := a.alloc.Standing()
-	if err == nil {
-		return ""
-	}
-	text := "identity: " + err.Error()
-	if n := a.alloc.Stats().Assignments; n > 0 {
-		text += fmt.Sprintf("; the addresses of %d pods are kept until they end", n)
-	}
-	return text
-}
-
 // registryNotes says what it means that the registry is used without TLS.
 func (a *agent) registryNotes() []string {
 	reg := a.current().IPAM.Registry

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"onlink/agent/state"
 	"onlink/cni"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
@@ -30,7 +31,8 @@ func (s *admin) CheckIPAM(ctx context.Context, r *onlinkv1.CheckIPAMRequest) (*o
 		return nil, status.Errorf(codes.Internal, "check: %v", err)
 	}
 	st := s.a.alloc.Stats()
-	if text := s.a.standing(); text != "" {
+	standing := state.IPAM{Stats: st, Standing: s.a.alloc.Standing()}
+	if text := standing.StandingText(); text != "" {
 		problems = append([]string{text}, problems...)
 	}
 	rep.Problems = problems

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"onlink/agent/config"
+	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/fib"
 	"onlink/fib/underlay"
@@ -49,7 +51,8 @@ type learn struct {
 
 	moved chan struct{} // cap 1; sent to by the learn loop when the node's subnets changed, never closed
 
-	asks chan func() // from do, unbuffered; Run is the only receiver
+	asks  chan func() // from do, unbuffered; Run is the only receiver
+	board *state.Board
 }
 
 // Run follows every source of change until ctx ends, and leaves the routes in
@@ -83,6 +86,7 @@ func (l *learn) Run(ctx context.Context) error {
 			ask()
 		}
 		l.install(ctx, full)
+		l.board.SetTurn(state.Turn{At: time.Now(), InSync: l.sync.done})
 	}
 }
 
@@ -231,7 +235,20 @@ func (l *learn) setOwn(ctx context.Context, blocks, aggregates []netip.Prefix) e
 }
 
 // established is RFC 4271's name of the state of a session that is up.
-const established = "Established"
+const established = state.Established
+
+// failures returns, for every route that is decided and not in the kernel, the
+// reason.
+func (l *learn) failures() map[netip.Prefix]string {
+	out := map[netip.Prefix]string{}
+	for _, f := range l.fib.Failures() {
+		out[f.Prefix] = f.Err.Error()
+		if f.OwnerProtocol != "" {
+			out[f.Prefix] = fmt.Sprintf("%v: proto %s; remove that route or set fib.metric", f.Err, f.OwnerProtocol)
+		}
+	}
+	return out
+}
 
 const (
 	// After somebody changed a route of ours the kernel is read again this

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"onlink/agent/config"
+	"onlink/agent/metrics"
 	"onlink/cni"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
@@ -147,7 +148,7 @@ func (a *agent) listenMetrics(s *sockets) error {
 		return fmt.Errorf("api.metrics: %w; set another address, or off", err)
 	}
 	s.metrics = lis
-	s.http = &http.Server{Handler: a.metricsHandler(), ReadHeaderTimeout: 5 * time.Second}
+	s.http = &http.Server{Handler: metrics.Handler(a.board), ReadHeaderTimeout: 5 * time.Second}
 	return nil
 }
 

@@ -12,12 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"onlink/agent/config"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
-	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
 )
 
@@ -223,19 +220,4 @@ func (l *learn) setDead(died, alive []netip.Addr) {
 		delete(l.reaches.dead, a)
 	}
 	l.table.NextHopsChanged(slices.Concat(died, alive))
-}
-
-// bfdToWire is a peer's BFD session for the operator; nil when there is none.
-func bfdToWire(p pulse) *onlinkv1.BFD {
-	if !p.Session.Peer.IsValid() {
-		return nil
-	}
-	w := &onlinkv1.BFD{
-		State: p.State.String(), Since: durationpb.New(time.Since(p.Since)), Downs: p.Downs, RemoteState: p.RemoteState.String(),
-		Interval: durationpb.New(p.Interval), Detection: durationpb.New(p.Detection),
-	}
-	if p.State != bfd.Up {
-		w.Diagnostic = p.Diag.String()
-	}
-	return w
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"onlink/agent/drain"
+	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
@@ -25,7 +27,7 @@ type originate struct {
 	own     []netip.Prefix // blocks as of the last round
 	summed  []netip.Prefix // aggregates as of the last round
 	node    identity       // its addresses are the next hops
-	drain   *drain
+	drain   *drain.Drain
 	// edited has room for one signal: configure sends, nobody closes; full
 	// means that Run has been told and has not looked yet.
 	edited chan struct{}
@@ -45,14 +47,14 @@ func (o *originate) Run(ctx context.Context) error {
 	defer retry.Stop()
 	for {
 		var over <-chan time.Time // the end of the drain's wait; nil: none
-		if _, rest := o.drain.now(); rest > 0 {
+		if _, rest := o.drain.Now(); rest > 0 {
 			over = time.After(rest)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-o.alloc.Changed():
-		case <-o.drain.changed:
+		case <-o.drain.Changed():
 		case <-o.edited:
 		case <-over:
 		case <-retry.C:
@@ -69,19 +71,19 @@ func (o *originate) Run(ctx context.Context) error {
 // never lets a packet loop: drop route before announcement, withdrawal before
 // the drop route goes.
 func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, blocks, aggregates []netip.Prefix) error) error {
-	next := confirmed(o.alloc.Blocks())
+	next := state.Confirmed(o.alloc.Blocks())
 	extra, sums := o.configured()
 	sums = contributed(sums, slices.Concat(next, extra))
 	if err := setOwn(ctx, slices.Concat(next, o.own), slices.Concat(sums, o.summed)); err != nil {
 		return fmt.Errorf("install drop routes: %w", err)
 	}
-	at, _ := o.drain.now()
-	o.alloc.SetDraining(at == drained)
+	at, _ := o.drain.Now()
+	o.alloc.SetDraining(at == drain.Drained)
 	var origins []bgp.Origin
 	announce := func(list []netip.Prefix, aggregate bool) {
 		for _, p := range list {
-			if at != drained && o.node.reaches(p) {
-				origins = append(origins, bgp.Origin{Prefix: p, Draining: at == leaving, Aggregate: aggregate})
+			if at != drain.Drained && o.node.reaches(p) {
+				origins = append(origins, bgp.Origin{Prefix: p, Draining: at == drain.Leaving, Aggregate: aggregate})
 			}
 		}
 	}
@@ -91,7 +93,7 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	if err := o.speaker.SetOrigins(ctx, origins); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
-	o.drain.announced(at, len(origins))
+	o.drain.Announced(at, len(origins))
 	if err := setOwn(ctx, next, sums); err != nil {
 		return fmt.Errorf("remove drop routes: %w", err)
 	}
@@ -110,17 +112,6 @@ func contributed(aggregates, own []netip.Prefix) []netip.Prefix {
 			out = append(out, a)
 		}
 	}
-	return out
-}
-
-func confirmed(blocks []ipam.BlockUsage) []netip.Prefix {
-	var out []netip.Prefix
-	for _, b := range blocks {
-		if b.Confirmed {
-			out = append(out, b.Block.CIDR)
-		}
-	}
-	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
 }
 

@@ -36,6 +36,10 @@ func podMTU(w *underlay.Watcher, l *learn) int {
 	return mtu
 }
 
+// podMTU is what a pod's interface gets: the smallest of the tunnels' MTUs, or
+// the underlay's when no tunnel is used. 0 leaves it to the kernel.
+func (a *agent) podMTU() int { return int(a.learn.podMTU.Load()) }
+
 // followMTU notes the MTU of pods and wakes tellPodsMTU when it changed.
 func (l *learn) followMTU() {
 	mtu := int64(podMTU(l.watch, l))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"onlink/agent/config"
+	"onlink/agent/state"
 	"onlink/tunnel"
 )
 
@@ -77,15 +78,15 @@ func (l *learn) ensureTunnels(ctx context.Context) (full bool) {
 }
 
 // tunnelFeatures says which of the wanted devices this kernel can have.
-func (l *learn) tunnelFeatures() []feature {
-	var out []feature
+func (l *learn) tunnelFeatures() []state.Feature {
+	var out []state.Feature
 	for _, d := range l.wanted {
 		text := ""
 		if l.tunnelErr != nil {
 			text = l.tunnelErr.Error()
 		}
 		lacks := strings.Contains(text, "tunnel "+d.Name+":")
-		out = append(out, feature{featureName(d), !lacks, "routes through " + d.Name + " are not installed: " + text})
+		out = append(out, state.Feature{Name: featureName(d), Available: !lacks, Without: "routes through " + d.Name + " are not installed: " + text})
 	}
 	return out
 }

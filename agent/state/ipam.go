@@ -1,12 +1,10 @@
-package agent
+package state
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"net/netip"
 
-	"onlink/agent/config"
 	"onlink/ipam"
 )
 
@@ -16,39 +14,48 @@ const (
 	poolFull = 0.95
 )
 
-// ipamProblems says what an operator should know of blocks, registry and
-// pools.
-func (a *agent) ipamProblems(ctx context.Context) []string {
+// StandingText returns why this machine gives out no address, in the words of status;
+// "" when it does.
+func (s *IPAM) StandingText() string {
+	if s.Standing == nil {
+		return ""
+	}
+	text := "identity: " + s.Standing.Error()
+	if n := s.Stats.Assignments; n > 0 {
+		text += fmt.Sprintf("; the addresses of %d pods are kept until they end", n)
+	}
+	return text
+}
+
+// problems returns what is wrong with blocks, registry and pools.
+func (s *IPAM) problems() []string {
 	var out []string
-	s := a.alloc.Stats()
-	standing := a.standing()
+	standing := s.StandingText()
 	if standing != "" {
 		out = append(out, standing)
 	}
-	for _, b := range a.alloc.Blocks() {
+	for _, b := range s.Blocks {
 		if text := blockProblem(b); text != "" && standing == "" {
 			out = append(out, text)
 		}
 	}
-	for _, q := range a.alloc.Quarantined() {
+	for _, q := range s.Quarantined {
 		out = append(out, q.String())
 	}
-	for _, as := range a.alloc.Homeless() {
+	for _, as := range s.Homeless {
 		out = append(out, fmt.Sprintf("pod %s/%s: its address %v is in no pool: it keeps it; add the pool again, or delete the pod", as.Namespace, as.Pod, as.Addresses))
 	}
-	if s.RegistryLastError != "" {
-		out = append(out, fmt.Sprintf("registry: %s; pods start from held blocks only", s.RegistryLastError))
+	switch {
+	case s.Stats.RegistryLastError != "":
+		out = append(out, fmt.Sprintf("registry: %s; pods start from held blocks only", s.Stats.RegistryLastError))
+	case s.HalfFailed != nil:
+		out = append(out, fmt.Sprintf("registry: %v; blocks come from the other half", s.HalfFailed))
 	}
-	if split, ok := a.registry.(*ipam.Split); ok && s.RegistryLastError == "" {
-		if err := split.Problem(); err != nil {
-			out = append(out, fmt.Sprintf("registry: %v; blocks come from the other half", err))
-		}
+	if s.Stats.CommitErrors > 0 {
+		out = append(out, fmt.Sprintf("database: %d writes failed since the start: look at the disk of %s", s.Stats.CommitErrors, s.Database))
 	}
-	if s.CommitErrors > 0 {
-		out = append(out, fmt.Sprintf("database: %d writes failed since the start: look at the disk of %s", s.CommitErrors, a.store.Path()))
-	}
-	claimed := a.claimedShares(ctx)
-	for _, u := range a.alloc.PoolUsages() {
+	claimed := s.Claimed()
+	for _, u := range s.Pools {
 		if text := poolProblem(u, claimed[u.Name]); text != "" {
 			out = append(out, text)
 		}
@@ -56,7 +63,7 @@ func (a *agent) ipamProblems(ctx context.Context) []string {
 	return out
 }
 
-// blockProblem says what an operator should know of a block.
+// blockProblem returns what an operator should know of a block, or "".
 func blockProblem(b ipam.BlockUsage) string {
 	switch {
 	case b.Doubtful && !b.Confirmed:
@@ -95,31 +102,17 @@ func poolProblem(u ipam.PoolUsage, claimed float64) string {
 	return ""
 }
 
-// claimedShares returns what share of each pool is owned by nodes, when this
-// agent has the registry itself; empty otherwise.
-func (a *agent) claimedShares(ctx context.Context) map[string]float64 {
-	all := a.registered(ctx)
-	if all == nil {
+// Claimed returns the share of each pool, by name, that nodes own: 0 to 1. It
+// is nil where the blocks of other nodes are not known.
+func (s *IPAM) Claimed() map[string]float64 {
+	if s.Registered == nil {
 		return nil
 	}
 	out := map[string]float64{}
-	for _, u := range a.alloc.PoolUsages() {
-		out[u.Name] = claimedShare(u.CIDR, all)
+	for _, u := range s.Pools {
+		out[u.Name] = claimedShare(u.CIDR, s.Registered)
 	}
 	return out
-}
-
-// registered returns every node's blocks, when this agent has the registry
-// itself; nil otherwise.
-func (a *agent) registered(ctx context.Context) []ipam.Block {
-	if a.current().IPAM.Registry.Kind != config.RegistryBolt {
-		return nil
-	}
-	all, err := a.listRegistry(ctx) // of a split one: the other agent's half too
-	if err != nil {
-		return nil // the registry's own error is a problem of its own
-	}
-	return all
 }
 
 // claimedShare returns the share of pool that the blocks inside it take.

@@ -1,0 +1,178 @@
+// Package drain keeps whether this node announces its prefixes: a [Drain] takes
+// the node out of traffic and brings it back, and outlives restarts. It knows
+// no BGP: the originate flow asks it for the phase and reports what the peers
+// were sent.
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Drain is whether this node announces its prefixes. A drained node keeps its
+// sessions, routes and pods; what it owns is announced with GRACEFUL_SHUTDOWN
+// for a while, so that others move to other paths where there are any
+// (RFC 8326), and is then withdrawn. A file in paths.state keeps it over
+// restarts. Its methods may be called by any goroutine.
+type Drain struct {
+	path string
+	// changed has room for one signal: a new phase sends, nobody closes; full
+	// means that the originate flow has a signal that it has not received yet.
+	changed chan struct{}
+
+	mu    sync.Mutex // guards all below
+	phase Phase
+	until time.Time     // when Leaving becomes Drained
+	moved chan struct{} // closed by the next change of phase, or of what is announced
+	told  Phase         // what is announced now
+	count int           // prefixes announced now
+}
+
+// Phase is how far a node is out of traffic.
+type Phase uint8
+
+// The phases of a drain (RFC 8326).
+const (
+	Serving Phase = iota
+	Leaving       // announced with GRACEFUL_SHUTDOWN
+	Drained       // withdrawn
+)
+
+// String returns the name shown by onlinkctl.
+func (p Phase) String() string {
+	return [...]string{"serving", "leaving", "drained"}[p]
+}
+
+// Open reads whether the node was drained when the agent last ran, from the
+// folder of its state.
+func Open(state string) (*Drain, error) {
+	d := &Drain{path: filepath.Join(state, "drained"), changed: make(chan struct{}, 1), moved: make(chan struct{})}
+	switch _, err := os.Stat(d.path); {
+	case err == nil:
+		d.phase, d.told = Drained, Drained
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read drain state: %w", err)
+	}
+	return d, nil
+}
+
+// Start takes the node out: GRACEFUL_SHUTDOWN for wait, then withdrawal. A
+// node that is leaving or drained only has its wait changed.
+func (d *Drain) Start(wait time.Duration) error {
+	if err := writeMark(d.path); err != nil {
+		return fmt.Errorf("keep drain state: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase != Drained {
+		d.phase, d.until = Leaving, time.Now().Add(wait)
+	}
+	d.signal()
+	return nil
+}
+
+// End brings the node back.
+func (d *Drain) End() error {
+	if err := os.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget drain state: %w", err)
+	}
+	if err := syncDir(filepath.Dir(d.path)); err != nil {
+		return fmt.Errorf("forget drain state: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.phase = Serving
+	d.signal()
+	return nil
+}
+
+// Changed is received from by the originate flow: the phase may be another.
+func (d *Drain) Changed() <-chan struct{} { return d.changed }
+
+// signal wakes the originate flow. The caller holds mu.
+func (d *Drain) signal() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Now returns the phase, and in how long it ends by itself: 0 for never.
+func (d *Drain) Now() (p Phase, rest time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase != Leaving {
+		return d.phase, 0
+	}
+	if rest = time.Until(d.until); rest > 0 {
+		return Leaving, rest
+	}
+	d.phase = Drained
+	return Drained, 0
+}
+
+// Announced notes what the peers were sent: the phase, and how many prefixes.
+func (d *Drain) Announced(p Phase, prefixes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told, d.count = p, prefixes
+	close(d.moved)
+	d.moved = make(chan struct{})
+}
+
+// State returns the phase and the number of prefixes that are announced now.
+func (d *Drain) State() (told Phase, prefixes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told, d.count
+}
+
+// Await returns when p is announced to the peers. It returns [ErrOvertaken]
+// when another request made that impossible, or the error of ctx.
+func (d *Drain) Await(ctx context.Context, p Phase) error {
+	for {
+		d.mu.Lock()
+		told, want, moved := d.told, d.phase, d.moved
+		d.mu.Unlock()
+		switch {
+		case told == p:
+			return nil
+		case p == Drained && want == Serving, p == Serving && want != Serving:
+			return ErrOvertaken
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// ErrOvertaken means that somebody asked for the contrary meanwhile.
+var ErrOvertaken = errors.New("another request changed the drain state meanwhile")
+
+// writeMark makes an empty file that is there after a power cut.
+func writeMark(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -1,0 +1,130 @@
+// Package metrics serves what monitoring reads of the agent: /metrics for
+// Prometheus, /healthz and /readyz. All of it comes from the snapshots of
+// package state: a scrape asks no other room, and scrapes that come at once
+// share one snapshot.
+package metrics
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"onlink/agent/state"
+)
+
+const (
+	// shared is how old a snapshot may be that a scrape shows.
+	shared = time.Second
+	// scrapeWait bounds how long a scrape waits for a snapshot.
+	scrapeWait = 5 * time.Second
+	// turnBound is how long ago the learn loop may have turned last: it does
+	// every two seconds when nothing happens.
+	turnBound = 10 * time.Second
+)
+
+// Source is where snapshots come from: a [state.Board].
+type Source interface {
+	// Since returns a snapshot that was begun at t or later.
+	Since(ctx context.Context, t time.Time) (*state.Snapshot, error)
+	// Turn returns the latest turn of the learn loop.
+	Turn() state.Turn
+}
+
+// Handler serves /metrics, /healthz (the process answers) and /readyz (the
+// learn loop turns and the routes are in sync).
+func Handler(src Source) http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(newCollector(src), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte("ok\n")) //nolint:errcheck,gosec // the client may be gone
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := unready(src.Turn(), time.Now()); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
+			return
+		}
+		w.Write([]byte("ready\n")) //nolint:errcheck,gosec // the client may be gone
+	})
+	return mux
+}
+
+// unready returns why the node is not ready; "" when it is.
+func unready(last state.Turn, now time.Time) string {
+	switch age := now.Sub(last.At); {
+	case last.At.IsZero():
+		return "starting: the learn loop has not turned yet"
+	case age > turnBound:
+		return "learn loop does not answer: its last turn was " + age.Truncate(time.Second).String() + " ago"
+	case !last.InSync:
+		return "syncing: waiting for the peers' End-of-RIB"
+	}
+	return ""
+}
+
+// sink takes the metrics of one scrape.
+type sink chan<- prometheus.Metric
+
+func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (s sink) counter(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+// describe makes descriptions of metrics of onlink.
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("onlink_"+name, help, labels, nil)
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// collector renders a snapshot as Prometheus metrics at scrape time, so that
+// nothing is counted twice.
+type collector struct {
+	src    Source
+	node   nodeMetrics
+	peers  peerMetrics
+	routes routeMetrics
+	ipam   ipamMetrics
+	cni    cniMetrics
+}
+
+func newCollector(src Source) *collector {
+	return &collector{
+		src: src, node: newNodeMetrics(), peers: newPeerMetrics(), routes: newRouteMetrics(),
+		ipam: newIPAMMetrics(), cni: newCNIMetrics(),
+	}
+}
+
+// Describe implements prometheus.Collector. It names nothing: which metrics
+// there are depends on peers and features.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeWait)
+	defer cancel()
+	s, err := c.src.Since(ctx, time.Now().Add(-shared))
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.node.inSync, err)
+		return
+	}
+	out := sink(ch)
+	c.node.collect(s, out)
+	c.peers.collect(&s.Sessions, out)
+	c.routes.collect(&s.Routes, out)
+	c.ipam.collect(s, out)
+	c.cni.collect(s.CNI, out)
+}

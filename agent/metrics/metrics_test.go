@@ -1,0 +1,164 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"onlink/agent/drain"
+	"onlink/agent/state"
+	"onlink/bgp"
+	"onlink/bgp/bfd"
+	"onlink/cni"
+	"onlink/fib"
+	"onlink/ipam"
+	"onlink/rib"
+)
+
+// fixed is a source with one snapshot.
+type fixed struct {
+	s    *state.Snapshot
+	err  error
+	turn state.Turn
+}
+
+func (f fixed) Since(context.Context, time.Time) (*state.Snapshot, error) { return f.s, f.err }
+func (f fixed) Turn() state.Turn                                          { return f.turn }
+
+// get asks a handler for a path.
+func get(t *testing.T, src Source, path string) (code int, body string) {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	Handler(src).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+	return rec.Code, rec.Body.String()
+}
+
+// TestReady: a node is ready when its learn loop turns and the routes are in
+// sync, and says what it waits for otherwise.
+func TestReady(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		turn state.Turn
+		code int
+		want string
+	}{
+		{"before the first turn", state.Turn{}, 503, "starting: "},
+		{"not in sync", state.Turn{At: now}, 503, "syncing: waiting for the peers' End-of-RIB"},
+		{"in sync", state.Turn{At: now, InSync: true}, 200, "ready"},
+		{"the loop hangs", state.Turn{At: now.Add(-time.Minute), InSync: true}, 503, "learn loop does not answer: its last turn was 1m"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// A snapshot that is not to be had keeps nobody from the answer.
+			code, body := get(t, fixed{err: errors.New("stuck"), turn: c.turn}, "/readyz")
+			if code != c.code || !strings.HasPrefix(body, c.want) {
+				t.Errorf("%d %q, want %d %q", code, body, c.code, c.want)
+			}
+		})
+	}
+	if code, body := get(t, fixed{err: errors.New("stuck")}, "/healthz"); code != 200 || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", code, body)
+	}
+}
+
+// TestMetrics: every room's numbers come out of the snapshot under their names.
+func TestMetrics(t *testing.T) {
+	tor, lost := netip.MustParseAddr("10.57.0.1"), netip.MustParseAddr("10.57.0.9")
+	block := ipam.Block{CIDR: netip.MustParsePrefix("10.244.1.0/26"), Node: "n1", Pool: "main"}
+	pool := ipam.Pool{Name: "main", CIDR: netip.MustParsePrefix("10.244.1.0/24")}
+	s := &state.Snapshot{
+		Drain:    drain.Leaving,
+		Features: []state.Feature{{Name: "ipip", Available: true}, {Name: "nftables"}},
+		Routes: state.Routes{
+			InSync: true, Nodes: 3, PodMTU: 1480, Failed: map[netip.Prefix]string{block.CIDR: "x"},
+			Counts: rib.Counts{
+				Tunnelled: 2, ByKind: map[rib.Kind]int{rib.Unicast: 7, rib.Unresolved: 1},
+				ByReason: map[rib.Reason]int{rib.ReasonMartian: 1}, ByReach: map[rib.ReachKind]int{rib.OnLink: 4}, ByWay: map[string]int{"direct": 5},
+			},
+			FIB: fib.Stats{Added: 9, Drift: 2, Desired: 8, LastResync: 250 * time.Millisecond},
+		},
+		Sessions: state.Sessions{
+			Faults: bgp.Faults{Withdrawn: 6}, Refused: map[string]uint64{"owner": 5},
+			Peers: []state.Peer{
+				{
+					PeerStatus: bgp.PeerStatus{Name: "tor", Address: tor, State: state.Established, Received: 4, Accepted: 3, Advertised: 2, Flaps: 1, Faults: bgp.Faults{Reset: 8}},
+					BFD:        &bfd.Status{State: bfd.Up, Downs: 2},
+				},
+				{PeerStatus: bgp.PeerStatus{Name: "lost", Address: lost, State: "Idle", Gone: true}},
+			},
+		},
+		IPAM: state.IPAM{
+			Stats: ipam.Stats{Assigned: 11, LostBlocks: 1, RegistryErrors: 3, RegistryLastError: "away"}, Swept: 2,
+			Blocks:     []ipam.BlockUsage{{Block: block, Used: 5, Size: 64, Confirmed: true}},
+			Pools:      []ipam.PoolUsage{{Pool: pool, Used: 5, Size: 64, NoFreeBlock: true}},
+			Registered: []ipam.Block{block},
+		},
+		CNI: cni.Stats{Verbs: map[string]cni.VerbStats{"ADD": {Served: 12, Failed: 1, Time: 2 * time.Second}}, Ending: 1},
+	}
+	code, body := get(t, fixed{s: s}, "/metrics")
+	if code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	lines := map[string]bool{}
+	for line := range strings.Lines(body) {
+		lines[strings.TrimSuffix(line, "\n")] = true
+	}
+	for _, want := range []string{
+		"onlink_in_sync 1", "onlink_drained 1",
+		`onlink_feature_available{feature="ipip"} 1`, `onlink_feature_available{feature="nftables"} 0`,
+		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1",
+		`onlink_bgp_peer_up{address="10.57.0.1",peer="tor"} 1`,
+		`onlink_bgp_peer_prefixes_received{address="10.57.0.1",peer="tor"} 4`,
+		`onlink_bgp_peer_prefixes_accepted{address="10.57.0.1",peer="tor"} 3`,
+		`onlink_bgp_peer_prefixes_advertised{address="10.57.0.1",peer="tor"} 2`,
+		`onlink_bgp_peer_flaps_total{address="10.57.0.1",peer="tor"} 1`,
+		`onlink_bgp_peer_faults_total{address="10.57.0.1",kind="reset",peer="tor"} 8`,
+		`onlink_bgp_faults_total{kind="withdrawn"} 6`, `onlink_bgp_import_refused_total{reason="owner"} 5`,
+		`onlink_bfd_up{address="10.57.0.1",peer="tor"} 1`, `onlink_bfd_downs_total{address="10.57.0.1",peer="tor"} 2`,
+		"onlink_rib_routes_unicast 7", "onlink_rib_routes_tunnelled 2", "onlink_rib_routes_unresolved 1", "onlink_fib_routes_failed 1",
+		`onlink_rib_routes{reason="martian"} 1`, `onlink_rib_next_hops{reach="` + rib.OnLink.String() + `"} 4`, `onlink_rib_hops{way="direct"} 5`,
+		"onlink_rib_nodes 3", "onlink_fib_routes_desired 8", "onlink_fib_drift_total 2", `onlink_fib_writes_total{op="add"} 9`,
+		"onlink_fib_last_resync_seconds 0.25", "onlink_pod_mtu_bytes 1480",
+		"onlink_ipam_blocks 1", "onlink_ipam_addresses_used 5", "onlink_ipam_addresses_total 64", "onlink_ipam_blocks_lost 1",
+		"onlink_ipam_blocks_contested 0", "onlink_ipam_registry_up 0", "onlink_ipam_registry_errors_total 3",
+		"onlink_ipam_assigned_total 11", "onlink_ipam_swept_total 2",
+		`onlink_ipam_pool_addresses_used{pool="main"} 5`, `onlink_ipam_pool_without_free_block{pool="main"} 1`, `onlink_ipam_pool_claimed_ratio{pool="main"} 0.25`,
+		`onlink_cni_requests_total{result="served",verb="ADD"} 12`, `onlink_cni_requests_total{result="failed",verb="ADD"} 1`,
+		`onlink_cni_request_seconds_total{verb="ADD"} 2`, "onlink_cni_pods_ending 1",
+	} {
+		if !lines[want] {
+			t.Errorf("lacks %s", want)
+		}
+	}
+	if strings.Contains(body, `peer="lost"`) {
+		t.Error("a series of a peer that is not waited for")
+	}
+}
+
+// TestMetricsBound: the number of series does not grow with the clients.
+func TestMetricsBound(t *testing.T) {
+	s := &state.Snapshot{}
+	for i := range 3 * maxPeerSeries {
+		s.Sessions.Peers = append(s.Sessions.Peers, state.Peer{PeerStatus: bgp.PeerStatus{Address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}})
+	}
+	_, body := get(t, fixed{s: s}, "/metrics")
+	if n := strings.Count(body, "onlink_bgp_peer_up{"); n != maxPeerSeries {
+		t.Errorf("%d series, want %d", n, maxPeerSeries)
+	}
+	if !strings.Contains(body, "\nonlink_bgp_peers 300\n") {
+		t.Error("the total is not exact")
+	}
+}
+
+// TestMetricsWithoutSnapshot: a scrape of an agent that does not answer fails,
+// and does not show zeros.
+func TestMetricsWithoutSnapshot(t *testing.T) {
+	if code, body := get(t, fixed{err: errors.New("stuck")}, "/metrics"); code != 500 || !strings.Contains(body, "stuck") {
+		t.Errorf("%d %s", code, body)
+	}
+}

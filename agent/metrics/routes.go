@@ -1,0 +1,73 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"onlink/agent/state"
+	"onlink/rib"
+)
+
+// routeMetrics are the metrics of what the learn flow decided and wrote. Every
+// label is one of a fixed set, so the number of series does not grow with the
+// cluster.
+type routeMetrics struct {
+	unicast, tunnelled, unresolved, failed *prometheus.Desc
+	reasons, reach, ways, nodes            *prometheus.Desc
+	desired, objects, stale, drift         *prometheus.Desc
+	writes, errors, resyncs, resyncLength  *prometheus.Desc
+	podMTU                                 *prometheus.Desc
+}
+
+func newRouteMetrics() routeMetrics {
+	return routeMetrics{
+		unicast:      describe("rib_routes_unicast", "Decided routes to other nodes."),
+		tunnelled:    describe("rib_routes_tunnelled", "Decided routes of which at least one next hop is tunnelled."),
+		unresolved:   describe("rib_routes_unresolved", "Prefixes without a usable next hop."),
+		failed:       describe("fib_routes_failed", "Decided routes that the kernel does not hold."),
+		reasons:      describe("rib_routes", "Prefixes by the reason of their decision.", "reason"),
+		reach:        describe("rib_next_hops", "BGP next hops and peers by how the kernel reaches them.", "reach"),
+		ways:         describe("rib_hops", "Members of routes to other nodes: direct, or by tunnel device.", "way"),
+		nodes:        describe("rib_nodes", "Other nodes: next hops of routes into a pool."),
+		desired:      describe("fib_routes_desired", "Routes that the kernel shall hold."),
+		objects:      describe("fib_nexthop_objects", "Nexthop objects of onlink in the kernel."),
+		stale:        describe("fib_routes_stale", "Routes of a previous run that wait for the sweep."),
+		drift:        describe("fib_drift_total", "Routes found changed by others and repaired."),
+		writes:       describe("fib_writes_total", "Changes written to the kernel: add, change and delete a route, move many with one object, object, delete-object.", "op"),
+		errors:       describe("fib_errors_total", "Refusals of the kernel, attempts at the same route counted each."),
+		resyncs:      describe("fib_resyncs_total", "Full comparisons with the kernel."),
+		resyncLength: describe("fib_last_resync_seconds", "How long the latest full comparison took."),
+		podMTU:       describe("pod_mtu_bytes", "MTU of pod interfaces; 0 when not known yet."),
+	}
+}
+
+func (m *routeMetrics) collect(r *state.Routes, out sink) {
+	out.gauge(m.unicast, float64(r.Counts.ByKind[rib.Unicast]))
+	out.gauge(m.tunnelled, float64(r.Counts.Tunnelled))
+	out.gauge(m.unresolved, float64(r.Counts.ByKind[rib.Unresolved]))
+	out.gauge(m.failed, float64(len(r.Failed)))
+	for reason, n := range r.Counts.ByReason {
+		out.gauge(m.reasons, float64(n), reason.String())
+	}
+	for kind, n := range r.Counts.ByReach {
+		out.gauge(m.reach, float64(n), kind.String())
+	}
+	for way, n := range r.Counts.ByWay {
+		out.gauge(m.ways, float64(n), way)
+	}
+	out.gauge(m.nodes, float64(r.Nodes))
+	f := r.FIB
+	out.gauge(m.desired, float64(f.Desired))
+	out.gauge(m.objects, float64(f.Nexthops))
+	out.gauge(m.stale, float64(f.Stale))
+	out.counter(m.drift, float64(f.Drift))
+	for op, n := range map[string]uint64{
+		"add": f.Added, "change": f.Changed, "delete": f.Deleted, "move": f.Moved,
+		"object": f.Objects, "delete-object": f.ObjectsDeleted,
+	} {
+		out.counter(m.writes, float64(n), op)
+	}
+	out.counter(m.errors, float64(f.Errors))
+	out.counter(m.resyncs, float64(f.Resyncs))
+	out.gauge(m.resyncLength, f.LastResync.Seconds())
+	out.gauge(m.podMTU, float64(r.PodMTU))
+}

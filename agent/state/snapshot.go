@@ -1,0 +1,145 @@
+// Package state is the running agent at one moment, as plain values: a
+// [Snapshot] holds what status, readiness and metrics show. A [Board] carries
+// the latest one from the flows, which publish it, to any number of readers. A
+// snapshot is never changed after it was published, and it holds no handle of
+// another room: readers need no lock and cost the flows nothing.
+package state
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"onlink/agent/drain"
+	"onlink/bgp"
+	"onlink/bgp/bfd"
+	"onlink/cni"
+	"onlink/fib"
+	"onlink/ipam"
+	"onlink/rib"
+)
+
+// Snapshot is the agent at one moment. Readers must not change it.
+type Snapshot struct {
+	Taken    time.Time // when gathering began: nothing in it is older
+	Node     Node
+	Features []Feature
+	Notes    []string    // what was chosen and what it means, one line each
+	Found    []string    // problems that parts of the agent reported themselves
+	Drain    drain.Phase // as announced to the peers
+	Routes   Routes
+	Sessions Sessions
+	IPAM     IPAM
+	CNI      cni.Stats
+}
+
+// Node is what does not change while the agent runs.
+type Node struct {
+	Name      string
+	Version   string
+	Engine    string // the BGP engine and its version
+	Started   time.Time
+	Address   netip.Addr // next hop of the node's blocks, IPv4 if it has one
+	ASN       uint32
+	RouterID  netip.Addr
+	Reflector bool
+	Registry  string // kind of the block registry
+}
+
+// Feature is a part of the system that onlink uses where it is present.
+type Feature struct {
+	Name      string
+	Available bool
+	Without   string // what the agent does without it
+}
+
+// Routes is what the learn flow decided and wrote.
+type Routes struct {
+	InSync   bool // the routes of a previous run were swept
+	Counts   rib.Counts
+	FIB      fib.Stats
+	Failed   map[netip.Prefix]string       // decided and not in the kernel, and why
+	Shared   map[netip.Prefix][]netip.Addr // prefixes in pools with next hops of several nodes
+	Nodes    int                           // other nodes: next hops of routes into a pool
+	PodMTU   int                           // bytes; 0: not known yet
+	Problems []string                      // of tunnels, nodes, nftables and the kernel's tables
+}
+
+// Sessions is what the speaker and BFD know of the peers.
+type Sessions struct {
+	Peers      []Peer
+	Faults     bgp.Faults        // of all peers
+	Refused    map[string]uint64 // announcements refused whatever policy accepts, by reason
+	Rivals     []bgp.Rival
+	Intrusions []bgp.Intrusion
+	Contested  map[netip.Prefix][]netip.Addr // blocks of unknown owners and their next hops
+}
+
+// Peer is one BGP session and the BFD session beside it.
+type Peer struct {
+	bgp.PeerStatus
+
+	BFD *bfd.Status // nil: BFD does not watch the peer
+}
+
+// Established is RFC 4271's name of the state of a session that is up.
+const Established = "Established"
+
+// Up reports whether the session is established.
+func (p *Peer) Up() bool { return p.State == Established }
+
+// Count returns how many peers there are, refused and lost ones left out, and
+// how many sessions are established.
+func (s *Sessions) Count() (total, established int) {
+	for i := range s.Peers {
+		if !s.Peers[i].Gone {
+			total++
+		}
+		if s.Peers[i].Up() {
+			established++
+		}
+	}
+	return total, established
+}
+
+// IPAM is this node's share of the pools.
+type IPAM struct {
+	Stats       ipam.Stats
+	Blocks      []ipam.BlockUsage
+	Pools       []ipam.PoolUsage
+	Quarantined []ipam.Quarantine
+	Homeless    []ipam.Assignment
+	Standing    error  // why this machine gives out no address; nil: it does
+	HalfFailed  error  // of a registry in two halves: why one does not answer
+	Database    string // path
+	Swept       uint64 // attachments that ended without a DEL and were freed
+	// Registered are all nodes' blocks as of the registry's last answer. It is
+	// nil where that is not known, or the registry is not of agents.
+	Registered []ipam.Block
+}
+
+// Confirmed returns the blocks that are this node's to announce, sorted.
+func (s *IPAM) Confirmed() []netip.Prefix { return Confirmed(s.Blocks) }
+
+// Confirmed returns the blocks among the given ones that are this node's to
+// announce, sorted.
+func Confirmed(blocks []ipam.BlockUsage) []netip.Prefix {
+	var out []netip.Prefix
+	for _, b := range blocks {
+		if b.Confirmed {
+			out = append(out, b.Block.CIDR)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
+}
+
+// Addresses returns how many addresses are assigned and how many the node's
+// blocks have.
+func (s *IPAM) Addresses() (used, total int) {
+	for _, b := range s.Blocks {
+		used += b.Used
+		total += b.Size
+	}
+	return used, total
+}

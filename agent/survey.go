@@ -1,0 +1,139 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"onlink/agent/config"
+	"onlink/agent/state"
+	"onlink/bgp"
+	"onlink/ipam"
+)
+
+// problem notes something an operator should change; it is shown in `status`
+// until the agent restarts.
+func (a *agent) problem(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	a.problems = append(a.problems, text)
+	a.log.Warn("problem found", "problem", text)
+}
+
+// survey publishes a snapshot each time a reader asks for a newer one, until
+// ctx ends.
+func (a *agent) survey(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.board.Wanted():
+		}
+		if !a.board.Outdated() {
+			continue // what was published meanwhile is new enough
+		}
+		if s, err := a.snapshot(ctx); err == nil {
+			a.board.Publish(s)
+		}
+	}
+}
+
+// snapshot gathers what the parts of the agent know of themselves. It fails
+// only when ctx ends.
+func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
+	cfg := a.current()
+	s := &state.Snapshot{
+		Taken: time.Now(), Features: a.features, Notes: a.registryNotes(), Found: a.found(),
+		Node: state.Node{
+			Name: a.id.Name, Version: version(), Engine: bgp.Engine(), Started: a.started,
+			Address: a.id.primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
+			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
+		},
+		Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
+	}
+	s.Drain, _ = a.drain.State()
+	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
+}
+
+// found returns the problems that the agent's parts know of.
+func (a *agent) found() []string {
+	out := append([]string(nil), a.problems...)
+	if err := a.reload.Trouble(); err != nil {
+		out = append(out, "the changed configuration is not in force: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	for _, p := range a.current().BGP.Peers {
+		if p.Unnumbered && !p.Address.IsValid() {
+			out = append(out, fmt.Sprintf("peer %s: no IPv6 neighbour on %s: check the link, and that the peer has IPv6 enabled", p.Name, p.Interface))
+		}
+	}
+	if p := a.follow.problem(); p != "" {
+		out = append(out, p)
+	}
+	out = append(out, a.overlapProblems()...)
+	out = append(out, a.host.problems()...)
+	out = append(out, a.cni.Problems()...)
+	if text := a.unchained.Load(); text != nil && *text != "" {
+		out = append(out, *text)
+	}
+	return out
+}
+
+// sessions returns what the speaker and BFD know of the peers.
+func (a *agent) sessions() state.Sessions {
+	s := state.Sessions{
+		Faults: a.speaker.Faults(), Refused: a.speaker.Refused(),
+		Rivals: a.speaker.Rivals(), Intrusions: a.speaker.Intrusions(), Contested: a.speaker.Contested(),
+	}
+	for _, p := range a.speaker.Peers() {
+		s.Peers = append(s.Peers, a.peerState(p))
+	}
+	return s
+}
+
+// peerState adds a peer's BFD session to its BGP session.
+func (a *agent) peerState(p bgp.PeerStatus) state.Peer {
+	out := state.Peer{PeerStatus: p}
+	if live := a.live.pulse(p.Address); live.Session.Peer.IsValid() {
+		out.BFD = &live.Status
+	}
+	return out
+}
+
+// ipamState returns what ipam knows of this node's addresses. The blocks of
+// other nodes are those of the registry's last answer: a reader of the state
+// never waits for the registry.
+func (a *agent) ipamState() state.IPAM {
+	s := state.IPAM{
+		Stats: a.alloc.Stats(), Blocks: a.alloc.Blocks(), Pools: a.alloc.PoolUsages(),
+		Quarantined: a.alloc.Quarantined(), Homeless: a.alloc.Homeless(), Standing: a.alloc.Standing(),
+		Database: a.store.Path(), Swept: a.swept.Load(),
+	}
+	if split, ok := a.registry.(*ipam.Split); ok {
+		s.HalfFailed = split.Problem()
+	}
+	if a.current().IPAM.Registry.Kind == config.RegistryBolt {
+		s.Registered = a.owners.blocks()
+	}
+	return s
+}
+
+// state returns what the learn flow decided and wrote. It belongs to the learn
+// loop.
+func (l *learn) state() state.Routes {
+	r := state.Routes{
+		InSync: l.sync.done, Counts: l.table.Counts(), FIB: l.fib.Stats(), Failed: l.failures(),
+		Shared: l.table.Shared(), Nodes: len(l.nodes.list), PodMTU: int(l.podMTU.Load()),
+	}
+	for _, p := range []struct {
+		part string
+		err  error
+	}{{"tunnel", l.tunnelErr}, {"nodes", l.nodes.err}, {"nftables", l.filterErr}} {
+		if p.err != nil {
+			r.Problems = append(r.Problems, p.part+": "+p.err.Error())
+		}
+	}
+	if p := l.watch.Problem(); p != "" {
+		r.Problems = append(r.Problems, p)
+	}
+	return r
+}
