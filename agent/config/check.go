@@ -6,9 +6,12 @@ import (
 	"time"
 )
 
+// maxSocketPath is what fits into sun_path (unix(7)) with its final zero.
+const maxSocketPath = 107
+
 // check finds the values that are fine alone and wrong together. A field that
 // could not be read is not judged again.
-func (p *parser) check(c *Config) {
+func (p *checker) check(c *Config) {
 	p.checkNode(c)
 	p.checkBGP(&c.BGP, c.Node.Labels)
 	p.checkPools(c)
@@ -19,28 +22,28 @@ func (p *parser) check(c *Config) {
 	p.checkCNI(&c.CNI)
 	for path, socket := range map[string]string{"api.admin.socket": c.API.Admin.Socket, "cni.socket": c.CNI.Socket} {
 		if len(socket) > maxSocketPath {
-			p.fail(path, "the path has %d bytes, and a unix socket's at most %d; set a shorter one, or a shorter paths.run", len(socket), maxSocketPath)
+			p.Fail(path, "the path has %d bytes, and a unix socket's at most %d; set a shorter one, or a shorter paths.run", len(socket), maxSocketPath)
 		}
 	}
 	if c.API.Admin.Socket == c.CNI.Socket {
-		p.fail("cni.socket", "is also api.admin.socket; use two sockets, because their rights differ")
+		p.Fail("cni.socket", "is also api.admin.socket; use two sockets, because their rights differ")
 	}
 }
 
-func (p *parser) checkNode(c *Config) {
-	if c.Node.Name == "" && !p.failed("node.name") {
-		p.fail("node.name", "is missing and the host has no name; write node: {name: ...}")
+func (p *checker) checkNode(c *Config) {
+	if c.Node.Name == "" && !p.Failed("node.name") {
+		p.Fail("node.name", "is missing and the host has no name; write node: {name: ...}")
 	}
 	for i, pool := range c.Pools {
 		if pool.CIDR.IsValid() && c.Node.Address.Addr.IsValid() && pool.CIDR.Contains(c.Node.Address.Addr) {
-			p.fail("node.address", "is inside pools[%d] (%s), which belongs to pods; use another pool or another address", i, pool.CIDR)
+			p.Fail("node.address", "is inside pools[%d] (%s), which belongs to pods; use another pool or another address", i, pool.CIDR)
 		}
 	}
 }
 
 // checkBGP compares only peers that this node has: those of other nodes may
 // have the same names and addresses.
-func (p *parser) checkBGP(c *BGP, labels map[string]string) {
+func (p *checker) checkBGP(c *BGP, labels map[string]string) {
 	names, addresses := map[string]int{}, map[netip.Addr]int{}
 	for i, peer := range c.Peers {
 		path := fmt.Sprintf("bgp.peers[%d]", i)
@@ -49,12 +52,12 @@ func (p *parser) checkBGP(c *BGP, labels map[string]string) {
 			continue
 		}
 		if first, dup := names[peer.Name]; dup && peer.Name != "" {
-			p.fail(path+".name", "%q is also the name of bgp.peers[%d]; use another", peer.Name, first)
+			p.Fail(path+".name", "%q is also the name of bgp.peers[%d]; use another", peer.Name, first)
 		} else {
 			names[peer.Name] = i
 		}
 		if first, dup := addresses[peer.Address]; dup && peer.Address.IsValid() {
-			p.fail(path+".address", "%s is also the address of bgp.peers[%d]; remove one, a peer has one session", peer.Address, first)
+			p.Fail(path+".address", "%s is also the address of bgp.peers[%d]; remove one, a peer has one session", peer.Address, first)
 		} else {
 			addresses[peer.Address] = i
 		}
@@ -68,7 +71,7 @@ func (p *parser) checkBGP(c *BGP, labels map[string]string) {
 	seen := map[netip.Prefix]int{}
 	for i, prefix := range c.Originate {
 		if first, dup := seen[prefix]; dup {
-			p.fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is also bgp.originate[%d]; remove one", prefix, first)
+			p.Fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is also bgp.originate[%d]; remove one", prefix, first)
 		}
 		seen[prefix] = i
 	}
@@ -76,7 +79,7 @@ func (p *parser) checkBGP(c *BGP, labels map[string]string) {
 
 // checkMesh checks what all sessions of the mesh share, and that no node is
 // there twice or a peer as well.
-func (p *parser) checkMesh(c *BGP, names map[string]int, addresses map[netip.Addr]int) {
+func (p *checker) checkMesh(c *BGP, names map[string]int, addresses map[netip.Addr]int) {
 	const path = "bgp.mesh"
 	shared := c.Mesh.Peer
 	shared.Address = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // stands for any
@@ -87,133 +90,133 @@ func (p *parser) checkMesh(c *BGP, names map[string]int, addresses map[netip.Add
 		_, peer := addresses[n.Address]
 		_, named := names[n.Name]
 		switch {
-		case p.failed(at):
+		case p.Failed(at):
 		case peer || named:
-			p.fail(at, "%s (%s) is among bgp.peers too; remove one, a peer has one session", n.Name, n.Address)
+			p.Fail(at, "%s (%s) is among bgp.peers too; remove one, a peer has one session", n.Name, n.Address)
 		case twice[n.Name] || twice[n.Address.String()]:
-			p.fail(at, "%s (%s) is in the list already; remove one", n.Name, n.Address)
+			p.Fail(at, "%s (%s) is in the list already; remove one", n.Name, n.Address)
 		case n.Address.IsUnspecified() || n.Address.IsMulticast() || n.Address.Zone() != "":
-			p.fail(at, "%s is not one node's address; write the node's own", n.Address)
+			p.Fail(at, "%s is not one node's address; write the node's own", n.Address)
 		}
 		twice[n.Name], twice[n.Address.String()] = true, true
 	}
 }
 
 // checkApart reports prefixes of a list that overlap.
-func (p *parser) checkApart(path string, list []netip.Prefix) {
+func (p *checker) checkApart(path string, list []netip.Prefix) {
 	for i, a := range list {
 		for j, b := range list[:i] {
 			if a.Overlaps(b) {
-				p.fail(fmt.Sprintf("%s[%d]", path, i), "%s overlaps %s[%d] (%s); remove the smaller one", a, path, j, b)
+				p.Fail(fmt.Sprintf("%s[%d]", path, i), "%s overlaps %s[%d] (%s); remove the smaller one", a, path, j, b)
 				break
 			}
 		}
 	}
 }
 
-func (p *parser) checkPeer(path string, peer Peer, c *BGP) {
+func (p *checker) checkPeer(path string, peer Peer, c *BGP) {
 	p.checkPeerAddress(path, peer)
-	if peer.Keepalive*3 > peer.HoldTime && !p.failed(path+".keepalive") && !p.failed(path+".holdTime") {
-		p.fail(path+".keepalive", "%s is more than a third of the hold time %s; use at most %s (RFC 4271 section 10)",
+	if peer.Keepalive*3 > peer.HoldTime && !p.Failed(path+".keepalive") && !p.Failed(path+".holdTime") {
+		p.Fail(path+".keepalive", "%s is more than a third of the hold time %s; use at most %s (RFC 4271 section 10)",
 			peer.Keepalive, peer.HoldTime, (peer.HoldTime / 3).Truncate(time.Second))
 	}
 	external := peer.External(c.ASN)
 	p.checkPeerAS(path, peer, c.ASN)
 	switch {
 	case !external && peer.Multihop > 0:
-		p.fail(path+".multihop", "is for peers of another AS, and this one is of ours (%d); remove it", c.ASN)
+		p.Fail(path+".multihop", "is for peers of another AS, and this one is of ours (%d); remove it", c.ASN)
 	case peer.Multihop > 0 && peer.TTLSecurity > 0:
-		p.fail(path+".multihop", "cannot be combined with ttlSecurity, which sends with TTL 255 (RFC 5082); remove one")
+		p.Fail(path+".multihop", "cannot be combined with ttlSecurity, which sends with TTL 255 (RFC 5082); remove one")
 	}
 	switch {
 	case peer.Client && external:
-		p.fail(path+".client", "is for peers of our AS (%d), and this one is of %d; remove it", c.ASN, peer.ASN)
+		p.Fail(path+".client", "is for peers of our AS (%d), and this one is of %d; remove it", c.ASN, peer.ASN)
 	case peer.Client && c.Reflector == nil:
-		p.fail(path+".client", "needs a reflector; add bgp.reflector or remove it")
+		p.Fail(path+".client", "needs a reflector; add bgp.reflector or remove it")
 	}
 }
 
 // checkPeerAS checks what is for peers of another AS, or of ours, only.
-func (p *parser) checkPeerAS(path string, peer Peer, asn uint32) {
+func (p *checker) checkPeerAS(path string, peer Peer, asn uint32) {
 	external := peer.External(asn)
 	switch {
 	case peer.LocalASN != 0 && !external:
-		p.fail(path+".localASN", "is for peers of another AS, and this one is of ours (%d); remove it", asn)
+		p.Fail(path+".localASN", "is for peers of another AS, and this one is of ours (%d); remove it", asn)
 	case peer.LocalASN != 0 && peer.LocalASN == peer.ASN:
-		p.fail(path+".localASN", "%d is the peer's own AS; use another", peer.ASN)
+		p.Fail(path+".localASN", "%d is the peer's own AS; use another", peer.ASN)
 	}
 	if peer.Import.LocalPref != 0 && !external {
-		p.fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
+		p.Fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
 	}
 	if peer.Import.DisableConnectedCheck && !external {
-		p.fail(path+".import.disableConnectedCheck", "is for peers of another AS, and this one is of ours (%d), whose next hops may be anywhere; remove it", asn)
+		p.Fail(path+".import.disableConnectedCheck", "is for peers of another AS, and this one is of ours (%d), whose next hops may be anywhere; remove it", asn)
 	}
 	if peer.Import.DisableOwnerCheck && external {
-		p.fail(path+".import.disableOwnerCheck", "is for peers of our AS (%d): who owns a block behind another AS is not looked at; remove it", asn)
+		p.Fail(path+".import.disableOwnerCheck", "is for peers of our AS (%d): who owns a block behind another AS is not looked at; remove it", asn)
 	}
 	if peer.LongLived != 0 && !external {
-		p.fail(path+".longLivedRestart", "is for peers of another AS, and this one is of ours (%d); remove it: the blocks of a dead node must go", asn)
+		p.Fail(path+".longLivedRestart", "is for peers of another AS, and this one is of ours (%d); remove it: the blocks of a dead node must go", asn)
 	}
 	if !peer.Export.Own && !external {
-		p.fail(path+".export.own", "false is for peers of another AS, and this one is of ours (%d), which needs this node's blocks; to hide some of them, use a filter that rejects {source: own, prefixes: [...]}", asn)
+		p.Fail(path+".export.own", "false is for peers of another AS, and this one is of ours (%d), which needs this node's blocks; to hide some of them, use a filter that rejects {source: own, prefixes: [...]}", asn)
 	}
 	if peer.Export.Reflected && external {
-		p.fail(path+".export.reflected", "is for peers of our AS (%d), and this one is of %d; remove it: a node is transit for nobody", asn, peer.ASN)
+		p.Fail(path+".export.reflected", "is for peers of our AS (%d), and this one is of %d; remove it: a node is transit for nobody", asn, peer.ASN)
 	}
 }
 
 // checkPeerAddress checks both ends of a session.
-func (p *parser) checkPeerAddress(path string, peer Peer) {
+func (p *checker) checkPeerAddress(path string, peer Peer) {
 	a, local := peer.Address, peer.LocalAddress
 	if !a.IsValid() {
 		switch {
-		case p.failed(path + ".address"):
+		case p.Failed(path + ".address"):
 		case peer.Interface == "":
-			p.fail(path+".address", "is missing; write the peer's IP address, or interface: eth1 for the router at the other end of a cable")
+			p.Fail(path+".address", "is missing; write the peer's IP address, or interface: eth1 for the router at the other end of a cable")
 		case local.IsValid():
-			p.fail(path+".localAddress", "is for a peer with an address; remove it, or add one")
+			p.Fail(path+".localAddress", "is for a peer with an address; remove it, or add one")
 		case peer.BFD != nil:
-			p.fail(path+".bfd", "needs the peer's address; add it, or remove bfd")
+			p.Fail(path+".bfd", "needs the peer's address; add it, or remove bfd")
 		}
 		return
 	}
 	if a.IsUnspecified() || a.IsMulticast() {
-		p.fail(path+".address", "%s is not one machine's address; write the peer's own", a)
+		p.Fail(path+".address", "%s is not one machine's address; write the peer's own", a)
 	}
 	if a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" {
-		p.fail(path+".address", "%s is link-local and has no interface; write %s%%eth0 with the interface's name", a, a)
+		p.Fail(path+".address", "%s is link-local and has no interface; write %s%%eth0 with the interface's name", a, a)
 	}
 	switch {
 	case !local.IsValid():
 	case local.Is4() != a.Is4():
-		p.fail(path+".localAddress", "%s and the peer's %s are of different families; use one of the peer's family", local, a)
+		p.Fail(path+".localAddress", "%s and the peer's %s are of different families; use one of the peer's family", local, a)
 	case local == a:
-		p.fail(path+".localAddress", "%s is the peer's own address; use one of this node's", local)
+		p.Fail(path+".localAddress", "%s is the peer's own address; use one of this node's", local)
 	}
 }
 
-func (p *parser) checkAdmin(c *API) {
+func (p *checker) checkAdmin(c *API) {
 	const path = "api.admin"
 	p.checkTLS(path+".tls", c.Admin.TLS)
 	switch tcp := c.Admin.TCP.IsValid(); {
-	case p.failed(path + ".tcp"):
-	case tcp && !c.Admin.TLS.Enabled() && !p.failed(path+".tls"):
-		p.fail(path+".tcp", "needs mutual TLS; add tls: {cert: ..., key: ..., ca: ...}")
+	case p.Failed(path + ".tcp"):
+	case tcp && !c.Admin.TLS.Enabled() && !p.Failed(path+".tls"):
+		p.Fail(path+".tcp", "needs mutual TLS; add tls: {cert: ..., key: ..., ca: ...}")
 	case !tcp && c.Admin.TLS.Enabled():
-		p.fail(path+".tls", "has no use without tcp; add tcp or remove it")
+		p.Fail(path+".tls", "has no use without tcp; add tcp or remove it")
 	case tcp && c.Admin.TCP == c.Metrics:
-		p.fail("api.metrics", "%s is also api.admin.tcp; use another port", c.Metrics)
+		p.Fail("api.metrics", "%s is also api.admin.tcp; use another port", c.Metrics)
 	}
 }
 
 // checkTLS wants all three files: a missing CA would admit everybody.
-func (p *parser) checkTLS(path string, t TLS) {
+func (p *checker) checkTLS(path string, t TLS) {
 	if !t.Enabled() {
 		return
 	}
 	for _, f := range []struct{ key, file string }{{"cert", t.Cert}, {"key", t.Key}, {"ca", t.CA}} {
-		if f.file == "" && !p.failed(path+"."+f.key) {
-			p.fail(path+"."+f.key, "is missing; mutual TLS needs cert, key and ca")
+		if f.file == "" && !p.Failed(path+"."+f.key) {
+			p.Fail(path+"."+f.key, "is missing; mutual TLS needs cert, key and ca")
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"onlink/internal/strictyaml"
 )
 
 // CNI is the agent's side of the onlink-cni plugin.
@@ -45,13 +45,13 @@ func (i Install) Enabled() bool {
 	return i.BinDir != "" || i.ConfDir != "" || i.Plugin != "" || i.Plugins != nil
 }
 
-func readCNI(v value, c *CNI) {
-	v.mapping(fields{
-		"socket":  file(&c.Socket),
+func readCNI(v strictyaml.Value, c *CNI) {
+	v.Mapping(strictyaml.Fields{
+		"socket":  strictyaml.File(&c.Socket),
 		"sysctls": sysctls(&c.Sysctls),
-		"install": func(v value) {
-			v.mapping(fields{
-				"binDir": file(&c.Install.BinDir), "confDir": file(&c.Install.ConfDir), "plugin": file(&c.Install.Plugin),
+		"install": func(v strictyaml.Value) {
+			v.Mapping(strictyaml.Fields{
+				"binDir": strictyaml.File(&c.Install.BinDir), "confDir": strictyaml.File(&c.Install.ConfDir), "plugin": strictyaml.File(&c.Install.Plugin),
 				"plugins": chained(&c.Install.Plugins),
 			})
 		},
@@ -63,19 +63,18 @@ var pluginName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // chained reads the plugins behind onlink-cni: names, or mappings that are a
 // plugin's configuration.
-func chained(dst *[]map[string]any) func(value) {
-	return func(v value) {
+func chained(dst *[]map[string]any) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
 		*dst = []map[string]any{}
-		v.list(func(e value) {
+		v.List(func(e strictyaml.Value) {
 			plugin := map[string]any{}
-			switch e = e.resolve(); e.n.Kind {
-			case yaml.MappingNode:
-				if err := e.n.Decode(&plugin); err != nil {
-					e.fail("is no configuration of a plugin: %v", err)
+			if e.IsMapping() {
+				if err := e.Decode(&plugin); err != nil {
+					e.Fail("is no configuration of a plugin: %v", err)
 					return
 				}
-			default:
-				name, ok := e.text("the name of a plugin, such as portmap, or its configuration with the key type")
+			} else {
+				name, ok := e.Text("the name of a plugin, such as portmap, or its configuration with the key type")
 				if !ok {
 					return
 				}
@@ -84,16 +83,16 @@ func chained(dst *[]map[string]any) func(value) {
 			name, _ := plugin["type"].(string)
 			switch {
 			case plugin["type"] == nil:
-				e.fail("has no key type; add the name of the plugin's program, such as portmap, bandwidth, tuning or firewall")
+				e.Fail("has no key type; add the name of the plugin's program, such as portmap, bandwidth, tuning or firewall")
 			case !pluginName.MatchString(name):
-				e.fail("%q is not the name of a plugin; use the name of its program, such as portmap, bandwidth, tuning or firewall", fmt.Sprint(plugin["type"]))
+				e.Fail("%q is not the name of a plugin; use the name of its program, such as portmap, bandwidth, tuning or firewall", fmt.Sprint(plugin["type"]))
 			case name == "onlink-cni":
-				e.fail("onlink-cni is in the list already; name the plugins behind it only")
+				e.Fail("onlink-cni is in the list already; name the plugins behind it only")
 			case slices.ContainsFunc(*dst, func(p map[string]any) bool { return p["type"] == name }):
-				e.fail("%s is given twice; remove one", name)
+				e.Fail("%s is given twice; remove one", name)
 			default:
 				if _, err := json.Marshal(plugin); err != nil {
-					e.fail("cannot be written as JSON: %v; use text as keys", err)
+					e.Fail("cannot be written as JSON: %v; use text as keys", err)
 					return
 				}
 				*dst = append(*dst, plugin)
@@ -103,16 +102,16 @@ func chained(dst *[]map[string]any) func(value) {
 }
 
 // sysctls reads the names of network sysctls, with wildcards.
-func sysctls(dst *[]string) func(value) {
-	return func(v value) {
+func sysctls(dst *[]string) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
 		*dst = nil
-		v.list(func(e value) {
-			s, ok := e.text("the name of a sysctl")
+		v.List(func(e strictyaml.Value) {
+			s, ok := e.Text("the name of a sysctl")
 			if !ok {
 				return
 			}
 			if _, err := path.Match(s, ""); err != nil || !strings.HasPrefix(s, "net.") {
-				e.fail("%q is not a network sysctl; use its name with dots, such as net.ipv4.tcp_rmem, and * and ?", s)
+				e.Fail("%q is not a network sysctl; use its name with dots, such as net.ipv4.tcp_rmem, and * and ?", s)
 				return
 			}
 			*dst = append(*dst, s)
@@ -120,14 +119,14 @@ func sysctls(dst *[]string) func(value) {
 	}
 }
 
-func (p *parser) checkCNI(c *CNI) {
+func (p *checker) checkCNI(c *CNI) {
 	if !c.Install.Enabled() {
 		return
 	}
 	for key, dir := range map[string]string{"binDir": c.Install.BinDir, "confDir": c.Install.ConfDir} {
 		path := "cni.install." + key
-		if dir == "" && !p.failed(path) {
-			p.fail(path, "is missing; a runtime needs both the plugin (usually binDir: /opt/cni/bin) and its configuration (usually confDir: /etc/cni/net.d)")
+		if dir == "" && !p.Failed(path) {
+			p.Fail(path, "is missing; a runtime needs both the plugin (usually binDir: /opt/cni/bin) and its configuration (usually confDir: /etc/cni/net.d)")
 		}
 	}
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,6 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.yaml.in/yaml/v3"
+
+	"onlink/internal/strictyaml"
 )
 
 // compare sees netip's values as such.
@@ -48,54 +50,84 @@ func TestEmptyFileIsDefault(t *testing.T) {
 // followed by exactly one space.
 var example = regexp.MustCompile(`(?m)^( *)#(?: {2,}|)[^ \n]`)
 
-// examples reads the default file with its examples turned into keys.
-func examples(t *testing.T) *parser {
-	t.Helper()
-	var lines []string
+// examples is the default file with its examples turned into keys.
+func examples() []byte {
+	var text strings.Builder
 	for line := range strings.Lines(string(DefaultYAML())) {
 		if example.MatchString(line) {
 			line = strings.Replace(line, "#", "", 1)
 		}
-		lines = append(lines, line)
+		text.WriteString(line)
 	}
-	p := &parser{file: "all", lines: map[string]int{}, keys: map[string]bool{}}
-	c := Default()
-	root := p.document([]byte(strings.Join(lines, "")))
-	if root == nil {
-		t.Fatalf("the examples are not YAML: %v\n%s", p.errs, strings.Join(lines, ""))
-	}
-	readConfig(value{p: p, n: root}, c)
-	p.check(c)
-	return p
+	return []byte(text.String())
 }
 
 // schemaKeys are the keys of the file, those of a list's elements as pools[].cidr.
-func schemaKeys(t *testing.T) []string {
-	t.Helper()
-	return slices.Sorted(maps.Keys(examples(t).keys))
+func schemaKeys() []string {
+	return strictyaml.Keys(func(v strictyaml.Value) { readConfig(v, Default()) })
+}
+
+// given notes the keys in a file's value, by path without list indexes.
+func given(path string, value any, keys map[string]bool) {
+	keys[path] = true
+	switch value := value.(type) {
+	case map[string]any:
+		for key, v := range value {
+			given(strictyaml.Join(path, key), v, keys)
+		}
+	case []any:
+		for _, v := range value {
+			given(path+"[]", v, keys)
+		}
+	}
+}
+
+// mentioned reports whether a key is among those given. The long form of an
+// element, such as {prefix, ge, le}, is shown in one list of a name and used in
+// several.
+func mentioned(key string, keys map[string]bool) bool {
+	list := strings.LastIndex(key, "[].")
+	if keys[key] || list < 0 || !keys[key[:list]] {
+		return keys[key]
+	}
+	form := key[strings.LastIndexByte(key[:list], '.'):]
+	for other := range keys {
+		if strings.HasSuffix(other, form) {
+			return true
+		}
+	}
+	return false
 }
 
 // TestDefaultYAMLMentionsEveryKey wants every key of the schema among the
 // examples of the default file.
 func TestDefaultYAMLMentionsEveryKey(t *testing.T) {
 	t.Parallel()
-	p := examples(t)
-	for key, given := range p.keys {
-		if !given {
+	var file map[string]any
+	if err := yaml.Unmarshal(examples(), &file); err != nil {
+		t.Fatalf("the examples are not YAML: %v\n%s", err, examples())
+	}
+	keys := map[string]bool{}
+	given("", file, keys)
+	schema := schemaKeys()
+	for _, key := range schema {
+		if !mentioned(key, keys) {
 			t.Errorf("%s is not in the default file", key)
 		}
 	}
-	if len(p.keys) < 80 {
-		t.Errorf("the schema offered only %d keys, so the examples do not reach all of it", len(p.keys))
+	if len(schema) < 140 {
+		t.Errorf("the schema offers only %d keys", len(schema))
 	}
+	_, doc := read("all", examples(), Override{})
+	list, _ := errors.AsType[Errors](doc.Err())
 	// The one contradiction of the examples: several kinds of registry.
 	want := []string{"ipam.registry.user"}
 	var got []string
-	for _, e := range p.errs {
+	for _, e := range list {
 		got = append(got, e.Field)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("mistakes in the examples (-want +got):\n%s\n%v", diff, p.errs)
+		t.Errorf("mistakes in the examples (-want +got):\n%s\n%v", diff, list)
 	}
 }
 

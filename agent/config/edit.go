@@ -1,12 +1,6 @@
 package config
 
-import (
-	"bytes"
-	"errors"
-	"fmt"
-
-	"go.yaml.in/yaml/v3"
-)
+import "onlink/internal/strictyaml"
 
 // Edit changes one entry of a list of the file.
 type Edit struct {
@@ -18,140 +12,29 @@ type Edit struct {
 	Entry string
 }
 
-// EditList is a list that can be edited.
+// EditList is a list that can be edited: its path in the file.
 type EditList string
 
 // The values of EditList.
 const (
-	EditPeers   EditList = "peers"   // bgp.peers
-	EditFilters EditList = "filters" // bgp.filters
+	EditPeers   EditList = "bgp.peers"
+	EditFilters EditList = "bgp.filters"
 )
+
+// named are the keys that tell one entry of these lists from another.
+var named = []string{"name", "address"}
 
 // Apply returns the text with all edits made, in their order; comments stay,
 // indentation and blank lines become uniform. It does not judge the result:
 // see [Parse].
 func Apply(text []byte, edits []Edit) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("the file is not valid YAML, mend it first: %w", err)
+	list := make([]strictyaml.Edit, len(edits))
+	for i, e := range edits {
+		list[i] = strictyaml.Edit{List: string(e.List), By: named, Name: e.Name, Entry: e.Entry}
 	}
-	if doc.Kind == 0 {
-		doc = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
-	}
-	for _, e := range edits {
-		if err := e.apply(doc.Content[0]); err != nil {
-			return nil, fmt.Errorf("%s %q: %w", e.List, e.Name, err)
-		}
-	}
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	if err := enc.Encode(&doc); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), enc.Close()
+	return strictyaml.Apply(text, list)
 }
 
 // EntryName returns the name in an entry's YAML, for a peer without a name its
 // address.
-func EntryName(entry string) (string, error) {
-	n, err := entryNode(entry)
-	if err != nil {
-		return "", err
-	}
-	name := nameOf(n)
-	if name == "" {
-		return "", errors.New("the entry has no name; write one, such as {name: tor1, ...}")
-	}
-	return name, nil
-}
-
-func entryNode(entry string) (*yaml.Node, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(entry), &doc); err != nil {
-		return nil, fmt.Errorf("the entry is not valid YAML: %w", err)
-	}
-	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errors.New("the entry is not a mapping; write {name: tor1, ...}")
-	}
-	return doc.Content[0], nil
-}
-
-func (e Edit) apply(root *yaml.Node) error {
-	bgp, err := child(root, "bgp", yaml.MappingNode)
-	if err != nil {
-		return err
-	}
-	list, err := child(bgp, string(e.List), yaml.SequenceNode)
-	if err != nil {
-		return err
-	}
-	at := -1
-	for i, n := range list.Content {
-		if nameOf(n) != e.Name {
-			continue
-		}
-		if at >= 0 {
-			return errors.New("several entries have this name; edit the file instead")
-		}
-		at = i
-	}
-	if e.Entry == "" {
-		if at < 0 {
-			return errors.New("there is no such entry")
-		}
-		list.Content = append(list.Content[:at], list.Content[at+1:]...)
-		return nil
-	}
-	entry, err := entryNode(e.Entry)
-	if err != nil {
-		return err
-	}
-	if at < 0 {
-		list.Content = append(list.Content, entry)
-		return nil
-	}
-	old := list.Content[at]
-	entry.HeadComment, entry.FootComment = old.HeadComment, old.FootComment
-	list.Content[at] = entry
-	return nil
-}
-
-// child returns the value of a mapping's key, made where it is missing or
-// empty.
-func child(m *yaml.Node, key string, kind yaml.Kind) (*yaml.Node, error) {
-	if m.Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("what holds %s is not a mapping; mend the file first", key)
-	}
-	for i := 0; i+1 < len(m.Content); i += 2 {
-		if m.Content[i].Value != key {
-			continue
-		}
-		n := m.Content[i+1]
-		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
-			*n = yaml.Node{Kind: kind}
-		}
-		if n.Kind != kind {
-			return nil, fmt.Errorf("%s is an alias or of another kind; edit the file instead", key)
-		}
-		return n, nil
-	}
-	n := &yaml.Node{Kind: kind}
-	m.Content = append(m.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, n)
-	return n, nil
-}
-
-// nameOf returns the name of an entry, else its address.
-func nameOf(n *yaml.Node) string {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	text := map[string]string{}
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		text[n.Content[i].Value] = n.Content[i+1].Value
-	}
-	if name := text["name"]; name != "" {
-		return name
-	}
-	return text["address"]
-}
+func EntryName(entry string) (string, error) { return strictyaml.EntryName(entry, named...) }

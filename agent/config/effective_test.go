@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"onlink/internal/strictyaml"
 )
 
 const resolved = `
@@ -127,19 +129,19 @@ func TestWithRouters(t *testing.T) {
 // file is missing where a change of it is looked for.
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	schema := schemaKeys(t)
+	schema := schemaKeys()
 	keys := Keys()
 	if len(keys) < 40 || !slices.Contains(keys, "bgp.reflector.clusterID") || !slices.Contains(keys, "ipam.registry.address") {
 		t.Errorf("only %d keys: %v", len(keys), keys)
 	}
 	for _, key := range keys {
-		if !slices.ContainsFunc(schema, func(s string) bool { return within(s, key) }) {
+		if !slices.ContainsFunc(schema, func(s string) bool { return strictyaml.Within(s, key) }) {
 			t.Errorf("%s is in the types and not in the file", key)
 		}
 	}
 	for _, s := range schema {
-		named := slices.ContainsFunc(keys, func(key string) bool { return within(s, key) || within(key, s) })
-		if !named && !within(s, "bgp.groups") { // they are read into the peers
+		named := slices.ContainsFunc(keys, func(key string) bool { return strictyaml.Within(s, key) || strictyaml.Within(key, s) })
+		if !named && !strictyaml.Within(s, "bgp.groups") { // they are read into the peers
 			t.Errorf("%s is in the file and not in the types", s)
 		}
 	}

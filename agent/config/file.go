@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"onlink/internal/strictyaml"
 )
 
 // File is the file that a configuration is kept in.
@@ -44,7 +46,7 @@ func (f File) Text() ([]byte, error) {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer file.Close() // only read from
-	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	data, err := io.ReadAll(io.LimitReader(file, strictyaml.MaxFileSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"onlink/internal/strictyaml"
 )
 
 // Filter is a named list of rules. The first rule that matches a route and
@@ -104,75 +106,77 @@ const (
 	HopPeer      NextHopWord = "peer-address" // import: the peer's address
 )
 
-func readFilter(v value) Filter {
+func readFilter(v strictyaml.Value) Filter {
 	var f Filter
-	v.mapping(fields{
-		"name":  word(&f.Name),
-		"rules": func(v value) { v.list(func(v value) { f.Rules = append(f.Rules, readFilterRule(v)) }) },
+	v.Mapping(strictyaml.Fields{
+		"name": strictyaml.Word(&f.Name),
+		"rules": func(v strictyaml.Value) {
+			v.List(func(v strictyaml.Value) { f.Rules = append(f.Rules, readFilterRule(v)) })
+		},
 	})
 	return f
 }
 
-func readFilterRule(v value) FilterRule {
+func readFilterRule(v strictyaml.Value) FilterRule {
 	var r FilterRule
-	v.mapping(fields{
-		"match":  func(v value) { readFilterMatch(v, &r.Match) },
-		"set":    func(v value) { readFilterSet(v, &r.Set) },
-		"action": oneOf(&r.Action, ActionAccept, ActionReject, ActionNext),
+	v.Mapping(strictyaml.Fields{
+		"match":  func(v strictyaml.Value) { readFilterMatch(v, &r.Match) },
+		"set":    func(v strictyaml.Value) { readFilterSet(v, &r.Set) },
+		"action": strictyaml.OneOf(&r.Action, ActionAccept, ActionReject, ActionNext),
 	})
 	switch {
-	case v.p.failed(v.path):
+	case v.Failed():
 	case r.Action == "":
-		v.fail("has no action; add action: accept, reject or next")
+		v.Fail("has no action; add action: accept, reject or next")
 	case r.Action == ActionReject && !r.Set.empty():
-		v.fail("set has no effect on a route that is rejected; remove set, or use action: accept")
+		v.Fail("set has no effect on a route that is rejected; remove set, or use action: accept")
 	case r.Action == ActionNext && len(r.Set.Communities.Replace) > 0:
-		v.fail("set.communities.replace leaves nothing for the next rule to match; use action: accept")
+		v.Fail("set.communities.replace leaves nothing for the next rule to match; use action: accept")
 	case r.Action == ActionNext && r.Set.empty():
-		v.fail("does nothing: it says next and has no set; add set, or use another action")
+		v.Fail("does nothing: it says next and has no set; add set, or use another action")
 	}
 	return r
 }
 
-func readFilterMatch(v value, m *FilterMatch) {
-	v.mapping(fields{
+func readFilterMatch(v strictyaml.Value, m *FilterMatch) {
+	v.Mapping(strictyaml.Fields{
 		"prefixes":         rules(&m.Prefixes),
 		"communities":      communityTexts(&m.Communities, 2, true),
 		"largeCommunities": communityTexts(&m.LargeCommunities, 3, true),
 		"asPath":           asPathExpressions(&m.ASPath),
-		"source":           oneOf(&m.Source, SourceOwn, SourceReflected),
+		"source":           strictyaml.OneOf(&m.Source, SourceOwn, SourceReflected),
 	})
 }
 
-func readFilterSet(v value, s *FilterSet) {
-	v.mapping(fields{
-		"localPref": number(&s.LocalPref, 1, maxUint32),
-		"med": func(v value) {
-			if !v.null() {
+func readFilterSet(v strictyaml.Value, s *FilterSet) {
+	v.Mapping(strictyaml.Fields{
+		"localPref": strictyaml.Number(&s.LocalPref, 1, maxUint32),
+		"med": func(v strictyaml.Value) {
+			if !v.IsNull() {
 				s.MED = new(uint32)
-				number(s.MED, 0, maxUint32)(v)
+				strictyaml.Number(s.MED, 0, maxUint32)(v)
 			}
 		},
-		"prepend":          number(&s.Prepend, 1, 10),
-		"communities":      func(v value) { readCommunityChange(v, &s.Communities, 2) },
-		"largeCommunities": func(v value) { readCommunityChange(v, &s.LargeCommunities, 3) },
+		"prepend":          strictyaml.Number(&s.Prepend, 1, 10),
+		"communities":      func(v strictyaml.Value) { readCommunityChange(v, &s.Communities, 2) },
+		"largeCommunities": func(v strictyaml.Value) { readCommunityChange(v, &s.LargeCommunities, 3) },
 		"nextHop":          nextHop(&s.NextHop),
-		"origin":           oneOf(&s.Origin, "igp", "egp", "incomplete"),
+		"origin":           strictyaml.OneOf(&s.Origin, "igp", "egp", "incomplete"),
 	})
 }
 
-func readCommunityChange(v value, c *CommunityChange, parts int) {
-	v.mapping(fields{
+func readCommunityChange(v strictyaml.Value, c *CommunityChange, parts int) {
+	v.Mapping(strictyaml.Fields{
 		"add":     communityTexts(&c.Add, parts, false),
 		"remove":  communityTexts(&c.Remove, parts, true),
 		"replace": communityTexts(&c.Replace, parts, false),
 	})
 	if len(c.Replace) > 0 && len(c.Add)+len(c.Remove) > 0 {
-		v.fail("replace leaves nothing to add to or to remove from; use it alone")
+		v.Fail("replace leaves nothing to add to or to remove from; use it alone")
 	}
 	for _, text := range c.Add {
 		if slices.ContainsFunc(c.Remove, func(p string) bool { return matches(p, text) }) {
-			v.fail("%s is added and removed; use replace, or remove less", text)
+			v.Fail("%s is added and removed; use replace, or remove less", text)
 		}
 	}
 }
@@ -187,9 +191,9 @@ func matches(pattern, text string) bool {
 }
 
 // rules reads a list of prefix rules.
-func rules(dst *[]PrefixRule) func(value) {
-	return func(v value) {
-		v.list(func(v value) {
+func rules(dst *[]PrefixRule) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		v.List(func(v strictyaml.Value) {
 			if r, ok := readRule(v); ok {
 				*dst = append(*dst, r)
 			}
@@ -199,11 +203,11 @@ func rules(dst *[]PrefixRule) func(value) {
 
 // communityTexts reads a list of communities with 2 (RFC 1997) or 3 (RFC
 // 8092) parts, or 0 for both, or, where allowed, expressions over their text.
-func communityTexts(dst *[]string, parts int, expressions bool) func(value) {
-	return func(v value) {
-		v.list(func(v value) {
-			if s, ok := v.text("a community"); ok {
-				if text, ok := v.community(s, parts, expressions); ok {
+func communityTexts(dst *[]string, parts int, expressions bool) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		v.List(func(v strictyaml.Value) {
+			if s, ok := v.Text("a community"); ok {
+				if text, ok := community(v, s, parts, expressions); ok {
 					*dst = append(*dst, text)
 				}
 			}
@@ -212,10 +216,10 @@ func communityTexts(dst *[]string, parts int, expressions bool) func(value) {
 }
 
 // community reads one community.
-func (v value) community(s string, parts int, expressions bool) (string, bool) {
+func community(v strictyaml.Value, s string, parts int, expressions bool) (string, bool) {
 	if expressions && strings.HasPrefix(s, "^") {
 		if _, err := regexp.Compile(s); err != nil || !strings.HasSuffix(s, "$") {
-			v.fail("%q is not a regular expression from ^ to $; use one such as \"^64512:1..$\"", s)
+			v.Fail("%q is not a regular expression from ^ to $; use one such as \"^64512:1..$\"", s)
 			return "", false
 		}
 		return s, true
@@ -234,7 +238,7 @@ func (v value) community(s string, parts int, expressions bool) (string, bool) {
 	if expressions {
 		form += ", or a regular expression from ^ to $"
 	}
-	v.fail("%q is not a community; use %s", s, form)
+	v.Fail("%q is not a community; use %s", s, form)
 	return "", false
 }
 
@@ -256,15 +260,15 @@ func parseLargeCommunity(s string) (string, bool) {
 
 // asPathExpressions reads a list of regular expressions in which _ stands for
 // the beginning, the end or a separator.
-func asPathExpressions(dst *[]string) func(value) {
-	return func(v value) {
-		v.list(func(v value) {
-			s, ok := v.text("a regular expression")
+func asPathExpressions(dst *[]string) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		v.List(func(v strictyaml.Value) {
+			s, ok := v.Text("a regular expression")
 			if !ok {
 				return
 			}
 			if _, err := regexp.Compile(strings.ReplaceAll(s, "_", "(^|[,{}() ]|$)")); err != nil || s == "" {
-				v.fail("%q is not a regular expression over an AS path; use one such as \"^65001_\", \"_65010$\" or \"^$\"", s)
+				v.Fail("%q is not a regular expression over an AS path; use one such as \"^65001_\", \"_65010$\" or \"^$\"", s)
 				return
 			}
 			*dst = append(*dst, s)
@@ -273,9 +277,9 @@ func asPathExpressions(dst *[]string) func(value) {
 }
 
 // nextHop reads a word or an address.
-func nextHop(dst *FilterNextHop) func(value) {
-	return func(v value) {
-		s, ok := v.text("self, unchanged, peer-address or an address")
+func nextHop(dst *FilterNextHop) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		s, ok := v.Text("self, unchanged, peer-address or an address")
 		if !ok {
 			return
 		}
@@ -285,7 +289,7 @@ func nextHop(dst *FilterNextHop) func(value) {
 		}
 		a, err := netip.ParseAddr(s)
 		if err != nil || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "" {
-			v.fail("%q is not a next hop; use self, unchanged, peer-address or an address", s)
+			v.Fail("%q is not a next hop; use self, unchanged, peer-address or an address", s)
 			return
 		}
 		*dst = FilterNextHop{Addr: a.Unmap()}
@@ -293,11 +297,11 @@ func nextHop(dst *FilterNextHop) func(value) {
 }
 
 // filterNames reads the names of filters; fillFilters adds what they are.
-func filterNames(dst *[]Filter) func(value) {
-	return func(v value) {
-		v.list(func(v value) {
+func filterNames(dst *[]Filter) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		v.List(func(v strictyaml.Value) {
 			var name string
-			if word(&name)(v); name != "" {
+			if strictyaml.Word(&name)(v); name != "" {
 				*dst = append(*dst, Filter{Name: name})
 			}
 		})
@@ -306,19 +310,19 @@ func filterNames(dst *[]Filter) func(value) {
 
 // fillFilters puts the rules of filters in the place of their names, and
 // reports names that are none, and rules that the peer cannot have.
-func (p *parser) fillFilters(c *BGP) {
+func (p *checker) fillFilters(c *BGP) {
 	known := map[string]Filter{}
 	for i, f := range c.Filters {
 		path := fmt.Sprintf("bgp.filters[%d]", i)
 		_, dup := known[f.Name]
 		switch {
-		case p.failed(path):
+		case p.Failed(path):
 		case f.Name == "":
-			p.fail(path, "has no name; add one, for the peers to refer to")
+			p.Fail(path, "has no name; add one, for the peers to refer to")
 		case dup:
-			p.fail(path+".name", "%q is also the name of another filter; use another", f.Name)
+			p.Fail(path+".name", "%q is also the name of another filter; use another", f.Name)
 		case len(f.Rules) == 0:
-			p.fail(path, "has no rules; add some or remove the filter")
+			p.Fail(path, "has no rules; add some or remove the filter")
 		}
 		known[f.Name] = f
 	}
@@ -327,13 +331,13 @@ func (p *parser) fillFilters(c *BGP) {
 			at := fmt.Sprintf("%s.filters[%d]", path, i)
 			f, ok := known[list[i].Name]
 			if !ok {
-				p.fail(at, "%q is not one of bgp.filters; add it there or correct the name", list[i].Name)
+				p.Fail(at, "%q is not one of bgp.filters; add it there or correct the name", list[i].Name)
 				continue
 			}
 			list[i] = f
 			for n := range f.Rules {
 				if text := unfit(&f.Rules[n]); text != "" {
-					p.fail(at, "filter %s, rule %d: %s", f.Name, n+1, text)
+					p.Fail(at, "filter %s, rule %d: %s", f.Name, n+1, text)
 				}
 			}
 		}

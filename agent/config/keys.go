@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"unicode"
+
+	"onlink/internal/strictyaml"
 )
 
 // This file names the parts of a configuration by their keys in the file, such
@@ -41,7 +43,7 @@ func walk(path string, a, b reflect.Value, visit func(key string, same bool)) {
 		if !whole {
 			name = keyOf(f.Name)
 		}
-		key, x, y := join(path, name), a.Field(i), b.Field(i)
+		key, x, y := strictyaml.Join(path, name), a.Field(i), b.Field(i)
 		switch {
 		case !whole && section(f.Type):
 			walk(key, x, y, visit)

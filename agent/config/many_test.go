@@ -6,13 +6,18 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"onlink/internal/strictyaml"
 )
 
 // TestManyMistakes: a file with more mistakes than anybody reads gives a list
 // of some and the number of the others; neither the list nor what it takes to
 // make it grows with them, nor with what one of them quotes.
 func TestManyMistakes(t *testing.T) {
-	const many = 150_000
+	const (
+		many    = 150_000
+		maxText = 600 // of one mistake
+	)
 	lines := func(head, line string, n int) string {
 		var b strings.Builder
 		b.WriteString(head)
@@ -25,10 +30,10 @@ func TestManyMistakes(t *testing.T) {
 		name, text string
 		more       string // the last line
 	}{
-		{"unknown keys", lines("", "k%d: 1\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-maxMistakes)},
-		{"one key given again", lines("log: {}\n", "log: {} #%d\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-maxMistakes)},
-		{"bad elements", lines("bgp:\n  originate:\n", "  - x%d\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-maxMistakes)},
-		{"just enough", lines("", "k%d: 1\n", maxMistakes), `f:100: k99: unknown key; use one of`},
+		{"unknown keys", lines("", "k%d: 1\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-strictyaml.MaxMistakes)},
+		{"one key given again", lines("log: {}\n", "log: {} #%d\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-strictyaml.MaxMistakes)},
+		{"bad elements", lines("bgp:\n  originate:\n", "  - x%d\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-strictyaml.MaxMistakes)},
+		{"just enough", lines("", "k%d: 1\n", strictyaml.MaxMistakes), `f:100: k99: unknown key; use one of`},
 		{"a value of 3 MiB", "log: {level: " + strings.Repeat("x", 3<<20) + "}\n", "f:1: log.level: "},
 		{"a key of 3 MiB", "? " + strings.Repeat("x", 3<<20) + "\n: 1\n", "f:1: xxx"},
 	} {
@@ -43,7 +48,7 @@ func TestManyMistakes(t *testing.T) {
 			if !errors.As(err, &list) {
 				t.Fatalf("got %v, want a list of mistakes", err)
 			}
-			if len(list) > maxMistakes+1 || len(err.Error()) > 2*maxMistakes*maxMistakeText {
+			if len(list) > strictyaml.MaxMistakes+1 || len(err.Error()) > 2*strictyaml.MaxMistakes*maxText {
 				t.Errorf("%d mistakes in %d bytes", len(list), len(err.Error()))
 			}
 			if last := list[len(list)-1].Error(); !strings.Contains(last, c.more) {

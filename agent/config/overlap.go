@@ -4,28 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"onlink/internal/strictyaml"
 )
-
-// Places knows the lines of a file, for mistakes that are found when more is
-// known than the file: what networks the node has, say. It plays no part in
-// comparisons.
-type Places struct {
-	file  string
-	lines map[string]int
-}
-
-// Equal reports true: where a value stands does not matter.
-func (Places) Equal(Places) bool { return true }
-
-// mistake makes an error about a field, at its line or at that of the nearest
-// part of its path that is in the file.
-func (p Places) mistake(path, format string, args ...any) *Error {
-	line := 0
-	for at := path; line == 0 && at != ""; at = parent(at) {
-		line = p.lines[at]
-	}
-	return &Error{File: p.file, Line: line, Field: path, Text: fmt.Sprintf(format, args...)}
-}
 
 // Claim is a range that belongs to somebody else than pods.
 type Claim struct {
@@ -43,27 +24,27 @@ type Claim struct {
 func (c *Config) Overlaps(claims []Claim) Errors {
 	var errs Errors
 	for i, pool := range c.Pools {
-		if len(errs) >= maxMistakes {
+		if len(errs) >= strictyaml.MaxMistakes {
 			break
 		}
 		if claim, found := taken(pool.CIDR, claims); found {
-			e := c.Places.mistake(fmt.Sprintf("pools[%d].cidr", i), "%s overlaps %s, %s; pods need a range of their own: use another", pool.CIDR, claim.Prefix, claim.describe())
+			e := c.Places.Mistake(fmt.Sprintf("pools[%d].cidr", i), "%s overlaps %s, %s; pods need a range of their own: use another", pool.CIDR, claim.Prefix, claim.describe())
 			if e.Line == 0 { // the default pool, which no line names
-				e.Line = c.Places.mistake(claim.Field, "").Line
+				e.Line = c.Places.Mistake(claim.Field, "").Line
 			}
 			errs = append(errs, e)
 		}
 	}
 	for i, prefix := range c.BGP.Originate {
-		if len(errs) >= maxMistakes {
+		if len(errs) >= strictyaml.MaxMistakes {
 			break
 		}
 		at := slices.IndexFunc(claims, func(claim Claim) bool { return attracts(prefix, claim) })
 		if at >= 0 {
-			errs = append(errs, c.Places.mistake(fmt.Sprintf("bgp.originate[%d]", i), "%s contains %s, %s: routers would send this node what is for others; announce a part without it, or remove it", prefix, claims[at].Prefix, claims[at].describe()))
+			errs = append(errs, c.Places.Mistake(fmt.Sprintf("bgp.originate[%d]", i), "%s contains %s, %s: routers would send this node what is for others; announce a part without it, or remove it", prefix, claims[at].Prefix, claims[at].describe()))
 		}
 	}
-	errs.sort()
+	errs.Sort()
 	return errs
 }
 
@@ -129,10 +110,10 @@ func (c *Config) claims() []Claim {
 
 // checkOverlaps finds the pools and originated prefixes that take what the
 // file itself gives to others.
-func (p *parser) checkOverlaps(c *Config) {
+func (p *checker) checkOverlaps(c *Config) {
 	for _, e := range c.Overlaps(c.claims()) {
-		if !p.failed(e.Field) {
-			p.add(e)
+		if !p.Failed(e.Field) {
+			p.Add(e)
 		}
 	}
 }

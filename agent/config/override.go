@@ -1,8 +1,6 @@
 package config
 
-import (
-	"go.yaml.in/yaml/v3"
-)
+import "onlink/internal/strictyaml"
 
 // Override is what the command line or the environment says of the node. It
 // wins over the file, also when the file is read again: one file can then serve
@@ -28,13 +26,13 @@ func First(settings ...Setting) Setting {
 }
 
 // apply changes the node, by the same rules as the file's keys.
-func (o Override) apply(p *parser, c *Node) {
-	read := func(s Setting, into func(value)) {
+func (o Override) apply(d *strictyaml.Document, c *Node) {
+	read := func(s Setting, into func(strictyaml.Value)) {
 		if s.Value != "" {
-			into(value{p: p, path: s.From, n: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Value}})
+			into(d.Scalar(s.From, s.Value))
 		}
 	}
-	read(o.Name, word(&c.Name))
+	read(o.Name, strictyaml.Word(&c.Name))
 	if o.Address.Value != "" {
 		c.Address = NodeAddress{} // auto changes nothing
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"onlink/internal/strictyaml"
 )
 
 // RegistryKind names an implementation of the block registry.
@@ -44,25 +46,25 @@ func (r Registry) Split() bool { return r.Kind != RegistryEtcd && len(r.Addresse
 // has asserted twice by then.
 func (r Registry) Settle() time.Duration { return 2 * r.Assert }
 
-func readRegistry(v value, c *Registry) {
-	v.mapping(fields{
-		"kind":         oneOf(&c.Kind, RegistryBolt, RegistryGRPC, RegistryEtcd),
-		"listen":       endpoint(&c.Listen, false),
-		"address":      remotes(&c.Addresses),
-		"tls":          func(v value) { readTLS(v, &c.TLS) },
-		"insecure":     boolean(&c.Insecure),
-		"user":         word(&c.User),
-		"passwordFile": file(&c.PasswordFile),
-		"prefix":       word(&c.Prefix),
-		"assert":       duration(&c.Assert, time.Second, 10*time.Minute),
+func readRegistry(v strictyaml.Value, c *Registry) {
+	v.Mapping(strictyaml.Fields{
+		"kind":         strictyaml.OneOf(&c.Kind, RegistryBolt, RegistryGRPC, RegistryEtcd),
+		"listen":       strictyaml.AddrPort(&c.Listen),
+		"address":      strictyaml.HostPorts(&c.Addresses),
+		"tls":          func(v strictyaml.Value) { readTLS(v, &c.TLS) },
+		"insecure":     strictyaml.Bool(&c.Insecure),
+		"user":         strictyaml.Word(&c.User),
+		"passwordFile": strictyaml.File(&c.PasswordFile),
+		"prefix":       strictyaml.Word(&c.Prefix),
+		"assert":       strictyaml.Duration(&c.Assert, time.Second, 10*time.Minute),
 	})
 }
 
 const registryPath = "ipam.registry"
 
-func (p *parser) checkRegistry(c *Config) {
+func (p *checker) checkRegistry(c *Config) {
 	r := &c.IPAM.Registry
-	if p.failed(registryPath + ".kind") {
+	if p.Failed(registryPath + ".kind") {
 		p.checkTLS(registryPath+".tls", r.TLS)
 		return
 	}
@@ -75,7 +77,7 @@ func (p *parser) checkRegistry(c *Config) {
 		p.checkEtcd(r)
 	}
 	if r.Kind != RegistryEtcd && (r.User != "" || r.PasswordFile != "") {
-		p.fail(registryPath+".user", "and passwordFile are for kind etcd; remove them")
+		p.Fail(registryPath+".user", "and passwordFile are for kind etcd; remove them")
 	}
 	p.checkRegistryTLS(r)
 	if r.Split() {
@@ -83,70 +85,70 @@ func (p *parser) checkRegistry(c *Config) {
 	}
 }
 
-func (p *parser) checkGRPC(r *Registry) {
-	if len(r.Addresses) == 0 && !p.failed(registryPath+".address") {
-		p.fail(registryPath+".address", "is missing; write host:port of the agent whose ipam.registry.listen serves the registry")
+func (p *checker) checkGRPC(r *Registry) {
+	if len(r.Addresses) == 0 && !p.Failed(registryPath+".address") {
+		p.Fail(registryPath+".address", "is missing; write host:port of the agent whose ipam.registry.listen serves the registry")
 	}
 	if r.Listen.IsValid() {
-		p.fail(registryPath+".listen", "is for kind bolt, the agent that holds the registry; remove it")
+		p.Fail(registryPath+".listen", "is for kind bolt, the agent that holds the registry; remove it")
 	}
 }
 
-func (p *parser) checkBolt(r *Registry) {
+func (p *checker) checkBolt(r *Registry) {
 	switch {
 	case len(r.Addresses) == 0:
 	case len(r.Addresses) == 1:
-		p.fail(registryPath+".address", "is for kind grpc; write kind: grpc or remove it")
+		p.Fail(registryPath+".address", "is for kind grpc; write kind: grpc or remove it")
 	case !slices.Contains(r.Addresses, r.Listen.String()):
-		p.fail(registryPath+".address", "names two agents that split the pools, and none is this one's listen (%s); write kind: grpc or name it", r.Listen)
+		p.Fail(registryPath+".address", "names two agents that split the pools, and none is this one's listen (%s); write kind: grpc or name it", r.Listen)
 	}
 }
 
-func (p *parser) checkEtcd(r *Registry) {
-	if len(r.Addresses) == 0 && !p.failed(registryPath+".address") {
-		p.fail(registryPath+".address", "is missing; write host:port of etcd's endpoints")
+func (p *checker) checkEtcd(r *Registry) {
+	if len(r.Addresses) == 0 && !p.Failed(registryPath+".address") {
+		p.Fail(registryPath+".address", "is missing; write host:port of etcd's endpoints")
 	}
 	if r.Listen.IsValid() {
-		p.fail(registryPath+".listen", "is for kind bolt; remove it")
+		p.Fail(registryPath+".listen", "is for kind bolt; remove it")
 	}
 	if (r.User == "") != (r.PasswordFile == "") {
-		p.fail(registryPath+".user", "and passwordFile belong together; write both or none")
+		p.Fail(registryPath+".user", "and passwordFile belong together; write both or none")
 	}
 	if !strings.HasPrefix(r.Prefix, "/") || !strings.HasSuffix(r.Prefix, "/") {
-		p.fail(registryPath+".prefix", "%q does not begin and end with \"/\"; write one such as /onlink/", r.Prefix)
+		p.Fail(registryPath+".prefix", "%q does not begin and end with \"/\"; write one such as /onlink/", r.Prefix)
 	}
 }
 
 // checkRegistryTLS wants TLS, or the written word that there shall be none.
-func (p *parser) checkRegistryTLS(r *Registry) {
+func (p *checker) checkRegistryTLS(r *Registry) {
 	const path = registryPath + ".tls"
 	if r.Kind == RegistryEtcd && r.TLS.Cert == "" && r.TLS.Key == "" {
 		if r.TLS.CA == "" && r.TLS.Enabled() {
-			p.fail(path+".ca", "is missing; TLS needs it")
+			p.Fail(path+".ca", "is missing; TLS needs it")
 		}
 	} else {
 		p.checkTLS(path, r.TLS)
 	}
 	used := r.Listen.IsValid() || r.Kind != RegistryBolt && len(r.Addresses) > 0
 	switch {
-	case p.failed(path) || p.failed(registryPath+".listen"):
+	case p.Failed(path) || p.Failed(registryPath+".listen"):
 	case r.TLS.Enabled() && !used:
-		p.fail(path, "has no use while the registry is not served; add listen or remove it")
+		p.Fail(path, "has no use while the registry is not served; add listen or remove it")
 	case r.TLS.Enabled() && r.Insecure:
-		p.fail(registryPath+".insecure", "contradicts tls; remove one")
+		p.Fail(registryPath+".insecure", "contradicts tls; remove one")
 	case used && !r.TLS.Enabled() && !r.Insecure:
-		p.fail(path, "is missing: whoever reaches the registry could take blocks; add cert, key and ca, or write insecure: true")
+		p.Fail(path, "is missing: whoever reaches the registry could take blocks; add cert, key and ca, or write insecure: true")
 	}
 }
 
 // checkSplit wants pools that can be cut in two.
-func (p *parser) checkSplit(c *Config) {
+func (p *checker) checkSplit(c *Config) {
 	if n := len(c.IPAM.Registry.Addresses); n != 2 {
-		p.fail(registryPath+".address", "names %d agents; two can split the pools", n)
+		p.Fail(registryPath+".address", "names %d agents; two can split the pools", n)
 	}
 	for i, pool := range c.Pools {
 		if pool.CIDR.IsValid() && pool.BlockSize <= pool.CIDR.Bits() {
-			p.fail(fmt.Sprintf("pools[%d].blockSize", i), "is one block, which two registries cannot split; make it smaller than the pool")
+			p.Fail(fmt.Sprintf("pools[%d].blockSize", i), "is one block, which two registries cannot split; make it smaller than the pool")
 		}
 	}
 }

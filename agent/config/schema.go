@@ -2,36 +2,45 @@ package config
 
 import (
 	"log/slog"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
+
+	"onlink/internal/strictyaml"
+)
+
+// Bounds of numbers and times.
+const (
+	maxUint32 = math.MaxUint32
+	day       = 24 * time.Hour
 )
 
 // readConfig reads the whole file. Each function below is the schema of one
 // mapping: a line per key.
-func readConfig(v value, c *Config) {
+func readConfig(v strictyaml.Value, c *Config) {
 	c.API.Admin.Socket, c.CNI.Socket = "", "" // follow paths.run unless given
-	v.mapping(fields{
-		"node":   func(v value) { readNode(v, &c.Node) },
-		"bgp":    func(v value) { readBGP(v, &c.BGP) },
-		"pools":  func(v value) { readPools(v, &c.Pools) },
-		"ipam":   func(v value) { readIPAM(v, &c.IPAM) },
-		"tunnel": func(v value) { readTunnel(v, &c.Tunnel) },
-		"fib":    func(v value) { readFIB(v, &c.FIB) },
-		"api":    func(v value) { readAPI(v, &c.API) },
-		"cni":    func(v value) { readCNI(v, &c.CNI) },
-		"log":    func(v value) { readLog(v, &c.Log) },
-		"reload": oneOf(&c.Reload, ReloadSignal, ReloadWatch),
-		"paths": func(v value) {
-			v.mapping(fields{"state": file(&c.Paths.State), "run": file(&c.Paths.Run)})
+	v.Mapping(strictyaml.Fields{
+		"node":   func(v strictyaml.Value) { readNode(v, &c.Node) },
+		"bgp":    func(v strictyaml.Value) { readBGP(v, &c.BGP) },
+		"pools":  func(v strictyaml.Value) { readPools(v, &c.Pools) },
+		"ipam":   func(v strictyaml.Value) { readIPAM(v, &c.IPAM) },
+		"tunnel": func(v strictyaml.Value) { readTunnel(v, &c.Tunnel) },
+		"fib":    func(v strictyaml.Value) { readFIB(v, &c.FIB) },
+		"api":    func(v strictyaml.Value) { readAPI(v, &c.API) },
+		"cni":    func(v strictyaml.Value) { readCNI(v, &c.CNI) },
+		"log":    func(v strictyaml.Value) { readLog(v, &c.Log) },
+		"reload": strictyaml.OneOf(&c.Reload, ReloadSignal, ReloadWatch),
+		"paths": func(v strictyaml.Value) {
+			v.Mapping(strictyaml.Fields{"state": strictyaml.File(&c.Paths.State), "run": strictyaml.File(&c.Paths.Run)})
 		},
 	})
 	c.fillSockets()
 }
 
-func readNode(v value, c *Node) {
-	v.mapping(fields{
-		"name":    word(&c.Name),
+func readNode(v strictyaml.Value, c *Node) {
+	v.Mapping(strictyaml.Fields{
+		"name":    strictyaml.Word(&c.Name),
 		"address": nodeAddress(&c.Address),
 		"labels":  labels(&c.Labels, false),
 	})
@@ -41,62 +50,62 @@ func readNode(v value, c *Node) {
 const maxInterfaceName = 15
 
 // nodeAddress reads auto, an address, a CIDR or the name of an interface.
-func nodeAddress(dst *NodeAddress) func(value) {
-	return func(v value) {
-		s, ok := v.text("auto, an address, an interface or a CIDR")
+func nodeAddress(dst *NodeAddress) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		s, ok := v.Text("auto, an address, an interface or a CIDR")
 		if !ok || s == auto {
 			return
 		}
 		if a, err := netip.ParseAddr(s); err == nil {
 			if a = a.Unmap(); a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "" {
-				v.fail("%q cannot be a next hop; use an address that the other nodes reach", s)
+				v.Fail("%q cannot be a next hop; use an address that the other nodes reach", s)
 				return
 			}
 			*dst = NodeAddress{Addr: a}
 			return
 		}
 		if strings.Contains(s, "/") {
-			if p, ok := v.cidr(s); ok {
+			if p, ok := v.CIDR(s); ok {
 				*dst = NodeAddress{Prefix: p}
 			}
 			return
 		}
 		if s == "" || len(s) > maxInterfaceName || strings.ContainsAny(s, ": \t\n") {
-			v.fail("%q is not a node address; use auto, an address, an interface name or a CIDR", s)
+			v.Fail("%q is not a node address; use auto, an address, an interface name or a CIDR", s)
 			return
 		}
 		*dst = NodeAddress{Interface: s}
 	}
 }
 
-func readPools(v value, pools *[]Pool) {
-	if v.null() {
+func readPools(v strictyaml.Value, pools *[]Pool) {
+	if v.IsNull() {
 		return // the default pool stays; an empty list means none
 	}
 	*pools = nil
-	v.list(func(v value) { *pools = append(*pools, readPool(v)) })
+	v.List(func(v strictyaml.Value) { *pools = append(*pools, readPool(v)) })
 }
 
-func readPool(v value) Pool {
+func readPool(v strictyaml.Value) Pool {
 	var (
 		p   Pool
 		nat *bool
 	)
-	v.mapping(fields{
-		"name":          word(&p.Name),
-		"cidr":          prefix(&p.CIDR),
-		"blockSize":     number(&p.BlockSize, 1, 128),
-		"encapsulation": oneOf(&p.Encapsulation, EncapNever, EncapCrossSubnet, EncapAlways),
-		"tunnel":        oneOf(&p.Tunnel, TunnelIPIP, TunnelVXLAN, TunnelNone),
-		"natOutgoing": func(v value) {
-			if !v.null() {
+	v.Mapping(strictyaml.Fields{
+		"name":          strictyaml.Word(&p.Name),
+		"cidr":          strictyaml.Prefix(&p.CIDR),
+		"blockSize":     strictyaml.Number(&p.BlockSize, 1, 128),
+		"encapsulation": strictyaml.OneOf(&p.Encapsulation, EncapNever, EncapCrossSubnet, EncapAlways),
+		"tunnel":        strictyaml.OneOf(&p.Tunnel, TunnelIPIP, TunnelVXLAN, TunnelNone),
+		"natOutgoing": func(v strictyaml.Value) {
+			if !v.IsNull() {
 				nat = new(bool)
-				boolean(nat)(v)
+				strictyaml.Bool(nat)(v)
 			}
 		},
-		"disabled":          boolean(&p.Disabled),
-		"manual":            boolean(&p.Manual),
-		"reserved":          prefixes(&p.Reserved, true),
+		"disabled":          strictyaml.Bool(&p.Disabled),
+		"manual":            strictyaml.Bool(&p.Manual),
+		"reserved":          strictyaml.PrefixesOrAddrs(&p.Reserved),
 		"nodeSelector":      labels(&p.NodeSelector, true),
 		"namespaceSelector": patterns(&p.NamespaceSelector),
 	})
@@ -107,16 +116,16 @@ func readPool(v value) Pool {
 	return p
 }
 
-func readIPAM(v value, c *IPAM) {
-	v.mapping(fields{
-		"registry": func(v value) { readRegistry(v, &c.Registry) },
-		"cooldown": duration(&c.Cooldown, 0, day),
-		"sticky":   duration(&c.Sticky, 0, 365*day),
+func readIPAM(v strictyaml.Value, c *IPAM) {
+	v.Mapping(strictyaml.Fields{
+		"registry": func(v strictyaml.Value) { readRegistry(v, &c.Registry) },
+		"cooldown": strictyaml.Duration(&c.Cooldown, 0, day),
+		"sticky":   strictyaml.Duration(&c.Sticky, 0, 365*day),
 	})
 }
 
-func readTLS(v value, c *TLS) {
-	v.mapping(fields{"cert": file(&c.Cert), "key": file(&c.Key), "ca": file(&c.CA)})
+func readTLS(v strictyaml.Value, c *TLS) {
+	v.Mapping(strictyaml.Fields{"cert": strictyaml.File(&c.Cert), "key": strictyaml.File(&c.Key), "ca": strictyaml.File(&c.CA)})
 }
 
 // Bounds of a device's MTU: RFC 791 section 3.2 wants 576 bytes everywhere.
@@ -125,40 +134,40 @@ const minMTU, maxMTU = 576, 65535
 // maxVNI is the largest VXLAN network identifier (RFC 7348 section 5).
 const maxVNI = 1<<24 - 1
 
-func readTunnel(v value, c *Tunnel) {
-	v.mapping(fields{
-		"mtu": func(v value) {
-			if s, ok := v.text("auto or a number"); ok && s != auto {
-				number(&c.MTU, minMTU, maxMTU)(v)
+func readTunnel(v strictyaml.Value, c *Tunnel) {
+	v.Mapping(strictyaml.Fields{
+		"mtu": func(v strictyaml.Value) {
+			if s, ok := v.Text("auto or a number"); ok && s != auto {
+				strictyaml.Number(&c.MTU, minMTU, maxMTU)(v)
 			}
 		},
-		"guard": oneOf(&c.Guard, ModeOff, ModeAuto, ModeRequired),
-		"vxlan": func(v value) {
-			v.mapping(fields{"vni": number(&c.VXLAN.VNI, 1, maxVNI), "port": number(&c.VXLAN.Port, 1, 65535)})
+		"guard": strictyaml.OneOf(&c.Guard, ModeOff, ModeAuto, ModeRequired),
+		"vxlan": func(v strictyaml.Value) {
+			v.Mapping(strictyaml.Fields{"vni": strictyaml.Number(&c.VXLAN.VNI, 1, maxVNI), "port": strictyaml.Number(&c.VXLAN.Port, 1, 65535)})
 		},
 	})
 }
 
-func readFIB(v value, c *FIB) {
-	v.mapping(fields{
-		"table":  number(&c.Table, 1, maxUint32),
-		"metric": number(&c.Metric, 0, maxUint32),
-		"resync": duration(&c.Resync, time.Second, day),
-		"source": address(&c.Source, true),
+func readFIB(v strictyaml.Value, c *FIB) {
+	v.Mapping(strictyaml.Fields{
+		"table":  strictyaml.Number(&c.Table, 1, maxUint32),
+		"metric": strictyaml.Number(&c.Metric, 0, maxUint32),
+		"resync": strictyaml.Duration(&c.Resync, time.Second, day),
+		"source": strictyaml.Addr(&c.Source, auto),
 	})
 }
 
-func readAPI(v value, c *API) {
-	v.mapping(fields{
-		"admin": func(v value) {
-			v.mapping(fields{
-				"socket": file(&c.Admin.Socket),
-				"group":  word(&c.Admin.Group),
-				"tcp":    endpoint(&c.Admin.TCP, true),
-				"tls":    func(v value) { readTLS(v, &c.Admin.TLS) },
+func readAPI(v strictyaml.Value, c *API) {
+	v.Mapping(strictyaml.Fields{
+		"admin": func(v strictyaml.Value) {
+			v.Mapping(strictyaml.Fields{
+				"socket": strictyaml.File(&c.Admin.Socket),
+				"group":  strictyaml.Word(&c.Admin.Group),
+				"tcp":    strictyaml.AddrPort(&c.Admin.TCP, string(ModeOff)),
+				"tls":    func(v strictyaml.Value) { readTLS(v, &c.Admin.TLS) },
 			})
 		},
-		"metrics": endpoint(&c.Metrics, true),
+		"metrics": strictyaml.AddrPort(&c.Metrics, string(ModeOff)),
 	})
 }
 
@@ -170,15 +179,15 @@ var logLevels = map[string]slog.Level{
 	"error": slog.LevelError,
 }
 
-func readLog(v value, c *Log) {
-	v.mapping(fields{
-		"level": func(v value) {
+func readLog(v strictyaml.Value, c *Log) {
+	v.Mapping(strictyaml.Fields{
+		"level": func(v strictyaml.Value) {
 			var name string
-			oneOf(&name, "debug", "info", "warn", "error")(v)
+			strictyaml.OneOf(&name, "debug", "info", "warn", "error")(v)
 			if level, ok := logLevels[name]; ok {
 				c.Level = level
 			}
 		},
-		"format": oneOf(&c.Format, LogText, LogJSON),
+		"format": strictyaml.OneOf(&c.Format, LogText, LogJSON),
 	})
 }

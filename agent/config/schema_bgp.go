@@ -2,79 +2,80 @@ package config
 
 import (
 	"math"
+	"net/netip"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"onlink/internal/strictyaml"
 )
 
-func readBGP(v value, c *BGP) {
+func readBGP(v strictyaml.Value, c *BGP) {
 	groups := groupsOf(v)
-	v.mapping(fields{
+	v.Mapping(strictyaml.Fields{
 		"asn":      asn(&c.ASN),
 		"routerID": identifier(&c.RouterID),
-		"listen": func(v value) {
-			v.mapping(fields{
-				"address": address(&c.Listen.Address, true),
-				"port":    number(&c.Listen.Port, 0, math.MaxUint16),
+		"listen": func(v strictyaml.Value) {
+			v.Mapping(strictyaml.Fields{
+				"address": strictyaml.Addr(&c.Listen.Address, auto),
+				"port":    strictyaml.Number(&c.Listen.Port, 0, math.MaxUint16),
 			})
 		},
-		"reflector": func(v value) { c.Reflector = readReflector(v) },
-		"peers": func(v value) {
-			v.list(func(v value) { c.Peers = append(c.Peers, readPeer(v, groups)) })
+		"reflector": func(v strictyaml.Value) { c.Reflector = readReflector(v) },
+		"peers": func(v strictyaml.Value) {
+			v.List(func(v strictyaml.Value) { c.Peers = append(c.Peers, readPeer(v, groups)) })
 		},
-		"groups":    func(value) {}, // read before, by groupsOf
-		"mesh":      func(v value) { c.Mesh = readMesh(v) },
-		"originate": prefixes(&c.Originate, true),
-		"filters": func(v value) {
-			v.list(func(v value) { c.Filters = append(c.Filters, readFilter(v)) })
+		"groups":    func(strictyaml.Value) {}, // read before, by groupsOf
+		"mesh":      func(v strictyaml.Value) { c.Mesh = readMesh(v) },
+		"originate": strictyaml.PrefixesOrAddrs(&c.Originate),
+		"filters": func(v strictyaml.Value) {
+			v.List(func(v strictyaml.Value) { c.Filters = append(c.Filters, readFilter(v)) })
 		},
 	})
-	// The peers' defaults depend on an asn that may stand below them, and on
-	// filters that may.
+	// The peers' defaults depend on an asn that may stand below them.
 	for i := range c.Peers {
 		c.Peers[i].fill(c.ASN)
 	}
 	if c.Mesh != nil {
 		c.Mesh.Peer.fill(c.ASN)
 	}
-	v.p.fillFilters(c)
 }
 
 // readMesh reads the nodes, and what is the same for all their sessions.
-func readMesh(v value) *Mesh {
+func readMesh(v strictyaml.Value) *Mesh {
 	m := &Mesh{Peer: newPeer()}
 	p := &m.Peer
-	v.mapping(fields{
-		"nodes":        func(v value) { v.list(func(v value) { m.Nodes = append(m.Nodes, readMeshNode(v)) }) },
-		"port":         number(&p.Port, 1, math.MaxUint16),
-		"passwordFile": file(&p.PasswordFile),
-		"ttlSecurity":  number(&p.TTLSecurity, 0, 254),
-		"holdTime":     seconds(&p.HoldTime, minHold, maxHold),
-		"keepalive":    seconds(&p.Keepalive, time.Second, maxHold/3),
-		"connectRetry": seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
-		"bfd":          func(v value) { p.BFD = readBFD(v) },
-		"import":       func(v value) { readInside(v, &p.Import) },
-		"export":       func(v value) { v.mapping(fields{"filters": filterNames(&p.Export.Filters)}) },
+	v.Mapping(strictyaml.Fields{
+		"nodes": func(v strictyaml.Value) {
+			v.List(func(v strictyaml.Value) { m.Nodes = append(m.Nodes, readMeshNode(v)) })
+		},
+		"port":         strictyaml.Number(&p.Port, 1, math.MaxUint16),
+		"passwordFile": strictyaml.File(&p.PasswordFile),
+		"ttlSecurity":  strictyaml.Number(&p.TTLSecurity, 0, 254),
+		"holdTime":     strictyaml.Seconds(&p.HoldTime, minHold, maxHold),
+		"keepalive":    strictyaml.Seconds(&p.Keepalive, time.Second, maxHold/3),
+		"connectRetry": strictyaml.Seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
+		"bfd":          func(v strictyaml.Value) { p.BFD = readBFD(v) },
+		"import":       func(v strictyaml.Value) { readInside(v, &p.Import) },
+		"export":       func(v strictyaml.Value) { v.Mapping(strictyaml.Fields{"filters": filterNames(&p.Export.Filters)}) },
 	})
-	if len(m.Nodes) == 0 && !v.p.failed(v.path) {
-		v.fail("has no nodes; write nodes: [...] with the addresses of all nodes, this one too")
+	if len(m.Nodes) == 0 && !v.Failed() {
+		v.Fail("has no nodes; write nodes: [...] with the addresses of all nodes, this one too")
 	}
 	return m
 }
 
 // readMeshNode reads an address or {name, address}.
-func readMeshNode(v value) MeshNode {
+func readMeshNode(v strictyaml.Value) MeshNode {
 	var n MeshNode
-	if v.n.Kind == yaml.MappingNode {
-		v.mapping(fields{"name": word(&n.Name), "address": address(&n.Address, false)})
+	if v.IsMapping() {
+		v.Mapping(strictyaml.Fields{"name": strictyaml.Word(&n.Name), "address": strictyaml.Addr(&n.Address)})
 	} else {
-		address(&n.Address, false)(v)
+		strictyaml.Addr(&n.Address)(v)
 	}
 	switch {
-	case v.p.failed(v.path):
+	case v.Failed():
 	case !n.Address.IsValid():
-		v.fail("has no address; write the node's")
+		v.Fail("has no address; write the node's")
 	case n.Name == "":
 		n.Name = n.Address.String()
 	}
@@ -86,40 +87,57 @@ func readMeshNode(v value) MeshNode {
 const asTrans = 23456
 
 // asn reads an AS number (RFC 6793; 0 is refused as RFC 7607 demands).
-func asn(dst *uint32) func(value) {
-	return func(v value) {
+func asn(dst *uint32) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
 		n := *dst
-		number(&n, 1, maxUint32)(v)
+		strictyaml.Number(&n, 1, maxUint32)(v)
 		if n == asTrans {
-			v.fail("%d is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as %d", asTrans, DefaultASN)
+			v.Fail("%d is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as %d", asTrans, DefaultASN)
 			return
 		}
 		*dst = n
 	}
 }
 
-func readReflector(v value) *Reflector {
-	if v.null() {
+// identifier reads a 32-bit BGP identifier (RFC 6286) written as an IPv4
+// address, or auto.
+func identifier(dst *netip.Addr) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		s, ok := v.Text("an IPv4 address")
+		if !ok || s == auto {
+			return
+		}
+		a, err := netip.ParseAddr(s)
+		if err != nil || !a.Is4() || a.IsUnspecified() {
+			v.Fail("%q is not an IPv4 address; use auto or one such as 10.57.0.10, also on an IPv6-only node", s)
+			return
+		}
+		*dst = a
+	}
+}
+
+func readReflector(v strictyaml.Value) *Reflector {
+	if v.IsNull() {
 		// The key's presence is its meaning, so an empty value is ambiguous.
-		v.fail("is empty; write \"reflector: {}\" to reflect without dynamic clients, or remove the key")
+		v.Fail("is empty; write \"reflector: {}\" to reflect without dynamic clients, or remove the key")
 		return nil
 	}
 	r := &Reflector{Export: Export{Own: true}}
-	v.mapping(fields{
+	v.Mapping(strictyaml.Fields{
 		"clusterID":    identifier(&r.ClusterID),
-		"clients":      prefixes(&r.Clients, false),
-		"passwordFile": file(&r.PasswordFile),
-		"import":       func(v value) { readInside(v, &r.Import) },
-		"export":       func(v value) { v.mapping(fields{"filters": filterNames(&r.Export.Filters)}) },
+		"clients":      strictyaml.Prefixes(&r.Clients),
+		"passwordFile": strictyaml.File(&r.PasswordFile),
+		"import":       func(v strictyaml.Value) { readInside(v, &r.Import) },
+		"export":       func(v strictyaml.Value) { v.Mapping(strictyaml.Fields{"filters": filterNames(&r.Export.Filters)}) },
 	})
 	return r
 }
 
 // readInside reads what is accepted of peers of our AS.
-func readInside(v value, c *Import) {
-	v.mapping(fields{
-		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
-		"disableOwnerCheck": boolean(&c.DisableOwnerCheck),
+func readInside(v strictyaml.Value, c *Import) {
+	v.Mapping(strictyaml.Fields{
+		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, maxUint32),
+		"disableOwnerCheck": strictyaml.Bool(&c.DisableOwnerCheck),
 	})
 }
 
@@ -134,45 +152,45 @@ const (
 const maxLongLived = (1<<24 - 1) * time.Second
 
 // readPeer reads a peer, or with no groups a group itself.
-func readPeer(v value, in groups) Peer {
+func readPeer(v strictyaml.Value, in groups) Peer {
 	p := newPeer()
 	v = in.expand(v)
-	v.mapping(fields{
-		"group":            word(&p.Group),
-		"name":             word(&p.Name),
-		"address":          address(&p.Address, false),
-		"port":             number(&p.Port, 1, math.MaxUint16),
+	v.Mapping(strictyaml.Fields{
+		"group":            strictyaml.Word(&p.Group),
+		"name":             strictyaml.Word(&p.Name),
+		"address":          strictyaml.Addr(&p.Address),
+		"port":             strictyaml.Number(&p.Port, 1, math.MaxUint16),
 		"asn":              asn(&p.ASN),
-		"client":           boolean(&p.Client),
-		"passwordFile":     file(&p.PasswordFile),
-		"ttlSecurity":      number(&p.TTLSecurity, 0, 254),
-		"multihop":         number(&p.Multihop, 0, math.MaxUint8),
-		"holdTime":         seconds(&p.HoldTime, minHold, maxHold),
-		"keepalive":        seconds(&p.Keepalive, time.Second, maxHold/3),
-		"connectRetry":     seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
-		"passive":          boolean(&p.Passive),
+		"client":           strictyaml.Bool(&p.Client),
+		"passwordFile":     strictyaml.File(&p.PasswordFile),
+		"ttlSecurity":      strictyaml.Number(&p.TTLSecurity, 0, 254),
+		"multihop":         strictyaml.Number(&p.Multihop, 0, math.MaxUint8),
+		"holdTime":         strictyaml.Seconds(&p.HoldTime, minHold, maxHold),
+		"keepalive":        strictyaml.Seconds(&p.Keepalive, time.Second, maxHold/3),
+		"connectRetry":     strictyaml.Seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
+		"passive":          strictyaml.Bool(&p.Passive),
 		"interface":        device(&p.Interface),
-		"localAddress":     address(&p.LocalAddress, false),
+		"localAddress":     strictyaml.Addr(&p.LocalAddress),
 		"localASN":         asn(&p.LocalASN),
-		"allowOwnAS":       number(&p.AllowOwnAS, 0, 10),
+		"allowOwnAS":       strictyaml.Number(&p.AllowOwnAS, 0, 10),
 		"nodeSelector":     labels(&p.NodeSelector, true),
-		"longLivedRestart": seconds(&p.LongLived, 0, maxLongLived),
-		"bfd":              func(v value) { p.BFD = readBFD(v) },
-		"import":           func(v value) { readImport(v, &p.Import) },
-		"export":           func(v value) { readExport(v, &p.Export) },
+		"longLivedRestart": strictyaml.Seconds(&p.LongLived, 0, maxLongLived),
+		"bfd":              func(v strictyaml.Value) { p.BFD = readBFD(v) },
+		"import":           func(v strictyaml.Value) { readImport(v, &p.Import) },
+		"export":           func(v strictyaml.Value) { readExport(v, &p.Export) },
 	})
 	return p
 }
 
 // device reads the name of a network interface.
-func device(dst *string) func(value) {
-	return func(v value) {
-		s, ok := v.text("the name of an interface")
+func device(dst *string) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		s, ok := v.Text("the name of an interface")
 		if !ok {
 			return
 		}
 		if s == "" || len(s) > maxInterfaceName || strings.ContainsAny(s, ":/% \t\n") {
-			v.fail("%q is not the name of an interface; use one such as eth1", s)
+			v.Fail("%q is not the name of an interface; use one such as eth1", s)
 			return
 		}
 		*dst = s
@@ -186,38 +204,38 @@ const (
 	maxBFD = time.Minute
 )
 
-func readBFD(v value) *BFD {
-	if v.null() {
+func readBFD(v strictyaml.Value) *BFD {
+	if v.IsNull() {
 		// The key's presence is its meaning, so an empty value is ambiguous.
-		v.fail("is empty; write \"bfd: {}\" for 300 ms times 3, or remove the key")
+		v.Fail("is empty; write \"bfd: {}\" for 300 ms times 3, or remove the key")
 		return nil
 	}
 	b := &BFD{Interval: 300 * time.Millisecond, Multiplier: 3}
-	v.mapping(fields{
-		"interval":   duration(&b.Interval, minBFD, maxBFD),
-		"multiplier": number(&b.Multiplier, 2, math.MaxUint8),
-		"hops":       oneOf(&b.Hops, HopsSingle, HopsMulti),
+	v.Mapping(strictyaml.Fields{
+		"interval":   strictyaml.Duration(&b.Interval, minBFD, maxBFD),
+		"multiplier": strictyaml.Number(&b.Multiplier, 2, math.MaxUint8),
+		"hops":       strictyaml.OneOf(&b.Hops, HopsSingle, HopsMulti),
 	})
 	return b
 }
 
-func readImport(v value, c *Import) {
-	v.mapping(fields{
+func readImport(v strictyaml.Value, c *Import) {
+	v.Mapping(strictyaml.Fields{
 		"filters":     filterNames(&c.Filters),
 		"accept":      rules(&c.Accept),
-		"maxPrefixes": number(&c.MaxPrefixes, 0, maxUint32),
-		"localPref":   number(&c.LocalPref, 1, maxUint32),
+		"maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, maxUint32),
+		"localPref":   strictyaml.Number(&c.LocalPref, 1, maxUint32),
 
-		"disableConnectedCheck": boolean(&c.DisableConnectedCheck),
-		"disableOwnerCheck":     boolean(&c.DisableOwnerCheck),
+		"disableConnectedCheck": strictyaml.Bool(&c.DisableConnectedCheck),
+		"disableOwnerCheck":     strictyaml.Bool(&c.DisableOwnerCheck),
 	})
 }
 
 // readRule reads a CIDR or {prefix, ge, le}.
-func readRule(v value) (PrefixRule, bool) {
+func readRule(v strictyaml.Value) (PrefixRule, bool) {
 	var r PrefixRule
-	if v.n.Kind != yaml.MappingNode {
-		prefix(&r.Prefix)(v)
+	if !v.IsMapping() {
+		strictyaml.Prefix(&r.Prefix)(v)
 		if !r.Prefix.IsValid() {
 			return r, false
 		}
@@ -226,14 +244,14 @@ func readRule(v value) (PrefixRule, bool) {
 	}
 	const unset = -1
 	r.Ge, r.Le = unset, unset
-	v.mapping(fields{
-		"prefix": prefix(&r.Prefix),
-		"ge":     number(&r.Ge, 0, 128),
-		"le":     number(&r.Le, 0, 128),
+	v.Mapping(strictyaml.Fields{
+		"prefix": strictyaml.Prefix(&r.Prefix),
+		"ge":     strictyaml.Number(&r.Ge, 0, 128),
+		"le":     strictyaml.Number(&r.Le, 0, 128),
 	})
 	if !r.Prefix.IsValid() {
-		if !v.p.failed(v.path) {
-			v.fail("has no prefix; write {prefix: 10.0.0.0/8, ge: 16, le: 24}")
+		if !v.Failed() {
+			v.Fail("has no prefix; write {prefix: 10.0.0.0/8, ge: 16, le: 24}")
 		}
 		return r, false
 	}
@@ -243,41 +261,43 @@ func readRule(v value) (PrefixRule, bool) {
 	if r.Le == unset {
 		r.Le = r.Prefix.Addr().BitLen()
 	}
-	return r, v.lengths(r)
+	return r, lengths(v, r)
 }
 
 // lengths reports whether the rule's lengths can match anything.
-func (v value) lengths(r PrefixRule) bool {
+func lengths(v strictyaml.Value, r PrefixRule) bool {
 	low, high := r.Prefix.Bits(), r.Prefix.Addr().BitLen()
 	if low <= r.Ge && r.Ge <= r.Le && r.Le <= high {
 		return true
 	}
-	v.fail("lengths %d to %d match nothing inside %s; use %d <= ge <= le <= %d", r.Ge, r.Le, r.Prefix, low, high)
+	v.Fail("lengths %d to %d match nothing inside %s; use %d <= ge <= le <= %d", r.Ge, r.Le, r.Prefix, low, high)
 	return false
 }
 
-func readExport(v value, c *Export) {
-	v.mapping(fields{
+func readExport(v strictyaml.Value, c *Export) {
+	v.Mapping(strictyaml.Fields{
 		"filters":     filterNames(&c.Filters),
-		"own":         boolean(&c.Own),
+		"own":         strictyaml.Bool(&c.Own),
 		"prefixes":    rules(&c.Prefixes),
 		"communities": communityTexts(&c.Communities, 0, false),
-		"med":         number(&c.MED, 0, maxUint32),
-		"reflected":   boolean(&c.Reflected),
-		"aggregates":  func(v value) { v.list(func(v value) { c.Aggregates = append(c.Aggregates, readAggregate(v)) }) },
+		"med":         strictyaml.Number(&c.MED, 0, maxUint32),
+		"reflected":   strictyaml.Bool(&c.Reflected),
+		"aggregates": func(v strictyaml.Value) {
+			v.List(func(v strictyaml.Value) { c.Aggregates = append(c.Aggregates, readAggregate(v)) })
+		},
 	})
 }
 
 // readAggregate reads a CIDR or {prefix, summaryOnly}.
-func readAggregate(v value) Aggregate {
+func readAggregate(v strictyaml.Value) Aggregate {
 	var a Aggregate
-	if v.n.Kind != yaml.MappingNode {
-		prefix(&a.Prefix)(v)
+	if !v.IsMapping() {
+		strictyaml.Prefix(&a.Prefix)(v)
 		return a
 	}
-	v.mapping(fields{"prefix": prefix(&a.Prefix), "summaryOnly": boolean(&a.SummaryOnly)})
-	if !a.Prefix.IsValid() && !v.p.failed(v.path) {
-		v.fail("has no prefix; write {prefix: 10.244.0.0/20, summaryOnly: true}")
+	v.Mapping(strictyaml.Fields{"prefix": strictyaml.Prefix(&a.Prefix), "summaryOnly": strictyaml.Bool(&a.SummaryOnly)})
+	if !a.Prefix.IsValid() && !v.Failed() {
+		v.Fail("has no prefix; write {prefix: 10.244.0.0/20, summaryOnly: true}")
 	}
 	return a
 }

@@ -1,6 +1,10 @@
 package config
 
-import "path"
+import (
+	"path"
+
+	"onlink/internal/strictyaml"
+)
 
 // SelectsNode reports whether a node with these labels uses the pool.
 func (p *Pool) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }
@@ -22,15 +26,15 @@ func selects(selector, labels map[string]string) bool {
 }
 
 // labels reads a mapping of words, whose values are patterns in a selector.
-func labels(dst *map[string]string, selector bool) func(value) {
-	return func(v value) {
-		v.pairs(func(key string, child value) {
-			s, ok := child.text("a word")
+func labels(dst *map[string]string, selector bool) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		v.Pairs(func(key string, child strictyaml.Value) {
+			s, ok := child.Text("a word")
 			if !ok {
 				return
 			}
 			if _, err := path.Match(s, ""); err != nil && selector {
-				child.fail("%q is not a pattern; use a word, * and ?", s)
+				child.Fail("%q is not a pattern; use a word, * and ?", s)
 				return
 			}
 			if *dst == nil {
@@ -42,15 +46,15 @@ func labels(dst *map[string]string, selector bool) func(value) {
 }
 
 // patterns reads a list of names with wildcards.
-func patterns(dst *[]string) func(value) {
-	return func(v value) {
-		v.list(func(e value) {
-			s, ok := e.text("a name or a pattern")
+func patterns(dst *[]string) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		v.List(func(e strictyaml.Value) {
+			s, ok := e.Text("a name or a pattern")
 			if !ok {
 				return
 			}
 			if _, err := path.Match(s, ""); err != nil || s == "" {
-				e.fail("%q is not a pattern; use a name, * and ?", s)
+				e.Fail("%q is not a pattern; use a name, * and ?", s)
 				return
 			}
 			*dst = append(*dst, s)

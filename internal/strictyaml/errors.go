@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"cmp"
@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// ErrInvalid is what every mistake in the file is: errors.Is(err, ErrInvalid)
+// ErrInvalid is what every mistake in a file is: errors.Is(err, ErrInvalid)
 // tells a file that must be corrected from one that could not be read.
 var ErrInvalid = errors.New("invalid configuration")
 
-// Error is one mistake in the file.
+// Error is one mistake in a file.
 type Error struct {
-	File  string // as given to Parse or Load
+	File  string // as given to [Parse]
 	Line  int    // from 1; 0 when the mistake belongs to no line
-	Field string // path of the field, such as bgp.peers[1].asn; "" for the file itself
+	Field string // path of the field, such as servers[1].port; "" for the file itself
 	Text  string // what is wrong and, after a semicolon, what to write instead
 }
 
@@ -40,7 +40,7 @@ func (e *Error) Error() string {
 func (e *Error) Is(target error) bool { return target == ErrInvalid }
 
 // Errors is the mistakes of one file, in the order of its lines; where there
-// are very many, some of them and as the last one how many more.
+// are more than [MaxMistakes], that many and as the last one how many more.
 type Errors []*Error
 
 // Error returns one line per mistake.
@@ -61,8 +61,8 @@ func (e Errors) Unwrap() []error {
 	return list
 }
 
-// sort puts the mistakes into the order of the file.
-func (e Errors) sort() {
+// Sort puts the mistakes into the order of the file.
+func (e Errors) Sort() {
 	slices.SortStableFunc(e, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Field, b.Field))
 	})

@@ -1,0 +1,24 @@
+package strictyaml
+
+import (
+	"maps"
+	"slices"
+)
+
+// Keys returns the keys that a schema offers, sorted; those of the elements of
+// a list as servers[].port. The reader is called with a value that is in no
+// file: it is a mapping, has no mistake, and leaves every default.
+func Keys(read func(Value)) []string {
+	d := &Document{lines: map[string]int{}, keys: map[string]bool{}}
+	read(Value{d: d})
+	return slices.Sorted(maps.Keys(d.keys))
+}
+
+// describe notes the keys of a mapping and of what is inside.
+func (v Value) describe(schema Fields) {
+	for key, read := range schema {
+		child := Value{d: v.d, path: Join(v.path, key)}
+		v.d.keys[child.path] = true
+		read(child)
+	}
+}
