@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"onlink/agent/admin"
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/reload"
@@ -42,7 +43,7 @@ type agent struct {
 	started       time.Time
 	store         *ipam.Store
 	registry      ipam.Registry
-	audit         auditor
+	audit         admin.Auditor
 	guard         *registryGuard // of the registry served here; nil: none
 	alloc         *ipam.Allocator
 	speaker       *bgp.Speaker
@@ -178,7 +179,7 @@ func (a *agent) openIPAM(context.Context) error {
 	case a.store.Created() && (opt.Lost || a.store.Older()):
 		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", cfg.IPAM.Registry.Settle())
 	}
-	a.audit = auditor{a.store, a.log.With("part", "audit")}
+	a.audit = admin.Auditor{Store: a.store, Log: a.log.With("part", "audit")}
 	pools := ipamPools(cfg.Pools, cfg.Node.Labels)
 	if a.registry, a.closeRegistry, err = openRegistry(cfg.IPAM.Registry, a.store, pools, a.id); err != nil {
 		return err

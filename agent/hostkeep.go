@@ -190,20 +190,6 @@ func (k *hostKeeper) problems() []string {
 	return out
 }
 
-// explainHost says what in the host's network is in the way of an address's
-// packets, when all else is well.
-func (a *agent) explainHost(e *explanation, verdict string) string {
-	against := ""
-	if a.inPool(e.addr) {
-		against = a.host.against(e.addr)
-	}
-	if against == "" {
-		return verdict
-	}
-	e.add(false, "host", "%s", against)
-	return fmt.Sprintf("this node has the right route for %s, but does not forward: %s", e.addr, against)
-}
-
 // against returns why packets for an address of a pool do not get through this
 // node; "": nothing of the host's is in the way.
 func (k *hostKeeper) against(addr netip.Addr) string {

@@ -2,21 +2,16 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"onlink/agent/config"
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
-	onlinkv1 "onlink/proto/v1"
 )
 
 // wiredHere are the attachments whose interfaces the kernel has: what proves
@@ -111,24 +106,4 @@ func dialFrom(id identity) func(ctx context.Context, target string) (net.Conn, e
 		}
 		return new(net.Dialer).DialContext(ctx, "tcp", target)
 	}
-}
-
-// TakeOverNode implements onlinkv1.AdminServer.
-func (s *admin) TakeOverNode(ctx context.Context, r *onlinkv1.TakeOverNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
-	blocks, err := s.a.audit.do(ctx, auditTakeOver, r.GetNode(), func() ([]ipam.Block, error) {
-		return s.a.alloc.TakeOver(ctx, r.GetNode(), r.GetForce())
-	})
-	switch {
-	case errors.Is(err, ipam.ErrInvalidRequest):
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	case errors.Is(err, ipam.ErrRefused):
-		return nil, status.Errorf(codes.FailedPrecondition, "%v; with --force it is taken all the same", err)
-	case err != nil:
-		return nil, status.Error(codes.Unavailable, err.Error())
-	}
-	rep := &onlinkv1.ReleaseNodeReply{}
-	for _, b := range blocks {
-		rep.Blocks = append(rep.Blocks, &onlinkv1.Block{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch})
-	}
-	return rep, nil
 }

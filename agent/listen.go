@@ -19,10 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 
+	"onlink/agent/admin"
 	"onlink/agent/config"
 	"onlink/agent/metrics"
 	"onlink/cni"
@@ -92,7 +90,8 @@ func (a *agent) listenAdmin(s *sockets) error {
 	if err != nil {
 		return err
 	}
-	s.add("admin", lis, grpc.NewServer(grpc.Creds(peerCreds{})), a.registerAdmin)
+	api := admin.New(a.adminConfig())
+	s.add("admin", lis, grpc.NewServer(grpc.Creds(admin.PeerCredentials())), api.Register)
 	if tcp := cfg.TCP; tcp.IsValid() {
 		creds, err := serverTLS(cfg.TLS)
 		if err != nil {
@@ -102,15 +101,9 @@ func (a *agent) listenAdmin(s *sockets) error {
 		if err != nil {
 			return fmt.Errorf("api.admin.tcp: %w", err)
 		}
-		s.add("admin-tcp", lis, grpc.NewServer(creds), a.registerAdmin)
+		s.add("admin-tcp", lis, grpc.NewServer(creds), api.Register)
 	}
 	return nil
-}
-
-func (a *agent) registerAdmin(srv *grpc.Server) {
-	onlinkv1.RegisterAdminServer(srv, &admin{a: a})
-	healthv1.RegisterHealthServer(srv, health.NewServer())
-	reflection.Register(srv)
 }
 
 func (a *agent) listenRegistry(s *sockets) error {

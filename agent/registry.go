@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"onlink/agent/admin"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -16,7 +17,7 @@ type registryServer struct {
 	onlinkv1.UnimplementedRegistryServer
 
 	reg   ipam.Registry
-	audit auditor
+	audit admin.Auditor
 	guard *registryGuard // nil: no caller is bound to its address
 }
 
@@ -123,7 +124,7 @@ func (s *registryServer) ForceRelease(ctx context.Context, r *onlinkv1.ForceRele
 	if !ok {
 		return nil, status.Error(codes.Unimplemented, "this registry cannot release by force")
 	}
-	blocks, err := s.audit.do(ctx, auditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
+	blocks, err := s.audit.Do(ctx, ipam.AuditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
 		return reg.ForceRelease(ctx, r.GetNode())
 	})
 	if err != nil {
@@ -138,7 +139,7 @@ func (s *registryServer) TakeOver(ctx context.Context, r *onlinkv1.TakeOverReque
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := s.audit.do(ctx, auditTakeOver, r.GetFrom(), func() ([]ipam.Block, error) {
+	blocks, err := s.audit.Do(ctx, ipam.AuditTakeOver, r.GetFrom(), func() ([]ipam.Block, error) {
 		return s.reg.TakeOver(ctx, by, r.GetFrom(), r.GetForce())
 	})
 	if err != nil {

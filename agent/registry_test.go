@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"onlink/agent/admin"
 	"onlink/ipam"
 	"onlink/ipam/ipamtest"
 	onlinkv1 "onlink/proto/v1"
@@ -84,7 +85,7 @@ func TestRemoteRegistry(t *testing.T) {
 		}
 		srv := grpc.NewServer()
 		onlinkv1.RegisterRegistryServer(srv, &registryServer{
-			reg: store.BoltRegistry().WithSettle(time.Nanosecond), audit: auditor{store, slog.New(slog.DiscardHandler)},
+			reg: store.BoltRegistry().WithSettle(time.Nanosecond), audit: admin.Auditor{Store: store, Log: slog.New(slog.DiscardHandler)},
 		})
 		go func() {
 			if err := srv.Serve(lis); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"onlink/agent/admin"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -38,7 +39,7 @@ func FuzzRegistryRequests(f *testing.F) {
 			f.Error(err)
 		}
 	})
-	s := &registryServer{reg: store.BoltRegistry(), audit: auditor{store, slog.New(slog.DiscardHandler)}}
+	s := &registryServer{reg: store.BoltRegistry(), audit: admin.Auditor{Store: store, Log: slog.New(slog.DiscardHandler)}}
 	ctx := context.Background()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var claim onlinkv1.ClaimRequest

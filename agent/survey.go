@@ -85,18 +85,13 @@ func (a *agent) sessions() state.Sessions {
 		Rivals: a.speaker.Rivals(), Intrusions: a.speaker.Intrusions(), Contested: a.speaker.Contested(),
 	}
 	for _, p := range a.speaker.Peers() {
-		s.Peers = append(s.Peers, a.peerState(p))
+		one := state.Peer{PeerStatus: p}
+		if live, watched := a.live.session(p.Address); watched {
+			one.BFD = &live
+		}
+		s.Peers = append(s.Peers, one)
 	}
 	return s
-}
-
-// peerState adds a peer's BFD session to its BGP session.
-func (a *agent) peerState(p bgp.PeerStatus) state.Peer {
-	out := state.Peer{PeerStatus: p}
-	if live := a.live.pulse(p.Address); live.Session.Peer.IsValid() {
-		out.BFD = &live.Status
-	}
-	return out
 }
 
 // ipamState returns what ipam knows of this node's addresses. The blocks of

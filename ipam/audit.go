@@ -17,12 +17,19 @@ const maxAudit = 1000
 // maxAuditText bounds the strings of an entry.
 const maxAuditText = 4096
 
+// Actions of an [AuditEntry].
+const (
+	AuditReleaseNode    = "release-node"
+	AuditReleaseAddress = "release-address"
+	AuditTakeOver       = "take-over"
+)
+
 // AuditEntry says that an operator took something from somebody by force. It
 // is durable before that is done, and completed afterwards: an entry that is
 // not done tells that the agent died in between.
 type AuditEntry struct {
 	Began  time.Time
-	Action string // such as release-node
+	Action string // such as [AuditReleaseNode]
 	Target string // the node or address it was done to
 	By     string // who asked for it
 	Done   bool

@@ -160,7 +160,8 @@ func TestContested(t *testing.T) {
 	}{
 		{"nobody", Snapshot{IPAM: IPAM{Blocks: own}}, nil},
 		{
-			"another node announces ours", Snapshot{IPAM: IPAM{Blocks: own}, Sessions: Sessions{Rivals: []bgp.Rival{
+			"another node announces ours",
+			Snapshot{IPAM: IPAM{Blocks: own}, Sessions: Sessions{Rivals: []bgp.Rival{
 				{Origin: blockA, Prefix: blockA, Peer: tor, NextHop: hopB, ASPath: "65001"}, {Origin: blockA, Prefix: blockA, Peer: tor, NextHop: hopB, ASPath: "65001"},
 			}}},
 			[]string{"block 10.244.1.0/26: is ours, and is announced by another node too: 10.244.1.0/26 with next hop 10.57.0.12 and AS path 65001, heard from 10.57.0.1; look at onlinkctl blocks there and at its bgp.originate"},
@@ -169,15 +170,18 @@ func TestContested(t *testing.T) {
 			"what is announced is ours no more", Snapshot{Sessions: Sessions{Rivals: []bgp.Rival{{Origin: blockA, Prefix: blockA, Peer: hopB, NextHop: hopB}}}}, nil,
 		},
 		{
-			"a node announces a third one's", Snapshot{Sessions: Sessions{Intrusions: []bgp.Intrusion{{Prefix: blockB, Block: blockB, Owner: "n3", Peer: hopB, NextHop: hopB}}}},
+			"a node announces a third one's",
+			Snapshot{Sessions: Sessions{Intrusions: []bgp.Intrusion{{Prefix: blockB, Block: blockB, Owner: "n3", Peer: hopB, NextHop: hopB}}}},
 			[]string{"block 10.244.2.0/26: belongs to node n3, and is announced by another node: 10.244.2.0/26 with next hop 10.57.0.12: refused; look at onlinkctl blocks there and at its bgp.originate"},
 		},
 		{
-			"the registry does not know", Snapshot{Sessions: Sessions{Contested: map[netip.Prefix][]netip.Addr{blockB: {hopA, hopB}}}},
+			"the registry does not know",
+			Snapshot{Sessions: Sessions{Contested: map[netip.Prefix][]netip.Addr{blockB: {hopA, hopB}}}},
 			[]string{"block 10.244.2.0/26: is announced with next hops [10.57.0.11 10.57.0.12], and the registry does not say whose it is: the first one keeps it, look at onlinkctl blocks on them"},
 		},
 		{
-			"two next hops", Snapshot{
+			"two next hops",
+			Snapshot{
 				IPAM:   IPAM{Registered: []ipam.Block{{CIDR: blockB, Node: "n2"}}},
 				Routes: Routes{Shared: map[netip.Prefix][]netip.Addr{blockB: {hopA, hopB}, blockA: {hopA, hopB}}},
 			},

@@ -1,4 +1,4 @@
-package agent
+package admin
 
 import (
 	"context"
@@ -12,6 +12,10 @@ import (
 	"google.golang.org/grpc/credentials"
 	grpcpeer "google.golang.org/grpc/peer"
 )
+
+// PeerCredentials returns the credentials of a unix socket's server, by which
+// the audit names the user at the other end.
+func PeerCredentials() credentials.TransportCredentials { return peerCreds{} }
 
 // peerCreds are the credentials of a unix socket's server: nothing is sent, the
 // kernel tells who the other end is (unix(7), SO_PEERCRED). The socket's mode

@@ -1,4 +1,4 @@
-package agent
+package admin
 
 import (
 	"context"
@@ -24,39 +24,39 @@ const (
 )
 
 // Drain implements onlinkv1.AdminServer.
-func (s *admin) Drain(ctx context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.DrainReply, error) {
+func (s *Server) Drain(ctx context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.DrainReply, error) {
 	wait := r.GetWait().AsDuration()
 	if wait < 0 || wait > maxDrainWait {
 		return nil, status.Errorf(codes.InvalidArgument, "wait %s is not within 0s to %s", wait, maxDrainWait)
 	}
-	if err := s.a.drain.Start(wait); err != nil {
+	if err := s.Drainer.Start(wait); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return s.drained(ctx, drain.Drained)
 }
 
 // Undrain implements onlinkv1.AdminServer.
-func (s *admin) Undrain(ctx context.Context, _ *onlinkv1.UndrainRequest) (*onlinkv1.DrainReply, error) {
-	if err := s.a.drain.End(); err != nil {
+func (s *Server) Undrain(ctx context.Context, _ *onlinkv1.UndrainRequest) (*onlinkv1.DrainReply, error) {
+	if err := s.Drainer.End(); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return s.drained(ctx, drain.Serving)
 }
 
 // drained waits for a phase and reports what is announced then.
-func (s *admin) drained(ctx context.Context, p drain.Phase) (*onlinkv1.DrainReply, error) {
-	if err := s.a.drain.Await(ctx, p); err != nil {
+func (s *Server) drained(ctx context.Context, p drain.Phase) (*onlinkv1.DrainReply, error) {
+	if err := s.Drainer.Await(ctx, p); err != nil {
 		if ctx.Err() != nil {
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 		return nil, status.Error(codes.Aborted, err.Error())
 	}
-	told, n := s.a.drain.State()
-	return &onlinkv1.DrainReply{Phase: told.String(), Prefixes: uint32(n)}, nil //nolint:gosec // a count of blocks
+	told, n := s.Drainer.State()
+	return &onlinkv1.DrainReply{Phase: told.String(), Prefixes: number(n)}, nil
 }
 
 // ControlPeer implements onlinkv1.AdminServer.
-func (s *admin) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest) (*onlinkv1.ControlPeerReply, error) {
+func (s *Server) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest) (*onlinkv1.ControlPeerReply, error) {
 	peer, err := s.findPeer(r.GetPeer())
 	if err != nil {
 		return nil, err
@@ -70,11 +70,11 @@ func (s *admin) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest)
 		if why == "" {
 			why = "disabled by the operator"
 		}
-		err = s.a.speaker.Hold(ctx, peer, adminHolder, why)
+		err = s.Speaker.Hold(ctx, peer, adminHolder, why)
 	case onlinkv1.PeerAction_PEER_ACTION_ENABLE:
-		err = s.a.speaker.Release(ctx, peer, adminHolder)
+		err = s.Speaker.Release(ctx, peer, adminHolder)
 	case onlinkv1.PeerAction_PEER_ACTION_RESET:
-		err = s.a.speaker.Reset(ctx, peer, why)
+		err = s.Speaker.Reset(ctx, peer, why)
 	case onlinkv1.PeerAction_PEER_ACTION_UNSPECIFIED:
 		return nil, status.Error(codes.InvalidArgument, "no action: use disable, enable or reset")
 	default:
@@ -84,18 +84,17 @@ func (s *admin) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest)
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	rep := &onlinkv1.ControlPeerReply{}
-	for _, p := range s.a.speaker.Peers() {
+	for _, p := range s.Speaker.Peers() {
 		if p.Address == peer {
-			one := s.a.peerState(p)
-			rep.Peer = peerToWire(&one)
+			rep.Peer = s.peer(p)
 		}
 	}
 	return rep, nil
 }
 
 // findPeer returns the address of the configured peer of a name or address.
-func (s *admin) findPeer(name string) (netip.Addr, error) {
-	list := s.a.speaker.Peers()
+func (s *Server) findPeer(name string) (netip.Addr, error) {
+	list := s.Speaker.Peers()
 	i := slices.IndexFunc(list, func(p bgp.PeerStatus) bool { return !p.Stranger && (p.Name == name || p.Address.String() == name) })
 	switch {
 	case i < 0:

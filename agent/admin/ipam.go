@@ -1,4 +1,4 @@
-package agent
+package admin
 
 import (
 	"context"
@@ -15,71 +15,71 @@ import (
 )
 
 // CheckIPAM implements onlinkv1.AdminServer.
-func (s *admin) CheckIPAM(ctx context.Context, r *onlinkv1.CheckIPAMRequest) (*onlinkv1.CheckIPAMReply, error) {
+func (s *Server) CheckIPAM(ctx context.Context, r *onlinkv1.CheckIPAMRequest) (*onlinkv1.CheckIPAMReply, error) {
 	rep := &onlinkv1.CheckIPAMReply{}
 	if r.GetRepair() {
-		freed, err := s.a.cni.Sweep(ctx)
+		freed, err := s.Pods.Sweep(ctx)
 		for _, at := range freed {
-			rep.Repaired = append(rep.Repaired, "freed the addresses of "+at.Namespace+"/"+at.Pod+" ("+handle(at).String()+"), which is gone")
+			rep.Repaired = append(rep.Repaired, "freed the addresses of "+at.Namespace+"/"+at.Pod+" ("+ipam.Handle{ContainerID: at.ContainerID, IfName: at.IfName}.String()+"), which is gone")
 		}
 		if err != nil {
 			return nil, status.Errorf(codes.Internal, "free what is gone: %v", err)
 		}
 	}
-	problems, err := s.a.checkIPAM(ctx)
+	problems, err := s.Check(ctx)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "check: %v", err)
 	}
-	st := s.a.alloc.Stats()
-	standing := state.IPAM{Stats: st, Standing: s.a.alloc.Standing()}
+	st := s.Alloc.Stats()
+	standing := state.IPAM{Stats: st, Standing: s.Alloc.Standing()}
 	if text := standing.StandingText(); text != "" {
 		problems = append([]string{text}, problems...)
 	}
 	rep.Problems = problems
-	rep.Assignments, rep.Blocks = uint32(st.Assignments), uint32(st.Blocks) //nolint:gosec // counts of one node
+	rep.Assignments, rep.Blocks = number(st.Assignments), number(st.Blocks)
 	return rep, nil
 }
 
 // ReleaseAddress implements onlinkv1.AdminServer.
-func (s *admin) ReleaseAddress(ctx context.Context, r *onlinkv1.ReleaseAddressRequest) (*onlinkv1.ReleaseAddressReply, error) {
+func (s *Server) ReleaseAddress(ctx context.Context, r *onlinkv1.ReleaseAddressRequest) (*onlinkv1.ReleaseAddressReply, error) {
 	addr, err := netip.ParseAddr(r.GetAddress())
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "address: %v", err)
 	}
-	as, ok := s.a.alloc.ByAddress(addr)
+	as, ok := s.Alloc.ByAddress(addr)
 	if !ok {
 		return nil, status.Errorf(codes.NotFound, "%v is not in use on this node", addr)
 	}
-	rep := &onlinkv1.ReleaseAddressReply{Assignment: s.a.assignmentToWire(as, addr)}
+	rep := &onlinkv1.ReleaseAddressReply{Assignment: s.assignment(as, addr)}
 	if r.GetForce() {
-		_, err = s.a.audit.do(ctx, auditReleaseAddress, addr.String(), func() ([]ipam.Block, error) {
-			return nil, s.a.cni.Evict(ctx, cni.Attachment{
+		_, err = s.Audit.Do(ctx, ipam.AuditReleaseAddress, addr.String(), func() ([]ipam.Block, error) {
+			return nil, s.Pods.Evict(ctx, cni.Attachment{
 				ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns, Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
 			})
 		})
 	} else {
-		_, err = s.a.cni.Sweep(ctx)
+		_, err = s.Pods.Sweep(ctx)
 	}
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "release %v: %v", addr, err)
 	}
-	if _, still := s.a.alloc.Lookup(as.Handle); still {
+	if _, still := s.Alloc.Lookup(as.Handle); still {
 		return nil, status.Errorf(codes.FailedPrecondition, "%v belongs to pod %s/%s, whose namespace or interface is there: delete the pod, or cut it off with --force", addr, as.Namespace, as.Pod)
 	}
-	s.a.log.Warn("address released by an operator", "address", addr, "namespace", as.Namespace, "pod", as.Pod, "force", r.GetForce())
+	s.Log.Warn("address released by an operator", "address", addr, "namespace", as.Namespace, "pod", as.Pod, "force", r.GetForce())
 	return rep, nil
 }
 
 // ReleaseNode implements onlinkv1.AdminServer.
-func (s *admin) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
-	reg, ok := s.a.registry.(ipam.ForceReleaser)
+func (s *Server) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
+	reg, ok := s.Registry.(ipam.ForceReleaser)
 	switch {
 	case !ok:
 		return nil, status.Error(codes.Unimplemented, "this registry cannot release by force")
-	case r.GetNode() == s.a.id.Name:
+	case r.GetNode() == s.Node:
 		return nil, status.Errorf(codes.InvalidArgument, "%q is this node, and it runs", r.GetNode())
 	}
-	blocks, err := s.a.audit.do(ctx, auditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
+	blocks, err := s.Audit.Do(ctx, ipam.AuditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
 		return reg.ForceRelease(ctx, r.GetNode())
 	})
 	switch {
@@ -88,19 +88,31 @@ func (s *admin) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest)
 	case err != nil:
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	rep := &onlinkv1.ReleaseNodeReply{}
-	for _, b := range blocks {
-		rep.Blocks = append(rep.Blocks, &onlinkv1.Block{Cidr: b.CIDR.String(), Pool: b.Pool, Node: b.Node, Epoch: b.Epoch})
+	return &onlinkv1.ReleaseNodeReply{Blocks: blocksToWire(blocks)}, nil
+}
+
+// TakeOverNode implements onlinkv1.AdminServer.
+func (s *Server) TakeOverNode(ctx context.Context, r *onlinkv1.TakeOverNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
+	blocks, err := s.Audit.Do(ctx, ipam.AuditTakeOver, r.GetNode(), func() ([]ipam.Block, error) {
+		return s.Alloc.TakeOver(ctx, r.GetNode(), r.GetForce())
+	})
+	switch {
+	case errors.Is(err, ipam.ErrInvalidRequest):
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, ipam.ErrRefused):
+		return nil, status.Errorf(codes.FailedPrecondition, "%v; with --force it is taken all the same", err)
+	case err != nil:
+		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	return rep, nil
+	return &onlinkv1.ReleaseNodeReply{Blocks: blocksToWire(blocks)}, nil
 }
 
 // backupChunk keeps a message of the backup well below gRPC's limit of 4 MiB.
 const backupChunk = 256 << 10
 
 // BackupIPAM implements onlinkv1.AdminServer.
-func (s *admin) BackupIPAM(_ *onlinkv1.BackupIPAMRequest, out onlinkv1.Admin_BackupIPAMServer) error {
-	err := s.a.store.Backup(chunkWriter{out})
+func (s *Server) BackupIPAM(_ *onlinkv1.BackupIPAMRequest, out onlinkv1.Admin_BackupIPAMServer) error {
+	err := s.Store.Backup(chunkWriter{out})
 	if err != nil {
 		return status.Errorf(codes.Internal, "backup: %v", err)
 	}

@@ -1,4 +1,4 @@
-package agent
+package admin
 
 import (
 	"context"
@@ -17,13 +17,13 @@ import (
 )
 
 // GetConfig implements onlinkv1.AdminServer.
-func (s *admin) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
-	path, text, digest, err := s.a.reload.Text()
+func (s *Server) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
+	path, text, digest, err := s.File.Text()
 	if err != nil {
 		return nil, configStatus(err)
 	}
 	rep := &onlinkv1.GetConfigReply{File: path, Text: string(text), Digest: digest}
-	if err := s.a.reload.Trouble(); err != nil {
+	if err := s.File.Trouble(); err != nil {
 		rep.Problem = err.Error()
 	}
 	return rep, nil
@@ -31,7 +31,7 @@ func (s *admin) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv
 
 // ChangeConfig implements onlinkv1.AdminServer. Once begun it is done to the
 // end, also when the caller goes away.
-func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
+func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
 	edits, err := configEdits(req)
 	if err != nil {
 		return nil, configStatus(editError{err})
@@ -46,7 +46,7 @@ func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequ
 			return text, err
 		}
 	}
-	digest, changed, err := s.a.reload.Change(context.WithoutCancel(ctx), reload.Edit{
+	digest, changed, err := s.File.Change(context.WithoutCancel(ctx), reload.Edit{
 		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Make: edit,
 	})
 	if err != nil {
@@ -57,11 +57,11 @@ func (s *admin) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigRequ
 
 // ReloadConfig implements onlinkv1.AdminServer. It takes the file in also when
 // it is the same as before: key files that it names may be others.
-func (s *admin) ReloadConfig(ctx context.Context, _ *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
-	if err := s.a.reload.Reread(context.WithoutCancel(ctx)); err != nil {
+func (s *Server) ReloadConfig(ctx context.Context, _ *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
+	if err := s.File.Reread(context.WithoutCancel(ctx)); err != nil {
 		return nil, configStatus(err)
 	}
-	path, _, digest, err := s.a.reload.Text()
+	path, _, digest, err := s.File.Text()
 	if err != nil {
 		return nil, configStatus(err)
 	}

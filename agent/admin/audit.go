@@ -1,0 +1,53 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"onlink/ipam"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// Auditor notes in the database what is taken by force: before it is done, so
+// that nothing can be done unnoted, and how it went.
+type Auditor struct {
+	Store interface {
+		BeginAudit(e ipam.AuditEntry) (uint64, error)
+		EndAudit(n uint64, taken []ipam.Block, err error) error
+	}
+	Log *slog.Logger
+}
+
+// Do does what an operator asks for, and returns what was taken. The deed is
+// not done when it cannot be noted.
+func (a Auditor) Do(ctx context.Context, action, target string, deed func() ([]ipam.Block, error)) ([]ipam.Block, error) {
+	by := caller(ctx)
+	n, err := a.Store.BeginAudit(ipam.AuditEntry{Began: time.Now(), Action: action, Target: target, By: by})
+	if err != nil {
+		return nil, fmt.Errorf("not done: it cannot be noted: %w", err)
+	}
+	taken, err := deed()
+	if aerr := a.Store.EndAudit(n, taken, err); aerr != nil {
+		a.Log.Error("audit entry not completed", "err", aerr)
+	}
+	a.Log.Warn("taken by an operator", "action", action, "target", target, "by", by, "blocks", len(taken), "err", err)
+	return taken, err
+}
+
+// AuditIPAM implements onlinkv1.AdminServer.
+func (s *Server) AuditIPAM(context.Context, *onlinkv1.AuditIPAMRequest) (*onlinkv1.AuditIPAMReply, error) {
+	entries, err := s.Store.Audit()
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "audit: %v", err)
+	}
+	rep := &onlinkv1.AuditIPAMReply{}
+	for _, e := range entries {
+		rep.Entries = append(rep.Entries, auditToWire(e))
+	}
+	return rep, nil
+}

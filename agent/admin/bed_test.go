@@ -1,0 +1,254 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"onlink/agent/config"
+	"onlink/agent/drain"
+	"onlink/agent/explain"
+	"onlink/agent/reload"
+	"onlink/agent/state"
+	"onlink/bgp"
+	"onlink/bgp/bfd"
+	"onlink/cni"
+	"onlink/fib/underlay"
+	"onlink/ipam"
+	"onlink/rib"
+)
+
+// bed is an agent as the API sees it: each part answers what the test has put
+// there, and notes what it was asked to do.
+type bed struct {
+	snapshot   *state.Snapshot
+	peers      []bgp.PeerStatus
+	sessions   map[netip.Addr]bfd.Status
+	routes     []rib.Route
+	failed     map[netip.Prefix]string
+	pools      []config.Pool
+	blocks     []ipam.BlockUsage
+	pods       []ipam.Assignment
+	stats      ipam.Stats
+	standing   error
+	registered []ipam.Block
+	audit      []ipam.AuditEntry
+	problems   []string
+	swept      []cni.Attachment
+	backup     int   // bytes
+	err        error // of the part that a test is about
+	noteErr    error // of the audit
+	did        []string
+	verdict    bgp.Verdict
+	text       string // of the configuration file
+}
+
+// server returns the API of the bed.
+func (b *bed) server(t *testing.T) *Server {
+	t.Helper()
+	d, err := drain.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	return New(Config{
+		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Speaker: speaker{b}, Alloc: alloc{b},
+		Store: store{b}, Pods: pods{b}, Audit: Auditor{Store: store{b}, Log: log}, Registry: registry{b: b},
+		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
+		Routes: func(_ context.Context, each func(rib.Route, string)) error {
+			for _, r := range b.routes {
+				each(r, b.failed[r.Prefix])
+			}
+			return b.err
+		},
+		Pools: func() []config.Pool { return b.pools },
+		Check: func(context.Context) ([]string, error) { return b.problems, b.err },
+		BFD: func(p netip.Addr) (bfd.Status, bool) {
+			s, ok := b.sessions[p]
+			return s, ok
+		},
+	})
+}
+
+func (b *bed) do(what string) error {
+	b.did = append(b.did, what)
+	return b.err
+}
+
+// Since implements Board.
+func (b *bed) Since(context.Context, time.Time) (*state.Snapshot, error) { return b.snapshot, b.err }
+
+type speaker struct{ b *bed }
+
+func (s speaker) Peers() []bgp.PeerStatus { return s.b.peers }
+func (s speaker) Hold(_ context.Context, p netip.Addr, holder, why string) error {
+	return s.b.do("hold " + p.String() + " " + holder + ": " + why)
+}
+
+func (s speaker) Release(_ context.Context, p netip.Addr, holder string) error {
+	return s.b.do("release " + p.String() + " " + holder)
+}
+
+func (s speaker) Reset(_ context.Context, p netip.Addr, why string) error {
+	return s.b.do("reset " + p.String() + ": " + why)
+}
+
+func (s speaker) TestImport(_ context.Context, peer string, _ bgp.Route) (bgp.Verdict, error) {
+	return s.b.verdict, s.b.do("import from " + peer)
+}
+
+func (s speaker) TestExport(_ context.Context, peer string, _ bgp.Route) (bgp.Verdict, error) {
+	return s.b.verdict, s.b.do("export to " + peer)
+}
+
+type alloc struct{ b *bed }
+
+func (a alloc) Blocks() []ipam.BlockUsage      { return a.b.blocks }
+func (a alloc) Assignments() []ipam.Assignment { return a.b.pods }
+func (a alloc) Stats() ipam.Stats              { return a.b.stats }
+func (a alloc) Standing() error                { return a.b.standing }
+func (a alloc) ByAddress(addr netip.Addr) (ipam.Assignment, bool) {
+	for _, as := range a.b.pods {
+		if slices.Contains(as.Addresses, addr) {
+			return as, true
+		}
+	}
+	return ipam.Assignment{}, false
+}
+
+func (a alloc) Lookup(h ipam.Handle) (ipam.Assignment, bool) {
+	for _, as := range a.b.pods {
+		if as.Handle == h {
+			return as, true
+		}
+	}
+	return ipam.Assignment{}, false
+}
+
+func (a alloc) TakeOver(_ context.Context, node string, _ bool) ([]ipam.Block, error) {
+	return a.b.registered, a.b.do("take over " + node)
+}
+
+type store struct{ b *bed }
+
+func (s store) Audit() ([]ipam.AuditEntry, error) { return s.b.audit, s.b.err }
+func (s store) BeginAudit(e ipam.AuditEntry) (uint64, error) {
+	if s.b.noteErr == nil {
+		s.b.audit = append(s.b.audit, e)
+	}
+	return uint64(len(s.b.audit)), s.b.noteErr
+}
+
+func (s store) EndAudit(n uint64, taken []ipam.Block, err error) error {
+	e := &s.b.audit[n-1]
+	e.Done = true
+	if err != nil {
+		e.Failed = err.Error()
+	}
+	for _, b := range taken {
+		e.Blocks = append(e.Blocks, b.CIDR)
+	}
+	return nil
+}
+
+func (s store) Backup(w io.Writer) error {
+	if _, err := w.Write(make([]byte, s.b.backup)); err != nil {
+		return err
+	}
+	return s.b.err
+}
+
+type pods struct{ b *bed }
+
+func (p pods) Sweep(context.Context) ([]cni.Attachment, error) {
+	for _, at := range p.b.swept {
+		p.b.free(ipam.Handle{ContainerID: at.ContainerID, IfName: at.IfName})
+	}
+	return p.b.swept, p.b.do("sweep")
+}
+
+func (p pods) Evict(_ context.Context, at cni.Attachment) error {
+	p.b.free(ipam.Handle{ContainerID: at.ContainerID, IfName: at.IfName})
+	return p.b.do("evict " + at.Pod)
+}
+
+// free removes a pod's assignment.
+func (b *bed) free(h ipam.Handle) {
+	var left []ipam.Assignment
+	for _, as := range b.pods {
+		if as.Handle != h {
+			left = append(left, as)
+		}
+	}
+	b.pods = left
+}
+
+// registry is the block registry; only what is forced goes through it here.
+type registry struct {
+	ipam.Registry
+
+	b *bed
+}
+
+func (r registry) ForceRelease(_ context.Context, node string) ([]ipam.Block, error) {
+	return r.b.registered, r.b.do("release " + node)
+}
+
+type file struct{ b *bed }
+
+func (f file) Text() (path string, text []byte, digest string, err error) {
+	return "/etc/onlink/onlinkd.yaml", []byte(f.b.text), "d-" + f.b.text, f.b.err
+}
+
+func (f file) Trouble() error { return f.b.noteErr }
+func (f file) Change(_ context.Context, e reload.Edit) (digest string, changed bool, err error) {
+	if f.b.err != nil {
+		return "", false, f.b.err
+	}
+	text, err := e.Make([]byte(f.b.text))
+	if err != nil {
+		return "", false, err
+	}
+	changed = string(text) != f.b.text
+	if !e.DryRun {
+		f.b.text = string(text)
+	}
+	return "d-" + string(text), changed, nil
+}
+
+func (f file) Reread(context.Context) error { return f.b.do("reread") }
+
+// nowhere is a node that knows nothing: every address is foreign to it.
+type nowhere struct{ explain.World }
+
+func (nowhere) Node() string                                          { return "n1" }
+func (nowhere) InPool(netip.Addr) bool                                { return false }
+func (nowhere) OwnBlock(netip.Addr) (ipam.Block, bool)                { return ipam.Block{}, false }
+func (nowhere) Pod(netip.Addr) (ipam.Assignment, bool)                { return ipam.Assignment{}, false }
+func (nowhere) Announced(context.Context, netip.Addr) []bgp.Announced { return nil }
+func (nowhere) Source(netip.Addr) (underlay.KernelRoute, error) {
+	return underlay.KernelRoute{}, errors.New("no route")
+}
+
+func (nowhere) Decision(context.Context, netip.Addr) (explain.Decision, error) {
+	return explain.Decision{Failed: func(netip.Prefix) string { return "" }}, nil
+}
+
+// wantCode fails unless an error is a gRPC status of that code.
+func wantCode(t *testing.T, err error, want codes.Code) {
+	t.Helper()
+	if got := status.Code(err); got != want {
+		t.Errorf("code %s, want %s: %v", got, want, err)
+	}
+}
+
+func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
+func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }

@@ -1,0 +1,96 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"onlink/agent/config"
+	"onlink/agent/drain"
+	"onlink/agent/explain"
+	"onlink/agent/reload"
+	"onlink/agent/state"
+	"onlink/bgp"
+	"onlink/bgp/bfd"
+	"onlink/cni"
+	"onlink/ipam"
+	"onlink/rib"
+)
+
+// Config names the parts of the agent that the API reads and steers.
+type Config struct {
+	Node     string // this node's name
+	Log      *slog.Logger
+	Board    Board
+	World    explain.World
+	File     File
+	Drainer  *drain.Drain
+	Speaker  Speaker
+	Alloc    Allocator
+	Store    Store
+	Pods     Pods
+	Audit    Auditor
+	Registry ipam.Registry
+
+	// Registered returns all nodes' blocks, or soon why the registry does not
+	// answer.
+	Registered func(ctx context.Context) ([]ipam.Block, error)
+	// Routes calls each with every decided route, and why the kernel does not
+	// hold it; "": it does.
+	Routes func(ctx context.Context, each func(r rib.Route, failed string)) error
+	// Pools returns the pools in force.
+	Pools func() []config.Pool
+	// Check compares database, memory and kernel: one line a problem.
+	Check func(ctx context.Context) ([]string, error)
+	// BFD returns a peer's BFD session; false: BFD does not watch it.
+	BFD func(peer netip.Addr) (bfd.Status, bool)
+}
+
+// Board is where snapshots come from: a [state.Board].
+type Board interface {
+	Since(ctx context.Context, t time.Time) (*state.Snapshot, error)
+}
+
+// File is the configuration file: a [reload.Reloader].
+type File interface {
+	Text() (path string, text []byte, digest string, err error)
+	Trouble() error
+	Change(ctx context.Context, e reload.Edit) (digest string, changed bool, err error)
+	Reread(ctx context.Context) error
+}
+
+// Speaker is what operators see and control of BGP: a [bgp.Speaker].
+type Speaker interface {
+	Peers() []bgp.PeerStatus
+	Hold(ctx context.Context, peer netip.Addr, holder, why string) error
+	Release(ctx context.Context, peer netip.Addr, holder string) error
+	Reset(ctx context.Context, peer netip.Addr, why string) error
+	TestImport(ctx context.Context, peer string, r bgp.Route) (bgp.Verdict, error)
+	TestExport(ctx context.Context, peer string, r bgp.Route) (bgp.Verdict, error)
+}
+
+// Allocator is what operators see and control of addresses: an
+// [ipam.Allocator].
+type Allocator interface {
+	Blocks() []ipam.BlockUsage
+	Assignments() []ipam.Assignment
+	ByAddress(addr netip.Addr) (ipam.Assignment, bool)
+	Lookup(h ipam.Handle) (ipam.Assignment, bool)
+	Stats() ipam.Stats
+	Standing() error
+	TakeOver(ctx context.Context, node string, force bool) ([]ipam.Block, error)
+}
+
+// Store is the database: an [ipam.Store].
+type Store interface {
+	Audit() ([]ipam.AuditEntry, error)
+	Backup(w io.Writer) error
+}
+
+// Pods frees what pods have: a [cni.Server].
+type Pods interface {
+	Sweep(ctx context.Context) ([]cni.Attachment, error)
+	Evict(ctx context.Context, a cni.Attachment) error
+}

@@ -1,0 +1,185 @@
+// Package admin is the operator's API over gRPC: status, peers, routes, blocks,
+// addresses, the configuration, and what takes something by force, which it
+// notes in the audit. It reads from the parts of the agent that [Config] names
+// and decides nothing. It is the only package of the agent that knows protobuf:
+// wire.go has every translation.
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"onlink/agent/state"
+	"onlink/bgp"
+	"onlink/ipam"
+	onlinkv1 "onlink/proto/v1"
+	"onlink/rib"
+)
+
+// Server is the operator's API.
+type Server struct {
+	onlinkv1.UnimplementedAdminServer
+	Config
+}
+
+// New returns the API of the agent that c describes.
+func New(c Config) *Server { return &Server{Config: c} }
+
+// Register makes srv serve the API, health checks and reflection.
+func (s *Server) Register(srv *grpc.Server) {
+	onlinkv1.RegisterAdminServer(srv, s)
+	healthv1.RegisterHealthServer(srv, health.NewServer())
+	reflection.Register(srv)
+}
+
+// GetStatus implements onlinkv1.AdminServer.
+func (s *Server) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*onlinkv1.Status, error) {
+	// A snapshot of now: the operator sees the effects of the command before.
+	snap, err := s.Board.Since(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return statusToWire(snap), nil
+}
+
+// ListPeers implements onlinkv1.AdminServer.
+func (s *Server) ListPeers(context.Context, *onlinkv1.ListPeersRequest) (*onlinkv1.ListPeersReply, error) {
+	rep := &onlinkv1.ListPeersReply{}
+	for _, p := range s.Speaker.Peers() {
+		rep.Peers = append(rep.Peers, s.peer(p))
+	}
+	return rep, nil
+}
+
+// ListRoutes implements onlinkv1.AdminServer.
+func (s *Server) ListRoutes(ctx context.Context, r *onlinkv1.ListRoutesRequest) (*onlinkv1.ListRoutesReply, error) {
+	match, err := routeMatcher(r.GetPrefix())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	rep := &onlinkv1.ListRoutesReply{}
+	err = s.Routes(ctx, func(route rib.Route, failed string) {
+		if match(route.Prefix) {
+			rep.Routes = append(rep.Routes, routeToWire(route, failed))
+		}
+	})
+	return rep, err
+}
+
+// ListBlocks implements onlinkv1.AdminServer.
+func (s *Server) ListBlocks(ctx context.Context, r *onlinkv1.ListBlocksRequest) (*onlinkv1.ListBlocksReply, error) {
+	own := s.ownBlocks()
+	if !r.GetAll() {
+		return &onlinkv1.ListBlocksReply{Blocks: own}, nil
+	}
+	all, err := s.Registered(ctx)
+	if err != nil {
+		return &onlinkv1.ListBlocksReply{Blocks: own, Missing: fmt.Sprintf("the blocks of other nodes: the block registry does not answer (%v); those that are announced are in onlinkctl routes", err)}, nil
+	}
+	rep := &onlinkv1.ListBlocksReply{}
+	for _, b := range all {
+		i := slices.IndexFunc(own, func(o *onlinkv1.Block) bool { return o.GetCidr() == b.CIDR.String() })
+		if i >= 0 && b.Node == s.Node {
+			rep.Blocks = append(rep.Blocks, own[i])
+			continue
+		}
+		w := blockToWire(b)
+		w.Elsewhere = true
+		rep.Blocks = append(rep.Blocks, w)
+	}
+	return rep, nil
+}
+
+// ListPools implements onlinkv1.AdminServer.
+func (s *Server) ListPools(context.Context, *onlinkv1.ListPoolsRequest) (*onlinkv1.ListPoolsReply, error) {
+	rep := &onlinkv1.ListPoolsReply{}
+	blocks := s.Alloc.Blocks()
+	for _, p := range s.Pools() {
+		rep.Pools = append(rep.Pools, poolToWire(p, blocks))
+	}
+	return rep, nil
+}
+
+// ShowIPAM implements onlinkv1.AdminServer.
+func (s *Server) ShowIPAM(_ context.Context, r *onlinkv1.ShowIPAMRequest) (*onlinkv1.ShowIPAMReply, error) {
+	var only netip.Addr
+	if r.GetAddress() != "" {
+		var err error
+		if only, err = netip.ParseAddr(r.GetAddress()); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "address: %v", err)
+		}
+	}
+	rep := &onlinkv1.ShowIPAMReply{}
+	for _, as := range s.Alloc.Assignments() {
+		for _, addr := range as.Addresses {
+			if !only.IsValid() || addr == only {
+				rep.Assignments = append(rep.Assignments, s.assignment(as, addr))
+			}
+		}
+	}
+	for _, b := range s.ownBlocks() {
+		if !only.IsValid() || netip.MustParsePrefix(b.GetCidr()).Contains(only) {
+			rep.Blocks = append(rep.Blocks, b)
+		}
+	}
+	return rep, nil
+}
+
+// routeMatcher selects routes that cover the wanted prefix or are inside it.
+func routeMatcher(want string) (func(netip.Prefix) bool, error) {
+	if want == "" {
+		return func(netip.Prefix) bool { return true }, nil
+	}
+	p, err := parsePrefixOrAddr(want)
+	if err != nil {
+		return nil, err
+	}
+	return p.Overlaps, nil
+}
+
+func parsePrefixOrAddr(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// peer is a session with the BFD session beside it, as operators see it.
+func (s *Server) peer(p bgp.PeerStatus) *onlinkv1.Peer {
+	one := state.Peer{PeerStatus: p}
+	if live, watched := s.BFD(p.Address); watched {
+		one.BFD = &live
+	}
+	return peerToWire(&one)
+}
+
+// ownBlocks are the blocks of this node.
+func (s *Server) ownBlocks() []*onlinkv1.Block {
+	var out []*onlinkv1.Block
+	for _, b := range s.Alloc.Blocks() {
+		out = append(out, usageToWire(b))
+	}
+	return out
+}
+
+// assignment is a pod's address with the block that it is from.
+func (s *Server) assignment(as ipam.Assignment, addr netip.Addr) *onlinkv1.Assignment {
+	var block netip.Prefix
+	for _, b := range s.Alloc.Blocks() {
+		if b.Block.CIDR.Contains(addr) {
+			block = b.Block.CIDR
+		}
+	}
+	return assignmentToWire(as, addr, block)
+}

@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"onlink/agent/admin"
+	"onlink/agent/config"
+	"onlink/agent/explain"
+	"onlink/bgp"
+	"onlink/bgp/bfd"
+	"onlink/fib/underlay"
+	"onlink/ipam"
+	"onlink/rib"
+)
+
+// adminConfig is what the operator's API reads and steers of this agent.
+func (a *agent) adminConfig() admin.Config {
+	return admin.Config{
+		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain,
+		Speaker: a.speaker, Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry,
+		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.session,
+	}
+}
+
+// routes calls each with every decided route, and why the kernel does not hold
+// it.
+func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string)) error {
+	return l.do(ctx, func() {
+		failed := l.failures()
+		for r := range l.table.Routes() {
+			each(r, failed[r.Prefix])
+		}
+	})
+}
+
+// session returns a peer's BFD session; false: BFD does not watch it.
+func (l *liveness) session(peer netip.Addr) (bfd.Status, bool) {
+	p := l.pulse(peer)
+	return p.Status, p.Session.Peer.IsValid()
+}
+
+// world is the node as an explanation asks it. It implements explain.World.
+type world struct{ a *agent }
+
+// Node implements explain.World.
+func (w world) Node() string { return w.a.id.Name }
+
+// InPool implements explain.World.
+func (w world) InPool(addr netip.Addr) bool {
+	return slices.ContainsFunc(w.a.pools(), func(p config.Pool) bool { return p.CIDR.Contains(addr) })
+}
+
+// OwnBlock implements explain.World.
+func (w world) OwnBlock(addr netip.Addr) (ipam.Block, bool) {
+	for _, b := range w.a.alloc.Blocks() {
+		if b.Block.CIDR.Contains(addr) {
+			return b.Block, true
+		}
+	}
+	return ipam.Block{}, false
+}
+
+// Pod implements explain.World.
+func (w world) Pod(addr netip.Addr) (ipam.Assignment, bool) { return w.a.alloc.ByAddress(addr) }
+
+// Registered implements explain.World.
+func (w world) Registered(ctx context.Context) ([]ipam.Block, error) { return w.a.listRegistry(ctx) }
+
+// Decision implements explain.World.
+func (w world) Decision(ctx context.Context, addr netip.Addr) (explain.Decision, error) {
+	var d explain.Decision
+	l := w.a.learn
+	err := l.do(ctx, func() {
+		d.Route, d.Known = l.table.Lookup(addr)
+		d.Installable, d.Uses = l.table.LookupInstallable(addr)
+		failed := l.failures()
+		d.Failed = func(p netip.Prefix) string { return failed[p] }
+	})
+	return d, err
+}
+
+// Paths implements explain.World.
+func (w world) Paths(ctx context.Context, prefix netip.Prefix) []bgp.PathInfo {
+	return w.a.speaker.Paths(ctx, prefix)
+}
+
+// Announced implements explain.World.
+func (w world) Announced(ctx context.Context, addr netip.Addr) []bgp.Announced {
+	return w.a.speaker.Announced(ctx, addr)
+}
+
+// Lookup implements explain.World.
+func (world) Lookup(addr netip.Addr) (underlay.KernelRoute, error) { return underlay.Lookup(addr) }
+
+// Source implements explain.World.
+func (world) Source(addr netip.Addr) (underlay.KernelRoute, error) { return underlay.Source(addr) }
+
+// Device implements explain.World.
+func (world) Device(name string) error {
+	_, err := underlay.Index(name)
+	return err
+}
+
+// Neighbours implements explain.World.
+func (world) Neighbours(dev string) ([]underlay.Neighbour, error) { return underlay.Neighbours(dev) }
+
+// HostObstacle implements explain.World.
+func (w world) HostObstacle(addr netip.Addr) string { return w.a.host.against(addr) }
