@@ -19,6 +19,7 @@ import (
 
 	"onlink/agent/admin"
 	"onlink/agent/config"
+	"onlink/agent/dataplane"
 	"onlink/agent/drain"
 	"onlink/agent/reload"
 	"onlink/agent/state"
@@ -53,7 +54,7 @@ type agent struct {
 	owners        *ownership
 	live          *liveness
 	follow        *follower
-	host          *hostKeeper
+	host          *dataplane.Host
 	drain         *drain.Drain
 	reload        *reload.Reloader // has the configuration in force
 	board         *state.Board
@@ -124,8 +125,8 @@ func (a *agent) open(ctx context.Context, file *config.Config) error {
 	if err := a.openConfig(file); err != nil {
 		return err
 	}
-	v4, v6 := families(a.current().Pools)
-	if err := setAll(forwarding(v4, v6, a.uplinks())); err != nil {
+	v4, v6 := dataplane.Families(a.poolPrefixes())
+	if err := dataplane.Forward(v4, v6, a.uplinks()); err != nil {
 		return err
 	}
 	if err := a.openIPAM(ctx); err != nil {
@@ -160,6 +161,11 @@ func (a *agent) current() *config.Effective { return a.reload.Current() }
 
 // pools are those in force.
 func (a *agent) pools() []config.Pool { return a.current().Pools }
+
+func (a *agent) poolPrefixes() []netip.Prefix {
+	all, _ := poolRanges(a.pools())
+	return all
+}
 
 // openIPAM opens the database and the registry behind it.
 func (a *agent) openIPAM(context.Context) error {
@@ -213,11 +219,14 @@ func (a *agent) openLearn(ctx context.Context) error {
 	l := &learn{
 		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: cfg.FIB.Resync,
 		asks: make(chan func()), board: a.board, moved: make(chan struct{}, 1),
-		sync:    syncGate{started: time.Now(), expects: len(cfg.BGP.Peers) > 0},
-		tunnels: tunnel.New(a.log.With("part", "tunnel")), wanted: tunnelsWanted(&cfg.Config, a.id),
+		sync:      syncGate{started: time.Now(), expects: len(cfg.BGP.Peers) > 0},
 		linksNews: func() { a.cni.Look() },
-		peers:     cfg.BGP.Peers, mtuNews: make(chan struct{}, 1), locals: []netip.Addr{a.id.Address, a.id.Address6},
+		peers:     cfg.BGP.Peers,
 	}
+	l.plane = dataplane.New(dataplane.Config{
+		Log: l.log, Links: a.watch, Tunnels: tunnel.New(a.log.With("part", "tunnel")),
+		Wanted: tunnelsWanted(&cfg.Config, a.id), Locals: []netip.Addr{a.id.Address, a.id.Address6},
+	})
 	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
 	l.table = rib.NewTable(l.reaches)
 	routes := fib.Config{Table: cfg.FIB.Table, Metric: cfg.FIB.Metric, Log: a.log.With("part", "fib")}
@@ -231,12 +240,11 @@ func (a *agent) openLearn(ctx context.Context) error {
 		return fmt.Errorf("open the kernel's route table: %w", err)
 	}
 	a.learn = l
-	l.surplus = tunnelsUnwanted(l.wanted)
 	l.ensureTunnels(ctx)
 	a.features = append(a.features, state.Feature{Name: "nexthop-objects", Available: l.fib.UsesNexthopObjects(), Without: "plain gateways are used"})
-	a.features = append(a.features, l.tunnelFeatures()...)
-	l.table.SetPools(ribPools(cfg.Pools, l.wanted))
-	l.filter.setPools(cfg.Pools)
+	a.features = append(a.features, l.plane.Features()...)
+	l.table.SetPools(ribPools(cfg.Pools, l.plane.Wanted()))
+	l.plane.Filter.SetPools(poolRanges(cfg.Pools))
 	l.table.SetPermitted(l.permit())
 	for _, as := range a.alloc.Assignments() {
 		for _, addr := range as.Addresses {
@@ -251,6 +259,18 @@ func (a *agent) openLearn(ctx context.Context) error {
 	return nil
 }
 
+// openFilter prepares the nftables tables that the configuration asks for.
+func (a *agent) openFilter() error {
+	// The rules know pods by their group, which those of an earlier agent lack.
+	if err := cni.Adopt(addresses{a.alloc}.Attachments()); err != nil {
+		return fmt.Errorf("mark the devices of running pods: %w", err)
+	}
+	cfg, plane := a.current(), a.learn.plane
+	found, err := plane.Filter.Open(a.log.With("part", "nft"), filterWanted(&cfg.Config, plane.Wanted()), cfg.Tunnel.Guard == config.ModeRequired)
+	a.features = append(a.features, found...)
+	return err
+}
+
 // openBGP starts the speaker with this node's blocks before the first peer.
 func (a *agent) openBGP(ctx context.Context) error {
 	cfg := a.current()
@@ -262,7 +282,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	a.doubtBlocks(kept)
-	a.learn.filter.keep(kept, routers(cfg))
+	a.learn.plane.Filter.Keep(kept, routers(cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0
 	peers, dynamic, err := bgpPeers(cfg)
@@ -295,7 +315,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	for i := range dynamic {
-		dynamic[i].Known = gateways(kept)
+		dynamic[i].Known = dataplane.Gateways(kept)
 	}
 	if err := a.speaker.SetPeers(ctx, peers, dynamic); err != nil {
 		return err
@@ -313,7 +333,10 @@ func (a *agent) openBFD(ctx context.Context) error {
 	if err := a.live.begin(ctx, bfdSessions(a.current().BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
-	a.follow, a.host = a.newFollower(), a.newHostKeeper()
+	a.follow = a.newFollower()
+	a.host = dataplane.NewHost(dataplane.HostConfig{
+		Log: a.log.With("part", "host"), Pools: a.poolPrefixes, Uplinks: a.uplinks, Loose: a.learn.plane.Loose(),
+	})
 	return nil
 }
 

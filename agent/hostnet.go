@@ -36,6 +36,23 @@ func hostClaims(networks []underlay.Network, addrs []underlay.Address, uplinks .
 	return out
 }
 
+// uplinks names the devices that packets from and to other nodes go through:
+// those with the node's addresses, and those that next hops and peers are
+// reached over.
+func (a *agent) uplinks() []string {
+	var out []string
+	if a.learn != nil {
+		out = append(out, a.learn.plane.Devices()...)
+	}
+	for _, o := range a.watch.Addresses() {
+		if (o.Addr == a.id.Address || o.Addr == a.id.Address6) && o.Kind != "loopback" {
+			out = append(out, o.Dev)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // claims are what this node's networks are now.
 func (a *agent) claims() []config.Claim {
 	return hostClaims(a.watch.Networks(), a.watch.Addresses(), a.id.Address, a.id.Address6)
@@ -60,7 +77,7 @@ func (a *agent) overlapProblems() []string {
 // permit bounds what may be installed, by the peers' rules and the node's
 // networks as they are now.
 func (l *learn) permit() rib.Permit {
-	p := permitted(l.peers, l.filter.state.Pools, l.watch.Subnets())
+	p := permitted(l.peers, l.plane.Filter.Pools(), l.watch.Subnets())
 	for _, n := range l.watch.Networks() {
 		p.Host = append(p.Host, n.Prefix)
 	}

@@ -7,10 +7,10 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"onlink/agent/config"
+	"onlink/agent/dataplane"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/fib"
@@ -29,9 +29,7 @@ type learn struct {
 	table   *rib.Table
 	reaches *reaches // what table asks about next hops
 	fib     *fib.Table
-	tunnels *tunnel.Ensurer
-	wanted  []tunnel.Desired
-	surplus []string // tunnel devices of another configuration, removed once in sync
+	plane   *dataplane.Plane
 	pods    *podRoutes
 	peers   []config.Peer // their import rules bound what may be installed
 	sync    syncGate
@@ -39,15 +37,7 @@ type learn struct {
 
 	tidied    bool      // no routes of a former run are left in other tables
 	resyncAt  time.Time // of the next one
-	nodes     nodes
-	filter    filter
-	filterErr error                    // why the nftables table is not as it should be, for `status`
-	tunnelErr error                    // what the tunnel devices lack, for `status`
-	podMTU    atomic.Int64             // read by the CNI service
-	mtuNews   chan struct{}            // cap 1; sent to by the learn loop when podMTU changed, never closed
-	locals    []netip.Addr             // this node's addresses
-	devices   atomic.Pointer[[]string] // that next hops and peers are reached over; read by the host's keeper
-	linksNews func()                   // told that links changed, ours too; does not block
+	linksNews func()    // told that links changed, ours too; does not block
 
 	moved chan struct{} // cap 1; sent to by the learn loop when the node's subnets changed, never closed
 
@@ -58,7 +48,7 @@ type learn struct {
 // Run follows every source of change until ctx ends, and leaves the routes in
 // the kernel: a restart or an upgrade must not lose a packet.
 func (l *learn) Run(ctx context.Context) error {
-	repair := time.NewTicker(repairEvery)
+	repair := time.NewTicker(dataplane.RepairEvery)
 	defer repair.Stop()
 	wake := time.NewTimer(0)
 	defer wake.Stop()
@@ -159,7 +149,7 @@ func (l *learn) install(ctx context.Context, full bool) {
 		}
 	}
 	l.fromPods()
-	l.admit(ctx)
+	l.plane.Admit(ctx, l.table)
 	l.table.DrainTo(func(c rib.Change) {
 		if c.Deleted {
 			l.fib.Delete(c.Route.Prefix)
@@ -170,7 +160,16 @@ func (l *learn) install(ctx context.Context, full bool) {
 	if err := l.fib.Apply(ctx); err != nil && ctx.Err() == nil {
 		l.log.Warn("routes not installed", "err", err)
 	}
-	l.dismiss(ctx)
+	l.plane.Dismiss(ctx, l.sync.done)
+}
+
+// ensureTunnels makes the tunnel devices as they should be and reports whether
+// one was made anew: the kernel dropped the routes of the old one.
+func (l *learn) ensureTunnels(ctx context.Context) (full bool) {
+	renewed := l.plane.Ensure(ctx)
+	l.fib.Avoid(l.plane.Foreign())
+	l.fib.LinkChanged(renewed...)
+	return len(renewed) > 0
 }
 
 // trySync lets fib sweep the routes of a previous run once the peers that are
@@ -181,8 +180,7 @@ func (l *learn) trySync(ctx context.Context) {
 	}
 	l.fromPeers()
 	l.fib.AllowSweep()
-	l.filter.kept = nil
-	l.nodes.checkAt = time.Time{}
+	l.plane.InSync()
 	l.install(ctx, true)
 	l.log.Info("in sync, routes of a previous run swept", "after", l.sync.took)
 	l.tidy(ctx)
@@ -257,7 +255,6 @@ const (
 	touchedWait  = 500 * time.Millisecond
 	touchedShare = 20
 
-	repairEvery = 2 * time.Second  // tunnel devices are looked at this often, besides link events
 	syncTimeout = 15 * time.Second // a live peer that sends no End-of-RIB delays the sweep this long
 	staleBound  = 2 * time.Minute  // with no live peer at all the old routes are kept this long
 )

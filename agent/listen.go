@@ -58,13 +58,13 @@ func (a *agent) listen() (*sockets, error) {
 
 func (a *agent) listenCNI(s *sockets) (err error) {
 	var senders cni.Senders
-	if t := a.learn.filter.senders; t != nil {
+	if t := a.learn.plane.Filter.Senders; t != nil {
 		senders = t
 	}
 	cfg := a.current()
 	s.cni, err = cni.NewServer(cni.Config{
 		Senders: senders, Sysctls: cfg.CNI.Sysctls, IPv6: a.givesIPv6,
-		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.podMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
+		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.learn.plane.PodMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: cfg.FIB.Table, Metric: cfg.FIB.Metric,
 	})
 	if err != nil {

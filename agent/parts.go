@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"onlink/agent/config"
 	"onlink/agent/reload"
@@ -75,9 +74,9 @@ func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
 		return err
 	}
 	return a.learn.do(ctx, func() {
-		a.learn.table.SetPools(ribPools(c.Pools, a.learn.wanted))
-		a.learn.filter.setPools(c.Pools)
-		a.learn.nodes.checkAt = time.Time{} // brings the filter to it now
+		a.learn.table.SetPools(ribPools(c.Pools, a.learn.plane.Wanted()))
+		a.learn.plane.Filter.SetPools(poolRanges(c.Pools))
+		a.learn.plane.Recheck() // brings the filter to it now
 	})
 }
 

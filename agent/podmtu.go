@@ -4,53 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math"
 	"time"
 
 	"onlink/cni"
-	"onlink/fib/underlay"
 	"onlink/ipam"
-	"onlink/tunnel"
 )
-
-// podMTU is what a pod's interface gets: what fits into the underlay and every
-// tunnel. 0 means that nothing is known yet.
-func podMTU(w *underlay.Watcher, l *learn) int {
-	mtu := math.MaxInt
-	for _, a := range l.locals {
-		if _, under := w.LinkFor(a); under > 0 {
-			mtu = min(mtu, under)
-		}
-	}
-	for _, d := range l.wanted {
-		switch {
-		case d.MTU != 0:
-			mtu = min(mtu, d.MTU)
-		case d.UnderlayMTU != 0:
-			mtu = min(mtu, d.UnderlayMTU-tunnel.Overhead(d.Kind, d.Local))
-		}
-	}
-	if mtu == math.MaxInt {
-		return 0
-	}
-	return mtu
-}
-
-// podMTU is what a pod's interface gets: the smallest of the tunnels' MTUs, or
-// the underlay's when no tunnel is used. 0 leaves it to the kernel.
-func (a *agent) podMTU() int { return int(a.learn.podMTU.Load()) }
-
-// followMTU notes the MTU of pods and wakes tellPodsMTU when it changed.
-func (l *learn) followMTU() {
-	mtu := int64(podMTU(l.watch, l))
-	if mtu == 0 || l.podMTU.Swap(mtu) == mtu {
-		return
-	}
-	select {
-	case l.mtuNews <- struct{}{}:
-	default: // it has not woken up yet and will read the latest
-	}
-}
 
 // mtuRetry is how long pods that could not be told their MTU wait.
 const mtuRetry = 5 * time.Second
@@ -64,13 +22,13 @@ func (a *agent) tellPodsMTU(ctx context.Context) error {
 	retry := time.NewTimer(mtuRetry)
 	defer retry.Stop()
 	for {
-		if left := t.tell(a.podMTU()); left {
+		if left := t.tell(a.learn.plane.PodMTU()); left {
 			retry.Reset(mtuRetry)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.learn.mtuNews:
+		case <-a.learn.plane.MTUMoved():
 		case <-retry.C:
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
+	"onlink/nft"
 	"onlink/rib"
 	"onlink/tunnel"
 )
@@ -180,4 +181,66 @@ func password(path string) (string, error) {
 		return "", fmt.Errorf("%s: the first line is the key and must have 1 to 80 bytes, it has %d", path, len(key))
 	}
 	return string(key), nil
+}
+
+// tunnelsWanted lists the devices that the pools ask for and the node's
+// addresses allow; their underlay MTU is filled in when they are made.
+func tunnelsWanted(cfg *config.Config, id identity) []tunnel.Desired {
+	asked := map[config.TunnelKind]bool{}
+	for _, p := range cfg.Pools {
+		asked[p.Tunnel] = asked[p.Tunnel] || p.Encapsulation != config.EncapNever
+	}
+	var want []tunnel.Desired
+	for _, d := range []struct {
+		pools config.TunnelKind
+		name  string
+		kind  tunnel.Kind
+		from  netip.Addr
+	}{
+		{config.TunnelIPIP, tunnel.NameIPIP, tunnel.IPIP, id.Address},
+		{config.TunnelIPIP, tunnel.NameIP6, tunnel.IP6, id.Address6},
+		{config.TunnelVXLAN, tunnel.NameVXLAN, tunnel.VXLAN, id.Address},
+		{config.TunnelVXLAN, tunnel.NameVXLAN6, tunnel.VXLAN, id.Address6},
+	} {
+		if asked[d.pools] && d.from.IsValid() {
+			want = append(want, tunnel.Desired{
+				Name: d.name, Kind: d.kind, Local: d.from, MTU: cfg.Tunnel.MTU,
+				VNI: cfg.Tunnel.VXLAN.VNI, Port: cfg.Tunnel.VXLAN.Port,
+			})
+		}
+	}
+	return want
+}
+
+// filterWanted is what the configuration asks of the nftables tables.
+func filterWanted(cfg *config.Config, tunnels []tunnel.Desired) nft.State {
+	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(tunnels) > 0, Registry: registryEndpoints(cfg.IPAM.Registry)}
+	if slices.ContainsFunc(tunnels, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
+		want.VXLANPort = cfg.Tunnel.VXLAN.Port
+	}
+	want.Pools, want.MasqueradeFrom = poolRanges(cfg.Pools)
+	return want
+}
+
+// poolRanges returns all pools, and those that are masqueraded.
+func poolRanges(pools []config.Pool) (all, nat []netip.Prefix) {
+	for _, p := range pools {
+		all = append(all, p.CIDR)
+		if p.NATOutgoing {
+			nat = append(nat, p.CIDR)
+		}
+	}
+	return all, nat
+}
+
+// routers are the peers of another AS that are on a link of this node: they
+// forward plainly.
+func routers(cfg *config.Effective) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range cfg.BGP.Peers {
+		if p.External(cfg.BGP.ASN) && p.Multihop == 0 {
+			out = append(out, p.Address)
+		}
+	}
+	return out
 }

@@ -158,3 +158,18 @@ func TestSharedConstants(t *testing.T) {
 		t.Error("fib and underlay differ on the netlink ports of our own writes")
 	}
 }
+
+// TestRouters: of the peers only those that forward plainly are no nodes.
+func TestRouters(t *testing.T) {
+	cfg := inForce(t, `
+bgp:
+  asn: 64512
+  peers:
+    - {name: tor, address: 10.57.0.1, asn: 65001, import: {accept: [10.244.0.0/16]}}
+    - {name: far, address: 10.59.0.11, asn: 65002, multihop: 2, import: {accept: [10.244.0.0/16]}}
+    - {name: rr, address: 10.57.0.10, asn: 64512}
+`).current()
+	if got := routers(cfg); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("10.57.0.1")}) {
+		t.Errorf("routers %v, want the ToR alone", got)
+	}
+}

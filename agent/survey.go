@@ -70,7 +70,7 @@ func (a *agent) found() []string {
 		out = append(out, p)
 	}
 	out = append(out, a.overlapProblems()...)
-	out = append(out, a.host.problems()...)
+	out = append(out, a.host.Problems()...)
 	out = append(out, a.cni.Problems()...)
 	if text := a.unchained.Load(); text != nil && *text != "" {
 		out = append(out, *text)
@@ -117,15 +117,7 @@ func (a *agent) ipamState() state.IPAM {
 func (l *learn) state() state.Routes {
 	r := state.Routes{
 		InSync: l.sync.done, Counts: l.table.Counts(), FIB: l.fib.Stats(), Failed: l.failures(),
-		Shared: l.table.Shared(), Nodes: len(l.nodes.list), PodMTU: int(l.podMTU.Load()),
-	}
-	for _, p := range []struct {
-		part string
-		err  error
-	}{{"tunnel", l.tunnelErr}, {"nodes", l.nodes.err}, {"nftables", l.filterErr}} {
-		if p.err != nil {
-			r.Problems = append(r.Problems, p.part+": "+p.err.Error())
-		}
+		Shared: l.table.Shared(), Nodes: l.plane.Nodes(), PodMTU: l.plane.PodMTU(), Problems: l.plane.Problems(),
 	}
 	if p := l.watch.Problem(); p != "" {
 		r.Problems = append(r.Problems, p)

@@ -107,4 +107,4 @@ func (world) Device(name string) error {
 func (world) Neighbours(dev string) ([]underlay.Neighbour, error) { return underlay.Neighbours(dev) }
 
 // HostObstacle implements explain.World.
-func (w world) HostObstacle(addr netip.Addr) string { return w.a.host.against(addr) }
+func (w world) HostObstacle(addr netip.Addr) string { return w.a.host.Obstacle(addr) }

@@ -1,4 +1,4 @@
-package agent
+package dataplane
 
 import (
 	"errors"
@@ -115,6 +115,10 @@ func set(s setting) (was string, err error) {
 	}
 	return was, nil
 }
+
+// Forward makes the node a router for the families of its pools, on the devices
+// too.
+func Forward(v4, v6 bool, devices []string) error { return setAll(forwarding(v4, v6, devices)) }
 
 // setAll sets several values.
 func setAll(list []setting) error {

@@ -1,4 +1,4 @@
-package agent
+package dataplane
 
 import (
 	"net/netip"
@@ -11,14 +11,6 @@ import (
 // TestKeep: after a restart the guard is open for the nodes of the routes that
 // the kernel still holds, and for nobody else who is a gateway there.
 func TestKeep(t *testing.T) {
-	cfg := inForce(t, `
-bgp:
-  asn: 64512
-  peers:
-    - {name: tor, address: 10.57.0.1, asn: 65001, import: {accept: [10.244.0.0/16]}}
-    - {name: far, address: 10.59.0.11, asn: 65002, multihop: 2, import: {accept: [10.244.0.0/16]}}
-    - {name: rr, address: 10.57.0.10, asn: 64512}
-`).current()
 	via := func(prefix string, hops ...string) fib.KernelRoute {
 		r := fib.KernelRoute{Prefix: netip.MustParsePrefix(prefix)}
 		for _, h := range hops {
@@ -26,9 +18,9 @@ bgp:
 		}
 		return r
 	}
-	f := &filter{}
-	f.state.Pools = prefixes("10.244.0.0/16", "fd44::/48")
-	f.keep([]fib.KernelRoute{
+	f := &Filter{}
+	f.state.Pools = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/48")}
+	f.Keep([]fib.KernelRoute{
 		via("10.244.1.0/26", "10.57.0.12"),
 		via("10.244.2.0/26", "10.57.0.10", "10.57.0.1"), // a node that is a peer; the ToR
 		via("10.244.3.0/26", "10.59.0.11"),              // a node of another AS
@@ -38,7 +30,7 @@ bgp:
 		via("172.20.0.0/16", "10.57.0.99"), // outside the pools
 		via("10.96.0.10/32", "10.244.4.5"), // a service of a pod
 		via("10.244.6.0/26", "10.244.4.5"),
-	}, routers(cfg))
+	}, []netip.Addr{netip.MustParseAddr("10.57.0.1")}) // the ToR
 	want := []netip.Addr{
 		netip.MustParseAddr("10.57.0.12"), netip.MustParseAddr("10.57.0.10"), netip.MustParseAddr("10.59.0.11"), netip.MustParseAddr("fd57::12"),
 	}

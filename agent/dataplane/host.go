@@ -1,0 +1,193 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"onlink/nft"
+)
+
+const (
+	// keepEvery is how often the host's settings are looked at, and at most
+	// how long one that somebody turns off cuts pods off.
+	keepEvery = 2 * time.Second
+	// Chains are read again no sooner than this, and for at most one part in
+	// chainsShare of the time.
+	chainsEvery = 4 * time.Second
+	chainsShare = 100
+	// A setting that is turned off so often within resetsTime is fought about:
+	// the operator must know.
+	resetsMany = 3
+	resetsTime = time.Minute
+)
+
+// hostFault is something in the host's network that keeps packets of pods from
+// where they go.
+type hostFault struct {
+	text   string
+	v4, v6 bool // whose packets it ends; neither: it is worth knowing only
+}
+
+// Host keeps what the agent relies on in the host's network and what others
+// change: settings, which it sets again, and chains that drop what is
+// forwarded, which it names.
+type Host struct {
+	log       *slog.Logger
+	pools     func() []netip.Prefix
+	uplinks   func() []string
+	loose     bool
+	set       func(setting) (was string, err error)
+	strict    func(device string) bool
+	obstacles func([]netip.Prefix) ([]nft.Obstacle, error)
+
+	resets   map[string][]time.Time // of settings, within resetsTime
+	chainsAt time.Time              // when to read the chains again
+	chains   []hostFault
+
+	mu     sync.Mutex // guards faults
+	faults []hostFault
+}
+
+// HostConfig is what a Host is made of. Both functions are called by its
+// goroutine.
+type HostConfig struct {
+	Log     *slog.Logger
+	Pools   func() []netip.Prefix
+	Uplinks func() []string // devices that packets from and to other nodes go through
+	Loose   bool            // see [Plane.Loose]
+}
+
+// NewHost returns a Host; nothing is done before Run.
+func NewHost(c HostConfig) *Host {
+	return &Host{
+		log: c.Log, pools: c.Pools, uplinks: c.Uplinks, loose: c.Loose,
+		set: set, strict: strictReversePath, obstacles: obstacles, resets: map[string][]time.Time{},
+	}
+}
+
+// obstacles returns the chains that drop packets of the pools.
+func obstacles(pools []netip.Prefix) ([]nft.Obstacle, error) {
+	list, err := nft.Obstacles(pools)
+	if err != nil && nft.Supported() != nil {
+		list, err = nil, nil // this kernel has no such tables
+	}
+	if err != nil {
+		return nil, err
+	}
+	legacy, err := nft.LegacyObstacles(pools)
+	return append(list, legacy...), err
+}
+
+// Families reports which families the pools have.
+func Families(pools []netip.Prefix) (v4, v6 bool) {
+	for _, p := range pools {
+		v4, v6 = v4 || p.Addr().Is4(), v6 || p.Addr().Is6()
+	}
+	return v4, v6
+}
+
+// Run looks until ctx ends.
+func (h *Host) Run(ctx context.Context) error {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		h.look(time.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// look sets right what it can and notes what it cannot.
+func (h *Host) look(now time.Time) {
+	v4, v6 := Families(h.pools())
+	var faults []hostFault
+	for _, s := range slices.Concat(forwarding(v4, v6, h.uplinks()), multipathHash) {
+		faults = append(faults, h.keep(s, now)...)
+	}
+	for _, dev := range h.uplinks() {
+		if h.loose && h.strict(dev) {
+			faults = append(faults, hostFault{text: fmt.Sprintf("rp_filter is strict (1) on %s: answers to what this node itself sends to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev)})
+		}
+	}
+	h.readChains(now)
+	faults = append(faults, h.chains...)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = faults
+}
+
+// keep sets one value again that somebody has changed.
+func (h *Host) keep(s setting, now time.Time) []hostFault {
+	name := strings.ReplaceAll(s.name, "/", ".")
+	hash := strings.HasSuffix(s.name, "_hash_policy")
+	fault := hostFault{v4: !hash && strings.HasPrefix(s.name, "net/ipv4"), v6: !hash && strings.HasPrefix(s.name, "net/ipv6")}
+	was, err := h.set(s)
+	if err != nil {
+		fault.text = err.Error()
+		return []hostFault{fault}
+	}
+	if was != s.value {
+		h.log.Warn("host setting was changed, set again", "sysctl", name, "was", was, "value", s.value)
+		h.resets[name] = append(h.resets[name], now)
+	}
+	h.resets[name] = slices.DeleteFunc(h.resets[name], func(at time.Time) bool { return now.Sub(at) > resetsTime })
+	if n := len(h.resets[name]); n >= resetsMany {
+		return []hostFault{{text: fmt.Sprintf("%s was set to something else than %s %d times within a minute, and packets are lost each time until it is set again; find what does that (sysctl.d, a firewall, another network program) and set it to %s there", name, s.value, n, s.value)}}
+	}
+	return nil
+}
+
+// readChains looks for chains that drop what pods send each other, when
+// something has changed.
+func (h *Host) readChains(now time.Time) {
+	if now.Before(h.chainsAt) {
+		return
+	}
+	began := time.Now()
+	found, err := h.obstacles(h.pools())
+	h.chainsAt = now.Add(max(chainsEvery, chainsShare*time.Since(began)))
+	if err != nil {
+		h.chains = []hostFault{{text: fmt.Sprintf("chains of the hook forward cannot be read: %v", err)}}
+		return
+	}
+	h.chains = nil
+	for _, o := range found {
+		h.chains = append(h.chains, hostFault{
+			text: fmt.Sprintf("forwarding: %s; let them through: %s", o, o.Fix()),
+			v4:   o.Pool.Addr().Is4(), v6: o.Pool.Addr().Is6(),
+		})
+	}
+}
+
+// Problems returns what is in the way of packets, one line each.
+func (h *Host) Problems() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []string
+	for _, f := range h.faults {
+		out = append(out, f.text)
+	}
+	return out
+}
+
+// Obstacle returns why packets for an address of a pool do not get through this
+// node; "": nothing of the host's is in the way.
+func (h *Host) Obstacle(addr netip.Addr) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.faults {
+		if addr.Is4() && f.v4 || addr.Is6() && f.v6 {
+			return f.text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,129 @@
+package dataplane
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"onlink/nft"
+)
+
+// newHost returns a host whose settings are in a map: what somebody else sets
+// there, the host finds.
+func newHost(settings map[string]string, pools ...string) *Host {
+	h := NewHost(HostConfig{
+		Log: slog.New(slog.DiscardHandler), Uplinks: func() []string { return []string{"nosuch0"} },
+		Pools: func() (out []netip.Prefix) {
+			for _, p := range pools {
+				out = append(out, netip.MustParsePrefix(p))
+			}
+			return out
+		},
+	})
+	h.set = func(s setting) (string, error) {
+		was := settings[s.name]
+		if was == "read-only" {
+			return was, errors.New("set sysctl " + s.name + ": read-only file system")
+		}
+		settings[s.name] = s.value
+		return was, nil
+	}
+	h.strict = func(string) bool { return settings["rp_filter"] == "1" }
+	h.obstacles = func([]netip.Prefix) ([]nft.Obstacle, error) { return nil, nil }
+	return h
+}
+
+// TestHostSets: the settings of the pools' families are set again, and somebody
+// who fights about one is a problem.
+func TestHostSets(t *testing.T) {
+	settings := map[string]string{}
+	h := newHost(settings, "10.244.0.0/16")
+	now := time.Unix(0, 0)
+	h.look(now)
+	if settings["net/ipv4/ip_forward"] != "1" || settings["net/ipv4/conf/nosuch0/forwarding"] != "1" || settings["net/ipv4/fib_multipath_hash_policy"] != "1" {
+		t.Errorf("%v", settings)
+	}
+	if v, set := settings["net/ipv6/conf/all/forwarding"]; set {
+		t.Errorf("a node without IPv6 pods forwards IPv6: %q", v)
+	}
+	if got := h.Problems(); len(got) != 0 {
+		t.Errorf("problems %q", got)
+	}
+	for range resetsMany {
+		now = now.Add(keepEvery)
+		settings["net/ipv4/ip_forward"] = "0"
+		h.look(now)
+	}
+	got := h.Problems()
+	if len(got) != 1 || !strings.HasPrefix(got[0], "net.ipv4.ip_forward was set to something else than 1 ") {
+		t.Errorf("problems %q", got)
+	}
+	if h.Obstacle(netip.MustParseAddr("10.244.1.5")) != "" {
+		t.Error("it forwards: it was set again")
+	}
+	h.look(now.Add(2 * resetsTime))
+	if got := h.Problems(); len(got) != 0 {
+		t.Errorf("problems %q after a quiet time", got)
+	}
+}
+
+// TestHostCannotSet: a setting that cannot be made ends the packets of its
+// family, and of no other.
+func TestHostCannotSet(t *testing.T) {
+	h := newHost(map[string]string{"net/ipv6/conf/all/forwarding": "read-only"}, "10.244.0.0/16", "fd44::/48")
+	h.look(time.Unix(0, 0))
+	if h.Obstacle(netip.MustParseAddr("fd44::5")) == "" || h.Obstacle(netip.MustParseAddr("10.244.1.5")) != "" {
+		t.Errorf("problems %q", h.Problems())
+	}
+	h = newHost(map[string]string{"net/ipv4/fib_multipath_hash_policy": "read-only"}, "10.244.0.0/16")
+	h.look(time.Unix(0, 0))
+	if len(h.Problems()) != 1 || h.Obstacle(netip.MustParseAddr("10.244.1.5")) != "" {
+		t.Errorf("the hash of flows ends none: %q", h.Problems())
+	}
+}
+
+// TestHostStrict: rp_filter must not be strict where answers take another way.
+func TestHostStrict(t *testing.T) {
+	h := newHost(map[string]string{"rp_filter": "1"}, "10.244.0.0/16")
+	h.look(time.Unix(0, 0))
+	if got := h.Problems(); len(got) != 0 {
+		t.Errorf("without tunnels: %q", got)
+	}
+	h.loose = true
+	h.look(time.Unix(0, 0))
+	if got := h.Problems(); len(got) != 1 || !strings.HasPrefix(got[0], "rp_filter is strict (1) on nosuch0") {
+		t.Errorf("with tunnels: %q", got)
+	}
+}
+
+// TestHostChains: chains are read rarely, and what they drop is named with the
+// remedy; that they cannot be read is said, too.
+func TestHostChains(t *testing.T) {
+	h := newHost(map[string]string{}, "10.244.0.0/16")
+	reads := 0
+	h.obstacles = func(pools []netip.Prefix) ([]nft.Obstacle, error) {
+		reads++
+		return []nft.Obstacle{{Pool: pools[0]}}, nil
+	}
+	now := time.Unix(0, 0)
+	h.look(now)
+	h.look(now.Add(time.Second))
+	if reads != 1 {
+		t.Errorf("%d reads within a second", reads)
+	}
+	got := h.Problems()
+	if len(got) != 1 || !strings.HasPrefix(got[0], "forwarding: ") || !strings.Contains(got[0], "; let them through: ") {
+		t.Errorf("problems %q", got)
+	}
+	if h.Obstacle(netip.MustParseAddr("10.244.1.5")) == "" || h.Obstacle(netip.MustParseAddr("fd44::5")) != "" {
+		t.Error("the chain drops the pool's family, and no other")
+	}
+	h.obstacles = func([]netip.Prefix) ([]nft.Obstacle, error) { return nil, errors.New("no memory") }
+	h.look(now.Add(time.Minute))
+	if got := h.Problems(); len(got) != 1 || got[0] != "chains of the hook forward cannot be read: no memory" {
+		t.Errorf("problems %q", got)
+	}
+}
