@@ -53,7 +53,7 @@ func (r *BoltRegistry) Claim(ctx context.Context, req ClaimRequest) (Block, erro
 	}
 	var b Block
 	err := r.update(ctx, func(tx *bolt.Tx) error {
-		if err := r.hold(tx, req.Caller); err != nil {
+		if err := r.hold(tx, req.Caller, true); err != nil {
 			return err
 		}
 		if err := r.settled(tx); err != nil {
@@ -158,7 +158,7 @@ func (r *BoltRegistry) Release(ctx context.Context, by Caller, b Block) error {
 		return fmt.Errorf("release block %v of node %q: %w", b.CIDR, by.Node, err)
 	}
 	err = r.update(ctx, func(tx *bolt.Tx) error {
-		if err := r.hold(tx, by); err != nil {
+		if err := r.hold(tx, by, true); err != nil {
 			return err
 		}
 		have, ok, err := owned(tx, b.CIDR)
@@ -216,7 +216,7 @@ func (r *BoltRegistry) Assert(ctx context.Context, by Caller, held []Block) (los
 	}
 	news := false
 	err = r.view(ctx, func(tx *bolt.Tx) error {
-		_, changed, err := r.admit(tx, by)
+		_, changed, err := r.admit(tx, by, len(held) > 0)
 		if err != nil {
 			return err
 		}
@@ -232,7 +232,7 @@ func (r *BoltRegistry) Assert(ctx context.Context, by Caller, held []Block) (los
 	})
 	if err == nil && news {
 		err = r.update(ctx, func(tx *bolt.Tx) error {
-			if err := r.hold(tx, by); err != nil {
+			if err := r.hold(tx, by, len(held) > 0); err != nil {
 				return err
 			}
 			lost, err = assertEach(tx, held)

@@ -94,11 +94,7 @@ func (a *Allocator) tend(ctx context.Context) time.Duration {
 	}
 	if due {
 		a.expireSticky()
-		err := a.sync(ctx)
-		a.heard(ctx, err)
-		if refusal(err) && ctx.Err() == nil {
-			a.refuse(err)
-		}
+		a.assertDue(ctx)
 	}
 	a.serveWanted(ctx, due)
 	a.prefetch(ctx)
@@ -109,6 +105,20 @@ func (a *Allocator) tend(ctx context.Context) time.Duration {
 		return max(time.Until(a.reg.retryAt), retryFirst)
 	}
 	return min(max(time.Until(a.reg.syncAt), retryFirst), a.cfg.AssertInterval/2+retryFirst)
+}
+
+// assertDue tells the registry what this node holds, unless the database may be
+// a copy of one that is in use.
+func (a *Allocator) assertDue(ctx context.Context) {
+	if who := a.copied(ctx); who != "" {
+		a.doubt(who)
+		return
+	}
+	err := a.sync(ctx)
+	a.heard(ctx, err)
+	if refusal(err) && ctx.Err() == nil {
+		a.refuse(err)
+	}
 }
 
 // serveWanted does the claims that assigns wait for. After a sync that has just
@@ -216,9 +226,13 @@ func (a *Allocator) claim(ctx context.Context, t target) error {
 			pool = &p
 		}
 	}
+	unproven, why := a.stand.standing == unproven, a.stand.why
 	a.mu.Unlock()
 	if pool == nil {
 		return fmt.Errorf("%w: pool %q is gone or disabled", ErrInvalidRequest, t.pool)
+	}
+	if unproven { // a claim would make this machine the node, as an assert does
+		return why
 	}
 	cctx, cancel := context.WithTimeout(ctx, a.cfg.ClaimTimeout)
 	defer cancel()

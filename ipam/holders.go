@@ -59,11 +59,20 @@ func (r *BoltRegistry) OwnNode() *BoltRegistry {
 }
 
 // admit reports who holds the caller's name after this call, and whether that
-// is to be recorded.
-func (r *BoltRegistry) admit(tx *bolt.Tx, by Caller) (next Holder, changed bool, err error) {
+// is to be recorded. While the registry settles, it has forgotten who held a name:
+// only a caller that has blocks gets it. Another machine of the same name that
+// happened to ask first would cut off the one whose pods run.
+func (r *BoltRegistry) admit(tx *bolt.Tx, by Caller, holds bool) (next Holder, changed bool, err error) {
 	h, err := holderOf(tx, by.Node)
 	if err != nil {
 		return Holder{}, false, err
+	}
+	if h.Instance == "" && !holds && !r.own {
+		if err := r.settled(tx); errors.Is(err, ErrSettling) {
+			return Holder{}, false, nil
+		} else if err != nil {
+			return Holder{}, false, err
+		}
 	}
 	next, changed, err = Admit(h, by, r.store.heard.age(by.Node))
 	if err != nil && r.own && by.Instance != "" {
@@ -73,8 +82,8 @@ func (r *BoltRegistry) admit(tx *bolt.Tx, by Caller) (next Holder, changed bool,
 }
 
 // hold is admit in a transaction that writes.
-func (r *BoltRegistry) hold(tx *bolt.Tx, by Caller) error {
-	next, changed, err := r.admit(tx, by)
+func (r *BoltRegistry) hold(tx *bolt.Tx, by Caller, holds bool) error {
+	next, changed, err := r.admit(tx, by, holds)
 	if err != nil || !changed {
 		return err
 	}

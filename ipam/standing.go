@@ -128,6 +128,36 @@ func (a *Allocator) refuse(err error) {
 	}
 }
 
+// copied says why the database may be a copy of one that is in use: its blocks
+// are announced by another machine. A registry that lost its own file does not
+// know, and would take this machine for the node.
+func (a *Allocator) copied(ctx context.Context) string {
+	a.mu.Lock()
+	suspect := a.stand.standing == unproven && !slices.ContainsFunc(a.order, a.livesLocked)
+	blocks := make([]netip.Prefix, len(a.order))
+	for i, h := range a.order {
+		blocks[i] = h.CIDR
+	}
+	a.mu.Unlock()
+	if !suspect || a.cfg.Announced == nil || len(blocks) == 0 {
+		return ""
+	}
+	return a.cfg.Announced(ctx, blocks)
+}
+
+// doubt keeps the registry from being asked for this machine, and says why.
+func (a *Allocator) doubt(who string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := a.stand
+	next.why = unprovenError("the database may be a copy: " + who)
+	if a.stand.why == nil || a.stand.why.Error() != next.why.Error() {
+		a.log.Warn("this machine is not announced to the registry yet", "reason", next.why)
+		a.setStandingLocked(next)
+	}
+	a.reg.syncAt = time.Now().Add(min(refusedRetry, a.cfg.AssertInterval))
+}
+
 // assertAll tells the registry what this node holds. From a machine that is
 // gone it takes the name over.
 func (a *Allocator) assertAll(ctx context.Context, held []Block) (lost []Block, err error) {
