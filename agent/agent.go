@@ -21,6 +21,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
+	"onlink/agent/node"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -40,7 +41,7 @@ const ownProtocol = fib.Protocol
 // not changed after.
 type agent struct {
 	log           *slog.Logger
-	id            identity
+	id            node.Identity
 	started       time.Time
 	store         *ipam.Store
 	registry      ipam.Registry
@@ -53,7 +54,7 @@ type agent struct {
 	orig          *originate
 	owners        *ownership
 	live          *liveness
-	follow        *follower
+	follow        *node.Follower
 	host          *dataplane.Host
 	drain         *drain.Drain
 	reload        *reload.Reloader // has the configuration in force
@@ -66,6 +67,11 @@ type agent struct {
 	swept         atomic.Uint64          // pods that ended without a DEL, freed by collectGarbage
 	unchained     atomic.Pointer[string] // what missingPlugins found last, "": nothing
 }
+
+// ErrRestart is returned by [Run] when the agent has to begin anew, because
+// its address is another one now. Routes and pods stay, the sessions restart
+// gracefully (RFC 4724): the caller calls the program again.
+var ErrRestart = node.ErrMoved
 
 // Options are what the command line says besides the configuration.
 type Options struct {
@@ -111,7 +117,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 // with the first round of both flows: own blocks are announced and known
 // routes kept before a peer can connect.
 func (a *agent) open(ctx context.Context, file *config.Config) error {
-	if err := checkCapabilities(); err != nil {
+	if err := node.CheckCapabilities(); err != nil {
 		return err
 	}
 	a.watch = underlay.New(a.log.With("part", "underlay"), ownDevice)
@@ -119,7 +125,7 @@ func (a *agent) open(ctx context.Context, file *config.Config) error {
 		return fmt.Errorf("read the kernel's routes: %w", err)
 	}
 	var err error
-	if a.id, err = identifySoon(ctx, file, a.watch); err != nil {
+	if a.id, err = node.IdentifySoon(ctx, file, a.watch); err != nil {
 		return err
 	}
 	if err := a.openConfig(file); err != nil {
@@ -144,7 +150,7 @@ func (a *agent) open(ctx context.Context, file *config.Config) error {
 // openConfig puts the file's configuration in force, as it is on this node.
 func (a *agent) openConfig(file *config.Config) error {
 	facts := a.facts()
-	facts.Routers = routersNow(file.BGP.Peers)
+	facts.Routers = node.RoutersNow(file.BGP.Peers)
 	start, err := config.Resolve(file, facts)
 	if err != nil {
 		return err
@@ -301,7 +307,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 		drain: a.drain, edited: make(chan struct{}, 1), node: a.id,
 	}
 	for _, p := range cfg.Pools {
-		if !a.id.reaches(p.CIDR) {
+		if !a.id.Reaches(p.CIDR) {
 			a.problem("pool %s: this node has no address of the family of %s, so its blocks are not announced and its pods are reached by nobody; give the node one, or disable the pool here", p.Name, p.CIDR)
 		}
 	}
@@ -357,7 +363,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.live.monitor.Run(ctx) })
 	g.Go(func() error { return a.live.Run(ctx) })
 	g.Go(func() error { return a.reload.Run(ctx) })
-	near := &unnumbered{log: a.log.With("part", "unnumbered"), reload: a.reload, isUp: a.speaker.IsUp}
+	near := &node.Unnumbered{Log: a.log.With("part", "unnumbered"), Config: a.reload, IsUp: a.speaker.IsUp}
 	g.Go(func() error { return near.Run(ctx) })
 	g.Go(func() error { return a.follow.Run(ctx) })
 	g.Go(func() error { return a.host.Run(ctx) })
@@ -367,7 +373,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 		g.Go(func() error { return a.installCNI(ctx) })
 	}
 	socks.serve(ctx, g)
-	a.log.Info("ready", "address", a.id.primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)
+	a.log.Info("ready", "address", a.id.Primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)
 	err := g.Wait()
 	a.log.Info("stopped, routes and pods stay as they are")
 	return err

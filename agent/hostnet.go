@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"onlink/agent/config"
+	"onlink/agent/node"
 	"onlink/fib/underlay"
 	"onlink/rib"
 )
@@ -82,4 +83,35 @@ func (l *learn) permit() rib.Permit {
 		p.Host = append(p.Host, n.Prefix)
 	}
 	return p
+}
+
+// newFollower makes the follower of this agent's addresses.
+func (a *agent) newFollower() *node.Follower {
+	return node.NewFollower(node.FollowerConfig{
+		Log: a.log.With("part", "address"), ID: a.id, Started: a.started, Written: a.current().Node.Address.Addr,
+		Addresses: a.watch.Addresses,
+		Find: func() (node.Identity, error) {
+			id, _, err := node.Identify(&a.current().Config, a.watch)
+			return id, err
+		},
+		Needs: func(v4 bool) bool {
+			for _, p := range a.pools() {
+				if p.CIDR.Addr().Is4() == v4 && !a.id.Reaches(p.CIDR) {
+					return true
+				}
+			}
+			return false
+		},
+		Accepts: a.acceptsIdentity,
+	})
+}
+
+// acceptsIdentity reports why the agent could not start with these addresses.
+func (a *agent) acceptsIdentity(id node.Identity) error {
+	if m := a.current().BGP.Mesh; m != nil {
+		if _, member := m.Peers(id.Address, id.Address6); !member {
+			return fmt.Errorf("bgp.mesh: %s is not among its nodes; add it", id.Primary())
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"onlink/agent/config"
+	"onlink/agent/node"
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
@@ -88,7 +89,7 @@ const dialBound = 3 * time.Second
 // dialFrom returns how to reach the registry: from the address that the node's
 // blocks lead to, by which the registry knows it. Where that does not work,
 // from any.
-func dialFrom(id identity) func(ctx context.Context, target string) (net.Conn, error) {
+func dialFrom(id node.Identity) func(ctx context.Context, target string) (net.Conn, error) {
 	return func(ctx context.Context, target string) (net.Conn, error) {
 		if to, err := netip.ParseAddrPort(target); err == nil && !to.Addr().IsLoopback() {
 			from := id.Address6

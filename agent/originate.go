@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"onlink/agent/drain"
+	"onlink/agent/node"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/cni"
@@ -26,7 +27,7 @@ type originate struct {
 	speaker *bgp.Speaker
 	own     []netip.Prefix // blocks as of the last round
 	summed  []netip.Prefix // aggregates as of the last round
-	node    identity       // its addresses are the next hops
+	node    node.Identity  // its addresses are the next hops
 	drain   *drain.Drain
 	// edited has room for one signal: configure sends, nobody closes; full
 	// means that Run has been told and has not looked yet.
@@ -82,7 +83,7 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	var origins []bgp.Origin
 	announce := func(list []netip.Prefix, aggregate bool) {
 		for _, p := range list {
-			if at != drain.Drained && o.node.reaches(p) {
+			if at != drain.Drained && o.node.Reaches(p) {
 				origins = append(origins, bgp.Origin{Prefix: p, Draining: at == drain.Leaving, Aggregate: aggregate})
 			}
 		}

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"onlink/agent/config"
+	"onlink/agent/dataplane"
+	"onlink/agent/node"
+	"onlink/agent/reload"
 )
 
 // TestEveryKeyHasOnePart: whoever adds a key says what a change of it asks for,
@@ -44,7 +47,7 @@ func TestReadersFollowReload(t *testing.T) {
 		meshA  = "bgp: {mesh: {nodes: [10.0.0.11, 10.0.0.12]}}"
 		meshB  = "bgp: {mesh: {nodes: [10.0.0.11, 10.0.0.12, 10.0.0.13]}}"
 	)
-	moved := identity{Address: netip.MustParseAddr("10.0.0.13")}
+	moved := node.Identity{Address: netip.MustParseAddr("10.0.0.13")}
 	for _, c := range []struct {
 		name, start, next string
 		ask               func(*agent) any
@@ -54,7 +57,7 @@ func TestReadersFollowReload(t *testing.T) {
 		{"the last IPv6 pool", both, pools4, func(a *agent) any { return a.poolsGiveIPv6() }, false},
 		{"a node that joins the mesh", meshA, meshB, func(a *agent) any { return a.acceptsIdentity(moved) == nil }, true},
 		{"a node that leaves it", meshB, meshA, func(a *agent) any { return a.acceptsIdentity(moved) == nil }, false},
-		{"whom the address is for", meshA, meshB, func(a *agent) any { return len(targets(&a.current().Config)) }, 7},
+		{"whom the address is for", meshA, meshB, func(a *agent) any { return len(node.Targets(&a.current().Config)) }, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.ask(reloaded(t, c.start, c.next)); got != c.want {
@@ -72,8 +75,10 @@ func TestOneTruth(t *testing.T) {
 	var found []string
 	seen := map[reflect.Type]bool{}
 	var walk func(reflect.Type)
+	root, files := reflect.TypeFor[agent]().PkgPath(), reflect.TypeFor[config.Config]().PkgPath()
 	walk = func(s reflect.Type) {
-		if s.Kind() != reflect.Struct || s.PkgPath() != reflect.TypeFor[agent]().PkgPath() || seen[s] {
+		ours := s.PkgPath() == root || strings.HasPrefix(s.PkgPath(), root+"/") && s.PkgPath() != files
+		if s.Kind() != reflect.Struct || !ours || s == reflect.TypeFor[reload.Reloader]() || seen[s] {
 			return
 		}
 		seen[s] = true
@@ -82,7 +87,7 @@ func TestOneTruth(t *testing.T) {
 			for slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map, reflect.Chan}, kept.Kind()) {
 				kept = kept.Elem()
 			}
-			if kept.PkgPath() == reflect.TypeFor[config.Config]().PkgPath() {
+			if kept.PkgPath() == files {
 				found = append(found, s.Name()+"."+f.Name)
 			}
 			walk(kept)
@@ -93,7 +98,7 @@ func TestOneTruth(t *testing.T) {
 	if !slices.Equal(found, allowed) {
 		t.Errorf("fields with values of the configuration: %v, want only %v; ask current() instead", found, allowed)
 	}
-	if !seen[reflect.TypeFor[learn]()] || !seen[reflect.TypeFor[follower]()] {
+	if !seen[reflect.TypeFor[learn]()] || !seen[reflect.TypeFor[node.Follower]()] || !seen[reflect.TypeFor[dataplane.Plane]()] {
 		t.Error("the walk does not reach the parts of the agent")
 	}
 }

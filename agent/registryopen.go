@@ -11,13 +11,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"onlink/agent/config"
+	"onlink/agent/node"
 	"onlink/ipam"
 	"onlink/ipam/etcd"
 )
 
 // openRegistry is the block registry that the configuration asks for. close
 // ends its connections.
-func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id identity) (reg ipam.Registry, closeIt func() error, err error) {
+func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id node.Identity) (reg ipam.Registry, closeIt func() error, err error) {
 	if cfg.Kind == config.RegistryEtcd {
 		return openEtcd(cfg)
 	}

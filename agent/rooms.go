@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"onlink/agent/config"
+	"onlink/agent/node"
 	"onlink/bgp"
 	"onlink/cni"
 	"onlink/ipam"
@@ -95,7 +96,7 @@ func within(networks []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
 }
 
-func bgpConfig(cfg *config.Effective, id identity, fibKept bool, log *slog.Logger) bgp.Config {
+func bgpConfig(cfg *config.Effective, id node.Identity, fibKept bool, log *slog.Logger) bgp.Config {
 	out := bgp.Config{
 		ASN: cfg.BGP.ASN, RouterID: id.RouterID, NodeAddress: id.Address, NodeAddress6: id.Address6,
 		ListenPort: cfg.BGP.Listen.Port, Restarting: fibKept, Log: log,
@@ -185,7 +186,7 @@ func password(path string) (string, error) {
 
 // tunnelsWanted lists the devices that the pools ask for and the node's
 // addresses allow; their underlay MTU is filled in when they are made.
-func tunnelsWanted(cfg *config.Config, id identity) []tunnel.Desired {
+func tunnelsWanted(cfg *config.Config, id node.Identity) []tunnel.Desired {
 	asked := map[config.TunnelKind]bool{}
 	for _, p := range cfg.Pools {
 		asked[p.Tunnel] = asked[p.Tunnel] || p.Encapsulation != config.EncapNever

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"onlink/agent/config"
+	"onlink/agent/node"
 	"onlink/fib"
 	"onlink/fib/underlay"
 	"onlink/rib"
@@ -73,7 +74,7 @@ func TestPermitted(t *testing.T) {
 }
 
 func TestTunnelsWanted(t *testing.T) {
-	id := identity{Address: netip.MustParseAddr("10.57.1.11"), Address6: netip.MustParseAddr("fd57::11")}
+	id := node.Identity{Address: netip.MustParseAddr("10.57.1.11"), Address6: netip.MustParseAddr("fd57::11")}
 	for _, c := range []struct {
 		name, yaml string
 		want       []string

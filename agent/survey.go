@@ -46,7 +46,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Taken: time.Now(), Features: a.features, Notes: a.registryNotes(), Found: a.found(),
 		Node: state.Node{
 			Name: a.id.Name, Version: version(), Engine: bgp.Engine(), Started: a.started,
-			Address: a.id.primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
+			Address: a.id.Primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
 			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		},
 		Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
@@ -66,7 +66,7 @@ func (a *agent) found() []string {
 			out = append(out, fmt.Sprintf("peer %s: no IPv6 neighbour on %s: check the link, and that the peer has IPv6 enabled", p.Name, p.Interface))
 		}
 	}
-	if p := a.follow.problem(); p != "" {
+	if p := a.follow.Problem(); p != "" {
 		out = append(out, p)
 	}
 	out = append(out, a.overlapProblems()...)

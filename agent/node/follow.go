@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"context"
@@ -14,10 +14,9 @@ import (
 	"onlink/fib/underlay"
 )
 
-// ErrRestart is returned by [Run] when the agent has to begin anew, because
-// its address is another one now. Routes and pods stay, the sessions restart
-// gracefully (RFC 4724): the caller calls the program again.
-var ErrRestart = errors.New("the node's address changed")
+// ErrMoved is returned by [Follower.Run] when the node's address is another one
+// now, and the agent has to begin anew with it.
+var ErrMoved = errors.New("the node's address changed")
 
 const (
 	followEvery = 2 * time.Second
@@ -29,56 +28,49 @@ const (
 	followAge = 30 * time.Second
 )
 
-// follower watches the node's own addresses while the agent runs.
-type follower struct {
+// Follower watches the node's own addresses while the agent runs.
+type Follower struct {
 	log     *slog.Logger
-	id      identity // in force
+	id      Identity // in force
 	started time.Time
 	written netip.Addr // the address that the file names; the zero Addr: none
 	addrs   func() []underlay.Address
-	find    func() (identity, error)
+	find    func() (Identity, error)
 	needs   func(v4 bool) bool // whether a pool is reached by nobody for want of an address of that family
-	accepts func(identity) error
+	accepts func(Identity) error
 
 	mu      sync.Mutex // guards all below
-	wish    identity   // what the host would have us be; the zero value: what we are
+	wish    Identity   // what the host would have us be; the zero value: what we are
 	since   time.Time  // of the wish or of the loss
 	trouble string     // for `status`
 }
 
-// newFollower makes the follower of this agent.
-func (a *agent) newFollower() *follower {
-	return &follower{
-		log: a.log.With("part", "address"), id: a.id, started: a.started, written: a.current().Node.Address.Addr,
-		addrs: a.watch.Addresses,
-		find: func() (identity, error) {
-			id, _, err := identify(&a.current().Config, a.watch)
-			return id, err
-		},
-		needs: func(v4 bool) bool {
-			for _, p := range a.pools() {
-				if p.CIDR.Addr().Is4() == v4 && !a.id.reaches(p.CIDR) {
-					return true
-				}
-			}
-			return false
-		},
-		accepts: a.acceptsIdentity,
-	}
+// FollowerConfig is what a Follower is made of.
+type FollowerConfig struct {
+	Log     *slog.Logger
+	ID      Identity // in force
+	Started time.Time
+	Written netip.Addr // the address that the file names; the zero Addr: none
+	// Addresses returns the node's addresses now, Find those that it would choose.
+	Addresses func() []underlay.Address
+	Find      func() (Identity, error)
+	// Needs reports whether a pool is not reachable for want of an address of
+	// that family.
+	Needs func(v4 bool) bool
+	// Accepts returns why the agent could not start with these addresses.
+	Accepts func(Identity) error
 }
 
-// acceptsIdentity reports why the agent could not start with these addresses.
-func (a *agent) acceptsIdentity(id identity) error {
-	if m := a.current().BGP.Mesh; m != nil {
-		if _, member := m.Peers(id.Address, id.Address6); !member {
-			return fmt.Errorf("bgp.mesh: %s is not among its nodes; add it", id.primary())
-		}
+// NewFollower returns a Follower; it does nothing before Run.
+func NewFollower(c FollowerConfig) *Follower {
+	return &Follower{
+		log: c.Log, id: c.ID, started: c.Started, written: c.Written,
+		addrs: c.Addresses, find: c.Find, needs: c.Needs, accepts: c.Accepts,
 	}
-	return nil
 }
 
 // Run looks until ctx ends or the change has to be followed.
-func (f *follower) Run(ctx context.Context) error {
+func (f *Follower) Run(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
@@ -88,21 +80,21 @@ func (f *follower) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := f.look(time.Now()); err != nil {
-			f.log.Warn("the node's address changed, starting anew", "was", f.id.primary(), "was6", f.id.Address6, "err", err)
+			f.log.Warn("the node's address changed, starting anew", "was", f.id.Primary(), "was6", f.id.Address6, "err", err)
 			return err
 		}
 	}
 }
 
 // look compares the node's addresses with those in force. It returns
-// [ErrRestart] when a change has lasted and can be followed.
-func (f *follower) look(now time.Time) error {
+// [ErrMoved] when a change has lasted and can be followed.
+func (f *Follower) look(now time.Time) error {
 	found, refused := f.find()
 	wish, lost, gained := f.compare(found)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(lost) == 0 && wish == f.id {
-		f.wish, f.since, f.trouble = identity{}, time.Time{}, ""
+		f.wish, f.since, f.trouble = Identity{}, time.Time{}, ""
 		return nil
 	}
 	if f.since.IsZero() || f.wish != wish {
@@ -129,13 +121,13 @@ func (f *follower) look(now time.Time) error {
 	if now.Sub(f.since) < followAfter || !gained && now.Sub(f.started) < followAge {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrRestart, changed)
+	return fmt.Errorf("%w: %s", ErrMoved, changed)
 }
 
 // compare returns the addresses that the node should have in place of those in
 // force, those in force that it has lost, and whether it gained one of a family
 // that it had none of.
-func (f *follower) compare(found identity) (wish identity, lost []netip.Addr, gained bool) {
+func (f *Follower) compare(found Identity) (wish Identity, lost []netip.Addr, gained bool) {
 	addrs := f.addrs()
 	wish = f.id
 	for _, v4 := range []bool{true, false} {
@@ -159,7 +151,7 @@ func (f *follower) compare(found identity) (wish identity, lost []netip.Addr, ga
 
 // state reports whether an address in force is none of this node's any more,
 // and whether another should take its place: it is deprecated, say.
-func (f *follower) state(a netip.Addr, addrs []underlay.Address) (gone, poor bool) {
+func (f *Follower) state(a netip.Addr, addrs []underlay.Address) (gone, poor bool) {
 	if !a.IsValid() {
 		return false, false
 	}
@@ -173,19 +165,19 @@ func (f *follower) state(a netip.Addr, addrs []underlay.Address) (gone, poor boo
 	return !writable(addrs[at]), a != f.written && !usable(addrs[at])
 }
 
-// problem is what `status` says.
-func (f *follower) problem() string {
+// Problem is what `status` says.
+func (f *Follower) Problem() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.trouble
 }
 
 // both names the addresses of a node.
-func both(id identity) string {
+func both(id Identity) string {
 	if id.Address.IsValid() && id.Address6.IsValid() {
 		return fmt.Sprintf("%s and %s", id.Address, id.Address6)
 	}
-	return id.primary().String()
+	return id.Primary().String()
 }
 
 // list joins addresses.

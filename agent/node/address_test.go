@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"onlink/agent/config"
 	"onlink/fib/underlay"
 )
 
@@ -158,6 +159,16 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// parse returns the configuration of a file's text.
+func parse(t *testing.T, yaml string) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("test.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
 // TestTargets: who says most about the node's address comes first.
 func TestTargets(t *testing.T) {
 	cfg := parse(t, `
@@ -174,7 +185,7 @@ pools: [{name: p, cidr: 198.18.0.0/16}]
 ipam: {registry: {kind: grpc, address: "10.0.4.1:4790", insecure: true}}
 `)
 	var got []string
-	for _, a := range targets(cfg) {
+	for _, a := range Targets(cfg) {
 		got = append(got, a.String())
 	}
 	if want := "10.0.1.10 10.0.0.1 10.0.4.1 10.0.2.1 10.0.3.7 192.0.2.1 2001:db8::1"; strings.Join(got, " ") != want {

@@ -1,4 +1,7 @@
-package agent
+// Package node finds out what this node is to others: its addresses, router ID
+// and capabilities, and the peers at the other ends of its cables. It follows
+// changes of them while the agent runs, and changes nothing of the node.
+package node
 
 import (
 	"context"
@@ -12,42 +15,42 @@ import (
 	"onlink/fib/underlay"
 )
 
-// identity is who this node is to its peers.
-type identity struct {
+// Identity is what this node is to its peers.
+type Identity struct {
 	Name     string
 	Address  netip.Addr // IPv4 next hop of this node's blocks and outer source of its tunnels; may be zero on an IPv6-only node
 	Address6 netip.Addr // the same for IPv6; may be zero
 	RouterID netip.Addr // RFC 6286: any 4-byte value, unique in the AS
 }
 
-// primary returns the address shown to operators.
-func (id identity) primary() netip.Addr {
+// Primary returns the address shown to operators.
+func (id Identity) Primary() netip.Addr {
 	if id.Address.IsValid() {
 		return id.Address
 	}
 	return id.Address6
 }
 
-// reaches reports whether the node has an address that can be the next hop of
+// Reaches reports whether the node has an address that can be the next hop of
 // a prefix.
-func (id identity) reaches(p netip.Prefix) bool {
+func (id Identity) Reaches(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return id.Address.IsValid()
 	}
 	return id.Address6.IsValid()
 }
 
-// identify finds the node's addresses. It reports whether one that is missing
+// Identify finds the node's addresses. It reports whether one that is missing
 // may come within seconds.
-func identify(c *config.Config, watch *underlay.Watcher) (id identity, pending bool, err error) {
-	id = identity{Name: c.Node.Name, RouterID: c.BGP.RouterID}
+func Identify(c *config.Config, watch *underlay.Watcher) (id Identity, pending bool, err error) {
+	id = Identity{Name: c.Node.Name, RouterID: c.BGP.RouterID}
 	if dev := c.Node.Address.Interface; dev != "" {
 		if _, err := underlay.Index(dev); err != nil {
 			return id, false, fmt.Errorf("node.address: %w; name a device, an address or a network of this node", err)
 		}
 	}
 	view := hostView{addrs: watch.Addresses(), source: underlay.Source, match: underlay.Lookup}
-	found, err := view.choose(c.Node.Address, targets(c))
+	found, err := view.choose(c.Node.Address, Targets(c))
 	if err != nil {
 		return id, found.pending, err
 	}
@@ -65,11 +68,11 @@ const (
 	pendingLook = 50 * time.Millisecond
 )
 
-// identifySoon is identify that waits for an address which is about to come:
+// IdentifySoon is [Identify] that waits for an address which is about to come:
 // the boot does not wait for all of them (network-online.target).
-func identifySoon(ctx context.Context, c *config.Config, watch *underlay.Watcher) (identity, error) {
+func IdentifySoon(ctx context.Context, c *config.Config, watch *underlay.Watcher) (Identity, error) {
 	for end := time.Now().Add(pendingWait); ; {
-		id, pending, err := identify(c, watch)
+		id, pending, err := Identify(c, watch)
 		if !pending || time.Now().After(end) {
 			return id, err
 		}
@@ -86,7 +89,7 @@ func identifySoon(ctx context.Context, c *config.Config, watch *underlay.Watcher
 
 // defaultRouterID is the IPv4 address, or on an IPv6-only node a hash of its
 // name: the BGP identifier must be unique in the AS (RFC 6286 section 2.1).
-func defaultRouterID(id identity) netip.Addr {
+func defaultRouterID(id Identity) netip.Addr {
 	if id.Address.IsValid() {
 		return id.Address
 	}

@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"errors"
@@ -14,13 +14,13 @@ import (
 // lasted, and what status says until then.
 func TestFollow(t *testing.T) {
 	addr := netip.MustParseAddr
-	id := identity{Address: addr("10.0.0.11"), Address6: addr("fd00:1::11")}
-	only4 := identity{Address: id.Address}
+	id := Identity{Address: addr("10.0.0.11"), Address6: addr("fd00:1::11")}
+	only4 := Identity{Address: id.Address}
 	for _, c := range []struct {
 		name    string
-		id      identity
+		id      Identity
 		host    []string
-		found   identity // zero: refused
+		found   Identity // zero: refused
 		needs6  bool
 		refused error // by the rest of the configuration
 		restart string
@@ -29,7 +29,7 @@ func TestFollow(t *testing.T) {
 		{name: "as before", id: id, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw"}, found: id},
 		{
 			name: "auto would choose another now", id: id, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw", "10.9.0.1/24 eth1 hw"},
-			found: identity{Address: addr("10.9.0.1")},
+			found: Identity{Address: addr("10.9.0.1")},
 		},
 		{
 			name: "IPv6 came, and a pool waits for it", id: only4, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw"}, found: id, needs6: true,
@@ -37,11 +37,11 @@ func TestFollow(t *testing.T) {
 		},
 		{name: "IPv6 came, and nobody waits for it", id: only4, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw"}, found: id},
 		{
-			name: "another address took its place", id: only4, host: []string{"10.0.0.12/24 eth0 hw"}, found: identity{Address: addr("10.0.0.12")},
+			name: "another address took its place", id: only4, host: []string{"10.0.0.12/24 eth0 hw"}, found: Identity{Address: addr("10.0.0.12")},
 			restart: "10.0.0.12 instead of 10.0.0.11", trouble: "10.0.0.11 is no address of this node any more",
 		},
 		{
-			name: "deprecated, and there is another", id: only4, host: []string{"10.0.0.11/24 eth0 hw deprecated", "10.0.0.12/24 eth0 hw"}, found: identity{Address: addr("10.0.0.12")},
+			name: "deprecated, and there is another", id: only4, host: []string{"10.0.0.11/24 eth0 hw deprecated", "10.0.0.12/24 eth0 hw"}, found: Identity{Address: addr("10.0.0.12")},
 			restart: "10.0.0.12 instead of 10.0.0.11",
 		},
 		{name: "deprecated, and there is no other", id: only4, host: []string{"10.0.0.11/24 eth0 hw deprecated"}},
@@ -50,31 +50,31 @@ func TestFollow(t *testing.T) {
 		{name: "one of two gone", id: id, host: []string{"10.0.0.11/24 eth0 hw"}, found: only4, trouble: "fd00:1::11 is no address of this node any more"},
 		{name: "another machine has it", id: id, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw dadfailed"}, found: only4, trouble: "fd00:1::11 is no address of this node any more"},
 		{
-			name: "the mesh does not know the new one", id: only4, host: []string{"10.0.0.12/24 eth0 hw"}, found: identity{Address: addr("10.0.0.12")}, refused: errors.New("bgp.mesh: no"),
+			name: "the mesh does not know the new one", id: only4, host: []string{"10.0.0.12/24 eth0 hw"}, found: Identity{Address: addr("10.0.0.12")}, refused: errors.New("bgp.mesh: no"),
 			trouble: "it has 10.0.0.12 instead of 10.0.0.11 now, which cannot be followed: bgp.mesh: no",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()
-			f := &follower{
+			f := &Follower{
 				id: c.id, started: start, addrs: func() []underlay.Address { return host(t, c.host...) },
-				find: func() (identity, error) {
-					if c.found == (identity{}) {
-						return identity{}, errNoAddress
+				find: func() (Identity, error) {
+					if c.found == (Identity{}) {
+						return Identity{}, errNoAddress
 					}
 					return c.found, nil
 				},
-				needs: func(v4 bool) bool { return !v4 && c.needs6 }, accepts: func(identity) error { return c.refused },
+				needs: func(v4 bool) bool { return !v4 && c.needs6 }, accepts: func(Identity) error { return c.refused },
 			}
 			late := start.Add(followAge)
 			if err := f.look(late); err != nil {
 				t.Errorf("followed at once: %v", err)
 			}
-			if got := f.problem(); !strings.Contains(got, c.trouble) || (got == "") != (c.trouble == "") {
+			if got := f.Problem(); !strings.Contains(got, c.trouble) || (got == "") != (c.trouble == "") {
 				t.Errorf("status says %q, want %q", got, c.trouble)
 			}
 			err := f.look(late.Add(followAfter))
-			if errors.Is(err, ErrRestart) != (c.restart != "") || err != nil && !strings.Contains(err.Error(), c.restart) {
+			if errors.Is(err, ErrMoved) != (c.restart != "") || err != nil && !strings.Contains(err.Error(), c.restart) {
 				t.Errorf("in the end: %v, want a restart with %q", err, c.restart)
 			}
 		})
@@ -87,12 +87,12 @@ func TestFollowPatience(t *testing.T) {
 	start := time.Now()
 	old, other := netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("10.0.0.12")
 	now := old
-	f := &follower{
-		id: identity{Address: old}, started: start,
+	f := &Follower{
+		id: Identity{Address: old}, started: start,
 		addrs:   func() []underlay.Address { return host(t, now.String()+"/24 eth0 hw") },
-		find:    func() (identity, error) { return identity{Address: now}, nil },
+		find:    func() (Identity, error) { return Identity{Address: now}, nil },
 		needs:   func(bool) bool { return false },
-		accepts: func(identity) error { return nil },
+		accepts: func(Identity) error { return nil },
 	}
 	now = other
 	for _, at := range []time.Duration{0, followAfter, followAge - time.Second} {
@@ -101,14 +101,14 @@ func TestFollowPatience(t *testing.T) {
 		}
 	}
 	now = old
-	if err := f.look(start.Add(followAge)); err != nil || f.problem() != "" {
-		t.Fatalf("the address is back: %v, %q", err, f.problem())
+	if err := f.look(start.Add(followAge)); err != nil || f.Problem() != "" {
+		t.Fatalf("the address is back: %v, %q", err, f.Problem())
 	}
 	now = other
 	if err := f.look(start.Add(2 * followAge)); err != nil {
 		t.Fatalf("followed at once: %v", err)
 	}
-	if err := f.look(start.Add(2*followAge + followAfter)); !errors.Is(err, ErrRestart) {
+	if err := f.look(start.Add(2*followAge + followAfter)); !errors.Is(err, ErrMoved) {
 		t.Errorf("not followed: %v", err)
 	}
 }

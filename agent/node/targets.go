@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"net/netip"
@@ -10,10 +10,10 @@ import (
 // 5737) and the documentation prefix (RFC 3849).
 var anywhere = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
-// targets lists whom the node's address is for, the most telling first: the
+// Targets lists whom the node's address is for, the most telling first: the
 // other nodes it has sessions with, routers, the registry, clients, and last
 // the rest of the world.
-func targets(c *config.Config) []netip.Addr {
+func Targets(c *config.Config) []netip.Addr {
 	var out []netip.Addr
 	add := func(a netip.Addr) {
 		if a.IsValid() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() {

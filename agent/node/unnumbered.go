@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"context"
@@ -12,16 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/agent/config"
-	"onlink/agent/reload"
 	"onlink/fib/underlay"
 )
 
-// unnumbered finds the peers that are named by their interface alone: the
+// Unnumbered finds the peers that are named by their interface alone: the
 // router at the other end of a cable, by the kernel's neighbours there.
-type unnumbered struct {
-	log    *slog.Logger
-	reload *reload.Reloader
-	isUp   func(netip.Addr) bool // whether the session to a peer is up
+type Unnumbered struct {
+	Log    *slog.Logger
+	Config Routers
+	IsUp   func(netip.Addr) bool // whether the session to a peer is up
+}
+
+// Routers takes the addresses of the peers of interfaces into the configuration
+// in force: an [onlink/agent/reload.Reloader].
+type Routers interface {
+	SetRouters(ctx context.Context, find func(*config.Effective) map[string]netip.Addr) error
 }
 
 // unnumberedEvery is how often interfaces without a session are looked at.
@@ -29,7 +34,7 @@ const unnumberedEvery = time.Second
 
 // Run looks for peers until ctx ends. A session that is up is left alone,
 // whatever else is on its link.
-func (u *unnumbered) Run(ctx context.Context) error {
+func (u *Unnumbered) Run(ctx context.Context) error {
 	tick := time.NewTicker(unnumberedEvery)
 	defer tick.Stop()
 	for {
@@ -38,34 +43,34 @@ func (u *unnumbered) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		err := u.reload.SetRouters(ctx, u.look)
+		err := u.Config.SetRouters(ctx, u.look)
 		if err != nil && ctx.Err() == nil {
-			u.log.Warn("peer of an interface not taken, trying again", "err", err)
+			u.Log.Warn("peer of an interface not taken, trying again", "err", err)
 		}
 	}
 }
 
 // look returns the addresses of the peers of interfaces that are found now, by
 // interface.
-func (u *unnumbered) look(c *config.Effective) map[string]netip.Addr {
+func (u *Unnumbered) look(c *config.Effective) map[string]netip.Addr {
 	routers := c.Routers()
 	for _, p := range c.BGP.Peers {
-		if !p.Unnumbered || p.Address.IsValid() && u.isUp(p.Address) {
+		if !p.Unnumbered || p.Address.IsValid() && u.IsUp(p.Address) {
 			continue
 		}
 		found, err := routerOn(p.Interface)
 		if err != nil || found == p.Address {
 			continue // shown by status as a peer without an address
 		}
-		u.log.Info("peer found", "peer", p.Name, "address", found)
+		u.Log.Info("peer found", "peer", p.Name, "address", found)
 		routers[p.Interface] = found
 	}
 	return routers
 }
 
-// routersNow returns the addresses of the peers of interfaces that the kernel
+// RoutersNow returns the addresses of the peers of interfaces that the kernel
 // knows at the start, by interface. The others are found later.
-func routersNow(peers []config.Peer) map[string]netip.Addr {
+func RoutersNow(peers []config.Peer) map[string]netip.Addr {
 	routers := map[string]netip.Addr{}
 	for _, p := range peers {
 		if !p.Unnumbered {

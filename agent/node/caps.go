@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"errors"
@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkCapabilities looks for what an agent cannot work without
+// CheckCapabilities looks for what an agent cannot work without
 // (capabilities(7)), so that the lack is one line at start and not a failing
 // system call later.
-func checkCapabilities() error {
+func CheckCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
