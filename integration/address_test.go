@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -77,9 +78,9 @@ func TestAddressPastABridge(t *testing.T) {
 	must(t, n.NS.AddAddr("docker0", netip.MustParsePrefix("10.17.0.1/16")))
 	must(t, n.NS.RemoveRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0)))
 	auto := nodeAddress("auto")
-	n.Edit = func(c lab.Config) {
+	n.Edit = func(c *conf.Config) {
 		auto(c)
-		c["ipam"] = map[string]any{"registry": map[string]any{"kind": "bolt"}}
+		c.IPAM = conf.IPAM{Registry: conf.Registry{Kind: "bolt"}}
 	}
 	must(t, n.Start(ctx))
 	must(t, lab.Eventually(ctx, patience, "the agent to answer", func() error {
@@ -92,9 +93,8 @@ func TestAddressPastABridge(t *testing.T) {
 	must(t, n.Stop())
 	// With nobody to reach, and nothing but inner networks, it refuses.
 	must(t, n.NS.DeleteAddr("eth0", netip.PrefixFrom(n.Addr, 24)))
-	c := n.Config()
-	n.Edit(c)
-	delete(c["bgp"].(map[string]any), "peers")
+	c := n.Edited()
+	c.BGP.Peers = nil
 	path, err := n.WriteConfig("nobody.yaml", c)
 	must(t, err)
 	out, err := n.Exec(ctx, lab.Command{Program: "onlinkd", Args: []string{"--config", path}})
@@ -114,9 +114,9 @@ func TestAddressFollowed(t *testing.T) {
 	must(t, l.StartToRs(ctx))
 	n, other := l.Node("r1n1"), l.Node("r1n2")
 	must(t, n.NS.DeleteAddr("eth0", netip.PrefixFrom(n.Addr6, 64)))
-	n.Edit = func(c lab.Config) {
+	n.Edit = func(c *conf.Config) {
 		nodeAddress("eth0")(c)
-		c["ipam"] = map[string]any{"registry": map[string]any{"kind": "bolt"}}
+		c.IPAM = conf.IPAM{Registry: conf.Registry{Kind: "bolt"}}
 	}
 	must(t, n.Start(ctx))
 	must(t, lab.Eventually(ctx, patience, "the missing address to be named", func() error {
@@ -166,8 +166,8 @@ func TestAddressFollowed(t *testing.T) {
 }
 
 // nodeAddress sets node.address.
-func nodeAddress(text string) func(lab.Config) {
-	return func(c lab.Config) { c["node"].(map[string]any)["address"] = text }
+func nodeAddress(text string) func(*conf.Config) {
+	return func(c *conf.Config) { c.Node.Address = text }
 }
 
 // deprecated adds an address with preferred lifetime 0, as VRRP daemons do.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -24,16 +25,16 @@ func TestAggregates(t *testing.T) {
 	pool, tail := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.244.255.0/24")
 	extra := netip.MustParsePrefix("10.244.255.7/32")
 	frr, bird := routerOf(ctx, t, l, interop.FRR, 0, n), routerOf(ctx, t, l, interop.BIRD, 1, n)
-	aggregate := func(tor *lab.ToR, list ...any) map[string]any {
-		return with(toToR(tor)[0], "export", map[string]any{"aggregates": list})
+	aggregate := func(tor *lab.ToR, list ...conf.Aggregate) *conf.Peer {
+		return toToR(tor).With(func(p *conf.Peer) { p.Export.Aggregates = list })
 	}
-	wire(l, map[string]plan{
-		n.Name: {asn: lab.NodeASN, peers: []map[string]any{
-			to(other),
-			aggregate(l.ToRs()[0], map[string]any{"prefix": pool.String(), "summaryOnly": true}),
-			aggregate(l.ToRs()[1], tail.String(), pool.String()),
+	wire(l, map[string]conf.BGP{
+		n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{
+			other.Peer(),
+			aggregate(l.ToRs()[0], conf.Aggregate{Prefix: pool.String(), SummaryOnly: true}),
+			aggregate(l.ToRs()[1], conf.Aggregate{Prefix: tail.String()}, conf.Aggregate{Prefix: pool.String()}),
 		}},
-		other.Name: {asn: lab.NodeASN, peers: []map[string]any{to(n)}},
+		other.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{n.Peer()}},
 	})
 	must(t, l.StartNodes(ctx))
 	pod, err := other.AddPod(ctx, "pod")
@@ -69,15 +70,10 @@ func TestAggregates(t *testing.T) {
 		t.Errorf("policy test of a block: %v, %s", err, out.Stdout)
 	}
 
-	c := n.Config()
-	n.Edit(c)
-	bgp := c["bgp"].(map[string]any)
-	bgp["originate"] = []any{extra.String()}
-	(&editor{n: n}).send(ctx, t, c, "configuration taken")
+	originate(ctx, t, n, extra)
 	told("both aggregates and what is inside", bird, append(blocks(), pool, tail, extra)...)
 	told("still the aggregate alone", frr, pool)
-	bgp["originate"] = []any{}
-	(&editor{n: n}).send(ctx, t, c, "configuration taken")
+	originate(ctx, t, n)
 	told("the aggregate gone with its last contributor", bird, append(blocks(), pool)...)
 	must(t, lab.Eventually(ctx, patience, "its drop route gone", func() error { return unknownTo(ctx, []*lab.Node{n}, tail) }))
 

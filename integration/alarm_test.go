@@ -8,13 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
-
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -73,16 +71,9 @@ func TestContestedBlock(t *testing.T) {
 func announceToo(t *testing.T, n *lab.Node, prefixes ...string) {
 	t.Helper()
 	c := n.Config()
-	bgp, ok := c["bgp"].(map[string]any)
-	if !ok {
-		t.Fatal("no bgp in the configuration")
-	}
-	if len(prefixes) > 0 {
-		bgp["originate"] = prefixes
-	}
-	text, err := yaml.Marshal(map[string]any(c))
+	c.BGP.Originate = prefixes
+	_, err := n.WriteConfig("onlinkd.yaml", c)
 	must(t, err)
-	must(t, os.WriteFile(n.ConfigFile(), text, 0o600))
 	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
 }
 
@@ -122,8 +113,8 @@ func TestPoolRunsOut(t *testing.T) {
 // tiny gives all nodes a pool of four blocks of eight addresses.
 func tiny(l *lab.Lab) {
 	for _, n := range l.Nodes() {
-		n.Edit = func(c lab.Config) {
-			c["pools"] = []any{map[string]any{"name": "tiny", "cidr": "10.244.0.0/27", "blockSize": 29, "tunnel": "none"}}
+		n.Edit = func(c *conf.Config) {
+			c.Pools = []conf.Pool{{Name: "tiny", CIDR: "10.244.0.0/27", BlockSize: 29, Tunnel: "none"}}
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"onlink/cni"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -35,13 +36,12 @@ func newBackedUp(t *testing.T, name string) *backedUp {
 	ctx, l := build(t, spec)
 	b := &backedUp{t: t, ctx: ctx, lab: l, n: l.Node("r1n1")}
 	b.file, b.copy = filepath.Join(b.n.StateDir(), "onlink.db"), filepath.Join(t.TempDir(), "copy.db")
-	b.n.Edit = func(c lab.Config) {
-		ipam := c["ipam"].(map[string]any)
-		ipam["cooldown"] = "0s"
-		ipam["registry"].(map[string]any)["assert"] = "1s" // an older registry waits twice as long
-		c["pools"] = []any{
-			map[string]any{"name": "four", "cidr": "10.244.0.0/28", "blockSize": 30, "tunnel": "none"},
-			map[string]any{"name": "six", "cidr": "fd00:244::/124", "blockSize": 126, "tunnel": "none"},
+	b.n.Edit = func(c *conf.Config) {
+		c.IPAM.Cooldown = "0s"
+		c.IPAM.Registry.Assert = "1s" // an older registry waits twice as long
+		c.Pools = []conf.Pool{
+			{Name: "four", CIDR: "10.244.0.0/28", BlockSize: 30, Tunnel: "none"},
+			{Name: "six", CIDR: "fd00:244::/124", BlockSize: 126, Tunnel: "none"},
 		}
 	}
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while

@@ -14,14 +14,13 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-)
 
-// certFiles are the files of one mutual-TLS identity.
-type certFiles struct{ cert, key, ca string }
+	"onlink/integration/conf"
+)
 
 // certificates makes an authority and a certificate of it for addrs, good for
 // servers and clients.
-func certificates(t *testing.T, addrs []netip.Addr) certFiles {
+func certificates(t *testing.T, addrs []netip.Addr) conf.TLS {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name, kind string, b []byte) string {
@@ -54,7 +53,7 @@ func certificates(t *testing.T, addrs []netip.Addr) certFiles {
 	must(t, err)
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	return certFiles{
-		cert: write("node.crt", "CERTIFICATE", der), key: write("node.key", "PRIVATE KEY", raw), ca: write("ca.crt", "CERTIFICATE", caDER),
+	return conf.TLS{
+		Cert: write("node.crt", "CERTIFICATE", der), Key: write("node.key", "PRIVATE KEY", raw), CA: write("ca.crt", "CERTIFICATE", caDER),
 	}
 }

@@ -31,18 +31,26 @@ type network struct {
 	list *libcni.NetworkConfigList
 }
 
+// newNetwork is a list of these plugins: onlink's, and the reference plugins.
 func newNetwork(t *testing.T, n *lab.Node, version string, plugins ...map[string]any) *network {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"cniVersion": version, "name": "onlink", "plugins": plugins})
 	must(t, err)
 	list, err := libcni.ConfListFromBytes(text)
 	must(t, err)
-	return &network{n, libcni.NewCNIConfigWithCacheDir([]string{bin, referencePlugins}, t.TempDir(), nil), list}
+	return networkOf(t, n, list, bin(), referencePlugins)
+}
+
+// networkOf calls the plugins of a list from these folders.
+func networkOf(t *testing.T, n *lab.Node, list *libcni.NetworkConfigList, folders ...string) *network {
+	t.Helper()
+	return &network{n, libcni.NewCNIConfigWithCacheDir(folders, t.TempDir(), nil), list}
 }
 
 // alsoIn adds a folder of plugins.
 func (w *network) alsoIn(dir string) { w.cni.Path = append(w.cni.Path, dir) }
 
+// runtime is what a runtime says of a pod's eth0.
 func (w *network) runtime(p *lab.Pod, capabilities map[string]any) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: p.ContainerID, NetNS: p.NS.Path(), IfName: "eth0", CapabilityArgs: capabilities}
 }
@@ -73,12 +81,19 @@ func (w *network) result(ctx context.Context, rt *libcni.RuntimeConf) (result *t
 	return result, err
 }
 
+// check is CHECK.
 func (w *network) check(ctx context.Context, rt *libcni.RuntimeConf) error {
 	return w.node.NS.Do(func() error { return w.cni.CheckNetworkList(ctx, w.list, rt) })
 }
 
+// del is DEL.
 func (w *network) del(ctx context.Context, rt *libcni.RuntimeConf) error {
 	return w.node.NS.Do(func() error { return w.cni.DelNetworkList(ctx, w.list, rt) })
+}
+
+// status is STATUS.
+func (w *network) status(ctx context.Context) error {
+	return w.node.NS.Do(func() error { return w.cni.GetStatusNetworkList(ctx, w.list) })
 }
 
 // sink accepts connections in a namespace, reads size bytes of each and answers

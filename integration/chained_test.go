@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"onlink/cni"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -35,9 +36,7 @@ func TestAgentChains(t *testing.T) {
 	for _, name := range []string{"portmap", "bandwidth", "tuning"} {
 		must(t, os.Symlink(filepath.Join(referencePlugins, name), filepath.Join(d.bin, name)))
 	}
-	n.Edit = func(c lab.Config) {
-		c["cni"] = map[string]any{"socket": n.CNISocket(), "install": map[string]any{"binDir": d.bin, "confDir": d.conf, "plugin": filepath.Join(bin, cni.PluginName)}}
-	}
+	n.Edit = func(c *conf.Config) { c.CNI.Install = d.install() }
 	must(t, l.StartToRs(ctx))
 	must(t, n.Start(ctx))
 	waitFile(ctx, t, d.conflist())
@@ -114,11 +113,10 @@ func TestMissingPlugin(t *testing.T) {
 	ctx, l := build(t, alone("missing"))
 	n := l.Node("r1n1")
 	d := newRuntimeDirs(t, n)
-	n.Edit = func(c lab.Config) {
-		c["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
-		c["cni"] = map[string]any{"socket": n.CNISocket(), "install": map[string]any{
-			"binDir": d.bin, "confDir": d.conf, "plugin": filepath.Join(bin, cni.PluginName), "plugins": []any{"bandwidth"},
-		}}
+	n.Edit = func(c *conf.Config) {
+		c.BGP = conf.Silent()
+		c.CNI.Install = d.install()
+		c.CNI.Install.Plugins = []any{"bandwidth"}
 	}
 	must(t, n.Start(ctx))
 	waitFile(ctx, t, d.conflist())

@@ -14,6 +14,7 @@ import (
 	"github.com/google/nftables"
 
 	"onlink/bgp/hostile"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/nft"
 )
@@ -158,19 +159,14 @@ func TestClaims(t *testing.T) {
 			public: netip.MustParsePrefix("10.201.0.0/16"), public6: netip.MustParsePrefix("fd20::/64"), subnet: netip.MustParsePrefix("10.57.2.0/24"), hears: []*lab.Node{far},
 		},
 	}
-	accepts := map[string]any{"accept": []any{services.String(), services6.String()}}
-	rr.Edit = func(c lab.Config) { c["bgp"].(map[string]any)["reflector"].(map[string]any)["import"] = accepts }
+	accepts := conf.Rules(services, services6)
+	rr.Edit = func(c *conf.Config) { c.BGP.Reflector.Import.Accept = accepts }
 	for i, n := range []*lab.Node{near, far} {
-		n.Edit = func(c lab.Config) {
-			bgp := c["bgp"].(map[string]any)
-			for _, p := range bgp["peers"].([]any) {
-				if p := p.(map[string]any); p["name"] == rr.Name {
-					p["import"] = accepts
-				}
-			}
-			bgp["peers"] = append(bgp["peers"].([]any), map[string]any{
-				"name": "claimant", "address": peers[1+i].self.String(), "asn": strangeASN, "passive": true,
-				"import": map[string]any{"accept": []any{"10.0.0.0/8", "fd00::/8"}},
+		n.Edit = func(c *conf.Config) {
+			c.BGP.Peer(rr.Name).Import.Accept = accepts
+			c.BGP.Peers = append(c.BGP.Peers, &conf.Peer{
+				Name: "claimant", Address: peers[1+i].self.String(), ASN: strangeASN, Passive: true,
+				Import: conf.Import{Accept: conf.Rules("10.0.0.0/8", "fd00::/8")},
 			})
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"onlink/cni"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -64,12 +65,12 @@ func TestCrash(t *testing.T) {
 	}
 	n := l.Node("r1n1")
 	c := &crash{t: t, node: n, dir: t.TempDir(), owners: newOwners()}
-	conf := n.Config()
-	conf["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
-	conf["api"] = map[string]any{"admin": map[string]any{"socket": n.AdminSocket()}, "metrics": "off"}
-	conf["ipam"] = map[string]any{"cooldown": "0s"} // addresses come back at once: the hardest case
+	file := n.Config()
+	file.BGP = conf.Silent()
+	file.API.Metrics = "off"
+	file.IPAM = conf.IPAM{Cooldown: "0s"} // addresses come back at once: the hardest case
 	var err error
-	c.config, err = n.WriteConfig("crash.yaml", conf)
+	c.config, err = n.WriteConfig("crash.yaml", file)
 	must(t, err)
 	c.connect()
 	ctx, c.end = context.WithCancel(ctx)
@@ -117,9 +118,7 @@ func useFailpoints(t *testing.T) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build programs with failpoints: %v\n%s", err, text)
 	}
-	usual := bin
-	bin = dir
-	t.Cleanup(func() { bin = usual })
+	t.Setenv(binVariable, dir)
 	t.Setenv("ONLINK_FAILPOINTS", failpointChances)
 }
 

@@ -66,10 +66,10 @@ func knows(ctx context.Context, t *testing.T, n *lab.Node, live map[*lab.Node]ne
 		if up[other.Name].since.Before(begin) {
 			return fmt.Errorf("the session to %s is not up", other.Name)
 		}
-		if err := hasRoute(n, p, protocolOnlink); err != nil {
+		if err := hasRoute(n, p, routeProtocol); err != nil {
 			return err
 		}
-		if err := hasRoute(other, block, protocolOnlink); err != nil {
+		if err := hasRoute(other, block, routeProtocol); err != nil {
 			return err
 		}
 		out, err := other.Ctl(ctx, "explain", block.Addr().String())

@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"onlink/cni"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -40,10 +41,10 @@ func TestUnit(t *testing.T) {
 	})
 	for _, n := range l.Nodes() {
 		n.Under = []string{"setpriv", "--no-new-privs", "--bounding-set", "-all,+" + strings.Join(caps, ",+")}
-		n.Edit = func(c lab.Config) {
-			for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
-				if peer := p.(map[string]any); peer["asn"] == lab.NodeASN {
-					peer["bfd"] = map[string]any{"interval": "300ms"}
+		n.Edit = func(c *conf.Config) {
+			for _, p := range c.BGP.Peers {
+				if p.ASN == lab.NodeASN {
+					p.BFD = &conf.BFD{Interval: "300ms"}
 				}
 			}
 		}
@@ -97,14 +98,7 @@ func TestUnitReadOnly(t *testing.T) {
 		"unshare", "--mount", "sh", "-c", script, "sh",
 		"setpriv", "--no-new-privs", "--bounding-set", "-all,+" + strings.Join(caps, ",+"),
 	}
-	n.Edit = func(c lab.Config) {
-		cni, _ := c["cni"].(map[string]any)
-		if cni == nil {
-			cni = map[string]any{}
-			c["cni"] = cni
-		}
-		cni["sysctls"] = []any{"net.core.somaxconn"}
-	}
+	n.Edit = func(c *conf.Config) { c.CNI.Sysctls = []string{"net.core.somaxconn"} }
 	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
 	must(t, err)
 	must(t, l.StartToRs(ctx))
@@ -112,7 +106,7 @@ func TestUnitReadOnly(t *testing.T) {
 	must(t, n.WaitReady(ctx))
 	must(t, readOnly(n))
 	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "321"}})
-	must(t, n.NS.Do(func() error { return w.cni.GetStatusNetworkList(ctx, w.list) }))
+	must(t, w.status(ctx))
 	rt := w.runtime(p, nil)
 	addrs, err := w.add(ctx, rt)
 	must(t, err)
@@ -198,7 +192,7 @@ func TestUnitVerify(t *testing.T) {
 	text, err := os.ReadFile(unitFile)
 	must(t, err)
 	// The programs need not be installed here.
-	text = bytes.ReplaceAll(text, []byte("/usr/local/bin"), []byte(bin))
+	text = bytes.ReplaceAll(text, []byte("/usr/local/bin"), []byte(bin()))
 	unit := filepath.Join(t.TempDir(), "onlinkd.service")
 	must(t, os.WriteFile(unit, text, 0o644))
 	if out, err := exec.CommandContext(t.Context(), verify, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
@@ -283,14 +277,12 @@ func TestContainer(t *testing.T) {
 	spec := container(t)
 	mounts := spec.mounts(t, host)
 	n.Under = append([]string{
-		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), bin, strconv.Itoa(len(mounts) / 3),
+		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), bin(), strconv.Itoa(len(mounts) / 3),
 	}, mounts...)
-	n.Edit = func(c lab.Config) {
-		c["paths"] = map[string]any{"state": "/var/lib/onlink", "run": "/run/onlink"}
-		c["cni"] = map[string]any{
-			"socket": "/run/onlink/cni.sock", "install": map[string]any{"binDir": "/opt/cni/bin", "confDir": "/etc/cni/net.d"},
-		}
-		c["api"].(map[string]any)["admin"] = map[string]any{"socket": "/run/onlink/admin.sock"}
+	n.Edit = func(c *conf.Config) {
+		c.Paths = conf.Paths{State: "/var/lib/onlink", Run: "/run/onlink"}
+		c.CNI = conf.CNI{Socket: "/run/onlink/cni.sock", Install: &conf.Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d"}}
+		c.API.Admin.Socket = "/run/onlink/admin.sock"
 	}
 	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
 	must(t, err)
@@ -311,7 +303,7 @@ func TestContainer(t *testing.T) {
 	must(t, err)
 	list, err := libcni.NetworkConfFromBytes(text)
 	must(t, err)
-	w := &network{n, libcni.NewCNIConfigWithCacheDir([]string{host["/opt/cni/bin"]}, t.TempDir(), nil), list}
+	w := networkOf(t, n, list, host["/opt/cni/bin"])
 	rt := w.runtime(p, nil)
 	_, err = w.add(ctx, rt)
 	must(t, err)

@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
@@ -37,8 +38,8 @@ func TestEdits(t *testing.T) {
 		})
 		must(t, r.Start(ctx, r.setup))
 	}
-	n.Edit = func(c lab.Config) { maps.Copy(c, e.config()) }
-	other.Edit = func(c lab.Config) { c["bgp"] = map[string]any{"asn": lab.NodeASN, "peers": []any{to(n)}} }
+	n.Edit = func(c *conf.Config) { *c = *e.config() }
+	other.Edit = func(c *conf.Config) { c.BGP = conf.BGP{ASN: lab.NodeASN, Peers: []*conf.Peer{n.Peer()}} }
 	for _, node := range []*lab.Node{n, other} {
 		must(t, node.Start(ctx))
 	}
@@ -148,50 +149,39 @@ func newEdits(l *lab.Lab, n, other *lab.Node) *editing {
 }
 
 // entry is the router's entry in the file.
-func (r *edited) entry() map[string]any {
-	export := map[string]any{}
-	if len(r.tags) > 0 {
-		export["communities"] = r.tags
+func (r *edited) entry() *conf.Peer {
+	p := &conf.Peer{
+		Name: r.Name, Address: r.setup.Local.String(), ASN: r.setup.ASN, ConnectRetry: "2s",
+		HoldTime: fmt.Sprintf("%ds", r.hold), Multihop: r.ttl, Export: conf.Export{Communities: r.tags, MED: r.med},
 	}
 	if !r.own {
-		export["own"] = false
-	}
-	if r.med > 0 {
-		export["med"] = r.med
+		p.Export.Own = new(false)
 	}
 	if r.marked {
-		export["filters"] = []any{"mark"}
+		p.Export.Filters = []string{"mark"}
 	}
 	if r.narrow {
-		export["prefixes"] = []any{"10.244.0.0/16"}
-	}
-	p := map[string]any{
-		"name": r.Name, "address": r.setup.Local.String(), "asn": r.setup.ASN, "connectRetry": "2s",
-		"holdTime": fmt.Sprintf("%ds", r.hold), "export": export,
+		p.Export.Prefixes = conf.Rules("10.244.0.0/16")
 	}
 	if r.accept {
-		p["import"] = map[string]any{"accept": []any{r.announces.String()}}
-	}
-	if r.ttl > 0 {
-		p["multihop"] = r.ttl
+		p.Import.Accept = conf.Rules(r.announces)
 	}
 	return p
 }
 
-func (e *editing) filter() map[string]any {
-	return map[string]any{"name": "mark", "rules": []any{map[string]any{
-		"set": map[string]any{"communities": map[string]any{"add": []any{fmt.Sprintf("64512:%d", e.community)}}}, "action": "next",
-	}}}
+func (e *editing) filter() conf.Filter {
+	set := conf.FilterSet{Communities: conf.CommunityChange{Add: []string{fmt.Sprintf("64512:%d", e.community)}}}
+	return conf.Filter{Name: "mark", Rules: []conf.FilterRule{{Set: set, Action: "next"}}}
 }
 
-func phantom(address string) map[string]any {
-	return map[string]any{"name": "phantom " + address, "address": address, "bfd": map[string]any{"hops": "single"}}
+func phantom(address string) *conf.Peer {
+	return &conf.Peer{Name: "phantom " + address, Address: address, BFD: &conf.BFD{Hops: "single"}}
 }
 
 // config is the node's whole file.
-func (e *editing) config() lab.Config {
+func (e *editing) config() *conf.Config {
 	c := e.n.Config()
-	peers := []any{to(e.other)}
+	peers := []*conf.Peer{e.other.Peer()}
 	for _, r := range e.routers {
 		if !r.absent {
 			peers = append(peers, r.entry())
@@ -200,11 +190,7 @@ func (e *editing) config() lab.Config {
 	for _, address := range slices.Sorted(maps.Keys(e.phantoms)) {
 		peers = append(peers, phantom(address))
 	}
-	var originate []any
-	for _, p := range e.originate {
-		originate = append(originate, p.String())
-	}
-	c["bgp"] = map[string]any{"asn": lab.NodeASN, "peers": peers, "filters": []any{e.filter()}, "originate": originate}
+	c.BGP = conf.BGP{ASN: lab.NodeASN, Peers: peers, Filters: []conf.Filter{e.filter()}, Originate: conf.Strings(e.originate...)}
 	return c
 }
 
@@ -279,7 +265,7 @@ func (r *edited) shuffle(rnd *rand.Rand, what int) {
 	}
 }
 
-func putPeer(t *testing.T, entry map[string]any) *onlinkv1.ConfigEdit {
+func putPeer(t *testing.T, entry *conf.Peer) *onlinkv1.ConfigEdit {
 	t.Helper()
 	return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutPeer{PutPeer: asYAML(t, entry)}}
 }
@@ -300,7 +286,7 @@ func asYAML(t *testing.T, v any) string {
 func (e *editing) send(ctx context.Context, t *testing.T, edit *onlinkv1.ConfigEdit, overAPI bool) {
 	t.Helper()
 	if !overAPI {
-		(&editor{n: e.n}).send(ctx, t, e.config(), "configuration taken")
+		reload(ctx, t, e.n, e.config())
 		return
 	}
 	admin, err := e.n.Admin()
@@ -311,7 +297,7 @@ func (e *editing) send(ctx context.Context, t *testing.T, edit *onlinkv1.ConfigE
 	if edit != nil {
 		req.Edits = []*onlinkv1.ConfigEdit{edit}
 	} else {
-		req.Text = asYAML(t, map[string]any(e.config()))
+		req.Text = asYAML(t, e.config())
 	}
 	_, err = admin.ChangeConfig(ctx, req)
 	must(t, err)
@@ -321,17 +307,16 @@ func (e *editing) send(ctx context.Context, t *testing.T, edit *onlinkv1.ConfigE
 // are.
 func (e *editing) wrong(ctx context.Context, t *testing.T, rnd *rand.Rand, overAPI bool) {
 	t.Helper()
-	bad := []map[string]any{
-		{"name": "bad", "address": "10.57.1.99", "holdTime": "1s"},
-		{"name": "bad", "address": "10.57.1.99", "passwordFile": "/nonexistent/key"}, // found late
-		{"name": "bad", "address": "10.57.1.99", "export": map[string]any{"filters": []any{"none"}}},
-		{"name": "bad", "address": e.routers[0].setup.Local.String()},
+	bad := []*conf.Peer{
+		{Name: "bad", Address: "10.57.1.99", HoldTime: "1s"},
+		{Name: "bad", Address: "10.57.1.99", PasswordFile: "/nonexistent/key"}, // found late
+		{Name: "bad", Address: "10.57.1.99", Export: conf.Export{Filters: []string{"none"}}},
+		{Name: "bad", Address: e.routers[0].setup.Local.String()},
 	}[rnd.IntN(4)]
 	if !overAPI {
 		c := e.config()
-		bgp := c["bgp"].(map[string]any)
-		bgp["peers"] = append(bgp["peers"].([]any), bad)
-		(&editor{n: e.n}).send(ctx, t, c, "configuration not taken")
+		c.BGP.Peers = append(c.BGP.Peers, bad)
+		refuseReload(ctx, t, e.n, c)
 		_, err := e.n.WriteConfig("onlinkd.yaml", e.config()) // the next edit finds a good one
 		must(t, err)
 		return

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -28,36 +29,35 @@ func TestStartErrors(t *testing.T) {
 	n := l.Node("r1n1")
 	tests := []struct {
 		name    string
-		prepare func(t *testing.T) lab.Config
+		prepare func(t *testing.T) *conf.Config
+		more    string // text behind it
 		without int
 		want    []string // parts of the line
 	}{
-		{"unknown key", func(*testing.T) lab.Config {
+		{"unknown key", func(*testing.T) *conf.Config { return n.Config() }, "bpg: {asn: 1}\n", 0, []string{"bpg", "fault.yaml:"}},
+		{"bad value", func(*testing.T) *conf.Config {
 			c := n.Config()
-			c["bpg"] = map[string]any{"asn": 1}
+			c.BGP = conf.BGP{}
 			return c
-		}, 0, []string{"bpg", "fault.yaml:"}},
-		{"bad value", func(*testing.T) lab.Config {
-			c := n.Config()
-			c["bgp"] = map[string]any{"asn": "many"}
-			return c
-		}, 0, []string{"bgp.asn", "many"}},
-		{"busy BGP port", func(t *testing.T) lab.Config {
+		}, "bgp: {asn: many}\n", 0, []string{"bgp.asn", "many"}},
+		{"busy BGP port", func(t *testing.T) *conf.Config {
 			occupy(t, n.NS, 179)
 			return n.Config()
-		}, 0, []string{"179"}},
-		{"corrupt database", func(t *testing.T) lab.Config {
+		}, "", 0, []string{"179"}},
+		{"corrupt database", func(t *testing.T) *conf.Config {
 			c := n.Config()
 			dir := t.TempDir()
 			must(t, os.WriteFile(filepath.Join(dir, "onlink.db"), []byte(strings.Repeat("not a database\n", 4096)), 0o600))
-			c["paths"] = map[string]any{"state": dir, "run": dir}
+			c.Paths = conf.Paths{State: dir, Run: dir}
 			return c
-		}, 0, []string{"onlink.db"}},
-		{"missing capability", func(*testing.T) lab.Config { return n.Config() }, unix.CAP_NET_ADMIN, []string{"CAP_NET_ADMIN"}},
+		}, "", 0, []string{"onlink.db"}},
+		{"missing capability", func(*testing.T) *conf.Config { return n.Config() }, "", unix.CAP_NET_ADMIN, []string{"CAP_NET_ADMIN"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			path, err := n.WriteConfig("fault.yaml", tt.prepare(t))
+			text, err := tt.prepare(t).YAML()
+			must(t, err)
+			path, err := n.WriteText("fault.yaml", append(text, tt.more...))
 			must(t, err)
 			checkRefused(ctx, t, n, path, tt.without, tt.want)
 		})
@@ -73,8 +73,8 @@ func TestSecondAgentOnOneDatabase(t *testing.T) {
 	must(t, n.Start(ctx))
 	must(t, n.WaitReady(ctx))
 	c := n.Config()
-	c["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
-	c["api"] = map[string]any{"metrics": "off"}
+	c.BGP = conf.Silent()
+	c.API = conf.API{Metrics: "off"}
 	path, err := n.WriteConfig("second.yaml", c)
 	must(t, err)
 	checkRefused(ctx, t, n, path, 0, []string{"onlink.db"})
@@ -137,7 +137,7 @@ func TestCNIGarbage(t *testing.T) {
 	must(t, n.WaitReady(ctx))
 	conf := `{"cniVersion":"1.0.0","name":"onlink","type":"onlink-cni","socket":"` + n.CNISocket() + `"}`
 	env := func(kv ...string) []string {
-		return append([]string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/none", "CNI_PATH=" + bin}, kv...)
+		return append([]string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/none", "CNI_PATH=" + bin()}, kv...)
 	}
 	tests := []struct {
 		name  string

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -90,22 +91,16 @@ func newFaultSite(t *testing.T, tc registryCase) *faultSite {
 }
 
 // edit gives nodes BGP among themselves, and the spare somebody's name.
-func (f *faultSite) edit(n *lab.Node, c lab.Config) {
-	bgp := n.Config()["bgp"].(map[string]any)
-	var peers []any
+func (f *faultSite) edit(n *lab.Node, c *conf.Config) {
+	c.BGP = n.Config().BGP
+	c.BGP.Peers = nil
 	for _, rr := range f.lab.Reflectors() {
 		if rr != n {
-			peers = append(peers, map[string]any{
-				"name": rr.Name, "address": rr.Addr.String(), "asn": lab.NodeASN, "connectRetry": "2s", "holdTime": faultHold.String(),
-			})
+			c.BGP.Peers = append(c.BGP.Peers, rr.Peer().With(func(p *conf.Peer) { p.HoldTime = faultHold.String() }))
 		}
 	}
-	if bgp["peers"] = peers; peers == nil {
-		delete(bgp, "peers")
-	}
-	c["bgp"] = bgp
 	if n == f.spare {
-		c["node"].(map[string]any)["name"] = f.names[0]
+		c.Node.Name = f.names[0]
 	}
 }
 

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -22,7 +24,7 @@ func formerRun(t *testing.T, name string) *backedUp {
 }
 
 // again starts the agent with another file.
-func (b *backedUp) again(edit func(lab.Config)) {
+func (b *backedUp) again(edit func(*conf.Config)) {
 	b.t.Helper()
 	must(b.t, b.n.Stop())
 	b.n.Edit = edit
@@ -33,11 +35,11 @@ func (b *backedUp) again(edit func(lab.Config)) {
 // that run get the MTU of new ones, but for one whose MTU somebody chose.
 func TestFormerMTU(t *testing.T) {
 	b := formerRun(t, "mtu")
-	tunnelled := func(mtu int) func(lab.Config) {
-		return func(c lab.Config) {
-			c["pools"] = []any{map[string]any{"name": "default", "cidr": "10.244.0.0/16", "tunnel": "vxlan"}}
+	tunnelled := func(mtu int) func(*conf.Config) {
+		return func(c *conf.Config) {
+			c.Pools = []conf.Pool{{Name: "default", CIDR: "10.244.0.0/16", Tunnel: "vxlan"}}
 			if mtu != 0 {
-				c["tunnel"] = map[string]any{"mtu": mtu}
+				c.Tunnel.MTU = strconv.Itoa(mtu)
 			}
 		}
 	}
@@ -74,7 +76,7 @@ func TestFormerTable(t *testing.T) {
 	rule := netlink.NewRule()
 	rule.Table, rule.Priority = 100, 100
 	must(t, b.n.NS.Link.RuleAdd(rule))
-	b.again(func(c lab.Config) { c["fib"] = map[string]any{"table": 100} })
+	b.again(func(c *conf.Config) { c.FIB.Table = 100 })
 	must(t, lab.Eventually(b.ctx, settleLimit, "table main has no route of ours", func() error { return emptyTable(b, 254) }))
 	if err := emptyTable(b, 100); err == nil {
 		t.Error("table 100 has no route of ours")
@@ -92,15 +94,14 @@ func TestFormerTable(t *testing.T) {
 // status names what is not as the file says, and DEL works.
 func TestFormerPool(t *testing.T) {
 	b := formerRun(t, "pool")
-	pools := func(list ...string) func(lab.Config) {
-		return func(c lab.Config) {
-			var out []any
+	pools := func(list ...string) func(*conf.Config) {
+		return func(c *conf.Config) {
+			c.Pools = nil
 			for _, p := range list {
 				name, cidr, _ := strings.Cut(p, " ")
-				out = append(out, map[string]any{"name": name, "cidr": cidr, "tunnel": "none"})
+				c.Pools = append(c.Pools, conf.Pool{Name: name, CIDR: cidr, Tunnel: "none"})
 			}
-			c["pools"] = out
-			c["ipam"].(map[string]any)["registry"].(map[string]any)["assert"] = "1s"
+			c.IPAM.Registry.Assert = "1s"
 		}
 	}
 	b.n.Edit = pools("old 10.244.0.0/24")

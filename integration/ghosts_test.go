@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -61,15 +62,14 @@ func TestGhosts(t *testing.T) {
 
 // takeServices lets the nodes announce prefixes outside the pools to each
 // other, where one may be several nodes'.
-func takeServices(c lab.Config) {
-	bgp := c["bgp"].(map[string]any)
-	accept := map[string]any{"accept": []any{"10.99.0.0/16"}}
-	if r, ok := bgp["reflector"].(map[string]any); ok {
-		r["import"] = accept
+func takeServices(c *conf.Config) {
+	accept := conf.Rules("10.99.0.0/16")
+	if c.BGP.Reflector != nil {
+		c.BGP.Reflector.Import.Accept = accept
 	}
-	for _, p := range bgp["peers"].([]any) {
-		if peer := p.(map[string]any); strings.HasPrefix(peer["name"].(string), "rr") {
-			peer["import"] = accept
+	for _, p := range c.BGP.Peers {
+		if strings.HasPrefix(p.Name, "rr") {
+			p.Import.Accept = accept
 		}
 	}
 }
@@ -78,16 +78,9 @@ func takeServices(c lab.Config) {
 // blocks.
 func originate(ctx context.Context, t *testing.T, n *lab.Node, prefixes ...netip.Prefix) {
 	t.Helper()
-	c := n.Config()
-	if n.Edit != nil {
-		n.Edit(c)
-	}
-	list := []any{}
-	for _, p := range prefixes {
-		list = append(list, p.String())
-	}
-	c["bgp"].(map[string]any)["originate"] = list
-	(&editor{n: n}).send(ctx, t, c, "configuration taken")
+	c := n.Edited()
+	c.BGP.Originate = conf.Strings(prefixes...)
+	reload(ctx, t, n, c)
 }
 
 // knownTo wants a prefix of all nodes but those that announce it.

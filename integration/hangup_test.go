@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -24,10 +25,9 @@ func TestPeerThatHangsUp(t *testing.T) {
 	other[3] += 100
 	local := fmt.Sprintf("%d.%d.%d.%d", other[0], other[1], other[2], other[3])
 	must(t, n.NS.AddAddr("eth0", netip.MustParsePrefix(local+"/24")))
-	n.Edit = func(c lab.Config) {
-		for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
-			p.(map[string]any)["localAddress"] = local
-			p.(map[string]any)["connectRetry"] = "2s"
+	n.Edit = func(c *conf.Config) {
+		for _, p := range c.BGP.Peers {
+			p.LocalAddress = local
 		}
 	}
 	must(t, n.Start(ctx))

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"onlink/bgp/hostile"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
@@ -54,23 +55,19 @@ func startArena(t *testing.T) *arena {
 		Name: "hostile", Racks: 1, NodesPerRack: 3, DualStack: true, // the sessions carry both families
 		Pool: lab.Pool{Tunnel: "vxlan", CIDR6: pool6},
 	})
-	accepts := map[string]any{"accept": []any{"10.96.0.0/16"}} // outside the pools, for what must arrive
+	accepts := conf.Rules("10.96.0.0/16") // outside the pools, for what must arrive
 	a := &arena{T: t, ctx: ctx, victim: l.Reflectors()[0], from: l.Node("r1n3").NS, innocent: []*lab.Node{l.Node("r1n1"), l.Node("r1n2")}}
-	a.victim.Edit = func(c lab.Config) {
-		bgp := c["bgp"].(map[string]any)
-		bgp["peers"] = []any{map[string]any{
-			"name": "suspect", "address": attacker(suspect).String(), "asn": lab.NodeASN, "client": true, "passive": true,
-		}}
-		bgp["reflector"].(map[string]any)["import"] = accepts
+	a.victim.Edit = func(c *conf.Config) {
+		c.BGP.Peers = []*conf.Peer{{Name: "suspect", Address: attacker(suspect).String(), ASN: lab.NodeASN, Client: true, Passive: true}}
+		c.BGP.Reflector.Import.Accept = accepts
 	}
 	for i, n := range a.innocent {
-		n.Edit = func(c lab.Config) {
-			bgp := c["bgp"].(map[string]any)
-			bgp["peers"].([]any)[0].(map[string]any)["import"] = accepts
+		n.Edit = func(c *conf.Config) {
+			c.BGP.Peers[0].Import.Accept = accepts
 			for _, host := range torHosts(i) {
-				bgp["peers"] = append(bgp["peers"].([]any), map[string]any{
-					"name": fmt.Sprint("tor", host), "address": attacker(host).String(), "asn": strangeASN, "passive": true,
-					"import": map[string]any{"accept": []any{"10.0.0.0/8"}},
+				c.BGP.Peers = append(c.BGP.Peers, &conf.Peer{
+					Name: fmt.Sprint("tor", host), Address: attacker(host).String(), ASN: strangeASN, Passive: true,
+					Import: conf.Import{Accept: conf.Rules("10.0.0.0/8")},
 				})
 			}
 		}

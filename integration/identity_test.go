@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -37,7 +38,7 @@ func newClaimants(t *testing.T, name string) *claimants {
 	ctx, l := build(t, inRack(name))
 	c := &claimants{ctx: ctx, t: t, lab: l, rr: l.Reflectors()[0], a: l.Node("r1n1"), b: l.Node("r1n2")}
 	for _, n := range l.Nodes() {
-		c.edit(n, func(lab.Config) {})
+		c.edit(n, func(*conf.Config) {})
 	}
 	must(t, l.StartToRs(ctx))
 	must(t, c.rr.Start(ctx))
@@ -46,17 +47,17 @@ func newClaimants(t *testing.T, name string) *claimants {
 }
 
 // edit changes a node's configuration for its next start.
-func (c *claimants) edit(n *lab.Node, f func(lab.Config)) {
-	n.Edit = func(cfg lab.Config) {
-		cfg["pools"] = []any{map[string]any{"name": "small", "cidr": "10.244.0.0/24", "blockSize": 28, "tunnel": "none"}}
-		cfg["ipam"].(map[string]any)["registry"].(map[string]any)["assert"] = "1s"
+func (c *claimants) edit(n *lab.Node, f func(*conf.Config)) {
+	n.Edit = func(cfg *conf.Config) {
+		cfg.Pools = []conf.Pool{{Name: "small", CIDR: "10.244.0.0/24", BlockSize: 28, Tunnel: "none"}}
+		cfg.IPAM.Registry.Assert = "1s"
 		f(cfg)
 	}
 }
 
 // called gives a node's agent a name.
-func called(name string) func(lab.Config) {
-	return func(cfg lab.Config) { cfg["node"].(map[string]any)["name"] = name }
+func called(name string) func(*conf.Config) {
+	return func(cfg *conf.Config) { cfg.Node.Name = name }
 }
 
 // begin starts an agent and waits until it serves.
@@ -178,9 +179,9 @@ func TestSameName(t *testing.T) {
 // database the same machine is at once what it was.
 func TestSameNameGone(t *testing.T) {
 	c := newClaimants(t, "gone")
-	mute := func(cfg lab.Config) {
+	mute := func(cfg *conf.Config) {
 		called("worker")(cfg)
-		cfg["bgp"] = map[string]any{"asn": lab.NodeASN}
+		cfg.BGP = conf.BGP{ASN: lab.NodeASN}
 	}
 	c.edit(c.a, mute)
 	c.edit(c.b, called("worker"))
@@ -264,7 +265,7 @@ func TestClonedDisk(t *testing.T) {
 	must(t, c.rr.Start(c.ctx))
 	must(t, c.rr.WaitReady(c.ctx))
 	must(t, os.Remove(file))
-	c.edit(c.b, func(lab.Config) {})
+	c.edit(c.b, func(*conf.Config) {})
 	c.begin(c.b) // a node of its own
 	c.pod(c.b, "second")
 	c.reaches(c.rr, p)
@@ -282,7 +283,7 @@ func TestAddressChanged(t *testing.T) {
 	at := netip.AddrFrom4([4]byte{10, 57, 1, 77})
 	must(t, c.a.NS.DeleteAddr("eth0", netip.PrefixFrom(c.a.Addr, 24)))
 	must(t, c.a.NS.AddAddr("eth0", netip.PrefixFrom(at, 24)))
-	c.edit(c.a, func(cfg lab.Config) { cfg["node"].(map[string]any)["address"] = at.String() })
+	c.edit(c.a, func(cfg *conf.Config) { cfg.Node.Address = at.String() })
 	must(t, c.a.Start(c.ctx))
 	c.reaches(c.rr, p)
 	must(t, c.a.WaitReady(c.ctx))

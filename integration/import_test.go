@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -32,9 +33,9 @@ func TestRefusedByImport(t *testing.T) {
 		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr, IPv4: true, HopIPv4: tor.Addr,
 		Announce: []netip.Prefix{taken, other, free},
 	}))
-	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{
-		with(toToR(tor)[0], "import", map[string]any{"accept": []any{"10.0.0.0/8"}}),
-	}}})
+	peer := tor.Peer()
+	peer.Import.Accept = conf.Rules("10.0.0.0/8")
+	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
 	must(t, lab.Eventually(ctx, patience, "the ToR's prefix", func() error { return throughHops(n, taken, tor.Addr) }))
 	must(t, lab.Eventually(ctx, patience, "the columns of peers", func() error {

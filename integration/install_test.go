@@ -17,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 
 	"onlink/cni"
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -27,14 +28,23 @@ type runtimeDirs struct {
 	bin, conf string
 }
 
+// newRuntimeDirs are the folders of a node's runtime; they do not exist yet.
 func newRuntimeDirs(t *testing.T, n *lab.Node) runtimeDirs {
 	t.Helper()
 	dir := t.TempDir()
 	return runtimeDirs{t, n, filepath.Join(dir, "bin"), filepath.Join(dir, "net.d")}
 }
 
-func (d runtimeDirs) plugin() string   { return filepath.Join(d.bin, cni.PluginName) }
+// plugin is where onlink's plugin is installed.
+func (d runtimeDirs) plugin() string { return filepath.Join(d.bin, cni.PluginName) }
+
+// conflist is where its configuration is installed.
 func (d runtimeDirs) conflist() string { return filepath.Join(d.conf, cni.ConflistName) }
+
+// install has an agent put the plugin and its configuration there.
+func (d runtimeDirs) install() *conf.Install {
+	return &conf.Install{BinDir: d.bin, ConfDir: d.conf, Plugin: filepath.Join(bin(), cni.PluginName)}
+}
 
 // flags are the folders as install-cni and uninstall-cni want them.
 func (d runtimeDirs) flags(more ...string) []string {
@@ -54,9 +64,10 @@ func (d runtimeDirs) network() *network {
 	d.t.Helper()
 	list, err := libcni.NetworkConfFromFile(d.conflist())
 	must(d.t, err)
-	return &network{d.node, libcni.NewCNIConfigWithCacheDir([]string{d.bin}, d.t.TempDir(), nil), list}
+	return networkOf(d.t, d.node, list, d.bin)
 }
 
+// there reports whether a file is there.
 func there(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // waitFile waits until a file is there.
@@ -77,8 +88,7 @@ func TestInstallCNI(t *testing.T) {
 	ctx, l := build(t, alone("install"))
 	n := l.Node("r1n1")
 	d := newRuntimeDirs(t, n)
-	pools := n.Config()["pools"]
-	n.Edit = func(c lab.Config) { c["pools"] = []any{} } // an agent that has no addresses to give
+	n.Edit = func(c *conf.Config) { c.Pools = conf.List[conf.Pool]{} } // an agent that has no addresses to give
 	must(t, l.StartToRs(ctx))
 	_, err := n.WriteConfig("onlinkd.yaml", n.Config())
 	must(t, err)
@@ -94,7 +104,7 @@ func TestInstallCNI(t *testing.T) {
 	if there(d.conflist()) || installing.Exited() {
 		t.Fatalf("the runtime is told of a network that has no addresses (install-cni ended: %v)", installing.Exited())
 	}
-	reloadPools(ctx, t, n, pools.([]any)...)
+	reloadPools(ctx, t, n, n.Config().Pools...)
 	if code, err := installing.Wait(ctx); err != nil || code != 0 {
 		t.Fatalf("install-cni: exit code %d, %v\n%s", code, err, installing.Tail(5))
 	}
@@ -108,7 +118,7 @@ func TestInstallCNI(t *testing.T) {
 	rt := w.runtime(stays, nil)
 	addrs, err := w.add(ctx, rt)
 	must(t, err)
-	d.upgrade(ctx)
+	upgrade(ctx, t, d)
 	must(t, w.check(ctx, rt))
 
 	for range 2 {
@@ -145,39 +155,39 @@ var errStatus = errors.New("STATUS does not say that there are no addresses")
 // upgrade installs one plugin over the other, again and again, while a runtime
 // reads the folders and pods come and go: every file is one version or the
 // other, whole, and no pod fails.
-func (d runtimeDirs) upgrade(ctx context.Context) {
-	d.t.Helper()
+func upgrade(ctx context.Context, t *testing.T, d runtimeDirs) {
+	t.Helper()
 	old, err := os.ReadFile(d.plugin())
-	must(d.t, err)
+	must(t, err)
 	next := append(slices.Clone(old), bytes.Repeat([]byte("next"), 1<<14)...) // a program all the same
 	var paths [2]string
 	for i, text := range [][]byte{old, next} {
-		paths[i] = filepath.Join(d.t.TempDir(), cni.PluginName)
-		must(d.t, os.WriteFile(paths[i], text, 0o700))
+		paths[i] = filepath.Join(t.TempDir(), cni.PluginName)
+		must(t, os.WriteFile(paths[i], text, 0o700))
 	}
 	conflist, err := os.ReadFile(d.conflist())
-	must(d.t, err)
+	must(t, err)
 
 	end := make(chan struct{})
 	var others sync.WaitGroup
-	others.Go(func() { d.watch(end, conflist, old, next) })
+	others.Go(func() { readFolders(t, d, end, conflist, old, next) })
 	pods := 0
-	others.Go(func() { pods = d.comeAndGo(ctx, end) })
+	others.Go(func() { pods = comeAndGo(ctx, t, d, end) })
 	for i := range 20 {
 		if code, said := d.run(ctx, "install-cni", "--plugin", paths[(i+1)%2]); code != 0 {
-			d.t.Errorf("install-cni: exit code %d: %s", code, said)
+			t.Errorf("install-cni: exit code %d: %s", code, said)
 		}
 	}
 	close(end)
 	others.Wait()
 	if pods == 0 {
-		d.t.Error("no pod came while the plugin was replaced")
+		t.Error("no pod came while the plugin was replaced")
 	}
-	d.t.Logf("%d pods came and went during 20 upgrades", pods)
+	t.Logf("%d pods came and went during 20 upgrades", pods)
 }
 
-// watch reads the folders until end as a runtime does.
-func (d runtimeDirs) watch(end <-chan struct{}, conflist []byte, plugins ...[]byte) {
+// readFolders reads the folders until end as a runtime does.
+func readFolders(t *testing.T, d runtimeDirs, end <-chan struct{}, conflist []byte, plugins ...[]byte) {
 	for {
 		select {
 		case <-end:
@@ -185,24 +195,24 @@ func (d runtimeDirs) watch(end <-chan struct{}, conflist []byte, plugins ...[]by
 		default:
 		}
 		if text, err := os.ReadFile(d.conflist()); err != nil || !bytes.Equal(text, conflist) {
-			d.t.Errorf("conflist is %q (%v)", text, err)
+			t.Errorf("conflist is %q (%v)", text, err)
 			return
 		}
 		text, err := os.ReadFile(d.plugin())
 		if err != nil || !slices.ContainsFunc(plugins, func(p []byte) bool { return bytes.Equal(p, text) }) {
-			d.t.Errorf("the plugin has %d bytes (%v), and is neither of the two", len(text), err)
+			t.Errorf("the plugin has %d bytes (%v), and is neither of the two", len(text), err)
 			return
 		}
 		files, err := libcni.ConfFiles(d.conf, []string{".conf", ".conflist", ".json"})
 		if err != nil || !slices.Equal(files, []string{d.conflist()}) {
-			d.t.Errorf("the runtime sees the configurations %v (%v)", files, err)
+			t.Errorf("the runtime sees the configurations %v (%v)", files, err)
 			return
 		}
 	}
 }
 
 // comeAndGo attaches and detaches pods until end and returns how many.
-func (d runtimeDirs) comeAndGo(ctx context.Context, end <-chan struct{}) (count int) {
+func comeAndGo(ctx context.Context, t *testing.T, d runtimeDirs, end <-chan struct{}) (count int) {
 	w := d.network()
 	for {
 		select {
@@ -217,7 +227,7 @@ func (d runtimeDirs) comeAndGo(ctx context.Context, end <-chan struct{}) (count 
 			err = errors.Join(err, w.del(ctx, rt))
 		}
 		if err != nil {
-			d.t.Errorf("pod %d: %v", count, err)
+			t.Errorf("pod %d: %v", count, err)
 			return count
 		}
 		count++
@@ -230,9 +240,9 @@ func TestAgentInstalls(t *testing.T) {
 	ctx, l := build(t, alone("selfinst"))
 	n := l.Node("r1n1")
 	d := newRuntimeDirs(t, n)
-	n.Edit = func(c lab.Config) {
-		c["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
-		c["cni"] = map[string]any{"socket": n.CNISocket(), "install": map[string]any{"binDir": d.bin, "confDir": d.conf, "plugin": filepath.Join(bin, cni.PluginName)}}
+	n.Edit = func(c *conf.Config) {
+		c.BGP = conf.Silent()
+		c.CNI.Install = d.install()
 	}
 	must(t, n.Start(ctx))
 	for _, path := range []string{d.plugin(), d.conflist()} {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -76,10 +77,10 @@ func checkRole(ctx context.Context, r *rig, as role, f families) {
 	must(r.t, r.a.Start(ctx, sa))
 	if as == client {
 		must(r.t, r.b.Start(ctx, sb))
-		mark := map[string]any{"client": true}
-		r.start(ctx, func(bgp map[string]any) { bgp["reflector"] = map[string]any{} }, r.peer(r.a, sa, mark), r.peer(r.b, sb, mark))
+		client := func(p *conf.Peer) { p.Client = true }
+		r.start(ctx, r.peer(r.a, sa).With(client), r.peer(r.b, sb).With(client))
 	} else {
-		r.start(ctx, nil, r.peer(r.a, sa, nil))
+		r.start(ctx, r.peer(r.a, sa))
 	}
 	own4, own6 := r.blocks(ctx)
 	path, pref := "", uint32(100)
@@ -181,7 +182,7 @@ func checkMD5(ctx context.Context, r *rig) {
 	s := r.setup(r.a, torASN)
 	s.Announce = []netip.Prefix{foreign4}
 	must(r.t, r.a.Start(ctx, s)) // without
-	r.start(ctx, nil, r.peer(r.a, s, map[string]any{"passwordFile": file}))
+	r.start(ctx, r.peer(r.a, s).With(func(p *conf.Peer) { p.PasswordFile = file }))
 	must(r.t, r.n.WaitReady(ctx))
 	r.refused(ctx, "TCPMD5NotFound")
 	must(r.t, r.a.Kill())
@@ -197,7 +198,7 @@ func checkGTSM(ctx context.Context, r *rig) {
 	s := r.setup(r.a, torASN)
 	s.Announce, s.TTLSecurity = []netip.Prefix{foreign4}, true
 	must(r.t, r.a.Start(ctx, s))
-	r.start(ctx, nil, r.peer(r.a, s, map[string]any{"ttlSecurity": 1}))
+	r.start(ctx, r.peer(r.a, s).With(func(p *conf.Peer) { p.TTLSecurity = 1 }))
 	r.installs(ctx, foreign4, r.a.addr)
 	own, _ := r.blocks(ctx)
 	r.learns(ctx, r.a, own, wantRoute(r.n.Addr, strconv.Itoa(lab.NodeASN), 0))
@@ -217,7 +218,7 @@ func (r *rig) restartable(ctx context.Context) (s interop.Setup, own netip.Prefi
 	s = r.setup(r.a, torASN)
 	s.Announce, s.Restart = []netip.Prefix{foreign4}, true
 	must(r.t, r.a.Start(ctx, s))
-	r.start(ctx, nil, r.peer(r.a, s, nil))
+	r.start(ctx, r.peer(r.a, s))
 	r.installs(ctx, foreign4, r.a.addr)
 	own, _ = r.blocks(ctx)
 	r.learns(ctx, r.a, own, wantRoute(r.n.Addr, strconv.Itoa(lab.NodeASN), 0))
@@ -330,7 +331,7 @@ func checkBFD(ctx context.Context, r *rig) {
 	s := r.setup(r.a, torASN)
 	s.Announce, s.BFD = []netip.Prefix{foreign4}, true
 	must(r.t, r.a.Start(ctx, s))
-	r.start(ctx, nil, r.peer(r.a, s, map[string]any{"bfd": map[string]any{"interval": "100ms"}}))
+	r.start(ctx, r.peer(r.a, s).With(func(p *conf.Peer) { p.BFD = &conf.BFD{Interval: "100ms"} }))
 	r.installs(ctx, foreign4, r.a.addr)
 	must(r.t, waitBFD(ctx, r.n, 1))
 	own, _ := r.blocks(ctx)
@@ -369,7 +370,7 @@ func checkGSHUT(ctx context.Context, r *rig) {
 	sa.Announce, sb.Announce = []netip.Prefix{pooled4}, []netip.Prefix{pooled4}
 	must(r.t, r.a.Start(ctx, sa))
 	must(r.t, r.b.Start(ctx, sb))
-	r.start(ctx, nil, r.peer(r.a, sa, nil), r.peer(r.b, sb, nil))
+	r.start(ctx, r.peer(r.a, sa), r.peer(r.b, sb))
 	r.installs(ctx, pooled4, r.a.addr, r.b.addr)
 	must(r.t, r.a.Kill())
 	sa.Communities = []string{"65535:0"}
@@ -406,8 +407,8 @@ func checkLarge(ctx context.Context, r *rig) {
 	sa.Announce, sa.Communities = []netip.Prefix{pooled4}, list
 	must(r.t, r.a.Start(ctx, sa))
 	must(r.t, r.b.Start(ctx, sb))
-	mark := map[string]any{"client": true}
-	r.start(ctx, func(bgp map[string]any) { bgp["reflector"] = map[string]any{} }, r.peer(r.a, sa, mark), r.peer(r.b, sb, mark))
+	client := func(p *conf.Peer) { p.Client = true }
+	r.start(ctx, r.peer(r.a, sa).With(client), r.peer(r.b, sb).With(client))
 	r.installs(ctx, pooled4, r.a.addr)
 	r.learns(ctx, r.b, pooled4, func(got interop.Route) error {
 		if have := slices.Sorted(slices.Values(got.Communities)); !slices.Equal(have, slices.Sorted(slices.Values(list))) {
@@ -431,7 +432,7 @@ func checkExtendedHop(ctx context.Context, r *rig) {
 	s.Local, s.Remote, s.HopIPv4, s.ExtendedHop, s.IPv6 = r.a.addr6, r.n.Addr6, r.a.addr6, true, true
 	s.Announce = []netip.Prefix{foreign4, foreign6}
 	must(r.t, r.a.Start(ctx, s))
-	r.start(ctx, nil, r.peer(r.a, s, nil))
+	r.start(ctx, r.peer(r.a, s))
 	r.installs(ctx, foreign4, r.a.addr6)
 	r.installs(ctx, foreign6, r.a.addr6)
 	own4, own6 := r.blocks(ctx)

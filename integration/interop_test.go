@@ -6,13 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -231,27 +231,21 @@ func (r *rig) setup(n *neighbour, asn uint32) interop.Setup {
 }
 
 // peer is our half of the session.
-func (r *rig) peer(n *neighbour, s interop.Setup, more map[string]any) map[string]any {
-	p := map[string]any{"name": n.Name, "address": s.Local.String(), "asn": s.ASN, "connectRetry": "2s"}
+func (r *rig) peer(n *neighbour, s interop.Setup) *conf.Peer {
+	p := &conf.Peer{Name: n.Name, Address: s.Local.String(), ASN: s.ASN, ConnectRetry: "2s"}
 	if s.ASN != lab.NodeASN {
-		p["import"] = map[string]any{"accept": []any{foreign4.String(), foreign6.String()}}
+		p.Import.Accept = conf.Rules(foreign4, foreign6)
 	}
-	maps.Copy(p, more)
 	return p
 }
 
 // start starts the agent with these sessions.
-func (r *rig) start(ctx context.Context, edit func(bgp map[string]any), peers ...map[string]any) {
+func (r *rig) start(ctx context.Context, peers ...*conf.Peer) {
 	r.t.Helper()
-	r.n.Edit = func(c lab.Config) {
-		bgp := c["bgp"].(map[string]any)
-		var list []any
-		for _, p := range peers {
-			list = append(list, p)
-		}
-		bgp["peers"] = list
-		if edit != nil {
-			edit(bgp)
+	r.n.Edit = func(c *conf.Config) {
+		c.BGP.Peers = peers
+		if slices.ContainsFunc(peers, func(p *conf.Peer) bool { return p.Client }) {
+			c.BGP.Reflector = &conf.Reflector{}
 		}
 	}
 	must(r.t, r.n.Start(ctx))

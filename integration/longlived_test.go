@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -17,7 +18,7 @@ func TestLongLived(t *testing.T) {
 	ctx, l := build(t, spec)
 	n := l.Node("r1n1")
 	announced := netip.MustParsePrefix("198.18.9.0/24")
-	var peers []map[string]any
+	var peers []*conf.Peer
 	var routers []*interop.Router
 	for i, tor := range l.ToRs() {
 		r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-"+tor.Name)
@@ -35,10 +36,12 @@ func TestLongLived(t *testing.T) {
 		}
 		must(t, r.Start(ctx, s))
 		routers = append(routers, r)
-		peers = append(peers, with(toToR(tor)[0], "longLivedRestart", "20s", "import", map[string]any{"accept": []any{announced.String()}}))
+		peers = append(peers, tor.Peer().With(func(p *conf.Peer) {
+			p.LongLivedRestart, p.Import.Accept = "20s", conf.Rules(announced)
+		}))
 	}
 	dying, living := l.ToRs()[0].Addr, l.ToRs()[1].Addr
-	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: peers}})
+	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: peers}})
 	must(t, l.StartNodes(ctx))
 	must(t, waitBlocks(ctx, l))
 	through := func(what string, hops ...netip.Addr) {

@@ -18,31 +18,40 @@ import (
 	"onlink/integration/uml"
 )
 
-// bin is the folder with the programs under test: $ONLINK_BIN, or built once
-// for this run.
-var bin string
-
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// binVariable names the environment variable with the folder of the programs
+// under test.
+const binVariable = "ONLINK_BIN"
+
+// bin is the folder with the programs under test.
+func bin() string { return os.Getenv(binVariable) }
+
+// run runs a package's tests with the programs in $ONLINK_BIN, or with those
+// that it builds for this run, and returns the exit code: it is what TestMain
+// of a package with lab tests calls.
 func run(m *testing.M) int {
-	bin = os.Getenv("ONLINK_BIN")
-	if bin == "" {
-		dir, err := os.MkdirTemp("", "onlink-bin-")
+	dir := os.Getenv(binVariable)
+	if dir == "" {
+		made, err := os.MkdirTemp("", "onlink-bin-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "make folder for programs:", err)
 			return 1
 		}
-		defer func() { _ = os.RemoveAll(dir) }() // a leftover in the temporary folder fails no test
-		cmd := exec.Command("go", "build", "-o", dir+"/", "onlink/cmd/...")
+		defer func() { _ = os.RemoveAll(made) }() // a leftover in the temporary folder fails no test
+		cmd := exec.Command("go", "build", "-o", made+"/", "onlink/cmd/...")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build programs: %v\n%s", err, text)
 			return 1
 		}
-		bin = dir
+		dir = made
 	}
-	var err error
-	if bin, err = filepath.Abs(bin); err != nil {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.Setenv(binVariable, dir)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "find programs:", err)
 		return 1
 	}
@@ -62,7 +71,7 @@ func build(t *testing.T, spec lab.Spec) (context.Context, *lab.Lab) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	spec.Name = fmt.Sprintf("i%d-%s", os.Getpid(), spec.Name)
-	l, err := lab.Build(ctx, spec, lab.Options{Bin: bin})
+	l, err := lab.Build(ctx, spec, lab.Options{Bin: bin()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -22,15 +23,15 @@ func TestPoolOverHost(t *testing.T) {
 	must(t, n.NS.SetRoute(netip.MustParsePrefix("10.19.0.0/24"), lab.Gateway{Dev: "docker0"}))
 	must(t, n.NS.SetRoute(netip.MustParsePrefix("10.21.0.1/32"), lab.Gateway{Dev: "eth0"}))
 	must(t, n.NS.SetRoute(netip.MustParsePrefix("198.18.0.0/15"), lab.Gateway{Via: netip.MustParseAddr("10.21.0.1"), Dev: "eth0"}))
-	pool := func(cidr string) func(lab.Config) {
-		return func(c lab.Config) { c["pools"] = []any{map[string]any{"name": "p", "cidr": cidr, "tunnel": "none"}} }
+	pool := func(cidr string) func(*conf.Config) {
+		return func(c *conf.Config) { c.Pools = []conf.Pool{{Name: "p", CIDR: cidr, Tunnel: "none"}} }
 	}
-	originate := func(p string) func(lab.Config) {
-		return func(c lab.Config) { c["bgp"].(map[string]any)["originate"] = []any{p} }
+	originate := func(p string) func(*conf.Config) {
+		return func(c *conf.Config) { c.BGP.Originate = []string{p} }
 	}
 	for _, c := range []struct {
 		name string
-		edit func(lab.Config)
+		edit func(*conf.Config)
 		want []string
 	}{
 		{"the nodes' network and the peer in it", pool("10.57.0.0/16"), []string{"pools[0].cidr", "10.57.1.1/32", "peer tor1"}},
@@ -38,16 +39,16 @@ func TestPoolOverHost(t *testing.T) {
 		{"a container bridge", pool("10.17.128.0/17"), []string{"pools[0].cidr", "10.17.0.0/16, the network of docker0"}},
 		{"a network that a route puts on a wire", pool("10.19.0.0/16"), []string{"pools[0].cidr", "10.19.0.0/24, the network of docker0"}},
 		{"a gateway", pool("10.21.0.0/16"), []string{"pools[0].cidr", "10.21.0.1/32, the gateway of routes over eth0"}},
-		{"a peer elsewhere", func(c lab.Config) {
+		{"a peer elsewhere", func(c *conf.Config) {
 			pool("10.30.0.0/16")(c)
-			c["bgp"].(map[string]any)["peers"] = []any{map[string]any{"name": "far", "address": "10.30.0.1"}}
+			c.BGP.Peers = []*conf.Peer{{Name: "far", Address: "10.30.0.1"}}
 		}, []string{"pools[0].cidr", "peer far", "bgp.peers[0].address"}},
 		{"the nodes' network originated", originate("10.57.1.0/24"), []string{"bgp.originate[0]", "10.57.1.0/24"}},
 		{"a gateway originated", originate("10.21.0.1/32"), []string{"bgp.originate[0]", "10.21.0.1/32, the gateway"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := n.Config()
-			config["node"].(map[string]any)["address"] = "auto"
+			config.Node.Address = "auto"
 			c.edit(config)
 			path, err := n.WriteConfig("over.yaml", config)
 			must(t, err)
@@ -72,14 +73,13 @@ func TestPoolOverHostLater(t *testing.T) {
 	must(t, n.Start(ctx))
 	must(t, n.WaitReady(ctx))
 	must(t, waitBlocks(ctx, l))
-	e := &editor{n: n}
 	c := n.Config()
-	c["pools"] = append(c["pools"].([]any), map[string]any{"name": "more", "cidr": "10.17.0.0/20", "tunnel": "none"})
-	e.send(ctx, t, c, "configuration not taken")
+	c.Pools = append(c.Pools, conf.Pool{Name: "more", CIDR: "10.17.0.0/20", Tunnel: "none"})
+	refuseReload(ctx, t, n, c)
 	must(t, problem(ctx, n, "pools[1].cidr: 10.17.0.0/20 overlaps 10.17.0.0/16, the network of docker0"))
 	c = n.Config()
-	c["bgp"].(map[string]any)["originate"] = []any{"10.17.0.0/16", "10.57.1.200/32", "0.0.0.0/0"}
-	e.send(ctx, t, c, "configuration taken")
+	c.BGP.Originate = []string{"10.17.0.0/16", "10.57.1.200/32", "0.0.0.0/0"}
+	reload(ctx, t, n, c)
 
 	block := blockOf(ctx, t, n)
 	must(t, hasRoute(n, block, routeProtocol))

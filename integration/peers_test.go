@@ -9,11 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
-
-// protocolOnlink is the protocol of onlink's routes in the kernel.
-const protocolOnlink = 179
 
 var defaultRoute = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
@@ -25,10 +23,10 @@ func watched(name string, nodes int) lab.Spec {
 // watchNodes lets every node watch the other nodes, not its ToR.
 func watchNodes(l *lab.Lab) {
 	for _, n := range l.Nodes() {
-		n.Edit = func(c lab.Config) {
-			for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
-				if peer := p.(map[string]any); peer["asn"] == lab.NodeASN {
-					peer["bfd"] = map[string]any{"interval": "100ms", "hops": "single"}
+		n.Edit = func(c *conf.Config) {
+			for _, p := range c.BGP.Peers {
+				if p.ASN == lab.NodeASN {
+					p.BFD = &conf.BFD{Interval: "100ms", Hops: "single"}
 				}
 			}
 		}
@@ -78,7 +76,7 @@ func checkDisable(ctx context.Context, t *testing.T, l *lab.Lab) {
 	_, err := a.Ctl(ctx, "peers", b.Name, "disable", "--reason", "ticket 4711")
 	must(t, err)
 	must(t, lab.Eventually(ctx, 10*time.Second, "the route of a disabled peer to go", func() error {
-		if hasRoute(a, block, protocolOnlink) == nil {
+		if hasRoute(a, block, routeProtocol) == nil {
 			return errors.New("it is still there")
 		}
 		return nil
@@ -154,11 +152,11 @@ func checkKilledBFD(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, victim.Kill())
 	must(t, waitBFD(ctx, a, 1)) // a has noticed
 	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
-		must(t, hasRoute(a, block, protocolOnlink))
+		must(t, hasRoute(a, block, routeProtocol))
 	}
 	must(t, victim.Start(ctx))
 	must(t, victim.WaitReady(ctx))
-	must(t, hasRoute(a, block, protocolOnlink))
+	must(t, hasRoute(a, block, routeProtocol))
 	must(t, l.WaitConverged(ctx))
 	must(t, waitBFD(ctx, a, 2))
 }
@@ -169,10 +167,10 @@ func checkPowerCut(ctx context.Context, t *testing.T, l *lab.Lab) {
 	a, victim := l.Node("r1n1"), l.Node("r1n2")
 	must(t, waitBFD(ctx, victim, 2))
 	block := blockOf(ctx, t, victim)
-	must(t, hasRoute(a, block, protocolOnlink))
+	must(t, hasRoute(a, block, routeProtocol))
 	cut := time.Now()
 	must(t, victim.NS.SetLink("eth0", false))
-	for hasRoute(a, block, protocolOnlink) == nil {
+	for hasRoute(a, block, routeProtocol) == nil {
 		if time.Since(cut) > 10*time.Second {
 			t.Fatal("the routes of a dead node are still there")
 		}

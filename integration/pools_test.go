@@ -3,15 +3,13 @@ package integration
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
-
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -27,10 +25,12 @@ func TestPoolsAtRunTime(t *testing.T) {
 	old, err := n.AddPod(ctx, "old")
 	must(t, err)
 
-	first := func(extra map[string]any) any { return poolOfLab(n, 0, extra) }
-	second := map[string]any{"name": "second", "cidr": "10.250.0.0/24", "blockSize": 28, "tunnel": "none", "nodeSelector": map[string]any{"rack": "r1"}}
+	first := n.Config().Pools[0]
+	closed := first
+	closed.Disabled = true
+	second := conf.Pool{Name: "second", CIDR: "10.250.0.0/24", BlockSize: 28, Tunnel: "none", NodeSelector: map[string]string{"rack": "r1"}}
 	for _, node := range l.Nodes() {
-		reloadPools(ctx, t, node, first(map[string]any{"disabled": true}), second)
+		reloadPools(ctx, t, node, closed, second)
 	}
 	p, err := n.AddPod(ctx, "second")
 	must(t, err)
@@ -62,8 +62,8 @@ func TestPoolsAtRunTime(t *testing.T) {
 		must(t, err)
 	})
 	t.Run("a node that is not selected", func(t *testing.T) {
-		third := map[string]any{"name": "third", "cidr": "10.251.0.0/24", "tunnel": "none", "nodeSelector": map[string]any{"rack": "r9"}}
-		reloadPools(ctx, t, n, first(nil), third, second)
+		third := conf.Pool{Name: "third", CIDR: "10.251.0.0/24", Tunnel: "none", NodeSelector: map[string]string{"rack": "r9"}}
+		reloadPools(ctx, t, n, first, third, second)
 		p, err := n.AddPod(ctx, "third")
 		must(t, err)
 		if netip.MustParsePrefix("10.251.0.0/24").Contains(p.Addr()) {
@@ -72,25 +72,17 @@ func TestPoolsAtRunTime(t *testing.T) {
 	})
 }
 
-// poolOfLab is a pool of the node's own configuration with some keys changed.
-func poolOfLab(n *lab.Node, i int, extra map[string]any) map[string]any {
-	out := maps.Clone(n.Config()["pools"].([]any)[i].(map[string]any))
-	maps.Copy(out, extra)
-	return out
-}
-
-func writePools(t *testing.T, n *lab.Node, pools ...any) {
+func writePools(t *testing.T, n *lab.Node, pools ...conf.Pool) {
 	t.Helper()
 	c := n.Config()
-	c["pools"] = pools
-	text, err := yaml.Marshal(map[string]any(c))
+	c.Pools = pools
+	_, err := n.WriteConfig("onlinkd.yaml", c)
 	must(t, err)
-	must(t, os.WriteFile(n.ConfigFile(), text, 0o600))
 }
 
 // reloadPools gives a running agent other pools and waits until they are in
 // force.
-func reloadPools(ctx context.Context, t *testing.T, n *lab.Node, pools ...any) {
+func reloadPools(ctx context.Context, t *testing.T, n *lab.Node, pools ...conf.Pool) {
 	t.Helper()
 	writePools(t, n, pools...)
 	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -35,13 +36,12 @@ func TestPowerCut(t *testing.T) {
 		routers[kind] = r
 	}
 	for _, n := range l.Nodes() {
-		n.Edit = func(c lab.Config) {
-			bgp := c["bgp"].(map[string]any)
-			bgp["peers"] = slices.DeleteFunc(bgp["peers"].([]any), func(p any) bool { // the ToRs know one node
-				return n != victim && p.(map[string]any)["asn"] != lab.NodeASN
+		n.Edit = func(c *conf.Config) {
+			c.BGP.Peers = slices.DeleteFunc(c.BGP.Peers, func(p *conf.Peer) bool { // the ToRs know one node
+				return n != victim && p.ASN != lab.NodeASN
 			})
-			for _, p := range bgp["peers"].([]any) {
-				p.(map[string]any)["bfd"] = map[string]any{"interval": "100ms", "hops": "single"}
+			for _, p := range c.BGP.Peers {
+				p.BFD = &conf.BFD{Interval: "100ms", Hops: "single"}
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/nft"
 )
@@ -24,9 +25,7 @@ func TestReadyCoversADD(t *testing.T) {
 	ctx, l := build(t, alone("covers"))
 	n := l.Node("r1n1")
 	folder := t.TempDir()
-	n.Edit = func(c lab.Config) {
-		c["cni"] = map[string]any{"socket": n.CNISocket(), "install": map[string]any{"binDir": folder, "confDir": folder}}
-	}
+	n.Edit = func(c *conf.Config) { c.CNI.Install = &conf.Install{BinDir: folder, ConfDir: folder} }
 	conflist := func() error { _, err := os.Stat(filepath.Join(folder, "10-onlink.conflist")); return err }
 	theirs := &nftables.Table{Name: nft.SendersName, Family: nftables.TableFamilyINet}
 	must(t, n.NS.Do(func() error {
@@ -42,7 +41,7 @@ func TestReadyCoversADD(t *testing.T) {
 	must(t, n.Start(ctx))
 	must(t, n.WaitReady(ctx))
 	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket()})
-	status := func() error { return n.NS.Do(func() error { return w.cni.GetStatusNetworkList(ctx, w.list) }) }
+	status := func() error { return w.status(ctx) }
 	const why = "a pod cannot be connected on this node: "
 	must(t, lab.Eventually(ctx, back, "STATUS and status say why no pod can be added", func() error {
 		st, err := n.Status(ctx)

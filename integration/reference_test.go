@@ -24,6 +24,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -109,17 +110,17 @@ func (s side) in(t *testing.T) side { s.t = t; return s }
 
 func onlinkSide(ctx context.Context, t *testing.T, n *lab.Node) side {
 	t.Helper()
-	conf := n.Config()
-	conf["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
-	conf["ipam"] = map[string]any{"registry": map[string]any{"kind": "bolt"}}
-	pool := func(name, cidr string, size int) map[string]any {
-		return map[string]any{"name": name, "cidr": cidr, "blockSize": size, "encapsulation": "Never", "tunnel": "none", "natOutgoing": false}
+	c := n.Config()
+	c.BGP = conf.Silent()
+	c.IPAM = conf.IPAM{Registry: conf.Registry{Kind: "bolt"}}
+	pool := func(name, cidr string, size int) conf.Pool {
+		return conf.Pool{Name: name, CIDR: cidr, BlockSize: size, Encapsulation: "Never", Tunnel: "none", NATOutgoing: new(false)}
 	}
-	conf["pools"] = []any{
+	c.Pools = []conf.Pool{
 		pool("v4", "10.66.0.0/24", 26), pool("v6", "fd66::/112", 122), pool("more", "10.69.0.0/24", 26),
 		pool("small1", "10.67.0.0/30", 30), pool("small2", "10.68.0.0/30", 30),
 	}
-	path, err := n.WriteConfig("reference.yaml", conf)
+	path, err := n.WriteConfig("reference.yaml", c)
 	must(t, err)
 	_, err = n.Run("onlinkd", n.LogFile(), "onlinkd", "--config", path)
 	must(t, err)
@@ -127,7 +128,7 @@ func onlinkSide(ctx context.Context, t *testing.T, n *lab.Node) side {
 	pools := map[string][]string{
 		kind4: {"v4"}, kind6: {"v6"}, kindDual: {"v4", "v6"}, kindSmall: {"small1", "small2"}, kindSets: {"v4", "more"}, kindNone: {"nothing"},
 	}
-	return newSide(t, n.NS.Do, bin, func(kind string) map[string]any {
+	return newSide(t, n.NS.Do, bin(), func(kind string) map[string]any {
 		return map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "pools": pools[kind], "capabilities": map[string]bool{"ips": true, "mac": true}}
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -42,15 +43,15 @@ const (
 // registryCase is one way to keep the block registry.
 type registryCase struct {
 	name    string
-	servers int                                // agents that serve it, on nodes of their own
-	config  func(*registrySite) map[string]any // of a node that does not serve it
+	servers int                               // agents that serve it, on nodes of their own
+	config  func(*registrySite) conf.Registry // of a node that does not serve it
 	// open and close are the registry as a whole; trouble happens to it while
 	// it is used.
 	open    func(*registrySite)
 	close   func(*registrySite)
 	trouble []func(*registrySite)
 	// edit, when not nil, changes the configuration of a node.
-	edit func(*lab.Node, lab.Config)
+	edit func(*lab.Node, *conf.Config)
 }
 
 // TestRegistries has eight agents with four runtimes each start and end pods
@@ -67,12 +68,12 @@ func TestRegistries(t *testing.T) {
 
 // registryCases are all ways to keep the block registry.
 func registryCases() []registryCase {
-	grpc := func(s *registrySite) map[string]any {
-		var addresses []any
+	grpc := func(s *registrySite) conf.Registry {
+		var addresses []string
 		for _, n := range s.servers {
 			addresses = append(addresses, s.endpoint(n))
 		}
-		return s.secured(map[string]any{"kind": "grpc", "address": addresses})
+		return s.secured(conf.Registry{Kind: "grpc", Address: addresses})
 	}
 	agents := func(name string, n int) registryCase {
 		return registryCase{
@@ -84,8 +85,8 @@ func registryCases() []registryCase {
 		agents("served", 1),
 		agents("split", 2),
 		{
-			name: "etcd", config: func(s *registrySite) map[string]any {
-				return s.secured(map[string]any{"kind": "etcd", "address": []any{s.endpoint(s.etcdHost())}})
+			name: "etcd", config: func(s *registrySite) conf.Registry {
+				return s.secured(conf.Registry{Kind: "etcd", Address: []string{s.endpoint(s.etcdHost())}})
 			},
 			open: (*registrySite).openEtcd, close: (*registrySite).closeEtcd,
 			trouble: []func(*registrySite){(*registrySite).restartEtcd, (*registrySite).cutNode, (*registrySite).killNode},
@@ -100,9 +101,9 @@ type registrySite struct {
 	lab     *lab.Lab
 	servers []*lab.Node // that serve the registry; they have no pods
 	workers []*lab.Node
-	config  func(*registrySite) map[string]any
+	config  func(*registrySite) conf.Registry
 	tc      registryCase
-	certs   certFiles
+	certs   conf.TLS
 	rnd     *rand.Rand
 	etcd    *exec.Cmd
 	running map[*lab.Node]*lab.Process
@@ -150,9 +151,9 @@ func (s *registrySite) etcdHost() *lab.Node { return s.lab.Reflectors()[0] }
 
 func (s *registrySite) endpoint(n *lab.Node) string { return n.Addr.String() + ":4790" }
 
-func (s *registrySite) secured(c map[string]any) map[string]any {
-	c["tls"] = map[string]any{"cert": s.certs.cert, "key": s.certs.key, "ca": s.certs.ca}
-	c["assert"] = registryAssert.String()
+func (s *registrySite) secured(c conf.Registry) conf.Registry {
+	c.TLS = s.certs
+	c.Assert = registryAssert.String()
 	return c
 }
 
@@ -162,15 +163,15 @@ func (s *registrySite) start(n *lab.Node, args ...string) {
 	c := n.Config()
 	reg := s.config(s)
 	if slices.Contains(s.servers, n) {
-		reg["kind"], reg["listen"] = "bolt", s.endpoint(n)
+		reg.Kind, reg.Listen = "bolt", s.endpoint(n)
 		if len(s.servers) == 1 {
-			delete(reg, "address")
+			reg.Address = nil
 		}
 	}
-	c["bgp"] = map[string]any{"listen": map[string]any{"port": 0}}
-	c["api"] = map[string]any{"admin": map[string]any{"socket": n.AdminSocket()}, "metrics": "off"}
-	c["pools"] = []any{map[string]any{"name": "small", "cidr": "10.244.0.0/22", "blockSize": 28, "tunnel": "none"}}
-	c["ipam"] = map[string]any{"cooldown": "0s", "registry": reg}
+	c.BGP = conf.Silent()
+	c.API.Metrics = "off"
+	c.Pools = []conf.Pool{{Name: "small", CIDR: "10.244.0.0/22", BlockSize: 28, Tunnel: "none"}}
+	c.IPAM = conf.IPAM{Cooldown: "0s", Registry: reg}
 	if s.tc.edit != nil {
 		s.tc.edit(n, c)
 	}
@@ -238,7 +239,7 @@ func (s *registrySite) openEtcd() {
 	must(s.t, err)
 	defer log.Close()
 	cmd := exec.Command(etcdProgram, "--data-dir", filepath.Join(n.StateDir(), "etcd"),
-		"--cert-file", s.certs.cert, "--key-file", s.certs.key, "--trusted-ca-file", s.certs.ca, "--client-cert-auth",
+		"--cert-file", s.certs.Cert, "--key-file", s.certs.Key, "--trusted-ca-file", s.certs.CA, "--client-cert-auth",
 		"--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:2380")
 	cmd.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH="+runtime.GOARCH)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -471,8 +472,8 @@ func (s *registrySite) dropPods() {
 // TestRegistryStranger starts agents whose certificate is missing or of another
 // authority: they get no block, say why, and the registry has none of theirs.
 func TestRegistryStranger(t *testing.T) {
-	s := newRegistrySite(t, registryCase{name: "tls", servers: 1, config: func(s *registrySite) map[string]any {
-		return s.secured(map[string]any{"kind": "grpc", "address": s.endpoint(s.servers[0])})
+	s := newRegistrySite(t, registryCase{name: "tls", servers: 1, config: func(s *registrySite) conf.Registry {
+		return s.secured(conf.Registry{Kind: "grpc", Address: []string{s.endpoint(s.servers[0])}})
 	}})
 	s.openAgents()
 	known, stranger, plain := s.workers[0], s.workers[1], s.workers[2]
@@ -485,10 +486,10 @@ func TestRegistryStranger(t *testing.T) {
 	}))
 	own := s.certs
 	s.certs = certificates(t, []netip.Addr{stranger.Addr})
-	s.certs.ca = own.ca // it trusts the registry, which does not trust it
+	s.certs.CA = own.CA // it trusts the registry, which does not trust it
 	s.start(stranger)
-	s.config = func(s *registrySite) map[string]any {
-		return map[string]any{"kind": "grpc", "address": s.endpoint(s.servers[0]), "insecure": true}
+	s.config = func(s *registrySite) conf.Registry {
+		return conf.Registry{Kind: "grpc", Address: []string{s.endpoint(s.servers[0])}, Insecure: true}
 	}
 	s.start(plain)
 	for _, n := range []*lab.Node{stranger, plain} {

@@ -3,11 +3,12 @@ package integration
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
-	"onlink/integration/lab"
+	"onlink/integration/conf"
 )
 
 // TestReloadSysctls changes which extra sysctls pods may have in a running
@@ -27,22 +28,18 @@ func TestReloadSysctls(t *testing.T) {
 		t.Errorf("a sysctl that Kubernetes does not call safe, without a list of the agent's: %v", err)
 	}
 
-	e := &editor{n: n}
-	with := func(list any) lab.Config {
+	with := func(list ...string) *conf.Config {
 		c := n.Config()
-		section, _ := c["cni"].(map[string]any)
-		if section == nil {
-			section = map[string]any{}
-		}
-		section["sysctls"] = list
-		c["cni"] = section
+		c.CNI.Sysctls = list
 		return c
 	}
-	e.send(ctx, t, with([]any{"net.core.*"}), "configuration taken")
+	reload(ctx, t, n, with("net.core.*"))
 	must(t, tryPod(ctx, t, w, "allowed"))
 
-	for _, wrong := range []any{[]any{"net.ipv4.tcp_rmem", "kernel.msgmax"}, "net.core.somaxconn", []any{"net.[core"}} {
-		e.send(ctx, t, with(wrong), "configuration not taken")
+	for _, wrong := range []string{`["net.ipv4.tcp_rmem", "kernel.msgmax"]`, "net.core.somaxconn", `["net.[core"]`} {
+		c := n.Config()
+		c.CNI = conf.CNI{}
+		refuseReload(ctx, t, n, c, fmt.Sprintf("cni: {socket: %s, sysctls: %s}\n", n.CNISocket(), wrong))
 		text, err := os.ReadFile(n.LogFile())
 		must(t, err)
 		refusal := string(text[bytes.LastIndex(text, []byte("configuration not taken")):])
@@ -52,7 +49,7 @@ func TestReloadSysctls(t *testing.T) {
 		must(t, tryPod(ctx, t, w, "still"))
 	}
 
-	e.send(ctx, t, with([]any{"net.ipv4.tcp_rmem"}), "configuration taken")
+	reload(ctx, t, n, with("net.ipv4.tcp_rmem"))
 	if err := tryPod(ctx, t, w, "after"); err == nil || !strings.Contains(err.Error(), refused) {
 		t.Errorf("a sysctl that was taken from the list: %v", err)
 	}

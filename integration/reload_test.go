@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -78,37 +79,37 @@ func sessions(ctx context.Context, t *testing.T, n *lab.Node) map[string]session
 	return list
 }
 
-// editor changes a node's file and tells the agent.
+// editor makes random edits of a node's file.
 type editor struct {
 	n   *lab.Node
 	rnd *rand.Rand
 	// phantoms are peers nobody answers for, by host number.
-	phantoms  map[int]map[string]any
-	originate []any
+	phantoms  map[int]*conf.Peer
+	originate []string
 }
 
 // right makes one good edit.
 func (e *editor) right(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if e.phantoms == nil {
-		e.phantoms = map[int]map[string]any{}
+		e.phantoms = map[int]*conf.Peer{}
 	}
 	host := 200 + e.rnd.IntN(5)
-	peer := map[string]any{"name": fmt.Sprintf("phantom%d", host), "address": fmt.Sprintf("10.57.1.%d", host)}
+	peer := &conf.Peer{Name: fmt.Sprintf("phantom%d", host), Address: fmt.Sprintf("10.57.1.%d", host)}
 	switch e.rnd.IntN(6) {
 	case 0:
 		delete(e.phantoms, host)
 	case 1:
 		e.phantoms[host] = peer
 	case 2:
-		peer["bfd"] = map[string]any{"interval": fmt.Sprintf("%dms", 50+e.rnd.IntN(500)), "hops": "single"}
+		peer.BFD = &conf.BFD{Interval: fmt.Sprintf("%dms", 50+e.rnd.IntN(500)), Hops: "single"}
 		e.phantoms[host] = peer
 	case 3:
-		peer["asn"] = 65100 + e.rnd.IntN(3)
-		peer["import"] = map[string]any{"accept": []any{"192.0.2.0/24"}, "maxPrefixes": 1 + e.rnd.IntN(100)}
+		peer.ASN = 65100 + e.rnd.Uint32N(3)
+		peer.Import = conf.Import{Accept: conf.Rules("192.0.2.0/24"), MaxPrefixes: 1 + e.rnd.IntN(100)}
 		e.phantoms[host] = peer
 	case 4:
-		peer["holdTime"], peer["passive"] = fmt.Sprintf("%ds", 9+e.rnd.IntN(80)), e.rnd.IntN(2) == 0
+		peer.HoldTime, peer.Passive = fmt.Sprintf("%ds", 9+e.rnd.IntN(80)), e.rnd.IntN(2) == 0
 		e.phantoms[host] = peer
 	case 5:
 		e.originate = nil
@@ -116,18 +117,16 @@ func (e *editor) right(ctx context.Context, t *testing.T) {
 			e.originate = append(e.originate, fmt.Sprintf("198.51.100.%d/32", i))
 		}
 	}
-	e.send(ctx, t, e.config(), "configuration taken")
+	reload(ctx, t, e.n, e.config())
 }
 
 // config is the node's file with all edits so far.
-func (e *editor) config() lab.Config {
+func (e *editor) config() *conf.Config {
 	c := e.n.Config()
-	bgp := c["bgp"].(map[string]any)
-	peers := bgp["peers"].([]any)
 	for _, host := range slices.Sorted(maps.Keys(e.phantoms)) {
-		peers = append(peers, e.phantoms[host])
+		c.BGP.Peers = append(c.BGP.Peers, e.phantoms[host])
 	}
-	bgp["peers"], bgp["originate"] = peers, e.originate
+	c.BGP.Originate = e.originate
 	return c
 }
 
@@ -136,18 +135,19 @@ func (e *editor) config() lab.Config {
 func (e *editor) wrong(ctx context.Context, t *testing.T) {
 	t.Helper()
 	c := e.config()
-	bgp := c["bgp"].(map[string]any)
+	var more string
 	switch e.rnd.IntN(4) {
 	case 0:
-		bgp["peers"] = "none"
+		c.BGP = conf.BGP{}
+		more = fmt.Sprintf("bgp: {asn: %d, peers: none}\n", lab.NodeASN)
 	case 1:
-		bgp["peers"] = []any{map[string]any{"address": "10.57.1.12", "holdTime": "1s"}}
+		c.BGP.Peers = []*conf.Peer{{Address: "10.57.1.12", HoldTime: "1s"}}
 	case 2: // what only a restart can change
-		bgp["peers"], bgp["asn"] = []any{}, 65000
+		c.BGP.Peers, c.BGP.ASN = nil, 65000
 	case 3: // found when the file is already read
-		bgp["peers"] = []any{map[string]any{"address": "10.57.1.12", "passwordFile": "/nonexistent/key"}}
+		c.BGP.Peers = []*conf.Peer{{Address: "10.57.1.12", PasswordFile: "/nonexistent/key"}}
 	}
-	e.send(ctx, t, c, "configuration not taken")
+	refuseReload(ctx, t, e.n, c, more)
 	st, err := e.n.Status(ctx)
 	must(t, err)
 	if !slices.ContainsFunc(st.GetProblems(), func(p string) bool { return strings.Contains(p, "not in force") }) {
@@ -159,7 +159,7 @@ func (e *editor) wrong(ctx context.Context, t *testing.T) {
 func (e *editor) settle(ctx context.Context, t *testing.T) {
 	t.Helper()
 	e.phantoms, e.originate = nil, nil
-	e.send(ctx, t, e.config(), "configuration taken")
+	reload(ctx, t, e.n, e.config())
 	st, err := e.n.Status(ctx)
 	must(t, err)
 	if st.GetPeersTotal() != 2 || slices.ContainsFunc(st.GetProblems(), func(p string) bool { return strings.Contains(p, "not in force") }) {
@@ -167,21 +167,38 @@ func (e *editor) settle(ctx context.Context, t *testing.T) {
 	}
 }
 
-// send writes the file, tells the agent, and waits for its answer in the log.
-func (e *editor) send(ctx context.Context, t *testing.T, c lab.Config, want string) {
+// reload gives a running agent another file, which it must take.
+func reload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config) {
+	t.Helper()
+	text, err := c.YAML()
+	must(t, err)
+	hangUp(ctx, t, n, text, "configuration taken")
+}
+
+// refuseReload gives a running agent a file that it must refuse: the
+// configuration, and text behind it for what [conf.Config] cannot hold.
+func refuseReload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config, more ...string) {
+	t.Helper()
+	text, err := c.YAML()
+	must(t, err)
+	hangUp(ctx, t, n, append(text, strings.Join(more, "")...), "configuration not taken")
+}
+
+// hangUp writes the file, sends SIGHUP, and waits for the answer in the log.
+func hangUp(ctx context.Context, t *testing.T, n *lab.Node, file []byte, want string) {
 	t.Helper()
 	count := func() int {
-		text, err := os.ReadFile(e.n.LogFile())
+		text, err := os.ReadFile(n.LogFile())
 		must(t, err)
 		return bytes.Count(text, []byte(want))
 	}
 	before := count()
-	_, err := e.n.WriteConfig("onlinkd.yaml", c)
+	_, err := n.WriteText("onlinkd.yaml", file)
 	must(t, err)
-	must(t, syscall.Kill(e.n.Process().Pid(), syscall.SIGHUP))
+	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
 	must(t, lab.Eventually(ctx, 10*time.Second, want, func() error {
 		if count() == before {
-			return fmt.Errorf("no such line:\n%s", e.n.Logs(5))
+			return fmt.Errorf("no such line:\n%s", n.Logs(5))
 		}
 		return nil
 	}))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -21,17 +22,19 @@ func TestReloadWatch(t *testing.T) {
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	dir := filepath.Dir(n.ConfigFile())
-	mount := func(change func(lab.Config)) { // what WriteConfig writes, behind ..data
+	mount := func(change func(*conf.Config), more ...string) { // what WriteConfig writes, behind ..data
 		c := n.Config()
-		c["reload"] = "watch"
+		c.Reload = "watch"
 		change(c)
-		path, err := n.WriteConfig("next.yaml", c)
+		text, err := c.YAML()
+		must(t, err)
+		path, err := n.WriteText("next.yaml", append(text, strings.Join(more, "")...))
 		must(t, err)
 		version := filepath.Join(dir, "..v"+strconv.FormatInt(time.Now().UnixNano(), 10))
 		must(t, errors.Join(os.Mkdir(version, 0o700), os.Rename(path, filepath.Join(version, "onlinkd.yaml")), os.Symlink(filepath.Base(version), filepath.Join(dir, "..tmp")),
 			os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))))
 	}
-	n.Edit = func(c lab.Config) { c["reload"] = "watch" }
+	n.Edit = func(c *conf.Config) { c.Reload = "watch" }
 	must(t, n.Start(ctx))
 	must(t, n.WaitReady(ctx))
 	must(t, lab.Eventually(ctx, 20*time.Second, "the session to the ToR", func() error {
@@ -41,10 +44,9 @@ func TestReloadWatch(t *testing.T) {
 		return nil
 	}))
 	before := sessions(ctx, t, n)
-	adding := func(name string) func(lab.Config) {
-		return func(c lab.Config) {
-			bgp := c["bgp"].(map[string]any)
-			bgp["peers"] = append(bgp["peers"].([]any), map[string]any{"name": name, "address": "10.57.1.200", "passive": true})
+	adding := func(name string) func(*conf.Config) {
+		return func(c *conf.Config) {
+			c.BGP.Peers = append(c.BGP.Peers, &conf.Peer{Name: name, Address: "10.57.1.200", Passive: true})
 		}
 	}
 	taken := func(name string) {
@@ -79,7 +81,7 @@ func TestReloadWatch(t *testing.T) {
 	must(t, os.Remove(n.ConfigFile()))
 	must(t, os.Symlink("..data/onlinkd.yaml", n.ConfigFile()))
 	taken("first")
-	mount(func(c lab.Config) { c["nonsense"] = 1 })
+	mount(func(*conf.Config) {}, "nonsense: 1\n")
 	problem("nonsense")
 	if out, err := n.Ctl(ctx, "config", "reload"); err != nil || out.Code == 0 || !strings.Contains(out.Stderr, "nonsense") {
 		t.Errorf("config reload of a wrong file: %v %q", err, out.Stderr)

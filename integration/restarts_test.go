@@ -90,7 +90,7 @@ func TestRestarts(t *testing.T) {
 // replaceProgram puts a fresh copy of a program under test into dir, in place
 // of the one that may be running.
 func replaceProgram(dir, name string) error {
-	from, err := os.Open(filepath.Join(bin, name))
+	from, err := os.Open(filepath.Join(bin(), name))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/nft"
 )
@@ -54,7 +55,7 @@ func TestGuard(t *testing.T) {
 	}
 	t.Run("no guard, no difference", func(t *testing.T) {
 		must(t, n.Stop())
-		n.Edit = func(c lab.Config) { c["tunnel"] = map[string]any{"guard": "off"} }
+		n.Edit = func(c *conf.Config) { c.Tunnel.Guard = "off" }
 		must(t, n.Start(ctx))
 		must(t, n.WaitReady(ctx))
 		newEar(t, n.NS, "ip4:4", n.Addr).hears(ctx, t, tor.NS, tor.Addr)

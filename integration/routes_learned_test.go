@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 )
 
@@ -30,18 +31,19 @@ func TestLearned(t *testing.T) {
 		other: netip.MustParsePrefix("fd57:2::/80"), service: netip.MustParsePrefix("2001:db8:1::/48"), all: defaults[1],
 		tor: func(t *lab.ToR) netip.Addr { return t.Addr6 }, core: func(t *lab.ToR) netip.Addr { return t.Core6 },
 	}}
-	var accept []any
+	var accept []conf.Rule
 	tors[0].Through = map[netip.Prefix]netip.Addr{}
 	for _, f := range families {
 		tors[0].Announce = append(tors[0].Announce, f.wide, f.subnet, f.peer, f.other, f.all)
 		tors[0].Through[f.service] = f.core(l.Racks[1].ToRs[0])
-		accept = append(accept, f.wide.String(), f.service.String(), map[string]any{"prefix": f.all.String(), "ge": 0, "le": 0})
+		accept = append(accept, conf.Rules(f.wide, f.service)...)
+		accept = append(accept, conf.Rule{Prefix: f.all.String(), GE: new(0), LE: new(0)})
 	}
-	n.Edit = func(c lab.Config) {
-		c["fib"] = map[string]any{"metric": 50} // beside the operator's default route
-		for _, p := range c["bgp"].(map[string]any)["peers"].([]any) {
-			if p.(map[string]any)["name"] != rr.Name {
-				p.(map[string]any)["import"] = map[string]any{"accept": accept, "disableConnectedCheck": true} // service leads to the other rack's ToR
+	n.Edit = func(c *conf.Config) {
+		c.FIB.Metric = 50 // beside the operator's default route
+		for _, p := range c.BGP.Peers {
+			if p.Name != rr.Name {
+				p.Import = conf.Import{Accept: accept, DisableConnectedCheck: true} // service leads to the other rack's ToR
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/uml"
 )
@@ -47,10 +48,7 @@ func checkOver6(t *testing.T, kind, tunnel6 string) {
 		tor.Over6[c.prefix] = c.nextHop
 		must(t, c.owner.AddAddr("lo", netip.PrefixFrom(c.prefix.Addr().Next(), 32)))
 	}
-	n.Edit = func(c lab.Config) {
-		bgp := c["bgp"].(map[string]any)
-		bgp["peers"] = append(bgp["peers"].([]any), tor.Peer6())
-	}
+	n.Edit = func(c *conf.Config) { c.BGP.Peers = append(c.BGP.Peers, tor.Peer6()) }
 	must(t, l.StartToRs(ctx))
 	must(t, l.StartNodes(ctx))
 	must(t, l.WaitConverged(ctx))

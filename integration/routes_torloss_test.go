@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -21,12 +22,12 @@ func TestToRLoss(t *testing.T) {
 	ctx, l := build(t, lab.Spec{
 		Name: "torloss", Racks: 2, NodesPerRack: 1, ToRsPerRack: 2, Reflectors: -1, Pool: lab.Pool{Tunnel: "none", Encap: "Never"},
 	})
-	plans, asn := map[string]plan{}, map[string]uint32{}
+	plans, asn := map[string]conf.BGP{}, map[string]uint32{}
 	for i, n := range l.Nodes() {
 		asn[n.Name] = uint32(64601 + i)
-		p := plan{asn: 64601 + i}
+		p := conf.BGP{ASN: asn[n.Name]}
 		for _, tor := range l.Racks[n.Rack-1].ToRs {
-			p.peers = append(p.peers, toToR(tor, "bfd", map[string]any{"hops": "single"})...)
+			p.Peers = append(p.Peers, toToR(tor).With(func(p *conf.Peer) { p.BFD = &conf.BFD{Hops: "single"} }))
 		}
 		plans[n.Name] = p
 	}

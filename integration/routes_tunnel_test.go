@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/uml"
 	"onlink/nft"
@@ -231,9 +232,9 @@ func checkSpecific6(ctx context.Context, t *testing.T, l *lab.Lab) {
 func checkOff(ctx context.Context, t *testing.T, l *lab.Lab, devices ...string) {
 	n := l.Node("r1n1")
 	must(t, n.Stop())
-	n.Edit = func(c lab.Config) {
-		for _, p := range c["pools"].([]any) {
-			p.(map[string]any)["tunnel"] = "none"
+	n.Edit = func(c *conf.Config) {
+		for i := range c.Pools {
+			c.Pools[i].Tunnel = "none"
 		}
 	}
 	must(t, n.Start(ctx))

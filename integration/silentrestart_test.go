@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -32,12 +33,13 @@ func TestSilentRestart(t *testing.T) {
 		IPv4: true, HopIPv4: tor.Addr, Announce: []netip.Prefix{announced}, Restart: true,
 	}
 	must(t, r.Start(ctx, s))
-	peer := with(toToR(tor)[0], "import", map[string]any{"accept": []any{announced.String()}})
-	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{peer}}})
+	peer := tor.Peer()
+	peer.Import.Accept = conf.Rules(announced)
+	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
 	must(t, waitBlocks(ctx, l))
 	must(t, lab.Eventually(ctx, patience, "the ToR's route", func() error { return throughHops(n, announced, tor.Addr) }))
-	name := peer["name"].(string)
+	name := peer.Name
 	before := sessions(ctx, t, n)[name]
 	m, err := n.NS.MonitorRoutes(ctx, filepath.Join(l.Dir, "monitor"))
 	must(t, err)

@@ -3,59 +3,23 @@ package integration
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
 
-// plan is the BGP part of one node's configuration.
-type plan struct {
-	asn       int
-	reflector bool
-	peers     []map[string]any
-}
-
-// wire writes the plans into the nodes' configurations; the lab's registry and
+// wire gives the nodes these sections bgp, by name; the lab's registry and
 // pools stay.
-func wire(l *lab.Lab, plans map[string]plan) {
+func wire(l *lab.Lab, plans map[string]conf.BGP) {
 	for _, n := range l.Nodes() {
-		n.Edit = func(c lab.Config) {
-			p := plans[n.Name]
-			bgp := map[string]any{"asn": p.asn}
-			if p.reflector {
-				bgp["reflector"] = map[string]any{}
-			}
-			var peers []any
-			for _, peer := range p.peers {
-				peer["connectRetry"] = "2s"
-				peers = append(peers, peer)
-			}
-			bgp["peers"] = peers
-			c["bgp"] = bgp
-		}
+		n.Edit = func(c *conf.Config) { c.BGP = plans[n.Name] }
 	}
 }
-
-// to is a session to another node of the lab's AS.
-func to(n *lab.Node, more ...any) map[string]any {
-	return with(map[string]any{"name": n.Name, "address": n.Addr.String(), "asn": lab.NodeASN}, more...)
-}
-
-// with adds keys and values, in pairs.
-func with(m map[string]any, more ...any) map[string]any {
-	for i := 0; i+1 < len(more); i += 2 {
-		m[more[i].(string)] = more[i+1]
-	}
-	return m
-}
-
-// takes is an import that takes the pods of others over eBGP.
-var takes = map[string]any{"accept": []any{"10.244.0.0/16"}}
 
 // reachEverybody starts the nodes and wants every block on every node, and
 // packets between pods of all workers.
@@ -76,29 +40,28 @@ func reachEverybody(ctx context.Context, t *testing.T, l *lab.Lab) {
 // and it stays, also when the list or what its sessions share is changed.
 func TestMesh(t *testing.T) {
 	ctx, l := build(t, watched("mesh", 4))
-	meshed := func(n *lab.Node, hold string) lab.Config {
-		var nodes []any
+	meshed := func(n *lab.Node, hold string) *conf.Config {
+		mesh := &conf.Mesh{ConnectRetry: "2s", HoldTime: hold}
 		for _, other := range l.Nodes() {
-			nodes = append(nodes, map[string]any{"name": other.Name, "address": other.Addr.String()})
+			mesh.Nodes = append(mesh.Nodes, conf.MeshNode{Name: other.Name, Address: other.Addr.String()})
 		}
 		c := n.Config()
-		c["bgp"] = map[string]any{"asn": lab.NodeASN, "mesh": map[string]any{"nodes": nodes, "connectRetry": "2s", "holdTime": hold}}
+		c.BGP = conf.BGP{ASN: lab.NodeASN, Mesh: mesh}
 		return c
 	}
 	for _, n := range l.Nodes() {
-		n.Edit = func(c lab.Config) { maps.Copy(c, meshed(n, "90s")) }
+		n.Edit = func(c *conf.Config) { *c = *meshed(n, "90s") }
 	}
 	reachEverybody(ctx, t, l)
 	n := l.Node("r1n1")
-	e := &editor{n: n}
 	c := meshed(n, "30s")
-	e.send(ctx, t, c, "configuration taken")
-	mesh := c["bgp"].(map[string]any)["mesh"].(map[string]any)
-	mesh["nodes"] = append(mesh["nodes"].([]any), "10.57.1.99") // not there yet
-	e.send(ctx, t, c, "configuration taken")
-	mesh["nodes"] = mesh["nodes"].([]any)[1:] // this node itself
-	e.send(ctx, t, c, "configuration not taken")
-	e.send(ctx, t, meshed(n, "90s"), "configuration taken")
+	reload(ctx, t, n, c)
+	mesh := c.BGP.Mesh
+	mesh.Nodes = append(mesh.Nodes, conf.MeshNode{Address: "10.57.1.99"}) // not there yet
+	reload(ctx, t, n, c)
+	mesh.Nodes = mesh.Nodes[1:] // this node itself
+	refuseReload(ctx, t, n, c)
+	reload(ctx, t, n, meshed(n, "90s"))
 	for _, n := range l.Nodes() {
 		up := sessions(ctx, t, n)
 		if len(up) != 3 {
@@ -119,13 +82,15 @@ func TestHierarchy(t *testing.T) {
 	ctx, l := build(t, watched("tiers", 5))
 	top, low1, low2, leaf1, leaf2 := l.Node("r1n1"), l.Node("r1n2"), l.Node("r1n3"), l.Node("r1n4"), l.Node("r1n5")
 	const as = lab.NodeASN
-	up := func() map[string]any { return to(top, "export", map[string]any{"reflected": true}) }
-	wire(l, map[string]plan{
-		top.Name:   {asn: as, reflector: true, peers: []map[string]any{to(low1, "client", true), to(low2, "client", true)}},
-		low1.Name:  {asn: as, reflector: true, peers: []map[string]any{up(), to(leaf1, "client", true)}},
-		low2.Name:  {asn: as, reflector: true, peers: []map[string]any{up(), to(leaf2, "client", true)}},
-		leaf1.Name: {asn: as, peers: []map[string]any{to(low1)}},
-		leaf2.Name: {asn: as, peers: []map[string]any{to(low2)}},
+	up := func(p *conf.Peer) { p.Export.Reflected = true }
+	client := func(p *conf.Peer) { p.Client = true }
+	reflector := &conf.Reflector{}
+	wire(l, map[string]conf.BGP{
+		top.Name:   {ASN: as, Reflector: reflector, Peers: []*conf.Peer{low1.Peer().With(client), low2.Peer().With(client)}},
+		low1.Name:  {ASN: as, Reflector: reflector, Peers: []*conf.Peer{top.Peer().With(up), leaf1.Peer().With(client)}},
+		low2.Name:  {ASN: as, Reflector: reflector, Peers: []*conf.Peer{top.Peer().With(up), leaf2.Peer().With(client)}},
+		leaf1.Name: {ASN: as, Peers: []*conf.Peer{low1.Peer()}},
+		leaf2.Name: {ASN: as, Peers: []*conf.Peer{low2.Peer()}},
 	})
 	reachEverybody(ctx, t, l)
 	block := blockOf(ctx, t, leaf1)
@@ -136,12 +101,8 @@ func TestHierarchy(t *testing.T) {
 		t.Errorf("the path is not %q:\n%s", want, out.Stdout)
 	}
 	p := netip.MustParsePrefix("10.244.222.0/26")
-	c := leaf1.Config()
-	leaf1.Edit(c)
-	bgp := c["bgp"].(map[string]any)
-	for _, list := range [][]any{{p.String()}, {}} {
-		bgp["originate"] = list
-		(&editor{n: leaf1}).send(ctx, t, c, "configuration taken")
+	for _, list := range [][]netip.Prefix{{p}, {}} {
+		originate(ctx, t, leaf1, list...)
 		must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%v everywhere", list), func() error {
 			if len(list) == 0 {
 				return unknownTo(ctx, l.Nodes(), p)
@@ -158,20 +119,20 @@ func fabric(t *testing.T, name string, racks int) (context.Context, *lab.Lab) {
 	return build(t, lab.Spec{Name: name, Racks: racks, NodesPerRack: 2, Reflectors: -1, Pool: lab.Pool{Tunnel: "none", Encap: "Never"}})
 }
 
-// toToR is a node's session to its router, and all it has.
-func toToR(tor *lab.ToR, more ...any) []map[string]any {
-	return []map[string]any{with(map[string]any{
-		"name": tor.Name, "address": tor.Addr.String(), "asn": tor.ASN, "import": takes,
-	}, more...)}
+// toToR is a node's session to a router that announces the pods of others.
+func toToR(tor *lab.ToR) *conf.Peer {
+	p := tor.Peer()
+	p.Import.Accept = conf.Rules("10.244.0.0/16")
+	return p
 }
 
 // TestASPerNode: every node has an AS of its own and peers with its ToR alone.
 func TestASPerNode(t *testing.T) {
 	ctx, l := fabric(t, "asnode", 2)
-	plans, asn := map[string]plan{}, map[string]uint32{}
+	plans, asn := map[string]conf.BGP{}, map[string]uint32{}
 	for i, n := range l.Nodes() {
-		plans[n.Name] = plan{asn: 64601 + i, peers: toToR(l.Racks[n.Rack-1].ToRs[0])}
 		asn[n.Name] = uint32(64601 + i)
+		plans[n.Name] = conf.BGP{ASN: asn[n.Name], Peers: []*conf.Peer{toToR(l.Racks[n.Rack-1].ToRs[0])}}
 	}
 	wire(l, plans)
 	startFabric(ctx, t, l, asn)
@@ -186,13 +147,13 @@ func TestASPerNode(t *testing.T) {
 func TestSameASPerRack(t *testing.T) {
 	ctx, l := fabric(t, "asrack", 2)
 	const as = 64700
-	plans, asn := map[string]plan{}, map[string]uint32{}
+	plans, asn := map[string]conf.BGP{}, map[string]uint32{}
 	for _, n := range l.Nodes() {
-		more := []any{"allowOwnAS", 1}
-		if n.Name == "r2n2" {
-			more = nil
+		up := toToR(l.Racks[n.Rack-1].ToRs[0])
+		if n.Name != "r2n2" {
+			up.AllowOwnAS = 1
 		}
-		plans[n.Name] = plan{asn: as, peers: toToR(l.Racks[n.Rack-1].ToRs[0], more...)}
+		plans[n.Name] = conf.BGP{ASN: as, Peers: []*conf.Peer{up}}
 		asn[n.Name] = as
 	}
 	wire(l, plans)
@@ -225,17 +186,17 @@ func TestSameASPerRack(t *testing.T) {
 // to its ToR, and through the ToRs to the other racks.
 func TestASPerRack(t *testing.T) {
 	ctx, l := fabric(t, "asdiff", 2)
-	plans, asn := map[string]plan{}, map[string]uint32{}
-	as := func(n *lab.Node) int { return 64700 + n.Rack }
+	plans, asn := map[string]conf.BGP{}, map[string]uint32{}
+	as := func(n *lab.Node) uint32 { return uint32(64700 + n.Rack) } //nolint:gosec // a small number
 	for _, n := range l.Nodes() {
-		p := plan{asn: as(n), peers: toToR(l.Racks[n.Rack-1].ToRs[0])}
+		p := conf.BGP{ASN: as(n), Peers: []*conf.Peer{toToR(l.Racks[n.Rack-1].ToRs[0])}}
 		for _, mate := range l.Racks[n.Rack-1].Nodes {
 			if mate != n {
-				p.peers = append(p.peers, to(mate, "asn", as(mate)))
+				p.Peers = append(p.Peers, mate.Peer().With(func(p *conf.Peer) { p.ASN = as(mate) }))
 			}
 		}
 		plans[n.Name] = p
-		asn[n.Name] = uint32(as(n)) //nolint:gosec // a small number
+		asn[n.Name] = as(n)
 	}
 	wire(l, plans)
 	startFabric(ctx, t, l, asn)
@@ -259,10 +220,12 @@ func TestASPerRack(t *testing.T) {
 // in its path and is taken without allowOwnAS.
 func TestLocalAS(t *testing.T) {
 	ctx, l := build(t, lab.Spec{Name: "localas", Racks: 2, NodesPerRack: 1, Reflectors: -1, Pool: lab.Pool{Tunnel: "none", Encap: "Never"}})
-	plans, asn := map[string]plan{}, map[string]uint32{}
+	plans, asn := map[string]conf.BGP{}, map[string]uint32{}
 	for i, n := range l.Nodes() {
 		asn[n.Name] = uint32(65110 + i)
-		plans[n.Name] = plan{asn: lab.NodeASN, peers: toToR(l.Racks[n.Rack-1].ToRs[0], "localASN", asn[n.Name])}
+		up := toToR(l.Racks[n.Rack-1].ToRs[0])
+		up.LocalASN = asn[n.Name]
+		plans[n.Name] = conf.BGP{ASN: lab.NodeASN, Peers: []*conf.Peer{up}}
 	}
 	wire(l, plans)
 	startFabric(ctx, t, l, asn)
@@ -299,14 +262,13 @@ func TestNoTransit(t *testing.T) {
 		must(t, r.Start(ctx, s))
 		routers = append(routers, r)
 	}
-	listen := map[string]any{"accept": []any{announced.String()}}
-	peers := []map[string]any{to(other)}
+	peers := []*conf.Peer{other.Peer()}
 	for _, tor := range l.ToRs() {
-		peers = append(peers, with(toToR(tor)[0], "import", listen))
+		peers = append(peers, tor.Peer().With(func(p *conf.Peer) { p.Import.Accept = conf.Rules(announced) }))
 	}
-	wire(l, map[string]plan{
-		n.Name:     {asn: lab.NodeASN, peers: peers},
-		other.Name: {asn: lab.NodeASN, peers: []map[string]any{to(n)}},
+	wire(l, map[string]conf.BGP{
+		n.Name:     {ASN: lab.NodeASN, Peers: peers},
+		other.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{n.Peer()}},
 	})
 	must(t, l.StartNodes(ctx))
 	must(t, waitBlocks(ctx, l))
@@ -314,10 +276,7 @@ func TestNoTransit(t *testing.T) {
 	must(t, lab.Eventually(ctx, patience, "the ToR's prefix", func() error { return throughHops(n, announced, l.ToRs()[0].Addr) }))
 	// A prefix announced last: when it is there, all before it is.
 	mark := netip.MustParsePrefix("10.244.223.0/26")
-	c := n.Config()
-	n.Edit(c)
-	c["bgp"].(map[string]any)["originate"] = []any{mark.String()}
-	(&editor{n: n}).send(ctx, t, c, "configuration taken")
+	originate(ctx, t, n, mark)
 	own := []netip.Prefix{mark}
 	blocks, err := n.Blocks(ctx)
 	must(t, err)

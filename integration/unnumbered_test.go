@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
 )
@@ -17,14 +18,14 @@ import (
 // 8950), and packets go both ways.
 func TestUnnumbered(t *testing.T) {
 	t.Run("by address", func(t *testing.T) {
-		checkUnnumbered(t, "addr", map[string]any{"address": "fe80::1%up1", "localAddress": "fe80::2%up1", "interface": "up1", "bfd": map[string]any{"hops": "single"}})
+		checkUnnumbered(t, "addr", &conf.Peer{Address: "fe80::1%up1", LocalAddress: "fe80::2%up1", Interface: "up1", BFD: &conf.BFD{Hops: "single"}})
 	})
 	t.Run("by interface", func(t *testing.T) {
-		checkUnnumbered(t, "if", map[string]any{"interface": "up1"})
+		checkUnnumbered(t, "if", &conf.Peer{Interface: "up1"})
 	})
 }
 
-func checkUnnumbered(t *testing.T, name string, peer map[string]any) {
+func checkUnnumbered(t *testing.T, name string, peer *conf.Peer) {
 	t.Helper()
 	ctx, l := build(t, lab.Spec{
 		Name: "un-" + name, Racks: 1, NodesPerRack: 1, Reflectors: -1, DualStack: true, Pool: lab.Pool{Tunnel: "none", CIDR6: pool6},
@@ -57,10 +58,10 @@ func checkUnnumbered(t *testing.T, name string, peer map[string]any) {
 	})
 	must(t, r.Start(ctx, interop.Setup{
 		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: torAddr, Remote: nodeAddr.WithZone(leaf),
-		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world, BFD: peer["bfd"] != nil,
+		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world, BFD: peer.BFD != nil,
 	}))
-	peer = with(peer, "name", leaf, "asn", tor.ASN, "import", map[string]any{"accept": []any{world[0].String(), world[1].String()}})
-	wire(l, map[string]plan{n.Name: {asn: lab.NodeASN, peers: []map[string]any{peer}}})
+	peer.Name, peer.ASN, peer.ConnectRetry, peer.Import.Accept = leaf, tor.ASN, "2s", conf.Rules(world...)
+	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
 	must(t, waitBlocks(ctx, l))
 	pod, err := n.AddPod(ctx, "pod")
@@ -69,7 +70,7 @@ func checkUnnumbered(t *testing.T, name string, peer map[string]any) {
 	for _, p := range world {
 		wantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
 	}
-	if peer["bfd"] != nil {
+	if peer.BFD != nil {
 		must(t, waitBFD(ctx, n, 1))
 	}
 	for _, v6 := range []bool{false, true} {

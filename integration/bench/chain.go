@@ -14,6 +14,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"golang.org/x/sys/unix"
+
+	"onlink/integration/conf"
 )
 
 // podSpaces are pod namespaces, made before anything is measured.
@@ -130,8 +132,8 @@ func (c *chain) one(ctx context.Context, pod string, i int, add bool) error {
 }
 
 // podPool is the agent's pool for its own pods.
-func podPool() []any {
-	return []any{map[string]any{"name": "pods", "cidr": "10.65.0.0/16", "encapsulation": "Never", "tunnel": "none", "natOutgoing": false}}
+func podPool() []conf.Pool {
+	return []conf.Pool{{Name: "pods", CIDR: "10.65.0.0/16", Encapsulation: "Never", Tunnel: "none", NATOutgoing: new(false)}}
 }
 
 // cniBed is an agent that serves CNI in a namespace.

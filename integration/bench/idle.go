@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"onlink/integration/conf"
 )
 
 const (
@@ -17,9 +19,7 @@ const (
 func idleFigures(ctx context.Context, r *run) (err error) {
 	rx := onlinkReceiver
 	rx.start = func(r *run, s *space) (*program, error) {
-		return r.startAgent(s, agentConfig{pools: podPool(), peers: []any{
-			map[string]any{"name": "feeder", "address": farAddr.String(), "passive": true, "holdTime": "180s"},
-		}})
+		return r.startAgent(s, agentConfig{pools: podPool(), peers: []*conf.Peer{feederPeer()}})
 	}
 	l, err := newLoad(ctx, r, rx)
 	if err != nil {

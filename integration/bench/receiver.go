@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"text/template"
 
-	"go.yaml.in/yaml/v3"
-
 	"onlink/fib"
+	"onlink/integration/conf"
 )
 
 // asn is everybody's AS: all sessions are iBGP.
@@ -25,9 +24,7 @@ type receiver struct {
 
 var (
 	onlinkReceiver = receiver{"onlink", fib.Protocol, func(r *run, s *space) (*program, error) {
-		return r.startAgent(s, agentConfig{peers: []any{
-			map[string]any{"name": "feeder", "address": farAddr.String(), "passive": true, "holdTime": "180s"},
-		}})
+		return r.startAgent(s, agentConfig{peers: []*conf.Peer{feederPeer()}})
 	}}
 	birdReceiver = receiver{"BIRD 2", 12, func(r *run, s *space) (*program, error) {
 		return r.startBIRD(s, birdRoutes, nil)
@@ -36,9 +33,14 @@ var (
 
 // agentConfig is what differs between the agents of the figures.
 type agentConfig struct {
-	peers     []any
-	reflector map[string]any
-	pools     []any // besides fedNet
+	peers     []*conf.Peer
+	reflector *conf.Reflector
+	pools     []conf.Pool // besides fedNet
+}
+
+// feederPeer is the agent's half of the session to the feeder.
+func feederPeer() *conf.Peer {
+	return &conf.Peer{Name: "feeder", Address: farAddr.String(), Passive: true, HoldTime: "180s"}
 }
 
 // startAgent starts onlinkd with empty state.
@@ -47,28 +49,21 @@ func (r *run) startAgent(s *space, c agentConfig) (*program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	bgp := map[string]any{"asn": asn}
-	if c.peers != nil {
-		bgp["peers"] = c.peers
-	}
-	if c.reflector != nil {
-		bgp["reflector"] = c.reflector
-	}
 	// Disabled: routes inside the pool are learned, and no block is claimed
 	// where a fed one could be.
-	pools := append([]any{map[string]any{
-		"name": "fed", "cidr": fedNet.String(), "encapsulation": "Never", "tunnel": "none", "natOutgoing": false, "disabled": true,
-	}}, c.pools...)
-	text, err := yaml.Marshal(map[string]any{
-		"node": map[string]any{"name": "near", "address": nearAddr.String()},
-		"bgp":  bgp, "pools": pools,
-		"api":   map[string]any{"admin": map[string]any{"socket": filepath.Join(r.sockets, "admin.sock")}, "metrics": "off"},
-		"cni":   map[string]any{"socket": r.cniSocket()},
-		"paths": map[string]any{"state": filepath.Join(dir, "state"), "run": filepath.Join(dir, "run")},
-		"log":   map[string]any{"level": "warn"},
-	})
+	fed := conf.Pool{Name: "fed", CIDR: fedNet.String(), Encapsulation: "Never", Tunnel: "none", NATOutgoing: new(false), Disabled: true}
+	file := conf.Config{
+		Node:  conf.Node{Name: "near", Address: nearAddr.String()},
+		BGP:   conf.BGP{ASN: asn, Reflector: c.reflector, Peers: c.peers},
+		Pools: append([]conf.Pool{fed}, c.pools...),
+		API:   conf.API{Admin: conf.Admin{Socket: filepath.Join(r.sockets, "admin.sock")}, Metrics: "off"},
+		CNI:   conf.CNI{Socket: r.cniSocket()},
+		Paths: conf.Paths{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")},
+		Log:   conf.Log{Level: "warn"},
+	}
+	text, err := file.YAML()
 	if err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
+		return nil, err
 	}
 	path := filepath.Join(dir, "onlinkd.yaml")
 	if err := os.WriteFile(path, text, 0o644); err != nil {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/bench/speaker"
+	"onlink/integration/conf"
 )
 
 const (
@@ -303,7 +304,7 @@ func compareReflectors(ctx context.Context, r *run, n int) error {
 		r.say("  BIRD failed: %s", bird.why)
 	}
 	err = ours.one(ctx, r, n, func(r *run, s *space, _ []string) (*program, error) {
-		return r.startAgent(s, agentConfig{reflector: map[string]any{"clients": []any{clientsNet.String()}}})
+		return r.startAgent(s, agentConfig{reflector: &conf.Reflector{Clients: []string{clientsNet.String()}}})
 	})
 	if err != nil {
 		return err

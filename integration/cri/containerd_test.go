@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/uml"
 )
@@ -147,11 +148,8 @@ func newBed(ctx context.Context, t *testing.T, spec lab.Spec) *bed {
 	if err := b.client.NetworkReady(ctx); !errors.Is(err, errNoNetwork) {
 		t.Fatalf("without agent the runtime says: %v", err)
 	}
-	b.node.Edit = func(c lab.Config) {
-		c["cni"] = map[string]any{
-			"socket":  b.node.CNISocket(),
-			"install": map[string]any{"binDir": b.containerd.BinDir, "confDir": b.containerd.ConfDir},
-		}
+	b.node.Edit = func(c *conf.Config) {
+		c.CNI.Install = &conf.Install{BinDir: b.containerd.BinDir, ConfDir: b.containerd.ConfDir}
 	}
 	must(t, l.StartNodes(ctx))
 	must(t, lab.Eventually(ctx, time.Minute, "the runtime has a network", func() error { return b.client.NetworkReady(ctx) }))

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"onlink/integration/conf"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -36,7 +37,7 @@ type Node struct {
 	Addr6     netip.Addr // valid only with DualStack
 	Reflector bool
 	// Edit, when not nil, changes the configuration that every Start writes.
-	Edit func(Config)
+	Edit func(*conf.Config)
 	// Under is a program and its arguments that takes the agent's command line
 	// behind them and becomes it (execve), for agents with fewer rights or
 	// another root.
@@ -76,8 +77,11 @@ func (l *Lab) addNode(rack *Rack, name string, host int, reflector bool) error {
 // path names a file in the node's own directory.
 func (n *Node) path(name string) string { return filepath.Join(n.lab.Dir, n.Name, name) }
 
+// configName is the file that the agent reads.
+const configName = "onlinkd.yaml"
+
 // ConfigFile is the node's onlinkd.yaml.
-func (n *Node) ConfigFile() string { return n.path("onlinkd.yaml") }
+func (n *Node) ConfigFile() string { return n.path(configName) }
 
 // AdminSocket is where onlinkctl reaches the agent.
 func (n *Node) AdminSocket() string { return n.path("run/admin.sock") }
@@ -105,11 +109,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	config := n.Config()
-	if n.Edit != nil {
-		n.Edit(config)
-	}
-	if err := n.writeConfig(n.ConfigFile(), config); err != nil {
+	if _, err := n.WriteConfig(configName, n.Edited()); err != nil {
 		return err
 	}
 	argv := append(slices.Clone(n.Under), filepath.Join(n.lab.Bin, "onlinkd"), "--config", n.ConfigFile())

@@ -3,12 +3,15 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/integration/conf"
 )
 
 // torReady bounds how long a ToR may take to start.
@@ -147,16 +150,12 @@ func (t *ToR) file(ext string) string {
 }
 
 // Peer6 is the entry in a node's list of peers for the session of Over6.
-func (t *ToR) Peer6() map[string]any {
-	var accept []any
-	for p := range t.Over6 {
-		accept = append(accept, p.String())
-	}
-	return map[string]any{
-		"name": t.Name + "over6", "address": t.Addr6.String(), "asn": t.ASN, "connectRetry": "2s",
-		// The next hops of Over6 are other nodes and routers: a third party to this session.
-		"import": map[string]any{"accept": accept, "disableConnectedCheck": true},
-	}
+func (t *ToR) Peer6() *conf.Peer {
+	p := t.Peer()
+	p.Name, p.Address = t.Name+"over6", t.Addr6.String()
+	p.Import.Accept = conf.Rules(slices.SortedFunc(maps.Keys(t.Over6), netip.Prefix.Compare)...)
+	p.Import.DisableConnectedCheck = true // the next hops of Over6 are other nodes and routers: a third party to this session
+	return p
 }
 
 // protocol is the kernel's route protocol of the routes the router learned.
