@@ -24,7 +24,9 @@ func TestAggregates(t *testing.T) {
 	n, other := l.Node("r1n1"), l.Node("r1n2")
 	pool, tail := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.244.255.0/24")
 	extra := netip.MustParsePrefix("10.244.255.7/32")
-	frr, bird := routerOf(ctx, t, l, interop.FRR, 0, n), routerOf(ctx, t, l, interop.BIRD, 1, n)
+	tors := l.ToRs()
+	frr := startRouter(ctx, t, l, interop.FRR, tors[0], setupOf(tors[0], n))
+	bird := startRouter(ctx, t, l, interop.BIRD, tors[1], setupOf(tors[1], n))
 	aggregate := func(tor *lab.ToR, list ...conf.Aggregate) *conf.Peer {
 		return toToR(tor).With(func(p *conf.Peer) { p.Export.Aggregates = list })
 	}
@@ -86,20 +88,26 @@ func TestAggregates(t *testing.T) {
 	told("the aggregate again", frr, pool)
 }
 
-// routerOf starts an implementation in the place of a ToR, with a session to
-// one node.
-func routerOf(ctx context.Context, t *testing.T, l *lab.Lab, kind interop.Kind, tor int, n *lab.Node) *interop.Router {
+// setupOf is a router's half of its session to a node, over IPv4; it announces
+// nothing.
+func setupOf(tor *lab.ToR, n *lab.Node) interop.Setup {
+	return interop.Setup{ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr, IPv4: true, HopIPv4: tor.Addr}
+}
+
+// startRouter starts an implementation of BGP in the place of a router of the
+// lab, which must not run. It is killed at the test's end.
+func startRouter(ctx context.Context, t *testing.T, l *lab.Lab, kind interop.Kind, tor *lab.ToR, s interop.Setup) *interop.Router {
 	t.Helper()
-	at := l.ToRs()[tor]
-	r := interop.New(kind, at.NS, l.Dir, strings.ToLower(string(kind))+"-"+at.Name)
+	r := interop.New(kind, tor.NS, l.Dir, strings.ToLower(string(kind))+"-"+tor.Name)
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", r.Name, r.Logs(20))
+		}
 		if err := r.Kill(); err != nil {
 			t.Error(err)
 		}
 	})
-	must(t, r.Start(ctx, interop.Setup{
-		ASN: at.ASN, RemoteASN: lab.NodeASN, RouterID: at.Addr, Local: at.Addr, Remote: n.Addr, IPv4: true, HopIPv4: at.Addr,
-	}))
+	must(t, r.Start(ctx, s))
 	return r
 }
 

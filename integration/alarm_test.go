@@ -23,9 +23,7 @@ import (
 // metrics, and says why in explain, until that ends.
 func TestContestedBlock(t *testing.T) {
 	ctx, l := build(t, inRack("contested"))
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	registry, thief, owner := l.Reflectors()[0], l.Node("r1n1"), l.Node("r1n2")
 	block := blockOf(ctx, t, owner)
 	must(t, hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
@@ -83,9 +81,7 @@ func announceToo(t *testing.T, n *lab.Node, prefixes ...string) {
 func TestPoolRunsOut(t *testing.T) {
 	ctx, l := build(t, inRack("runsout"))
 	tiny(l)
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	registry, n := l.Reflectors()[0], l.Node("r1n1")
 	must(t, lacksProblem(ctx, registry, "pool tiny"))
 	must(t, lacksProblem(ctx, n, "pool tiny"))
@@ -133,9 +129,7 @@ func lacksProblem(ctx context.Context, n *lab.Node, word string) error {
 func TestReleaseNode(t *testing.T) {
 	ctx, l := build(t, inRack("release"))
 	tiny(l)
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	registry, dead, heir := l.Reflectors()[0], l.Node("r1n2"), l.Node("r1n1")
 	_, err := dead.AddPod(ctx, "old")
 	must(t, err)
@@ -145,8 +139,7 @@ func TestReleaseNode(t *testing.T) {
 
 	wantCtl(ctx, t, registry, 0, block.String(), "ipam", "release-node", dead.Name)
 	must(t, registry.Kill())
-	must(t, registry.Start(ctx))
-	must(t, registry.WaitReady(ctx))
+	up(ctx, t, registry)
 	out, err := registry.Ctl(ctx, "ipam", "audit")
 	must(t, err)
 	for _, part := range []string{"release-node", dead.Name, "root (uid 0", "done", block.String()} {

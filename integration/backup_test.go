@@ -51,8 +51,7 @@ func newBackedUp(t *testing.T, name string) *backedUp {
 
 func (b *backedUp) start() {
 	b.t.Helper()
-	must(b.t, b.n.Start(b.ctx))
-	must(b.t, b.n.WaitReady(b.ctx))
+	up(b.ctx, b.t, b.n)
 }
 
 func (b *backedUp) add(name string) *lab.Pod {

@@ -151,8 +151,7 @@ func TestChain(t *testing.T) {
 	ctx, l := build(t, spec)
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "mtu": 1400}
 	portmap := map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}}
 	bandwidth := map[string]any{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}}
@@ -221,8 +220,7 @@ func TestChainBehind(t *testing.T) {
 	ctx, l := build(t, alone("behind"))
 	n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	const version = "0.4.0" // the oldest that has CHECK
 	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket()}
 	loopback, firewall := map[string]any{"type": "loopback"}, map[string]any{"type": "firewall", "backend": "iptables"}
@@ -275,8 +273,7 @@ func TestChainBetween(t *testing.T) {
 	ctx, l := build(t, alone("between"))
 	n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	for _, version := range []string{"0.4.0", "1.0.0"} {
 		t.Run(version, func(t *testing.T) { chainBetween(ctx, t, n, tor, version) })
 	}

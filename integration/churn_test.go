@@ -38,8 +38,7 @@ func TestPodsUnderKills(t *testing.T) {
 	ctx, l := build(t, alone("churn"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	pods := make([]*lab.Pod, count)
 	for i := range pods {
 		p, err := n.NewPod(fmt.Sprintf("p%d", i))

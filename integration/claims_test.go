@@ -172,8 +172,7 @@ func TestClaims(t *testing.T) {
 	}
 	must(t, l.StartToRs(ctx))
 	for _, n := range nodes {
-		must(t, n.Start(ctx))
-		must(t, n.WaitReady(ctx))
+		up(ctx, t, n)
 	}
 	for _, n := range []*lab.Node{near, far} {
 		_, err := n.AddPod(ctx, n.Name+"-pod")

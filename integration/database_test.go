@@ -17,8 +17,7 @@ func TestDatabase(t *testing.T) {
 	ctx, l := build(t, alone("database"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	file, copied := filepath.Join(n.StateDir(), "onlink.db"), filepath.Join(t.TempDir(), "copy.db")
 	add := func(name string) {
 		t.Helper()
@@ -52,16 +51,14 @@ func TestDatabase(t *testing.T) {
 		if out.Code == 0 || !strings.Contains(out.Stdout, "lab/two") {
 			t.Errorf("fsck does not miss the newer pod: exit code %d\n%s", out.Code, out.Stdout)
 		}
-		must(t, n.Start(ctx))
-		must(t, n.WaitReady(ctx))
+		up(ctx, t, n)
 		wantCtl(ctx, t, n, 0, " 0 problems", "ipam", "check")
 		add("three")
 	})
 	t.Run("file lost", func(t *testing.T) {
 		must(t, n.Kill())
 		must(t, os.Remove(file))
-		must(t, n.Start(ctx))
-		must(t, n.WaitReady(ctx))
+		up(ctx, t, n)
 		wantCtl(ctx, t, n, 0, "3 attachments", "ipam", "check")
 		add("four") // from a recovered block: claims wait
 		must(t, problem(ctx, n, "it was lost"))

@@ -17,9 +17,7 @@ import (
 // are announced again as if it did not exist.
 func TestRestartWithDeadPeer(t *testing.T) {
 	ctx, l := build(t, watched("dead", 4))
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	n, dead := l.Node("r1n1"), l.Node("r1n4")
 	block := blockOf(ctx, t, n)
 	live := map[*lab.Node]netip.Prefix{}

@@ -102,8 +102,7 @@ func TestUnitReadOnly(t *testing.T) {
 	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
 	must(t, err)
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	must(t, readOnly(n))
 	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "321"}})
 	must(t, w.status(ctx))
@@ -287,8 +286,7 @@ func TestContainer(t *testing.T) {
 	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
 	must(t, err)
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 
 	for _, p := range []probe{spec.LivenessProbe, spec.ReadinessProbe} {
 		must(t, lab.Eventually(ctx, 20*time.Second, "probe "+p.HTTPGet.Path, func() error { return p.ask(ctx, n) }))

@@ -70,8 +70,7 @@ func TestSecondAgentOnOneDatabase(t *testing.T) {
 	ctx, l := build(t, alone("second"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	c := n.Config()
 	c.BGP = conf.Silent()
 	c.API = conf.API{Metrics: "off"}
@@ -133,8 +132,7 @@ func TestCNIGarbage(t *testing.T) {
 	ctx, l := build(t, alone("garbage"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	conf := `{"cniVersion":"1.0.0","name":"onlink","type":"onlink-cni","socket":"` + n.CNISocket() + `"}`
 	env := func(kv ...string) []string {
 		return append([]string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/none", "CNI_PATH=" + bin()}, kv...)

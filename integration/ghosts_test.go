@@ -27,9 +27,7 @@ func TestGhosts(t *testing.T) {
 	for _, n := range l.Nodes() {
 		n.Edit = takeServices
 	}
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))

@@ -27,8 +27,7 @@ func TestHostSettings(t *testing.T) {
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	must(t, n.NS.Sysctl("net/ipv6/conf/all/forwarding", "0"))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	value := func(name string) (text string, err error) {
 		err = n.NS.Do(func() error {
 			b, err := os.ReadFile("/proc/sys/" + name)
@@ -94,8 +93,7 @@ func TestRouterAdvertisements(t *testing.T) {
 			}
 			heard := func() error { return errors.Join(advertise(tor.NS, "rack"), learned()) }
 			must(t, lab.Eventually(ctx, back, "a default route by advertisement", heard))
-			must(t, n.Start(ctx))
-			must(t, n.WaitReady(ctx))
+			up(ctx, t, n)
 			if err := learned(); err != nil {
 				t.Errorf("the agent is ready, and the kernel has %v", err)
 			}

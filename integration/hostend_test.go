@@ -17,8 +17,7 @@ func TestHostEndDown(t *testing.T) {
 	ctx, l := build(t, alone("hostend"))
 	n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	p, err := n.AddPod(ctx, "web")
 	must(t, err)
 	device := cni.HostDevice(p.ContainerID, "eth0")

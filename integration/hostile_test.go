@@ -77,8 +77,7 @@ func startArena(t *testing.T) *arena {
 	}
 	must(t, l.StartToRs(ctx))
 	for _, n := range append([]*lab.Node{a.victim}, a.innocent...) {
-		must(t, n.Start(ctx))
-		must(t, n.WaitReady(ctx))
+		up(ctx, t, n)
 	}
 	for _, n := range a.innocent {
 		_, err := n.AddPod(ctx, n.Name+"-pod")

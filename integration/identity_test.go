@@ -41,8 +41,7 @@ func newClaimants(t *testing.T, name string) *claimants {
 		c.edit(n, func(*conf.Config) {})
 	}
 	must(t, l.StartToRs(ctx))
-	must(t, c.rr.Start(ctx))
-	must(t, c.rr.WaitReady(ctx))
+	up(ctx, t, c.rr)
 	return c
 }
 
@@ -63,8 +62,7 @@ func called(name string) func(*conf.Config) {
 // begin starts an agent and waits until it serves.
 func (c *claimants) begin(n *lab.Node) {
 	c.t.Helper()
-	must(c.t, n.Start(c.ctx))
-	must(c.t, n.WaitReady(c.ctx))
+	up(c.ctx, c.t, n)
 	must(c.t, lab.Eventually(c.ctx, settleLimit, n.Name+" has a block", func() error {
 		if len(c.announces(n)) == 0 {
 			return errors.New("none yet")
@@ -262,8 +260,7 @@ func TestClonedDisk(t *testing.T) {
 	c.reaches(c.a, p)
 	must(t, c.b.Stop())
 
-	must(t, c.rr.Start(c.ctx))
-	must(t, c.rr.WaitReady(c.ctx))
+	up(c.ctx, t, c.rr)
 	must(t, os.Remove(file))
 	c.edit(c.b, func(*conf.Config) {})
 	c.begin(c.b) // a node of its own

@@ -23,16 +23,9 @@ func TestRefusedByImport(t *testing.T) {
 	ctx, l := build(t, spec)
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	taken, other, free := netip.MustParsePrefix("10.99.7.0/24"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("10.244.222.0/26")
-	r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-"+tor.Name)
-	t.Cleanup(func() {
-		if err := r.Kill(); err != nil {
-			t.Error(err)
-		}
-	})
-	must(t, r.Start(ctx, interop.Setup{
-		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr, IPv4: true, HopIPv4: tor.Addr,
-		Announce: []netip.Prefix{taken, other, free},
-	}))
+	s := setupOf(tor, n)
+	s.Announce = []netip.Prefix{taken, other, free}
+	startRouter(ctx, t, l, interop.BIRD, tor, s)
 	peer := tor.Peer()
 	peer.Import.Accept = conf.Rules("10.0.0.0/8")
 	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})

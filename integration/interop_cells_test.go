@@ -233,8 +233,7 @@ func checkOurRestart(ctx context.Context, r *rig) {
 	w := r.watch(ctx, own)
 	must(r.t, r.n.Kill())
 	w.look(ctx, 10) // without an agent
-	must(r.t, r.n.Start(ctx))
-	must(r.t, r.n.WaitReady(ctx))
+	up(ctx, r.t, r.n)
 	r.up(ctx, 1)
 	if since := sessions(ctx, r.t, r.n)[r.a.Name].since; !since.After(before) {
 		r.t.Errorf("the session is the one of before: since %s", since)

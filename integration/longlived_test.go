@@ -21,21 +21,12 @@ func TestLongLived(t *testing.T) {
 	var peers []*conf.Peer
 	var routers []*interop.Router
 	for i, tor := range l.ToRs() {
-		r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-"+tor.Name)
-		t.Cleanup(func() {
-			if err := r.Kill(); err != nil {
-				t.Error(err)
-			}
-		})
-		s := interop.Setup{
-			ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr,
-			IPv4: true, HopIPv4: tor.Addr, Announce: []netip.Prefix{announced},
-		}
+		s := setupOf(tor, n)
+		s.Announce = []netip.Prefix{announced}
 		if i == 0 {
 			s.LongLived = 3600
 		}
-		must(t, r.Start(ctx, s))
-		routers = append(routers, r)
+		routers = append(routers, startRouter(ctx, t, l, interop.BIRD, tor, s))
 		peers = append(peers, tor.Peer().With(func(p *conf.Peer) {
 			p.LongLivedRestart, p.Import.Accept = "20s", conf.Rules(announced)
 		}))

@@ -92,9 +92,7 @@ func build(t *testing.T, spec lab.Spec) (context.Context, *lab.Lab) {
 func start(t *testing.T, spec lab.Spec) (context.Context, *lab.Lab) {
 	t.Helper()
 	ctx, l := build(t, spec)
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	for _, n := range l.Workers() {
 		for i := range 2 {
 			_, err := n.AddPod(ctx, fmt.Sprintf("%s-pod%d", n.Name, i+1))
@@ -105,11 +103,28 @@ func start(t *testing.T, spec lab.Spec) (context.Context, *lab.Lab) {
 	return ctx, l
 }
 
+// up starts a node's agent and waits until it is ready.
+func up(ctx context.Context, t *testing.T, n *lab.Node) {
+	t.Helper()
+	must(t, n.Start(ctx))
+	must(t, n.WaitReady(ctx))
+}
+
+// upAll starts the ToRs and all agents, and waits until every node has a route
+// to every other one's blocks.
+func upAll(ctx context.Context, t *testing.T, l *lab.Lab) {
+	t.Helper()
+	must(t, l.StartToRs(ctx))
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+}
+
 // inRack is a topology that needs no tunnel device: it runs on every kernel.
 func inRack(name string) lab.Spec {
 	return lab.Spec{Name: name, Racks: 1, NodesPerRack: 2, Pool: lab.Pool{Tunnel: "none"}}
 }
 
+// needIPIP skips the test where the kernel has no ipip devices.
 func needIPIP(t *testing.T) {
 	t.Helper()
 	if !uml.HasIPIP() {

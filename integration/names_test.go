@@ -24,8 +24,7 @@ func TestUplinkName(t *testing.T) {
 			must(t, n.NS.Rename("eth0", uplink))
 			must(t, n.NS.SetRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), lab.Gateway{Via: tor.Addr, Dev: uplink}))
 			must(t, l.StartToRs(ctx))
-			must(t, n.Start(ctx))
-			must(t, n.WaitReady(ctx))
+			up(ctx, t, n)
 			p, err := n.AddPod(ctx, "web")
 			must(t, err)
 			reached := func() {

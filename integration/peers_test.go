@@ -129,8 +129,7 @@ func checkDrain(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, <-done)
 	seen("via "+n.Addr.String(), false)
 	must(t, n.Stop())
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	st, err := n.Status(ctx)
 	must(t, err)
 	if st.GetDrain() != "drained" {
@@ -154,8 +153,7 @@ func checkKilledBFD(ctx context.Context, t *testing.T, l *lab.Lab) {
 	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
 		must(t, hasRoute(a, block, routeProtocol))
 	}
-	must(t, victim.Start(ctx))
-	must(t, victim.WaitReady(ctx))
+	up(ctx, t, victim)
 	must(t, hasRoute(a, block, routeProtocol))
 	must(t, l.WaitConverged(ctx))
 	must(t, waitBFD(ctx, a, 2))

@@ -18,9 +18,7 @@ import (
 // agents with SIGHUP. A file with a mistake changes nothing.
 func TestPoolsAtRunTime(t *testing.T) {
 	ctx, l := build(t, inRack("pools"))
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	n := l.Node("r1n1")
 	old, err := n.AddPod(ctx, "old")
 	must(t, err)

@@ -24,16 +24,9 @@ func TestPowerCut(t *testing.T) {
 	routers := map[interop.Kind]*interop.Router{}
 	for i, kind := range []interop.Kind{interop.BIRD, interop.FRR} {
 		tor := l.ToRs()[i]
-		r := interop.New(kind, tor.NS, l.Dir, string(kind))
-		t.Cleanup(func() {
-			if err := r.Kill(); err != nil {
-				t.Error(err)
-			}
-		})
-		must(t, r.Start(ctx, interop.Setup{
-			ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: victim.Addr, IPv4: true, HopIPv4: tor.Addr, BFD: true,
-		}))
-		routers[kind] = r
+		s := setupOf(tor, victim)
+		s.BFD = true
+		routers[kind] = startRouter(ctx, t, l, kind, tor, s)
 	}
 	for _, n := range l.Nodes() {
 		n.Edit = func(c *conf.Config) {

@@ -38,8 +38,7 @@ func TestReadyCoversADD(t *testing.T) {
 		return c.Flush()
 	}))
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket()})
 	status := func() error { return w.status(ctx) }
 	const why = "a pod cannot be connected on this node: "

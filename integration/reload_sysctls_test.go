@@ -18,8 +18,7 @@ func TestReloadSysctls(t *testing.T) {
 	ctx, l := build(t, alone("sysctls"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	w := newNetwork(t, n, "1.0.0", map[string]any{
 		"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "500"},
 	})

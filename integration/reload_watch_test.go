@@ -35,8 +35,7 @@ func TestReloadWatch(t *testing.T) {
 			os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))))
 	}
 	n.Edit = func(c *conf.Config) { c.Reload = "watch" }
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	must(t, lab.Eventually(ctx, 20*time.Second, "the session to the ToR", func() error {
 		if len(sessions(ctx, t, n)) != 1 {
 			return errors.New("it is not up")

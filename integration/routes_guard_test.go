@@ -25,9 +25,7 @@ func TestGuard(t *testing.T) {
 		t.Skip("needs kernel feature: nftables")
 	}
 	ctx, l := build(t, lab.Spec{Name: "guard", Racks: 1, DualStack: true, Pool: lab.Pool{CIDR6: pool6, Tunnel: "ipip"}})
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	n, other, tor := l.Node("r1n1"), l.Node("r1n2"), l.ToRs()[0]
 	for _, c := range []struct {
 		network            string
@@ -56,13 +54,11 @@ func TestGuard(t *testing.T) {
 	t.Run("no guard, no difference", func(t *testing.T) {
 		must(t, n.Stop())
 		n.Edit = func(c *conf.Config) { c.Tunnel.Guard = "off" }
-		must(t, n.Start(ctx))
-		must(t, n.WaitReady(ctx))
+		up(ctx, t, n)
 		newEar(t, n.NS, "ip4:4", n.Addr).hears(ctx, t, tor.NS, tor.Addr)
 		must(t, n.Stop())
 		n.Edit = nil
-		must(t, n.Start(ctx))
-		must(t, n.WaitReady(ctx))
+		up(ctx, t, n)
 	})
 	t.Run("a node that leaves is a stranger", func(t *testing.T) { checkLeaver(ctx, t, n, other) })
 }

@@ -49,9 +49,7 @@ func checkOver6(t *testing.T, kind, tunnel6 string) {
 		must(t, c.owner.AddAddr("lo", netip.PrefixFrom(c.prefix.Addr().Next(), 32)))
 	}
 	n.Edit = func(c *conf.Config) { c.BGP.Peers = append(c.BGP.Peers, tor.Peer6()) }
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	must(t, l.WaitConverged(ctx))
+	upAll(ctx, t, l)
 	for _, c := range cases {
 		t.Run(c.prefix.String()+" "+c.reason, func(t *testing.T) {
 			wantDecision(ctx, t, n, c.prefix, true, c.reason, c.via)

@@ -220,8 +220,7 @@ func checkSpecific6(ctx context.Context, t *testing.T, l *lab.Lab) {
 			must(t, n.NS.DeleteLink(dev)) // so that every route is written anew
 		}
 	}
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	must(t, l.WaitConverged(ctx))
 	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), true)
 	checkRoutes(ctx, t, l)
@@ -237,8 +236,7 @@ func checkOff(ctx context.Context, t *testing.T, l *lab.Lab, devices ...string) 
 			c.Pools[i].Tunnel = "none"
 		}
 	}
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	for _, dev := range devices {
 		must(t, lab.Eventually(ctx, patience, dev+" is removed", func() error { return absent(n.NS, dev) }))
 	}

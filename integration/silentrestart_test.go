@@ -22,17 +22,9 @@ func TestSilentRestart(t *testing.T) {
 	ctx, l := build(t, watched("silent", 1))
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	announced := netip.MustParsePrefix("198.18.9.0/24")
-	r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird")
-	t.Cleanup(func() {
-		if err := r.Kill(); err != nil {
-			t.Error(err)
-		}
-	})
-	s := interop.Setup{
-		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr,
-		IPv4: true, HopIPv4: tor.Addr, Announce: []netip.Prefix{announced}, Restart: true,
-	}
-	must(t, r.Start(ctx, s))
+	s := setupOf(tor, n)
+	s.Announce, s.Restart = []netip.Prefix{announced}, true
+	r := startRouter(ctx, t, l, interop.BIRD, tor, s)
 	peer := tor.Peer()
 	peer.Import.Accept = conf.Rules(announced)
 	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})

@@ -249,18 +249,11 @@ func TestNoTransit(t *testing.T) {
 	var routers []*interop.Router
 	announced := netip.MustParsePrefix("198.18.7.0/24")
 	for i, tor := range l.ToRs() {
-		r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-"+tor.Name)
-		t.Cleanup(func() {
-			if err := r.Kill(); err != nil {
-				t.Error(err)
-			}
-		})
-		s := interop.Setup{ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr, IPv4: true, HopIPv4: tor.Addr}
+		s := setupOf(tor, n)
 		if i == 0 {
 			s.Announce = []netip.Prefix{announced}
 		}
-		must(t, r.Start(ctx, s))
-		routers = append(routers, r)
+		routers = append(routers, startRouter(ctx, t, l, interop.BIRD, tor, s))
 	}
 	peers := []*conf.Peer{other.Peer()}
 	for _, tor := range l.ToRs() {

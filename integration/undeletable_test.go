@@ -14,8 +14,7 @@ func TestAnnotationKeepsNoPod(t *testing.T) {
 	ctx, l := build(t, alone("undeletable"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx))
-	must(t, n.Start(ctx))
-	must(t, n.WaitReady(ctx))
+	up(ctx, t, n)
 	w := newNetwork(t, n, "1.0.0", map[string]any{
 		"type": "onlink-cni", "socket": n.CNISocket(), "capabilities": map[string]bool{"io.kubernetes.cri.pod-annotations": true},
 	})

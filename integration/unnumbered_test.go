@@ -47,19 +47,10 @@ func checkUnnumbered(t *testing.T, name string, peer *conf.Peer) {
 	for _, p := range world {
 		must(t, tor.NS.AddAddr("lo", netip.PrefixFrom(p.Addr().Next(), p.Addr().BitLen())))
 	}
-	r := interop.New(interop.BIRD, tor.NS, l.Dir, "bird-leaf")
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", r.Name, r.Logs(20))
-		}
-		if err := r.Kill(); err != nil {
-			t.Error(err)
-		}
-	})
-	must(t, r.Start(ctx, interop.Setup{
+	r := startRouter(ctx, t, l, interop.BIRD, tor, interop.Setup{
 		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: torAddr, Remote: nodeAddr.WithZone(leaf),
 		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world, BFD: peer.BFD != nil,
-	}))
+	})
 	peer.Name, peer.ASN, peer.ConnectRetry, peer.Import.Accept = leaf, tor.ASN, "2s", conf.Rules(world...)
 	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
