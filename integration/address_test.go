@@ -14,18 +14,19 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // dual is a rack with two nodes of both families and VXLAN pools.
 func dual(name string) lab.Spec {
-	return lab.Spec{Name: name, Racks: 1, NodesPerRack: 2, Reflectors: -1, DualStack: true, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}}
+	return lab.Spec{Name: name, Racks: 1, NodesPerRack: 2, Reflectors: -1, DualStack: true, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "vxlan"}}
 }
 
 // TestAddressOfAService: an address that moves from machine to machine is on
 // the uplink, newer than the node's own. No way of asking leads to it, but
 // writing it out.
 func TestAddressOfAService(t *testing.T) {
-	ctx, l := build(t, dual("vip"))
+	ctx, l := labtest.Build(t, dual("vip"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	service := netip.MustParseAddr("fd57:1::100")
@@ -46,7 +47,7 @@ func TestAddressOfAService(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.address, "/", " "), func(t *testing.T) {
 			n.Edit = nodeAddress(c.address)
 			must(t, n.Start(ctx))
-			must(t, lab.Eventually(ctx, patience, "the tunnels to send from the node's addresses", func() error {
+			must(t, lab.Eventually(ctx, labtest.Patience, "the tunnels to send from the node's addresses", func() error {
 				for dev, want := range map[string]netip.Addr{"onlink-vxlan": c.want4, "onlink-vxlan6": c.want6} {
 					got, err := tunnelSource(n.NS, dev)
 					if err != nil {
@@ -70,7 +71,7 @@ func TestAddressOfAService(t *testing.T) {
 // TestAddressPastABridge: without a default route, and with a container bridge
 // that was there first, the node's address is the one towards its peer.
 func TestAddressPastABridge(t *testing.T) {
-	ctx, l := build(t, lab.Spec{Name: "bridge", Racks: 1, NodesPerRack: 1, Reflectors: -1, Pool: lab.Pool{Tunnel: "vxlan"}})
+	ctx, l := labtest.Build(t, lab.Spec{Name: "bridge", Racks: 1, NodesPerRack: 1, Reflectors: -1, Pool: lab.Pool{Tunnel: "vxlan"}})
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	must(t, n.NS.Link.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "docker0"}}))
@@ -83,7 +84,7 @@ func TestAddressPastABridge(t *testing.T) {
 		c.IPAM = conf.IPAM{Registry: conf.Registry{Kind: "bolt"}}
 	}
 	must(t, n.Start(ctx))
-	must(t, lab.Eventually(ctx, patience, "the agent to answer", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the agent to answer", func() error {
 		st, err := n.Status(ctx)
 		if err == nil && (st.GetAddress() != n.Addr.String() || st.GetRouterId() != n.Addr.String()) {
 			t.Fatalf("address %s, router ID %s; want %s", st.GetAddress(), st.GetRouterId(), n.Addr)
@@ -110,7 +111,7 @@ func TestAddressPastABridge(t *testing.T) {
 // IPv4 address is exchanged. Both are followed by the same process, and the old
 // address is answered for by nobody from the moment that it is gone.
 func TestAddressFollowed(t *testing.T) {
-	ctx, l := build(t, dual("follow"))
+	ctx, l := labtest.Build(t, dual("follow"))
 	must(t, l.StartToRs(ctx))
 	n, other := l.Node("r1n1"), l.Node("r1n2")
 	must(t, n.NS.DeleteAddr("eth0", netip.PrefixFrom(n.Addr6, 64)))
@@ -119,16 +120,16 @@ func TestAddressFollowed(t *testing.T) {
 		c.IPAM = conf.IPAM{Registry: conf.Registry{Kind: "bolt"}}
 	}
 	must(t, n.Start(ctx))
-	must(t, lab.Eventually(ctx, patience, "the missing address to be named", func() error {
-		return problem(ctx, n, "no address of the family")
+	must(t, lab.Eventually(ctx, labtest.Patience, "the missing address to be named", func() error {
+		return labtest.Problem(ctx, n, "no address of the family")
 	}))
 	pid := n.Process().Pid()
 	must(t, n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr6, 64)))
-	must(t, lab.Eventually(ctx, patience, "the IPv6 address to be followed", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the IPv6 address to be followed", func() error {
 		if got, err := tunnelSource(n.NS, "onlink-vxlan6"); err != nil || got != n.Addr6 {
 			return fmt.Errorf("onlink-vxlan6 sends from %s: %w", got, err)
 		}
-		if err := problem(ctx, n, "no address of the family"); err == nil {
+		if err := labtest.Problem(ctx, n, "no address of the family"); err == nil {
 			return errors.New("the address is still missed")
 		}
 		_, err := n.Status(ctx)
@@ -144,10 +145,10 @@ func TestAddressFollowed(t *testing.T) {
 	if _, err := other.NS.Ping(ctx, n.Addr, 2, time.Second); err == nil {
 		t.Errorf("%s is answered for after it is gone", n.Addr)
 	}
-	must(t, lab.Eventually(ctx, patience, "the loss to be named", func() error {
-		return problem(ctx, n, n.Addr.String()+" is no address of this node any more")
+	must(t, lab.Eventually(ctx, labtest.Patience, "the loss to be named", func() error {
+		return labtest.Problem(ctx, n, n.Addr.String()+" is no address of this node any more")
 	}))
-	must(t, lab.Eventually(ctx, 2*patience, "the new IPv4 address to be followed", func() error {
+	must(t, lab.Eventually(ctx, 2*labtest.Patience, "the new IPv4 address to be followed", func() error {
 		st, err := n.Status(ctx)
 		if err != nil {
 			return err

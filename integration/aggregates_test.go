@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestAggregates: one ToR is told an aggregate and nothing inside it, the other
@@ -18,19 +18,19 @@ import (
 // learn what others have inside, forwards it, drops the rest, and withdraws an
 // aggregate with the last that it stands for.
 func TestAggregates(t *testing.T) {
-	spec := watched("aggregates", 2)
+	spec := labtest.Mesh("aggregates", 2)
 	spec.ToRsPerRack = 2
-	ctx, l := build(t, spec)
+	ctx, l := labtest.Build(t, spec)
 	n, other := l.Node("r1n1"), l.Node("r1n2")
 	pool, tail := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.244.255.0/24")
 	extra := netip.MustParsePrefix("10.244.255.7/32")
 	tors := l.ToRs()
-	frr := startRouter(ctx, t, l, interop.FRR, tors[0], setupOf(tors[0], n))
-	bird := startRouter(ctx, t, l, interop.BIRD, tors[1], setupOf(tors[1], n))
+	frr := labtest.StartRouter(ctx, t, l, interop.FRR, tors[0], labtest.SetupOf(tors[0], n))
+	bird := labtest.StartRouter(ctx, t, l, interop.BIRD, tors[1], labtest.SetupOf(tors[1], n))
 	aggregate := func(tor *lab.ToR, list ...conf.Aggregate) *conf.Peer {
-		return toToR(tor).With(func(p *conf.Peer) { p.Export.Aggregates = list })
+		return labtest.FabricPeer(tor).With(func(p *conf.Peer) { p.Export.Aggregates = list })
 	}
-	wire(l, map[string]conf.BGP{
+	labtest.Wire(l, map[string]conf.BGP{
 		n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{
 			other.Peer(),
 			aggregate(l.ToRs()[0], conf.Aggregate{Prefix: pool.String(), SummaryOnly: true}),
@@ -53,17 +53,17 @@ func TestAggregates(t *testing.T) {
 	}
 	told := func(what string, r *interop.Router, want ...netip.Prefix) {
 		t.Helper()
-		must(t, lab.Eventually(ctx, patience, what, func() error { return learnedExactly(ctx, r, want) }))
+		must(t, lab.Eventually(ctx, labtest.Patience, what, func() error { return labtest.LearnedExactly(ctx, r, want) }))
 	}
 	told("the aggregate alone", frr, pool)
 	told("aggregate and block, not the empty aggregate", bird, append(blocks(), pool)...)
 
 	// The other node's block lies inside and is known all the same; the node
 	// itself is told to nobody as the way to all of the pool.
-	must(t, throughHops(n, blockOf(ctx, t, other), other.Addr))
+	must(t, labtest.ThroughHops(n, labtest.BlockOf(ctx, t, other), other.Addr))
 	must(t, isBlackhole(n, pool))
-	must(t, unknownTo(ctx, []*lab.Node{other}, pool))
-	must(t, lab.Eventually(ctx, patience, "a packet from the ToR through the aggregate", func() error {
+	must(t, labtest.UnknownTo(ctx, []*lab.Node{other}, pool))
+	must(t, lab.Eventually(ctx, labtest.Patience, "a packet from the ToR through the aggregate", func() error {
 		_, err := l.ToRs()[0].NS.Ping(ctx, pod.Addr(), 1, 2*time.Second)
 		return err
 	}))
@@ -72,12 +72,12 @@ func TestAggregates(t *testing.T) {
 		t.Errorf("policy test of a block: %v, %s", err, out.Stdout)
 	}
 
-	originate(ctx, t, n, extra)
+	labtest.Originate(ctx, t, n, extra)
 	told("both aggregates and what is inside", bird, append(blocks(), pool, tail, extra)...)
 	told("still the aggregate alone", frr, pool)
-	originate(ctx, t, n)
+	labtest.Originate(ctx, t, n)
 	told("the aggregate gone with its last contributor", bird, append(blocks(), pool)...)
-	must(t, lab.Eventually(ctx, patience, "its drop route gone", func() error { return unknownTo(ctx, []*lab.Node{n}, tail) }))
+	must(t, lab.Eventually(ctx, labtest.Patience, "its drop route gone", func() error { return labtest.UnknownTo(ctx, []*lab.Node{n}, tail) }))
 
 	_, err = n.Ctl(ctx, "drain", "--wait", "0s")
 	must(t, err)
@@ -88,33 +88,10 @@ func TestAggregates(t *testing.T) {
 	told("the aggregate again", frr, pool)
 }
 
-// setupOf is a router's half of its session to a node, over IPv4; it announces
-// nothing.
-func setupOf(tor *lab.ToR, n *lab.Node) interop.Setup {
-	return interop.Setup{ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr, IPv4: true, HopIPv4: tor.Addr}
-}
-
-// startRouter starts an implementation of BGP in the place of a router of the
-// lab, which must not run. It is killed at the test's end.
-func startRouter(ctx context.Context, t *testing.T, l *lab.Lab, kind interop.Kind, tor *lab.ToR, s interop.Setup) *interop.Router {
-	t.Helper()
-	r := interop.New(kind, tor.NS, l.Dir, strings.ToLower(string(kind))+"-"+tor.Name)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", r.Name, r.Logs(20))
-		}
-		if err := r.Kill(); err != nil {
-			t.Error(err)
-		}
-	})
-	must(t, r.Start(ctx, s))
-	return r
-}
-
 // isBlackhole wants the node's kernel to drop what goes to a prefix and nowhere
 // more specific.
 func isBlackhole(n *lab.Node, p netip.Prefix) error {
-	routes, err := n.NS.Routes(routeProtocol)
+	routes, err := n.NS.Routes(labtest.RouteProtocol)
 	if err != nil {
 		return err
 	}

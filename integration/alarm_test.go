@@ -1,12 +1,8 @@
 package integration
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -14,7 +10,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
-	onlinkv1 "onlink/proto/v1"
+	"onlink/integration/labtest"
 )
 
 // TestContestedBlock has a node announce a block of another one, and a part of
@@ -22,30 +18,30 @@ import (
 // packets go to the owner on every node. It raises the alarm in status and
 // metrics, and says why in explain, until that ends.
 func TestContestedBlock(t *testing.T) {
-	ctx, l := build(t, inRack("contested"))
-	upAll(ctx, t, l)
+	ctx, l := labtest.Build(t, labtest.InRack("contested"))
+	labtest.StartAll(ctx, t, l)
 	registry, thief, owner := l.Reflectors()[0], l.Node("r1n1"), l.Node("r1n2")
-	block := blockOf(ctx, t, owner)
-	must(t, hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
-	must(t, hasMetric(ctx, registry, `onlink_bgp_import_refused_total{reason="owner"} 0`))
+	block := labtest.BlockOf(ctx, t, owner)
+	must(t, labtest.HasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
+	must(t, labtest.HasMetric(ctx, registry, `onlink_bgp_import_refused_total{reason="owner"} 0`))
 
 	part := netip.PrefixFrom(block.Addr(), block.Bits()+2)
 	mark := netip.MustParsePrefix("10.244.222.0/26") // of nobody: when it is there, all before it was
 	announceToo(t, thief, block.String(), part.String(), mark.String())
-	must(t, lab.Eventually(ctx, 4*back, "the alarm is raised", func() error {
+	must(t, lab.Eventually(ctx, 4*labtest.Back, "the alarm is raised", func() error {
 		return errors.Join(
-			problem(ctx, registry, fmt.Sprintf("block %s: belongs to node %s, and is announced by another node: %s with next hop %s, %s with next hop %s: refused", block, owner.Name, block, thief.Addr, part, thief.Addr)),
-			hasMetric(ctx, registry, "onlink_ipam_blocks_contested 1"))
+			labtest.Problem(ctx, registry, fmt.Sprintf("block %s: belongs to node %s, and is announced by another node: %s with next hop %s, %s with next hop %s: refused", block, owner.Name, block, thief.Addr, part, thief.Addr)),
+			labtest.HasMetric(ctx, registry, "onlink_ipam_blocks_contested 1"))
 	}))
-	must(t, hasMetric(ctx, registry, `onlink_bgp_import_refused_total{reason="owner"} 1`))
+	must(t, labtest.HasMetric(ctx, registry, `onlink_bgp_import_refused_total{reason="owner"} 1`))
 	for _, n := range l.Nodes() {
 		if n == thief {
 			continue
 		}
-		must(t, lab.Eventually(ctx, back, n.Name+" has the mark", func() error { return throughHops(n, mark, thief.Addr) }))
-		must(t, unknownTo(ctx, []*lab.Node{n}, part))
+		must(t, lab.Eventually(ctx, labtest.Back, n.Name+" has the mark", func() error { return labtest.ThroughHops(n, mark, thief.Addr) }))
+		must(t, labtest.UnknownTo(ctx, []*lab.Node{n}, part))
 		if n != owner {
-			must(t, throughHops(n, block, owner.Addr))
+			must(t, labtest.ThroughHops(n, block, owner.Addr))
 		}
 	}
 	out, err := registry.Ctl(ctx, "explain", block.Addr().String())
@@ -60,8 +56,8 @@ func TestContestedBlock(t *testing.T) {
 		}
 	}
 	announceToo(t, thief)
-	must(t, lab.Eventually(ctx, 4*back, "the alarm ends", func() error {
-		return errors.Join(lacksProblem(ctx, registry, block.String()), hasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
+	must(t, lab.Eventually(ctx, 4*labtest.Back, "the alarm ends", func() error {
+		return errors.Join(labtest.LacksProblem(ctx, registry, block.String()), labtest.HasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
 	}))
 }
 
@@ -79,24 +75,24 @@ func announceToo(t *testing.T, n *lab.Node, prefixes ...string) {
 // when nodes own all of it, a node when its own addresses run out, and a pod
 // for which there is none is told which pool is full.
 func TestPoolRunsOut(t *testing.T) {
-	ctx, l := build(t, inRack("runsout"))
+	ctx, l := labtest.Build(t, labtest.InRack("runsout"))
 	tiny(l)
-	upAll(ctx, t, l)
+	labtest.StartAll(ctx, t, l)
 	registry, n := l.Reflectors()[0], l.Node("r1n1")
-	must(t, lacksProblem(ctx, registry, "pool tiny"))
-	must(t, lacksProblem(ctx, n, "pool tiny"))
+	must(t, labtest.LacksProblem(ctx, registry, "pool tiny"))
+	must(t, labtest.LacksProblem(ctx, n, "pool tiny"))
 	_, err := n.AddPod(ctx, "pod-0") // three nodes have a block each: this one's spare is the fourth and last
 	must(t, err)
-	must(t, lab.Eventually(ctx, back, "the registry's agent warns", func() error {
-		return errors.Join(problem(ctx, registry, "pool tiny is full: nodes own 100 %"), hasMetric(ctx, registry, `onlink_ipam_pool_claimed_ratio{pool="tiny"} 1`))
+	must(t, lab.Eventually(ctx, labtest.Back, "the registry's agent warns", func() error {
+		return errors.Join(labtest.Problem(ctx, registry, "pool tiny is full: nodes own 100 %"), labtest.HasMetric(ctx, registry, `onlink_ipam_pool_claimed_ratio{pool="tiny"} 1`))
 	}))
-	must(t, lacksProblem(ctx, n, "pool tiny"))
+	must(t, labtest.LacksProblem(ctx, n, "pool tiny"))
 	for i := 1; i < 16; i++ {
 		_, err := n.AddPod(ctx, fmt.Sprintf("pod-%d", i))
 		must(t, err)
 	}
-	must(t, lab.Eventually(ctx, back, "the node warns", func() error {
-		return errors.Join(problem(ctx, n, "pool tiny is full: no free block"), hasMetric(ctx, n, `onlink_ipam_pool_without_free_block{pool="tiny"} 1`))
+	must(t, lab.Eventually(ctx, labtest.Back, "the node warns", func() error {
+		return errors.Join(labtest.Problem(ctx, n, "pool tiny is full: no free block"), labtest.HasMetric(ctx, n, `onlink_ipam_pool_without_free_block{pool="tiny"} 1`))
 	}))
 	_, err = n.AddPod(ctx, "one-too-many")
 	for _, part := range []string{"no address left", "tiny", "16 of 16"} {
@@ -115,31 +111,23 @@ func tiny(l *lab.Lab) {
 	}
 }
 
-// lacksProblem returns an error when the status of a node names a word.
-func lacksProblem(ctx context.Context, n *lab.Node, word string) error {
-	if problem(ctx, n, word) == nil {
-		return fmt.Errorf("%s has a problem with %q already", n.Name, word)
-	}
-	return nil
-}
-
 // TestReleaseNode takes a dead node's blocks: the audit tells of it after the
 // agent was killed too. The node that comes back finds its block lost, names
 // it, and announces it no more.
 func TestReleaseNode(t *testing.T) {
-	ctx, l := build(t, inRack("release"))
+	ctx, l := labtest.Build(t, labtest.InRack("release"))
 	tiny(l)
-	upAll(ctx, t, l)
+	labtest.StartAll(ctx, t, l)
 	registry, dead, heir := l.Reflectors()[0], l.Node("r1n2"), l.Node("r1n1")
 	_, err := dead.AddPod(ctx, "old")
 	must(t, err)
-	block := blockOf(ctx, t, dead)
-	wantCtl(ctx, t, registry, 0, "TIME", "ipam", "audit")
+	block := labtest.BlockOf(ctx, t, dead)
+	labtest.WantCtl(ctx, t, registry, 0, "TIME", "ipam", "audit")
 	must(t, dead.Kill())
 
-	wantCtl(ctx, t, registry, 0, block.String(), "ipam", "release-node", dead.Name)
+	labtest.WantCtl(ctx, t, registry, 0, block.String(), "ipam", "release-node", dead.Name)
 	must(t, registry.Kill())
-	up(ctx, t, registry)
+	labtest.StartNode(ctx, t, registry)
 	out, err := registry.Ctl(ctx, "ipam", "audit")
 	must(t, err)
 	for _, part := range []string{"release-node", dead.Name, "root (uid 0", "done", block.String()} {
@@ -152,12 +140,12 @@ func TestReleaseNode(t *testing.T) {
 		_, err := heir.AddPod(ctx, fmt.Sprintf("new-%d", i))
 		must(t, err)
 	}
-	if owner := ownerOf(ctx, t, registry, block); owner != heir.Name {
+	if owner := labtest.OwnerOf(ctx, t, registry, block); owner != heir.Name {
 		t.Fatalf("%s is %s's, want that %s has claimed it", block, owner, heir.Name)
 	}
 	must(t, dead.Start(ctx))
-	must(t, lab.Eventually(ctx, back, "the node tells what it has lost", func() error {
-		return errors.Join(problem(ctx, dead, "block "+block.String()+": belongs to another node now, 1 pods"), hasMetric(ctx, dead, "onlink_ipam_blocks_lost 1"))
+	must(t, lab.Eventually(ctx, labtest.Back, "the node tells what it has lost", func() error {
+		return errors.Join(labtest.Problem(ctx, dead, "block "+block.String()+": belongs to another node now, 1 pods"), labtest.HasMetric(ctx, dead, "onlink_ipam_blocks_lost 1"))
 	}))
 	blocks, err := dead.Blocks(ctx)
 	must(t, err)
@@ -166,57 +154,5 @@ func TestReleaseNode(t *testing.T) {
 			t.Errorf("%s announces %s, which it has lost", dead.Name, block)
 		}
 	}
-	wantCtl(ctx, t, dead, 0, "1 attachments", "ipam", "check") // its pod keeps what it has
-}
-
-// ownerOf returns the node that the registry gives a block to.
-func ownerOf(ctx context.Context, t *testing.T, n *lab.Node, block netip.Prefix) string {
-	t.Helper()
-	admin, err := n.Admin()
-	must(t, err)
-	reply, err := admin.ListBlocks(ctx, &onlinkv1.ListBlocksRequest{All: true})
-	must(t, err)
-	for _, b := range reply.GetBlocks() {
-		if b.GetCidr() == block.String() {
-			return b.GetNode()
-		}
-	}
-	return ""
-}
-
-// hasMetric returns nil when a node's metrics have a line.
-func hasMetric(ctx context.Context, n *lab.Node, line string) error {
-	text, err := metricsOf(ctx, n)
-	if err != nil {
-		return err
-	}
-	for have := range strings.Lines(text) {
-		if strings.TrimSpace(have) == line {
-			return nil
-		}
-	}
-	return fmt.Errorf("metrics of %s lack %s", n.Name, line)
-}
-
-// metricsOf reads all metrics of a node.
-func metricsOf(ctx context.Context, n *lab.Node) (string, error) {
-	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		err = n.NS.Do(func() error {
-			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
-			return err
-		})
-		return conn, err
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9179/metrics", http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	reply, err := client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer reply.Body.Close()
-	body, err := io.ReadAll(reply.Body)
-	return string(body), err
+	labtest.WantCtl(ctx, t, dead, 0, "1 attachments", "ipam", "check") // its pod keeps what it has
 }

@@ -15,6 +15,7 @@ import (
 	"onlink/cni"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // backedUp is a node with two families of few addresses, which are used again
@@ -31,9 +32,9 @@ type backedUp struct {
 
 func newBackedUp(t *testing.T, name string) *backedUp {
 	t.Helper()
-	spec := alone(name)
+	spec := labtest.Alone(name)
 	spec.DualStack = true
-	ctx, l := build(t, spec)
+	ctx, l := labtest.Build(t, spec)
 	b := &backedUp{t: t, ctx: ctx, lab: l, n: l.Node("r1n1")}
 	b.file, b.copy = filepath.Join(b.n.StateDir(), "onlink.db"), filepath.Join(t.TempDir(), "copy.db")
 	b.n.Edit = func(c *conf.Config) {
@@ -51,7 +52,7 @@ func newBackedUp(t *testing.T, name string) *backedUp {
 
 func (b *backedUp) start() {
 	b.t.Helper()
-	up(b.ctx, b.t, b.n)
+	labtest.StartNode(b.ctx, b.t, b.n)
 }
 
 func (b *backedUp) add(name string) *lab.Pod {
@@ -80,7 +81,7 @@ func (b *backedUp) restore() {
 // its own and to answer.
 func (b *backedUp) fill(name string) {
 	b.t.Helper()
-	must(b.t, lab.Eventually(b.ctx, settleLimit, "the pools are empty", func() error {
+	must(b.t, lab.Eventually(b.ctx, labtest.SettleLimit, "the pools are empty", func() error {
 		for i := range 20 {
 			b.made++
 			_, err := b.n.AddPod(b.ctx, fmt.Sprintf("%s%d", name, b.made))
@@ -108,7 +109,7 @@ func (b *backedUp) unique() {
 				b.t.Errorf("%v is %s's and %s's", addr, o, p.Name)
 			}
 			seen[addr] = p.Name
-			if _, err := b.n.NS.Ping(b.ctx, addr, 1, back); err != nil {
+			if _, err := b.n.NS.Ping(b.ctx, addr, 1, labtest.Back); err != nil {
 				b.t.Errorf("%s: %v", p.Name, err)
 			}
 		}
@@ -122,7 +123,7 @@ func (b *backedUp) unique() {
 func TestOlderBackup(t *testing.T) {
 	b := newBackedUp(t, "older")
 	gone := b.add("gone")
-	wantCtl(b.ctx, t, b.n, 0, "bytes", "ipam", "backup", b.copy)
+	labtest.WantCtl(b.ctx, t, b.n, 0, "bytes", "ipam", "backup", b.copy)
 	addrs := gone.Addrs
 	must(t, gone.Delete(b.ctx))
 	var heir *lab.Pod
@@ -136,7 +137,7 @@ func TestOlderBackup(t *testing.T) {
 	}
 	routes := b.podRoutes()
 	b.restart(b.restore)
-	wantCtl(b.ctx, t, b.n, 0, " 0 problems", "ipam", "check")
+	labtest.WantCtl(b.ctx, t, b.n, 0, " 0 problems", "ipam", "check")
 	b.unique()
 	if got := b.podRoutes(); got != routes {
 		t.Errorf("pod routes:\n%s\nbefore:\n%s", got, routes)
@@ -146,13 +147,13 @@ func TestOlderBackup(t *testing.T) {
 	must(t, gone.Detach(b.ctx))
 	must(t, heir.Check(b.ctx))
 	b.unique()
-	wantCtl(b.ctx, t, b.n, 0, " 0 problems", "ipam", "check")
+	labtest.WantCtl(b.ctx, t, b.n, 0, " 0 problems", "ipam", "check")
 }
 
 // podRoutes renders the node's host routes to pods.
 func (b *backedUp) podRoutes() string {
 	b.t.Helper()
-	routes, err := b.n.NS.Routes(routeProtocol)
+	routes, err := b.n.NS.Routes(labtest.RouteProtocol)
 	must(b.t, err)
 	var out strings.Builder
 	for _, r := range routes {
@@ -178,16 +179,16 @@ func TestDatabaseLostAmidTrouble(t *testing.T) {
 		dev, err := link.LinkByName(cni.HostDevice(odd.ContainerID, "eth0"))
 		must(t, err)
 		must(t, link.RouteAdd(&netlink.Route{
-			Dst: netlink.NewIPNet(extra.AsSlice()), LinkIndex: dev.Attrs().Index, Protocol: routeProtocol, Scope: netlink.SCOPE_LINK,
+			Dst: netlink.NewIPNet(extra.AsSlice()), LinkIndex: dev.Attrs().Index, Protocol: labtest.RouteProtocol, Scope: netlink.SCOPE_LINK,
 		}))
 	})
-	must(t, problem(b.ctx, b.n, extra.String()+" of the running pod lab/odd"))
-	wantCtl(b.ctx, t, b.n, 1, extra.String()+" of the running pod lab/odd", "ipam", "check")
-	must(t, hasRoute(b.n, netip.PrefixFrom(extra, 32), routeProtocol))
+	must(t, labtest.Problem(b.ctx, b.n, extra.String()+" of the running pod lab/odd"))
+	labtest.WantCtl(b.ctx, t, b.n, 1, extra.String()+" of the running pod lab/odd", "ipam", "check")
+	must(t, labtest.HasRoute(b.n, netip.PrefixFrom(extra, 32), labtest.RouteProtocol))
 	must(t, b.n.NS.SetLink(cni.HostDevice(down.ContainerID, "eth0"), true))
 	for _, addr := range down.Addrs { // the agent puts the routes back
-		must(t, lab.Eventually(b.ctx, settleLimit, "route to "+addr.String(), func() error {
-			return hasRoute(b.n, netip.PrefixFrom(addr, addr.BitLen()), routeProtocol)
+		must(t, lab.Eventually(b.ctx, labtest.SettleLimit, "route to "+addr.String(), func() error {
+			return labtest.HasRoute(b.n, netip.PrefixFrom(addr, addr.BitLen()), labtest.RouteProtocol)
 		}))
 	}
 	b.fill("later")
@@ -197,8 +198,8 @@ func TestDatabaseLostAmidTrouble(t *testing.T) {
 		}
 	}
 	must(t, odd.Delete(b.ctx))
-	must(t, lab.Eventually(b.ctx, settleLimit, "the quarantine ends", func() error {
-		if err := problem(b.ctx, b.n, extra.String()); err == nil {
+	must(t, lab.Eventually(b.ctx, labtest.SettleLimit, "the quarantine ends", func() error {
+		if err := labtest.Problem(b.ctx, b.n, extra.String()); err == nil {
 			return fmt.Errorf("status names %v still", extra)
 		}
 		return nil
@@ -207,7 +208,7 @@ func TestDatabaseLostAmidTrouble(t *testing.T) {
 	if !hasPod(b.lab, extra) {
 		t.Errorf("nobody has %v, which is free again", extra)
 	}
-	wantCtl(b.ctx, t, b.n, 0, " 0 problems", "ipam", "check")
+	labtest.WantCtl(b.ctx, t, b.n, 0, " 0 problems", "ipam", "check")
 }
 
 func hasPod(l *lab.Lab, addr netip.Addr) bool {

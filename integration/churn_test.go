@@ -6,17 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"onlink/integration/lab"
-	"onlink/nft"
+	"onlink/integration/labtest"
 )
 
 // churnPods and churnKill are how long TestPodsUnderKills runs; 500 pods take
@@ -35,10 +30,10 @@ const churnWorkers = 32
 // again and again, and then looks for anything that is left.
 func TestPodsUnderKills(t *testing.T) {
 	count, every := *churnPods, *churnKill
-	ctx, l := build(t, alone("churn"))
+	ctx, l := labtest.Build(t, labtest.Alone("churn"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx))
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	pods := make([]*lab.Pod, count)
 	for i := range pods {
 		p, err := n.NewPod(fmt.Sprintf("p%d", i))
@@ -57,11 +52,11 @@ func TestPodsUnderKills(t *testing.T) {
 	})
 	killed += stop()
 	must(t, n.WaitReady(ctx))
-	must(t, lab.Eventually(ctx, 30*time.Second, "nothing is left of the pods", func() error { return leftovers(ctx, n) }))
+	must(t, lab.Eventually(ctx, 30*time.Second, "nothing is left of the pods", func() error { return labtest.Leftovers(ctx, n) }))
 	for _, p := range pods {
 		must(t, p.Delete(ctx))
 	}
-	must(t, leftovers(ctx, n))
+	must(t, labtest.Leftovers(ctx, n))
 	t.Logf("%d pods, the agent was killed %d times", count, killed)
 	if killed == 0 {
 		t.Error("the agent was never killed")
@@ -148,75 +143,4 @@ func checkAttached(ctx context.Context, t *testing.T, pods []*lab.Pod) {
 			t.Errorf("%s: %v", p.Name, err)
 		}
 	}
-}
-
-// leftovers says what is left of pods on a node without any: veths, routes,
-// addresses, or namespaces that the agent holds open.
-func leftovers(ctx context.Context, n *lab.Node) error {
-	if err := traces(ctx, n); err != nil {
-		return err
-	}
-	return openNamespaces(n.Process().Pid())
-}
-
-// traces wants neither address nor interface nor route nor nftables element of
-// a pod to be left.
-func traces(ctx context.Context, n *lab.Node) error {
-	st, err := n.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if used := st.GetAddressesUsed(); used != 0 {
-		return fmt.Errorf("%d addresses are assigned", used)
-	}
-	links, err := n.NS.Link.LinkList()
-	if err != nil {
-		return err
-	}
-	for _, link := range links {
-		if strings.HasPrefix(link.Attrs().Alias, "onlink lab/") || link.Attrs().Group >= 0x4f4c0000 {
-			return fmt.Errorf("interface %s is left", link.Attrs().Name)
-		}
-	}
-	routes, err := n.NS.Link.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: 179}, netlink.RT_FILTER_PROTOCOL)
-	if err != nil {
-		return err
-	}
-	for _, r := range routes {
-		if ones, bits := r.Dst.Mask.Size(); ones == bits {
-			return fmt.Errorf("route %v is left", r)
-		}
-	}
-	return n.NS.Do(func() error {
-		senders, err := nft.CountSenders()
-		if errors.Is(nft.SupportsSenders(), nft.ErrUnsupported) {
-			return nil
-		}
-		if err == nil && senders != 0 {
-			err = fmt.Errorf("%w: %d MAC addresses may send", errRules, senders)
-		}
-		return err
-	})
-}
-
-// openNamespaces wants a process to hold no network namespace open but its
-// own.
-func openNamespaces(pid int) error {
-	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return err
-	}
-	for _, pattern := range []string{"/proc/%d/fd/*", "/proc/%d/task/*/ns/net"} {
-		paths, err := filepath.Glob(fmt.Sprintf(pattern, pid))
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
-			// A descriptor may be closed meanwhile.
-			if to, err := os.Readlink(path); err == nil && strings.HasPrefix(to, "net:[") && to != own {
-				return fmt.Errorf("%s is %s, the agent's own is %s", path, to, own)
-			}
-		}
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"onlink/bgp/hostile"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	"onlink/nft"
 )
 
@@ -90,7 +91,7 @@ func (s scene) equal(o scene) bool {
 // allRoutes are those of every protocol that onlink or the kernel installs.
 func allRoutes(ns *lab.NS) ([]lab.KernelRoute, error) {
 	var out []lab.KernelRoute
-	for _, protocol := range []int{routeProtocol, 2 /* kernel */, 4 /* static */, 3 /* boot */} {
+	for _, protocol := range []int{labtest.RouteProtocol, 2 /* kernel */, 4 /* static */, 3 /* boot */} {
 		routes, err := ns.Routes(protocol)
 		if err != nil {
 			return nil, err
@@ -141,7 +142,7 @@ func TestClaims(t *testing.T) {
 	if err := nft.Supported(); err != nil {
 		t.Skip("needs kernel feature: nftables")
 	}
-	ctx, l := build(t, lab.Spec{Name: "claims", DualStack: true, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}})
+	ctx, l := labtest.Build(t, lab.Spec{Name: "claims", DualStack: true, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "vxlan"}})
 	near, far, rr := l.Node("r1n1"), l.Node("r2n1"), l.Reflectors()[0]
 	nodes := []*lab.Node{rr, near, far}
 	services, services6 := netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd96::/64")
@@ -172,7 +173,7 @@ func TestClaims(t *testing.T) {
 	}
 	must(t, l.StartToRs(ctx))
 	for _, n := range nodes {
-		up(ctx, t, n)
+		labtest.StartNode(ctx, t, n)
 	}
 	for _, n := range []*lab.Node{near, far} {
 		_, err := n.AddPod(ctx, n.Name+"-pod")
@@ -181,7 +182,7 @@ func TestClaims(t *testing.T) {
 	for i, from := range []*lab.NS{l.Node("r1n2").NS, l.Node("r1n2").NS, l.Node("r2n2").NS} {
 		peers[i].connect(ctx, t, from, []*lab.Node{rr, near, far}[i])
 	}
-	must(t, lab.Eventually(ctx, patience, "the blocks are known", func() error { return knownBlocks(ctx, nodes, map[*lab.Node]int{near: 4, far: 4, rr: 2}) }))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the blocks are known", func() error { return knownBlocks(ctx, nodes, map[*lab.Node]int{near: 4, far: 4, rr: 2}) }))
 	before := map[string]scene{}
 	for _, n := range nodes {
 		s, err := lookAt(n, nil, nil)
@@ -192,8 +193,8 @@ func TestClaims(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			for estate := range 4 { // each claim is made on one of them at least
 				victim, v6 := []*lab.Node{near, far}[estate/2], estate%2 == 1
-				for i, c := range p.claims(blockOfFamily(ctx, t, victim, v6), victim) {
-					if every := times(4, 1); i%every == estate%every {
+				for i, c := range p.claims(labtest.BlockOfFamily(ctx, t, victim, v6), victim) {
+					if every := labtest.Times(4, 1); i%every == estate%every {
 						p.play(ctx, t, c, nodes, before)
 					}
 				}
@@ -221,7 +222,7 @@ func knownBlocks(ctx context.Context, nodes []*lab.Node, count map[*lab.Node]int
 		}
 		for _, b := range blocks {
 			for _, n := range nodes {
-				if err := hasRoute(n, netip.MustParsePrefix(b.GetCidr()), routeProtocol); err != nil {
+				if err := labtest.HasRoute(n, netip.MustParsePrefix(b.GetCidr()), labtest.RouteProtocol); err != nil {
 					return err
 				}
 			}
@@ -236,9 +237,9 @@ func (p *claimant) connect(ctx context.Context, t *testing.T, from *lab.NS, spea
 	if a := netip.PrefixFrom(p.self, 32); from.HasAddr("eth0", netip.PrefixFrom(p.self, 24)) != nil {
 		must(t, from.AddAddr("eth0", a))
 	}
-	must(t, lab.Eventually(ctx, patience, "a session of the "+p.name, func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "a session of the "+p.name, func() error {
 		return from.Do(func() (err error) {
-			p.peer, err = p.set.Establish(ctx, p.self, netip.AddrPortFrom(speaker.Addr, 179), patience)
+			p.peer, err = p.set.Establish(ctx, p.self, netip.AddrPortFrom(speaker.Addr, 179), labtest.Patience)
 			return err
 		})
 	}))
@@ -254,7 +255,7 @@ func (p *claimant) claims(block netip.Prefix, victim *lab.Node) []hostile.Claim 
 	}
 	self := p.self
 	if block.Addr().Is6() {
-		e.Node, e.Pool, e.Free, e.Far = victim.Addr6, pool6, netip.MustParsePrefix("fd44:0:0:ffff:ffff:ffff:ffff:ffc0/122"), netip.MustParseAddr("fd09::9")
+		e.Node, e.Pool, e.Free, e.Far = victim.Addr6, labtest.Pool6, netip.MustParsePrefix("fd44:0:0:ffff:ffff:ffff:ffff:ffc0/122"), netip.MustParseAddr("fd09::9")
 		e.Subnet, e.Public, self = netip.Prefix{}, p.public6, p.self6
 	}
 	return e.Claims(self)
@@ -279,9 +280,9 @@ func (p *claimant) play(ctx context.Context, t *testing.T, c hostile.Claim, node
 	}()
 	p.peer.Send(2, p.set.Announce(c))
 	p.peer.Send(2, p.set.Announce(hostile.Claim{Prefix: mark, NextHop: p.self}))
-	must(t, lab.Eventually(ctx, patience, c.Name+": the mark behind it arrives", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, c.Name+": the mark behind it arrives", func() error {
 		for _, n := range p.hears {
-			if err := hasRoute(n, mark, routeProtocol); err != nil {
+			if err := labtest.HasRoute(n, mark, labtest.RouteProtocol); err != nil {
 				return err
 			}
 		}
@@ -321,25 +322,25 @@ func (p *claimant) play(ctx context.Context, t *testing.T, c hostile.Claim, node
 // hop, as the pod would: on its node it leads to the pod's device, elsewhere to
 // its node, and packets arrive.
 func checkPodService(ctx context.Context, t *testing.T, l *lab.Lab, p *claimant, near, far *lab.Node) {
-	pod, from := podOf(l, far.Name), podOf(l, near.Name)
+	pod, from := labtest.PodOf(l, far.Name), labtest.PodOf(l, near.Name)
 	for _, v6 := range []bool{false, true} {
-		block, dev, node := blockOfFamily(ctx, t, far, v6), "onlink-vxlan", far.Addr
+		block, dev, node := labtest.BlockOfFamily(ctx, t, far, v6), "onlink-vxlan", far.Addr
 		service := netip.PrefixFrom(p.public.Addr().Next(), 32)
 		if v6 {
 			dev, node, service = "onlink-vxlan6", far.Addr6, netip.PrefixFrom(p.public6.Addr().Next(), 128)
 		}
 		must(t, pod.NS.AddAddr("lo", service))
-		p.peer.Send(2, p.set.Announce(hostile.Claim{Prefix: service, NextHop: addrOf(pod, v6)}))
-		wantHop(ctx, t, near, service, lab.KernelHop{Via: node, Dev: dev})
-		wantHop(ctx, t, near, block, lab.KernelHop{Via: node, Dev: dev})
+		p.peer.Send(2, p.set.Announce(hostile.Claim{Prefix: service, NextHop: labtest.AddrOf(pod, v6)}))
+		labtest.WantHop(ctx, t, near, service, lab.KernelHop{Via: node, Dev: dev})
+		labtest.WantHop(ctx, t, near, block, lab.KernelHop{Via: node, Dev: dev})
 		devices, err := far.NS.Devices("onl")
 		must(t, err)
 		devices = slices.DeleteFunc(devices, func(d string) bool { return strings.HasPrefix(d, "onlink-") })
 		if len(devices) != 1 {
 			t.Fatalf("%s has the pod devices %v, want one", far.Name, devices)
 		}
-		wantHop(ctx, t, far, service, lab.KernelHop{Via: addrOf(pod, v6), Dev: devices[0]})
-		answers(ctx, t, from.NS, service.Addr())
+		labtest.WantHop(ctx, t, far, service, lab.KernelHop{Via: labtest.AddrOf(pod, v6), Dev: devices[0]})
+		labtest.Answers(ctx, t, from.NS, service.Addr())
 		routes, err := near.Ctl(ctx, "routes")
 		must(t, err)
 		if !strings.Contains(routes.Stdout, "through-pool-route") {

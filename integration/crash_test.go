@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,7 @@ import (
 	"onlink/cni"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -41,7 +41,7 @@ var crashOps = flag.Int64("crash.ops", 300, "ADD and DEL requests of TestCrash")
 const (
 	crashWorkers = 4
 	crashSlots   = 8 // pods a worker has at most
-	settleLimit  = 10 * time.Second
+
 	// failpointChances make about every fifteenth request the agent's last.
 	failpointChances = "assign.before=0.02,assign.after=0.04,release.before=0.03,release.after=0.03"
 )
@@ -57,7 +57,7 @@ func TestCrash(t *testing.T) {
 		t.Skip("needs a Go toolchain")
 	}
 	useFailpoints(t)
-	ctx, l := build(t, alone("crash"))
+	ctx, l := labtest.Build(t, labtest.Alone("crash"))
 	if *crashOps > 1000 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), 30*time.Minute)
@@ -93,7 +93,7 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	begin := time.Now()
-	err = lab.Eventually(ctx, settleLimit, "database, kernel and pods agree", func() error { return c.agree(ctx, want) })
+	err = lab.Eventually(ctx, labtest.SettleLimit, "database, kernel and pods agree", func() error { return c.agree(ctx, want) })
 	t.Logf("%d requests, %d kills from outside, %d by failpoints, %d given up, %d pods left, agreed after %v",
 		c.ops.Load(), c.kills.Load(), c.deaths.Load(), c.vanished.Load(), len(want), time.Since(begin).Round(time.Millisecond))
 	if err != nil {
@@ -105,7 +105,7 @@ func TestCrash(t *testing.T) {
 	c.close()
 	<-supervised
 	for _, p := range want {
-		must(t, dropNetns(p.path))
+		must(t, labtest.DropNetns(p.path))
 	}
 }
 
@@ -118,7 +118,7 @@ func useFailpoints(t *testing.T) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build programs with failpoints: %v\n%s", err, text)
 	}
-	t.Setenv(binVariable, dir)
+	t.Setenv(labtest.BinVariable, dir)
 	t.Setenv("ONLINK_FAILPOINTS", failpointChances)
 }
 
@@ -262,7 +262,7 @@ func (w *crashWorker) work(ctx context.Context) {
 func (w *crashWorker) add(ctx context.Context) {
 	w.made++
 	p := &crashPod{id: fmt.Sprintf("%02x%062x", w.id, w.made), path: filepath.Join(w.dir, fmt.Sprintf("w%d-%d", w.id, w.made))}
-	if err := makeNetns(p.path); err != nil {
+	if err := labtest.MakeNetns(p.path); err != nil {
 		w.t.Errorf("make namespace: %v", err)
 		return
 	}
@@ -303,7 +303,7 @@ func (w *crashWorker) remove(ctx context.Context, p *crashPod) {
 }
 
 func (w *crashWorker) drop(p *crashPod) {
-	if err := dropNetns(p.path); err != nil {
+	if err := labtest.DropNetns(p.path); err != nil {
 		w.t.Errorf("drop namespace: %v", err)
 	}
 }
@@ -396,7 +396,7 @@ func (c *crash) kernelHas(want map[netip.Addr]string) error {
 	if len(names) != len(want) {
 		return fmt.Errorf("%d pod interfaces, want %d", len(names), len(want))
 	}
-	routes, err := link.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+	routes, err := link.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: labtest.RouteProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return err
 	}
@@ -439,41 +439,6 @@ func hasAddress(p *crashPod) error {
 	}
 	if len(list) != 1 || list[0].IP.String() != p.addrs[0].String() {
 		return fmt.Errorf("pod %.8s has %v, want %v", p.id, list, p.addrs)
-	}
-	return nil
-}
-
-// makeNetns makes a network namespace and names it by a bind mount, as
-// runtimes do.
-func makeNetns(path string) error {
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread() // the main thread cannot end; let another one do it
-			done <- makeNetns(path)
-			return
-		}
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-	}()
-	return <-done
-}
-
-// dropNetns ends a namespace; of an ended one it succeeds.
-func dropNetns(path string) error {
-	err := unix.Unmount(path, unix.MNT_DETACH)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
 	}
 	return nil
 }

@@ -1,32 +1,31 @@
 package integration
 
 import (
-	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestDatabase takes the database away from under running pods in every way:
 // none of their addresses is given out again, and all of them still answer.
 func TestDatabase(t *testing.T) {
-	ctx, l := build(t, alone("database"))
+	ctx, l := labtest.Build(t, labtest.Alone("database"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	file, copied := filepath.Join(n.StateDir(), "onlink.db"), filepath.Join(t.TempDir(), "copy.db")
 	add := func(name string) {
 		t.Helper()
 		_, err := n.AddPod(ctx, name)
 		must(t, err)
-		checkUnique(ctx, t, l)
+		labtest.CheckUnique(ctx, t, l)
 	}
 	add("one")
-	wantCtl(ctx, t, n, 0, "bytes", "ipam", "backup", copied)
+	labtest.WantCtl(ctx, t, n, 0, "bytes", "ipam", "backup", copied)
 	add("two")
 
 	t.Run("fsck", func(t *testing.T) {
@@ -51,17 +50,17 @@ func TestDatabase(t *testing.T) {
 		if out.Code == 0 || !strings.Contains(out.Stdout, "lab/two") {
 			t.Errorf("fsck does not miss the newer pod: exit code %d\n%s", out.Code, out.Stdout)
 		}
-		up(ctx, t, n)
-		wantCtl(ctx, t, n, 0, " 0 problems", "ipam", "check")
+		labtest.StartNode(ctx, t, n)
+		labtest.WantCtl(ctx, t, n, 0, " 0 problems", "ipam", "check")
 		add("three")
 	})
 	t.Run("file lost", func(t *testing.T) {
 		must(t, n.Kill())
 		must(t, os.Remove(file))
-		up(ctx, t, n)
-		wantCtl(ctx, t, n, 0, "3 attachments", "ipam", "check")
+		labtest.StartNode(ctx, t, n)
+		labtest.WantCtl(ctx, t, n, 0, "3 attachments", "ipam", "check")
 		add("four") // from a recovered block: claims wait
-		must(t, problem(ctx, n, "it was lost"))
+		must(t, labtest.Problem(ctx, n, "it was lost"))
 	})
 	t.Run("file damaged", func(t *testing.T) {
 		must(t, n.Kill())
@@ -69,43 +68,18 @@ func TestDatabase(t *testing.T) {
 		p, err := n.Run("onlinkd", n.LogFile(), "onlinkd", "--config", n.ConfigFile(), "--repair-database")
 		must(t, err)
 		defer func() { must(t, p.Stop()) }()
-		must(t, lab.Eventually(ctx, settleLimit, "the repaired agent answers", func() error {
+		must(t, lab.Eventually(ctx, labtest.SettleLimit, "the repaired agent answers", func() error {
 			_, err := n.Status(ctx)
 			return err
 		}))
-		wantCtl(ctx, t, n, 0, "4 attachments", "ipam", "check")
+		labtest.WantCtl(ctx, t, n, 0, "4 attachments", "ipam", "check")
 		add("five")
 		aside, err := filepath.Glob(file + ".corrupt-*")
 		if err != nil || len(aside) != 1 {
 			t.Errorf("moved aside: %v, %v; want one file", aside, err)
 		}
-		wantCtl(ctx, t, n, 1, "", "ipam", "release", l.Pods()[0].Addr().String())
-		wantCtl(ctx, t, n, 0, "is free", "ipam", "release", l.Pods()[0].Addr().String(), "--force")
-		wantCtl(ctx, t, n, 0, "4 attachments", "ipam", "check")
+		labtest.WantCtl(ctx, t, n, 1, "", "ipam", "release", l.Pods()[0].Addr().String())
+		labtest.WantCtl(ctx, t, n, 0, "is free", "ipam", "release", l.Pods()[0].Addr().String(), "--force")
+		labtest.WantCtl(ctx, t, n, 0, "4 attachments", "ipam", "check")
 	})
-}
-
-// checkUnique wants every pod to have an address of its own, and to answer.
-func checkUnique(ctx context.Context, t *testing.T, l *lab.Lab) {
-	t.Helper()
-	var seen []string
-	for _, p := range l.Pods() {
-		if slices.Contains(seen, p.Addr().String()) {
-			t.Errorf("%s has %v, as another pod", p.Name, p.Addr())
-		}
-		seen = append(seen, p.Addr().String())
-		if _, err := p.Node.NS.Ping(ctx, p.Addr(), 1, back); err != nil {
-			t.Errorf("%s: %v", p.Name, err)
-		}
-	}
-}
-
-// wantCtl runs onlinkctl and wants an exit code and a word of output.
-func wantCtl(ctx context.Context, t *testing.T, n *lab.Node, code int, word string, args ...string) {
-	t.Helper()
-	out, err := n.Ctl(ctx, args...)
-	must(t, err)
-	if out.Code != code || !strings.Contains(out.Stdout, word) {
-		t.Errorf("onlinkctl %v: exit code %d, want %d with %q\n%s%s", args, out.Code, code, word, out.Stdout, out.Stderr)
-	}
 }

@@ -10,22 +10,23 @@ import (
 	"time"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestRestartWithDeadPeer: one of three peers is off when an agent restarts.
 // That one delays nothing: the live ones' routes are learned and our blocks
 // are announced again as if it did not exist.
 func TestRestartWithDeadPeer(t *testing.T) {
-	ctx, l := build(t, watched("dead", 4))
-	upAll(ctx, t, l)
+	ctx, l := labtest.Build(t, labtest.Mesh("dead", 4))
+	labtest.StartAll(ctx, t, l)
 	n, dead := l.Node("r1n1"), l.Node("r1n4")
-	block := blockOf(ctx, t, n)
+	block := labtest.BlockOf(ctx, t, n)
 	live := map[*lab.Node]netip.Prefix{}
 	for _, other := range []*lab.Node{l.Node("r1n2"), l.Node("r1n3")} {
-		live[other] = blockOf(ctx, t, other)
+		live[other] = labtest.BlockOf(ctx, t, other)
 	}
 	must(t, dead.NS.SetLink("eth0", false))
-	for range times(1, 5) {
+	for range labtest.Times(1, 5) {
 		for _, end := range []struct {
 			name string
 			stop func() error
@@ -48,9 +49,9 @@ func TestRestartWithDeadPeer(t *testing.T) {
 
 // forget removes onlink's routes from a node's kernel.
 func forget(n *lab.Node) error {
-	routes, err := n.NS.Routes(routeProtocol)
+	routes, err := n.NS.Routes(labtest.RouteProtocol)
 	for _, r := range routes {
-		err = errors.Join(err, n.NS.DeleteRoute(r.Prefix, routeProtocol))
+		err = errors.Join(err, n.NS.DeleteRoute(r.Prefix, labtest.RouteProtocol))
 	}
 	return err
 }
@@ -59,15 +60,15 @@ func forget(n *lab.Node) error {
 // announced anew to them: what they kept for it is marked as stale.
 func knows(ctx context.Context, t *testing.T, n *lab.Node, live map[*lab.Node]netip.Prefix, block netip.Prefix, begin time.Time) error {
 	t.Helper()
-	up := sessions(ctx, t, n)
+	up := labtest.Sessions(ctx, t, n)
 	for other, p := range live {
-		if up[other.Name].since.Before(begin) {
+		if up[other.Name].Since.Before(begin) {
 			return fmt.Errorf("the session to %s is not up", other.Name)
 		}
-		if err := hasRoute(n, p, routeProtocol); err != nil {
+		if err := labtest.HasRoute(n, p, labtest.RouteProtocol); err != nil {
 			return err
 		}
-		if err := hasRoute(other, block, routeProtocol); err != nil {
+		if err := labtest.HasRoute(other, block, labtest.RouteProtocol); err != nil {
 			return err
 		}
 		out, err := other.Ctl(ctx, "explain", block.Addr().String())

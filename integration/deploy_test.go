@@ -23,6 +23,7 @@ import (
 	"onlink/cni"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // What deploy/ says of the rights and the folders an agent has.
@@ -35,7 +36,7 @@ const (
 // with BFD, tunnels, masquerading, pods of both families.
 func TestUnit(t *testing.T) {
 	caps := unitCapabilities(t)
-	ctx, l := build(t, lab.Spec{
+	ctx, l := labtest.Build(t, lab.Spec{
 		Name: "unit", DualStack: true, NodesPerRack: 1, Reflectors: -1,
 		Pool: lab.Pool{CIDR6: netip.MustParsePrefix("fd44::/48"), Tunnel: "vxlan", NAT: true},
 	})
@@ -58,13 +59,13 @@ func TestUnit(t *testing.T) {
 	must(t, err)
 	must(t, l.WaitConverged(ctx))
 	for _, n := range l.Nodes() {
-		must(t, waitBFD(ctx, n, 1))
+		must(t, labtest.WaitBFD(ctx, n, 1))
 	}
 	const size = 1 << 16
-	sink(t, to.NS, ":80", size)
+	labtest.Sink(t, to.NS, ":80", size)
 	for _, a := range to.Addrs {
 		if err := lab.Eventually(ctx, 20*time.Second, "a connection to "+a.String(), func() error {
-			_, err := send(from.NS, netip.AddrPortFrom(a, 80).String(), size)
+			_, err := labtest.Send(from.NS, netip.AddrPortFrom(a, 80).String(), size)
 			return err
 		}); err != nil {
 			t.Error(err)
@@ -73,7 +74,7 @@ func TestUnit(t *testing.T) {
 	must(t, errors.Join(from.Check(ctx), to.Check(ctx)))
 	must(t, errors.Join(from.Delete(ctx), to.Delete(ctx)))
 	for _, n := range workers {
-		must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return leftovers(ctx, n) }))
+		must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return labtest.Leftovers(ctx, n) }))
 	}
 	for _, n := range l.Nodes() {
 		hasOnly(t, n, caps)
@@ -85,9 +86,9 @@ func TestUnit(t *testing.T) {
 // interfaces and sysctls, and the tunnel is made.
 func TestUnitReadOnly(t *testing.T) {
 	caps := unitCapabilities(t)
-	spec := alone("readonly")
+	spec := labtest.Alone("readonly")
 	spec.DualStack, spec.Pool = true, lab.Pool{CIDR6: netip.MustParsePrefix("fd44::/48"), Tunnel: "vxlan"}
-	ctx, l := build(t, spec)
+	ctx, l := labtest.Build(t, spec)
 	n := l.Node("r1n1")
 	// What is the host's own to allow.
 	for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
@@ -102,17 +103,17 @@ func TestUnitReadOnly(t *testing.T) {
 	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
 	must(t, err)
 	must(t, l.StartToRs(ctx))
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	must(t, readOnly(n))
-	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "321"}})
-	must(t, w.status(ctx))
-	rt := w.runtime(p, nil)
-	addrs, err := w.add(ctx, rt)
+	w := labtest.NewNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "321"}})
+	must(t, w.Status(ctx))
+	rt := w.Runtime(p, nil)
+	addrs, err := w.Add(ctx, rt)
 	must(t, err)
 	if len(addrs) != 2 {
 		t.Errorf("addresses %v, want one of each family", addrs)
 	}
-	must(t, w.check(ctx, rt))
+	must(t, w.Check(ctx, rt))
 	for key, want := range map[string]string{"net/ipv6/conf/eth0/accept_ra": "0", "net/core/somaxconn": "321"} {
 		must(t, p.NS.Do(func() error {
 			have, err := os.ReadFile("/proc/sys/" + key)
@@ -125,7 +126,7 @@ func TestUnitReadOnly(t *testing.T) {
 	if _, err := n.NS.Link.LinkByName("onlink-vxlan"); err != nil {
 		t.Errorf("no tunnel: %v", err)
 	}
-	must(t, w.del(ctx, rt))
+	must(t, w.Del(ctx, rt))
 	must(t, p.Delete(ctx))
 	hasOnly(t, n, caps)
 }
@@ -191,7 +192,7 @@ func TestUnitVerify(t *testing.T) {
 	text, err := os.ReadFile(unitFile)
 	must(t, err)
 	// The programs need not be installed here.
-	text = bytes.ReplaceAll(text, []byte("/usr/local/bin"), []byte(bin()))
+	text = bytes.ReplaceAll(text, []byte("/usr/local/bin"), []byte(labtest.Bin()))
 	unit := filepath.Join(t.TempDir(), "onlinkd.service")
 	must(t, os.WriteFile(unit, text, 0o644))
 	if out, err := exec.CommandContext(t.Context(), verify, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
@@ -264,7 +265,7 @@ exec chroot "$root" /usr/local/bin/onlinkd --config /etc/onlink/onlinkd.yaml`
 // mounts of the manifest and nothing else, as the image has, and calls it with
 // the plugin and the configuration that it installs.
 func TestContainer(t *testing.T) {
-	ctx, l := build(t, alone("container"))
+	ctx, l := labtest.Build(t, labtest.Alone("container"))
 	n := l.Node("r1n1")
 	dir := t.TempDir()
 	host := map[string]string{
@@ -276,7 +277,7 @@ func TestContainer(t *testing.T) {
 	spec := container(t)
 	mounts := spec.mounts(t, host)
 	n.Under = append([]string{
-		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), bin(), strconv.Itoa(len(mounts) / 3),
+		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), labtest.Bin(), strconv.Itoa(len(mounts) / 3),
 	}, mounts...)
 	n.Edit = func(c *conf.Config) {
 		c.Paths = conf.Paths{State: "/var/lib/onlink", Run: "/run/onlink"}
@@ -286,7 +287,7 @@ func TestContainer(t *testing.T) {
 	p, err := n.NewPod("web") // before the agent: this host's mounts may be private
 	must(t, err)
 	must(t, l.StartToRs(ctx))
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 
 	for _, p := range []probe{spec.LivenessProbe, spec.ReadinessProbe} {
 		must(t, lab.Eventually(ctx, 20*time.Second, "probe "+p.HTTPGet.Path, func() error { return p.ask(ctx, n) }))
@@ -301,13 +302,13 @@ func TestContainer(t *testing.T) {
 	must(t, err)
 	list, err := libcni.NetworkConfFromBytes(text)
 	must(t, err)
-	w := networkOf(t, n, list, host["/opt/cni/bin"])
-	rt := w.runtime(p, nil)
-	_, err = w.add(ctx, rt)
+	w := labtest.NetworkOf(t, n, list, host["/opt/cni/bin"])
+	rt := w.Runtime(p, nil)
+	_, err = w.Add(ctx, rt)
 	must(t, err)
-	must(t, w.check(ctx, rt))
-	must(t, w.del(ctx, rt))
-	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return traces(ctx, n) }))
+	must(t, w.Check(ctx, rt))
+	must(t, w.Del(ctx, rt))
+	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return labtest.Traces(ctx, n) }))
 	must(t, p.Delete(ctx))
 }
 

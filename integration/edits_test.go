@@ -17,6 +17,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -25,9 +26,9 @@ import (
 // Every edit is seen by the routers that it is for, a wrong one by nobody, and
 // no session is reset but those whose own entry asks for a new one.
 func TestEdits(t *testing.T) {
-	spec := watched("edits", 4)
+	spec := labtest.Mesh("edits", 4)
 	spec.ToRsPerRack = 2
-	ctx, l := build(t, spec)
+	ctx, l := labtest.Build(t, spec)
 	n, other := l.Node("r1n1"), l.Node("r1n2")
 	e := newEdits(l, n, other)
 	for _, r := range e.routers {
@@ -45,17 +46,17 @@ func TestEdits(t *testing.T) {
 	}
 	for _, node := range []*lab.Node{n, other} {
 		must(t, node.WaitReady(ctx))
-		must(t, lab.Eventually(ctx, patience, node.Name+" has a block", func() error {
+		must(t, lab.Eventually(ctx, labtest.Patience, node.Name+" has a block", func() error {
 			list, err := node.Blocks(ctx)
 			if err == nil && len(list) != 1 { // there are no pods, so it is the only one
-				err = errNotLearned
+				err = labtest.ErrNotLearned
 			}
 			return err
 		}))
 	}
-	e.block, e.otherBlock = blockOf(ctx, t, n), blockOf(ctx, t, other)
+	e.block, e.otherBlock = labtest.BlockOf(ctx, t, n), labtest.BlockOf(ctx, t, other)
 	e.settled(ctx, t)
-	before, beforeThere := e.untouched(ctx, t), sessions(ctx, t, other)
+	before, beforeThere := e.untouched(ctx, t), labtest.Sessions(ctx, t, other)
 	if len(before) != 4 || len(beforeThere) != 1 {
 		t.Fatalf("sessions up: %v, and of the other node %v; want 4 and 1", before, beforeThere)
 	}
@@ -78,16 +79,16 @@ func TestEdits(t *testing.T) {
 		same(t, name, was, e.untouched(ctx, t)[name])
 	}
 	for name, was := range beforeThere {
-		same(t, other.Name+"'s "+name, was, sessions(ctx, t, other)[name])
+		same(t, other.Name+"'s "+name, was, labtest.Sessions(ctx, t, other)[name])
 	}
 	t.Logf("%d edits, %d of them of what needs a new session; %d other sessions were never reset", edits, resets, len(before))
 }
 
 // same wants a session to be the one of before.
-func same(t *testing.T, name string, was, is session) {
+func same(t *testing.T, name string, was, is labtest.Session) {
 	t.Helper()
-	if is.since.IsZero() || is.flaps != was.flaps || is.since.Sub(was.since).Abs() > 2*time.Second {
-		t.Errorf("session %s was reset: since %s before and %s after, %d flaps", name, was.since, is.since, is.flaps)
+	if is.Since.IsZero() || is.Flaps != was.Flaps || is.Since.Sub(was.Since).Abs() > 2*time.Second {
+		t.Errorf("session %s was reset: since %s before and %s after, %d flaps", name, was.Since, is.Since, is.Flaps)
 	}
 }
 
@@ -286,7 +287,7 @@ func asYAML(t *testing.T, v any) string {
 func (e *editing) send(ctx context.Context, t *testing.T, edit *onlinkv1.ConfigEdit, overAPI bool) {
 	t.Helper()
 	if !overAPI {
-		reload(ctx, t, e.n, e.config())
+		labtest.Reload(ctx, t, e.n, e.config())
 		return
 	}
 	admin, err := e.n.Admin()
@@ -316,7 +317,7 @@ func (e *editing) wrong(ctx context.Context, t *testing.T, rnd *rand.Rand, overA
 	if !overAPI {
 		c := e.config()
 		c.BGP.Peers = append(c.BGP.Peers, bad)
-		refuseReload(ctx, t, e.n, c)
+		labtest.RefuseReload(ctx, t, e.n, c)
 		_, err := e.n.WriteConfig("onlinkd.yaml", e.config()) // the next edit finds a good one
 		must(t, err)
 		return
@@ -340,13 +341,13 @@ func (e *editing) wrong(ctx context.Context, t *testing.T, rnd *rand.Rand, overA
 // node what it accepts of them.
 func (e *editing) settled(ctx context.Context, t *testing.T) {
 	t.Helper()
-	must(t, lab.Eventually(ctx, patience, "the routers to see the edit", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the routers to see the edit", func() error {
 		for _, r := range e.routers {
 			if err := e.sees(ctx, r); err != nil {
 				return err
 			}
 		}
-		return throughHops(e.n, e.otherBlock, e.other.Addr)
+		return labtest.ThroughHops(e.n, e.otherBlock, e.other.Addr)
 	}))
 }
 
@@ -357,7 +358,7 @@ func (e *editing) sees(ctx context.Context, r *edited) error {
 	if r.accept && !r.absent {
 		hops = append(hops, r.setup.Local)
 	}
-	if err := throughHops(e.n, r.announces, hops...); err != nil {
+	if err := labtest.ThroughHops(e.n, r.announces, hops...); err != nil {
 		return err
 	}
 	list, err := r.Learned(ctx)
@@ -397,9 +398,9 @@ func (e *editing) told(r *edited) []string {
 }
 
 // untouched returns the sessions that no edit resets.
-func (e *editing) untouched(ctx context.Context, t *testing.T) map[string]session {
+func (e *editing) untouched(ctx context.Context, t *testing.T) map[string]labtest.Session {
 	t.Helper()
-	list := sessions(ctx, t, e.n)
+	list := labtest.Sessions(ctx, t, e.n)
 	for _, r := range e.routers {
 		if r.victim {
 			delete(list, r.Name)

@@ -15,17 +15,13 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
-
-// alone is one node and its ToR.
-func alone(name string) lab.Spec {
-	return lab.Spec{Name: name, Racks: 1, NodesPerRack: 1, Reflectors: -1, Pool: lab.Pool{Tunnel: "none"}}
-}
 
 // TestStartErrors starts an agent that cannot work: one line on stderr that
 // names the trouble, and exit code 1.
 func TestStartErrors(t *testing.T) {
-	ctx, l := build(t, alone("faults"))
+	ctx, l := labtest.Build(t, labtest.Alone("faults"))
 	n := l.Node("r1n1")
 	tests := []struct {
 		name    string
@@ -67,10 +63,10 @@ func TestStartErrors(t *testing.T) {
 // TestSecondAgentOnOneDatabase: the second one says who holds it, the first
 // does not notice.
 func TestSecondAgentOnOneDatabase(t *testing.T) {
-	ctx, l := build(t, alone("second"))
+	ctx, l := labtest.Build(t, labtest.Alone("second"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	c := n.Config()
 	c.BGP = conf.Silent()
 	c.API = conf.API{Metrics: "off"}
@@ -129,13 +125,13 @@ func occupy(t *testing.T, ns *lab.NS, port uint16) {
 // TestCNIGarbage feeds the real plugin with what no runtime should send: each
 // time a CNI error object on stdout and exit code 1; the agent goes on.
 func TestCNIGarbage(t *testing.T) {
-	ctx, l := build(t, alone("garbage"))
+	ctx, l := labtest.Build(t, labtest.Alone("garbage"))
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	conf := `{"cniVersion":"1.0.0","name":"onlink","type":"onlink-cni","socket":"` + n.CNISocket() + `"}`
 	env := func(kv ...string) []string {
-		return append([]string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/none", "CNI_PATH=" + bin()}, kv...)
+		return append([]string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/none", "CNI_PATH=" + labtest.Bin()}, kv...)
 	}
 	tests := []struct {
 		name  string

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // fault is one kind of harm that TestFaults does to a node, and what ends it.
@@ -83,7 +84,7 @@ func (f *faultSite) partition(n *lab.Node) {
 		}
 	}
 	must(f.t, n.NS.SetLink("eth0", true))
-	must(f.t, n.NS.SetRoute(defaultRoute, lab.Gateway{Via: f.lab.Racks[0].ToRs[0].Addr, Dev: "eth0"})) // went with the link
+	must(f.t, n.NS.SetRoute(labtest.DefaultRoute, lab.Gateway{Via: f.lab.Racks[0].ToRs[0].Addr, Dev: "eth0"})) // went with the link
 }
 
 // fullDisk leaves no byte in a node's state folder.
@@ -143,7 +144,7 @@ func (f *faultSite) impostor(n *lab.Node, cloned bool) {
 	w := &crashWorker{crash: f.crash[f.spare], id: 99, made: 1000 * f.harms["cloned database"], rnd: f.rnd}
 	for i := range 5 {
 		p := &crashPod{id: fmt.Sprintf("%064x", f.rnd.Uint64()), path: filepath.Join(w.dir, fmt.Sprint("impostor", i))}
-		must(f.t, makeNetns(p.path))
+		must(f.t, labtest.MakeNetns(p.path))
 		if addrs, err := w.request(f.ctx, w.client.Add, p); err == nil {
 			f.t.Errorf("a second machine with the name of %s gave %v to a pod", n.Name, addrs)
 			w.claim(p.id, addrs)

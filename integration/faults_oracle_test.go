@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // agreed pauses the runtimes, and wants everything to be as it should within
@@ -74,7 +75,7 @@ func (f *faultSite) agents() []*lab.Node { return append(f.lab.Reflectors(), f.w
 // routesAre wants a node's kernel to have a route to every block, to its owner,
 // and to no other.
 func (f *faultSite) routesAre(n *lab.Node, blocks map[netip.Prefix]*lab.Node) error {
-	routes, err := n.NS.Routes(routeProtocol)
+	routes, err := n.NS.Routes(labtest.RouteProtocol)
 	if err != nil {
 		return err
 	}

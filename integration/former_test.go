@@ -12,12 +12,13 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // formerRun is one node with a ToR, whose file changes between two runs.
 func formerRun(t *testing.T, name string) *backedUp {
 	t.Helper()
-	ctx, l := build(t, alone(name))
+	ctx, l := labtest.Build(t, labtest.Alone(name))
 	b := &backedUp{t: t, ctx: ctx, lab: l, n: l.Node("r1n1")}
 	must(t, l.StartToRs(ctx)) // without its peer an agent waits a while
 	return b
@@ -58,8 +59,8 @@ func TestFormerMTU(t *testing.T) {
 		must(t, b.n.Stop())
 		must(t, b.n.NS.SetMTU("eth0", step.link))
 		b.again(tunnelled(step.mtu))
-		must(t, lab.Eventually(b.ctx, settleLimit, fmt.Sprintf("%+v", step), func() error {
-			return errors.Join(hasMTU(pod.NS, "eth0", step.want), hasMTU(b.n.NS, "onlink-vxlan", step.want), hasMTU(chosen.NS, "eth0", 1400))
+		must(t, lab.Eventually(b.ctx, labtest.SettleLimit, fmt.Sprintf("%+v", step), func() error {
+			return errors.Join(labtest.HasMTU(pod.NS, "eth0", step.want), labtest.HasMTU(b.n.NS, "onlink-vxlan", step.want), labtest.HasMTU(chosen.NS, "eth0", 1400))
 		}))
 		must(t, pod.Check(b.ctx))
 	}
@@ -72,21 +73,21 @@ func TestFormerTable(t *testing.T) {
 	b.start()
 	pod := b.add("pod")
 	addr := netip.PrefixFrom(pod.Addr(), 32)
-	must(t, hasRoute(b.n, addr, routeProtocol))
+	must(t, labtest.HasRoute(b.n, addr, labtest.RouteProtocol))
 	rule := netlink.NewRule()
 	rule.Table, rule.Priority = 100, 100
 	must(t, b.n.NS.Link.RuleAdd(rule))
 	b.again(func(c *conf.Config) { c.FIB.Table = 100 })
-	must(t, lab.Eventually(b.ctx, settleLimit, "table main has no route of ours", func() error { return emptyTable(b, 254) }))
+	must(t, lab.Eventually(b.ctx, labtest.SettleLimit, "table main has no route of ours", func() error { return emptyTable(b, 254) }))
 	if err := emptyTable(b, 100); err == nil {
 		t.Error("table 100 has no route of ours")
 	}
-	if _, err := b.n.NS.Ping(b.ctx, pod.Addr(), 1, back); err != nil {
+	if _, err := b.n.NS.Ping(b.ctx, pod.Addr(), 1, labtest.Back); err != nil {
 		t.Error(err)
 	}
 	b.again(nil) // and back
-	must(t, lab.Eventually(b.ctx, settleLimit, "table 100 has no route of ours", func() error { return emptyTable(b, 100) }))
-	must(t, hasRoute(b.n, addr, routeProtocol))
+	must(t, lab.Eventually(b.ctx, labtest.SettleLimit, "table 100 has no route of ours", func() error { return emptyTable(b, 100) }))
+	must(t, labtest.HasRoute(b.n, addr, labtest.RouteProtocol))
 }
 
 // TestFormerPool removes a pool from the file between two runs, while a pod has
@@ -108,15 +109,15 @@ func TestFormerPool(t *testing.T) {
 	b.start()
 	pod := b.add("pod")
 	b.again(pools("new 10.245.0.0/24"))
-	must(t, problem(b.ctx, b.n, "its pool old is not in the file"))
-	must(t, hasRoute(b.n, netip.PrefixFrom(pod.Addr(), 32), routeProtocol))
+	must(t, labtest.Problem(b.ctx, b.n, "its pool old is not in the file"))
+	must(t, labtest.HasRoute(b.n, netip.PrefixFrom(pod.Addr(), 32), labtest.RouteProtocol))
 	if next := b.add("next"); !netip.MustParsePrefix("10.245.0.0/24").Contains(next.Addr()) {
 		t.Errorf("a new pod has %v, want one of the pool that is there", next.Addr())
 	}
 	b.unique()
 	must(t, pod.Delete(b.ctx))
-	must(t, lab.Eventually(b.ctx, settleLimit, "the block of the pool that is gone is given back", func() error {
-		if err := problem(b.ctx, b.n, "its pool old"); err == nil {
+	must(t, lab.Eventually(b.ctx, labtest.SettleLimit, "the block of the pool that is gone is given back", func() error {
+		if err := labtest.Problem(b.ctx, b.n, "its pool old"); err == nil {
 			return errors.New("status names it still")
 		}
 		return nil
@@ -128,7 +129,7 @@ func TestFormerPool(t *testing.T) {
 
 // emptyTable wants no route of onlink's, of either family, in a table.
 func emptyTable(b *backedUp, table int) error {
-	filter := &netlink.Route{Table: table, Protocol: routeProtocol}
+	filter := &netlink.Route{Table: table, Protocol: labtest.RouteProtocol}
 	routes, err := b.n.NS.Link.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -18,7 +19,7 @@ import (
 // for: BIRD takes the connection and closes it before OPEN. Peers, status and
 // the log say so, the log once.
 func TestPeerThatHangsUp(t *testing.T) {
-	ctx, l := build(t, alone("hangup"))
+	ctx, l := labtest.Build(t, labtest.Alone("hangup"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	other := n.Addr.As4()

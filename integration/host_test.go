@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -23,11 +24,11 @@ import (
 // when somebody goes on changing it, status says so. Pools are IPv4, so the
 // node stays an IPv6 host.
 func TestHostSettings(t *testing.T) {
-	ctx, l := build(t, alone("settings"))
+	ctx, l := labtest.Build(t, labtest.Alone("settings"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	must(t, n.NS.Sysctl("net/ipv6/conf/all/forwarding", "0"))
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	value := func(name string) (text string, err error) {
 		err = n.NS.Do(func() error {
 			b, err := os.ReadFile("/proc/sys/" + name)
@@ -39,7 +40,7 @@ func TestHostSettings(t *testing.T) {
 	again := func(name string) {
 		t.Helper()
 		must(t, n.NS.Sysctl(name, "0"))
-		must(t, lab.Eventually(ctx, back, name+" to be set again", func() error {
+		must(t, lab.Eventually(ctx, labtest.Back, name+" to be set again", func() error {
 			got, err := value(name)
 			if err == nil && got != "1" {
 				err = fmt.Errorf("it is %s", got)
@@ -56,13 +57,13 @@ func TestHostSettings(t *testing.T) {
 	for range 3 {
 		again("net/ipv4/ip_forward")
 	}
-	must(t, lab.Eventually(ctx, back, "the fight to be named", func() error { return problem(ctx, n, "net.ipv4.ip_forward was set") }))
+	must(t, lab.Eventually(ctx, labtest.Back, "the fight to be named", func() error { return labtest.Problem(ctx, n, "net.ipv4.ip_forward was set") }))
 	if got, err := value("net/ipv6/conf/all/forwarding"); err != nil || got != "0" {
 		t.Errorf("net.ipv6.conf.all.forwarding is %s (%v) on a node whose pools are IPv4", got, err)
 	}
 	must(t, n.NS.Sysctl("net/ipv4/conf/all/rp_filter", "1"))
 	must(t, n.NS.Sysctl("net/ipv4/conf/eth0/rp_filter", "1"))
-	if problem(ctx, n, "rp_filter") == nil {
+	if labtest.Problem(ctx, n, "rp_filter") == nil {
 		t.Error("rp_filter is a problem without tunnels")
 	}
 }
@@ -74,11 +75,11 @@ func TestRouterAdvertisements(t *testing.T) {
 		name  string
 		cidr6 netip.Prefix
 		want  string // accept_ra
-	}{{"IPv4 pools", netip.Prefix{}, "1"}, {"IPv6 pools", pool6, "2"}} {
+	}{{"IPv4 pools", netip.Prefix{}, "1"}, {"IPv6 pools", labtest.Pool6, "2"}} {
 		t.Run(pools.name, func(t *testing.T) {
-			spec := alone("ra" + pools.want)
+			spec := labtest.Alone("ra" + pools.want)
 			spec.DualStack, spec.Pool.CIDR6 = true, pools.cidr6
-			ctx, l := build(t, spec)
+			ctx, l := labtest.Build(t, spec)
 			n, tor := l.Node("r1n1"), l.ToRs()[0]
 			must(t, l.StartToRs(ctx))
 			must(t, n.NS.RemoveRoute(netip.PrefixFrom(netip.IPv6Unspecified(), 0)))
@@ -92,15 +93,15 @@ func TestRouterAdvertisements(t *testing.T) {
 				return err
 			}
 			heard := func() error { return errors.Join(advertise(tor.NS, "rack"), learned()) }
-			must(t, lab.Eventually(ctx, back, "a default route by advertisement", heard))
-			up(ctx, t, n)
+			must(t, lab.Eventually(ctx, labtest.Back, "a default route by advertisement", heard))
+			labtest.StartNode(ctx, t, n)
 			if err := learned(); err != nil {
 				t.Errorf("the agent is ready, and the kernel has %v", err)
 			}
 			// Another one is heard, too.
 			must(t, n.NS.SetLink("eth0", false))
 			must(t, n.NS.SetLink("eth0", true))
-			must(t, lab.Eventually(ctx, back, "the default route to come back", heard))
+			must(t, lab.Eventually(ctx, labtest.Back, "the default route to come back", heard))
 			must(t, n.NS.Do(func() error {
 				b, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/accept_ra")
 				if got := strings.TrimSpace(string(b)); err == nil && got != pools.want {
@@ -143,8 +144,8 @@ func advertise(ns *lab.NS, dev string) error {
 // the chain and commands that help, explain says that the address is not
 // reached, and with the commands packets flow and the problem goes.
 func TestForwardPolicy(t *testing.T) {
-	ctx, l := start(t, lab.Spec{Name: "policy", Racks: 1, NodesPerRack: 2, Pool: lab.Pool{Tunnel: "vxlan", Encap: "Always"}})
-	n, a, b := l.Node("r1n1"), podOf(l, "r1n1"), podOf(l, "r1n2")
+	ctx, l := labtest.Start(t, lab.Spec{Name: "policy", Racks: 1, NodesPerRack: 2, Pool: lab.Pool{Tunnel: "vxlan", Encap: "Always"}})
+	n, a, b := l.Node("r1n1"), labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2")
 	run := func(command string) error {
 		w := strings.Fields(command)
 		return n.NS.Do(func() error {
@@ -158,13 +159,13 @@ func TestForwardPolicy(t *testing.T) {
 	if err := run("iptables -L FORWARD"); err != nil {
 		t.Skipf("needs kernel feature: iptables (%v)", err)
 	}
-	reachesWithin(ctx, t, back, a, b, false)
-	if got := explainHost(ctx, t, n, addrOf(b, false)); got != "" {
+	labtest.ReachesWithin(ctx, t, labtest.Back, a, b, false)
+	if got := explainHost(ctx, t, n, labtest.AddrOf(b, false)); got != "" {
 		t.Errorf("explain of a host without chains: %s", got)
 	}
 	must(t, run("iptables -P FORWARD DROP"))
 	var fix string
-	must(t, lab.Eventually(ctx, back, "the chain to be named", func() error {
+	must(t, lab.Eventually(ctx, labtest.Back, "the chain to be named", func() error {
 		st, err := n.Status(ctx)
 		if err != nil {
 			return err
@@ -177,15 +178,15 @@ func TestForwardPolicy(t *testing.T) {
 		}
 		return fmt.Errorf("problems %q", st.GetProblems())
 	}))
-	if got := explainHost(ctx, t, n, addrOf(b, false)); !strings.Contains(got, "chain FORWARD") {
+	if got := explainHost(ctx, t, n, labtest.AddrOf(b, false)); !strings.Contains(got, "chain FORWARD") {
 		t.Errorf("explain says nothing of the chain: %q", got)
 	}
 	for command := range strings.SplitSeq(fix, "; ") {
 		must(t, run(command))
 	}
-	reachesWithin(ctx, t, back, a, b, false)
-	must(t, lab.Eventually(ctx, back, "the problem to go", func() error {
-		if problem(ctx, n, "FORWARD") == nil {
+	labtest.ReachesWithin(ctx, t, labtest.Back, a, b, false)
+	must(t, lab.Eventually(ctx, labtest.Back, "the problem to go", func() error {
+		if labtest.Problem(ctx, n, "FORWARD") == nil {
 			return errors.New("it is still told")
 		}
 		return nil

@@ -19,6 +19,7 @@ import (
 	"onlink/bgp/hostile"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
 )
@@ -32,7 +33,7 @@ type arena struct {
 	from     *lab.NS
 	innocent []*lab.Node
 	blocks   []netip.Prefix // of all, of both families
-	before   map[string]session
+	before   map[string]labtest.Session
 	calm     map[string]scene // what the kernels held
 	pid      int
 	// arrived are the routes in the victim's kernel, as of the last look.
@@ -51,9 +52,9 @@ func attacker(host int) netip.Addr { return netip.AddrFrom4([4]byte{10, 57, 1, b
 // peer besides its clients: whose last error an operator reads.
 func startArena(t *testing.T) *arena {
 	t.Helper()
-	ctx, l := build(t, lab.Spec{
+	ctx, l := labtest.Build(t, lab.Spec{
 		Name: "hostile", Racks: 1, NodesPerRack: 3, DualStack: true, // the sessions carry both families
-		Pool: lab.Pool{Tunnel: "vxlan", CIDR6: pool6},
+		Pool: lab.Pool{Tunnel: "vxlan", CIDR6: labtest.Pool6},
 	})
 	accepts := conf.Rules("10.96.0.0/16") // outside the pools, for what must arrive
 	a := &arena{T: t, ctx: ctx, victim: l.Reflectors()[0], from: l.Node("r1n3").NS, innocent: []*lab.Node{l.Node("r1n1"), l.Node("r1n2")}}
@@ -77,13 +78,13 @@ func startArena(t *testing.T) *arena {
 	}
 	must(t, l.StartToRs(ctx))
 	for _, n := range append([]*lab.Node{a.victim}, a.innocent...) {
-		up(ctx, t, n)
+		labtest.StartNode(ctx, t, n)
 	}
 	for _, n := range a.innocent {
 		_, err := n.AddPod(ctx, n.Name+"-pod")
 		must(t, err)
 	}
-	must(t, lab.Eventually(ctx, patience, "the blocks are known", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the blocks are known", func() error {
 		return knownBlocks(ctx, a.nodes(), map[*lab.Node]int{a.victim: 2, a.innocent[0]: 4, a.innocent[1]: 4})
 	}))
 	a.calm = map[string]scene{}
@@ -109,7 +110,7 @@ func (a *arena) nodes() []*lab.Node { return append([]*lab.Node{a.victim}, a.inn
 // tunnel guard. What else clients may announce comes and goes meanwhile.
 func (a *arena) sound() error {
 	for _, n := range a.nodes() {
-		routes, err := n.NS.Routes(routeProtocol)
+		routes, err := n.NS.Routes(labtest.RouteProtocol)
 		if err != nil {
 			return err
 		}
@@ -122,7 +123,7 @@ func (a *arena) sound() error {
 			}
 		}
 		for _, line := range was.Routes {
-			if !now[line] && strings.Contains(line, fmt.Sprintf(" proto %d", routeProtocol)) {
+			if !now[line] && strings.Contains(line, fmt.Sprintf(" proto %d", labtest.RouteProtocol)) {
 				return fmt.Errorf("%s has no route %s any more", n.Name, line)
 			}
 		}
@@ -140,12 +141,12 @@ func (a *arena) sound() error {
 }
 
 // flaps are the victim's sessions to the innocent.
-func (a *arena) flaps() map[string]session {
-	list := map[string]session{}
+func (a *arena) flaps() map[string]labtest.Session {
+	list := map[string]labtest.Session{}
 	for _, p := range a.peers() {
 		for _, n := range a.innocent {
 			if p.GetAddress() == n.Addr.String() && p.GetState() == "Established" {
-				list[n.Name] = session{time.Now().Add(-p.GetSince().AsDuration()), p.GetFlaps()}
+				list[n.Name] = labtest.Session{Since: time.Now().Add(-p.GetSince().AsDuration()), Flaps: p.GetFlaps()}
 			}
 		}
 	}
@@ -171,7 +172,7 @@ func (a *arena) unharmed() {
 	after := a.flaps()
 	for name, was := range a.before {
 		now, up := after[name]
-		if !up || now.flaps != was.flaps || now.since.Sub(was.since).Abs() > 2*time.Second {
+		if !up || now.Flaps != was.Flaps || now.Since.Sub(was.Since).Abs() > 2*time.Second {
 			a.Errorf("the session to %s was %+v, is %+v (up: %t)", name, was, now, up)
 		}
 	}
@@ -185,12 +186,12 @@ func (a *arena) connect(s hostile.Set, local netip.Addr, before bool) (*hostile.
 
 func (a *arena) connectTo(n *lab.Node, s hostile.Set, local netip.Addr, before bool) (p *hostile.Peer, err error) {
 	speaker := netip.AddrPortFrom(n.Addr, 179)
-	err = lab.Eventually(a.ctx, patience, fmt.Sprintf("a session from %s", local), func() error {
+	err = lab.Eventually(a.ctx, labtest.Patience, fmt.Sprintf("a session from %s", local), func() error {
 		return a.from.Do(func() (err error) {
 			if before {
-				p, err = hostile.Connect(a.ctx, local, speaker, patience)
+				p, err = hostile.Connect(a.ctx, local, speaker, labtest.Patience)
 			} else {
-				p, err = s.Establish(a.ctx, local, speaker, patience)
+				p, err = s.Establish(a.ctx, local, speaker, labtest.Patience)
 			}
 			return err
 		})
@@ -215,7 +216,7 @@ func (a *arena) play(attack hostile.Attack, s hostile.Set, local netip.Addr, mar
 	}
 	b := marker.Addr().As4()
 	p.Send(2, s.UpdateBody(0, nil, append([]byte{32}, b[:]...)))
-	err = lab.Eventually(a.ctx, patience, marker.String()+" is in the kernel", func() error { return a.arrival(marker) })
+	err = lab.Eventually(a.ctx, labtest.Patience, marker.String()+" is in the kernel", func() error { return a.arrival(marker) })
 	if err != nil {
 		return fmt.Errorf("%s: the session did not survive: %w", attack.Name, err)
 	}
@@ -231,7 +232,7 @@ func (a *arena) arrival(p netip.Prefix) error {
 	if a.arrived[p] {
 		return nil
 	}
-	routes, err := a.victim.NS.Routes(routeProtocol)
+	routes, err := a.victim.NS.Routes(labtest.RouteProtocol)
 	if err != nil {
 		return err
 	}
@@ -254,7 +255,7 @@ func TestHostile(t *testing.T) {
 	a := startArena(t)
 	s := hostile.Set{Self: a.victim.Addr, Hop: attacker(100), AS: lab.NodeASN}
 	all := s.All()
-	every := times(5, 1)
+	every := labtest.Times(5, 1)
 	var group errgroup.Group
 	free := make(chan int, attackers)
 	for _, host := range hosts() {
@@ -287,14 +288,14 @@ func TestHostile(t *testing.T) {
 	a.external(4 * every)
 	a.unharmed()
 
-	must(t, lab.Eventually(a.ctx, patience, "the attackers are forgotten", func() error {
+	must(t, lab.Eventually(a.ctx, labtest.Patience, "the attackers are forgotten", func() error {
 		here := slices.DeleteFunc(a.peers(), (*onlinkv1.Peer).GetGone)
 		if len(here) != len(a.innocent)+1 {
 			return fmt.Errorf("%d peers", len(here))
 		}
 		return nil
 	}))
-	body, err := metricsOf(a.ctx, a.victim)
+	body, err := labtest.Metrics(a.ctx, a.victim)
 	must(t, err)
 	if !strings.Contains(body, `onlink_bgp_faults_total{kind="panic"} 0`) {
 		t.Error("a panic was contained, or is not counted")
@@ -329,7 +330,7 @@ func (a *arena) explained() {
 		p.Send(c.typ, c.body)
 		_ = p.Closing() // the operator's view is what counts
 		_ = p.Conn.Close()
-		must(a.T, lab.Eventually(a.ctx, patience, "the end is explained", func() error {
+		must(a.T, lab.Eventually(a.ctx, labtest.Patience, "the end is explained", func() error {
 			for _, p := range a.peers() {
 				if p.GetName() == "suspect" && p.GetLastError() != c.want {
 					return fmt.Errorf("last error %q, want %q", p.GetLastError(), c.want) //nolint:err113 // for the log
@@ -351,10 +352,10 @@ func (a *arena) flooded() {
 	files, memory := a.size()
 	var group errgroup.Group
 	group.SetLimit(16)
-	for i := range times(1500, 20000) {
+	for i := range labtest.Times(1500, 20000) {
 		group.Go(func() error {
 			host := 2 + i%200 // a few are the innocent's own: those cannot be bound
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: attacker(host).AsSlice()}, Timeout: patience}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: attacker(host).AsSlice()}, Timeout: labtest.Patience}
 			return a.from.Do(func() error {
 				c, err := d.DialContext(a.ctx, "tcp", netip.AddrPortFrom(a.victim.Addr, 179).String())
 				if err != nil {
@@ -368,7 +369,7 @@ func (a *arena) flooded() {
 		})
 	}
 	must(a.T, group.Wait())
-	must(a.T, lab.Eventually(a.ctx, patience, "the agent is as it was", func() error {
+	must(a.T, lab.Eventually(a.ctx, labtest.Patience, "the agent is as it was", func() error {
 		nowFiles, nowMemory := a.size()
 		if nowFiles > files+100 || nowMemory > memory+100<<10 {
 			return fmt.Errorf("%d open files and %d kB, %d and %d before", nowFiles, nowMemory, files, memory) //nolint:err113 // for the log

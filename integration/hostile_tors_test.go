@@ -11,6 +11,7 @@ import (
 
 	"onlink/bgp/hostile"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 const (
@@ -41,7 +42,7 @@ func hosts() []int {
 // outside the pools.
 func (a *arena) external(nth int) {
 	a.Helper()
-	must(a.T, lab.Eventually(a.ctx, patience, "what clients announced is gone", func() error { return a.undisturbed(func(netip.Prefix) bool { return false }) }))
+	must(a.T, lab.Eventually(a.ctx, labtest.Patience, "what clients announced is gone", func() error { return a.undisturbed(func(netip.Prefix) bool { return false }) }))
 	outside := func(p netip.Prefix) bool {
 		within := func(s string) bool {
 			w := netip.MustParsePrefix(s)
@@ -95,12 +96,12 @@ func (a *arena) playExternal(n *lab.Node, s hostile.Set, attack hostile.Attack, 
 	}
 	p.Send(2, s.Announce(hostile.Claim{Prefix: marker, NextHop: local}))
 	ended := p.Stay(30 * time.Second)
-	return lab.Eventually(a.ctx, patience, marker.String()+" is in the kernel, or the session is over", func() error {
+	return lab.Eventually(a.ctx, labtest.Patience, marker.String()+" is in the kernel, or the session is over", func() error {
 		select {
 		case <-ended:
 			return nil
 		default:
-			return hasRoute(n, marker, routeProtocol)
+			return labtest.HasRoute(n, marker, labtest.RouteProtocol)
 		}
 	})
 }

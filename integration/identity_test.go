@@ -20,6 +20,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -35,13 +36,13 @@ type claimants struct {
 
 func newClaimants(t *testing.T, name string) *claimants {
 	t.Helper()
-	ctx, l := build(t, inRack(name))
+	ctx, l := labtest.Build(t, labtest.InRack(name))
 	c := &claimants{ctx: ctx, t: t, lab: l, rr: l.Reflectors()[0], a: l.Node("r1n1"), b: l.Node("r1n2")}
 	for _, n := range l.Nodes() {
 		c.edit(n, func(*conf.Config) {})
 	}
 	must(t, l.StartToRs(ctx))
-	up(ctx, t, c.rr)
+	labtest.StartNode(ctx, t, c.rr)
 	return c
 }
 
@@ -62,8 +63,8 @@ func called(name string) func(*conf.Config) {
 // begin starts an agent and waits until it serves.
 func (c *claimants) begin(n *lab.Node) {
 	c.t.Helper()
-	up(c.ctx, c.t, n)
-	must(c.t, lab.Eventually(c.ctx, settleLimit, n.Name+" has a block", func() error {
+	labtest.StartNode(c.ctx, c.t, n)
+	must(c.t, lab.Eventually(c.ctx, labtest.SettleLimit, n.Name+" has a block", func() error {
 		if len(c.announces(n)) == 0 {
 			return errors.New("none yet")
 		}
@@ -110,8 +111,8 @@ func (c *claimants) holds(n *lab.Node, blocks []netip.Prefix) error {
 func (c *claimants) refused(n *lab.Node, words ...string) {
 	c.t.Helper()
 	for _, w := range words {
-		must(c.t, lab.Eventually(c.ctx, settleLimit, "status of "+n.Name+" says "+w, func() error { return problem(c.ctx, n, w) }))
-		wantCtl(c.ctx, c.t, n, 1, w, "ipam", "check")
+		must(c.t, lab.Eventually(c.ctx, labtest.SettleLimit, "status of "+n.Name+" says "+w, func() error { return labtest.Problem(c.ctx, n, w) }))
+		labtest.WantCtl(c.ctx, c.t, n, 1, w, "ipam", "check")
 	}
 	if text, err := os.ReadFile(n.LogFile()); err != nil || !strings.Contains(string(text), strings.Trim(words[0], `"`)) {
 		c.t.Errorf("the log of %s does not say %q (%v)", n.Name, words[0], err)
@@ -133,7 +134,7 @@ func (c *claimants) refused(n *lab.Node, words ...string) {
 // reaches wants an answer from a pod.
 func (c *claimants) reaches(from *lab.Node, p *lab.Pod) {
 	c.t.Helper()
-	if _, err := from.NS.Ping(c.ctx, p.Addr(), 1, back); err != nil {
+	if _, err := from.NS.Ping(c.ctx, p.Addr(), 1, labtest.Back); err != nil {
 		c.t.Errorf("from %s to pod %s: %v", from.Name, p.Name, err)
 	}
 }
@@ -152,24 +153,24 @@ func TestSameName(t *testing.T) {
 	c.refused(c.b, both...)
 	must(t, c.holds(c.a, held))
 	c.reaches(c.rr, first)
-	wantCtl(c.ctx, t, c.b, 1, "", "ipam", "take-over", "worker") // the first lives
+	labtest.WantCtl(c.ctx, t, c.b, 1, "", "ipam", "take-over", "worker") // the first lives
 	c.refused(c.b, both...)
 
 	// Its agent is gone, but its blocks are still announced: it may be cut off.
 	must(t, c.a.Kill())
-	must(t, lab.Eventually(c.ctx, settleLimit, "the second sees the announcement", func() error { return problem(c.ctx, c.b, "still announced") }))
+	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "the second sees the announcement", func() error { return labtest.Problem(c.ctx, c.b, "still announced") }))
 	c.refused(c.b, both...)
 	c.reaches(c.rr, first)
 
-	wantCtl(c.ctx, t, c.b, 0, "blocks are this machine's", "ipam", "take-over", "worker")
-	wantCtl(c.ctx, t, c.b, 0, "take-over", "ipam", "audit")
-	wantCtl(c.ctx, t, c.rr, 0, "take-over", "ipam", "audit")
-	must(t, lab.Eventually(c.ctx, settleLimit, "the second announces the blocks", func() error { return c.holds(c.b, held) }))
+	labtest.WantCtl(c.ctx, t, c.b, 0, "blocks are this machine's", "ipam", "take-over", "worker")
+	labtest.WantCtl(c.ctx, t, c.b, 0, "take-over", "ipam", "audit")
+	labtest.WantCtl(c.ctx, t, c.rr, 0, "take-over", "ipam", "audit")
+	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "the second announces the blocks", func() error { return c.holds(c.b, held) }))
 	c.pod(c.b, "second")
 
 	must(t, c.a.Start(c.ctx))
 	c.refused(c.a, both...)
-	wantCtl(c.ctx, t, c.a, 1, "1 attachments", "ipam", "check") // its pod keeps what it has
+	labtest.WantCtl(c.ctx, t, c.a, 1, "1 attachments", "ipam", "check") // its pod keeps what it has
 }
 
 // TestSameNameGone: a machine that does not assert and whose blocks nobody
@@ -188,11 +189,11 @@ func TestSameNameGone(t *testing.T) {
 	must(t, c.a.Kill())
 	must(t, os.Remove(filepath.Join(c.a.StateDir(), "onlink.db")))
 	must(t, c.a.Start(c.ctx))
-	must(t, lab.Eventually(c.ctx, settleLimit, "its blocks are back", func() error { return c.holds(c.a, held) }))
+	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "its blocks are back", func() error { return c.holds(c.a, held) }))
 	must(t, c.b.Start(c.ctx))
 	c.refused(c.b, c.a.Addr.String(), c.b.Addr.String())
 	must(t, c.a.Kill())
-	must(t, lab.Eventually(c.ctx, settleLimit, "the second takes over", func() error { return c.holds(c.b, held) }))
+	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "the second takes over", func() error { return c.holds(c.b, held) }))
 	c.pod(c.b, "second")
 }
 
@@ -209,9 +210,9 @@ func TestRenamed(t *testing.T) {
 	c.edit(c.a, called("worker1.example.com"))
 	must(t, c.a.Start(c.ctx))
 	c.refused(c.a, `"worker1"`, `"worker1.example.com"`, "take-over worker1")
-	wantCtl(c.ctx, t, c.a, 1, "1 attachments", "ipam", "check")
+	labtest.WantCtl(c.ctx, t, c.a, 1, "1 attachments", "ipam", "check")
 	c.reaches(c.a, p)
-	if o := ownerOf(c.ctx, t, c.rr, held[0]); o != "worker1" {
+	if o := labtest.OwnerOf(c.ctx, t, c.rr, held[0]); o != "worker1" {
 		t.Errorf("the registry gives %v to %q, want worker1", held[0], o)
 	}
 
@@ -224,15 +225,15 @@ func TestRenamed(t *testing.T) {
 	c.edit(c.a, called("worker1.example.com")) // the name was right
 	must(t, c.a.Start(c.ctx))
 	c.refused(c.a, `"worker1"`)
-	wantCtl(c.ctx, t, c.a, 0, held[0].String(), "ipam", "take-over", "worker1")
-	must(t, lab.Eventually(c.ctx, settleLimit, "the blocks are announced under the new name", func() error { return c.holds(c.a, held) }))
-	if o := ownerOf(c.ctx, t, c.rr, held[0]); o != "worker1.example.com" {
+	labtest.WantCtl(c.ctx, t, c.a, 0, held[0].String(), "ipam", "take-over", "worker1")
+	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "the blocks are announced under the new name", func() error { return c.holds(c.a, held) }))
+	if o := labtest.OwnerOf(c.ctx, t, c.rr, held[0]); o != "worker1.example.com" {
 		t.Errorf("the registry gives %v to %q, want the new name", held[0], o)
 	}
 	c.reaches(c.rr, p)
 	c.pod(c.a, "later")
-	checkUnique(c.ctx, t, c.lab)
-	wantCtl(c.ctx, t, c.a, 0, " 0 problems", "ipam", "check")
+	labtest.CheckUnique(c.ctx, t, c.lab)
+	labtest.WantCtl(c.ctx, t, c.a, 0, " 0 problems", "ipam", "check")
 }
 
 // TestClonedDisk: a copy of a node's database on another machine is not used,
@@ -243,7 +244,7 @@ func TestClonedDisk(t *testing.T) {
 	c.begin(c.a)
 	p := c.pod(c.a, "first")
 	file := filepath.Join(c.b.StateDir(), "onlink.db")
-	wantCtl(c.ctx, t, c.a, 0, "bytes", "ipam", "backup", file)
+	labtest.WantCtl(c.ctx, t, c.a, 0, "bytes", "ipam", "backup", file)
 
 	must(t, c.b.Start(c.ctx))
 	c.refused(c.b, `"`+c.a.Name+`"`, `"`+c.b.Name+`"`)
@@ -260,13 +261,13 @@ func TestClonedDisk(t *testing.T) {
 	c.reaches(c.a, p)
 	must(t, c.b.Stop())
 
-	up(c.ctx, t, c.rr)
+	labtest.StartNode(c.ctx, t, c.rr)
 	must(t, os.Remove(file))
 	c.edit(c.b, func(*conf.Config) {})
 	c.begin(c.b) // a node of its own
 	c.pod(c.b, "second")
 	c.reaches(c.rr, p)
-	checkUnique(c.ctx, t, c.lab)
+	labtest.CheckUnique(c.ctx, t, c.lab)
 }
 
 // TestAddressChanged: a node that comes back at another address keeps the
@@ -284,11 +285,11 @@ func TestAddressChanged(t *testing.T) {
 	must(t, c.a.Start(c.ctx))
 	c.reaches(c.rr, p)
 	must(t, c.a.WaitReady(c.ctx))
-	must(t, lab.Eventually(c.ctx, settleLimit, "the registry knows the new address", func() error {
-		return lacksProblem(c.ctx, c.a, "identity")
+	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "the registry knows the new address", func() error {
+		return labtest.LacksProblem(c.ctx, c.a, "identity")
 	}))
 	c.pod(c.a, "later")
-	checkUnique(c.ctx, t, c.lab)
+	labtest.CheckUnique(c.ctx, t, c.lab)
 }
 
 // TestRegistryPort: the registry answers no pod, whatever address it comes with,
@@ -326,7 +327,7 @@ func TestRegistryPort(t *testing.T) {
 		}
 	}
 	for _, n := range []*lab.Node{c.a, c.rr} {
-		wantCtl(c.ctx, t, n, 0, "Note:      ipam.registry.insecure: ", "status")
+		labtest.WantCtl(c.ctx, t, n, 0, "Note:      ipam.registry.insecure: ", "status")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestRefusedByImport: of what a ToR announces its import takes one prefix. The
@@ -19,28 +20,28 @@ import (
 // ToR announces them, and which rule refuses them: one that no entry names, and
 // one inside the pool, which an entry wider than the pool does not mean.
 func TestRefusedByImport(t *testing.T) {
-	spec := watched("refused", 1)
-	ctx, l := build(t, spec)
+	spec := labtest.Mesh("refused", 1)
+	ctx, l := labtest.Build(t, spec)
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	taken, other, free := netip.MustParsePrefix("10.99.7.0/24"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("10.244.222.0/26")
-	s := setupOf(tor, n)
+	s := labtest.SetupOf(tor, n)
 	s.Announce = []netip.Prefix{taken, other, free}
-	startRouter(ctx, t, l, interop.BIRD, tor, s)
+	labtest.StartRouter(ctx, t, l, interop.BIRD, tor, s)
 	peer := tor.Peer()
 	peer.Import.Accept = conf.Rules("10.0.0.0/8")
-	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
+	labtest.Wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
-	must(t, lab.Eventually(ctx, patience, "the ToR's prefix", func() error { return throughHops(n, taken, tor.Addr) }))
-	must(t, lab.Eventually(ctx, patience, "the columns of peers", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the ToR's prefix", func() error { return labtest.ThroughHops(n, taken, tor.Addr) }))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the columns of peers", func() error {
 		received, accepted, err := columns(ctx, n, tor.Name)
 		if err == nil && (received != 3 || accepted != 1) {
 			err = fmt.Errorf("received %d, accepted %d; want 3 and 1", received, accepted)
 		}
 		return err
 	}))
-	must(t, hasMetric(ctx, n, fmt.Sprintf("onlink_bgp_peer_prefixes_accepted{address=%q,peer=%q} 1", tor.Addr, tor.Name)))
-	must(t, unknownTo(ctx, []*lab.Node{n}, other))
-	must(t, unknownTo(ctx, []*lab.Node{n}, free))
+	must(t, labtest.HasMetric(ctx, n, fmt.Sprintf("onlink_bgp_peer_prefixes_accepted{address=%q,peer=%q} 1", tor.Addr, tor.Name)))
+	must(t, labtest.UnknownTo(ctx, []*lab.Node{n}, other))
+	must(t, labtest.UnknownTo(ctx, []*lab.Node{n}, free))
 	for p, rule := range map[netip.Prefix]string{other: "not in import.accept (RFC 8212)", free: "inside a pool that import.accept does not name"} {
 		out, err := n.Ctl(ctx, "explain", p.Addr().Next().String())
 		want := fmt.Sprintf("%s next hop %s, announced by %s (%s), refused by its import: %s", p, tor.Addr, tor.Name, tor.Addr, rule)

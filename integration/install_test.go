@@ -19,120 +19,61 @@ import (
 	"onlink/cni"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
-
-// runtimeDirs are a container runtime's folders, and what may be seen in them.
-type runtimeDirs struct {
-	t         *testing.T
-	node      *lab.Node
-	bin, conf string
-}
-
-// newRuntimeDirs are the folders of a node's runtime; they do not exist yet.
-func newRuntimeDirs(t *testing.T, n *lab.Node) runtimeDirs {
-	t.Helper()
-	dir := t.TempDir()
-	return runtimeDirs{t, n, filepath.Join(dir, "bin"), filepath.Join(dir, "net.d")}
-}
-
-// plugin is where onlink's plugin is installed.
-func (d runtimeDirs) plugin() string { return filepath.Join(d.bin, cni.PluginName) }
-
-// conflist is where its configuration is installed.
-func (d runtimeDirs) conflist() string { return filepath.Join(d.conf, cni.ConflistName) }
-
-// install has an agent put the plugin and its configuration there.
-func (d runtimeDirs) install() *conf.Install {
-	return &conf.Install{BinDir: d.bin, ConfDir: d.conf, Plugin: filepath.Join(bin(), cni.PluginName)}
-}
-
-// flags are the folders as install-cni and uninstall-cni want them.
-func (d runtimeDirs) flags(more ...string) []string {
-	return append([]string{"--config", d.node.ConfigFile(), "--bin-dir", d.bin, "--conf-dir", d.conf}, more...)
-}
-
-// run runs one of the two commands and returns its exit code and what it said.
-func (d runtimeDirs) run(ctx context.Context, command string, more ...string) (int, string) {
-	d.t.Helper()
-	out, err := d.node.Exec(ctx, lab.Command{Program: "onlinkd", Args: append([]string{command}, d.flags(more...)...)})
-	must(d.t, err)
-	return out.Code, out.Stdout + out.Stderr
-}
-
-// network is what a container runtime makes of the folders.
-func (d runtimeDirs) network() *network {
-	d.t.Helper()
-	list, err := libcni.NetworkConfFromFile(d.conflist())
-	must(d.t, err)
-	return networkOf(d.t, d.node, list, d.bin)
-}
-
-// there reports whether a file is there.
-func there(path string) bool { _, err := os.Stat(path); return err == nil }
-
-// waitFile waits until a file is there.
-func waitFile(ctx context.Context, t *testing.T, path string) {
-	t.Helper()
-	must(t, lab.Eventually(ctx, time.Minute, path, func() error {
-		if !there(path) {
-			return fmt.Errorf("%s is not there", path)
-		}
-		return nil
-	}))
-}
 
 // TestInstallCNI installs the plugin on a node whose agent does not run, then
 // cannot serve, then serves; upgrades it many times under pods that come and
 // go; and removes it from under a pod that stays.
 func TestInstallCNI(t *testing.T) {
-	ctx, l := build(t, alone("install"))
+	ctx, l := labtest.Build(t, labtest.Alone("install"))
 	n := l.Node("r1n1")
-	d := newRuntimeDirs(t, n)
+	d := labtest.NewRuntimeDirs(t, n)
 	n.Edit = func(c *conf.Config) { c.Pools = conf.List[conf.Pool]{} } // an agent that has no addresses to give
 	must(t, l.StartToRs(ctx))
 	_, err := n.WriteConfig("onlinkd.yaml", n.Config())
 	must(t, err)
-	if code, said := d.run(ctx, "install-cni", "--wait", "100ms"); code != 1 || !strings.Contains(said, "conflist is not installed") || there(d.conflist()) {
-		t.Errorf("without an agent: exit code %d, conflist there: %v; said %q", code, there(d.conflist()), said)
+	if code, said := d.Run(ctx, "install-cni", "--wait", "100ms"); code != 1 || !strings.Contains(said, "conflist is not installed") || labtest.Exists(d.Conflist()) {
+		t.Errorf("without an agent: exit code %d, conflist there: %v; said %q", code, labtest.Exists(d.Conflist()), said)
 	}
 
-	installing, err := n.Run("install-cni", filepath.Join(t.TempDir(), "log"), "onlinkd", append([]string{"install-cni"}, d.flags("--wait", "2m")...)...)
+	installing, err := n.Run("install-cni", filepath.Join(t.TempDir(), "log"), "onlinkd", append([]string{"install-cni"}, d.Flags("--wait", "2m")...)...)
 	must(t, err)
-	waitFile(ctx, t, d.plugin())
+	labtest.WaitFile(ctx, t, d.Plugin())
 	must(t, n.Start(ctx))
 	must(t, lab.Eventually(ctx, time.Minute, "the agent says that it has no addresses", func() error { return saysNoAddresses(ctx, n) }))
-	if there(d.conflist()) || installing.Exited() {
+	if labtest.Exists(d.Conflist()) || installing.Exited() {
 		t.Fatalf("the runtime is told of a network that has no addresses (install-cni ended: %v)", installing.Exited())
 	}
-	reloadPools(ctx, t, n, n.Config().Pools...)
+	labtest.ReloadPools(ctx, t, n, n.Config().Pools...)
 	if code, err := installing.Wait(ctx); err != nil || code != 0 {
 		t.Fatalf("install-cni: exit code %d, %v\n%s", code, err, installing.Tail(5))
 	}
-	if !there(d.conflist()) {
+	if !labtest.Exists(d.Conflist()) {
 		t.Fatal("install-cni ended without a conflist")
 	}
 
 	stays, err := n.NewPod("stays")
 	must(t, err)
-	w := d.network()
-	rt := w.runtime(stays, nil)
-	addrs, err := w.add(ctx, rt)
+	w := d.Network()
+	rt := w.Runtime(stays, nil)
+	addrs, err := w.Add(ctx, rt)
 	must(t, err)
 	upgrade(ctx, t, d)
-	must(t, w.check(ctx, rt))
+	must(t, w.Check(ctx, rt))
 
 	for range 2 {
-		if code, said := d.run(ctx, "uninstall-cni"); code != 0 || there(d.plugin()) || there(d.conflist()) {
-			t.Errorf("uninstall-cni: exit code %d, plugin there: %v, conflist there: %v; said %q", code, there(d.plugin()), there(d.conflist()), said)
+		if code, said := d.Run(ctx, "uninstall-cni"); code != 0 || labtest.Exists(d.Plugin()) || labtest.Exists(d.Conflist()) {
+			t.Errorf("uninstall-cni: exit code %d, plugin there: %v, conflist there: %v; said %q", code, labtest.Exists(d.Plugin()), labtest.Exists(d.Conflist()), said)
 		}
 	}
 	_, err = n.NS.Ping(ctx, addrs[0], 1, 20*time.Second)
 	must(t, err)
-	if code, said := d.run(ctx, "install-cni"); code != 0 {
+	if code, said := d.Run(ctx, "install-cni"); code != 0 {
 		t.Fatalf("install-cni again: exit code %d: %s", code, said)
 	}
-	must(t, w.del(ctx, rt))
-	must(t, lab.Eventually(ctx, 20*time.Second, "nothing is left", func() error { return leftovers(ctx, n) }))
+	must(t, w.Del(ctx, rt))
+	must(t, lab.Eventually(ctx, 20*time.Second, "nothing is left", func() error { return labtest.Leftovers(ctx, n) }))
 }
 
 // saysNoAddresses wants STATUS to answer that nothing can be served.
@@ -155,9 +96,9 @@ var errStatus = errors.New("STATUS does not say that there are no addresses")
 // upgrade installs one plugin over the other, again and again, while a runtime
 // reads the folders and pods come and go: every file is one version or the
 // other, whole, and no pod fails.
-func upgrade(ctx context.Context, t *testing.T, d runtimeDirs) {
+func upgrade(ctx context.Context, t *testing.T, d labtest.RuntimeDirs) {
 	t.Helper()
-	old, err := os.ReadFile(d.plugin())
+	old, err := os.ReadFile(d.Plugin())
 	must(t, err)
 	next := append(slices.Clone(old), bytes.Repeat([]byte("next"), 1<<14)...) // a program all the same
 	var paths [2]string
@@ -165,7 +106,7 @@ func upgrade(ctx context.Context, t *testing.T, d runtimeDirs) {
 		paths[i] = filepath.Join(t.TempDir(), cni.PluginName)
 		must(t, os.WriteFile(paths[i], text, 0o700))
 	}
-	conflist, err := os.ReadFile(d.conflist())
+	conflist, err := os.ReadFile(d.Conflist())
 	must(t, err)
 
 	end := make(chan struct{})
@@ -174,7 +115,7 @@ func upgrade(ctx context.Context, t *testing.T, d runtimeDirs) {
 	pods := 0
 	others.Go(func() { pods = comeAndGo(ctx, t, d, end) })
 	for i := range 20 {
-		if code, said := d.run(ctx, "install-cni", "--plugin", paths[(i+1)%2]); code != 0 {
+		if code, said := d.Run(ctx, "install-cni", "--plugin", paths[(i+1)%2]); code != 0 {
 			t.Errorf("install-cni: exit code %d: %s", code, said)
 		}
 	}
@@ -187,24 +128,24 @@ func upgrade(ctx context.Context, t *testing.T, d runtimeDirs) {
 }
 
 // readFolders reads the folders until end as a runtime does.
-func readFolders(t *testing.T, d runtimeDirs, end <-chan struct{}, conflist []byte, plugins ...[]byte) {
+func readFolders(t *testing.T, d labtest.RuntimeDirs, end <-chan struct{}, conflist []byte, plugins ...[]byte) {
 	for {
 		select {
 		case <-end:
 			return
 		default:
 		}
-		if text, err := os.ReadFile(d.conflist()); err != nil || !bytes.Equal(text, conflist) {
+		if text, err := os.ReadFile(d.Conflist()); err != nil || !bytes.Equal(text, conflist) {
 			t.Errorf("conflist is %q (%v)", text, err)
 			return
 		}
-		text, err := os.ReadFile(d.plugin())
+		text, err := os.ReadFile(d.Plugin())
 		if err != nil || !slices.ContainsFunc(plugins, func(p []byte) bool { return bytes.Equal(p, text) }) {
 			t.Errorf("the plugin has %d bytes (%v), and is neither of the two", len(text), err)
 			return
 		}
-		files, err := libcni.ConfFiles(d.conf, []string{".conf", ".conflist", ".json"})
-		if err != nil || !slices.Equal(files, []string{d.conflist()}) {
+		files, err := libcni.ConfFiles(d.Conf, []string{".conf", ".conflist", ".json"})
+		if err != nil || !slices.Equal(files, []string{d.Conflist()}) {
 			t.Errorf("the runtime sees the configurations %v (%v)", files, err)
 			return
 		}
@@ -212,19 +153,19 @@ func readFolders(t *testing.T, d runtimeDirs, end <-chan struct{}, conflist []by
 }
 
 // comeAndGo attaches and detaches pods until end and returns how many.
-func comeAndGo(ctx context.Context, t *testing.T, d runtimeDirs, end <-chan struct{}) (count int) {
-	w := d.network()
+func comeAndGo(ctx context.Context, t *testing.T, d labtest.RuntimeDirs, end <-chan struct{}) (count int) {
+	w := d.Network()
 	for {
 		select {
 		case <-end:
 			return count
 		default:
 		}
-		p, err := d.node.NewPod(fmt.Sprintf("p%d", count))
+		p, err := d.Node.NewPod(fmt.Sprintf("p%d", count))
 		if err == nil {
-			rt := w.runtime(p, nil)
-			_, err = w.add(ctx, rt)
-			err = errors.Join(err, w.del(ctx, rt))
+			rt := w.Runtime(p, nil)
+			_, err = w.Add(ctx, rt)
+			err = errors.Join(err, w.Del(ctx, rt))
 		}
 		if err != nil {
 			t.Errorf("pod %d: %v", count, err)
@@ -237,24 +178,24 @@ func comeAndGo(ctx context.Context, t *testing.T, d runtimeDirs, end <-chan stru
 // TestAgentInstalls has the agent itself install the plugin, put back what
 // somebody removes, and leave it where it is when it ends.
 func TestAgentInstalls(t *testing.T) {
-	ctx, l := build(t, alone("selfinst"))
+	ctx, l := labtest.Build(t, labtest.Alone("selfinst"))
 	n := l.Node("r1n1")
-	d := newRuntimeDirs(t, n)
+	d := labtest.NewRuntimeDirs(t, n)
 	n.Edit = func(c *conf.Config) {
 		c.BGP = conf.Silent()
-		c.CNI.Install = d.install()
+		c.CNI.Install = d.Install()
 	}
 	must(t, n.Start(ctx))
-	for _, path := range []string{d.plugin(), d.conflist()} {
-		waitFile(ctx, t, path)
+	for _, path := range []string{d.Plugin(), d.Conflist()} {
+		labtest.WaitFile(ctx, t, path)
 		must(t, os.Remove(path))
-		waitFile(ctx, t, path)
+		labtest.WaitFile(ctx, t, path)
 	}
 	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGTERM))
 	if _, err := n.Process().Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if !there(d.plugin()) || !there(d.conflist()) {
+	if !labtest.Exists(d.Plugin()) || !labtest.Exists(d.Conflist()) {
 		t.Error("the agent removed the plugin or its conflist when it ended")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // role is what the neighbour is to us.
@@ -95,7 +96,7 @@ func checkRole(ctx context.Context, r *rig, as role, f families) {
 		r.learns(ctx, r.a, own6, wantRoute(r.n.Addr6, path, pref))
 		r.installs(ctx, v6, r.a.addr6)
 	}
-	must(r.t, throughHops(r.n, unlisted))
+	must(r.t, labtest.ThroughHops(r.n, unlisted))
 	if as == client {
 		r.checkReflected(ctx, f)
 	}
@@ -151,14 +152,14 @@ func (r *rig) tcpCounter(name string) (count uint64, err error) {
 // that none is up.
 func (r *rig) refused(ctx context.Context, counter string) {
 	r.t.Helper()
-	must(r.t, lab.Eventually(ctx, patience, counter+" grows", func() error {
+	must(r.t, lab.Eventually(ctx, labtest.Patience, counter+" grows", func() error {
 		count, err := r.tcpCounter(counter)
 		if err == nil && count == 0 {
 			err = errors.New("still 0")
 		}
 		return err
 	}))
-	if up := sessions(ctx, r.t, r.n); len(up) > 0 {
+	if up := labtest.Sessions(ctx, r.t, r.n); len(up) > 0 {
 		r.t.Errorf("a session is up: %v", up)
 	}
 }
@@ -166,8 +167,8 @@ func (r *rig) refused(ctx context.Context, counter string) {
 // up waits for the node's sessions.
 func (r *rig) up(ctx context.Context, want int) {
 	r.t.Helper()
-	must(r.t, lab.Eventually(ctx, patience, "sessions", func() error {
-		if up := sessions(ctx, r.t, r.n); len(up) != want {
+	must(r.t, lab.Eventually(ctx, labtest.Patience, "sessions", func() error {
+		if up := labtest.Sessions(ctx, r.t, r.n); len(up) != want {
 			return fmt.Errorf("%d are up, want %d", len(up), want)
 		}
 		return nil
@@ -229,13 +230,13 @@ func (r *rig) restartable(ctx context.Context) (s interop.Setup, own netip.Prefi
 // checkOurRestart kills the agent and starts it again.
 func checkOurRestart(ctx context.Context, r *rig) {
 	_, own := r.restartable(ctx)
-	before := sessions(ctx, r.t, r.n)[r.a.Name].since
+	before := labtest.Sessions(ctx, r.t, r.n)[r.a.Name].Since
 	w := r.watch(ctx, own)
 	must(r.t, r.n.Kill())
 	w.look(ctx, 10) // without an agent
-	up(ctx, r.t, r.n)
+	labtest.StartNode(ctx, r.t, r.n)
 	r.up(ctx, 1)
-	if since := sessions(ctx, r.t, r.n)[r.a.Name].since; !since.After(before) {
+	if since := labtest.Sessions(ctx, r.t, r.n)[r.a.Name].Since; !since.After(before) {
 		r.t.Errorf("the session is the one of before: since %s", since)
 	}
 	r.installs(ctx, foreign4, r.a.addr)
@@ -302,16 +303,16 @@ func (w *watcher) stop() {
 // checkPeerRestart kills the neighbour and starts it again.
 func checkPeerRestart(ctx context.Context, r *rig) {
 	s, _ := r.restartable(ctx)
-	before := sessions(ctx, r.t, r.n)[r.a.Name].since
+	before := labtest.Sessions(ctx, r.t, r.n)[r.a.Name].Since
 	m, err := r.n.NS.MonitorRoutes(ctx, filepath.Join(r.l.Dir, "monitor"))
 	must(r.t, err)
 	must(r.t, r.a.KillSpeaker())
 	r.up(ctx, 0)
-	must(r.t, throughHops(r.n, foreign4, r.a.addr))
+	must(r.t, labtest.ThroughHops(r.n, foreign4, r.a.addr))
 	s.Restarted = true
 	must(r.t, r.a.Start(ctx, s))
 	r.up(ctx, 1)
-	if since := sessions(ctx, r.t, r.n)[r.a.Name].since; !since.After(before) {
+	if since := labtest.Sessions(ctx, r.t, r.n)[r.a.Name].Since; !since.After(before) {
 		r.t.Errorf("the session is the one of before: since %s", since)
 	}
 	// Its End-of-RIB ends what we kept: what it does not announce any more goes.
@@ -332,23 +333,23 @@ func checkBFD(ctx context.Context, r *rig) {
 	must(r.t, r.a.Start(ctx, s))
 	r.start(ctx, r.peer(r.a, s).With(func(p *conf.Peer) { p.BFD = &conf.BFD{Interval: "100ms"} }))
 	r.installs(ctx, foreign4, r.a.addr)
-	must(r.t, waitBFD(ctx, r.n, 1))
+	must(r.t, labtest.WaitBFD(ctx, r.n, 1))
 	own, _ := r.blocks(ctx)
 	r.learns(ctx, r.a, own, wantRoute(r.n.Addr, strconv.Itoa(lab.NodeASN), 0))
 
 	begin := time.Now()
 	must(r.t, r.a.Freeze())
-	r.gone(ctx, begin, func() error { return throughHops(r.n, foreign4) })
+	r.gone(ctx, begin, func() error { return labtest.ThroughHops(r.n, foreign4) })
 	must(r.t, r.a.Thaw())
 	r.installs(ctx, foreign4, r.a.addr)
-	must(r.t, waitBFD(ctx, r.n, 1))
+	must(r.t, labtest.WaitBFD(ctx, r.n, 1))
 	r.learns(ctx, r.a, own, wantRoute(r.n.Addr, strconv.Itoa(lab.NodeASN), 0))
 
 	begin = time.Now()
 	must(r.t, r.n.NS.SetLink("eth0", false)) // BFD is a process of its own: only this stops all
 	r.gone(ctx, begin, func() error {
 		_, err := r.a.learned(ctx, own)
-		if errors.Is(err, errNotLearned) {
+		if errors.Is(err, labtest.ErrNotLearned) {
 			return nil
 		}
 		return fmt.Errorf("%s is still there: %w", own, err)
@@ -394,7 +395,7 @@ func checkGSHUT(ctx context.Context, r *rig) {
 	})
 	must(r.t, <-drained)
 	r.loses(ctx, r.b, own)
-	if len(sessions(ctx, r.t, r.n)) != 2 {
+	if len(labtest.Sessions(ctx, r.t, r.n)) != 2 {
 		r.t.Error("drain ended a session")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // The whole matrix takes some minutes and needs ExaBGP and gobgpd:
@@ -200,9 +201,9 @@ type neighbour struct {
 // newRig makes the hosts of one cell; nothing runs on them yet.
 func newRig(t *testing.T, kind interop.Kind) (context.Context, *rig) {
 	t.Helper()
-	spec := alone("iop")
+	spec := labtest.Alone("iop")
 	spec.DualStack, spec.ToRsPerRack, spec.Pool.CIDR6 = true, 2, netip.MustParsePrefix("fd44::/48")
-	ctx, l := build(t, spec)
+	ctx, l := labtest.Build(t, spec)
 	r := &rig{t: t, l: l, n: l.Node("r1n1"), kind: kind}
 	for i, tor := range l.ToRs() {
 		n := &neighbour{interop.New(kind, tor.NS, l.Dir, string("ab"[i])), tor.Addr, tor.Addr6}
@@ -263,7 +264,7 @@ var (
 // blocks waits until the agent has a block of both families.
 func (r *rig) blocks(ctx context.Context) (v4, v6 netip.Prefix) {
 	r.t.Helper()
-	must(r.t, lab.Eventually(ctx, patience, "blocks of both families", func() error {
+	must(r.t, lab.Eventually(ctx, labtest.Patience, "blocks of both families", func() error {
 		list, err := r.n.Blocks(ctx)
 		if err != nil {
 			return err
@@ -287,9 +288,6 @@ func (r *rig) blocks(ctx context.Context) (v4, v6 netip.Prefix) {
 	return v4, v6
 }
 
-// errNotLearned is what a neighbour lacks.
-var errNotLearned = errors.New("not learned")
-
 // learned returns the one path a neighbour has for a prefix.
 func (n *neighbour) learned(ctx context.Context, p netip.Prefix) (interop.Route, error) {
 	list, err := n.Learned(ctx)
@@ -301,13 +299,13 @@ func (n *neighbour) learned(ctx context.Context, p netip.Prefix) (interop.Route,
 			return route, nil
 		}
 	}
-	return interop.Route{}, fmt.Errorf("%s by %s, which has %v: %w", p, n.Name, list, errNotLearned)
+	return interop.Route{}, fmt.Errorf("%s by %s, which has %v: %w", p, n.Name, list, labtest.ErrNotLearned)
 }
 
 // learns waits until a neighbour has a path that check finds right.
 func (r *rig) learns(ctx context.Context, n *neighbour, p netip.Prefix, check func(interop.Route) error) {
 	r.t.Helper()
-	must(r.t, lab.Eventually(ctx, patience, fmt.Sprintf("%s learns %s", n.Name, p), func() error {
+	must(r.t, lab.Eventually(ctx, labtest.Patience, fmt.Sprintf("%s learns %s", n.Name, p), func() error {
 		route, err := n.learned(ctx, p)
 		if err == nil {
 			err = check(route)
@@ -319,12 +317,12 @@ func (r *rig) learns(ctx context.Context, n *neighbour, p netip.Prefix, check fu
 // loses waits until a neighbour has no path.
 func (r *rig) loses(ctx context.Context, n *neighbour, p netip.Prefix) {
 	r.t.Helper()
-	must(r.t, lab.Eventually(ctx, patience, fmt.Sprintf("%s loses %s", n.Name, p), func() error {
+	must(r.t, lab.Eventually(ctx, labtest.Patience, fmt.Sprintf("%s loses %s", n.Name, p), func() error {
 		route, err := n.learned(ctx, p)
 		if err == nil {
 			return fmt.Errorf("still %+v", route)
 		}
-		if errors.Is(err, errNotLearned) {
+		if errors.Is(err, labtest.ErrNotLearned) {
 			return nil
 		}
 		return err
@@ -345,28 +343,5 @@ func wantRoute(hop netip.Addr, path string, localPref uint32) func(interop.Route
 // these next hops.
 func (r *rig) installs(ctx context.Context, p netip.Prefix, hops ...netip.Addr) {
 	r.t.Helper()
-	must(r.t, lab.Eventually(ctx, patience, "route to "+p.String(), func() error { return throughHops(r.n, p, hops...) }))
-}
-
-// throughHops reports how a node's route differs from one through hops; without
-// hops there must be none.
-func throughHops(n *lab.Node, p netip.Prefix, hops ...netip.Addr) error {
-	routes, err := n.NS.Routes(routeProtocol)
-	if err != nil {
-		return err
-	}
-	var have []netip.Addr
-	for _, route := range routes {
-		if route.Prefix == p {
-			for _, h := range route.Hops {
-				have = append(have, h.Via)
-			}
-		}
-	}
-	slices.SortFunc(have, netip.Addr.Compare)
-	want := slices.SortedFunc(slices.Values(hops), netip.Addr.Compare)
-	if !slices.Equal(have, want) {
-		return fmt.Errorf("%s goes through %v, want %v", p, have, want)
-	}
-	return nil
+	must(r.t, lab.Eventually(ctx, labtest.Patience, "route to "+p.String(), func() error { return labtest.ThroughHops(r.n, p, hops...) }))
 }

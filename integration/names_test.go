@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestUplinkName runs a node whose uplink has a name that looks like a pod's
@@ -19,18 +20,18 @@ import (
 func TestUplinkName(t *testing.T) {
 	for _, uplink := range []string{"onlan0", "onlab-uplink-0"} { // the second is as long as a pod's
 		t.Run(uplink, func(t *testing.T) {
-			ctx, l := build(t, alone("uplink"))
+			ctx, l := labtest.Build(t, labtest.Alone("uplink"))
 			n, tor := l.Node("r1n1"), l.Racks[0].ToRs[0]
 			must(t, n.NS.Rename("eth0", uplink))
 			must(t, n.NS.SetRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), lab.Gateway{Via: tor.Addr, Dev: uplink}))
 			must(t, l.StartToRs(ctx))
-			up(ctx, t, n)
+			labtest.StartNode(ctx, t, n)
 			p, err := n.AddPod(ctx, "web")
 			must(t, err)
 			reached := func() {
 				t.Helper()
 				for what, to := range map[string]netip.Addr{"the node": n.Addr, "its pod": p.Addr()} {
-					must(t, lab.Eventually(ctx, back, what+" is reached", func() error {
+					must(t, lab.Eventually(ctx, labtest.Back, what+" is reached", func() error {
 						_, err := tor.NS.Ping(ctx, to, 1, time.Second)
 						return err
 					}))
@@ -52,7 +53,7 @@ func TestUplinkName(t *testing.T) {
 // left as it is, no route leads through it, and the node says what to do. When it
 // goes, the tunnel takes its place.
 func TestForeignTunnel(t *testing.T) {
-	ctx, l := build(t, lab.Spec{Name: "foreign", Racks: 1, NodesPerRack: 2, Pool: lab.Pool{Tunnel: "vxlan", Encap: "Always"}})
+	ctx, l := labtest.Build(t, lab.Spec{Name: "foreign", Racks: 1, NodesPerRack: 2, Pool: lab.Pool{Tunnel: "vxlan", Encap: "Always"}})
 	n, other := l.Node("r1n1"), l.Node("r1n2")
 	const device = "onlink-vxlan"
 	address := netip.MustParsePrefix("172.20.0.1/24")
@@ -67,14 +68,14 @@ func TestForeignTunnel(t *testing.T) {
 	must(t, l.StartNodes(ctx))
 	_, err := other.AddPod(ctx, "far")
 	must(t, err)
-	block := blockOf(ctx, t, other)
-	must(t, lab.Eventually(ctx, back, "the node says whose device it is", func() error {
+	block := labtest.BlockOf(ctx, t, other)
+	must(t, lab.Eventually(ctx, labtest.Back, "the node says whose device it is", func() error {
 		return saysForeign(ctx, n, block, device)
 	}))
-	must(t, lab.Eventually(ctx, back, "the other node has its route", func() error { // only the foreign device is in the way
-		return hasRoute(other, blockOf(ctx, t, n), routeProtocol)
+	must(t, lab.Eventually(ctx, labtest.Back, "the other node has its route", func() error { // only the foreign device is in the way
+		return labtest.HasRoute(other, labtest.BlockOf(ctx, t, n), labtest.RouteProtocol)
 	}))
-	if err := hasRoute(n, block, routeProtocol); err == nil {
+	if err := labtest.HasRoute(n, block, labtest.RouteProtocol); err == nil {
 		t.Errorf("the route to %s leads through somebody else's %s", block, device)
 	}
 	must(t, n.NS.HasAddr(device, address))
@@ -82,7 +83,7 @@ func TestForeignTunnel(t *testing.T) {
 		t.Errorf("the foreign device has MTU %d (%v), want its own 1400", mtu, err)
 	}
 	must(t, n.NS.DeleteLink(device))
-	must(t, lab.Eventually(ctx, back, "the route through the tunnel comes", func() error { return hasRoute(n, block, routeProtocol) }))
+	must(t, lab.Eventually(ctx, labtest.Back, "the route through the tunnel comes", func() error { return labtest.HasRoute(n, block, labtest.RouteProtocol) }))
 	if mtu, err := n.NS.MTU(device); err != nil || mtu == 1400 {
 		t.Errorf("MTU %d (%v) of the tunnel", mtu, err)
 	}

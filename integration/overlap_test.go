@@ -11,13 +11,14 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestPoolOverHost: a pool, or what the file originates, takes something that
 // the node reaches without onlink. The start is refused, naming both, and the
 // kernel is as before.
 func TestPoolOverHost(t *testing.T) {
-	ctx, l := build(t, alone("over"))
+	ctx, l := labtest.Build(t, labtest.Alone("over"))
 	n := l.Node("r1n1")
 	must(t, addBridge(n.NS, "docker0", "10.17.0.1/16"))
 	must(t, n.NS.SetRoute(netip.MustParsePrefix("10.19.0.0/24"), lab.Gateway{Dev: "docker0"}))
@@ -53,7 +54,7 @@ func TestPoolOverHost(t *testing.T) {
 			path, err := n.WriteConfig("over.yaml", config)
 			must(t, err)
 			checkRefused(ctx, t, n, path, 0, append(c.want, "over.yaml:"))
-			routes, err := n.NS.Routes(routeProtocol)
+			routes, err := n.NS.Routes(labtest.RouteProtocol)
 			if err != nil || len(routes) > 0 {
 				t.Errorf("routes after a refused start: %v, %v", routes, err)
 			}
@@ -65,39 +66,39 @@ func TestPoolOverHost(t *testing.T) {
 // what the node has for itself may be originated; and a network that comes
 // into a block while the agent runs is named, and no drop route covers it.
 func TestPoolOverHostLater(t *testing.T) {
-	ctx, l := build(t, alone("later"))
+	ctx, l := labtest.Build(t, labtest.Alone("later"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	must(t, addBridge(n.NS, "docker0", "10.17.0.1/16"))
 	must(t, n.NS.AddAddr("lo", netip.MustParsePrefix("10.57.1.200/32")))
-	up(ctx, t, n)
-	must(t, waitBlocks(ctx, l))
+	labtest.StartNode(ctx, t, n)
+	must(t, labtest.WaitBlocks(ctx, l))
 	c := n.Config()
 	c.Pools = append(c.Pools, conf.Pool{Name: "more", CIDR: "10.17.0.0/20", Tunnel: "none"})
-	refuseReload(ctx, t, n, c)
-	must(t, problem(ctx, n, "pools[1].cidr: 10.17.0.0/20 overlaps 10.17.0.0/16, the network of docker0"))
+	labtest.RefuseReload(ctx, t, n, c)
+	must(t, labtest.Problem(ctx, n, "pools[1].cidr: 10.17.0.0/20 overlaps 10.17.0.0/16, the network of docker0"))
 	c = n.Config()
 	c.BGP.Originate = []string{"10.17.0.0/16", "10.57.1.200/32", "0.0.0.0/0"}
-	reload(ctx, t, n, c)
+	labtest.Reload(ctx, t, n, c)
 
-	block := blockOf(ctx, t, n)
-	must(t, hasRoute(n, block, routeProtocol))
+	block := labtest.BlockOf(ctx, t, n)
+	must(t, labtest.HasRoute(n, block, labtest.RouteProtocol))
 	host := netip.PrefixFrom(block.Addr().Next(), 24)
 	must(t, n.NS.AddAddr("docker0", host))
 	gone := func() error {
-		if hasRoute(n, block, routeProtocol) == nil {
+		if labtest.HasRoute(n, block, labtest.RouteProtocol) == nil {
 			return fmt.Errorf("a drop route covers %s", host.Masked())
 		}
 		return nil
 	}
-	must(t, lab.Eventually(ctx, back, "the drop route to go", gone))
-	must(t, problem(ctx, n, "overlaps "+host.Masked().String()+", the network of docker0"))
+	must(t, lab.Eventually(ctx, labtest.Back, "the drop route to go", gone))
+	must(t, labtest.Problem(ctx, n, "overlaps "+host.Masked().String()+", the network of docker0"))
 	must(t, n.NS.DeleteAddr("docker0", host))
-	must(t, lab.Eventually(ctx, back, "the drop route to come back", func() error {
-		if err := hasRoute(n, block, routeProtocol); err != nil {
+	must(t, lab.Eventually(ctx, labtest.Back, "the drop route to come back", func() error {
+		if err := labtest.HasRoute(n, block, labtest.RouteProtocol); err != nil {
 			return err
 		}
-		if problem(ctx, n, "overlaps") == nil {
+		if labtest.Problem(ctx, n, "overlaps") == nil {
 			return errors.New("the problem is still told")
 		}
 		return nil
@@ -105,8 +106,8 @@ func TestPoolOverHostLater(t *testing.T) {
 	// The same with a gateway on an uplink.
 	must(t, n.NS.SetRoute(netip.PrefixFrom(block.Addr().Next(), 32), lab.Gateway{Dev: "eth0"}))
 	must(t, n.NS.SetRoute(netip.MustParsePrefix("198.18.0.0/15"), lab.Gateway{Via: block.Addr().Next(), Dev: "eth0"}))
-	must(t, lab.Eventually(ctx, back, "the drop route to go", gone))
-	must(t, lab.Eventually(ctx, 5*time.Second, "the problem", func() error { return problem(ctx, n, "over eth0") }))
+	must(t, lab.Eventually(ctx, labtest.Back, "the drop route to go", gone))
+	must(t, lab.Eventually(ctx, 5*time.Second, "the problem", func() error { return labtest.Problem(ctx, n, "over eth0") }))
 }
 
 // addBridge makes a bridge with an address, up.

@@ -4,21 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
-
-var defaultRoute = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-
-// watched is a mesh of nodes that watch each other with BFD.
-func watched(name string, nodes int) lab.Spec {
-	return lab.Spec{Name: name, Racks: 1, NodesPerRack: nodes, Reflectors: -1, Pool: lab.Pool{Tunnel: "none"}}
-}
 
 // watchNodes lets every node watch the other nodes, not its ToR.
 func watchNodes(l *lab.Lab) {
@@ -36,7 +29,7 @@ func watchNodes(l *lab.Lab) {
 // TestPeers takes peers of a running mesh away in every way there is and looks
 // at what the others do.
 func TestPeers(t *testing.T) {
-	ctx, l := build(t, watched("peers", 3))
+	ctx, l := labtest.Build(t, labtest.Mesh("peers", 3))
 	watchNodes(l)
 	must(t, l.StartToRs(ctx))
 	must(t, l.StartNodes(ctx))
@@ -46,7 +39,7 @@ func TestPeers(t *testing.T) {
 	}
 	must(t, l.WaitConverged(ctx))
 	for _, n := range l.Nodes() {
-		must(t, waitBFD(ctx, n, 2))
+		must(t, labtest.WaitBFD(ctx, n, 2))
 	}
 	t.Run("disable and enable", func(t *testing.T) { checkDisable(ctx, t, l) })
 	t.Run("drain", func(t *testing.T) { checkDrain(ctx, t, l) })
@@ -54,29 +47,15 @@ func TestPeers(t *testing.T) {
 	t.Run("power cut", func(t *testing.T) { checkPowerCut(ctx, t, l) })
 }
 
-// waitBFD waits until a node's BFD sessions are up.
-func waitBFD(ctx context.Context, n *lab.Node, want int) error {
-	return lab.Eventually(ctx, 20*time.Second, "BFD of "+n.Name, func() error {
-		out, err := n.Ctl(ctx, "peers", "-o", "json")
-		if err != nil {
-			return err
-		}
-		if up := strings.Count(strings.ReplaceAll(out.Stdout, " ", ""), `"state":"Up"`); up != want {
-			return fmt.Errorf("%d of %d sessions up:\n%s", up, want, out.Stdout)
-		}
-		return nil
-	})
-}
-
 // checkDisable: a disabled peer loses its routes here and ours there, is told
 // why, and comes back when enabled.
 func checkDisable(ctx context.Context, t *testing.T, l *lab.Lab) {
 	a, b := l.Node("r1n1"), l.Node("r1n2")
-	block := blockOf(ctx, t, b)
+	block := labtest.BlockOf(ctx, t, b)
 	_, err := a.Ctl(ctx, "peers", b.Name, "disable", "--reason", "ticket 4711")
 	must(t, err)
 	must(t, lab.Eventually(ctx, 10*time.Second, "the route of a disabled peer to go", func() error {
-		if hasRoute(a, block, routeProtocol) == nil {
+		if labtest.HasRoute(a, block, labtest.RouteProtocol) == nil {
 			return errors.New("it is still there")
 		}
 		return nil
@@ -105,7 +84,7 @@ func checkDisable(ctx context.Context, t *testing.T, l *lab.Lab) {
 // a restart either; undrain brings everything back.
 func checkDrain(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
-	block := blockOf(ctx, t, n)
+	block := labtest.BlockOf(ctx, t, n)
 	seen := func(part string, want bool) {
 		t.Helper()
 		must(t, lab.Eventually(ctx, 20*time.Second, "the ToR's view of a drained node", func() error {
@@ -129,7 +108,7 @@ func checkDrain(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, <-done)
 	seen("via "+n.Addr.String(), false)
 	must(t, n.Stop())
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	st, err := n.Status(ctx)
 	must(t, err)
 	if st.GetDrain() != "drained" {
@@ -146,35 +125,35 @@ func checkDrain(ctx context.Context, t *testing.T, l *lab.Lab) {
 // AdminDown, and nobody takes its routes away (RFC 5882 sections 3.2 and 4.3).
 func checkKilledBFD(ctx context.Context, t *testing.T, l *lab.Lab) {
 	a, victim := l.Node("r1n1"), l.Node("r1n3")
-	must(t, waitBFD(ctx, a, 2))
-	block := blockOf(ctx, t, victim)
+	must(t, labtest.WaitBFD(ctx, a, 2))
+	block := labtest.BlockOf(ctx, t, victim)
 	must(t, victim.Kill())
-	must(t, waitBFD(ctx, a, 1)) // a has noticed
+	must(t, labtest.WaitBFD(ctx, a, 1)) // a has noticed
 	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
-		must(t, hasRoute(a, block, routeProtocol))
+		must(t, labtest.HasRoute(a, block, labtest.RouteProtocol))
 	}
-	up(ctx, t, victim)
-	must(t, hasRoute(a, block, routeProtocol))
+	labtest.StartNode(ctx, t, victim)
+	must(t, labtest.HasRoute(a, block, labtest.RouteProtocol))
 	must(t, l.WaitConverged(ctx))
-	must(t, waitBFD(ctx, a, 2))
+	must(t, labtest.WaitBFD(ctx, a, 2))
 }
 
 // checkPowerCut: a node that is cut off loses its routes elsewhere as soon as
 // BFD says so, long before any hold time; and gets them back.
 func checkPowerCut(ctx context.Context, t *testing.T, l *lab.Lab) {
 	a, victim := l.Node("r1n1"), l.Node("r1n2")
-	must(t, waitBFD(ctx, victim, 2))
-	block := blockOf(ctx, t, victim)
-	must(t, hasRoute(a, block, routeProtocol))
+	must(t, labtest.WaitBFD(ctx, victim, 2))
+	block := labtest.BlockOf(ctx, t, victim)
+	must(t, labtest.HasRoute(a, block, labtest.RouteProtocol))
 	cut := time.Now()
 	must(t, victim.NS.SetLink("eth0", false))
-	for hasRoute(a, block, routeProtocol) == nil {
+	for labtest.HasRoute(a, block, labtest.RouteProtocol) == nil {
 		if time.Since(cut) > 10*time.Second {
 			t.Fatal("the routes of a dead node are still there")
 		}
 	}
 	t.Logf("route gone %s after the cut, detection time 300ms", time.Since(cut).Round(time.Millisecond))
 	must(t, victim.NS.SetLink("eth0", true))
-	must(t, victim.NS.AddRoute(defaultRoute, l.ToRs()[0].Addr, 3))
+	must(t, victim.NS.AddRoute(labtest.DefaultRoute, l.ToRs()[0].Addr, 3))
 	must(t, l.WaitConverged(ctx))
 }

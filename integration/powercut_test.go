@@ -9,6 +9,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestPowerCut cuts a node off without a word and without a lost carrier
@@ -17,16 +18,16 @@ import (
 // from the cut to the kernel's or the router's table, beside BFD's detection
 // time.
 func TestPowerCut(t *testing.T) {
-	spec := watched("cut", 2)
+	spec := labtest.Mesh("cut", 2)
 	spec.ToRsPerRack = 2
-	ctx, l := build(t, spec)
+	ctx, l := labtest.Build(t, spec)
 	a, victim := l.Node("r1n1"), l.Node("r1n2")
 	routers := map[interop.Kind]*interop.Router{}
 	for i, kind := range []interop.Kind{interop.BIRD, interop.FRR} {
 		tor := l.ToRs()[i]
-		s := setupOf(tor, victim)
+		s := labtest.SetupOf(tor, victim)
 		s.BFD = true
-		routers[kind] = startRouter(ctx, t, l, kind, tor, s)
+		routers[kind] = labtest.StartRouter(ctx, t, l, kind, tor, s)
 	}
 	for _, n := range l.Nodes() {
 		n.Edit = func(c *conf.Config) {
@@ -39,9 +40,9 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	must(t, l.StartNodes(ctx))
-	must(t, waitBlocks(ctx, l))
-	block := blockOf(ctx, t, victim)
-	has := map[string]func() (bool, error){"node": func() (bool, error) { return throughHops(a, block) != nil, nil }}
+	must(t, labtest.WaitBlocks(ctx, l))
+	block := labtest.BlockOf(ctx, t, victim)
+	has := map[string]func() (bool, error){"node": func() (bool, error) { return labtest.ThroughHops(a, block) != nil, nil }}
 	for kind, r := range routers {
 		has[string(kind)] = func() (bool, error) {
 			list, err := r.Learned(ctx)
@@ -49,18 +50,18 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	port := victim.Name // of the rack's switch
-	for range times(1, 10) {
+	for range labtest.Times(1, 10) {
 		for name, look := range has {
-			must(t, lab.Eventually(ctx, patience, name+" has the block", func() error {
+			must(t, lab.Eventually(ctx, labtest.Patience, name+" has the block", func() error {
 				there, err := look()
 				if err == nil && !there {
-					err = errNotLearned
+					err = labtest.ErrNotLearned
 				}
 				return err
 			}))
 		}
-		must(t, waitBFD(ctx, victim, 3))
-		must(t, waitBFD(ctx, a, 1))
+		must(t, labtest.WaitBFD(ctx, victim, 3))
+		must(t, labtest.WaitBFD(ctx, a, 1))
 		must(t, l.Racks[0].Switch.SetLink(port, false))
 		cut := time.Now()
 		took := map[string]time.Duration{}

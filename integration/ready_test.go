@@ -12,6 +12,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	"onlink/nft"
 )
 
@@ -22,7 +23,7 @@ func TestReadyCoversADD(t *testing.T) {
 	if err := nft.SupportsSenders(); err != nil {
 		t.Skip("needs kernel feature: nftables")
 	}
-	ctx, l := build(t, alone("covers"))
+	ctx, l := labtest.Build(t, labtest.Alone("covers"))
 	n := l.Node("r1n1")
 	folder := t.TempDir()
 	n.Edit = func(c *conf.Config) { c.CNI.Install = &conf.Install{BinDir: folder, ConfDir: folder} }
@@ -38,11 +39,11 @@ func TestReadyCoversADD(t *testing.T) {
 		return c.Flush()
 	}))
 	must(t, l.StartToRs(ctx))
-	up(ctx, t, n)
-	w := newNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket()})
-	status := func() error { return w.status(ctx) }
+	labtest.StartNode(ctx, t, n)
+	w := labtest.NewNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket()})
+	status := func() error { return w.Status(ctx) }
 	const why = "a pod cannot be connected on this node: "
-	must(t, lab.Eventually(ctx, back, "STATUS and status say why no pod can be added", func() error {
+	must(t, lab.Eventually(ctx, labtest.Back, "STATUS and status say why no pod can be added", func() error {
 		st, err := n.Status(ctx)
 		if err != nil {
 			return err
@@ -68,7 +69,7 @@ func TestReadyCoversADD(t *testing.T) {
 		c.DelTable(theirs)
 		return c.Flush()
 	}))
-	must(t, lab.Eventually(ctx, 2*back, "the node is ready", func() error { return errors.Join(status(), conflist()) }))
+	must(t, lab.Eventually(ctx, 2*labtest.Back, "the node is ready", func() error { return errors.Join(status(), conflist()) }))
 	p, err := n.AddPod(ctx, "web")
 	must(t, err)
 	must(t, p.Delete(ctx))

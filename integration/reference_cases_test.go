@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"onlink/integration/labtest"
 )
 
 // referenceCase is one line of the table: run says what a side does, and why
@@ -163,7 +165,7 @@ var referenceCases = []referenceCase{
 		return "ADD " + outcome(err) + "; DEL " + outcome(s.del(ctx, other, "eth0", w)) + "; the first is " + map[bool]string{true: "there", false: "gone"}[b.has("eth0")]
 	}, "ptp removes an interface by its name, whosever it is; onlink removes its own"},
 	{"DEL twice", after(func(side, *box) {}), ""},
-	{"DEL of a namespace that is gone", after(func(s side, b *box) { must(s.t, dropNetns(b.path)) }), ""},
+	{"DEL of a namespace that is gone", after(func(s side, b *box) { must(s.t, labtest.DropNetns(b.path)) }), ""},
 	{"DEL without CNI_NETNS", after(func(_ side, b *box) { b.path = "" }), ""},
 	{"DEL of what was never added", func(ctx context.Context, s side) string {
 		return "DEL " + outcome(s.del(ctx, s.box(), "eth0", want{kind: kind4}))

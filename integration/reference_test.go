@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -22,10 +21,10 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // update rewrites what tests generate into the documentation:
@@ -38,10 +37,10 @@ var update = flag.Bool("update", false, "rewrite generated documentation")
 // do not answer alike the case must say why, and the table in docs/cni.md must
 // be the one of this run.
 func TestReference(t *testing.T) {
-	if _, err := os.Stat(filepath.Join(referencePlugins, "ptp")); err != nil {
+	if _, err := os.Stat(filepath.Join(labtest.ReferencePlugins, "ptp")); err != nil {
 		t.Fatalf("%v; make deps installs it", err)
 	}
-	ctx, l := build(t, alone("ref"))
+	ctx, l := labtest.Build(t, labtest.Alone("ref"))
 	n := l.Node("r1n1")
 	ours, theirs := onlinkSide(ctx, t, n), ptpSide(t)
 	var table strings.Builder
@@ -61,7 +60,7 @@ func TestReference(t *testing.T) {
 			fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", c.name, a, b, c.why)
 		})
 	}
-	must(t, lab.Eventually(ctx, 20*time.Second, "nothing is left", func() error { return traces(ctx, n) }))
+	must(t, lab.Eventually(ctx, 20*time.Second, "nothing is left", func() error { return labtest.Traces(ctx, n) }))
 	generated(t, filepath.Join("..", "docs", "cni.md"), "reference", table.String())
 }
 
@@ -128,7 +127,7 @@ func onlinkSide(ctx context.Context, t *testing.T, n *lab.Node) side {
 	pools := map[string][]string{
 		kind4: {"v4"}, kind6: {"v6"}, kindDual: {"v4", "v6"}, kindSmall: {"small1", "small2"}, kindSets: {"v4", "more"}, kindNone: {"nothing"},
 	}
-	return newSide(t, n.NS.Do, bin(), func(kind string) map[string]any {
+	return newSide(t, n.NS.Do, labtest.Bin(), func(kind string) map[string]any {
 		return map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "pools": pools[kind], "capabilities": map[string]bool{"ips": true, "mac": true}}
 	})
 }
@@ -136,8 +135,8 @@ func onlinkSide(ctx context.Context, t *testing.T, n *lab.Node) side {
 func ptpSide(t *testing.T) side {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "host")
-	must(t, makeNetns(home))
-	t.Cleanup(func() { must(t, dropNetns(home)) })
+	must(t, labtest.MakeNetns(home))
+	t.Cleanup(func() { must(t, labtest.DropNetns(home)) })
 	data := t.TempDir()
 	subnets := func(list ...string) (set []any) {
 		for _, s := range list {
@@ -154,7 +153,7 @@ func ptpSide(t *testing.T) side {
 	routes := map[string][]any{
 		kind4: {default4}, kind6: {default6}, kindDual: {default4, default6}, kindSmall: {default4}, kindSets: {default4},
 	}
-	return newSide(t, func(f func() error) error { return inside(home, f) }, referencePlugins, func(kind string) map[string]any {
+	return newSide(t, func(f func() error) error { return labtest.Inside(home, f) }, labtest.ReferencePlugins, func(kind string) map[string]any {
 		p := map[string]any{"type": "ptp", "capabilities": map[string]bool{"ips": true, "mac": true}}
 		if r := ranges[kind]; r != nil {
 			p["ipam"] = map[string]any{"type": "host-local", "dataDir": data, "ranges": r, "routes": routes[kind]}
@@ -187,26 +186,7 @@ func newSide(t *testing.T, host func(func() error) error, dir string, plugin fun
 		}
 		return netlink.LinkSetUp(lo)
 	}))
-	return side{t: t, host: host, dirs: []string{dir, referencePlugins}, cache: t.TempDir(), plugin: plugin, made: new(int)}
-}
-
-// inside runs f on a thread of its own in the namespace at path.
-func inside(path string, f func() error) error {
-	ns, err := netns.GetFromPath(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := netns.Set(ns); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
+	return side{t: t, host: host, dirs: []string{dir, labtest.ReferencePlugins}, cache: t.TempDir(), plugin: plugin, made: new(int)}
 }
 
 // want is what a case asks for.
@@ -229,8 +209,8 @@ func (s side) box() box {
 	s.t.Helper()
 	*s.made++
 	b := box{fmt.Sprintf("%064x", *s.made), filepath.Join(s.t.TempDir(), "ns")}
-	must(s.t, makeNetns(b.path))
-	s.t.Cleanup(func() { must(s.t, dropNetns(b.path)) })
+	must(s.t, labtest.MakeNetns(b.path))
+	s.t.Cleanup(func() { must(s.t, labtest.DropNetns(b.path)) })
 	return b
 }
 
@@ -368,7 +348,7 @@ func (s side) echo(b box, to string) error {
 			_, _ = server.WriteTo(buf[:n], from)
 		}
 	}()
-	return inside(b.path, func() error {
+	return labtest.Inside(b.path, func() error {
 		c, err := net.Dial("udp", net.JoinHostPort(to, "7"))
 		if err != nil {
 			return err
@@ -392,7 +372,7 @@ func (s side) echo(b box, to string) error {
 }
 
 // in runs f with a handle inside the container.
-func (b box) in(f func() error) error { return inside(b.path, f) }
+func (b box) in(f func() error) error { return labtest.Inside(b.path, f) }
 
 // has reports whether the container has an interface.
 func (b box) has(ifName string) bool {

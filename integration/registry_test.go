@@ -21,6 +21,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -126,7 +127,7 @@ func newRegistrySiteOf(t *testing.T, tc registryCase, name string, nodes int, li
 			t.Skip("needs program: etcd (Debian package etcd-server)")
 		}
 	}
-	ctx, l := build(t, lab.Spec{
+	ctx, l := labtest.Build(t, lab.Spec{
 		Name: name + "-" + tc.name, Racks: 1, NodesPerRack: nodes, Reflectors: max(tc.servers, 1), Pool: lab.Pool{Tunnel: "none"},
 	})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
@@ -142,7 +143,7 @@ func newRegistrySiteOf(t *testing.T, tc registryCase, name string, nodes int, li
 	for _, n := range l.Nodes() {
 		addrs = append(addrs, n.Addr)
 	}
-	s.certs = certificates(t, addrs)
+	s.certs = labtest.Certificates(t, addrs)
 	return s
 }
 
@@ -462,7 +463,7 @@ func (s *registrySite) dropPods() {
 			s.t.Error(err)
 		}
 		for _, path := range left {
-			if err := dropNetns(path); err != nil {
+			if err := labtest.DropNetns(path); err != nil {
 				s.t.Error(err)
 			}
 		}
@@ -485,7 +486,7 @@ func TestRegistryStranger(t *testing.T) {
 		return nil
 	}))
 	own := s.certs
-	s.certs = certificates(t, []netip.Addr{stranger.Addr})
+	s.certs = labtest.Certificates(t, []netip.Addr{stranger.Addr})
 	s.certs.CA = own.CA // it trusts the registry, which does not trust it
 	s.start(stranger)
 	s.config = func(s *registrySite) conf.Registry {
@@ -493,7 +494,7 @@ func TestRegistryStranger(t *testing.T) {
 	}
 	s.start(plain)
 	for _, n := range []*lab.Node{stranger, plain} {
-		must(t, lab.Eventually(s.ctx, registryLimit, "status of "+n.Name+" tells of the registry", func() error { return problem(s.ctx, n, "registry:") }))
+		must(t, lab.Eventually(s.ctx, registryLimit, "status of "+n.Name+" tells of the registry", func() error { return labtest.Problem(s.ctx, n, "registry:") }))
 		if got := s.announced(s.ctx, n); len(got) != 0 {
 			t.Errorf("%s has blocks: %v", n.Name, got)
 		}

@@ -9,17 +9,18 @@ import (
 	"testing"
 
 	"onlink/integration/conf"
+	"onlink/integration/labtest"
 )
 
 // TestReloadSysctls changes which extra sysctls pods may have in a running
 // agent: the pods added afterwards get them, and a list that is wrong changes
 // nothing and is named.
 func TestReloadSysctls(t *testing.T) {
-	ctx, l := build(t, alone("sysctls"))
+	ctx, l := labtest.Build(t, labtest.Alone("sysctls"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
-	up(ctx, t, n)
-	w := newNetwork(t, n, "1.0.0", map[string]any{
+	labtest.StartNode(ctx, t, n)
+	w := labtest.NewNetwork(t, n, "1.0.0", map[string]any{
 		"type": "onlink-cni", "socket": n.CNISocket(), "sysctls": map[string]string{"net.core.somaxconn": "500"},
 	})
 	const refused = "net.core.somaxconn is not in the agent's cni.sysctls"
@@ -32,13 +33,13 @@ func TestReloadSysctls(t *testing.T) {
 		c.CNI.Sysctls = list
 		return c
 	}
-	reload(ctx, t, n, with("net.core.*"))
+	labtest.Reload(ctx, t, n, with("net.core.*"))
 	must(t, tryPod(ctx, t, w, "allowed"))
 
 	for _, wrong := range []string{`["net.ipv4.tcp_rmem", "kernel.msgmax"]`, "net.core.somaxconn", `["net.[core"]`} {
 		c := n.Config()
 		c.CNI = conf.CNI{}
-		refuseReload(ctx, t, n, c, fmt.Sprintf("cni: {socket: %s, sysctls: %s}\n", n.CNISocket(), wrong))
+		labtest.RefuseReload(ctx, t, n, c, fmt.Sprintf("cni: {socket: %s, sysctls: %s}\n", n.CNISocket(), wrong))
 		text, err := os.ReadFile(n.LogFile())
 		must(t, err)
 		refusal := string(text[bytes.LastIndex(text, []byte("configuration not taken")):])
@@ -48,20 +49,20 @@ func TestReloadSysctls(t *testing.T) {
 		must(t, tryPod(ctx, t, w, "still"))
 	}
 
-	reload(ctx, t, n, with("net.ipv4.tcp_rmem"))
+	labtest.Reload(ctx, t, n, with("net.ipv4.tcp_rmem"))
 	if err := tryPod(ctx, t, w, "after"); err == nil || !strings.Contains(err.Error(), refused) {
 		t.Errorf("a sysctl that was taken from the list: %v", err)
 	}
 }
 
 // tryPod adds a pod, looks for its sysctl, and removes it again.
-func tryPod(ctx context.Context, t *testing.T, w *network, name string) error {
+func tryPod(ctx context.Context, t *testing.T, w *labtest.Network, name string) error {
 	t.Helper()
-	p, err := w.node.NewPod(name)
+	p, err := w.Node.NewPod(name)
 	must(t, err)
 	defer func() { must(t, p.Delete(ctx)) }()
-	rt := w.runtime(p, nil)
-	if _, err := w.add(ctx, rt); err != nil {
+	rt := w.Runtime(p, nil)
+	if _, err := w.Add(ctx, rt); err != nil {
 		return err
 	}
 	must(t, p.NS.Do(func() error {
@@ -71,5 +72,5 @@ func tryPod(ctx context.Context, t *testing.T, w *network, name string) error {
 		}
 		return err
 	}))
-	return w.del(ctx, rt)
+	return w.Del(ctx, rt)
 }

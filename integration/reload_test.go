@@ -1,21 +1,18 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
-	onlinkv1 "onlink/proto/v1"
+	"onlink/integration/labtest"
 )
 
 // edits is how many random changes TestReload makes.
@@ -25,7 +22,7 @@ const edits = 100
 // at random, wrongly too: no session that the edit does not name is reset, and
 // a wrong file changes nothing.
 func TestReload(t *testing.T) {
-	ctx, l := build(t, watched("reload", 2))
+	ctx, l := labtest.Build(t, labtest.Mesh("reload", 2))
 	must(t, l.StartToRs(ctx))
 	must(t, l.StartNodes(ctx))
 	for _, n := range l.Workers() {
@@ -34,7 +31,7 @@ func TestReload(t *testing.T) {
 	}
 	must(t, l.WaitConverged(ctx))
 	n := l.Node("r1n1")
-	before := sessions(ctx, t, n)
+	before := labtest.Sessions(ctx, t, n)
 	if len(before) != 2 {
 		t.Fatalf("%d sessions up, want the other node and the ToR", len(before))
 	}
@@ -51,32 +48,11 @@ func TestReload(t *testing.T) {
 	e.settle(ctx, t)
 	must(t, l.WaitConverged(ctx))
 	for name, since := range before {
-		after, up := sessions(ctx, t, n)[name]
-		if !up || after.flaps != since.flaps || after.since.Sub(since.since).Abs() > 2*time.Second {
-			t.Errorf("session to %s was reset: up %t, since %s before and %s after, %d flaps", name, up, since.since, after.since, after.flaps)
+		after, up := labtest.Sessions(ctx, t, n)[name]
+		if !up || after.Flaps != since.Flaps || after.Since.Sub(since.Since).Abs() > 2*time.Second {
+			t.Errorf("session to %s was reset: up %t, since %s before and %s after, %d flaps", name, up, since.Since, after.Since, after.Flaps)
 		}
 	}
-}
-
-type session struct {
-	since time.Time
-	flaps uint64
-}
-
-// sessions returns what is up on a node, by name.
-func sessions(ctx context.Context, t *testing.T, n *lab.Node) map[string]session {
-	t.Helper()
-	admin, err := n.Admin()
-	must(t, err)
-	r, err := admin.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
-	must(t, err)
-	list := map[string]session{}
-	for _, p := range r.GetPeers() {
-		if p.GetState() == "Established" {
-			list[p.GetName()] = session{time.Now().Add(-p.GetSince().AsDuration()), p.GetFlaps()}
-		}
-	}
-	return list
 }
 
 // editor makes random edits of a node's file.
@@ -117,7 +93,7 @@ func (e *editor) right(ctx context.Context, t *testing.T) {
 			e.originate = append(e.originate, fmt.Sprintf("198.51.100.%d/32", i))
 		}
 	}
-	reload(ctx, t, e.n, e.config())
+	labtest.Reload(ctx, t, e.n, e.config())
 }
 
 // config is the node's file with all edits so far.
@@ -147,7 +123,7 @@ func (e *editor) wrong(ctx context.Context, t *testing.T) {
 	case 3: // found when the file is already read
 		c.BGP.Peers = []*conf.Peer{{Address: "10.57.1.12", PasswordFile: "/nonexistent/key"}}
 	}
-	refuseReload(ctx, t, e.n, c, more)
+	labtest.RefuseReload(ctx, t, e.n, c, more)
 	st, err := e.n.Status(ctx)
 	must(t, err)
 	if !slices.ContainsFunc(st.GetProblems(), func(p string) bool { return strings.Contains(p, "not in force") }) {
@@ -159,47 +135,10 @@ func (e *editor) wrong(ctx context.Context, t *testing.T) {
 func (e *editor) settle(ctx context.Context, t *testing.T) {
 	t.Helper()
 	e.phantoms, e.originate = nil, nil
-	reload(ctx, t, e.n, e.config())
+	labtest.Reload(ctx, t, e.n, e.config())
 	st, err := e.n.Status(ctx)
 	must(t, err)
 	if st.GetPeersTotal() != 2 || slices.ContainsFunc(st.GetProblems(), func(p string) bool { return strings.Contains(p, "not in force") }) {
 		t.Errorf("%d peers, problems %q", st.GetPeersTotal(), st.GetProblems())
 	}
-}
-
-// reload gives a running agent another file, which it must take.
-func reload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config) {
-	t.Helper()
-	text, err := c.YAML()
-	must(t, err)
-	hangUp(ctx, t, n, text, "configuration taken")
-}
-
-// refuseReload gives a running agent a file that it must refuse: the
-// configuration, and text behind it for what [conf.Config] cannot hold.
-func refuseReload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config, more ...string) {
-	t.Helper()
-	text, err := c.YAML()
-	must(t, err)
-	hangUp(ctx, t, n, append(text, strings.Join(more, "")...), "configuration not taken")
-}
-
-// hangUp writes the file, sends SIGHUP, and waits for the answer in the log.
-func hangUp(ctx context.Context, t *testing.T, n *lab.Node, file []byte, want string) {
-	t.Helper()
-	count := func() int {
-		text, err := os.ReadFile(n.LogFile())
-		must(t, err)
-		return bytes.Count(text, []byte(want))
-	}
-	before := count()
-	_, err := n.WriteText("onlinkd.yaml", file)
-	must(t, err)
-	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
-	must(t, lab.Eventually(ctx, 10*time.Second, want, func() error {
-		if count() == before {
-			return fmt.Errorf("no such line:\n%s", n.Logs(5))
-		}
-		return nil
-	}))
 }

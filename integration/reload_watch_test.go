@@ -12,13 +12,14 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestReloadWatch changes the file of a running agent in the way a mounted
 // ConfigMap changes: the new one is taken in by itself, a wrong one is not and
 // status says why, and the sessions stay up.
 func TestReloadWatch(t *testing.T) {
-	ctx, l := build(t, alone("rwatch"))
+	ctx, l := labtest.Build(t, labtest.Alone("rwatch"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	dir := filepath.Dir(n.ConfigFile())
@@ -35,14 +36,14 @@ func TestReloadWatch(t *testing.T) {
 			os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data"))))
 	}
 	n.Edit = func(c *conf.Config) { c.Reload = "watch" }
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	must(t, lab.Eventually(ctx, 20*time.Second, "the session to the ToR", func() error {
-		if len(sessions(ctx, t, n)) != 1 {
+		if len(labtest.Sessions(ctx, t, n)) != 1 {
 			return errors.New("it is not up")
 		}
 		return nil
 	}))
-	before := sessions(ctx, t, n)
+	before := labtest.Sessions(ctx, t, n)
 	adding := func(name string) func(*conf.Config) {
 		return func(c *conf.Config) {
 			c.BGP.Peers = append(c.BGP.Peers, &conf.Peer{Name: name, Address: "10.57.1.200", Passive: true})
@@ -89,9 +90,9 @@ func TestReloadWatch(t *testing.T) {
 	mount(adding("second"))
 	taken("second")
 	problem("")
-	after := sessions(ctx, t, n)
+	after := labtest.Sessions(ctx, t, n)
 	for name, s := range before {
-		if after[name].flaps != s.flaps {
+		if after[name].Flaps != s.Flaps {
 			t.Errorf("the session to %s was reset", name)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -12,47 +11,38 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
-
-// routeProtocol is the kernel's number for onlink's routes.
-const routeProtocol = 179
-
-// back is how soon a thing removed by hand has to be there again: a promise.
-const back = 10 * time.Second
-
-// patience is for what is promised without a time, or sooner than a busy
-// machine can show: that it comes is the point.
-const patience = time.Minute
 
 // checkRouteBack deletes a node's route to another node's block by hand.
 func checkRouteBack(ctx context.Context, t *testing.T, l *lab.Lab, n, far *lab.Node) {
-	block := blockOf(ctx, t, far)
-	must(t, n.NS.DeleteRoute(block, routeProtocol))
-	must(t, lab.Eventually(ctx, back, "route to "+block.String()+" comes back", func() error {
-		return hasRoute(n, block, routeProtocol)
+	block := labtest.BlockOf(ctx, t, far)
+	must(t, n.NS.DeleteRoute(block, labtest.RouteProtocol))
+	must(t, lab.Eventually(ctx, labtest.Back, "route to "+block.String()+" comes back", func() error {
+		return labtest.HasRoute(n, block, labtest.RouteProtocol)
 	}))
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkDeviceBack deletes a tunnel device by hand; its routes go with it.
 func checkDeviceBack(ctx context.Context, t *testing.T, l *lab.Lab) {
-	n, a, b := l.Node("r1n1"), podOf(l, "r1n1"), podOf(l, "r2n1")
+	n, a, b := l.Node("r1n1"), labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1")
 	must(t, n.NS.DeleteLink("onlink-ipip"))
-	must(t, lab.Eventually(ctx, back, "tunnel of "+n.Name+" comes back", func() error {
+	must(t, lab.Eventually(ctx, labtest.Back, "tunnel of "+n.Name+" comes back", func() error {
 		if _, err := n.NS.Link.LinkByName("onlink-ipip"); err != nil {
 			return err
 		}
 		_, err := a.NS.Ping(ctx, b.Addr(), 1, 3*time.Second)
 		return err
 	}))
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkForeign puts another program's route in the place of a learned one: it
 // must stay, also over a restart, and be reported; when it goes, onlink's
 // comes back.
 func checkForeign(ctx context.Context, t *testing.T, l *lab.Lab, n, far *lab.Node) {
-	block, gateway := blockOf(ctx, t, far), l.ToRs()[0].Addr
+	block, gateway := labtest.BlockOf(ctx, t, far), l.ToRs()[0].Addr
 	must(t, n.NS.ReplaceRoute(block, gateway, unix.RTPROT_STATIC))
 	reported := func() error {
 		routes, err := n.Routes(ctx)
@@ -67,29 +57,29 @@ func checkForeign(ctx context.Context, t *testing.T, l *lab.Lab, n, far *lab.Nod
 		}
 		return fmt.Errorf("%s is not reported as refused", block)
 	}
-	must(t, lab.Eventually(ctx, patience, "the foreign route is reported", reported))
-	must(t, hasRoute(n, block, unix.RTPROT_STATIC))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the foreign route is reported", reported))
+	must(t, labtest.HasRoute(n, block, unix.RTPROT_STATIC))
 	must(t, n.Stop())
-	must(t, hasRoute(n, block, unix.RTPROT_STATIC))
-	up(ctx, t, n)
-	must(t, lab.Eventually(ctx, patience, "the foreign route is reported after a restart", reported))
-	must(t, hasRoute(n, block, unix.RTPROT_STATIC))
+	must(t, labtest.HasRoute(n, block, unix.RTPROT_STATIC))
+	labtest.StartNode(ctx, t, n)
+	must(t, lab.Eventually(ctx, labtest.Patience, "the foreign route is reported after a restart", reported))
+	must(t, labtest.HasRoute(n, block, unix.RTPROT_STATIC))
 	status, err := n.Status(ctx)
 	must(t, err)
 	if status.GetRoutesFailed() == 0 {
 		t.Error("status counts no failed route")
 	}
 	must(t, n.NS.DeleteRoute(block, unix.RTPROT_STATIC))
-	must(t, lab.Eventually(ctx, back, "onlink's route takes the free place", func() error {
-		return hasRoute(n, block, routeProtocol)
+	must(t, lab.Eventually(ctx, labtest.Back, "onlink's route takes the free place", func() error {
+		return labtest.HasRoute(n, block, labtest.RouteProtocol)
 	}))
 	must(t, l.WaitConverged(ctx))
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkCLI runs onlinkctl as an operator does.
 func checkCLI(ctx context.Context, t *testing.T, l *lab.Lab) {
-	n, far := l.Node("r1n1"), podOf(l, "r1n2")
+	n, far := l.Node("r1n1"), labtest.PodOf(l, "r1n2")
 	tests := []struct {
 		name string
 		args []string
@@ -99,10 +89,10 @@ func checkCLI(ctx context.Context, t *testing.T, l *lab.Lab) {
 		{"status", []string{"status"}, []string{n.Name, n.Addr.String(), "ready"}, 0},
 		{"peers", []string{"peers"}, []string{"rr1", "tor1", "Established"}, 0},
 		{"routes", []string{"routes"}, []string{"blackhole", "on-link", "own-block", "pod"}, 0},
-		{"blocks", []string{"blocks"}, []string{blockOf(ctx, t, n).String()}, 0},
-		{"all blocks", []string{"blocks", "--all"}, []string{blockOf(ctx, t, far.Node).String()}, 0},
+		{"blocks", []string{"blocks"}, []string{labtest.BlockOf(ctx, t, n).String()}, 0},
+		{"all blocks", []string{"blocks", "--all"}, []string{labtest.BlockOf(ctx, t, far.Node).String()}, 0},
 		{"pools", []string{"pools"}, []string{"10.244.0.0/16"}, 0},
-		{"addresses", []string{"ipam", "show"}, []string{podOf(l, "r1n1").Addr().String()}, 0},
+		{"addresses", []string{"ipam", "show"}, []string{labtest.PodOf(l, "r1n1").Addr().String()}, 0},
 		{"explain a pod", []string{"explain", far.Addr().String()}, []string{"r1n2"}, 0},
 		{"explain nobody", []string{"explain", "10.244.255.250"}, nil, 1},
 	}
@@ -127,31 +117,4 @@ func checkCLI(ctx context.Context, t *testing.T, l *lab.Lab) {
 			t.Errorf("not JSON with routes:\n%s", out.Stdout)
 		}
 	})
-}
-
-// blockOf returns a node's first block.
-func blockOf(ctx context.Context, t *testing.T, n *lab.Node) netip.Prefix {
-	t.Helper()
-	blocks, err := n.Blocks(ctx)
-	must(t, err)
-	if len(blocks) == 0 {
-		t.Fatalf("%s has no block", n.Name)
-	}
-	p, err := netip.ParsePrefix(blocks[0].GetCidr())
-	must(t, err)
-	return p
-}
-
-// hasRoute says whether the node's kernel holds a route of that protocol.
-func hasRoute(n *lab.Node, p netip.Prefix, protocol int) error {
-	routes, err := n.NS.Routes(protocol)
-	if err != nil {
-		return err
-	}
-	for _, r := range routes {
-		if r.Prefix == p {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s has no route to %s with protocol %d", n.Name, p, protocol)
 }

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/netip"
@@ -14,31 +13,19 @@ import (
 	"time"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
-
-// long chooses the long forms of the tests that repeat something:
-//
-//	make test-long
-var long = flag.Bool("long", false, "repeat restarts, withdrawals and measurements as often as is promised")
-
-// times returns how often a test repeats.
-func times(short, full int) int {
-	if *long {
-		return full
-	}
-	return short
-}
 
 // TestRestarts ends an agent in every way while a thousand packets a second of
 // each family go through its node: none is lost, and neither the other nodes
 // nor the ToR (FRR) change a route.
 func TestRestarts(t *testing.T) {
-	ctx, l := build(t, lab.Spec{
+	ctx, l := labtest.Build(t, lab.Spec{
 		Name: "again", Racks: 1, NodesPerRack: 3, Reflectors: -1, ToR: lab.FRR, DualStack: true,
 		Pool: lab.Pool{Tunnel: "none", CIDR6: netip.MustParsePrefix("fd44::/48")},
 	})
-	rounds := times(1, 10)
-	if *long {
+	rounds := labtest.Times(1, 10)
+	if *labtest.Long {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
 		t.Cleanup(cancel)
@@ -73,7 +60,7 @@ func TestRestarts(t *testing.T) {
 				before, err := inode(victim)
 				must(t, err)
 				must(t, end.stop())
-				up(ctx, t, victim)
+				labtest.StartNode(ctx, t, victim)
 				must(t, l.WaitConverged(ctx))
 				after, err := inode(victim)
 				must(t, err)
@@ -89,7 +76,7 @@ func TestRestarts(t *testing.T) {
 // replaceProgram puts a fresh copy of a program under test into dir, in place
 // of the one that may be running.
 func replaceProgram(dir, name string) error {
-	from, err := os.Open(filepath.Join(bin(), name))
+	from, err := os.Open(filepath.Join(labtest.Bin(), name))
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestECMP gives r1n1 an uplink to each of two ToRs.
@@ -23,7 +23,7 @@ func TestECMP(t *testing.T) {
 // TestECMPThroughIPIP is a test of its own because it is all that the other
 // test bed has to repeat.
 func TestECMPThroughIPIP(t *testing.T) {
-	needIPIP(t)
+	labtest.NeedIPIP(t)
 	checkECMP(t, lab.Pool{Tunnel: "ipip"})
 }
 
@@ -31,8 +31,8 @@ func TestECMPThroughIPIP(t *testing.T) {
 // and come back.
 func checkECMP(t *testing.T, pool lab.Pool) {
 	t.Helper()
-	pool.CIDR6 = pool6
-	ctx, l := build(t, lab.Spec{Name: "ecmp-" + pool.Tunnel, DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: pool})
+	pool.CIDR6 = labtest.Pool6
+	ctx, l := labtest.Build(t, lab.Spec{Name: "ecmp-" + pool.Tunnel, DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: pool})
 	n := l.Node("r1n1")
 	addUplinks(t, l, n)
 	must(t, l.StartToRs(ctx))
@@ -46,20 +46,13 @@ func checkECMP(t *testing.T, pool lab.Pool) {
 		t.Error(err)
 	}
 	for _, v6 := range []bool{false, true} {
-		t.Run(family(v6), func(t *testing.T) {
+		t.Run(labtest.Family(v6), func(t *testing.T) {
 			if pool.Tunnel != "ipip" || !v6 { // see docs/routes.md: ip6tnl chooses once for each far node
 				checkUplinks(ctx, t, l, n, v6)
 			}
 			checkDyingToR(ctx, t, l, n, v6)
 		})
 	}
-}
-
-func family(v6 bool) string {
-	if v6 {
-		return "IPv6"
-	}
-	return "IPv4"
 }
 
 // addUplinks wires a node to both ToRs of its rack and gives it default routes
@@ -81,7 +74,7 @@ func addUplinks(t *testing.T, l *lab.Lab, n *lab.Node) {
 	}
 	must(t, n.NS.RemoveRoute(defaults[1])) // a replacement would leave one of its gateways
 	for f, dst := range defaults {
-		must(t, lab.Eventually(t.Context(), patience, "default route over the uplinks", func() error {
+		must(t, lab.Eventually(t.Context(), labtest.Patience, "default route over the uplinks", func() error {
 			return n.NS.SetRoute(dst, ways[f]...)
 		}))
 	}
@@ -90,16 +83,16 @@ func addUplinks(t *testing.T, l *lab.Lab, n *lab.Node) {
 // checkUplinks counts what many flows put on each uplink: each flow chooses
 // for itself.
 func checkUplinks(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v6 bool) {
-	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
-	dst := addrOf(b, v6)
-	reaches(ctx, t, a, b, v6)
+	a, b := labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1")
+	dst := labtest.AddrOf(b, v6)
+	labtest.Reaches(ctx, t, a, b, v6)
 	taps := map[string]*lab.Capture{}
 	for _, dev := range []string{"up1", "up2"} {
 		tap, err := lab.StartCapture(n.NS, dev)
 		must(t, err)
 		taps[dev] = tap
 	}
-	must(t, lab.Eventually(ctx, patience, "both uplinks carry flows", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "both uplinks carry flows", func() error {
 		for range 32 { // each socket is a flow
 			if err := sendUDP(a.NS, dst); err != nil {
 				return err
@@ -140,7 +133,7 @@ func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v
 	for _, dev := range []string{n.Name, "rack", "core"} {
 		must(t, tor.NS.SetLink(dev, false))
 	}
-	everyFlowPasses(ctx, t, l, v6)
+	labtest.EveryFlowPasses(ctx, t, l, v6)
 	var flows []*lab.PingFlow
 	if !v6 {
 		flows = eightFlows(ctx, t, l, v6)
@@ -154,40 +147,18 @@ func checkDyingToR(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node, v
 	must(t, l.WaitConverged(ctx))
 	must(t, flows[0].WaitFor(ctx, 100)) // they run side by side
 	for _, flow := range flows {
-		lossless(ctx, t, flow)
+		labtest.Lossless(ctx, t, flow)
 	}
-}
-
-// everyFlowPasses waits until all of many flows get through: each socket is
-// another one.
-func everyFlowPasses(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
-	t.Helper()
-	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
-	over, cancel := context.WithCancel(ctx)
-	cancel() // nobody waits for the last replies of what only probes
-	must(t, lab.Eventually(ctx, patience, "every flow takes the other ToR", func() error {
-		for range 16 {
-			flow, err := lab.StartPingFlow(a.NS, b.NS, addrOf(b, v6), 1000)
-			if err != nil {
-				return err
-			}
-			first := flow.WaitForWithin(ctx, 1, 3*time.Second)
-			if _, err := flow.Stop(over); err != nil || first != nil {
-				return errors.Join(err, first)
-			}
-		}
-		return nil
-	}))
 }
 
 // eightFlows starts flows between two pods of different racks.
 func eightFlows(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) []*lab.PingFlow {
 	t.Helper()
-	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
+	a, b := labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1")
 	flows := make([]*lab.PingFlow, 8)
 	for i := range flows {
 		var err error
-		flows[i], err = lab.StartPingFlow(a.NS, b.NS, addrOf(b, v6), 100)
+		flows[i], err = lab.StartPingFlow(a.NS, b.NS, labtest.AddrOf(b, v6), 100)
 		must(t, err)
 		must(t, flows[i].WaitFor(ctx, 10))
 	}
@@ -206,7 +177,7 @@ func torReturns(ctx context.Context, t *testing.T, l *lab.Lab, tor *lab.ToR, v6 
 	must(t, tor.Start(ctx))
 	must(t, tor.WaitRoute(ctx, rack2.Masked()))
 	must(t, tor.NS.SetLink("rack", true))
-	must(t, tor.WaitRoute(ctx, blockOfFamily(ctx, t, far, v6)))
+	must(t, tor.WaitRoute(ctx, labtest.BlockOfFamily(ctx, t, far, v6)))
 }
 
 // bothWaysBack waits until the far rack's ToRs send packets for a node, and for
@@ -214,8 +185,8 @@ func torReturns(ctx context.Context, t *testing.T, l *lab.Lab, tor *lab.ToR, v6 
 func bothWaysBack(ctx context.Context, t *testing.T, l *lab.Lab, n *lab.Node) {
 	t.Helper()
 	for _, tor := range l.Racks[1].ToRs {
-		for _, p := range []netip.Prefix{netip.PrefixFrom(n.Addr6, 64).Masked(), blockOfFamily(ctx, t, n, true)} {
-			must(t, lab.Eventually(ctx, patience, tor.Name+" has two ways to "+p.String(), func() error {
+		for _, p := range []netip.Prefix{netip.PrefixFrom(n.Addr6, 64).Masked(), labtest.BlockOfFamily(ctx, t, n, true)} {
+			must(t, lab.Eventually(ctx, labtest.Patience, tor.Name+" has two ways to "+p.String(), func() error {
 				routes, err := tor.NS.Routes(unix.RTPROT_BIRD)
 				for _, r := range routes {
 					if r.Prefix == p && len(r.Hops) == 2 {

@@ -14,6 +14,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	"onlink/nft"
 )
 
@@ -24,8 +25,8 @@ func TestGuard(t *testing.T) {
 	if err := nft.Supported(); err != nil {
 		t.Skip("needs kernel feature: nftables")
 	}
-	ctx, l := build(t, lab.Spec{Name: "guard", Racks: 1, DualStack: true, Pool: lab.Pool{CIDR6: pool6, Tunnel: "ipip"}})
-	upAll(ctx, t, l)
+	ctx, l := labtest.Build(t, lab.Spec{Name: "guard", Racks: 1, DualStack: true, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "ipip"}})
+	labtest.StartAll(ctx, t, l)
 	n, other, tor := l.Node("r1n1"), l.Node("r1n2"), l.ToRs()[0]
 	for _, c := range []struct {
 		network            string
@@ -54,11 +55,11 @@ func TestGuard(t *testing.T) {
 	t.Run("no guard, no difference", func(t *testing.T) {
 		must(t, n.Stop())
 		n.Edit = func(c *conf.Config) { c.Tunnel.Guard = "off" }
-		up(ctx, t, n)
+		labtest.StartNode(ctx, t, n)
 		newEar(t, n.NS, "ip4:4", n.Addr).hears(ctx, t, tor.NS, tor.Addr)
 		must(t, n.Stop())
 		n.Edit = nil
-		up(ctx, t, n)
+		labtest.StartNode(ctx, t, n)
 	})
 	t.Run("a node that leaves is a stranger", func(t *testing.T) { checkLeaver(ctx, t, n, other) })
 }
@@ -76,7 +77,7 @@ func checkTunnelled(ctx context.Context, t *testing.T, n, other *lab.Node, tor *
 		known, stranger, to netip.Addr
 	}{{"ip4:4", other.Addr, tor.Addr, n.Addr}, {"ip6:4", other.Addr6, tor.Addr6, n.Addr6}} {
 		known := outer.network + " of a node"
-		must(t, lab.Eventually(ctx, patience, known+" arrives", func() error {
+		must(t, lab.Eventually(ctx, labtest.Patience, known+" arrives", func() error {
 			if got := slices.DeleteFunc(heard(), func(text string) bool { return text != known && text != alien }); slices.Contains(got, alien) {
 				t.Fatalf("%s: a stranger's packet reached the pod", outer.network)
 			} else if len(got) > 0 {
@@ -152,7 +153,7 @@ func udpPacket(src, dst netip.Addr, port uint16, text string) []byte {
 func checkLeaver(ctx context.Context, t *testing.T, n, other *lab.Node) {
 	_, err := n.Ctl(ctx, "peers", "rr1", "disable", "--reason", "test")
 	must(t, err)
-	must(t, lab.Eventually(ctx, patience, "the node becomes a stranger", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the node becomes a stranger", func() error {
 		ear, err := listenRaw(n.NS, "ip4:4", n.Addr)
 		if err != nil {
 			return err
@@ -233,7 +234,7 @@ func (e *ear) count(from netip.Addr) int {
 func (e *ear) hears(ctx context.Context, t *testing.T, ns *lab.NS, from netip.Addr) {
 	t.Helper()
 	before := e.count(from)
-	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s hears %s from %s", e.addr, e.network, from), func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, fmt.Sprintf("%s hears %s from %s", e.addr, e.network, from), func() error {
 		if e.count(from) > before {
 			return nil
 		}

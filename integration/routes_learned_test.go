@@ -8,6 +8,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // learned is what a ToR announces in one family.
@@ -20,7 +21,7 @@ type learned struct {
 // in both families. They follow their gateway, and never take away a peer or
 // the node's network.
 func TestLearned(t *testing.T) {
-	ctx, l := build(t, lab.Spec{Name: "learned", DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}})
+	ctx, l := labtest.Build(t, lab.Spec{Name: "learned", DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "vxlan"}})
 	n, rr, tors := l.Node("r1n1"), l.Reflectors()[0], l.Racks[0].ToRs
 	families := []learned{{
 		wide: netip.MustParsePrefix("10.0.0.0/8"), subnet: netip.MustParsePrefix("10.57.1.0/25"), peer: netip.PrefixFrom(rr.Addr, 32),
@@ -55,19 +56,19 @@ func TestLearned(t *testing.T) {
 	}
 	must(t, l.WaitConverged(ctx))
 	for i, f := range families {
-		t.Run(family(i == 1), func(t *testing.T) { checkLearned(ctx, t, l, f) })
+		t.Run(labtest.Family(i == 1), func(t *testing.T) { checkLearned(ctx, t, l, f) })
 	}
 	t.Run("the main job goes on", func(t *testing.T) {
 		must(t, l.WaitConverged(ctx))
-		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), false)
-		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), true)
-		checkRoutes(ctx, t, l)
+		labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1"), false)
+		labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1"), true)
+		labtest.CheckRoutes(ctx, t, l)
 	})
 	t.Run("goes with the ToR", func(t *testing.T) {
 		must(t, tors[0].Stop())
 		for _, f := range families {
-			must(t, lab.Eventually(ctx, patience, "the ToR's prefixes go", func() error {
-				if hasRoute(n, f.wide, routeProtocol) == nil {
+			must(t, lab.Eventually(ctx, labtest.Patience, "the ToR's prefixes go", func() error {
+				if labtest.HasRoute(n, f.wide, labtest.RouteProtocol) == nil {
 					return fmt.Errorf("%s is still there", f.wide)
 				}
 				return nil
@@ -91,7 +92,7 @@ func checkLearned(ctx context.Context, t *testing.T, l *lab.Lab, f learned) {
 		{f.subnet, false, "not-permitted", netip.Addr{}},
 		{f.peer, false, "not-permitted", netip.Addr{}},
 	} {
-		t.Run(c.prefix.String(), func(t *testing.T) { wantDecision(ctx, t, n, c.prefix, c.installed, c.reason, c.via) })
+		t.Run(c.prefix.String(), func(t *testing.T) { labtest.WantDecision(ctx, t, n, c.prefix, c.installed, c.reason, c.via) })
 	}
 	t.Run("follows its gateway", func(t *testing.T) {
 		for _, tor := range []*lab.ToR{tors[1], tors[0]} {
@@ -99,32 +100,7 @@ func checkLearned(ctx context.Context, t *testing.T, l *lab.Lab, f learned) {
 				must(t, n.NS.RemoveRoute(f.all))
 			}
 			must(t, n.NS.SetRoute(f.all, lab.Gateway{Via: f.tor(tor)}))
-			wantDecision(ctx, t, n, f.service, true, "outside-pools", f.tor(tor))
+			labtest.WantDecision(ctx, t, n, f.service, true, "outside-pools", f.tor(tor))
 		}
 	})
-}
-
-// wantDecision waits until the agent decided a prefix this way.
-func wantDecision(ctx context.Context, t *testing.T, n *lab.Node, p netip.Prefix, installed bool, reason string, via netip.Addr) {
-	t.Helper()
-	must(t, lab.Eventually(ctx, patience, "decision for "+p.String(), func() error {
-		routes, err := n.Routes(ctx)
-		if err != nil {
-			return err
-		}
-		for _, r := range routes {
-			if r.GetPrefix() != p.String() {
-				continue
-			}
-			way := ""
-			if len(r.GetHops()) == 1 {
-				way = r.GetHops()[0].GetVia()
-			}
-			if r.GetInstalled() == installed && r.GetReason() == reason && (!via.IsValid() || way == via.String()) {
-				return nil
-			}
-			return fmt.Errorf("got %v", r)
-		}
-		return fmt.Errorf("the agent has no route to %s", p)
-	}))
 }

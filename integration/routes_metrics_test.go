@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // checkMetrics reads r1n1's metrics of the learn flow.
 func checkMetrics(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n := l.Node("r1n1")
-	body, err := metricsOf(ctx, n)
+	body, err := labtest.Metrics(ctx, n)
 	must(t, err)
 	for _, want := range []string{
 		`onlink_rib_routes{reason="behind-gateway"}`, `onlink_rib_routes{reason="on-link"}`,

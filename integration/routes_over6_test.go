@@ -7,6 +7,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	"onlink/integration/uml"
 )
 
@@ -18,7 +19,7 @@ func TestIPv4OverIPv6(t *testing.T) { checkOver6(t, "vxlan", "onlink-vxlan6") }
 
 // TestIPv4OverIP6Tunnel is the same without VXLAN, for the other test bed.
 func TestIPv4OverIP6Tunnel(t *testing.T) {
-	needIPIP(t)
+	labtest.NeedIPIP(t)
 	if uml.Probe("ip6tnl") != nil {
 		t.Skip("needs kernel feature: ip6tnl")
 	}
@@ -27,7 +28,7 @@ func TestIPv4OverIP6Tunnel(t *testing.T) {
 
 func checkOver6(t *testing.T, kind, tunnel6 string) {
 	t.Helper()
-	ctx, l := build(t, lab.Spec{Name: "over6-" + kind, DualStack: true, NodesPerRack: 2, Pool: lab.Pool{CIDR6: pool6, Tunnel: kind}})
+	ctx, l := labtest.Build(t, lab.Spec{Name: "over6-" + kind, DualStack: true, NodesPerRack: 2, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: kind}})
 	n, near, far, tor := l.Node("r1n1"), l.Node("r1n2"), l.Node("r2n1"), l.Racks[0].ToRs[0]
 	inRack := netip.MustParsePrefix("10.244.250.0/26")
 	cases := []struct {
@@ -49,16 +50,16 @@ func checkOver6(t *testing.T, kind, tunnel6 string) {
 		must(t, c.owner.AddAddr("lo", netip.PrefixFrom(c.prefix.Addr().Next(), 32)))
 	}
 	n.Edit = func(c *conf.Config) { c.BGP.Peers = append(c.BGP.Peers, tor.Peer6()) }
-	upAll(ctx, t, l)
+	labtest.StartAll(ctx, t, l)
 	for _, c := range cases {
 		t.Run(c.prefix.String()+" "+c.reason, func(t *testing.T) {
-			wantDecision(ctx, t, n, c.prefix, true, c.reason, c.via)
-			wantHop(ctx, t, n, c.prefix, lab.KernelHop{Via: c.via, Dev: c.dev})
-			answers(ctx, t, n.NS, c.prefix.Addr().Next())
+			labtest.WantDecision(ctx, t, n, c.prefix, true, c.reason, c.via)
+			labtest.WantHop(ctx, t, n, c.prefix, lab.KernelHop{Via: c.via, Dev: c.dev})
+			labtest.Answers(ctx, t, n.NS, c.prefix.Addr().Next())
 		})
 	}
 	t.Run("off-link and on-link again", func(t *testing.T) { checkSwitchOver6(ctx, t, l, inRack, tunnel6) })
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkSwitchOver6 gives r1n1 a host route to its neighbour's IPv6 address
@@ -72,11 +73,11 @@ func checkSwitchOver6(ctx context.Context, t *testing.T, l *lab.Lab, prefix neti
 	must(t, flow.WaitFor(ctx, 200))
 	for range 3 {
 		must(t, n.NS.SetRoute(dst, lab.Gateway{Via: tor.Addr6}))
-		wantHop(ctx, t, n, prefix, lab.KernelHop{Via: near.Addr6, Dev: tunnel6})
+		labtest.WantHop(ctx, t, n, prefix, lab.KernelHop{Via: near.Addr6, Dev: tunnel6})
 		must(t, flow.WaitFor(ctx, 300))
 		must(t, n.NS.RemoveRoute(dst))
-		wantHop(ctx, t, n, prefix, lab.KernelHop{Via: near.Addr6, Dev: "eth0"})
+		labtest.WantHop(ctx, t, n, prefix, lab.KernelHop{Via: near.Addr6, Dev: "eth0"})
 		must(t, flow.WaitFor(ctx, 300))
 	}
-	lossless(ctx, t, flow)
+	labtest.Lossless(ctx, t, flow)
 }

@@ -11,6 +11,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -19,7 +20,7 @@ import (
 // 300 ms x 3: the death is over when it is noticed and the routes are changed,
 // here and at the other ToRs, and the return costs nothing.
 func TestToRLoss(t *testing.T) {
-	ctx, l := build(t, lab.Spec{
+	ctx, l := labtest.Build(t, lab.Spec{
 		Name: "torloss", Racks: 2, NodesPerRack: 1, ToRsPerRack: 2, Reflectors: -1, Pool: lab.Pool{Tunnel: "none", Encap: "Never"},
 	})
 	plans, asn := map[string]conf.BGP{}, map[string]uint32{}
@@ -27,32 +28,32 @@ func TestToRLoss(t *testing.T) {
 		asn[n.Name] = uint32(64601 + i)
 		p := conf.BGP{ASN: asn[n.Name]}
 		for _, tor := range l.Racks[n.Rack-1].ToRs {
-			p.Peers = append(p.Peers, toToR(tor).With(func(p *conf.Peer) { p.BFD = &conf.BFD{Hops: "single"} }))
+			p.Peers = append(p.Peers, labtest.FabricPeer(tor).With(func(p *conf.Peer) { p.BFD = &conf.BFD{Hops: "single"} }))
 		}
 		plans[n.Name] = p
 	}
-	wire(l, plans)
+	labtest.Wire(l, plans)
 	for _, tor := range l.ToRs() {
 		tor.BFD = true
 	}
-	startFabric(ctx, t, l, asn)
-	reachEverybody(ctx, t, l)
+	labtest.StartFabric(ctx, t, l, asn)
+	labtest.ReachEverybody(ctx, t, l)
 	n, far, dying := l.Node("r1n1"), l.Node("r2n1"), l.Racks[0].ToRs[0]
 	both := func() { shared(ctx, t, l, n, far) }
 	both()
-	for range times(1, 10) {
+	for range labtest.Times(1, 10) {
 		for _, w := range l.Workers() {
-			must(t, waitBFD(ctx, w, 2))
+			must(t, labtest.WaitBFD(ctx, w, 2))
 		}
 		for _, tor := range l.ToRs() {
-			must(t, lab.Eventually(ctx, patience, "BFD of "+tor.Name, func() error { return torWatches(tor, 4) }))
+			must(t, lab.Eventually(ctx, labtest.Patience, "BFD of "+tor.Name, func() error { return torWatches(tor, 4) }))
 		}
 		flows := manyFlows(ctx, t, l)
 		for _, dev := range []string{"rack", "core"} {
 			must(t, dying.NS.SetLink(dev, false))
 		}
-		must(t, lab.Eventually(ctx, patience, "the node sends to the other ToR alone", func() error {
-			return throughHops(n, blockOf(ctx, t, far), l.Racks[0].ToRs[1].Addr)
+		must(t, lab.Eventually(ctx, labtest.Patience, "the node sends to the other ToR alone", func() error {
+			return labtest.ThroughHops(n, labtest.BlockOf(ctx, t, far), l.Racks[0].ToRs[1].Addr)
 		}))
 		must(t, flows[0].WaitFor(ctx, 200))
 		wantShortOutage(ctx, t, flows)
@@ -91,8 +92,8 @@ func comesBack(ctx context.Context, t *testing.T, l *lab.Lab, tor *lab.ToR, both
 		for _, dev := range []string{"rack", "core"} {
 			must(t, tor.NS.SetLink(dev, false))
 		}
-		must(t, lab.Eventually(ctx, patience, "the ToR to be dead again", func() error { return torWatches(tor, 0) }))
-		everyFlowPasses(ctx, t, l, false)
+		must(t, lab.Eventually(ctx, labtest.Patience, "the ToR to be dead again", func() error { return torWatches(tor, 0) }))
+		labtest.EveryFlowPasses(ctx, t, l, false)
 	}
 	t.Error("this machine is too slow for 300 ms x 3: BFD fails all the time")
 }
@@ -126,9 +127,9 @@ func shared(ctx context.Context, t *testing.T, l *lab.Lab, ends ...*lab.Node) {
 	t.Helper()
 	for i, n := range ends {
 		tors := l.Racks[n.Rack-1].ToRs
-		block := blockOf(ctx, t, ends[1-i])
-		must(t, lab.Eventually(ctx, patience, n.Name+" sends to both ToRs", func() error {
-			return throughHops(n, block, tors[0].Addr, tors[1].Addr)
+		block := labtest.BlockOf(ctx, t, ends[1-i])
+		must(t, lab.Eventually(ctx, labtest.Patience, n.Name+" sends to both ToRs", func() error {
+			return labtest.ThroughHops(n, block, tors[0].Addr, tors[1].Addr)
 		}))
 	}
 }
@@ -137,7 +138,7 @@ func shared(ctx context.Context, t *testing.T, l *lab.Lab, ends ...*lab.Node) {
 // choice of ToRs.
 func manyFlows(ctx context.Context, t *testing.T, l *lab.Lab) []*lab.PingFlow {
 	t.Helper()
-	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
+	a, b := labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1")
 	flows := make([]*lab.PingFlow, 12)
 	for i := range flows {
 		var err error

@@ -13,20 +13,18 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	"onlink/integration/uml"
 	"onlink/nft"
 	"onlink/tunnel"
 )
 
-// pool6 is the lab's usual IPv6 pool.
-var pool6 = netip.MustParsePrefix("fd44::/48")
-
 // TestVXLAN is the main job for clouds that drop protocol 4, in both families:
 // inside a rack plainly, across racks in UDP.
 func TestVXLAN(t *testing.T) {
-	ctx, l := start(t, lab.Spec{Name: "vxlan", DualStack: true, NodesPerRack: 2, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}})
-	t.Run("everything reaches every pod", func(t *testing.T) { checkReach(ctx, t, l, 56, true) })
-	t.Run("kernels hold the decided routes", func(t *testing.T) { checkRoutes(ctx, t, l) })
+	ctx, l := labtest.Start(t, lab.Spec{Name: "vxlan", DualStack: true, NodesPerRack: 2, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "vxlan"}})
+	t.Run("everything reaches every pod", func(t *testing.T) { labtest.CheckReach(ctx, t, l, 56, true) })
+	t.Run("kernels hold the decided routes", func(t *testing.T) { labtest.CheckRoutes(ctx, t, l) })
 	t.Run("metrics", func(t *testing.T) { checkMetrics(ctx, t, l) })
 	t.Run("only nodes tunnel to us", func(t *testing.T) { checkGuard(ctx, t, l) })
 	t.Run("damaged devices come back", func(t *testing.T) {
@@ -35,7 +33,7 @@ func TestVXLAN(t *testing.T) {
 	})
 	t.Run("lost entries come back", func(t *testing.T) { checkEntries(ctx, t, l) })
 	t.Run("a killed agent loses no packet", func(t *testing.T) {
-		checkKill(ctx, t, l, l.Node("r1n1"), podOf(l, "r1n1"), podOf(l, "r2n1"))
+		labtest.CheckKill(ctx, t, l, l.Node("r1n1"), labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1"))
 	})
 	t.Run("a specific IPv6 route to the other rack", func(t *testing.T) { checkSpecific6(ctx, t, l) })
 	t.Run("encapsulation turned off leaves nothing", func(t *testing.T) { checkOff(ctx, t, l, "onlink-vxlan", "onlink-vxlan6") })
@@ -43,13 +41,13 @@ func TestVXLAN(t *testing.T) {
 
 // TestIPTunnels is the same with IPv4 in IPv4 and both in IPv6.
 func TestIPTunnels(t *testing.T) {
-	needIPIP(t)
+	labtest.NeedIPIP(t)
 	if uml.Probe("ip6tnl") != nil {
 		t.Skip("needs kernel feature: ip6tnl")
 	}
-	ctx, l := start(t, lab.Spec{Name: "dual", DualStack: true, NodesPerRack: 2, Pool: lab.Pool{CIDR6: pool6}})
-	t.Run("everything reaches every pod", func(t *testing.T) { checkReach(ctx, t, l, 56, true) })
-	t.Run("kernels hold the decided routes", func(t *testing.T) { checkRoutes(ctx, t, l) })
+	ctx, l := labtest.Start(t, lab.Spec{Name: "dual", DualStack: true, NodesPerRack: 2, Pool: lab.Pool{CIDR6: labtest.Pool6}})
+	t.Run("everything reaches every pod", func(t *testing.T) { labtest.CheckReach(ctx, t, l, 56, true) })
+	t.Run("kernels hold the decided routes", func(t *testing.T) { labtest.CheckRoutes(ctx, t, l) })
 	t.Run("damaged devices come back", func(t *testing.T) {
 		checkDamage(ctx, t, l, "onlink-ipip", false)
 		checkDamage(ctx, t, l, "onlink-ip6", true)
@@ -59,44 +57,10 @@ func TestIPTunnels(t *testing.T) {
 	t.Run("encapsulation turned off leaves nothing", func(t *testing.T) { checkOff(ctx, t, l, "onlink-ipip", "onlink-ip6") })
 }
 
-// addrOf returns a pod's address of one family.
-func addrOf(p *lab.Pod, v6 bool) netip.Addr {
-	for _, a := range p.Addrs {
-		if a.Is6() == v6 {
-			return a
-		}
-	}
-	panic("pod " + p.Name + " has no such address")
-}
-
-// reaches waits until one pod answers another.
-func reaches(ctx context.Context, t *testing.T, from, to *lab.Pod, v6 bool) {
-	t.Helper()
-	reachesWithin(ctx, t, patience, from, to, v6)
-}
-
-// reachesWithin is reaches where the time is the promise.
-func reachesWithin(ctx context.Context, t *testing.T, limit time.Duration, from, to *lab.Pod, v6 bool) {
-	t.Helper()
-	must(t, lab.Eventually(ctx, limit, from.Name+" reaches "+to.Name, func() error {
-		_, err := from.NS.Ping(ctx, addrOf(to, v6), 1, 3*time.Second)
-		return err
-	}))
-}
-
-// answers waits until an address answers.
-func answers(ctx context.Context, t *testing.T, from *lab.NS, dst netip.Addr) {
-	t.Helper()
-	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s answers %s", dst, from.Name), func() error {
-		_, err := from.Ping(ctx, dst, 1, 3*time.Second)
-		return err
-	}))
-}
-
 // checkDamage does to a tunnel device of r1n1 whatever a hand can do; each time
 // the device has to be whole and traffic through it has to flow again in time.
 func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 bool) {
-	n, a, b := l.Node("r1n1"), podOf(l, "r1n1"), podOf(l, "r2n1")
+	n, a, b := l.Node("r1n1"), labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1")
 	ns := n.NS
 	mtu, err := ns.MTU(dev)
 	must(t, err)
@@ -109,10 +73,10 @@ func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 b
 		{"deleted", func() error { return ns.DeleteLink(dev) }, nil},
 		{"down", func() error { return ns.SetLink(dev, false) }, nil},
 		{"renamed", func() error { return ns.Rename(dev, "mine") }, func() error {
-			return absent(ns, "mine")
+			return labtest.Absent(ns, "mine")
 		}},
 		{"mtu", func() error { return ns.SetMTU(dev, 1300) }, func() error {
-			return hasMTU(ns, dev, mtu)
+			return labtest.HasMTU(ns, dev, mtu)
 		}},
 		{"address removed", func() error { return ns.DeleteAddr(dev, own) }, func() error { return ns.HasAddr(dev, own) }},
 		{"address added", func() error { return ns.AddAddr(dev, netip.MustParsePrefix("10.99.0.1/32")) }, func() error {
@@ -124,7 +88,7 @@ func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 b
 	} {
 		t.Run(dev+" "+c.name, func(t *testing.T) {
 			must(t, c.damage())
-			must(t, lab.Eventually(ctx, back, dev+" is whole", func() error {
+			must(t, lab.Eventually(ctx, labtest.Back, dev+" is whole", func() error {
 				if err := ns.IsUp(dev); err != nil {
 					return err
 				}
@@ -133,10 +97,10 @@ func checkDamage(ctx context.Context, t *testing.T, l *lab.Lab, dev string, v6 b
 				}
 				return nil
 			}))
-			reachesWithin(ctx, t, back, a, b, v6)
+			labtest.ReachesWithin(ctx, t, labtest.Back, a, b, v6)
 		})
 	}
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkEntries takes a far node's entries away by hand.
@@ -144,8 +108,8 @@ func checkEntries(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, far := l.Node("r1n1"), l.Node("r2n1")
 	must(t, n.NS.DeleteNeighbour("onlink-vxlan", far.Addr))
 	must(t, n.NS.DeleteForwarding("onlink-vxlan", tunnel.MAC(far.Addr), far.Addr))
-	must(t, lab.Eventually(ctx, 2*back, "entries come back", func() error {
-		_, err := podOf(l, "r1n1").NS.Ping(ctx, addrOf(podOf(l, "r2n1"), false), 1, 3*time.Second)
+	must(t, lab.Eventually(ctx, 2*labtest.Back, "entries come back", func() error {
+		_, err := labtest.PodOf(l, "r1n1").NS.Ping(ctx, labtest.AddrOf(labtest.PodOf(l, "r2n1"), false), 1, 3*time.Second)
 		return err
 	}))
 }
@@ -165,7 +129,7 @@ func checkGuard(ctx context.Context, t *testing.T, l *lab.Lab) {
 		return tap.Count(func(p lab.Packet) bool { return p.Src == from })
 	}
 	must(t, sendVXLAN(tor.NS, n.Addr, src(1), dst))
-	must(t, lab.Eventually(ctx, patience, "the packet of a node comes out", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the packet of a node comes out", func() error {
 		if err := sendVXLAN(other.NS, n.Addr, src(2), dst); err != nil {
 			return err
 		}
@@ -177,7 +141,7 @@ func checkGuard(ctx context.Context, t *testing.T, l *lab.Lab) {
 	// The ToR's was sent before, over the same switch: it would be here now.
 	must(t, sendVXLAN(tor.NS, n.Addr, src(1), dst))
 	must(t, sendVXLAN(other.NS, n.Addr, src(3), dst))
-	must(t, lab.Eventually(ctx, patience, "the last packet of a node comes out", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the last packet of a node comes out", func() error {
 		if seen(src(3)) == 0 {
 			return errors.New("nothing seen")
 		}
@@ -220,10 +184,10 @@ func checkSpecific6(ctx context.Context, t *testing.T, l *lab.Lab) {
 			must(t, n.NS.DeleteLink(dev)) // so that every route is written anew
 		}
 	}
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	must(t, l.WaitConverged(ctx))
-	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), true)
-	checkRoutes(ctx, t, l)
+	labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1"), true)
+	labtest.CheckRoutes(ctx, t, l)
 	must(t, n.NS.RemoveRoute(rack2))
 }
 
@@ -236,30 +200,12 @@ func checkOff(ctx context.Context, t *testing.T, l *lab.Lab, devices ...string) 
 			c.Pools[i].Tunnel = "none"
 		}
 	}
-	up(ctx, t, n)
+	labtest.StartNode(ctx, t, n)
 	for _, dev := range devices {
-		must(t, lab.Eventually(ctx, patience, dev+" is removed", func() error { return absent(n.NS, dev) }))
+		must(t, lab.Eventually(ctx, labtest.Patience, dev+" is removed", func() error { return labtest.Absent(n.NS, dev) }))
 	}
 	// Inside the rack nothing needed it.
-	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), false)
-	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), true)
-	checkRoutes(ctx, t, l)
-}
-
-// absent reports an error when a namespace has devices of that name.
-func absent(ns *lab.NS, dev string) error {
-	left, err := ns.Devices(dev)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%s still has %v", ns.Name, left)
-	}
-	return err
-}
-
-// hasMTU reports an error when a device has another MTU.
-func hasMTU(ns *lab.NS, dev string, want int) error {
-	got, err := ns.MTU(dev)
-	if err == nil && got != want {
-		err = fmt.Errorf("mtu of %s in %s is %d, want %d", dev, ns.Name, got, want)
-	}
-	return err
+	labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), false)
+	labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), true)
+	labtest.CheckRoutes(ctx, t, l)
 }

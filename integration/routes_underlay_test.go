@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestUnderlay changes what the kernel knows of the nodes while packets flow.
 // onlink's own switches between direct and tunnel must lose none of them.
 func TestUnderlay(t *testing.T) {
-	ctx, l := start(t, lab.Spec{Name: "under", DualStack: true, ToRsPerRack: 2, NodesPerRack: 2, Pool: lab.Pool{CIDR6: pool6, Tunnel: "vxlan"}})
+	ctx, l := labtest.Start(t, lab.Spec{Name: "under", DualStack: true, ToRsPerRack: 2, NodesPerRack: 2, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "vxlan"}})
 	t.Run("off-link and on-link again, IPv4", func(t *testing.T) { checkSwitch(ctx, t, l, false) })
 	t.Run("off-link and on-link again, IPv6", func(t *testing.T) { checkSwitch(ctx, t, l, true) })
 	t.Run("node subnet widened, IPv4", func(t *testing.T) { checkWidened(ctx, t, l) })
@@ -29,34 +30,13 @@ func TestUnderlay(t *testing.T) {
 	t.Run("link down and up", func(t *testing.T) { checkLink(ctx, t, l) })
 }
 
-// wantHop waits until a node's kernel holds onlink's route to a prefix through
-// just this hop; whether it is marked on-link is not compared.
-func wantHop(ctx context.Context, t *testing.T, n *lab.Node, p netip.Prefix, want lab.KernelHop) {
-	t.Helper()
-	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s reaches %s %s", n.Name, p, want), func() error {
-		routes, err := n.NS.Routes(routeProtocol)
-		if err != nil {
-			return err
-		}
-		for _, r := range routes {
-			if r.Prefix == p {
-				if len(r.Hops) == 1 && r.Hops[0].Via == want.Via && r.Hops[0].Dev == want.Dev {
-					return nil
-				}
-				return fmt.Errorf("kernel has %s", r)
-			}
-		}
-		return errors.New("kernel has no route")
-	}))
-}
-
 // routeThrough waits until n's kernel sends the first block of a far node, of
 // one family, through a device.
 func routeThrough(ctx context.Context, t *testing.T, n, far *lab.Node, v6 bool, dev string) {
 	t.Helper()
-	block := blockOfFamily(ctx, t, far, v6)
-	must(t, lab.Eventually(ctx, patience, fmt.Sprintf("%s reaches %s over %s", n.Name, block, dev), func() error {
-		routes, err := n.NS.Routes(routeProtocol)
+	block := labtest.BlockOfFamily(ctx, t, far, v6)
+	must(t, lab.Eventually(ctx, labtest.Patience, fmt.Sprintf("%s reaches %s over %s", n.Name, block, dev), func() error {
+		routes, err := n.NS.Routes(labtest.RouteProtocol)
 		if err != nil {
 			return err
 		}
@@ -72,40 +52,14 @@ func routeThrough(ctx context.Context, t *testing.T, n, far *lab.Node, v6 bool, 
 	}))
 }
 
-// blockOfFamily returns a node's first block of one family.
-func blockOfFamily(ctx context.Context, t *testing.T, n *lab.Node, v6 bool) netip.Prefix {
-	t.Helper()
-	blocks, err := n.Blocks(ctx)
-	must(t, err)
-	for _, b := range blocks {
-		p, err := netip.ParsePrefix(b.GetCidr())
-		must(t, err)
-		if p.Addr().Is6() == v6 {
-			return p
-		}
-	}
-	t.Fatalf("%s has no block of that family", n.Name)
-	return netip.Prefix{}
-}
-
 // startFlow starts a thousand packets a second between two pods.
 func startFlow(ctx context.Context, t *testing.T, a, b *lab.Pod, v6 bool) *lab.PingFlow {
 	t.Helper()
-	reaches(ctx, t, a, b, v6) // neighbours are known now
-	flow, err := lab.StartPingFlow(a.NS, b.NS, addrOf(b, v6), 1000)
+	labtest.Reaches(ctx, t, a, b, v6) // neighbours are known now
+	flow, err := lab.StartPingFlow(a.NS, b.NS, labtest.AddrOf(b, v6), 1000)
 	must(t, err)
 	must(t, flow.WaitFor(ctx, 200))
 	return flow
-}
-
-// lossless ends a flow that must have lost nothing.
-func lossless(ctx context.Context, t *testing.T, flow *lab.PingFlow) {
-	t.Helper()
-	report, err := flow.Stop(ctx)
-	if err != nil || report.Lost > 0 {
-		t.Errorf("flow: %s, %v; want nothing lost", report, err)
-	}
-	t.Logf("flow: %s", report)
 }
 
 // checkSwitch gives r1n1 a host route to its rack neighbour through the ToR, and
@@ -116,7 +70,7 @@ func checkSwitch(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
 	if v6 {
 		dst, via, dev = netip.PrefixFrom(far.Addr6, 128), tor.Addr6, "onlink-vxlan6"
 	}
-	flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), v6)
+	flow := startFlow(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), v6)
 	for range 3 {
 		must(t, n.NS.SetRoute(dst, lab.Gateway{Via: via}))
 		routeThrough(ctx, t, n, far, v6, dev)
@@ -125,8 +79,8 @@ func checkSwitch(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
 		routeThrough(ctx, t, n, far, v6, "eth0")
 		must(t, flow.WaitFor(ctx, 300))
 	}
-	lossless(ctx, t, flow)
-	checkRoutes(ctx, t, l)
+	labtest.Lossless(ctx, t, flow)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkWidened makes r1n1's network so narrow that its neighbour is outside,
@@ -134,7 +88,7 @@ func checkSwitch(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
 func checkWidened(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, far := l.Node("r1n1"), l.Node("r1n2")
 	narrow, wide := netip.PrefixFrom(n.Addr, 30), netip.PrefixFrom(n.Addr, 24) // the /30 has .8 to .11
-	flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), false)
+	flow := startFlow(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), false)
 	must(t, n.NS.AddAddr("eth0", narrow))
 	must(t, n.NS.DeleteAddr("eth0", wide))
 	routeThrough(ctx, t, n, far, false, "onlink-vxlan")
@@ -143,8 +97,8 @@ func checkWidened(ctx context.Context, t *testing.T, l *lab.Lab) {
 	routeThrough(ctx, t, n, far, false, "eth0")
 	must(t, n.NS.DeleteAddr("eth0", narrow))
 	must(t, flow.WaitFor(ctx, 300))
-	lossless(ctx, t, flow)
-	checkRoutes(ctx, t, l)
+	labtest.Lossless(ctx, t, flow)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkWidened6 is the same in IPv6, where an address and what is on its link
@@ -154,7 +108,7 @@ func checkWidened(ctx context.Context, t *testing.T, l *lab.Lab) {
 func checkWidened6(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, far := l.Node("r1n1"), l.Node("r1n2")
 	narrow, wide := netip.PrefixFrom(n.Addr6, 127), netip.PrefixFrom(n.Addr6, 64) // the /127 has ::10 and ::11
-	flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), true)
+	flow := startFlow(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), true)
 	must(t, n.NS.SetRoute(narrow.Masked(), lab.Gateway{Dev: "eth0"}))
 	must(t, n.NS.DeleteRoute(wide.Masked(), unix.RTPROT_KERNEL))
 	routeThrough(ctx, t, n, far, true, "onlink-vxlan6")
@@ -163,8 +117,8 @@ func checkWidened6(ctx context.Context, t *testing.T, l *lab.Lab) {
 	routeThrough(ctx, t, n, far, true, "eth0")
 	must(t, n.NS.RemoveRoute(narrow.Masked()))
 	must(t, flow.WaitFor(ctx, 300))
-	lossless(ctx, t, flow)
-	checkRoutes(ctx, t, l)
+	labtest.Lossless(ctx, t, flow)
+	labtest.CheckRoutes(ctx, t, l)
 
 	for _, step := range []struct {
 		from, to netip.Prefix
@@ -177,9 +131,9 @@ func checkWidened6(ctx context.Context, t *testing.T, l *lab.Lab) {
 		}
 		must(t, n.NS.AddAddr("eth0", step.to))
 		routeThrough(ctx, t, n, far, true, step.dev)
-		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r1n2"), true)
+		labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), true)
 	}
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 var defaults = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
@@ -189,7 +143,7 @@ var defaults = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustPars
 func checkToRChange(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, tors := l.Node("r1n1"), l.Racks[0].ToRs
 	for _, v6 := range []bool{false, true} {
-		flow := startFlow(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), v6)
+		flow := startFlow(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1"), v6)
 		via := func(t *lab.ToR) lab.Gateway {
 			if v6 {
 				return lab.Gateway{Via: t.Addr6}
@@ -205,7 +159,7 @@ func checkToRChange(ctx context.Context, t *testing.T, l *lab.Lab) {
 				if len(ways) > 1 {
 					continue
 				}
-				must(t, lab.Eventually(ctx, patience, "the other ToR answers", func() error {
+				must(t, lab.Eventually(ctx, labtest.Patience, "the other ToR answers", func() error {
 					_, err := n.NS.Ping(ctx, ways[0].Via, 1, 3*time.Second)
 					return err
 				}))
@@ -213,15 +167,15 @@ func checkToRChange(ctx context.Context, t *testing.T, l *lab.Lab) {
 			must(t, n.NS.SetRoute(dst, ways...))
 			must(t, flow.WaitFor(ctx, 300))
 		}
-		lossless(ctx, t, flow)
+		labtest.Lossless(ctx, t, flow)
 	}
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // checkMTUFollowed makes r1n1's link smaller: its tunnels and its pods, new and
 // old, follow.
 func checkMTUFollowed(ctx context.Context, t *testing.T, l *lab.Lab) {
-	n, old := l.Node("r1n1"), podOf(l, "r1n1")
+	n, old := l.Node("r1n1"), labtest.PodOf(l, "r1n1")
 	follow := func(link int) {
 		t.Helper()
 		must(t, n.NS.SetMTU("eth0", link))
@@ -230,13 +184,13 @@ func checkMTUFollowed(ctx context.Context, t *testing.T, l *lab.Lab) {
 			dev string
 			mtu int
 		}{{n.NS, "onlink-vxlan", link - 50}, {n.NS, "onlink-vxlan6", link - 70}, {old.NS, "eth0", link - 70}} {
-			must(t, lab.Eventually(ctx, patience, fmt.Sprintf("mtu of %s in %s", want.dev, want.ns.Name), func() error { return hasMTU(want.ns, want.dev, want.mtu) }))
+			must(t, lab.Eventually(ctx, labtest.Patience, fmt.Sprintf("mtu of %s in %s", want.dev, want.ns.Name), func() error { return labtest.HasMTU(want.ns, want.dev, want.mtu) }))
 		}
 	}
 	follow(1400)
 	young, err := n.AddPod(ctx, "young")
 	must(t, err)
-	must(t, hasMTU(young.NS, "eth0", 1330))
+	must(t, labtest.HasMTU(young.NS, "eth0", 1330))
 	must(t, young.Delete(ctx))
 	follow(1500)
 }
@@ -250,8 +204,8 @@ func checkNarrow(ctx context.Context, t *testing.T, l *lab.Lab) {
 		}
 	}
 	narrow(1400)
-	a, b := podOf(l, "r1n1"), podOf(l, "r2n1")
-	must(t, lab.Eventually(ctx, patience, "a node's own 1448 bytes are too big", func() error {
+	a, b := labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1")
+	must(t, lab.Eventually(ctx, labtest.Patience, "a node's own 1448 bytes are too big", func() error {
 		err := sendWhole(l.Node("r1n1").NS, l.Node("r2n1").Addr, 1420)
 		if !errors.Is(err, unix.EMSGSIZE) {
 			return fmt.Errorf("sent: %v", err) //nolint:errorlint // text only; nil is the failure
@@ -259,7 +213,7 @@ func checkNarrow(ctx context.Context, t *testing.T, l *lab.Lab) {
 		return nil
 	}))
 	for _, addr := range b.Addrs {
-		short, cancel := context.WithTimeout(ctx, patience)
+		short, cancel := context.WithTimeout(ctx, labtest.Patience)
 		took, err := lab.Transfer(short, a.NS, b.NS, addr, 512<<10)
 		cancel()
 		if err != nil {
@@ -299,10 +253,10 @@ func sendWhole(ns *lab.NS, dst netip.Addr, size int) error {
 // routes stay.
 func checkCable(ctx context.Context, t *testing.T, l *lab.Lab) {
 	n, far, port := l.Node("r1n1"), l.Node("r2n1"), l.Racks[0].Switch
-	block := blockOf(ctx, t, far)
+	block := labtest.BlockOf(ctx, t, far)
 	must(t, port.SetLink(n.Name, false))
-	must(t, lab.Eventually(ctx, patience, "routes over the dead link go", func() error {
-		if hasRoute(n, block, routeProtocol) == nil {
+	must(t, lab.Eventually(ctx, labtest.Patience, "routes over the dead link go", func() error {
+		if labtest.HasRoute(n, block, labtest.RouteProtocol) == nil {
 			return fmt.Errorf("%s is still there", block)
 		}
 		return nil
@@ -320,7 +274,7 @@ func checkLink(ctx context.Context, t *testing.T, l *lab.Lab) {
 	must(t, n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr6, 64))) // the kernel forgets IPv6 addresses
 	// The connected network is there once the kernel's own work queue says that
 	// the link has a carrier.
-	must(t, lab.Eventually(ctx, patience, "default route over IPv6", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "default route over IPv6", func() error {
 		return n.NS.SetRoute(defaults[1], lab.Gateway{Via: tor.Addr6})
 	}))
 	restored(ctx, t, l)
@@ -331,15 +285,15 @@ func restored(ctx context.Context, t *testing.T, l *lab.Lab) {
 	t.Helper()
 	must(t, l.WaitConverged(ctx))
 	for _, far := range []string{"r1n2", "r2n1"} {
-		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, far), false)
-		reaches(ctx, t, podOf(l, "r1n1"), podOf(l, far), true)
+		labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, far), false)
+		labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, far), true)
 	}
-	checkRoutes(ctx, t, l)
+	labtest.CheckRoutes(ctx, t, l)
 }
 
 // TestBond moves a node's address to a bond, under the agent.
 func TestBond(t *testing.T) {
-	ctx, l := start(t, lab.Spec{Name: "bond", NodesPerRack: 1, Reflectors: 1, Pool: lab.Pool{Tunnel: "vxlan"}})
+	ctx, l := labtest.Start(t, lab.Spec{Name: "bond", NodesPerRack: 1, Reflectors: 1, Pool: lab.Pool{Tunnel: "vxlan"}})
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	if err := n.NS.AddBond("bond0"); errors.Is(err, unix.EOPNOTSUPP) {
 		t.Skip("needs kernel feature: bond")
@@ -350,12 +304,12 @@ func TestBond(t *testing.T) {
 	must(t, n.NS.DeleteAddr("eth0", netip.PrefixFrom(n.Addr, 24)))
 	must(t, n.NS.Enslave("eth0", "bond0"))
 	must(t, n.NS.AddAddr("bond0", netip.PrefixFrom(n.Addr, 24)))
-	must(t, lab.Eventually(ctx, patience, "default route over the bond", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "default route over the bond", func() error {
 		return n.NS.SetRoute(defaults[0], lab.Gateway{Via: tor.Addr})
 	}))
 	routeThrough(ctx, t, n, l.Reflectors()[0], false, "bond0")
 	routeThrough(ctx, t, n, l.Node("r2n1"), false, "onlink-vxlan")
 	must(t, l.WaitConverged(ctx))
-	reaches(ctx, t, podOf(l, "r1n1"), podOf(l, "r2n1"), false)
-	checkRoutes(ctx, t, l)
+	labtest.Reaches(ctx, t, labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r2n1"), false)
+	labtest.CheckRoutes(ctx, t, l)
 }

@@ -13,26 +13,27 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestSilentRestart: a ToR (BIRD) loses its power and comes back before the node
 // has noticed: no FIN and no reset came. Its new session is let in at once, not
 // when the hold time of 90 s is over, and no route changes meanwhile.
 func TestSilentRestart(t *testing.T) {
-	ctx, l := build(t, watched("silent", 1))
+	ctx, l := labtest.Build(t, labtest.Mesh("silent", 1))
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	announced := netip.MustParsePrefix("198.18.9.0/24")
-	s := setupOf(tor, n)
+	s := labtest.SetupOf(tor, n)
 	s.Announce, s.Restart = []netip.Prefix{announced}, true
-	r := startRouter(ctx, t, l, interop.BIRD, tor, s)
+	r := labtest.StartRouter(ctx, t, l, interop.BIRD, tor, s)
 	peer := tor.Peer()
 	peer.Import.Accept = conf.Rules(announced)
-	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
+	labtest.Wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
-	must(t, waitBlocks(ctx, l))
-	must(t, lab.Eventually(ctx, patience, "the ToR's route", func() error { return throughHops(n, announced, tor.Addr) }))
+	must(t, labtest.WaitBlocks(ctx, l))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the ToR's route", func() error { return labtest.ThroughHops(n, announced, tor.Addr) }))
 	name := peer.Name
-	before := sessions(ctx, t, n)[name]
+	before := labtest.Sessions(ctx, t, n)[name]
 	m, err := n.NS.MonitorRoutes(ctx, filepath.Join(l.Dir, "monitor"))
 	must(t, err)
 
@@ -42,22 +43,22 @@ func TestSilentRestart(t *testing.T) {
 	must(t, tor.NS.Sysctl("net/ipv4/tcp_orphan_retries", "1"))
 	must(t, tor.NS.SetNeighbour("rack", n.Addr, net.HardwareAddr{2, 0, 0, 0, 0, 1}))
 	must(t, r.KillSpeaker())
-	must(t, lab.Eventually(ctx, patience, "the connection is forgotten", func() error { return forgotten(tor.NS) }))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the connection is forgotten", func() error { return forgotten(tor.NS) }))
 	must(t, tor.NS.DeleteNeighbour("rack", n.Addr))
-	if now, up := sessions(ctx, t, n)[name]; !up || now.flaps != before.flaps {
-		t.Fatalf("the node noticed: up %t, %d losses", up, now.flaps)
+	if now, up := labtest.Sessions(ctx, t, n)[name]; !up || now.Flaps != before.Flaps {
+		t.Fatalf("the node noticed: up %t, %d losses", up, now.Flaps)
 	}
 	s.Restarted = true
 	must(t, r.Start(ctx, s))
 	must(t, lab.Eventually(ctx, 10*time.Second, "a session anew", func() error {
-		if now, up := sessions(ctx, t, n)[name]; !up || now.flaps != before.flaps+1 {
-			return fmt.Errorf("up %t, %d losses", up, now.flaps)
+		if now, up := labtest.Sessions(ctx, t, n)[name]; !up || now.Flaps != before.Flaps+1 {
+			return fmt.Errorf("up %t, %d losses", up, now.Flaps)
 		}
 		return nil
 	}))
-	must(t, throughHops(n, announced, tor.Addr))
+	must(t, labtest.ThroughHops(n, announced, tor.Addr))
 	must(t, r.Withdraw(ctx))
-	must(t, lab.Eventually(ctx, patience, "the withdrawal", func() error { return throughHops(n, announced) }))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the withdrawal", func() error { return labtest.ThroughHops(n, announced) }))
 	changes, err := m.Stop(ctx)
 	must(t, err)
 	if len(changes) != 1 || !strings.HasPrefix(changes[0], "Deleted "+announced.String()) {

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestStartAmidChurn starts an agent again and again on a node with many
 // devices while another program makes and removes some: the kernel then calls
 // many of its lists inconsistent, and none may end a start.
 func TestStartAmidChurn(t *testing.T) {
-	ctx, l := build(t, alone("amid"))
+	ctx, l := labtest.Build(t, labtest.Alone("amid"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
 	pair := func(name string) netlink.Link {

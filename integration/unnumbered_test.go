@@ -11,6 +11,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/interop"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // TestUnnumbered: a ToR at the end of a cable with link-local addresses alone.
@@ -27,8 +28,8 @@ func TestUnnumbered(t *testing.T) {
 
 func checkUnnumbered(t *testing.T, name string, peer *conf.Peer) {
 	t.Helper()
-	ctx, l := build(t, lab.Spec{
-		Name: "un-" + name, Racks: 1, NodesPerRack: 1, Reflectors: -1, DualStack: true, Pool: lab.Pool{Tunnel: "none", CIDR6: pool6},
+	ctx, l := labtest.Build(t, lab.Spec{
+		Name: "un-" + name, Racks: 1, NodesPerRack: 1, Reflectors: -1, DualStack: true, Pool: lab.Pool{Tunnel: "none", CIDR6: labtest.Pool6},
 	})
 	n, tor := l.Node("r1n1"), l.ToRs()[0]
 	const cable, leaf = "up1", "leaf"
@@ -47,30 +48,30 @@ func checkUnnumbered(t *testing.T, name string, peer *conf.Peer) {
 	for _, p := range world {
 		must(t, tor.NS.AddAddr("lo", netip.PrefixFrom(p.Addr().Next(), p.Addr().BitLen())))
 	}
-	r := startRouter(ctx, t, l, interop.BIRD, tor, interop.Setup{
+	r := labtest.StartRouter(ctx, t, l, interop.BIRD, tor, interop.Setup{
 		ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: torAddr, Remote: nodeAddr.WithZone(leaf),
 		IPv4: true, IPv6: true, ExtendedHop: true, HopIPv4: torAddr, HopIPv6: torAddr, Announce: world, BFD: peer.BFD != nil,
 	})
 	peer.Name, peer.ASN, peer.ConnectRetry, peer.Import.Accept = leaf, tor.ASN, "2s", conf.Rules(world...)
-	wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
+	labtest.Wire(l, map[string]conf.BGP{n.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{peer}}})
 	must(t, l.StartNodes(ctx))
-	must(t, waitBlocks(ctx, l))
+	must(t, labtest.WaitBlocks(ctx, l))
 	pod, err := n.AddPod(ctx, "pod")
 	must(t, err)
 
 	for _, p := range world {
-		wantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
+		labtest.WantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
 	}
 	if peer.BFD != nil {
-		must(t, waitBFD(ctx, n, 1))
+		must(t, labtest.WaitBFD(ctx, n, 1))
 	}
 	for _, v6 := range []bool{false, true} {
-		block := blockOfFamily(ctx, t, n, v6)
-		must(t, lab.Eventually(ctx, patience, "the ToR to learn "+block.String(), func() error { return learnedOnLink(ctx, r, block, nodeAddr) }))
+		block := labtest.BlockOfFamily(ctx, t, n, v6)
+		must(t, lab.Eventually(ctx, labtest.Patience, "the ToR to learn "+block.String(), func() error { return learnedOnLink(ctx, r, block, nodeAddr) }))
 		must(t, tor.NS.SetRoute(block, lab.Gateway{Via: nodeAddr, Dev: leaf})) // what BIRD would do
 	}
 	for _, p := range world {
-		must(t, lab.Eventually(ctx, patience, "a pod reaches "+p.String(), func() error {
+		must(t, lab.Eventually(ctx, labtest.Patience, "a pod reaches "+p.String(), func() error {
 			_, err := pod.NS.Ping(ctx, p.Addr().Next(), 1, 2*time.Second)
 			return err
 		}))
@@ -78,17 +79,17 @@ func checkUnnumbered(t *testing.T, name string, peer *conf.Peer) {
 	// The routes go with the cable, and come back with it.
 	must(t, n.NS.SetLink(cable, false))
 	for _, p := range world {
-		must(t, lab.Eventually(ctx, patience, p.String()+" gone", func() error { return throughHops(n, p) }))
+		must(t, lab.Eventually(ctx, labtest.Patience, p.String()+" gone", func() error { return labtest.ThroughHops(n, p) }))
 	}
 	must(t, n.NS.SetLink(cable, true))
-	must(t, lab.Eventually(ctx, patience, "the address again", func() error {
+	must(t, lab.Eventually(ctx, labtest.Patience, "the address again", func() error {
 		if n.NS.HasAddr(cable, netip.PrefixFrom(nodeAddr, 64)) == nil {
 			return nil
 		}
 		return n.NS.AddAddr(cable, netip.PrefixFrom(nodeAddr, 64)) // the kernel took it with the link
 	}))
 	for _, p := range world {
-		wantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
+		labtest.WantHop(ctx, t, n, p, lab.KernelHop{Via: torAddr, Dev: cable})
 	}
 }
 
@@ -100,7 +101,7 @@ func learnedOnLink(ctx context.Context, r *interop.Router, p netip.Prefix, hop n
 		return err
 	}
 	if !slices.ContainsFunc(list, func(route interop.Route) bool { return route.Prefix == p && route.NextHop == hop }) {
-		return fmt.Errorf("%w: it has %v", errNotLearned, list)
+		return fmt.Errorf("%w: it has %v", labtest.ErrNotLearned, list)
 	}
 	return nil
 }

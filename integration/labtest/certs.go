@@ -1,4 +1,4 @@
-package integration
+package labtest
 
 import (
 	"crypto/ecdsa"
@@ -18,29 +18,29 @@ import (
 	"onlink/integration/conf"
 )
 
-// certificates makes an authority and a certificate of it for addrs, good for
+// Certificates makes an authority and a certificate of it for addrs, good for
 // servers and clients.
-func certificates(t *testing.T, addrs []netip.Addr) conf.TLS {
+func Certificates(t *testing.T, addrs []netip.Addr) conf.TLS {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name, kind string, b []byte) string {
 		path := filepath.Join(dir, name)
-		must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600))
+		Must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600))
 		return path
 	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	Must(t, err)
 	authority := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, authority, authority, caKey.Public(), caKey)
-	must(t, err)
+	Must(t, err)
 	authority, err = x509.ParseCertificate(caDER)
-	must(t, err)
+	Must(t, err)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	Must(t, err)
 	node := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "onlink"},
 		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
@@ -50,9 +50,9 @@ func certificates(t *testing.T, addrs []netip.Addr) conf.TLS {
 		node.IPAddresses = append(node.IPAddresses, net.IP(a.AsSlice()))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, node, authority, key.Public(), caKey)
-	must(t, err)
+	Must(t, err)
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	must(t, err)
+	Must(t, err)
 	return conf.TLS{
 		Cert: write("node.crt", "CERTIFICATE", der), Key: write("node.key", "PRIVATE KEY", raw), CA: write("ca.crt", "CERTIFICATE", caDER),
 	}

@@ -1,0 +1,94 @@
+package labtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"onlink/integration/conf"
+	"onlink/integration/lab"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// Originate sets the prefixes that a running agent announces besides its blocks.
+func Originate(ctx context.Context, t *testing.T, n *lab.Node, prefixes ...netip.Prefix) {
+	t.Helper()
+	c := n.Edited()
+	c.BGP.Originate = conf.Strings(prefixes...)
+	Reload(ctx, t, n, c)
+}
+
+// WritePools writes a node's file with these pools and leaves its agent alone.
+func WritePools(t *testing.T, n *lab.Node, pools ...conf.Pool) {
+	t.Helper()
+	c := n.Config()
+	c.Pools = pools
+	_, err := n.WriteConfig("onlinkd.yaml", c)
+	Must(t, err)
+}
+
+// ReloadPools reloads a running agent's file with these pools and waits until
+// they are in force.
+func ReloadPools(ctx context.Context, t *testing.T, n *lab.Node, pools ...conf.Pool) {
+	t.Helper()
+	WritePools(t, n, pools...)
+	Must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+	Must(t, lab.Eventually(ctx, Back, "pools of "+n.Name, func() error {
+		admin, err := n.Admin()
+		if err != nil {
+			return err
+		}
+		reply, err := admin.ListPools(ctx, &onlinkv1.ListPoolsRequest{})
+		if err != nil {
+			return err
+		}
+		if len(reply.GetPools()) != len(pools) {
+			return fmt.Errorf("%d pools, want %d", len(reply.GetPools()), len(pools))
+		}
+		return nil
+	}))
+}
+
+// Reload writes a running agent's file and has it read; it must be accepted.
+func Reload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config) {
+	t.Helper()
+	text, err := c.YAML()
+	Must(t, err)
+	hangUp(ctx, t, n, text, "configuration taken")
+}
+
+// RefuseReload writes a running agent's file and has it read; it must be
+// refused. more is text behind the configuration, for mistakes that
+// [conf.Config] cannot hold.
+func RefuseReload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config, more ...string) {
+	t.Helper()
+	text, err := c.YAML()
+	Must(t, err)
+	hangUp(ctx, t, n, append(text, strings.Join(more, "")...), "configuration not taken")
+}
+
+// hangUp writes the file, sends SIGHUP, and waits for the answer in the log.
+func hangUp(ctx context.Context, t *testing.T, n *lab.Node, file []byte, want string) {
+	t.Helper()
+	count := func() int {
+		text, err := os.ReadFile(n.LogFile())
+		Must(t, err)
+		return bytes.Count(text, []byte(want))
+	}
+	before := count()
+	_, err := n.WriteText("onlinkd.yaml", file)
+	Must(t, err)
+	Must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+	Must(t, lab.Eventually(ctx, 10*time.Second, want, func() error {
+		if count() == before {
+			return fmt.Errorf("no such line:\n%s", n.Logs(5))
+		}
+		return nil
+	}))
+}
