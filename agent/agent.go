@@ -34,9 +34,6 @@ import (
 	"onlink/tunnel"
 )
 
-// ownProtocol is the route protocol of everything onlink installs.
-const ownProtocol = fib.Protocol
-
 // agent holds the rooms of one running node. Fields are set before Run and
 // not changed after.
 type agent struct {

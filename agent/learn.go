@@ -15,8 +15,8 @@ import (
 	"onlink/bgp"
 	"onlink/fib"
 	"onlink/fib/underlay"
+	"onlink/internal/ours"
 	"onlink/rib"
-	"onlink/tunnel"
 )
 
 // learn is the learn flow: best paths from the peers, decided by the kernel's
@@ -193,7 +193,7 @@ func (l *learn) tidy(ctx context.Context) {
 	if !l.sync.done || l.tidied {
 		return
 	}
-	removed, err := l.fib.SweepElsewhere(ctx, tunnel.GatewayTable)
+	removed, err := l.fib.SweepElsewhere(ctx, ours.GatewayTable)
 	if err != nil {
 		if ctx.Err() == nil {
 			l.log.Warn("routes of a previous run are left in another table, trying again", "err", err)

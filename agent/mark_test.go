@@ -5,7 +5,7 @@ import (
 
 	"onlink/cni"
 	"onlink/fib/underlay"
-	"onlink/nft"
+	"onlink/internal/ours"
 )
 
 // TestOwnDevice: a device is ours by its mark, never by its name alone.
@@ -24,17 +24,14 @@ func TestOwnDevice(t *testing.T) {
 		{underlay.Device{Name: host, Kind: "veth"}, false},
 		{underlay.Device{Name: host, Kind: "veth", Alias: "onlink default/web id eth0"}, true}, // a former version's
 		{underlay.Device{Name: "eth0", Kind: "veth", Alias: "onlink default/web id eth0"}, false},
-		{underlay.Device{Name: host, Kind: "veth", Group: cni.PodGroup + 2}, true},
-		{underlay.Device{Name: "renamed", Kind: "veth", Group: cni.PodGroup + 15}, true},
-		{underlay.Device{Name: "eth0", Kind: "veth", Group: cni.PodGroup + 16}, false},
-		{underlay.Device{Name: "eth0", Group: cni.PodGroup}, false}, // hardware
+		{underlay.Device{Name: host, Kind: "veth", Group: ours.PodGroup + 2}, true},
+		{underlay.Device{Name: "renamed", Kind: "veth", Group: ours.PodGroup + 15}, true},
+		{underlay.Device{Name: "eth0", Kind: "veth", Group: ours.PodGroup + 16}, false},
+		{underlay.Device{Name: "eth0", Group: ours.PodGroup}, false}, // hardware
 	}
 	for _, tt := range tests {
 		if got := ownDevice(tt.device); got != tt.want {
 			t.Errorf("%+v: %v, want %v", tt.device, got, tt.want)
 		}
-	}
-	if cni.PodGroup != nft.PodGroup || cni.PodGroupMask != nft.PodGroupMask {
-		t.Error("the groups that cni gives are not those that nft matches")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"onlink/agent/node"
 	"onlink/bgp"
 	"onlink/cni"
+	"onlink/internal/ours"
 	"onlink/ipam"
 	"onlink/nft"
 	"onlink/rib"
@@ -46,9 +47,9 @@ func ribPools(pools []config.Pool, wanted []tunnel.Desired) []rib.Pool {
 		out[i] = rib.Pool{Prefix: p.CIDR, Encap: encap(p.Encapsulation)}
 		switch p.Tunnel {
 		case config.TunnelIPIP:
-			out[i].Tunnel, out[i].Tunnel6 = device(tunnel.NameIPIP), device(tunnel.NameIP6)
+			out[i].Tunnel, out[i].Tunnel6 = device(ours.DeviceIPIP), device(ours.DeviceIP6)
 		case config.TunnelVXLAN:
-			out[i].Tunnel, out[i].Tunnel6 = device(tunnel.NameVXLAN), device(tunnel.NameVXLAN6)
+			out[i].Tunnel, out[i].Tunnel6 = device(ours.DeviceVXLAN), device(ours.DeviceVXLAN6)
 		case config.TunnelNone:
 		}
 	}
@@ -198,10 +199,10 @@ func tunnelsWanted(cfg *config.Config, id node.Identity) []tunnel.Desired {
 		kind  tunnel.Kind
 		from  netip.Addr
 	}{
-		{config.TunnelIPIP, tunnel.NameIPIP, tunnel.IPIP, id.Address},
-		{config.TunnelIPIP, tunnel.NameIP6, tunnel.IP6, id.Address6},
-		{config.TunnelVXLAN, tunnel.NameVXLAN, tunnel.VXLAN, id.Address},
-		{config.TunnelVXLAN, tunnel.NameVXLAN6, tunnel.VXLAN, id.Address6},
+		{config.TunnelIPIP, ours.DeviceIPIP, tunnel.IPIP, id.Address},
+		{config.TunnelIPIP, ours.DeviceIP6, tunnel.IP6, id.Address6},
+		{config.TunnelVXLAN, ours.DeviceVXLAN, tunnel.VXLAN, id.Address},
+		{config.TunnelVXLAN, ours.DeviceVXLAN6, tunnel.VXLAN, id.Address6},
 	} {
 		if asked[d.pools] && d.from.IsValid() {
 			want = append(want, tunnel.Desired{

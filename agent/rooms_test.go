@@ -13,10 +13,8 @@ import (
 
 	"onlink/agent/config"
 	"onlink/agent/node"
-	"onlink/fib"
-	"onlink/fib/underlay"
+	"onlink/internal/ours"
 	"onlink/rib"
-	"onlink/tunnel"
 )
 
 func parse(t *testing.T, yaml string) *config.Config {
@@ -79,12 +77,12 @@ func TestTunnelsWanted(t *testing.T) {
 		name, yaml string
 		want       []string
 	}{
-		{"default", "", []string{tunnel.NameIPIP, tunnel.NameIP6}},
+		{"default", "", []string{ours.DeviceIPIP, ours.DeviceIP6}},
 		{"none", "pools: [{name: a, cidr: 10.1.0.0/16, tunnel: none}]", nil},
-		{"vxlan", "pools: [{name: a, cidr: 10.1.0.0/16, tunnel: vxlan}]", []string{tunnel.NameVXLAN, tunnel.NameVXLAN6}},
+		{"vxlan", "pools: [{name: a, cidr: 10.1.0.0/16, tunnel: vxlan}]", []string{ours.DeviceVXLAN, ours.DeviceVXLAN6}},
 		{
 			"a pool of each", "pools: [{name: a, cidr: 10.1.0.0/16}, {name: b, cidr: 10.2.0.0/16, tunnel: vxlan}]",
-			[]string{tunnel.NameIPIP, tunnel.NameIP6, tunnel.NameVXLAN, tunnel.NameVXLAN6},
+			[]string{ours.DeviceIPIP, ours.DeviceIP6, ours.DeviceVXLAN, ours.DeviceVXLAN6},
 		},
 		{"never", "pools: [{name: a, cidr: 10.1.0.0/16, encapsulation: Never}]", nil},
 	} {
@@ -146,17 +144,6 @@ func TestListenUnix(t *testing.T) {
 	second.Close()
 	if _, err := listenUnix("api.admin.socket", path, 0o660, "no-such-group"); err == nil {
 		t.Error("an unknown group is no error")
-	}
-}
-
-// TestSharedConstants ties what two rooms must agree on without importing
-// each other.
-func TestSharedConstants(t *testing.T) {
-	if fib.Protocol != underlay.Protocol {
-		t.Errorf("fib writes protocol %d, underlay leaves out %d", fib.Protocol, underlay.Protocol)
-	}
-	if fib.FirstPort != underlay.FirstPort || fib.Ports != underlay.Ports {
-		t.Error("fib and underlay differ on the netlink ports of our own writes")
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"onlink/internal/ours"
 )
 
 // Attachment is one interface of one container: the handle of its addresses.
@@ -84,16 +86,9 @@ func (allSenders) Forget(...string) error { return nil }
 // Replace implements Senders.
 func (allSenders) Replace(map[string]net.HardwareAddr) error { return nil }
 
-// Names and addresses of the wiring, the same in every pod.
-const (
-	// hostDevicePrefix and 11 hexadecimal digits fill the 15 bytes the kernel
-	// allows (IFNAMSIZ).
-	hostDevicePrefix = "onl"
-	hostDeviceDigits = 11
-
-	aliasPrefix = "onlink "
-	aliasMax    = 254 // IFALIASZ less the terminator, less one for kernels that count it twice
-)
+// aliasMax is IFALIASZ less the terminator, less one for kernels that count it
+// twice.
+const aliasMax = 254
 
 // hostMAC is the address of the host end of every veth. One address for all
 // lets a pod's neighbour entry be permanent, and its IPv6 link-local address
@@ -115,7 +110,7 @@ func Gateways() []netip.Addr { return []netip.Addr{gateway4, gateway6} }
 // HostDevice returns the name of the host end of an attachment's veth.
 func HostDevice(containerID, ifName string) string {
 	sum := sha256.Sum256([]byte(containerID + "/" + ifName))
-	return hostDevicePrefix + hex.EncodeToString(sum[:])[:hostDeviceDigits]
+	return ours.HostDevicePrefix + hex.EncodeToString(sum[:])[:ours.HostDeviceDigits]
 }
 
 // podMAC returns the address of the pod's end: locally administered, and the
@@ -134,10 +129,10 @@ func podMAC(containerID, ifName string) net.HardwareAddr {
 func (a Attachment) alias() string {
 	tail := " " + a.ContainerID + " " + a.IfName
 	pod := aliasWord(a.Namespace) + "/" + aliasWord(a.Pod)
-	if room := max(aliasMax-len(aliasPrefix)-len(tail), 0); len(pod) > room {
+	if room := max(aliasMax-len(ours.HostAliasPrefix)-len(tail), 0); len(pod) > room {
 		pod = pod[:room]
 	}
-	return aliasPrefix + pod + tail
+	return ours.HostAliasPrefix + pod + tail
 }
 
 // aliasWord makes s safe to print and to split at spaces.
@@ -157,7 +152,7 @@ func aliasWord(s string) string {
 // that attachment's host device.
 func parseAlias(alias, dev string) (Attachment, bool) {
 	f := strings.Fields(alias)
-	if len(f) != 4 || f[0]+" " != aliasPrefix || HostDevice(f[2], f[3]) != dev {
+	if len(f) != 4 || f[0]+" " != ours.HostAliasPrefix || HostDevice(f[2], f[3]) != dev {
 		return Attachment{}, false
 	}
 	namespace, pod, _ := strings.Cut(f[1], "/")

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 )
 
 // Evidence is what the kernel has of pods' addresses, without asking any
@@ -33,10 +34,10 @@ func ListRouted(table uint32) (*Evidence, error) {
 		return nil, err
 	}
 	defer h.Close()
-	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: protocol}
+	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: ours.Protocol}
 	routes, err := dump.Routes(h, netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
-		return nil, fmt.Errorf("protocol %d: %w", protocol, err)
+		return nil, fmt.Errorf("protocol %d: %w", ours.Protocol, err)
 	}
 	out := &Evidence{Routed: map[int][]netip.Addr{}}
 	best := map[netip.Addr]netlink.Route{}

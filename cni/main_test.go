@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/cni/shim"
+	"onlink/internal/ours"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -435,7 +436,7 @@ func (n *node) devices() []string {
 	n.space.do(n.t, func() error {
 		links, err := netlink.LinkList()
 		for _, l := range links {
-			if strings.HasPrefix(l.Attrs().Name, hostDevicePrefix) {
+			if strings.HasPrefix(l.Attrs().Name, ours.HostDevicePrefix) {
 				out = append(out, l.Attrs().Name)
 			}
 		}
@@ -458,7 +459,7 @@ func (n *node) clean() {
 		n.t.Errorf("routes left: %v", n.routes.pods)
 	}
 	n.space.do(n.t, func() error {
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: protocol}, netlink.RT_FILTER_PROTOCOL)
+		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: ours.Protocol}, netlink.RT_FILTER_PROTOCOL)
 		if len(routes) != 0 {
 			n.t.Errorf("kernel routes left: %v", routes)
 		}

@@ -10,28 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
-)
-
-// A pod's host end is known by its interface group (ip-link(8), "group"), which
-// it has from the moment it exists, never by its name: an operator's uplink may
-// be called onlan0. The group outlives the agent, and nftables matches it. What
-// an agent made that gave no groups is known by its alias until [Adopt].
-const (
-	PodGroup     = 0x4f4c0000 // the first of the 16 groups that are ours
-	PodGroupMask = 0xfffffff0
-
-	groupEnded = PodGroup     // taken out of service by DEL: a restarted agent finds in it what it has still to remove
-	groupReap  = PodGroup + 1 // those of one removal
-	groupPod   = PodGroup + 2 // in service
+	"onlink/internal/ours"
 )
 
 // IsHostEnd reports whether a device is a pod's host end, from its group, its
 // kind as ip-link(8) calls it, its name and its alias.
+//
+// A host end is known by its interface group ([ours.PodGroup]), which it has from
+// the moment it exists, never by its name: an operator's uplink may be called
+// onlan0. The group outlives the agent. One that a version without groups made
+// is known by its alias until [Adopt].
 func IsHostEnd(group uint32, kind, name, alias string) bool {
 	if kind != "veth" {
 		return false
 	}
-	if group&PodGroupMask == PodGroup {
+	if group&ours.PodGroupMask == ours.PodGroup {
 		return true
 	}
 	_, named := parseAlias(alias, name)
@@ -73,7 +66,7 @@ func (h hostEnds) owner(link netlink.Link) (Attachment, bool) {
 // veth of a known attachment.
 func (h hostEnds) unmarked(link netlink.Link) (Attachment, bool) {
 	at := link.Attrs()
-	if link.Type() != "veth" || at.Group&PodGroupMask == PodGroup {
+	if link.Type() != "veth" || at.Group&ours.PodGroupMask == ours.PodGroup {
 		return Attachment{}, false
 	}
 	if a, ok := parseAlias(at.Alias, at.Name); ok {
@@ -113,11 +106,11 @@ func (h hostEnds) adopt(host *rtnl, links []netlink.Link) error {
 		}
 		m.begin("mark "+link.Attrs().Name+" as a pod's", unix.RTM_NEWLINK, 0)
 		m.link(int32(link.Attrs().Index), 0, 0)
-		m.attr32(unix.IFLA_GROUP, groupPod)
+		m.attr32(unix.IFLA_GROUP, ours.PodServing)
 		if link.Attrs().Alias == "" {
 			m.attrString(unix.IFLA_IFALIAS, a.alias())
 		}
-		link.Attrs().Group = groupPod
+		link.Attrs().Group = ours.PodServing
 	}
 	return dropErrors(host.exec(&m), func(e *kernelError) bool { return e.err == unix.ENODEV })
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"onlink/internal/ours"
 )
 
 // setGroup puts a device of the node into an interface group.
@@ -34,14 +36,14 @@ func (n *node) attrs(device string) (at netlink.LinkAttrs) {
 func TestMark(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ok(add(pod))
-	if g := n.attrs(testDevice).Group; g != groupPod {
-		t.Errorf("group %#x after ADD, want %#x", g, groupPod)
+	if g := n.attrs(testDevice).Group; g != ours.PodServing {
+		t.Errorf("group %#x after ADD, want %#x", g, ours.PodServing)
 	}
 	n.stop()
 	n.setGroup(testDevice, 0)
 	n.space.do(t, func() error { return Adopt(nil) })
-	if g := n.attrs(testDevice).Group; g != groupPod {
-		t.Errorf("group %#x after Adopt, want %#x", g, groupPod)
+	if g := n.attrs(testDevice).Group; g != ours.PodServing {
+		t.Errorf("group %#x after Adopt, want %#x", g, ours.PodServing)
 	}
 	n.space.do(t, func() error { return netlink.LinkSetAlias(link(testDevice), "mine") })
 	n.start()
@@ -63,8 +65,8 @@ func TestAdoptBare(t *testing.T) {
 	veth(t, n, newSpace(t), foreign)
 	n.start()
 	n.ok(call{verb: "STATUS"}) // it serves: it has settled
-	if at := n.attrs(testDevice); at.Group != groupPod || at.Alias != a.alias() {
-		t.Errorf("group %#x and alias %q, want %#x and %q", at.Group, at.Alias, groupPod, a.alias())
+	if at := n.attrs(testDevice); at.Group != ours.PodServing || at.Alias != a.alias() {
+		t.Errorf("group %#x and alias %q, want %#x and %q", at.Group, at.Alias, ours.PodServing, a.alias())
 	}
 	if at := n.attrs(foreign); at.Group != 0 || at.Alias != "" {
 		t.Errorf("a foreign veth got group %#x and alias %q", at.Group, at.Alias)

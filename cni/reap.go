@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 const (
@@ -216,11 +218,11 @@ func removeEnded(th *thread, names []string) error {
 		m.begin("set group of "+name, unix.RTM_NEWLINK, 0)
 		m.link(0, 0, 0)
 		m.attrString(unix.IFLA_IFNAME, name)
-		m.attr32(unix.IFLA_GROUP, groupReap)
+		m.attr32(unix.IFLA_GROUP, ours.PodRemoving)
 	}
 	m.begin("remove ended veths", unix.RTM_DELLINK, 0)
 	m.link(0, 0, 0)
-	m.attr32(unix.IFLA_GROUP, groupReap)
+	m.attr32(unix.IFLA_GROUP, ours.PodRemoving)
 	return dropErrors(th.host.exec(&m), func(e *kernelError) bool { return e.err == unix.ENODEV })
 }
 
@@ -239,7 +241,7 @@ func retireDevice(th *thread, a Attachment) (bool, error) {
 	m := batch{}
 	m.begin("take "+name+" out of service", unix.RTM_NEWLINK, 0)
 	m.link(int32(link.Attrs().Index), 0, unix.IFF_UP)
-	m.attr32(unix.IFLA_GROUP, groupEnded)
+	m.attr32(unix.IFLA_GROUP, ours.PodEnded)
 	if alias := a.alias(); link.Attrs().Alias != alias && len(alias) <= aliasMax { // a crashed ADD's; a restarted agent reads whose it is
 		m.attrString(unix.IFLA_IFALIAS, alias)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"onlink/internal/ours"
 )
 
 // onRelease makes IPAM call f before it releases.
@@ -68,7 +70,7 @@ func TestDelCutsOff(t *testing.T) {
 		if l, err := netlink.LinkByName(testDevice); err == nil && l.Attrs().OperState == netlink.OperUp {
 			t.Errorf("%s is up", testDevice)
 		}
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: protocol}, netlink.RT_FILTER_PROTOCOL)
+		routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: ours.Protocol}, netlink.RT_FILTER_PROTOCOL)
 		if len(routes) != 0 {
 			t.Errorf("kernel routes left: %v", routes)
 		}
@@ -123,12 +125,12 @@ func TestSettle(t *testing.T) {
 		{name: "killed before the veth was removed", leave: func(t *testing.T, n *node, _ *space) {
 			t.Helper()
 			n.space.do(t, func() error {
-				return errors.Join(netlink.LinkSetDown(link(testDevice)), netlink.LinkSetGroup(link(testDevice), groupEnded))
+				return errors.Join(netlink.LinkSetDown(link(testDevice)), netlink.LinkSetGroup(link(testDevice), ours.PodEnded))
 			})
 		}},
 		{name: "killed while the veth was removed", leave: func(t *testing.T, n *node, _ *space) {
 			t.Helper()
-			n.space.do(t, func() error { return netlink.LinkSetGroup(link(testDevice), groupReap) })
+			n.space.do(t, func() error { return netlink.LinkSetGroup(link(testDevice), ours.PodRemoving) })
 		}},
 		{name: "killed before the release", leave: func(t *testing.T, n *node, _ *space) {
 			t.Helper()

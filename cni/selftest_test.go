@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"onlink/internal/ours"
 )
 
 var errNoTable = errors.New("no such table")
@@ -76,7 +78,7 @@ func TestSelfTest(t *testing.T) {
 	n.ok(call{verb: "STATUS"})
 	device := HostDevice(probeID, "eth0")
 	veth(t, n, newSpace(t), device)
-	n.setGroup(device, groupEnded)
+	n.setGroup(device, ours.PodEnded)
 	for _, v6 := range []bool{true, false} {
 		n.server.cfg.IPv6 = func() bool { return v6 }
 		begin := time.Now()

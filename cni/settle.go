@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 )
 
 // settle finishes what a killed agent left half done, from what the kernel and
@@ -41,8 +42,8 @@ func (s *Server) settle(ctx context.Context) error {
 	for _, link := range links {
 		at := link.Attrs()
 		wired[at.Name] = true
-		a, ours := ends.owner(link)
-		if ours && (at.Group == groupEnded || at.Group == groupReap) {
+		a, known := ends.owner(link)
+		if known && (at.Group == ours.PodEnded || at.Group == ours.PodRemoving) {
 			s.finish(a)
 		}
 	}
@@ -70,8 +71,8 @@ func (h hostEnds) senders(links []netlink.Link, neighbours []netlink.Neigh) map[
 	out := map[string]net.HardwareAddr{}
 	for _, link := range links {
 		at := link.Attrs()
-		a, ours := h.owner(link)
-		if !ours {
+		a, known := h.owner(link)
+		if !known {
 			continue
 		}
 		mac := said[at.Index]

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 const (
@@ -117,7 +119,7 @@ func (s *Server) tendAll(ctx context.Context) error {
 // rightName is the name that ADD gave a device of ours, by its alias.
 func rightName(link netlink.Link) string {
 	at := link.Attrs()
-	if f := strings.Fields(at.Alias); isOurs(link) && len(f) == 4 && f[0]+" " == aliasPrefix {
+	if f := strings.Fields(at.Alias); isOurs(link) && len(f) == 4 && f[0]+" " == ours.HostAliasPrefix {
 		return HostDevice(f[2], f[3])
 	}
 	return at.Name
@@ -135,13 +137,13 @@ func fault(a Attachment, link netlink.Link) string {
 	at := link.Attrs()
 	_, aliased := parseAlias(at.Alias, HostDevice(a.ContainerID, a.IfName))
 	switch {
-	case at.Group == groupEnded || at.Group == groupReap:
+	case at.Group == ours.PodEnded || at.Group == ours.PodRemoving:
 		return ""
 	case !isOurs(link) && !aliased:
 		return "is gone, and another device has its name"
 	case at.Name != HostDevice(a.ContainerID, a.IfName):
 		return "was renamed to " + at.Name
-	case at.Group != groupPod:
+	case at.Group != ours.PodServing:
 		return fmt.Sprintf("was put into group %d", at.Group)
 	case at.Flags&net.FlagUp == 0:
 		return "was set down"
@@ -240,7 +242,7 @@ func (s *Server) restore(th *thread, a Attachment, lease Lease, link netlink.Lin
 	}
 	m.begin("mark "+w.hostDevice+" as a pod's", unix.RTM_NEWLINK, 0)
 	m.link(w.hostIndex, 0, 0)
-	m.attr32(unix.IFLA_GROUP, groupPod)
+	m.attr32(unix.IFLA_GROUP, ours.PodServing)
 	if err := th.host.exec(&m); err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"onlink/internal/ours"
 )
 
 // TestTend damages the host end of a running pod as somebody may by hand: the
@@ -52,8 +54,8 @@ func TestTend(t *testing.T) {
 			if got := n.server.Stats().Mended; got != 1 {
 				t.Errorf("mended %d times, want once", got)
 			}
-			if g := n.attrs(testDevice).Group; g != groupPod {
-				t.Errorf("group %#x, want %#x", g, groupPod)
+			if g := n.attrs(testDevice).Group; g != ours.PodServing {
+				t.Errorf("group %#x, want %#x", g, ours.PodServing)
 			}
 			n.ok(check)
 			for _, addr := range []string{"10.65.0.1", "fd00:65::1"} {

@@ -10,10 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protocol marks every route onlink installs (DESIGN.md, "Identity in the
-// kernel").
-const protocol = 179
-
 // MTU limits of a pod's interface: what IPv4 needs, and veth's most.
 const (
 	minMTU = 68

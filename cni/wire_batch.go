@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // Numbers of linux/veth.h, linux/ip.h and linux/if_link.h that x/sys lacks.
@@ -61,9 +63,9 @@ func (w *wiring) createBatch(home int) *batch {
 // group is the interface group of the host end.
 func (w *wiring) group() uint32 {
 	if w.probe {
-		return groupEnded // a killed agent's is removed by the next one
+		return ours.PodEnded // a killed agent's is removed by the next one
 	}
-	return groupPod
+	return ours.PodServing
 }
 
 func (w *wiring) linkAttrs(m *batch, name string, mac []byte) {
@@ -196,7 +198,7 @@ func opHostRoute(a netip.Addr) string { return "add route to " + a.String() }
 // NLM_F_REPLACE.
 func (w *wiring) hostRoute(m *batch, a netip.Addr, mode uint16) {
 	m.begin(opHostRoute(a), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|mode)
-	m.route(a, a.BitLen(), w.table, protocol, unix.RT_SCOPE_LINK, 0)
+	m.route(a, a.BitLen(), w.table, ours.Protocol, unix.RT_SCOPE_LINK, 0)
 	m.attrAddr(unix.RTA_DST, a)
 	m.attr32(unix.RTA_OIF, uint32(w.hostIndex))
 	if w.metric != 0 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 	"onlink/sysctl"
 )
 
@@ -174,13 +175,13 @@ func (w *wiring) checkHostRoute(th *thread, link netlink.Link, a netip.Addr, r *
 	if err != nil {
 		return err
 	}
-	ours := func(rt netlink.Route) bool {
-		return rt.Protocol == protocol && rt.LinkIndex == link.Attrs().Index && rt.Gw == nil
+	isOwn := func(rt netlink.Route) bool {
+		return rt.Protocol == ours.Protocol && rt.LinkIndex == link.Attrs().Index && rt.Gw == nil
 	}
 	switch {
 	case len(routes) == 0:
 		r.add("host route to %s missing", a)
-	case !slices.ContainsFunc(routes, ours):
+	case !slices.ContainsFunc(routes, isOwn):
 		r.add("host route to %s is another: %s", a, routes[0])
 	}
 	return nil

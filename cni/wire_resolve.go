@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 	"onlink/sysctl"
 )
 
@@ -110,7 +111,7 @@ func (w *wiring) routeOwner(th *thread, a netip.Addr) error {
 		return err
 	}
 	for _, r := range routes {
-		if r.Protocol != protocol && uint32(r.Priority) == w.metric {
+		if r.Protocol != ours.Protocol && uint32(r.Priority) == w.metric {
 			return fmt.Errorf("%s: %w: protocol %s", opHostRoute(a), unix.EEXIST, r.Protocol)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // Numbers of linux/fib_rules.h that x/sys lacks.
@@ -41,6 +43,6 @@ func (w *wiring) sourceRoutes(m *batch, g netip.Addr) {
 		m.attrAddr(fraSource, a)
 		m.attr32(fraTable, table)
 		m.attr32(fraPriority, sourceRulePriority)
-		m.attr(fraProtocol, []byte{protocol})
+		m.attr(fraProtocol, []byte{ours.Protocol})
 	}
 }

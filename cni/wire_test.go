@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // link looks a link up; it must exist.
@@ -84,7 +86,7 @@ func TestCheck(t *testing.T) {
 		{name: "host interface with it", want: "host interface " + testDevice + ": missing", pod: func() error { return netlink.LinkDel(link("eth0")) }},
 		{name: "host down", want: "host interface " + testDevice + ": is down", host: func() error { return netlink.LinkSetDown(link(testDevice)) }},
 		{name: "host route", want: "host route to 10.65.0.1 missing", host: func() error {
-			return netlink.RouteDel(&netlink.Route{LinkIndex: link(testDevice).Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: protocol, Scope: netlink.SCOPE_LINK})
+			return netlink.RouteDel(&netlink.Route{LinkIndex: link(testDevice).Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: ours.Protocol, Scope: netlink.SCOPE_LINK})
 		}},
 		{name: "host route of another", want: "host route to 10.65.0.1 is another", host: func() error {
 			return netlink.RouteReplace(&netlink.Route{LinkIndex: link("lo").Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: unix.RTPROT_STATIC, Scope: netlink.SCOPE_LINK})
@@ -117,7 +119,7 @@ func TestCheck(t *testing.T) {
 			return netlink.LinkSetHardwareAddr(link(testDevice), net.HardwareAddr{2, 0, 0, 0, 0, 1})
 		}},
 		{name: "host IPv6 route", want: "host route to fd00:65::1 missing", host: func() error {
-			return netlink.RouteDel(&netlink.Route{LinkIndex: link(testDevice).Attrs().Index, Dst: dst("fd00:65::1/128"), Protocol: protocol})
+			return netlink.RouteDel(&netlink.Route{LinkIndex: link(testDevice).Attrs().Index, Dst: dst("fd00:65::1/128"), Protocol: ours.Protocol})
 		}},
 		{name: "host IPv6 neighbour", want: "neighbour fd00:65::1 missing", host: func() error {
 			return netlink.NeighDel(&netlink.Neigh{LinkIndex: link(testDevice).Attrs().Index, IP: net.ParseIP("fd00:65::1")})
@@ -206,7 +208,7 @@ func TestLeftover(t *testing.T) {
 	}{
 		{"bare veth", func(t *testing.T, n *node, pod *space) {
 			veth(t, n, pod, testDevice)
-			n.setGroup(testDevice, groupPod)
+			n.setGroup(testDevice, ours.PodServing)
 		}, 0, ""},
 		{"somebody's veth of the host device's name", func(t *testing.T, n *node, pod *space) {
 			veth(t, n, pod, testDevice)
@@ -222,7 +224,7 @@ func TestLeftover(t *testing.T) {
 		}, 0, ""},
 		{"the learn loop's route", func(t *testing.T, n *node, _ *space) {
 			n.space.do(t, func() error {
-				return netlink.RouteAdd(&netlink.Route{LinkIndex: link("lo").Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: protocol, Scope: netlink.SCOPE_LINK})
+				return netlink.RouteAdd(&netlink.Route{LinkIndex: link("lo").Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: ours.Protocol, Scope: netlink.SCOPE_LINK})
 			})
 		}, 0, ""},
 		{"somebody's route", func(t *testing.T, n *node, _ *space) {

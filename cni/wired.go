@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 )
 
 // Wired is one pod's interface as the kernel shows it, whoever made it: what a
@@ -47,11 +48,11 @@ func ListWired() ([]Wired, error) {
 	var peers []int // namespace ID of each one's other end
 	for _, link := range links {
 		at := link.Attrs()
-		a, ours := parseAlias(at.Alias, at.Name)
-		if !ours || !isOurs(link) {
+		a, named := parseAlias(at.Alias, at.Name)
+		if !named || !isOurs(link) {
 			continue
 		}
-		out = append(out, Wired{Attachment: a, HostDevice: at.Name, Index: at.Index, MTU: at.MTU, Ended: at.Group == groupEnded || at.Group == groupReap})
+		out = append(out, Wired{Attachment: a, HostDevice: at.Name, Index: at.Index, MTU: at.MTU, Ended: at.Group == ours.PodEnded || at.Group == ours.PodRemoving})
 		peers = append(peers, at.NetNsID)
 	}
 	if len(out) == 0 {
@@ -94,7 +95,7 @@ func (w Wired) Addresses(table uint32) ([]netip.Addr, error) {
 		return nil, err
 	}
 	defer h.Close()
-	want := &netlink.Route{Table: int(table), Protocol: protocol, LinkIndex: w.Index}
+	want := &netlink.Route{Table: int(table), Protocol: ours.Protocol, LinkIndex: w.Index}
 	routes, err := dump.Routes(h, netlink.FAMILY_ALL, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_OIF)
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, fmt.Errorf("routes to %s: %w", w.HostDevice, err)

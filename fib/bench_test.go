@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"testing"
 
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -159,7 +160,7 @@ func BenchmarkResync(b *testing.B) {
 				before := writes(t.Stats())
 				for b.Loop() {
 					if floor {
-						if err := t.kernel.routes(Protocol, func(*wireRoute) {}); err != nil {
+						if err := t.kernel.routes(ours.Protocol, func(*wireRoute) {}); err != nil {
 							b.Fatal(err)
 						}
 						continue

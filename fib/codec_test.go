@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -50,7 +51,7 @@ func TestRouteCodec(t *testing.T) {
 			name: "multipath", route: unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb"), kind: unix.RTN_UNICAST,
 			hops: []wireHop{hop("10.0.0.1", 1, true), hop("fd00::2", 2, true)},
 		},
-		{name: "object", route: unicast("10.1.0.0/26", "10.0.0.1 va"), id: FirstNexthopID, kind: unix.RTN_UNICAST},
+		{name: "object", route: unicast("10.1.0.0/26", "10.0.0.1 va"), id: ours.FirstNexthopID, kind: unix.RTN_UNICAST},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +66,7 @@ func TestRouteCodec(t *testing.T) {
 			if !decodeRoute(m.body, &r) {
 				t.Fatal("not a route")
 			}
-			if r.key != key || r.table != 1000 || r.protocol != Protocol || r.kind != tt.kind || r.nhid != tt.id || r.odd {
+			if r.key != key || r.table != 1000 || r.protocol != ours.Protocol || r.kind != tt.kind || r.nhid != tt.id || r.odd {
 				t.Errorf("decoded %+v", r)
 			}
 			opt := cmp.AllowUnexported(wireHop{})
@@ -95,8 +96,8 @@ func TestFailureText(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	e := encoder{table: 254}
 	e.request(&request{verb: addRoute, key: routeKey{prefix: pfx("10.1.0.0/26")}, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb"))}, 1)
-	e.request(&request{verb: addNexthop, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va")), id: FirstNexthopID}, 2)
-	e.request(&request{verb: addNexthop, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb")), id: FirstNexthopID}, 3)
+	e.request(&request{verb: addNexthop, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va")), id: ours.FirstNexthopID}, 2)
+	e.request(&request{verb: addNexthop, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb")), id: ours.FirstNexthopID}, 3)
 	f.Add(e.b)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // SweepElsewhere removes the routes of our protocol from every table but this
@@ -50,7 +52,7 @@ func (n *netlink) everywhere(spared []uint32) (map[uint32][]request, error) {
 	var err error
 	for range readAttempts {
 		out = map[uint32][]request{}
-		err = n.allTables(Protocol, func(r *wireRoute) {
+		err = n.allTables(ours.Protocol, func(r *wireRoute) {
 			if !slices.Contains(spared, r.table) {
 				out[r.table] = append(out[r.table], request{verb: deleteRoute, key: r.key})
 			}

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // Attribute numbers that golang.org/x/sys does not name
@@ -150,7 +152,7 @@ func (e *encoder) route(r *request, typ, flags uint16, seq uint32) int {
 	case r.nh.kind == gatewayHop && r.id == 0:
 		nhFlags = onlinkFlag(r.nh.key.onlink)
 	}
-	e.rtmsg(family(v6), r.key.prefix.Bits(), r.key.tos, Protocol, scope, kind, nhFlags)
+	e.rtmsg(family(v6), r.key.prefix.Bits(), r.key.tos, ours.Protocol, scope, kind, nhFlags)
 	e.tableAttr()
 	e.attrAddr(unix.RTA_DST, r.key.prefix.Addr())
 	if r.key.metric != 0 {
@@ -217,7 +219,7 @@ func (e *encoder) nhmsg(fam uint16, protocol uint8, flags uint32) {
 func (e *encoder) nexthop(r *request, flags uint16, seq uint32) int {
 	start := e.begin(unix.RTM_NEWNEXTHOP, flags, seq)
 	if r.nh.kind == groupHop {
-		e.nhmsg(unix.AF_UNSPEC, Protocol, 0)
+		e.nhmsg(unix.AF_UNSPEC, ours.Protocol, 0)
 		e.attr32(unix.NHA_ID, r.id)
 		e.u16(uint16(4 + 8*len(r.nh.members)))
 		e.u16(unix.NHA_GROUP)
@@ -229,7 +231,7 @@ func (e *encoder) nexthop(r *request, flags uint16, seq uint32) int {
 		return start
 	}
 	k := r.nh.key
-	e.nhmsg(family(k.v6), Protocol, onlinkFlag(k.onlink))
+	e.nhmsg(family(k.v6), ours.Protocol, onlinkFlag(k.onlink))
 	e.attr32(unix.NHA_ID, r.id)
 	e.attr32(unix.NHA_OIF, r.nh.dev.index)
 	if k.via.IsValid() {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // memRoute is a route in the kernel in memory.
@@ -89,7 +91,7 @@ func (k *memKernel) one(r *request) syscall.Errno {
 		return k.putRoute(r)
 	case deleteRoute:
 		old, ok := k.fib[r.key]
-		if !ok || old.protocol != Protocol {
+		if !ok || old.protocol != ours.Protocol {
 			return unix.ESRCH
 		}
 		delete(k.fib, r.key)
@@ -111,10 +113,10 @@ func (k *memKernel) putRoute(r *request) syscall.Errno {
 		return unix.EEXIST
 	case r.verb == replaceRoute && !there:
 		return unix.ENOENT
-	case there && old.protocol != Protocol:
+	case there && old.protocol != ours.Protocol:
 		k.wronged = append(k.wronged, fmt.Sprintf("%v replaced", r.key))
 	}
-	m := memRoute{protocol: Protocol, kind: unix.RTN_UNICAST}
+	m := memRoute{protocol: ours.Protocol, kind: unix.RTN_UNICAST}
 	switch {
 	case r.id != 0:
 		if _, ok := k.nhs[r.id]; !ok {
@@ -153,10 +155,10 @@ func (k *memKernel) putNexthop(r *request) syscall.Errno {
 	if there && r.verb == addNexthop {
 		return unix.EEXIST
 	}
-	if there && old.protocol != Protocol {
+	if there && old.protocol != ours.Protocol {
 		k.wronged = append(k.wronged, fmt.Sprintf("nexthop %d replaced", r.id))
 	}
-	n := memNexthop{protocol: Protocol}
+	n := memNexthop{protocol: ours.Protocol}
 	if r.nh.kind == groupHop {
 		for _, m := range r.nh.members {
 			if one, ok := k.nhs[m.id]; !ok || len(one.members) > 0 {

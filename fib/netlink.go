@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // netlink is the kernel behind one rtnetlink socket. It serves one goroutine.
@@ -23,12 +25,6 @@ type netlink struct {
 	nh   wireNexthop // reused for every dumped object
 	quit bool
 }
-
-// Netlink port IDs (nl_pid, netlink(7)) that sockets of this package bind to.
-const (
-	FirstPort = 0x4f4c0000
-	Ports     = 256
-)
 
 const (
 	rxSize      = 64 << 10 // the kernel fills at most 32 KiB per read
@@ -73,7 +69,7 @@ func (n *netlink) ready() error {
 // all of them taken, by sockets that leaked or another agent, any port will
 // do: our echo then looks like somebody else's.
 func bindOurs(fd int) error {
-	for port := uint32(FirstPort); port < FirstPort+Ports; port++ {
+	for port := uint32(ours.FirstPort); port < ours.FirstPort+ours.Ports; port++ {
 		err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: port})
 		if !errors.Is(err, unix.EADDRINUSE) {
 			return err
@@ -338,7 +334,7 @@ func (n *netlink) nexthops(each func(*wireNexthop)) error {
 	n.enc.b = n.enc.b[:0]
 	n.enc.dumpNexthops(n.seq)
 	err := n.dump(unix.RTM_NEWNEXTHOP, func(b []byte) {
-		if decodeNexthop(b, &n.nh) && n.nh.id >= FirstNexthopID {
+		if decodeNexthop(b, &n.nh) && n.nh.id >= ours.FirstNexthopID {
 			each(&n.nh)
 		}
 	})

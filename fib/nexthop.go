@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -159,7 +160,7 @@ func (g *targets) init() {
 	g.devs = make(map[string]*device)
 	g.byIndex = make(map[uint32]*device)
 	g.blackhole = &nexthop{kind: blackholeHop}
-	g.nextID = FirstNexthopID
+	g.nextID = ours.FirstNexthopID
 }
 
 // acquire returns the hopset of key, with one more reference. The routes of a
@@ -318,9 +319,9 @@ func (g *targets) forget(nh *nexthop) {
 
 // number gives nh a free object ID.
 func (g *targets) number(nh *nexthop) {
-	for g.byID[g.nextID] != nil || g.foreign[g.nextID] || g.nextID < FirstNexthopID {
+	for g.byID[g.nextID] != nil || g.foreign[g.nextID] || g.nextID < ours.FirstNexthopID {
 		g.nextID++
-		g.nextID = max(g.nextID, FirstNexthopID) // it wraps
+		g.nextID = max(g.nextID, ours.FirstNexthopID) // it wraps
 	}
 	nh.id = g.nextID
 	g.byID[nh.id] = nh

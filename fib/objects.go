@@ -1,8 +1,10 @@
 package fib
 
+import "onlink/internal/ours"
+
 // seeNexthop takes note of one nexthop object in our range of IDs.
 func (t *Table) seeNexthop(n *wireNexthop) {
-	if n.protocol != Protocol {
+	if n.protocol != ours.Protocol {
 		if nh := t.hops.byID[n.id]; nh != nil {
 			t.hops.unnumber(nh)
 		}

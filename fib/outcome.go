@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // Failed routes are tried again after retryFirst, then twice as long each
@@ -118,7 +120,7 @@ func (t *Table) askDoubtful(work []*entry) error {
 			return err
 		}
 		e.asked = t.flushes
-		if !ok || r.protocol != Protocol {
+		if !ok || r.protocol != ours.Protocol {
 			t.setHave(e, nil) // if it is there after all, the add is refused
 			continue
 		}
@@ -187,7 +189,7 @@ func (t *Table) askOwners() error {
 // owned draws the conclusion from r holding e's key.
 func (t *Table) owned(e *entry, r *wireRoute) {
 	e.asked = t.flushes
-	if r.protocol == Protocol {
+	if r.protocol == ours.Protocol {
 		t.setHave(e, t.identify(r))
 		if e.clean() {
 			t.clearFailure(e)
@@ -209,7 +211,7 @@ var protocolNames = map[uint8]string{
 	unix.RTPROT_DNROUTED: "dnrouted", unix.RTPROT_XORP: "xorp", unix.RTPROT_NTK: "ntk",
 	unix.RTPROT_DHCP: "dhcp", unix.RTPROT_KEEPALIVED: "keepalived", unix.RTPROT_BABEL: "babel",
 	unix.RTPROT_BGP: "bgp", unix.RTPROT_ISIS: "isis", unix.RTPROT_OSPF: "ospf", unix.RTPROT_RIP: "rip",
-	unix.RTPROT_EIGRP: "eigrp", Protocol: "onlink",
+	unix.RTPROT_EIGRP: "eigrp", ours.Protocol: "onlink",
 }
 
 // ProtocolName returns iproute2's name of a route protocol, or its number.

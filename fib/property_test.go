@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -125,16 +126,16 @@ const meddlings = 7
 func (w *world) meddle(n int, p netip.Prefix) {
 	key := w.table.key(p)
 	held, there := w.kernel.fib[key]
-	ours := there && held.protocol == Protocol
+	own := there && held.protocol == ours.Protocol
 	_, foreign := w.aliens[key]
 	switch n {
 	case 0: // a hand removes one of ours
-		if ours {
+		if own {
 			delete(w.kernel.fib, key)
 		}
 	case 1: // a hand changes one of ours
-		if ours {
-			w.kernel.fib[key] = memRoute{protocol: Protocol, kind: unix.RTN_BLACKHOLE}
+		if own {
+			w.kernel.fib[key] = memRoute{protocol: ours.Protocol, kind: unix.RTN_BLACKHOLE}
 		}
 	case 2: // somebody adds a route where none is
 		if !there {
@@ -146,16 +147,16 @@ func (w *world) meddle(n int, p netip.Prefix) {
 			delete(w.kernel.fib, key)
 		}
 	case 4: // somebody overwrites ours
-		if ours {
+		if own {
 			w.intrude(key, memRoute{protocol: unix.RTPROT_BIRD, kind: unix.RTN_BLACKHOLE})
 		}
 	case 5: // a previous run of ours left a route
 		if !there {
-			w.kernel.fib[key] = memRoute{protocol: Protocol, kind: unix.RTN_BLACKHOLE}
+			w.kernel.fib[key] = memRoute{protocol: ours.Protocol, kind: unix.RTN_BLACKHOLE}
 		}
 		stray := key
 		stray.metric += 7
-		w.kernel.fib[stray] = memRoute{protocol: Protocol, kind: unix.RTN_BLACKHOLE}
+		w.kernel.fib[stray] = memRoute{protocol: ours.Protocol, kind: unix.RTN_BLACKHOLE}
 	case 6:
 		w.spoilObject()
 	}
@@ -186,12 +187,12 @@ func (w *world) spoilObject() {
 	if w.plain {
 		return
 	}
-	id := uint32(FirstNexthopID + w.rnd.IntN(12))
+	id := uint32(ours.FirstNexthopID + w.rnd.IntN(12))
 	n, there := w.kernel.nhs[id]
 	switch {
 	case !there:
 		w.kernel.nhs[id] = memNexthop{protocol: unix.RTPROT_STATIC}
-	case n.protocol != Protocol:
+	case n.protocol != ours.Protocol:
 		delete(w.kernel.nhs, id)
 	case w.rnd.IntN(2) == 0 || len(n.members) > 0:
 		w.kernel.removeNexthop(id)
@@ -271,14 +272,14 @@ func (w *world) check() []string {
 		for _, id := range w.kernel.nhs[m.nhid].members {
 			used[id] = true
 		}
-		if _, want := w.desired[key.prefix]; m.protocol == Protocol && (!want || key != w.table.key(key.prefix)) {
+		if _, want := w.desired[key.prefix]; m.protocol == ours.Protocol && (!want || key != w.table.key(key.prefix)) {
 			add("%v: not desired, still there: %+v", key, m)
 		}
 	}
 	for id, n := range w.kernel.nhs {
 		nh := w.table.hops.byID[id] // a route that a foreign one keeps out may want it
 		wanted := nh != nil && (nh.refs > 0 || nh.groups > 0)
-		if n.protocol == Protocol && !used[id] && !wanted {
+		if n.protocol == ours.Protocol && !used[id] && !wanted {
 			add("object %d is left behind: %+v", id, n)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // readAttempts bounds how often an interrupted or failed dump is repeated
@@ -84,7 +86,7 @@ func (t *Table) readOnce() error {
 			t.missingNexthops()
 		}
 	}
-	return errors.Join(interrupted, t.kernel.routes(Protocol, t.seeRoute))
+	return errors.Join(interrupted, t.kernel.routes(ours.Protocol, t.seeRoute))
 }
 
 // refreshDevices looks every device's index up again: a recreated one has a

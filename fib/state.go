@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // Stats counts what a Table did since it was made.
@@ -132,7 +134,7 @@ func (t *Table) Dump(ctx context.Context) ([]KernelRoute, error) {
 	var err error
 	for range readAttempts {
 		list = nil
-		if err = t.kernel.routes(Protocol, see); !errors.Is(err, errInterrupted) {
+		if err = t.kernel.routes(ours.Protocol, see); !errors.Is(err, errInterrupted) {
 			break
 		}
 	}

@@ -32,13 +32,6 @@ import (
 	"onlink/rib"
 )
 
-// Protocol is the route protocol (rtm_protocol, `proto 179`) of every route
-// and nexthop object of onlink, and of nothing else.
-const Protocol = 179
-
-// FirstNexthopID is the lowest ID of our nexthop objects.
-const FirstNexthopID = 0x4f4c0000
-
 // defaultMetric6 is what the kernel makes of an IPv6 route's metric 0.
 const defaultMetric6 = 1024
 

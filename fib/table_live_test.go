@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -281,7 +282,7 @@ func TestRepairObjects(t *testing.T) {
 		"nexthop del id %d", "nexthop replace id %d via 10.0.0.77 dev vb onlink proto 179", "nexthop flush proto 179",
 	} {
 		if strings.Contains(line, "%d") {
-			line = fmt.Sprintf(line, FirstNexthopID)
+			line = fmt.Sprintf(line, ours.FirstNexthopID)
 		}
 		ip(t, line)
 		mustResync(t, tab)

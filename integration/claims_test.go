@@ -17,6 +17,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
+	"onlink/internal/ours"
 	"onlink/nft"
 )
 
@@ -111,7 +112,7 @@ func guardOf(ns *lab.NS) (out []netip.Addr, err error) {
 		if err != nil {
 			return err
 		}
-		table := &nftables.Table{Name: nft.TableName, Family: nftables.TableFamilyINet}
+		table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 		for _, name := range []string{"nodes4", "nodes6"} {
 			set, err := conn.GetSetByName(table, name)
 			if err != nil {

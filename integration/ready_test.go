@@ -13,6 +13,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
+	"onlink/internal/ours"
 	"onlink/nft"
 )
 
@@ -28,7 +29,7 @@ func TestReadyCoversADD(t *testing.T) {
 	folder := t.TempDir()
 	n.Edit = func(c *conf.Config) { c.CNI.Install = &conf.Install{BinDir: folder, ConfDir: folder} }
 	conflist := func() error { _, err := os.Stat(filepath.Join(folder, "10-onlink.conflist")); return err }
-	theirs := &nftables.Table{Name: nft.SendersName, Family: nftables.TableFamilyINet}
+	theirs := &nftables.Table{Name: ours.SendersTable, Family: nftables.TableFamilyINet}
 	must(t, n.NS.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"onlink/internal/ours"
 )
 
 // TestUplinkName: a device of the operator's is no pod, whatever it is called.
@@ -38,8 +40,8 @@ func TestForeignTable(t *testing.T) {
 	s := senders(t, node)
 	table := New(nil)
 	write := map[string]func() error{
-		TableName:   func() error { return table.Apply(State{}) },
-		SendersName: func() error { return s.Replace(nil) },
+		ours.FilterTable:  func() error { return table.Apply(State{}) },
+		ours.SendersTable: func() error { return s.Replace(nil) },
 	}
 	for name, apply := range write {
 		t.Run(name, func(t *testing.T) {
@@ -58,7 +60,7 @@ func TestForeignTable(t *testing.T) {
 			if err := node.try(apply); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "inet "+name+" has chain prerouting") {
 				t.Errorf("write: %v, want an error that names the table and its chain", err)
 			}
-			if name == TableName {
+			if name == ours.FilterTable {
 				if err := node.try(table.Remove); !errors.Is(err, ErrForeign) {
 					t.Errorf("remove: %v, want ErrForeign", err)
 				}

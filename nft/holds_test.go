@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"onlink/internal/ours"
 )
 
 // packets returns what a rule has counted.
@@ -26,7 +28,7 @@ func holds(s State) error {
 	if err != nil {
 		return err
 	}
-	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 	sets, err := c.GetSets(table)
 	if err != nil {
 		return err

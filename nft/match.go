@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // packet stands for all packets from a pod of a pool to another: those that
@@ -19,7 +21,7 @@ type packet struct {
 }
 
 // podDevice is how the names of pods' devices begin.
-const podDevice = "onl"
+const podDevice = ours.HostDevicePrefix
 
 // operand is what a rule has in a register.
 type operand struct {

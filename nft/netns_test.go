@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // host is a network namespace with a thread of its own: do runs in it.
@@ -122,7 +124,7 @@ func (h *host) isPods(device string) {
 		if err != nil {
 			return err
 		}
-		return netlink.LinkSetGroup(link, PodGroup+2)
+		return netlink.LinkSetGroup(link, ours.PodGroup+2)
 	})
 }
 

@@ -9,12 +9,13 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
-// The sets; each exists once per family, with "4" or "6" behind its name.
+// The sets beside [ours.PoolsSet]; each exists once per family, with "4" or "6" behind its name.
 const (
 	setMasquerade = "masquerade"
-	setPools      = "pools"
 	setNodes      = "nodes"
 )
 
@@ -72,7 +73,7 @@ func build(conn *nftables.Conn, table *nftables.Table, s State) error {
 	}
 	poolSets := map[bool]*nftables.Set{}
 	for _, fam := range families {
-		pools := b.prefixes(fam, setPools, s.Pools)
+		pools := b.prefixes(fam, ours.PoolsSet, s.Pools)
 		poolSets[fam.v4] = pools
 		if from := intervals(s.MasqueradeFrom, fam.v4); len(from) > 0 {
 			b.rule(post, fam.is(), fam.inside(fam.src, b.prefixes(fam, setMasquerade, s.MasqueradeFrom)),

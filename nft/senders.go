@@ -14,12 +14,9 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
+
+	"onlink/internal/ours"
 )
-
-// SendersName is the name of the table of a [Senders], in the family inet.
-const SendersName = "onlink-pods"
-
-const sendersSetName = "senders"
 
 // Senders is the table "inet onlink-pods" of one network namespace: the MAC
 // address that each pod may send from. It is a table of its own because it
@@ -101,7 +98,7 @@ func (s *Senders) flush() error {
 	if err == nil {
 		return nil
 	}
-	s.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+SendersName, "error", err)
+	s.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+ours.SendersTable, "error", err)
 	if err := s.replace(); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -204,7 +201,7 @@ func (s *Senders) Repair() error {
 	if whole {
 		return nil
 	}
-	s.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+SendersName, "error", err)
+	s.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+ours.SendersTable, "error", err)
 	return s.replace()
 }
 
@@ -248,7 +245,7 @@ func (s *Senders) replace() error {
 		return err
 	}
 	table := sendersTable()
-	if err := notForeign(conn, SendersName, sendersSetName); err != nil {
+	if err := notForeign(conn, ours.SendersTable, ours.SendersSet); err != nil {
 		return errors.Join(err, s.hangUp())
 	}
 	// Deleting what is absent is an error, so the table is added first.
@@ -260,13 +257,13 @@ func (s *Senders) replace() error {
 		elements = append(elements, sender(device, mac))
 	}
 	if err := errors.Join(buildSenders(conn, table, elements), conn.Flush()); err != nil {
-		return errors.Join(fmt.Errorf("write table inet %s: %w", SendersName, err), s.hangUp())
+		return errors.Join(fmt.Errorf("write table inet %s: %w", ours.SendersTable, err), s.hangUp())
 	}
 	s.written = all
 	if s.rules, err = settled(int(s.home.Fd()), func() (string, error) { return handles(conn) }); err != nil {
 		return errors.Join(err, s.hangUp())
 	}
-	s.log.Info("nftables table written", "table", "inet "+SendersName, "senders", len(all))
+	s.log.Info("nftables table written", "table", "inet "+ours.SendersTable, "senders", len(all))
 	return nil
 }
 
@@ -301,12 +298,12 @@ func (s *Senders) hangUp() error {
 var errNoTable = errors.New("the table is not written yet")
 
 func sendersTable() *nftables.Table {
-	return &nftables.Table{Name: SendersName, Family: nftables.TableFamilyINet}
+	return &nftables.Table{Name: ours.SendersTable, Family: nftables.TableFamilyINet}
 }
 
 func sendersSet(table *nftables.Table) *nftables.Set {
 	return &nftables.Set{
-		Table: table, Name: sendersSetName, ID: 1, Concatenation: true,
+		Table: table, Name: ours.SendersSet, ID: 1, Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeEtherAddr),
 	}
 }
@@ -348,7 +345,7 @@ func handles(conn *nftables.Conn) (string, error) {
 	}
 	var b strings.Builder
 	for _, c := range chains {
-		if c.Table.Name != SendersName {
+		if c.Table.Name != ours.SendersTable {
 			continue
 		}
 		rules, err := conn.GetRules(table, c)

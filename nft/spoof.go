@@ -4,15 +4,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-)
 
-// The host ends of pods are in interface groups of onlink's (DESIGN.md,
-// "Identity in the kernel"), from the moment they exist. Their names say
-// nothing: an operator's uplink may be called onlan0, and a rule by name would
-// cut it off.
-const (
-	PodGroup     = 0x4f4c0000
-	PodGroupMask = 0xfffffff0
+	"onlink/internal/ours"
 )
 
 // spoofChain drops what a pod sends from an address that is not routed to its
@@ -34,15 +27,16 @@ func spoofChain(b *builder) {
 	}
 }
 
-// fromPod matches packets that came in through a pod's device.
+// fromPod matches packets that came in through a pod's device, by its interface
+// group. By name it would cut off an operator's uplink that is called onlan0.
 func fromPod() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: 1},
 		&expr.Bitwise{
 			SourceRegister: 1, DestRegister: 1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(PodGroupMask), Xor: binaryutil.NativeEndian.PutUint32(0),
+			Mask: binaryutil.NativeEndian.PutUint32(ours.PodGroupMask), Xor: binaryutil.NativeEndian.PutUint32(0),
 		},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(PodGroup)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(ours.PodGroup)},
 	}
 }
 

@@ -5,19 +5,17 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
-// SpreadMark is the mark of packets into the devices of [State.Spread].
+// spreadChain marks what goes into the devices with [ours.SpreadMark]. A
+// packet that has a mark keeps it, and does not need another.
 //
 // A VXLAN device remembers the route to a far node and so puts all flows to it
-// on one of several uplinks. It asks the routes anew, with the outer packet's
+// on one of several uplinks. It looks the route up anew, with the outer packet's
 // ports, for a packet that has a mark (ip_tunnel_dst_cache_usable); which one
-// does not matter. The lower 16 bits, which most programs' masks look at, are
-// zero.
-const SpreadMark = 0x4f4c0000
-
-// spreadChain marks what goes into the devices. A packet that has a mark keeps
-// it, and does not need another.
+// does not matter.
 func spreadChain(b *builder, devices []string) {
 	accept := nftables.ChainPolicyAccept
 	chain := b.conn.AddChain(&nftables.Chain{
@@ -39,12 +37,12 @@ func into(dev string) []expr.Any {
 	}
 }
 
-// mark gives SpreadMark to packets without a mark.
+// mark gives [ours.SpreadMark] to packets without a mark.
 func mark() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
-		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(SpreadMark)},
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(ours.SpreadMark)},
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
 	}
 }

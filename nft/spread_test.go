@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // TestSpread counts, in a table of somebody else, the marks of what leaves the
@@ -16,7 +18,7 @@ import (
 func TestSpread(t *testing.T) {
 	t.Parallel()
 	r := newRack(t)
-	r.node.do(func() error { return countMarks(SpreadMark, 7) })
+	r.node.do(func() error { return countMarks(ours.SpreadMark, 7) })
 	seen := func() [2]uint64 {
 		var n [2]uint64
 		r.node.do(func() error {

@@ -23,7 +23,7 @@ type State struct {
 	// Registry is where the block registry is served; no packet out of Pools gets
 	// there.
 	Registry []netip.AddrPort
-	// Spread names the devices whose packets are marked with [SpreadMark].
+	// Spread names the devices whose packets are marked with [ours.SpreadMark].
 	Spread []string
 }
 

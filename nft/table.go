@@ -8,7 +8,7 @@
 // change of the known nodes alone is an update of a set's elements.
 //
 //	chain prerouting (raw):    from a pod, source not routed back to it -> drop
-//	chain spread (mangle):     into Spread, without a mark -> SpreadMark
+//	chain spread (mangle):     into Spread, without a mark -> ours.SpreadMark
 //	chain postrouting (nat):   from MasqueradeFrom, not to Pools  -> masquerade
 //	chain input (filter):      IP protocol 4, 41 or VXLAN, not from Nodes -> drop
 //	chain forward (filter):    the same out of a pod, not to Pools -> drop
@@ -32,14 +32,9 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+
+	"onlink/internal/ours"
 )
-
-// TableName is the name of the table, in the family inet.
-const TableName = "onlink"
-
-// tableMark is the set that the table has in every state, and had in every
-// version.
-const tableMark = setPools + "4"
 
 // Table is the table "inet onlink" of this network namespace.
 type Table struct {
@@ -77,7 +72,7 @@ func (t *Table) Apply(s State) error {
 		}
 		switch {
 		case now != t.written:
-			t.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+TableName)
+			t.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+ours.FilterTable)
 		case slices.Equal(t.state.Nodes, s.Nodes):
 			return nil
 		default:
@@ -90,25 +85,25 @@ func (t *Table) Apply(s State) error {
 // replace writes the whole table in one transaction.
 func (t *Table) replace(conn *nftables.Conn, s State) error {
 	t.applied = false
-	if err := notForeign(conn, TableName, tableMark); err != nil {
+	if err := notForeign(conn, ours.FilterTable, ours.FilterMark); err != nil {
 		return err
 	}
-	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 	// Deleting what is absent is an error, so the table is added first.
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)
 	if err := build(conn, table, s); err != nil {
-		return fmt.Errorf("build table inet %s: %w", TableName, err)
+		return fmt.Errorf("build table inet %s: %w", ours.FilterTable, err)
 	}
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("write table inet %s: %w", TableName, err)
+		return fmt.Errorf("write table inet %s: %w", ours.FilterTable, err)
 	}
 	t.writes++
 	if err := t.remember(conn, s); err != nil {
 		return err
 	}
-	t.log.Info("nftables table written", "table", "inet "+TableName,
+	t.log.Info("nftables table written", "table", "inet "+ours.FilterTable,
 		"masquerade_pools", len(s.MasqueradeFrom), "guard", s.Guard, "nodes", len(s.Nodes))
 	return nil
 }
@@ -116,7 +111,7 @@ func (t *Table) replace(conn *nftables.Conn, s State) error {
 // updateNodes changes the elements of the sets of known nodes. A node is added
 // before another is removed, in one transaction.
 func (t *Table) updateNodes(conn *nftables.Conn, s State) error {
-	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 	added, removed := difference(s.Nodes, t.state.Nodes), difference(t.state.Nodes, s.Nodes)
 	for _, fam := range families {
 		set := fam.set(table, setNodes, false)
@@ -159,14 +154,14 @@ func (t *Table) Remove() error {
 	if err != nil {
 		return err
 	}
-	if err := notForeign(conn, TableName, tableMark); err != nil {
+	if err := notForeign(conn, ours.FilterTable, ours.FilterMark); err != nil {
 		return err
 	}
-	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 	conn.AddTable(table)
 	conn.DelTable(table)
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("remove table inet %s: %w", TableName, err)
+		return fmt.Errorf("remove table inet %s: %w", ours.FilterTable, err)
 	}
 	t.applied = false
 	t.writes++
@@ -184,9 +179,9 @@ func fingerprint(conn *nftables.Conn) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("list chains: %w", err)
 	}
-	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 	for _, c := range chains {
-		if c.Table.Name != TableName {
+		if c.Table.Name != ours.FilterTable {
 			continue
 		}
 		rules, err := conn.GetRules(table, c)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+
+	"onlink/internal/ours"
 )
 
 // patience bounds a wait for a packet that must come.
@@ -260,7 +262,7 @@ func TestWrites(t *testing.T) {
 		MasqueradeFrom: pfx("10.244.0.0/16"), Pools: pfx("10.244.0.0/16", "10.245.0.0/16"),
 		Guard: true, Nodes: addrs("10.0.0.1", "10.0.0.2", "fd00::1"),
 	}
-	inet := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	inet := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
 	edit := func(change func(c *nftables.Conn) error) func() error {
 		return func() error {
 			c, err := dial()
@@ -368,7 +370,7 @@ func counted(chain string) (n uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	rules, err := c.GetRules(&nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}, &nftables.Chain{Name: chain})
+	rules, err := c.GetRules(&nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}, &nftables.Chain{Name: chain})
 	if err != nil {
 		return 0, err
 	}

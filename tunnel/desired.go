@@ -5,24 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-)
 
-// Alias marks a device as ours (IFLA_IFALIAS).
-const Alias = "onlink"
+	"onlink/internal/ours"
+)
 
 // IsOurs reports whether a device of a kind, as ip-link(8) calls it, and with an
 // alias is one of onlink's tunnels, whatever its name is.
 func IsOurs(kind, alias string) bool {
-	return alias == Alias && (kind == IPIP.String() || kind == IP6.String() || kind == VXLAN.String())
+	return alias == ours.TunnelAlias && (kind == IPIP.String() || kind == IP6.String() || kind == VXLAN.String())
 }
-
-// Names of the devices.
-const (
-	NameIPIP   = "onlink-ipip"
-	NameIP6    = "onlink-ip6"
-	NameVXLAN  = "onlink-vxlan"
-	NameVXLAN6 = "onlink-vxlan6" // over IPv6: a VXLAN device sends over one family only
-)
 
 // Kind is a kind of tunnel.
 type Kind uint8
@@ -74,7 +65,7 @@ type Desired struct {
 // another way back, such as packets another node itself sends to a pod here.
 // It is not the node's own address: the kernel would go on answering for that
 // when it has moved to another machine.
-var inner = netip.AddrFrom4([4]byte{192, 0, 0, 8})
+var inner = netip.MustParseAddr(ours.TunnelAddress)
 
 // Overhead returns the bytes a kind adds to each packet. VXLAN counts its
 // inner Ethernet header, which the device's MTU does not.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 )
 
 // answerTime bounds the wait for one answer of the kernel.
@@ -98,7 +99,7 @@ func (e *Ensurer) Remove(ctx context.Context, names []string) error {
 			if err := e.noGateways(name); err != nil && !errors.Is(err, ErrUnsupported) {
 				errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, err))
 			}
-		case l.Attrs().Alias != Alias:
+		case l.Attrs().Alias != ours.TunnelAlias:
 			errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, foreign(l)))
 		default:
 			if err := e.handle.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
@@ -171,7 +172,7 @@ func (e *Ensurer) once(d Desired) (Device, error) {
 	if err != nil {
 		return Device{}, err
 	}
-	if l != nil && l.Attrs().Alias != Alias && !d.remains(l) {
+	if l != nil && l.Attrs().Alias != ours.TunnelAlias && !d.remains(l) {
 		return Device{}, foreign(l)
 	}
 	if l != nil && l.Type() != d.Kind.String() {
@@ -223,7 +224,7 @@ func (e *Ensurer) make(d Desired) (netlink.Link, error) {
 		return nil, err
 	}
 	for _, r := range rivals {
-		if r.Attrs().Alias != Alias {
+		if r.Attrs().Alias != ours.TunnelAlias {
 			return nil, fmt.Errorf("%w: device %s has local %s and no remote; delete it or give it another address (ip link set %s type %s local ...)",
 				ErrConflict, r.Attrs().Name, d.Local, r.Attrs().Name, r.Type())
 		}
@@ -275,8 +276,8 @@ func (e *Ensurer) rivals(d Desired) ([]netlink.Link, error) {
 // it is what makes the device ours.
 func (e *Ensurer) settle(d Desired, l netlink.Link) (Device, error) {
 	a := l.Attrs()
-	if a.Alias != Alias {
-		if err := e.handle.LinkSetAlias(l, Alias); err != nil {
+	if a.Alias != ours.TunnelAlias {
+		if err := e.handle.LinkSetAlias(l, ours.TunnelAlias); err != nil {
 			return Device{}, fmt.Errorf("set alias: %w", err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 var (
@@ -31,10 +33,10 @@ var shapes = []struct {
 	mtu     int
 	other   netip.Addr // another local address
 }{
-	{"ipip", "ipip", Desired{Name: NameIPIP, Kind: IPIP, Local: local4, UnderlayMTU: 1500}, 1480, netip.MustParseAddr("10.57.0.12")},
-	{"ip6tnl", "ip6tnl", Desired{Name: NameIP6, Kind: IP6, Local: local6, UnderlayMTU: 1500}, 1460, netip.MustParseAddr("fd57::12")},
-	{"vxlan", "", Desired{Name: NameVXLAN, Kind: VXLAN, Local: local4, UnderlayMTU: 1500, VNI: 4096, Port: 4789}, 1450, netip.MustParseAddr("10.57.0.12")},
-	{"vxlan6", "", Desired{Name: NameVXLAN, Kind: VXLAN, Local: local6, UnderlayMTU: 1500, VNI: 7, Port: 8472}, 1430, netip.MustParseAddr("fd57::12")},
+	{"ipip", "ipip", Desired{Name: ours.DeviceIPIP, Kind: IPIP, Local: local4, UnderlayMTU: 1500}, 1480, netip.MustParseAddr("10.57.0.12")},
+	{"ip6tnl", "ip6tnl", Desired{Name: ours.DeviceIP6, Kind: IP6, Local: local6, UnderlayMTU: 1500}, 1460, netip.MustParseAddr("fd57::12")},
+	{"vxlan", "", Desired{Name: ours.DeviceVXLAN, Kind: VXLAN, Local: local4, UnderlayMTU: 1500, VNI: 4096, Port: 4789}, 1450, netip.MustParseAddr("10.57.0.12")},
+	{"vxlan6", "", Desired{Name: ours.DeviceVXLAN, Kind: VXLAN, Local: local6, UnderlayMTU: 1500, VNI: 7, Port: 8472}, 1430, netip.MustParseAddr("fd57::12")},
 }
 
 // bed is one test's network namespace.
@@ -185,7 +187,7 @@ func TestEnsure(t *testing.T) {
 			t.Run(shape.name+"/"+tt.name, func(t *testing.T) {
 				b := enter(t, shape.feature)
 				d := shape.d
-				want := look{Kind: d.Kind.String(), Alias: Alias, MTU: shape.mtu, Up: true, RPFilter: "2", Addrs: "192.0.0.8/32 scope 254"}
+				want := look{Kind: d.Kind.String(), Alias: ours.TunnelAlias, MTU: shape.mtu, Up: true, RPFilter: "2", Addrs: "192.0.0.8/32 scope 254"}
 				first := b.ensure(d)
 				if diff := cmp.Diff(want, b.look(d)); diff != "" || !first.Reset || first.MTU != shape.mtu {
 					t.Fatalf("first Ensure: %+v, device -want +got\n%s", first, diff)
@@ -227,20 +229,20 @@ func TestEnsureMovedLocal(t *testing.T) {
 // others are made all the same.
 func TestForeign(t *testing.T) {
 	b := enter(t, "")
-	b.do(b.h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: NameIPIP}}))
-	before := b.link(NameIPIP).Attrs().Index
+	b.do(b.h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: ours.DeviceIPIP}}))
+	before := b.link(ours.DeviceIPIP).Attrs().Index
 	vxlan := shapes[2].d
 	devices, err := b.e.Ensure(t.Context(), []Desired{shapes[0].d, vxlan})
-	if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), NameIPIP) {
+	if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), ours.DeviceIPIP) {
 		t.Errorf("Ensure: %v, want ErrForeign naming the device", err)
 	}
 	if len(devices) != 1 || devices[0].Name != vxlan.Name {
 		t.Errorf("the other device was not made: %+v", devices)
 	}
-	if err := b.e.Remove(t.Context(), []string{NameIPIP}); !errors.Is(err, ErrForeign) {
+	if err := b.e.Remove(t.Context(), []string{ours.DeviceIPIP}); !errors.Is(err, ErrForeign) {
 		t.Errorf("Remove: %v, want ErrForeign", err)
 	}
-	if l := b.link(NameIPIP); l.Attrs().Index != before || l.Type() != "bridge" {
+	if l := b.link(ours.DeviceIPIP); l.Attrs().Index != before || l.Type() != "bridge" {
 		t.Errorf("the foreign device was touched: %+v", l)
 	}
 }
@@ -301,7 +303,7 @@ func TestRemove(t *testing.T) {
 	d := shapes[2].d
 	b.ensure(d)
 	for range 2 {
-		if err := b.e.Remove(t.Context(), []string{d.Name, NameIPIP}); err != nil {
+		if err := b.e.Remove(t.Context(), []string{d.Name, ours.DeviceIPIP}); err != nil {
 			t.Errorf("Remove: %v", err)
 		}
 		if _, err := b.h.LinkByName(d.Name); !errors.As(err, &netlink.LinkNotFoundError{}) {

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/dump"
+	"onlink/internal/ours"
 )
 
-// GatewayTable is the routing table behind the tunnels with an IPv6 underlay.
-const GatewayTable = 20300 // 0x4f4c
-
+// gateways makes routes over a tunnel with an IPv6 underlay possible.
+//
 // A route through a tunnel names the far node as its gateway. IPv4 takes any
 // gateway that is said to be on-link (RTNH_F_ONLINK). IPv6 does not: it refuses
 // one to which table main knows another device, be it the connected network or
@@ -22,13 +22,6 @@ const GatewayTable = 20300 // 0x4f4c
 // rule for just such lookups leads to a table in which everything is behind
 // the tunnel. The outer packets are looked up without an output device and
 // never meet it.
-const (
-	gatewayTable    = GatewayTable
-	gatewayPriority = 20300
-	ownProtocol     = 179 // fib.Protocol, which this room does not import
-)
-
-// gateways makes routes over a tunnel with an IPv6 underlay possible.
 func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
 	if !d.Local.Is6() {
 		return nil
@@ -43,7 +36,7 @@ func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
 		}
 	}
 	all := &netlink.Route{
-		LinkIndex: l.Attrs().Index, Table: gatewayTable, Protocol: ownProtocol, Scope: unix.RT_SCOPE_UNIVERSE,
+		LinkIndex: l.Attrs().Index, Table: ours.GatewayTable, Protocol: ours.Protocol, Scope: unix.RT_SCOPE_UNIVERSE,
 		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
 	}
 	have, err := dump.Routes(e.handle, netlink.FAMILY_V6, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
@@ -85,7 +78,7 @@ func (e *Ensurer) gatewayRules(name string) ([]netlink.Rule, error) {
 	}
 	var out []netlink.Rule
 	for _, r := range list {
-		if r.OifName == name && r.Table == gatewayTable && r.Priority == gatewayPriority {
+		if r.OifName == name && r.Table == ours.GatewayTable && r.Priority == ours.GatewayPriority {
 			out = append(out, r)
 		}
 	}
@@ -94,6 +87,6 @@ func (e *Ensurer) gatewayRules(name string) ([]netlink.Rule, error) {
 
 func gatewayRule(name string) *netlink.Rule {
 	r := netlink.NewRule()
-	r.Family, r.OifName, r.Table, r.Priority, r.Protocol = netlink.FAMILY_V6, name, gatewayTable, gatewayPriority, ownProtocol
+	r.Family, r.OifName, r.Table, r.Priority, r.Protocol = netlink.FAMILY_V6, name, ours.GatewayTable, ours.GatewayPriority, ours.Protocol
 	return r
 }

@@ -10,14 +10,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // vxlanBed is a bed with one VXLAN device, up.
 func vxlanBed(t *testing.T, over netip.Addr) (*bed, Desired) {
 	b := enter(t, "")
-	name := NameVXLAN
+	name := ours.DeviceVXLAN
 	if over.Is6() {
-		name = NameVXLAN6
+		name = ours.DeviceVXLAN6
 	}
 	d := Desired{Name: name, Kind: VXLAN, Local: over, UnderlayMTU: 1500, VNI: 4096, Port: 4789}
 	b.ensure(d)
@@ -158,7 +160,7 @@ func TestNodesOfANewDevice(t *testing.T) {
 // TestBothFamilies: the two VXLAN devices of a dual-stack node are no rivals.
 func TestBothFamilies(t *testing.T) {
 	b, d := vxlanBed(t, local4)
-	d6 := Desired{Name: NameVXLAN6, Kind: VXLAN, Local: local6, UnderlayMTU: 1500, VNI: d.VNI, Port: d.Port}
+	d6 := Desired{Name: ours.DeviceVXLAN6, Kind: VXLAN, Local: local6, UnderlayMTU: 1500, VNI: d.VNI, Port: d.Port}
 	for range 2 {
 		devices, err := b.e.Ensure(t.Context(), []Desired{d, d6})
 		if err != nil || len(devices) != 2 {

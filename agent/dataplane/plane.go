@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"onlink/agent/state"
+	"onlink/internal/ours"
 	"onlink/rib"
 	"onlink/tunnel"
 )
@@ -91,7 +92,7 @@ func New(c Config) *Plane {
 
 // unwanted names the devices that another configuration may have left.
 func unwanted(wanted []tunnel.Desired) []string {
-	return slices.DeleteFunc([]string{tunnel.NameIPIP, tunnel.NameIP6, tunnel.NameVXLAN, tunnel.NameVXLAN6}, func(name string) bool {
+	return slices.DeleteFunc([]string{ours.DeviceIPIP, ours.DeviceIP6, ours.DeviceVXLAN, ours.DeviceVXLAN6}, func(name string) bool {
 		return slices.ContainsFunc(wanted, func(d tunnel.Desired) bool { return d.Name == name })
 	})
 }
@@ -152,7 +153,7 @@ func (p *Plane) Features() []state.Feature {
 // featureName is the kernel's name of the device's kind; the two VXLAN devices
 // are told apart.
 func featureName(d tunnel.Desired) string {
-	if d.Name == tunnel.NameVXLAN6 {
+	if d.Name == ours.DeviceVXLAN6 {
 		return "vxlan6"
 	}
 	return d.Kind.String()

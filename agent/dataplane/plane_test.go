@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"onlink/fib"
+	"onlink/internal/ours"
 	"onlink/rib"
 	"onlink/tunnel"
 )
@@ -97,7 +98,7 @@ func newPlane(t *tunnels, l links, names ...string) *Plane {
 	var wanted []tunnel.Desired
 	for _, name := range names {
 		kind := tunnel.IPIP
-		if name == tunnel.NameVXLAN || name == tunnel.NameVXLAN6 {
+		if name == ours.DeviceVXLAN || name == ours.DeviceVXLAN6 {
 			kind = tunnel.VXLAN
 		}
 		wanted = append(wanted, tunnel.Desired{Name: name, Kind: kind, Local: own4})
@@ -111,7 +112,7 @@ func newPlane(t *tunnels, l links, names ...string) *Plane {
 func TestAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, r := &tunnels{}, &routes{generation: 1, nodes: []netip.Addr{nodeB, nodeA}}
-		p := newPlane(f, nil, tunnel.NameVXLAN)
+		p := newPlane(f, nil, ours.DeviceVXLAN)
 		want := func(step string, did ...string) {
 			t.Helper()
 			if diff := cmp.Diff(did, f.take()); diff != "" {
@@ -151,7 +152,7 @@ func TestAdmit(t *testing.T) {
 // sync.
 func TestKept(t *testing.T) {
 	f, r := &tunnels{}, &routes{generation: 1, nodes: []netip.Addr{nodeA}}
-	p := newPlane(f, nil, tunnel.NameVXLAN)
+	p := newPlane(f, nil, ours.DeviceVXLAN)
 	pool := netip.MustParsePrefix("10.244.0.0/16")
 	p.Filter.SetPools([]netip.Prefix{pool}, nil)
 	p.Filter.Keep([]fib.KernelRoute{{Prefix: netip.MustParsePrefix("10.244.9.0/26"), Hops: []fib.KernelHop{{Via: nodeB}}}}, nil)
@@ -171,7 +172,7 @@ func TestKept(t *testing.T) {
 func TestAdmitFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, r := &tunnels{err: errors.New("no buffer")}, &routes{generation: 1, nodes: []netip.Addr{nodeA}}
-		p := newPlane(f, nil, tunnel.NameVXLAN)
+		p := newPlane(f, nil, ours.DeviceVXLAN)
 		p.Admit(t.Context(), r)
 		if diff := cmp.Diff([]string{"nodes: no buffer"}, p.Problems()); diff != "" {
 			t.Error(diff)
@@ -189,8 +190,8 @@ func TestAdmitFails(t *testing.T) {
 // TestForeignDevice: a device in a tunnel's place is neither given entries nor
 // tried to be removed again and again.
 func TestForeignDevice(t *testing.T) {
-	f, r := &tunnels{foreign: []string{tunnel.NameVXLAN}}, &routes{generation: 1, nodes: []netip.Addr{nodeA}}
-	p := newPlane(f, nil, tunnel.NameVXLAN)
+	f, r := &tunnels{foreign: []string{ours.DeviceVXLAN}}, &routes{generation: 1, nodes: []netip.Addr{nodeA}}
+	p := newPlane(f, nil, ours.DeviceVXLAN)
 	p.Admit(t.Context(), r)
 	if did := f.take(); did != nil {
 		t.Errorf("did %q to somebody else's device", did)
@@ -210,13 +211,13 @@ func TestForeignDevice(t *testing.T) {
 // several ways to a node.
 func TestSpread(t *testing.T) {
 	r := &routes{generation: 1, nodes: []netip.Addr{nodeA, nodeB}, ways: map[netip.Addr]int{nodeA: 1, nodeB: 1}}
-	p := newPlane(&tunnels{}, nil, tunnel.NameIPIP, tunnel.NameVXLAN)
+	p := newPlane(&tunnels{}, nil, ours.DeviceIPIP, ours.DeviceVXLAN)
 	p.Admit(t.Context(), r)
 	if got := p.spread(r); got != nil {
 		t.Errorf("%q with one way to each node", got)
 	}
 	r.ways[nodeB] = 2
-	if got := p.spread(r); !slices.Equal(got, []string{tunnel.NameVXLAN}) {
+	if got := p.spread(r); !slices.Equal(got, []string{ours.DeviceVXLAN}) {
 		t.Errorf("%q with two ways to one", got)
 	}
 }
@@ -224,9 +225,9 @@ func TestSpread(t *testing.T) {
 // TestEnsure: a device that was made anew is named, because its routes and
 // entries went; one that cannot be made is a feature that is missing.
 func TestEnsure(t *testing.T) {
-	f, r := &tunnels{reset: []string{tunnel.NameVXLAN}}, &routes{generation: 1, nodes: []netip.Addr{nodeA}}
-	p := newPlane(f, links{own4: 1500}, tunnel.NameIPIP, tunnel.NameVXLAN)
-	if got := p.Ensure(t.Context()); !slices.Equal(got, []string{tunnel.NameVXLAN}) {
+	f, r := &tunnels{reset: []string{ours.DeviceVXLAN}}, &routes{generation: 1, nodes: []netip.Addr{nodeA}}
+	p := newPlane(f, links{own4: 1500}, ours.DeviceIPIP, ours.DeviceVXLAN)
+	if got := p.Ensure(t.Context()); !slices.Equal(got, []string{ours.DeviceVXLAN}) {
 		t.Errorf("renewed %q", got)
 	}
 	for _, feature := range p.Features() {
@@ -236,13 +237,13 @@ func TestEnsure(t *testing.T) {
 	}
 	p.Admit(t.Context(), r)
 	f.take()
-	f.reset = []string{tunnel.NameVXLAN}
+	f.reset = []string{ours.DeviceVXLAN}
 	p.Ensure(t.Context())
 	p.Admit(t.Context(), r)
 	if len(f.take()) != 1 {
 		t.Error("no entries on the new device")
 	}
-	f.lacks = map[string]error{tunnel.NameIPIP: tunnel.ErrUnsupported}
+	f.lacks = map[string]error{ours.DeviceIPIP: tunnel.ErrUnsupported}
 	p.Ensure(t.Context())
 	for _, feature := range p.Features() {
 		if feature.Available == (feature.Name == "ipip") {
@@ -258,7 +259,7 @@ func TestEnsure(t *testing.T) {
 // receiver learns of each change once.
 func TestPodMTU(t *testing.T) {
 	l := links{}
-	p := newPlane(&tunnels{}, l, tunnel.NameIPIP, tunnel.NameVXLAN)
+	p := newPlane(&tunnels{}, l, ours.DeviceIPIP, ours.DeviceVXLAN)
 	moved := func() bool {
 		select {
 		case <-p.MTUMoved():

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/fib"
+	"onlink/internal/ours"
 	"onlink/ipam"
 	"onlink/rib"
 )
@@ -93,7 +94,7 @@ func (c *chain) kernel() string {
 		c.add(false, "kernel-route", "the kernel has no route: %v", err)
 		return fmt.Sprintf("the kernel has no route to %s though one is decided; it will be repaired at the next resync", c.addr)
 	}
-	if got.Protocol != fib.Protocol || got.Dst != c.route.Prefix {
+	if got.Protocol != ours.Protocol || got.Dst != c.route.Prefix {
 		owner := fib.ProtocolName(got.Protocol)
 		c.add(false, "kernel-route", "the kernel prefers %s proto %s", got.Dst, owner)
 		return fmt.Sprintf("a route that is not onlink's (%s, protocol %s) takes the packets for %s; remove it or change its metric", got.Dst, owner, c.addr)

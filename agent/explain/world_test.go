@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/bgp"
-	"onlink/fib"
 	"onlink/fib/underlay"
+	"onlink/internal/ours"
 	"onlink/ipam"
 	"onlink/rib"
 )
@@ -241,7 +241,7 @@ func (w *world) Announced(_ context.Context, addr netip.Addr) []bgp.Announced {
 func (w *world) Lookup(addr netip.Addr) (underlay.KernelRoute, error) {
 	best, found := underlay.KernelRoute{}, false
 	if r, ok := w.table.LookupInstallable(addr); ok && !w.lacks[r.Prefix] && w.failed[r.Prefix] == "" {
-		best, found = underlay.KernelRoute{Dst: r.Prefix, Protocol: fib.Protocol}, true
+		best, found = underlay.KernelRoute{Dst: r.Prefix, Protocol: ours.Protocol}, true
 	}
 	for _, r := range w.kernel {
 		if r.Dst.Contains(addr) && (!found || r.Dst.Bits() >= best.Dst.Bits()) {

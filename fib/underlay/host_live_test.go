@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // TestAddresses: what the kernel and the device say against the use of an
@@ -136,7 +138,7 @@ func TestAsk(t *testing.T) {
 		want KernelRoute
 	}{
 		{"198.51.100.7", KernelRoute{Dst: netip.MustParsePrefix("198.51.100.0/24"), Protocol: unix.RTPROT_STATIC, Dev: "eth0", Via: addr("10.57.0.1"), Src: addr("192.0.2.1")}},
-		{"10.99.1.1", KernelRoute{Dst: netip.MustParsePrefix("10.99.0.0/16"), Protocol: Protocol, Dev: "eth0", Via: addr("10.57.0.1")}},
+		{"10.99.1.1", KernelRoute{Dst: netip.MustParsePrefix("10.99.0.0/16"), Protocol: ours.Protocol, Dev: "eth0", Via: addr("10.57.0.1")}},
 		{"10.57.0.7", KernelRoute{Dst: netip.MustParsePrefix("10.57.0.0/24"), Protocol: unix.RTPROT_KERNEL, Dev: "eth0", Src: addr("10.57.0.11")}},
 		{"10.57.0.11", KernelRoute{Dst: netip.MustParsePrefix("10.57.0.11/32"), Protocol: unix.RTPROT_KERNEL, Dev: "eth0", Src: addr("10.57.0.11"), Self: true}},
 		{"fd57::7", KernelRoute{Dst: netip.MustParsePrefix("fd57::/64"), Protocol: unix.RTPROT_KERNEL, Dev: "eth0"}},

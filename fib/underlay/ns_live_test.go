@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -84,12 +85,12 @@ const rack = `link add eth0 type veth peer name far0
 	addr add 10.57.0.11/24 dev eth0
 	addr add fd57::11/64 dev eth0 nodad`
 
-func ours(d Device) bool { return d.Alias == "onlink" || d.Group == 0x4f4c0002 }
+func isOurs(d Device) bool { return d.Alias == ours.TunnelAlias || d.Group == ours.PodServing }
 
 // load returns a loaded Watcher, its sockets closed with the test.
 func load(t *testing.T) *Watcher {
 	t.Helper()
-	w := New(slog.New(slog.DiscardHandler), ours)
+	w := New(slog.New(slog.DiscardHandler), isOurs)
 	if err := w.Load(); err != nil {
 		t.Fatalf("Load: %v", err)
 	}

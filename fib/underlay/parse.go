@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // hop is one way of a kernel route.
@@ -34,7 +36,7 @@ func parseRoute(b []byte) (route, bool) {
 	}
 	family, bits, source, tos := b[0], int(b[1]), b[2], b[3]
 	protocol, table := b[5], uint32(b[4])
-	if protocol == Protocol || source != 0 || tos != 0 {
+	if protocol == ours.Protocol || source != 0 || tos != 0 {
 		return route{}, false
 	}
 	r := route{kind: b[7]}
@@ -114,7 +116,7 @@ const sizeofNhMsg = 8 // struct nhmsg of linux/nexthop.h
 
 // parseObject reads RTM_NEWNEXTHOP or RTM_DELNEXTHOP.
 func parseObject(b []byte) (object, bool) {
-	if len(b) < sizeofNhMsg || b[2] == Protocol {
+	if len(b) < sizeofNhMsg || b[2] == ours.Protocol {
 		return object{}, false
 	}
 	o := object{hop: hop{onlink: native.Uint32(b[4:])&unix.RTNH_F_ONLINK != 0}}

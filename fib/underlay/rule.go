@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // rule is a policy routing rule (ip-rule(8)).
@@ -37,7 +39,7 @@ func parseRule(b []byte) (rule, bool) {
 		case unix.FRA_SUPPRESS_PREFIXLEN:
 			r.bare = r.bare && u32(v) == ^uint32(0)
 		case unix.FRA_PROTOCOL: // who added it
-			r.ours = len(v) > 0 && v[0] == Protocol
+			r.ours = len(v) > 0 && v[0] == ours.Protocol
 		default:
 			r.bare = false
 		}

@@ -10,19 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// Protocol is the route protocol of onlink's own routes, which this package
-// leaves out.
-const Protocol = 179
-
-// Netlink port IDs (nl_pid, netlink(7)) from FirstPort on, Ports of them, are
-// those that package fib writes from. A notification carries the port of who
-// asked for the change, so that our own writes can be told from a change that
-// somebody else made to a route of ours.
-const (
-	FirstPort = 0x4f4c0000
-	Ports     = 256
+	"onlink/internal/ours"
 )
 
 // bufferSize holds any notification the kernel makes; a link with hundreds of
@@ -173,13 +162,13 @@ func attachFilter(fd int) error {
 		{Code: jeq, K: loaded(unix.RTM_DELNEXTHOP), Jt: 4},
 		{Code: ret, K: pass},
 		{Code: load | unix.BPF_B, K: route},
-		{Code: jeq, K: Protocol, Jt: 3},
+		{Code: jeq, K: ours.Protocol, Jt: 3},
 		{Code: ret, K: pass},
 		{Code: load | unix.BPF_B, K: obj},
-		{Code: jeq, K: Protocol, Jf: 4},
+		{Code: jeq, K: ours.Protocol, Jf: 4},
 		{Code: load | unix.BPF_W, K: port},
-		{Code: and, K: word(^uint32(Ports - 1))},
-		{Code: jeq, K: word(FirstPort), Jf: 1},
+		{Code: and, K: word(^uint32(ours.Ports - 1))},
+		{Code: jeq, K: word(ours.FirstPort), Jf: 1},
 		{Code: ret, K: 0},
 		{Code: ret, K: pass},
 	}

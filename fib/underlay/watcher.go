@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 const (
@@ -262,7 +264,7 @@ func (w *Watcher) handle(m message) {
 			w.handleAddress(a, s, m.kind == unix.RTM_DELADDR)
 		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		if len(m.body) >= unix.SizeofRtMsg && m.body[5] == Protocol {
+		if len(m.body) >= unix.SizeofRtMsg && m.body[5] == ours.Protocol {
 			w.untold.Touched = true
 			return
 		}
@@ -272,7 +274,7 @@ func (w *Watcher) handle(m message) {
 			w.stale()
 		}
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
-		if len(m.body) >= sizeofNhMsg && m.body[2] == Protocol {
+		if len(m.body) >= sizeofNhMsg && m.body[2] == ours.Protocol {
 			w.untold.Touched = true
 			return
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/ours"
 )
 
 // sysctl sets a kernel parameter of the thread's namespace.
@@ -137,7 +139,7 @@ func routesOf(n int, protocol string) string {
 // small returns a Watcher whose receive buffer holds a few notifications.
 func small(t *testing.T) *Watcher {
 	t.Helper()
-	w := New(slog.New(slog.DiscardHandler), ours)
+	w := New(slog.New(slog.DiscardHandler), isOurs)
 	w.rcvbuf = 4096
 	if err := w.Load(); err != nil {
 		t.Fatalf("Load: %v", err)
@@ -189,7 +191,7 @@ func churn(t *testing.T, n int) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: FirstPort + 7}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: ours.FirstPort + 7}); err != nil {
 		t.Fatal(err)
 	}
 	const size = unix.SizeofNlMsghdr + unix.SizeofRtMsg + 8
@@ -199,7 +201,7 @@ func churn(t *testing.T, n int) {
 		native.PutUint32(m, size)
 		native.PutUint16(m[4:], unix.RTM_NEWROUTE)
 		native.PutUint16(m[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
-		copy(m[unix.SizeofNlMsghdr:], []byte{unix.AF_INET, 32, 0, 0, unix.RT_TABLE_MAIN, Protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_BLACKHOLE})
+		copy(m[unix.SizeofNlMsghdr:], []byte{unix.AF_INET, 32, 0, 0, unix.RT_TABLE_MAIN, ours.Protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_BLACKHOLE})
 		native.PutUint16(m[size-8:], 8)
 		native.PutUint16(m[size-6:], unix.RTA_DST)
 		copy(m[size-4:], []byte{10, 99, byte(i >> 8), byte(i)})

@@ -11,8 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"onlink/fib"
 	"onlink/integration/bench/speaker"
+	"onlink/internal/ours"
 )
 
 // The churn: every tick so many changes among so many prefixes.
@@ -43,7 +43,7 @@ func (c *churn) change(b []byte) []byte {
 
 // drift counts the blocks that the kernel holds otherwise than announced.
 func (c *churn) drift(s *space) (int, error) {
-	routes, err := s.link.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: fib.Protocol}, netlink.RT_FILTER_PROTOCOL)
+	routes, err := s.link.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: ours.Protocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return 0, fmt.Errorf("dump routes: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/fib"
+	"onlink/internal/ours"
 	"onlink/rib"
 )
 
@@ -70,7 +71,7 @@ func timeBare(n int) (seconds float64, err error) {
 		var m batch
 		begin := time.Now()
 		// struct nhmsg: family, scope, protocol, reserved, flags.
-		m.begin(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE, unix.AF_INET, 0, fib.Protocol, 0, unix.RTNH_F_ONLINK, 0, 0, 0)
+		m.begin(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE, unix.AF_INET, 0, ours.Protocol, 0, unix.RTNH_F_ONLINK, 0, 0, 0)
 		m.attr32(unix.NHA_ID, object)
 		m.attr32(unix.NHA_OIF, uint32(link.Attrs().Index)) //nolint:gosec // an interface index
 		m.attr(unix.NHA_GATEWAY, gateway(0).AsSlice()...)
@@ -78,7 +79,7 @@ func timeBare(n int) (seconds float64, err error) {
 			a := block(i).Addr().As4()
 			// struct rtmsg
 			m.begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.AF_INET, blockBits, 0, 0,
-				unix.RT_TABLE_MAIN, fib.Protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0)
+				unix.RT_TABLE_MAIN, ours.Protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0)
 			m.attr(unix.RTA_DST, a[:]...)
 			m.attr32(rtaNHID, object)
 			if i%batchRoutes == batchRoutes-1 {
@@ -107,7 +108,7 @@ func timeSingly(n int) (seconds float64, err error) {
 		gw := gateway(0).AsSlice()
 		begin := time.Now()
 		for i := range n {
-			r := &netlink.Route{Dst: ipNet(block(i)), Gw: gw, LinkIndex: link.Attrs().Index, Protocol: fib.Protocol}
+			r := &netlink.Route{Dst: ipNet(block(i)), Gw: gw, LinkIndex: link.Attrs().Index, Protocol: ours.Protocol}
 			if err := p.near.link.RouteReplace(r); err != nil {
 				return err
 			}
@@ -172,7 +173,7 @@ func nodesFigure(ctx context.Context, r *run) error {
 // resyncFigure: 100,000 unchanged routes over 1,000 next hops read back.
 func resyncFigure(ctx context.Context, r *run) error {
 	routes := decided(100_000, 1000)
-	var ours, listed, bare samples
+	var own, listed, bare samples
 	err := inFresh(func(*pair) error {
 		t := fib.New(fib.Config{})
 		if err := t.Open(); err != nil {
@@ -191,12 +192,12 @@ func resyncFigure(ctx context.Context, r *run) error {
 			func(ctx context.Context) error {
 				begin := time.Now()
 				_, err := t.Resync(ctx)
-				ours = append(ours, time.Since(begin).Seconds())
+				own = append(own, time.Since(begin).Seconds())
 				return err
 			},
 			func(context.Context) error {
 				begin := time.Now()
-				got, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: fib.Protocol}, netlink.RT_FILTER_PROTOCOL)
+				got, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Protocol: ours.Protocol}, netlink.RT_FILTER_PROTOCOL)
 				listed = append(listed, time.Since(begin).Seconds())
 				if err == nil && len(got) != len(routes) {
 					err = fmt.Errorf("dump shows %d routes, want %d", len(got), len(routes))
@@ -212,8 +213,8 @@ func resyncFigure(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.report("fib.resync_100k", "s", ours, versus{name: "RouteListFiltered", samples: listed})
-	r.report("fib.resync_dump_100k", "s", ours, versus{name: "bare dump, filtered by the kernel", samples: bare})
+	r.report("fib.resync_100k", "s", own, versus{name: "RouteListFiltered", samples: listed})
+	r.report("fib.resync_dump_100k", "s", own, versus{name: "bare dump, filtered by the kernel", samples: bare})
 	return nil
 }
 
@@ -231,7 +232,7 @@ func timeDump(n int) (seconds float64, err error) {
 	}
 	begin := time.Now()
 	var m batch
-	m.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, fib.Protocol, 0, 0, 0, 0, 0, 0)
+	m.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, ours.Protocol, 0, 0, 0, 0, 0, 0)
 	m.finish()
 	if err := unix.Sendto(s.fd, m.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, fmt.Errorf("send: %w", err)

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"text/template"
 
-	"onlink/fib"
 	"onlink/integration/conf"
+	"onlink/internal/ours"
 )
 
 // asn is everybody's AS: all sessions are iBGP.
@@ -23,7 +23,7 @@ type receiver struct {
 }
 
 var (
-	onlinkReceiver = receiver{"onlink", fib.Protocol, func(r *run, s *space) (*program, error) {
+	onlinkReceiver = receiver{"onlink", ours.Protocol, func(r *run, s *space) (*program, error) {
 		return r.startAgent(s, agentConfig{peers: []*conf.Peer{feederPeer()}})
 	}}
 	birdReceiver = receiver{"BIRD 2", 12, func(r *run, s *space) (*program, error) {

@@ -1,0 +1,42 @@
+// Package ours is onlink's identity in the kernel: the numbers and names by
+// which an agent knows its own routes, objects, devices and tables, also those
+// that a former run or another version left (DESIGN.md, "Identity in the
+// kernel"). Each is defined here and nowhere else. A changed value makes a new
+// version take what the old one left for somebody else's, so a change needs
+// code that knows both.
+//
+// The numbers come from 0x4f4c, "OL" in ASCII.
+//
+// The package uses the standard library only, and every room may import it.
+package ours
+
+// Protocol is the route protocol (rtm_protocol of rtnetlink(7), `proto 179` of
+// ip-route(8)) of every route, nexthop object and policy rule that onlink
+// installs, and of nothing else.
+const Protocol = 179
+
+// FirstNexthopID is the lowest ID of onlink's nexthop objects (ip-nexthop(8));
+// the range has no end. An object in it is ours if it has [Protocol] too.
+const FirstNexthopID = 0x4f4c0000
+
+// Netlink port IDs (nl_pid, netlink(7)) from FirstPort on, Ports of them, are
+// those that package fib writes from. A notification carries the port of the
+// socket that made the change: one about a route of ours from any other port
+// is somebody else's change. Ports is a power of two and divides FirstPort, so
+// that a mask tells the range.
+const (
+	FirstPort = 0x4f4c0000
+	Ports     = 256
+)
+
+// GatewayTable is the routing table of IPv6 gateways behind tunnels, and
+// GatewayPriority the priority of the rules that lead to it (ip-rule(8)).
+const (
+	GatewayTable    = 20300
+	GatewayPriority = 20300
+)
+
+// SpreadMark is the packet mark (SO_MARK, `meta mark`) of what goes into a
+// VXLAN device while the underlay has several ways. The lower 16 bits, which
+// most programs' masks look at, are zero.
+const SpreadMark = 0x4f4c0000
