@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"onlink/sysctl"
 )
 
 // setting is one value below /proc/sys that the agent relies on.
@@ -57,7 +58,7 @@ func keepAdvertisements() error {
 	for _, path := range all {
 		dev := filepath.Base(filepath.Dir(path))
 		name := "net/ipv6/conf/" + dev + "/"
-		if dev == "all" || dev == "default" || dev == "lo" || sysctl(name+"forwarding") != "0" || sysctl(name+"accept_ra") != "1" {
+		if dev == "all" || dev == "default" || dev == "lo" || value(name+"forwarding") != "0" || value(name+"accept_ra") != "1" {
 			continue
 		}
 		if _, err := set(setting{name + "accept_ra", "2"}); err != nil {
@@ -82,25 +83,23 @@ func passDeadLinks(devices []string) error {
 	return errors.Join(errs...)
 }
 
-// sysctl reads a value; "" when there is none.
-func sysctl(name string) string {
-	b, err := os.ReadFile(filepath.Join("/proc/sys", name))
+// value reads a setting; "" when there is none.
+func value(name string) string {
+	v, err := sysctl.Read(name)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(b))
+	return v
 }
 
 // set sets a value unless it is so already, so that a read-only /proc with the
 // right values is fine, and returns what it was. A missing file (no IPv6 in this
 // kernel, a device that has gone) is not an error.
 func set(s setting) (was string, err error) {
-	path := filepath.Join("/proc/sys", s.name)
-	old, err := os.ReadFile(path)
+	was, err = sysctl.Read(s.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.value, nil
 	}
-	was = strings.TrimSpace(string(old))
 	if err == nil && was == s.value {
 		return was, nil
 	}
@@ -109,9 +108,8 @@ func set(s setting) (was string, err error) {
 			return was, err
 		}
 	}
-	if err := os.WriteFile(path, []byte(s.value), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return was, fmt.Errorf("set sysctl %s=%s: %w; set it in /etc/sysctl.d or give the agent CAP_NET_ADMIN and a writable /proc/sys",
-			strings.ReplaceAll(s.name, "/", "."), s.value, err)
+	if err := sysctl.Write(s.name, s.value); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return was, fmt.Errorf("%w; set it in /etc/sysctl.d or give the agent CAP_NET_ADMIN and a writable /proc/sys", err)
 	}
 	return was, nil
 }
@@ -135,5 +133,5 @@ func setAll(list []setting) error {
 // tunnel, because they come back plainly, through the underlay.
 func strictReversePath(device string) bool {
 	// The kernel takes the larger of all and the device: 2 (loose) wins over 1.
-	return max(sysctl("net/ipv4/conf/all/rp_filter"), sysctl("net/ipv4/conf/"+device+"/rp_filter")) == "1"
+	return max(value("net/ipv4/conf/all/rp_filter"), value("net/ipv4/conf/"+device+"/rp_filter")) == "1"
 }

@@ -100,7 +100,7 @@ func routerOn(device string) (netip.Addr, error) {
 	}
 	var all, routers []netip.Addr
 	for _, n := range list {
-		if !n.Addr.Is6() || !n.Addr.IsLinkLocalUnicast() || n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) != 0 {
+		if !n.Addr.Is6() || !n.Addr.IsLinkLocalUnicast() || !n.Known() {
 			continue
 		}
 		all = append(all, n.Addr.WithZone(device))

@@ -108,6 +108,12 @@ type Neighbour struct {
 	Router bool   // it says that it is a router (RFC 4861 section 4.4)
 }
 
+// Known reports whether the neighbour has answered: the kernel is not still
+// resolving it, has not given up, and does resolve on that device.
+func (n Neighbour) Known() bool {
+	return n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) == 0
+}
+
 // Neighbours returns a device's neighbours of both families, [ErrNoDevice]
 // when there is no device of that name.
 func Neighbours(dev string) ([]Neighbour, error) {
