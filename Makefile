@@ -8,7 +8,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X onlink/agent.Version=$(VERSION) -X main.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 BED     := go run ./integration/cmd/bed
-LINT    ?= go tool -modfile=tools/go.mod golangci-lint
+LINT    ?= go tool -modfile=tools/tools.mod golangci-lint
 FUZZTIME ?= 30s
 TESTS ?= .
 BENCHTIME ?= 1s
@@ -24,7 +24,7 @@ export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt vet generate check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt house vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,13 +101,16 @@ lint: ## run golangci-lint as .golangci.yml says (the first run builds it: two m
 fmt: ## format as lint wants it
 	GOFLAGS="$$ONLINK_GOFLAGS" $(LINT) fmt ./...
 
+house: engine ## print figures of the tree's structure beside their goals and bounds
+	@go run ./tools/house
+
 vet: engine ## run go vet
 	go vet ./...
 
 generate: ## generate Go from proto/ (needs protoc: apt-get install protobuf-compiler)
 	@command -v protoc >/dev/null || { echo 'make generate: protoc is missing; apt-get install --no-install-recommends protobuf-compiler' >&2; exit 1; }
 	@mkdir -p build/tools
-	go build -modfile=tools/go.mod -o build/tools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	go build -modfile=tools/tools.mod -o build/tools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	PATH="$(CURDIR)/build/tools:$$PATH" protoc --go_out=. --go_opt=module=onlink \
 		--go-grpc_out=. --go-grpc_opt=module=onlink -I proto/v1 $$(cd proto/v1 && ls *.proto)
 

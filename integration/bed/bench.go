@@ -57,7 +57,7 @@ func CompareBench(ctx context.Context, opts BenchOptions) (err error) {
 			return err
 		}
 	}
-	cmd := goCommand(ctx, root, append([]string{"tool", "-modfile=tools/go.mod", "benchstat"}, files...)...)
+	cmd := goCommand(ctx, root, append([]string{"tool", "-modfile=tools/tools.mod", "benchstat"}, files...)...)
 	cmd.Stdout, cmd.Stderr = opts.Out, opts.Out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("benchstat: %w", err)
