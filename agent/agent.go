@@ -30,6 +30,7 @@ import (
 	"onlink/fib"
 	"onlink/fib/underlay"
 	"onlink/ipam"
+	"onlink/ipam/remote"
 	"onlink/rib"
 	"onlink/tunnel"
 )
@@ -43,7 +44,7 @@ type agent struct {
 	store         *ipam.Store
 	registry      ipam.Registry
 	audit         admin.Auditor
-	guard         *registryGuard // of the registry served here; nil: none
+	served        *remote.Server // of the registry; nil: it is not served here
 	alloc         *ipam.Allocator
 	speaker       *bgp.Speaker
 	watch         *underlay.Watcher

@@ -25,14 +25,21 @@ import (
 	"onlink/agent/metrics"
 	"onlink/cni"
 	"onlink/ipam"
-	onlinkv1 "onlink/proto/v1"
+	"onlink/ipam/remote"
 )
 
 // endpoint is one listening socket and the gRPC server behind it.
 type endpoint struct {
 	name string
 	lis  net.Listener
-	srv  *grpc.Server
+	srv  server
+}
+
+// server is a [grpc.Server], or what has one inside.
+type server interface {
+	Serve(lis net.Listener) error
+	GracefulStop()
+	Stop()
 }
 
 // sockets are all doors of the agent. They are opened before anything runs, so
@@ -93,7 +100,7 @@ func (a *agent) listenAdmin(s *sockets) error {
 	api := admin.New(a.adminConfig())
 	s.add("admin", lis, grpc.NewServer(grpc.Creds(admin.PeerCredentials())), api.Register)
 	if tcp := cfg.TCP; tcp.IsValid() {
-		creds, err := serverTLS(cfg.TLS)
+		c, err := serverTLS(cfg.TLS)
 		if err != nil {
 			return fmt.Errorf("api.admin.tls: %w", err)
 		}
@@ -101,7 +108,7 @@ func (a *agent) listenAdmin(s *sockets) error {
 		if err != nil {
 			return fmt.Errorf("api.admin.tcp: %w", err)
 		}
-		s.add("admin-tcp", lis, grpc.NewServer(creds), api.Register)
+		s.add("admin-tcp", lis, grpc.NewServer(grpc.Creds(credentials.NewTLS(c))), api.Register)
 	}
 	return nil
 }
@@ -112,22 +119,21 @@ func (a *agent) listenRegistry(s *sockets) error {
 		return nil
 	}
 	pools, _ := poolRanges(a.current().Pools)
-	a.guard = newRegistryGuard(a.log.With("part", "registry"), pools)
-	opts := a.guard.options()
+	c := remote.ServerConfig{
+		Registry: a.store.BoltRegistry().WithSettle(reg.Settle()), Pools: pools, Audit: a.audit.Do, Log: a.log.With("part", "registry"),
+	}
 	if reg.TLS.Enabled() {
-		creds, err := serverTLS(reg.TLS)
-		if err != nil {
+		var err error
+		if c.TLS, err = serverTLS(reg.TLS); err != nil {
 			return fmt.Errorf("ipam.registry.tls: %w", err)
 		}
-		opts = append(opts, creds)
 	}
 	lis, err := net.Listen("tcp", reg.Listen.String())
 	if err != nil {
 		return fmt.Errorf("ipam.registry.listen: %w", err)
 	}
-	s.add("registry", a.guard.limit(lis), grpc.NewServer(opts...), func(srv *grpc.Server) {
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: a.store.BoltRegistry().WithSettle(reg.Settle()), audit: a.audit, guard: a.guard})
-	})
+	a.served = remote.NewServer(c)
+	s.grpc = append(s.grpc, endpoint{"registry", lis, a.served})
 	return nil
 }
 
@@ -260,21 +266,21 @@ func keyPair(t config.TLS) (tls.Certificate, *x509.CertPool, error) {
 	return cert, pool, nil
 }
 
-func serverTLS(t config.TLS) (grpc.ServerOption, error) {
+func serverTLS(t config.TLS) (*tls.Config, error) {
 	cert, pool, err := keyPair(t)
 	if err != nil {
 		return nil, err
 	}
-	return grpc.Creds(credentials.NewTLS(&tls.Config{
+	return &tls.Config{
 		Certificates: []tls.Certificate{cert}, ClientCAs: pool,
 		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
-	})), nil
+	}, nil
 }
 
-func clientTLS(t config.TLS) (credentials.TransportCredentials, error) {
+func clientTLS(t config.TLS) (*tls.Config, error) {
 	cert, pool, err := keyPair(t)
 	if err != nil {
 		return nil, err
 	}
-	return credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}), nil
+	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}, nil
 }

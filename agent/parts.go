@@ -69,7 +69,7 @@ func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
 		split.SetPools(pools)
 	}
 	ranges, _ := poolRanges(c.Pools)
-	a.guard.setPools(ranges)
+	a.served.SetPools(ranges)
 	if err := a.speaker.SetPools(ctx, bgpPools(c.Pools, a.owners.blocks())); err != nil {
 		return err
 	}

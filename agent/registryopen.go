@@ -1,23 +1,32 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+	"time"
 
 	"onlink/agent/config"
 	"onlink/agent/node"
 	"onlink/ipam"
 	"onlink/ipam/etcd"
+	"onlink/ipam/remote"
 )
 
-// openRegistry is the block registry that the configuration asks for. close
-// ends its connections.
+// registryPatience is how long an operator's question waits for the registry.
+const registryPatience = 700 * time.Millisecond
+
+// listRegistry returns every node's blocks, or after [registryPatience] an
+// error.
+func (a *agent) listRegistry(ctx context.Context) ([]ipam.Block, error) {
+	return ipam.ListWithin(ctx, a.registry, registryPatience)
+}
+
+// openRegistry opens the block registry of the configuration. closeIt ends its
+// connections.
 func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id node.Identity) (reg ipam.Registry, closeIt func() error, err error) {
 	if cfg.Kind == config.RegistryEtcd {
 		return openEtcd(cfg)
@@ -25,18 +34,18 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id 
 	if len(cfg.Addresses) == 0 {
 		return store.BoltRegistry().WithSettle(cfg.Settle()).OwnNode(), func() error { return nil }, nil
 	}
-	creds := insecure.NewCredentials()
+	client := remote.ClientConfig{Dial: dialFrom(id)}
 	if cfg.TLS.Enabled() {
-		if creds, err = clientTLS(cfg.TLS); err != nil {
+		if client.TLS, err = clientTLS(cfg.TLS); err != nil {
 			return nil, nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}
 	var parts []ipam.Registry
-	var conns []*grpc.ClientConn
+	var remotes []*remote.Registry
 	closeIt = func() error {
 		var errs []error
-		for _, cc := range conns {
-			errs = append(errs, cc.Close())
+		for _, r := range remotes {
+			errs = append(errs, r.Close())
 		}
 		return errors.Join(errs...)
 	}
@@ -45,12 +54,13 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id 
 			parts = append(parts, store.BoltRegistry().WithSettle(cfg.Settle()).OwnNode())
 			continue
 		}
-		cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(dialFrom(id)))
+		client.Target = addr
+		r, err := remote.Open(client)
 		if err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("ipam.registry.address: %w", err), closeIt())
 		}
-		conns = append(conns, cc)
-		parts = append(parts, newRemoteRegistry(cc))
+		remotes = append(remotes, r)
+		parts = append(parts, r)
 	}
 	if len(parts) == 1 {
 		return parts[0], closeIt, nil

@@ -1,4 +1,4 @@
-package agent
+package remote
 
 import (
 	"context"
@@ -14,8 +14,6 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// This file is what goes over the registry's wire, in both directions.
-
 func callerToWire(c ipam.Caller) *onlinkv1.Caller {
 	w := &onlinkv1.Caller{Node: c.Node, Instance: c.Instance, PeriodMs: uint32(c.Period / time.Millisecond)} //nolint:gosec // minutes
 	if c.Address.IsValid() {
@@ -27,8 +25,9 @@ func callerToWire(c ipam.Caller) *onlinkv1.Caller {
 	return w
 }
 
-// callerFromWire reads who asks; node is the name in the rest of the request:
-// all that a caller of a version before tells.
+// callerFromWire returns the caller of a request. node is the name in the
+// request's own fields: the only one that a client of the version before Caller
+// sends.
 func callerFromWire(w *onlinkv1.Caller, node string) (ipam.Caller, error) {
 	c := ipam.Caller{Node: node}
 	if w == nil {
@@ -76,8 +75,8 @@ func heldFromWire(w *onlinkv1.NameHeld) (*ipam.HeldError, error) {
 	}, nil
 }
 
-// wireErrors is what ipam tells apart and must survive the wire, in both
-// directions.
+// wireErrors are the errors of [ipam.Registry] and the status code that carries
+// each: the client returns the one that the server's registry returned.
 var wireErrors = []struct {
 	err  error
 	code codes.Code
@@ -90,7 +89,8 @@ var wireErrors = []struct {
 	{ipam.ErrRefused, codes.PermissionDenied},
 }
 
-func registryStatus(err error) error {
+// errorToWire returns the gRPC status of a registry's error.
+func errorToWire(err error) error {
 	if held, ok := errors.AsType[*ipam.HeldError](err); ok {
 		st, derr := status.New(codes.PermissionDenied, err.Error()).WithDetails(heldToWire(held))
 		if derr == nil {
@@ -108,7 +108,8 @@ func registryStatus(err error) error {
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-func registryError(err error) error {
+// errorFromWire returns the registry's error that a gRPC status carries.
+func errorFromWire(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -1,15 +1,13 @@
-package agent
+package remote
 
 import (
 	"context"
-	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
-	"onlink/agent/admin"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -39,7 +37,7 @@ func FuzzRegistryRequests(f *testing.F) {
 			f.Error(err)
 		}
 	})
-	s := &registryServer{reg: store.BoltRegistry(), audit: admin.Auditor{Store: store, Log: slog.New(slog.DiscardHandler)}}
+	s := &service{reg: store.BoltRegistry(), audit: noted(store)}
 	ctx := context.Background()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var claim onlinkv1.ClaimRequest

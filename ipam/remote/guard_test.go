@@ -1,4 +1,4 @@
-package agent
+package remote
 
 import (
 	"context"
@@ -23,8 +23,8 @@ import (
 	"onlink/ipam"
 )
 
-func testGuard() *registryGuard {
-	return newRegistryGuard(slog.New(slog.DiscardHandler), []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10::/48")})
+func testGuard() *guard {
+	return newGuard(slog.New(slog.DiscardHandler), []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10::/48")})
 }
 
 // callFrom is the context of a call from an address, with a certificate.
@@ -95,7 +95,7 @@ func TestRegistryGuardBinds(t *testing.T) {
 				t.Fatalf("error %v, want success: %v", err, tt.ok)
 			}
 			if err != nil && (status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "worker") ||
-				!errors.Is(registryError(err), ipam.ErrRefused)) {
+				!errors.Is(errorFromWire(err), ipam.ErrRefused)) {
 				t.Errorf("error %v, want a denial that names the node and is a refusal", err)
 			}
 		})
@@ -108,7 +108,7 @@ func TestRegistryGuardRate(t *testing.T) {
 	g := testGuard()
 	now := time.Now()
 	loud, quiet := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	for i := range registryBurst {
+	for i := range callBurst {
 		if err := g.admit(loud, now); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
@@ -122,7 +122,7 @@ func TestRegistryGuardRate(t *testing.T) {
 	if err := g.admit(loud, now.Add(time.Second)); err != nil {
 		t.Errorf("a second later: %v", err)
 	}
-	if err := g.admit(quiet, now.Add(2*registryQuiet)); err != nil || len(g.callers) != 1 {
+	if err := g.admit(quiet, now.Add(2*maxQuiet)); err != nil || len(g.callers) != 1 {
 		t.Errorf("%v, %d addresses are remembered, want the one that asks", err, len(g.callers))
 	}
 }
@@ -135,7 +135,7 @@ func TestRegistryGuardConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lis.Close()
-	accepted := make(chan net.Conn, 2*registryConns)
+	accepted := make(chan net.Conn, 2*maxConns)
 	limited := testGuard().limit(lis)
 	go func() {
 		for {
@@ -155,11 +155,11 @@ func TestRegistryGuardConnections(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
-	for range registryConns {
+	for range maxConns {
 		dial()
 	}
 	var first net.Conn
-	for range registryConns {
+	for range maxConns {
 		first = <-accepted
 	}
 	extra := dial()

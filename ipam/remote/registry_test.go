@@ -1,6 +1,7 @@
-package agent
+package remote
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -10,9 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
-	"onlink/agent/admin"
 	"onlink/ipam"
 	"onlink/ipam/ipamtest"
 	onlinkv1 "onlink/proto/v1"
@@ -32,7 +31,7 @@ func TestSiegeRemote(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv = grpc.NewServer()
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{reg: b})
+		onlinkv1.RegisterRegistryServer(srv, &service{reg: b})
 		ended = make(chan error, 1)
 		go func(srv *grpc.Server, ended chan<- error) { ended <- srv.Serve(lis) }(srv, ended)
 	}
@@ -52,12 +51,7 @@ func TestSiegeRemote(t *testing.T) {
 	ipamtest.Siege(t, ipamtest.Fort{
 		Open: func(t *testing.T, _ int) ipam.Registry {
 			t.Helper()
-			cc, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = cc.Close() })
-			return newRemoteRegistry(cc)
+			return open(t, path)
 		},
 		Trouble: []func(*testing.T){restart(b.Restart), restart(b.Lose), ipamtest.Pause},
 		Pools:   []ipam.Pool{{Name: "p", CIDR: netip.MustParsePrefix("10.0.0.0/19"), BlockSize: 27}},
@@ -83,9 +77,8 @@ func TestRemoteRegistry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		srv := grpc.NewServer()
-		onlinkv1.RegisterRegistryServer(srv, &registryServer{
-			reg: store.BoltRegistry().WithSettle(time.Nanosecond), audit: admin.Auditor{Store: store, Log: slog.New(slog.DiscardHandler)},
+		srv := NewServer(ServerConfig{
+			Registry: store.BoltRegistry().WithSettle(time.Nanosecond), Audit: noted(store), Log: slog.New(slog.DiscardHandler),
 		})
 		go func() {
 			if err := srv.Serve(lis); err != nil {
@@ -93,15 +86,33 @@ func TestRemoteRegistry(t *testing.T) {
 			}
 		}()
 		t.Cleanup(srv.Stop)
-		cc, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := cc.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return newRemoteRegistry(cc)
+		return open(t, path)
 	})
+}
+
+// open returns the registry behind a unix socket.
+func open(t *testing.T, path string) *Registry {
+	t.Helper()
+	reg, err := Open(ClientConfig{Target: "unix://" + path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := reg.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return reg
+}
+
+// noted is an audit in the database, as the agent's.
+func noted(store *ipam.Store) Audit {
+	return func(_ context.Context, action, target string, deed func() ([]ipam.Block, error)) ([]ipam.Block, error) {
+		n, err := store.BeginAudit(ipam.AuditEntry{Began: time.Now(), Action: action, Target: target})
+		if err != nil {
+			return nil, err
+		}
+		taken, err := deed()
+		return taken, errors.Join(err, store.EndAudit(n, taken, err))
+	}
 }

@@ -1,4 +1,4 @@
-package agent
+package ipam
 
 import (
 	"context"
@@ -7,18 +7,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"onlink/ipam"
 )
 
 // deaf is a registry whose packets are dropped.
 type deaf struct {
-	ipam.Registry
+	Registry
 
 	heeds bool // it gives up with the context
 }
 
-func (d deaf) List(ctx context.Context, _ string) ([]ipam.Block, error) {
+func (d deaf) List(ctx context.Context, _ string) ([]Block, error) {
 	if !d.heeds {
 		time.Sleep(time.Minute)
 		return nil, errors.New("late")
@@ -27,20 +25,20 @@ func (d deaf) List(ctx context.Context, _ string) ([]ipam.Block, error) {
 	return nil, ctx.Err()
 }
 
-// TestListRegistry: a registry that does not answer is given up within a
+// TestListWithin: a registry that does not answer is given up within a
 // second, whether it looks at its context or not, and the caller's end is not
 // taken for that.
-func TestListRegistry(t *testing.T) {
+func TestListWithin(t *testing.T) {
 	for _, heeds := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			a, began := &agent{registry: deaf{heeds: heeds}}, time.Now()
-			_, err := a.listRegistry(t.Context())
+			reg, began := deaf{heeds: heeds}, time.Now()
+			_, err := ListWithin(t.Context(), reg, 700*time.Millisecond)
 			if took := time.Since(began); took >= time.Second || err == nil || !strings.Contains(err.Error(), "no answer within 700ms") {
 				t.Errorf("heeds %t: %v after %v", heeds, err, took)
 			}
 			gone, cancel := context.WithCancel(t.Context())
 			cancel()
-			if _, err := a.listRegistry(gone); !errors.Is(err, context.Canceled) {
+			if _, err := ListWithin(gone, reg, 700*time.Millisecond); !errors.Is(err, context.Canceled) {
 				t.Errorf("heeds %t: a caller that went away: %v", heeds, err)
 			}
 			time.Sleep(2 * time.Minute) // the late answers go to nobody
