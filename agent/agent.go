@@ -22,6 +22,7 @@ import (
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
 	"onlink/agent/node"
+	"onlink/agent/owners"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -50,7 +51,7 @@ type agent struct {
 	watch         *underlay.Watcher
 	learn         *learn
 	orig          *originate
-	owners        *ownership
+	owners        *owners.Watch
 	live          *liveness
 	follow        *node.Follower
 	host          *dataplane.Host

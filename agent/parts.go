@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"onlink/agent/config"
+	"onlink/agent/owners"
 	"onlink/agent/reload"
 	"onlink/ipam"
 	"onlink/tunnel"
@@ -70,7 +71,7 @@ func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
 	}
 	ranges, _ := poolRanges(c.Pools)
 	a.served.SetPools(ranges)
-	if err := a.speaker.SetPools(ctx, bgpPools(c.Pools, a.owners.blocks())); err != nil {
+	if err := a.speaker.SetPools(ctx, owners.Lengths(bgpPools(c.Pools), a.owners.Blocks())); err != nil {
 		return err
 	}
 	return a.learn.do(ctx, func() {

@@ -111,7 +111,7 @@ func bgpConfig(cfg *config.Effective, id node.Identity, fibKept bool, log *slog.
 			out.ClusterID = id.RouterID
 		}
 	}
-	out.Pools, out.PodGateways = bgpPools(cfg.Pools, nil), cni.Gateways()
+	out.Pools, out.PodGateways = bgpPools(cfg.Pools), cni.Gateways()
 	return out
 }
 

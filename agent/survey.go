@@ -107,7 +107,7 @@ func (a *agent) ipamState() state.IPAM {
 		s.HalfFailed = split.Problem()
 	}
 	if a.current().IPAM.Registry.Kind == config.RegistryBolt {
-		s.Registered = a.owners.blocks()
+		s.Registered = a.owners.Blocks()
 	}
 	return s
 }
