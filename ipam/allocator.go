@@ -93,31 +93,11 @@ func (c Config) withDefaults() Config {
 // methods may be called concurrently; those that change something wait for
 // [Allocator.Run].
 type Allocator struct {
-	cfg     Config
-	log     *slog.Logger
-	changed chan struct{} // sent by us, never closed; full: a change is pending already
-	wake    chan struct{} // to the committer; full: it will look anyway
-	kick    chan struct{} // to the registry loop; full: it will look anyway
+	*memory
 
-	mu sync.Mutex // guards all below
-	index
-	identity identity
-	stand    footing
-	proven   bool // the registry took this machine for the node in this run
-	orders   []*order
-	pools    []Pool
-	sticky   map[string]sticky // by stickyKey
-	draining bool
-	kept     []Quarantine           // of this run: each start finds them anew
-	doubts   map[netip.Prefix]doubt // of held blocks; what is not in it is sure
-	open     *batch                 // of changes that wait for the committer; nil: none
-	leaving  map[Handle]*batch
-	wanted   []*attempt          // claims for the registry loop
-	attempts map[target]*attempt // the same, and the one it is at
-	reg      registryState
-	closed   error // not nil: Run has ended
-	sameBoot bool  // set by New
-	stats    Stats
+	cfg       Config
+	registrar *registrar
+	sameBoot  bool // set by New
 }
 
 // New makes an allocator from what the store holds. It starts nothing: call
@@ -127,41 +107,29 @@ func New(cfg Config) (*Allocator, error) {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	a := &Allocator{
-		cfg: cfg, log: cfg.Log,
-		changed:  make(chan struct{}, 1),
-		wake:     make(chan struct{}, 1),
-		kick:     make(chan struct{}, 1),
-		leaving:  map[Handle]*batch{},
-		attempts: map[target]*attempt{},
-		doubts:   map[netip.Prefix]doubt{},
-	}
-	a.pools = defaultsOf(cfg.Pools)
-	c, err := a.newBoot()
-	if err == nil {
-		err = a.settleIdentity(c)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("new allocator: %w", err)
-	}
-	if a.stand.why != nil {
-		a.log.Error("the database is not taken for this machine's", "err", a.stand.why)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.indexLocked(c); err != nil {
+	a := &Allocator{cfg: cfg, memory: newMemory(cfg)}
+	a.registrar = newRegistrar(cfg, a.memory)
+	if err := a.load(); err != nil {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	return a, nil
 }
 
-// defaultsOf returns a copy of pools with defaults filled in.
-func defaultsOf(pools []Pool) []Pool {
-	out := slices.Clone(pools)
-	for i := range out {
-		out[i] = out[i].withDefaults()
+// load reads the store and settles whose it is.
+func (a *Allocator) load() error {
+	c, err := a.newBoot()
+	if err != nil {
+		return err
 	}
-	return out
+	if a.tenure, err = newTenure(a.cfg, c); err != nil {
+		return err
+	}
+	if a.tenure.why != nil {
+		a.log.Error("the database is not taken for this machine's", "err", a.tenure.why)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.loadLocked(c)
 }
 
 // newBoot frees everything of a previous boot and notes the present one. The
@@ -185,93 +153,13 @@ func (a *Allocator) newBoot() (*contents, error) {
 	return a.cfg.Store.load()
 }
 
-// reloadLocked makes memory equal the store.
-func (a *Allocator) reloadLocked() error {
-	c, err := a.cfg.Store.load()
-	if err != nil {
-		return err
+// defaultsOf returns a copy of pools with defaults filled in.
+func defaultsOf(pools []Pool) []Pool {
+	out := slices.Clone(pools)
+	for i := range out {
+		out[i] = out[i].withDefaults()
 	}
-	return a.indexLocked(c)
-}
-
-// indexLocked makes memory what the store holds; it takes c over.
-func (a *Allocator) indexLocked(c *contents) error {
-	if err := c.overlap(); err != nil {
-		return err
-	}
-	now := time.Now()
-	a.index = c.index
-	a.loadFreedLocked(c.freed, now)
-	if ahead := a.loadStickyLocked(c.sticky, now); len(ahead) > 0 {
-		// Each start would count the time anew, and never end it.
-		if err := a.cfg.Store.commit(ahead); err != nil {
-			a.log.Warn("sticky addresses: corrected times not stored", "err", err)
-		}
-	}
-	a.placeLocked()
-	a.doubtLocked()
-	a.barLocked()
-	return nil
-}
-
-// past brings a stored time into this run: one in the future (the clock was
-// ahead, or is set back) counts as now. The result has the monotonic clock, so
-// that no step of the wall clock makes it earlier or later any more.
-func past(stored, now time.Time) time.Time {
-	return now.Add(-max(now.Sub(stored), 0))
-}
-
-// loadFreedLocked brings back when addresses were freed, oldest first.
-func (a *Allocator) loadFreedLocked(freed map[netip.Addr]time.Time, now time.Time) {
-	type item struct {
-		addr netip.Addr
-		at   time.Time
-	}
-	items := make([]item, 0, len(freed))
-	for addr, at := range freed {
-		items = append(items, item{addr, past(at, now)})
-	}
-	slices.SortFunc(items, func(x, y item) int {
-		return cmp.Or(x.at.Compare(y.at), x.addr.Compare(y.addr))
-	})
-	for _, it := range items {
-		h := a.blockOf(it.addr)
-		if h == nil || a.owner(it.addr) != nil {
-			continue
-		}
-		h.free(ordinal(h.CIDR, it.addr), it.at)
-	}
-	for _, h := range a.order {
-		h.emptySince = now // hysteresis begins anew
-	}
-}
-
-// placeLocked gives every block its pool and puts blocks in filling order: by
-// the pool's place, then as claimed.
-func (a *Allocator) placeLocked() {
-	place := map[*Pool]int{}
-	for i := range a.pools {
-		place[&a.pools[i]] = i
-	}
-	place[nil] = len(a.pools)
-	for _, h := range a.order {
-		h.pool = a.poolOfLocked(h.CIDR.Addr())
-		h.next = 0
-	}
-	a.applyStandingLocked()
-	slices.SortFunc(a.order, func(x, y *held) int {
-		return cmp.Or(cmp.Compare(place[x.pool], place[y.pool]), cmp.Compare(x.Epoch, y.Epoch), comparePrefix(x.CIDR, y.CIDR))
-	})
-}
-
-// poolOfLocked returns the configured pool that addr lies in, or nil.
-func (a *Allocator) poolOfLocked(addr netip.Addr) *Pool {
-	for i := range a.pools {
-		if a.pools[i].CIDR.Contains(addr) {
-			return &a.pools[i]
-		}
-	}
-	return nil
+	return out
 }
 
 // SetPools replaces the pools. A pool that is gone or whose CIDR changed must
@@ -285,13 +173,13 @@ func (a *Allocator) SetPools(pools []Pool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := defaultsOf(pools)
-	for i := range a.pools {
-		old := &a.pools[i]
+	for i := range a.stock.pools {
+		old := &a.stock.pools[i]
 		if slices.ContainsFunc(next, func(p Pool) bool { return p.CIDR == old.CIDR }) {
 			continue
 		}
 		used := 0
-		for _, e := range a.byHandle {
+		for _, e := range a.stock.byHandle {
 			for _, addr := range e.Addresses {
 				if old.CIDR.Contains(addr) {
 					used++
@@ -303,10 +191,9 @@ func (a *Allocator) SetPools(pools []Pool) error {
 				ErrPoolInUse, old.Name, old.CIDR, used)
 		}
 	}
-	a.pools = next
+	a.stock.pools = next
 	a.placeLocked()
-	clear(a.reg.full)
-	signal(a.kick)
+	a.registrar.poolsChangedLocked()
 	return nil
 }
 
@@ -318,15 +205,15 @@ func (a *Allocator) Run(ctx context.Context) error {
 	defer cancel(nil)
 	stop, done := make(chan struct{}), make(chan error, 1)
 	go pprof.Do(ctx, pprof.Labels("goroutine", "ipam-committer"), func(context.Context) {
-		err := a.commitLoop(stop)
+		err := a.queue.run(stop)
 		cancel(err) // a dead store ends the registry loop too
 		done <- err
 	})
 	var watching sync.WaitGroup
 	if w, ok := a.cfg.Registry.(ReleaseWatcher); ok {
-		watching.Go(func() { w.WatchReleases(ctx, a.blockFreed) })
+		watching.Go(func() { w.WatchReleases(ctx, a.registrar.blockFreed) })
 	}
-	pprof.Do(ctx, pprof.Labels("goroutine", "ipam-registry"), a.registryLoop)
+	pprof.Do(ctx, pprof.Labels("goroutine", "ipam-registry"), a.registrar.run)
 	watching.Wait()
 	a.close()
 	close(stop)
@@ -336,33 +223,14 @@ func (a *Allocator) Run(ctx context.Context) error {
 	return nil
 }
 
-// blockFreed asks again for blocks of pools that had none.
-func (a *Allocator) blockFreed() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.reg.full) > 0 {
-		clear(a.reg.full)
-		signal(a.kick)
-	}
-}
-
 // close refuses new work and ends the claims that nobody will serve.
 func (a *Allocator) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed == nil {
-		a.closed = ErrClosed
+	if a.queue.closed == nil {
+		a.queue.closed = ErrClosed
 	}
-	for _, t := range a.attempts {
-		t.finish(a.closed)
-	}
-	a.wanted = nil
-	clear(a.attempts)
-	for _, o := range a.orders {
-		o.err = a.closed
-		close(o.done)
-	}
-	a.orders = nil
+	a.registrar.closeLocked(a.queue.closed)
 }
 
 // Changed gets a value when the set of confirmed blocks has changed; the

@@ -392,7 +392,7 @@ func TestClockSetBack(t *testing.T) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, first := a.blockOf(addr).cooling(time.Now(), DefaultCooldown); first > DefaultCooldown {
+	if _, first := a.stock.blockOf(addr).cooling(time.Now(), DefaultCooldown); first > DefaultCooldown {
 		t.Fatalf("address freed in the future rests for %v", first)
 	}
 }

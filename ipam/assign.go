@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -58,14 +57,6 @@ func (a *Allocator) assign(ctx context.Context, req *Request) (Assignment, error
 	}
 }
 
-// waitAny is wait for a batch that may be nil.
-func (b *batch) waitAny(ctx context.Context) error {
-	if b == nil {
-		return nil
-	}
-	return b.wait(ctx)
-}
-
 // decision is the outcome of one look at the state: an assignment and the
 // batches it becomes durable with, or a claim to wait for before the next look.
 type decision struct {
@@ -78,22 +69,22 @@ type decision struct {
 func (a *Allocator) decide(req *Request, failed map[target]error) (decision, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed != nil {
-		return decision{}, a.closed
+	if a.queue.closed != nil {
+		return decision{}, a.queue.closed
 	}
-	if e := a.byHandle[req.Handle]; e != nil {
+	if e := a.stock.byHandle[req.Handle]; e != nil {
 		b := a.refreshLocked(e, req)
-		return decision{result: a.resultLocked(e), born: e.born, batch: b}, nil
+		return decision{result: a.stock.result(e), born: e.born, batch: b}, nil
 	}
-	if a.stand.why != nil {
-		return decision{}, a.stand.why
+	if a.tenure.why != nil {
+		return decision{}, a.tenure.why
 	}
-	pools, err := a.eligibleLocked(req)
+	pools, err := a.stock.eligible(req)
 	if err != nil {
 		return decision{}, err
 	}
 	wanted := families(req, pools)
-	if kept := a.pickStickyLocked(req, wanted, pools); kept != nil {
+	if kept := a.workloads.pick(req, wanted, pools, a.barredLocked); kept != nil {
 		return a.enterLocked(req, kept), nil
 	}
 	var picked []netip.Addr
@@ -117,16 +108,16 @@ func (a *Allocator) enterLocked(req *Request, picked []netip.Addr) decision {
 		Netns: req.Netns, Namespace: req.Namespace, Pod: req.Pod, UID: req.UID, HostDevice: req.HostDevice,
 	}}
 	for _, addr := range picked {
-		e.Pools = append(e.Pools, a.poolOfLocked(addr).Name)
+		e.Pools = append(e.Pools, a.stock.poolOf(addr).Name)
 	}
-	a.add(e)
+	a.stock.add(e)
 	a.stats.Assigned++
-	todo := a.holdStickyLocked(e, req.stickyKey())
-	e.born = a.submitLocked(append(todo, saveAssignment(e.Assignment))...)
-	if a.needsBlockLocked(time.Now()) {
-		signal(a.kick)
+	todo := a.workloads.hold(e, req.stickyKey())
+	e.born = a.queue.addLocked(append(todo, saveAssignment(e.Assignment))...)
+	if a.registrar.needsBlockLocked(time.Now()) {
+		signal(a.registrar.kick)
 	}
-	return decision{result: a.resultLocked(e), born: e.born}
+	return decision{result: a.stock.result(e), born: e.born}
 }
 
 // refreshLocked notes the names of a repeated request when they differ; nil
@@ -138,51 +129,7 @@ func (a *Allocator) refreshLocked(e *entry, req *Request) *batch {
 		return nil
 	}
 	e.Assignment = n
-	return a.submitLocked(saveAssignment(n))
-}
-
-// resultLocked returns a copy of an assignment with its blocks filled in.
-func (a *Allocator) resultLocked(e *entry) Assignment {
-	r := e.Assignment.clone()
-	r.Blocks = make([]netip.Prefix, len(r.Addresses))
-	for i, addr := range r.Addresses {
-		if h := a.blockOf(addr); h != nil {
-			r.Blocks[i] = h.CIDR
-		}
-	}
-	return r
-}
-
-// eligibleLocked returns the pools a request may use, in order.
-func (a *Allocator) eligibleLocked(req *Request) ([]*Pool, error) {
-	var out []*Pool
-	if len(req.Pools) == 0 {
-		for i := range a.pools {
-			if p := &a.pools[i]; p.automatic(req.Namespace) {
-				out = append(out, p)
-			}
-		}
-		return out, nil
-	}
-	for _, name := range req.Pools {
-		i := slices.IndexFunc(a.pools, func(p Pool) bool { return p.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("%w: pool %q does not exist: name one of %s", ErrInvalidRequest, name, a.poolNamesLocked())
-		}
-		if p := &a.pools[i]; p.closed() {
-			return nil, fmt.Errorf("%w: pool %q is %s", ErrInvalidRequest, name, p.closedWord())
-		}
-		out = append(out, &a.pools[i])
-	}
-	return out, nil
-}
-
-func (a *Allocator) poolNamesLocked() string {
-	var names []string
-	for _, p := range a.pools {
-		names = append(names, fmt.Sprintf("%q", p.Name))
-	}
-	return strings.Join(names, ", ")
+	return a.queue.addLocked(saveAssignment(n))
 }
 
 // families returns which families to assign, true for IPv4, IPv4 first.
@@ -214,7 +161,7 @@ func (a *Allocator) pickLocked(req *Request, pools []*Pool, is4 bool, failed map
 	}
 	now := time.Now()
 	pools = slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool { return p.is4() != is4 })
-	if addr, ok := a.pickHeldLocked(pools, now); ok {
+	if addr, ok := a.stock.pick(pools, now); ok {
 		return addr, nil, nil
 	}
 	for _, p := range pools {
@@ -225,46 +172,31 @@ func (a *Allocator) pickLocked(req *Request, pools []*Pool, is4 bool, failed map
 		if err := failed[t]; err != nil {
 			return netip.Addr{}, nil, err
 		}
-		at, err := a.claimLocked(t)
+		at, err := a.registrar.requestLocked(t)
 		return netip.Addr{}, at, err
 	}
-	return netip.Addr{}, nil, a.exhaustedLocked(pools, is4, now)
-}
-
-// pickHeldLocked finds an address in the held blocks of pools, in order.
-func (a *Allocator) pickHeldLocked(pools []*Pool, now time.Time) (netip.Addr, bool) {
-	for _, p := range pools {
-		for _, h := range a.order {
-			if h.pool != p || !h.serves() {
-				continue
-			}
-			if n, ok := h.pick(now, a.cfg.Cooldown); ok {
-				return addrAt(h.CIDR, n), true
-			}
-		}
-	}
-	return netip.Addr{}, false
+	return netip.Addr{}, nil, a.stock.exhausted(pools, is4, now)
 }
 
 // pickExactLocked checks that a requested address can be had, or claims its
 // block.
 func (a *Allocator) pickExactLocked(req *Request, addr netip.Addr, failed map[target]error) (netip.Addr, *attempt, error) {
-	p := a.poolOfLocked(addr)
+	p := a.stock.poolOf(addr)
 	switch {
 	case p == nil:
-		return addr, nil, fmt.Errorf("%w: address %v is in no pool: pools are %s", ErrInvalidRequest, addr, a.poolNamesLocked())
+		return addr, nil, fmt.Errorf("%w: address %v is in no pool: pools are %s", ErrInvalidRequest, addr, a.stock.poolNames())
 	case p.closed():
 		return addr, nil, fmt.Errorf("%w: address %v is in pool %q, which is %s", ErrInvalidRequest, addr, p.Name, p.closedWord())
 	case len(req.Pools) > 0 && !slices.Contains(req.Pools, p.Name):
 		return addr, nil, fmt.Errorf("%w: address %v is in pool %q, not in %q", ErrInvalidRequest, addr, p.Name, req.Pools)
 	}
-	if e := a.owner(addr); e != nil {
+	if e := a.stock.owner(addr); e != nil {
 		return addr, nil, fmt.Errorf("%w: %v is assigned to %v (pod %s/%s)", ErrAddressInUse, addr, e.Handle, e.Namespace, e.Pod)
 	}
-	if q, barred := a.barsLocked(addr); barred {
+	if q, barred := a.quarantined.of(addr); barred {
 		return addr, nil, fmt.Errorf("%w: %v", ErrAddressInUse, q)
 	}
-	h := a.blockOf(addr)
+	h := a.stock.blockOf(addr)
 	if h != nil && h.lost {
 		return addr, nil, fmt.Errorf("%w: %v lies in block %v, which this node has lost", ErrBlockTaken, addr, h.CIDR)
 	}
@@ -275,39 +207,6 @@ func (a *Allocator) pickExactLocked(req *Request, addr netip.Addr, failed map[ta
 	if err := failed[t]; err != nil {
 		return addr, nil, err
 	}
-	at, err := a.claimLocked(t)
+	at, err := a.registrar.requestLocked(t)
 	return addr, at, err
-}
-
-// exhaustedLocked says which pools (of one family) were looked at, how full they are, and what
-// to do.
-func (a *Allocator) exhaustedLocked(pools []*Pool, is4 bool, now time.Time) error {
-	var b strings.Builder
-	for _, p := range pools {
-		blocks, used, total, cooling := 0, 0, 0, 0
-		soon := a.cfg.Cooldown
-		for _, h := range a.order {
-			if h.pool != p {
-				continue
-			}
-			n, first := h.cooling(now, a.cfg.Cooldown)
-			blocks, used, total, cooling = blocks+1, used+h.used, total+len(h.slots), cooling+n
-			if n > 0 {
-				soon = min(soon, first)
-			}
-		}
-		fmt.Fprintf(&b, "; pool %q (%v): %d blocks on this node, %d of %d addresses in use", p.Name, p.CIDR, blocks, used, total)
-		if cooling > 0 {
-			fmt.Fprintf(&b, ", %d cooling down (first one is free in %v)", cooling, soon.Round(time.Second))
-		}
-		b.WriteString(", no free block in the pool")
-	}
-	if b.Len() == 0 {
-		family := "IPv4"
-		if !is4 {
-			family = "IPv6"
-		}
-		return fmt.Errorf("%w: no enabled pool has %s addresses: add one", ErrExhausted, family)
-	}
-	return fmt.Errorf("%w%s: add a pool, or free blocks of nodes that are gone", ErrExhausted, b.String())
 }

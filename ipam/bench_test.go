@@ -67,8 +67,8 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		a, err := New(Config{Node: "n1", Store: s, Registry: s.BoltRegistry(), Pools: []Pool{pool}})
-		if err != nil || len(a.byHandle) != 65536 || len(a.blocks) != 1024 {
-			b.Fatalf("%d addresses, %v", len(a.byHandle), err)
+		if err != nil || len(a.stock.byHandle) != 65536 || len(a.stock.blocks) != 1024 {
+			b.Fatalf("%d addresses, %v", len(a.stock.byHandle), err)
 		}
 		b.StopTimer()
 		runtime.GC()

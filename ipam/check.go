@@ -57,17 +57,17 @@ func problems(tx *bolt.Tx) []string {
 // it. It runs in the order of the commits, so that it may be used under load.
 func (a *Allocator) Check(ctx context.Context) ([]string, error) {
 	a.mu.Lock()
-	if err := a.closed; err != nil {
+	if err := a.queue.closed; err != nil {
 		a.mu.Unlock()
 		return nil, fmt.Errorf("check assignments: %w", err)
 	}
-	memory := make(map[Handle][]netip.Addr, len(a.byHandle))
-	for h, e := range a.byHandle {
+	memory := make(map[Handle][]netip.Addr, len(a.stock.byHandle))
+	for h, e := range a.stock.byHandle {
 		memory[h] = e.Addresses
 	}
 	var out []string
 	// The transaction that this lands in holds exactly what memory has now.
-	b := a.submitLocked(func(tx *bolt.Tx) error {
+	b := a.queue.addLocked(func(tx *bolt.Tx) error {
 		out = append(problems(tx), differences(tx, memory)...)
 		return nil
 	})

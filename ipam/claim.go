@@ -30,7 +30,7 @@ type target struct {
 // attempt is one claim that assigns wait for together.
 type attempt struct {
 	target
-	done chan struct{} // closed by whoever takes it off Allocator.attempts
+	done chan struct{} // closed by whoever takes it off registrar.attempts
 	err  error         // valid after done
 }
 
@@ -39,7 +39,7 @@ func (t *attempt) finish(err error) {
 	close(t.done)
 }
 
-// registryState is what the registry loop remembers; Allocator.mu guards it.
+// registryState is what the registrar remembers of the registry.
 type registryState struct {
 	err     error         // of the last call; nil: it answered
 	retryAt time.Time     // before it, claims are refused with err
@@ -49,26 +49,25 @@ type registryState struct {
 	full    map[string]time.Time
 }
 
-// claimLocked joins or starts a claim. While the registry is known to be out
+// requestLocked joins or starts a claim. While the registry is known to be out
 // of reach it returns [ErrClaimFailed] at once.
-func (a *Allocator) claimLocked(t target) (*attempt, error) {
-	if at := a.attempts[t]; at != nil {
+func (r *registrar) requestLocked(t target) (*attempt, error) {
+	if at := r.attempts[t]; at != nil {
 		return at, nil
 	}
-	if left := time.Until(a.reg.retryAt); a.reg.err != nil && left > 0 {
+	if left := time.Until(r.reg.retryAt); r.reg.err != nil && left > 0 {
 		return nil, fmt.Errorf("%w: held blocks are full and the registry does not answer, next try in %v: %w",
-			ErrClaimFailed, left.Round(time.Millisecond), a.reg.err)
+			ErrClaimFailed, left.Round(time.Millisecond), r.reg.err)
 	}
 	at := &attempt{target: t, done: make(chan struct{})}
-	a.attempts[t] = at
-	a.wanted = append(a.wanted, at)
-	signal(a.kick)
+	r.attempts[t] = at
+	r.wanted = append(r.wanted, at)
+	signal(r.kick)
 	return at, nil
 }
 
-// registryLoop is the only goroutine that speaks to the registry, so that a
-// slow one holds up nothing but new blocks, and no two calls race.
-func (a *Allocator) registryLoop(ctx context.Context) {
+// run does what is due until ctx ends.
+func (r *registrar) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -76,105 +75,78 @@ func (a *Allocator) registryLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-a.kick:
+		case <-r.kick:
 		}
-		timer.Reset(a.tend(ctx))
+		timer.Reset(r.tend(ctx))
 	}
 }
 
 // tend does what is due and returns the time until it wants to be called again.
-func (a *Allocator) tend(ctx context.Context) time.Duration {
-	a.serveOrders(ctx)
-	a.mu.Lock()
-	others := a.stand.standing == foreign
-	due := !time.Now().Before(a.reg.syncAt) && !time.Now().Before(a.reg.retryAt)
-	a.mu.Unlock()
+func (r *registrar) tend(ctx context.Context) time.Duration {
+	r.serveOrders(ctx)
+	r.mu.Lock()
+	others := r.tenure.standing == foreign
+	due := !time.Now().Before(r.reg.syncAt) && !time.Now().Before(r.reg.retryAt)
+	r.mu.Unlock()
 	if others { // the registry could only say of this node what the database does not know
-		return a.cfg.AssertInterval
+		return r.cfg.AssertInterval
 	}
 	if due {
-		a.expireSticky()
-		a.assertDue(ctx)
+		r.expire()
+		r.assertDue(ctx)
 	}
-	a.serveWanted(ctx, due)
-	a.prefetch(ctx)
-	a.giveBack(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.reg.err != nil {
-		return max(time.Until(a.reg.retryAt), retryFirst)
+	r.serveWanted(ctx, due)
+	r.prefetch(ctx)
+	r.giveBack(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reg.err != nil {
+		return max(time.Until(r.reg.retryAt), retryFirst)
 	}
-	return min(max(time.Until(a.reg.syncAt), retryFirst), a.cfg.AssertInterval/2+retryFirst)
+	return min(max(time.Until(r.reg.syncAt), retryFirst), r.cfg.AssertInterval/2+retryFirst)
 }
 
 // assertDue tells the registry what this node holds, unless the database may be
 // a copy of one that is in use.
-func (a *Allocator) assertDue(ctx context.Context) {
-	if who := a.copied(ctx); who != "" {
-		a.doubt(who)
+func (r *registrar) assertDue(ctx context.Context) {
+	if who := r.copied(ctx); who != "" {
+		r.doubt(who)
 		return
 	}
-	err := a.sync(ctx)
-	a.heard(ctx, err)
+	err := r.sync(ctx)
+	r.heard(ctx, err)
 	if refusal(err) && ctx.Err() == nil {
-		a.refuse(err)
+		r.refuse(err)
 	}
 }
 
 // serveWanted does the claims that assigns wait for. After a sync that has just
 // failed they fail too, without another try.
-func (a *Allocator) serveWanted(ctx context.Context, synced bool) {
+func (r *registrar) serveWanted(ctx context.Context, synced bool) {
 	for {
-		a.mu.Lock()
-		if len(a.wanted) == 0 {
-			a.mu.Unlock()
+		r.mu.Lock()
+		if len(r.wanted) == 0 {
+			r.mu.Unlock()
 			return
 		}
-		at := a.wanted[0]
-		a.wanted = a.wanted[1:]
-		err, served := a.reg.err, a.servedLocked(at.target)
-		a.mu.Unlock()
+		at := r.wanted[0]
+		r.wanted = r.wanted[1:]
+		err, served := r.reg.err, r.stock.serves(at.target)
+		r.mu.Unlock()
 		switch {
 		case served:
 			err = nil
 		case err == nil || !synced:
-			err = a.claim(ctx, at.target)
+			err = r.claim(ctx, at.target)
 		}
-		a.mu.Lock()
-		delete(a.attempts, at.target)
+		r.mu.Lock()
+		delete(r.attempts, at.target)
 		if err == nil {
-			a.promiseLocked(at.target)
+			r.stock.promise(at.target)
 		}
 		at.finish(claimError(err))
-		a.mu.Unlock()
+		r.mu.Unlock()
 	}
-}
-
-// promiseLocked keeps the empty blocks that a claim was for until those who
-// waited had time to take an address. On a draining node the block would be
-// gone again before they look, they would claim once more, and so on for ever.
-func (a *Allocator) promiseLocked(t target) {
-	until := time.Now().Add(promiseTime)
-	for _, h := range a.order {
-		if h.used == 0 && h.serves() && h.pool.Name == t.pool && (!t.block.IsValid() || h.CIDR == t.block) {
-			h.promised = until
-		}
-	}
-}
-
-// servedLocked reports whether a claim is not needed any more: what was claimed
-// ahead meanwhile will do.
-func (a *Allocator) servedLocked(t target) bool {
-	now := time.Now()
-	for _, h := range a.order {
-		if !h.serves() || h.pool.Name != t.pool || t.block.IsValid() && h.CIDR != t.block {
-			continue
-		}
-		if _, free := h.pick(now, a.cfg.Cooldown); free || t.block.IsValid() {
-			return true
-		}
-	}
-	return false
 }
 
 // claimError marks an error as one of claiming, except the registry's own
@@ -194,72 +166,72 @@ func answered(err error) bool {
 
 // heard notes the outcome of a call to the registry. Only a registry that did
 // not answer makes the next call wait.
-func (a *Allocator) heard(ctx context.Context, err error) {
+func (r *registrar) heard(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return // we are being stopped: says nothing of the registry
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if answered(err) {
-		if a.reg.err != nil {
-			a.log.Info("block registry answers again")
+		if r.reg.err != nil {
+			r.log.Info("block registry answers again")
 		}
-		a.reg.err, a.reg.backoff, a.reg.retryAt = nil, 0, time.Time{}
+		r.reg.err, r.reg.backoff, r.reg.retryAt = nil, 0, time.Time{}
 		return
 	}
-	if a.reg.err == nil {
-		a.log.Warn("block registry does not serve, going on with held blocks", "err", err)
+	if r.reg.err == nil {
+		r.log.Warn("block registry does not serve, going on with held blocks", "err", err)
 	}
-	a.stats.RegistryErrors++
-	a.reg.backoff = min(max(2*a.reg.backoff, retryFirst), retryLast)
-	a.reg.err, a.reg.retryAt = err, time.Now().Add(a.reg.backoff)
-	a.reg.syncAt = time.Time{} // a lost answer may hide a block that is ours now
+	r.stats.RegistryErrors++
+	r.reg.backoff = min(max(2*r.reg.backoff, retryFirst), retryLast)
+	r.reg.err, r.reg.retryAt = err, time.Now().Add(r.reg.backoff)
+	r.reg.syncAt = time.Time{} // a lost answer may hide a block that is ours now
 }
 
 // claim gets a block, makes it durable, and serves from it.
-func (a *Allocator) claim(ctx context.Context, t target) error {
-	a.mu.Lock()
+func (r *registrar) claim(ctx context.Context, t target) error {
+	r.mu.Lock()
 	var pool *Pool
-	for i := range a.pools {
-		if a.pools[i].Name == t.pool && !a.pools[i].closed() {
-			p := a.pools[i]
+	for i := range r.stock.pools {
+		if r.stock.pools[i].Name == t.pool && !r.stock.pools[i].closed() {
+			p := r.stock.pools[i]
 			pool = &p
 		}
 	}
-	unproven, why := a.stand.standing == unproven, a.stand.why
-	a.mu.Unlock()
+	unproven, why := r.tenure.standing == unproven, r.tenure.why
+	r.mu.Unlock()
 	if pool == nil {
 		return fmt.Errorf("%w: pool %q is gone or disabled", ErrInvalidRequest, t.pool)
 	}
 	if unproven { // a claim would make this machine the node, as an assert does
 		return why
 	}
-	cctx, cancel := context.WithTimeout(ctx, a.cfg.ClaimTimeout)
+	cctx, cancel := context.WithTimeout(ctx, r.cfg.ClaimTimeout)
 	defer cancel()
-	b, err := a.cfg.Registry.Claim(cctx, ClaimRequest{
-		Caller: a.caller(), Pool: pool.Name, PoolCIDR: pool.CIDR, BlockSize: pool.BlockSize, Reserved: pool.Reserved, Block: t.block,
+	b, err := r.cfg.Registry.Claim(cctx, ClaimRequest{
+		Caller: r.caller(), Pool: pool.Name, PoolCIDR: pool.CIDR, BlockSize: pool.BlockSize, Reserved: pool.Reserved, Block: t.block,
 	})
-	if err == nil && (b.Node != a.cfg.Node || b.CIDR.Masked() != b.CIDR || !insideAny(b.CIDR, []netip.Prefix{pool.CIDR}) ||
+	if err == nil && (b.Node != r.cfg.Node || b.CIDR.Masked() != b.CIDR || !insideAny(b.CIDR, []netip.Prefix{pool.CIDR}) ||
 		b.CIDR.Bits() != pool.BlockSize || t.block.IsValid() && b.CIDR != t.block) {
 		err = fmt.Errorf("registry answered with %v of node %q", b.CIDR, b.Node)
 	}
-	a.heard(ctx, err)
+	r.heard(ctx, err)
 	if err != nil {
-		a.noteFull(pool.Name, err)
+		r.noteFull(pool.Name, err)
 		if errors.Is(err, ErrRefused) {
-			a.refuse(err)
+			r.refuse(err)
 		}
 		return err
 	}
-	if err := a.adopt(b); err != nil {
+	if err := r.adopt(b); err != nil {
 		return err
 	}
-	a.log.Info("claimed block", "block", b.CIDR, "pool", b.Pool, "epoch", b.Epoch)
+	r.log.Info("claimed block", "block", b.CIDR, "pool", b.Pool, "epoch", b.Epoch)
 	return nil
 }
 
 // noteFull notes for prefetch that a pool gives no block for a while.
-func (a *Allocator) noteFull(pool string, err error) {
+func (r *registrar) noteFull(pool string, err error) {
 	wait := fullRetry
 	switch {
 	case errors.Is(err, ErrSettling):
@@ -267,19 +239,19 @@ func (a *Allocator) noteFull(pool string, err error) {
 	case !errors.Is(err, ErrPoolExhausted):
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.reg.full == nil {
-		a.reg.full = map[string]time.Time{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reg.full == nil {
+		r.reg.full = map[string]time.Time{}
 	}
-	a.reg.full[pool] = time.Now().Add(wait)
+	r.reg.full[pool] = time.Now().Add(wait)
 }
 
 // adopt serves from a block that the registry says is ours.
-func (a *Allocator) adopt(b Block) error {
-	a.mu.Lock()
-	instead, other := a.inTheWayLocked(b)
-	a.mu.Unlock()
+func (r *registrar) adopt(b Block) error {
+	r.mu.Lock()
+	instead, other := r.stock.inTheWay(b)
+	r.mu.Unlock()
 	if other != nil {
 		return fmt.Errorf("%w: block %v overlaps %v, which this node holds", ErrBlockTaken, b.CIDR, other.CIDR)
 	}
@@ -287,60 +259,44 @@ func (a *Allocator) adopt(b Block) error {
 	for _, h := range instead {
 		todo = append(todo, dropBlock(h.CIDR))
 	}
-	if err := a.submit(append(todo, saveBlock(heldBlock{Block: b}))...); err != nil {
+	if err := r.queue.submit(append(todo, saveBlock(heldBlock{Block: b}))...); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, h := range instead {
-		delete(a.doubts, h.CIDR)
-		a.dropBlock(h)
+		delete(r.doubts, h.CIDR)
+		r.stock.dropBlock(h)
 	}
-	if h := a.blocks[b.CIDR]; h != nil {
+	if h := r.stock.blocks[b.CIDR]; h != nil {
 		h.heldBlock = heldBlock{Block: b}
 	} else {
-		a.addBlock(newHeld(heldBlock{Block: b}, time.Now()))
-		for _, s := range a.sticky { // the block may have been ours before
-			a.keepLocked(s)
+		r.stock.addBlock(newHeld(heldBlock{Block: b}, time.Now()))
+		for _, s := range r.workloads.all { // the block may have been ours before
+			r.workloads.keep(s)
 		}
 	}
-	a.settleDoubtLocked(a.blocks[b.CIDR])
-	a.placeLocked()
-	a.barLocked()
-	a.stats.Claims++
-	signal(a.changed)
+	r.settleDoubtLocked(r.stock.blocks[b.CIDR])
+	r.placeLocked()
+	r.quarantined.apply()
+	r.stats.Claims++
+	signal(r.changed)
 	return nil
 }
 
-// inTheWayLocked returns the held blocks that overlap b and are no more than a
-// guess of it, to be replaced by it, and one that is not, nil when there is
-// none.
-func (a *Allocator) inTheWayLocked(b Block) (guesses []*held, other *held) {
-	for p, h := range a.blocks {
-		switch {
-		case p == b.CIDR || !p.Overlaps(b.CIDR):
-		case h.Epoch == recoveredEpoch && b.Epoch > recoveredEpoch:
-			guesses = append(guesses, h)
-		default:
-			other = h
-		}
-	}
-	return guesses, other
-}
-
 // prefetch claims what the node wants to have ahead.
-func (a *Allocator) prefetch(ctx context.Context) {
+func (r *registrar) prefetch(ctx context.Context) {
 	for ctx.Err() == nil {
-		a.mu.Lock()
-		p := a.wantsLocked(time.Now())
-		if a.reg.err != nil || !a.reg.synced {
+		r.mu.Lock()
+		p := r.wantsLocked(time.Now())
+		if r.reg.err != nil || !r.reg.synced {
 			p = nil // a claim now could miss a block that is ours already
 		}
-		a.mu.Unlock()
+		r.mu.Unlock()
 		if p == nil {
 			return
 		}
-		err := a.claim(ctx, target{pool: p.Name})
+		err := r.claim(ctx, target{pool: p.Name})
 		if err != nil && !errors.Is(err, ErrPoolExhausted) && !errors.Is(err, ErrSettling) {
 			return
 		}
@@ -348,18 +304,18 @@ func (a *Allocator) prefetch(ctx context.Context) {
 }
 
 // needsBlockLocked reports whether prefetch has something to do.
-func (a *Allocator) needsBlockLocked(now time.Time) bool { return a.wantsLocked(now) != nil }
+func (r *registrar) needsBlockLocked(now time.Time) bool { return r.wantsLocked(now) != nil }
 
 // wantsLocked returns a pool of which a block should be claimed: one that is in
 // use and has no spare block, or of each family the first automatic one, so
 // that the node has a block to announce before its first pod.
-func (a *Allocator) wantsLocked(now time.Time) *Pool {
-	if a.draining {
+func (r *registrar) wantsLocked(now time.Time) *Pool {
+	if r.draining {
 		return nil
 	}
 	var served [2]bool // by family: a pool before this one will do
-	for i := range a.pools {
-		p := &a.pools[i]
+	for i := range r.stock.pools {
+		p := &r.stock.pools[i]
 		family := 0
 		if p.is4() {
 			family = 1
@@ -367,8 +323,8 @@ func (a *Allocator) wantsLocked(now time.Time) *Pool {
 		if p.closed() {
 			continue
 		}
-		blocks, used, spare := a.countLocked(p, now)
-		full := now.Before(a.reg.full[p.Name])
+		blocks, used, spare := r.stock.count(p, now)
+		full := now.Before(r.reg.full[p.Name])
 		anyone := !p.Manual && len(p.Namespaces) == 0
 		first := anyone && !served[family]
 		if anyone && (blocks > 0 || !full) {
@@ -377,25 +333,9 @@ func (a *Allocator) wantsLocked(now time.Time) *Pool {
 		if full || used == 0 && !first {
 			continue
 		}
-		if blocks == 0 || spare < a.cfg.Spare {
+		if blocks == 0 || spare < r.cfg.Spare {
 			return p
 		}
 	}
 	return nil
-}
-
-// countLocked returns a pool's serving blocks, their used addresses, and how
-// many of the blocks are spare.
-func (a *Allocator) countLocked(p *Pool, now time.Time) (blocks, used, spare int) {
-	for _, h := range a.order {
-		if h.pool != p || !h.serves() {
-			continue
-		}
-		blocks++
-		used += h.used
-		if h.spare(now, a.cfg.Cooldown) {
-			spare++
-		}
-	}
-	return blocks, used, spare
 }

@@ -3,6 +3,8 @@ package ipam
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"sync"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -31,6 +33,14 @@ func (b *batch) wait(ctx context.Context) error {
 	}
 }
 
+// waitAny is wait for a batch that may be nil.
+func (b *batch) waitAny(ctx context.Context) error {
+	if b == nil {
+		return nil
+	}
+	return b.wait(ctx)
+}
+
 // durable reports whether the batch was committed; nil is what was loaded.
 func (b *batch) durable() bool {
 	if b == nil {
@@ -44,92 +54,119 @@ func (b *batch) durable() bool {
 	}
 }
 
-// submitLocked queues changes. Batches are committed in the order of calls, so
+// queue makes changes durable in the order in which they were decided. Its
+// committer is one goroutine, see [queue.run].
+type queue struct {
+	mu      *sync.Mutex // of the memory that the changes are decided in
+	store   *Store
+	log     *slog.Logger
+	reload  func() error  // makes memory equal the store; called with mu held
+	changed chan struct{} // gets a signal when memory was reloaded
+	wake    chan struct{} // to the committer; full: it will look anyway
+
+	open    *batch            // of changes that wait for the committer; nil: none; guarded by mu
+	leaving map[Handle]*batch // releases that are not durable yet; guarded by mu
+	closed  error             // not nil: nothing is taken any more; guarded by mu
+	commits commitStats       // guarded by mu
+}
+
+// commitStats counts transactions, the changes in them, and failed ones.
+type commitStats struct{ done, changes, errors uint64 }
+
+// addLocked queues changes. Batches are committed in the order of calls, so
 // memory, which is changed under the same lock, and the file agree.
-func (a *Allocator) submitLocked(changes ...change) *batch {
-	if a.open == nil {
-		a.open = &batch{done: make(chan struct{})}
-		signal(a.wake)
+func (q *queue) addLocked(changes ...change) *batch {
+	if q.open == nil {
+		q.open = &batch{done: make(chan struct{})}
+		signal(q.wake)
 	}
-	a.open.changes = append(a.open.changes, changes...)
-	return a.open
+	q.open.changes = append(q.open.changes, changes...)
+	return q.open
+}
+
+// releaseLocked queues the changes of a release.
+func (q *queue) releaseLocked(h Handle, changes ...change) *batch {
+	b := q.addLocked(changes...)
+	b.freed = append(b.freed, h)
+	q.leaving[h] = b
+	return b
 }
 
 // submit queues changes and waits for them, whatever happens: the committer
 // answers everything before it ends.
-func (a *Allocator) submit(changes ...change) error {
-	a.mu.Lock()
-	if err := a.closed; err != nil {
-		a.mu.Unlock()
+func (q *queue) submit(changes ...change) error {
+	q.mu.Lock()
+	if err := q.closed; err != nil {
+		q.mu.Unlock()
 		return err
 	}
-	b := a.submitLocked(changes...)
-	a.mu.Unlock()
+	b := q.addLocked(changes...)
+	q.mu.Unlock()
 	<-b.done
 	return b.err
 }
 
-// commitLoop is the committer: it takes all that is queued, makes it durable
-// in one transaction, answers, and looks again. There is no timer: alone, a
-// change is committed at once; under load, what comes during one commit is the
-// next group. It returns when stop is closed and the queue is empty, or when
-// the store is damaged.
-func (a *Allocator) commitLoop(stop <-chan struct{}) error {
+// run is the committer: it takes all that is queued, makes it durable in one
+// transaction, answers, and looks again. There is no timer: alone, a change is
+// committed at once; under load, what comes during one commit is the next
+// group. It returns when stop is closed and the queue is empty, or when the
+// store is damaged.
+func (q *queue) run(stop <-chan struct{}) error {
 	for {
 		select {
-		case <-a.wake:
-			if err := a.commitOpen(); err != nil {
+		case <-q.wake:
+			if err := q.commit(); err != nil {
 				return err
 			}
 		case <-stop:
-			return a.commitOpen() // nothing comes after close
+			return q.commit() // nothing comes after close
 		}
 	}
 }
 
-// commitOpen commits the open batch.
-func (a *Allocator) commitOpen() error {
-	a.mu.Lock()
-	b := a.open
-	a.open = nil
-	a.mu.Unlock()
+// commit makes the open batch durable.
+func (q *queue) commit() error {
+	q.mu.Lock()
+	b := q.open
+	q.open = nil
+	q.mu.Unlock()
 	if b == nil {
 		return nil
 	}
-	err := a.cfg.Store.commit(b.changes)
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	err := q.store.commit(b.changes)
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if err != nil {
-		return a.commitFailedLocked(b, err)
+		return q.failedLocked(b, err)
 	}
-	a.stats.Commits++
-	a.stats.Changes += uint64(len(b.changes))
-	a.finishLocked(b, nil)
+	q.commits.done++
+	q.commits.changes += uint64(len(b.changes))
+	q.finishLocked(b, nil)
 	return nil
 }
 
-// commitFailedLocked answers the batch and the one queued behind it, which was
+// failedLocked answers the batch and the one queued behind it, which was
 // decided on top of it, with the error, and returns memory to what the file
 // holds. It returns an error when nothing can go on.
-func (a *Allocator) commitFailedLocked(b *batch, err error) error {
-	a.stats.CommitErrors++
-	a.log.Error("changes could not be stored, nothing of them counts", "changes", len(b.changes), "err", err)
+func (q *queue) failedLocked(b *batch, err error) error {
+	q.commits.errors++
+	q.log.Error("changes could not be stored, nothing of them counts", "changes", len(b.changes), "err", err)
 	fatal := damaged(err)
 	if !fatal {
-		if rerr := a.reloadLocked(); rerr != nil {
+		if rerr := q.reload(); rerr != nil {
 			err, fatal = fmt.Errorf("reload after %w: %w", err, rerr), true
 		}
 	}
 	if fatal {
-		a.closed = fmt.Errorf("%w: %w", ErrClosed, err)
+		q.closed = fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	err = fmt.Errorf("store changes: %w", err)
-	if next := a.open; next != nil {
-		a.open = nil
-		a.finishLocked(next, err)
+	if next := q.open; next != nil {
+		q.open = nil
+		q.finishLocked(next, err)
 	}
-	a.finishLocked(b, err)
-	signal(a.changed)
+	q.finishLocked(b, err)
+	signal(q.changed)
 	if fatal {
 		return err
 	}
@@ -137,10 +174,10 @@ func (a *Allocator) commitFailedLocked(b *batch, err error) error {
 }
 
 // finishLocked answers everyone who waits for b.
-func (a *Allocator) finishLocked(b *batch, err error) {
+func (q *queue) finishLocked(b *batch, err error) {
 	for _, h := range b.freed {
-		if a.leaving[h] == b {
-			delete(a.leaving, h)
+		if q.leaving[h] == b {
+			delete(q.leaving, h)
 		}
 	}
 	b.err = err

@@ -31,6 +31,14 @@
 // confirmed any more: it must not be announced and gives no new address, while
 // the pods that have its addresses keep them.
 //
+// # Parts of the allocator
+//
+// [Allocator] decides about requests. Its memory has parts with a state of
+// their own, all under one mutex: stock (pools, blocks, assignments), workloads
+// (sticky addresses), quarantines, doubts, and tenure (what this machine may do
+// with its blocks). The queue makes decisions durable in their order; the
+// registrar alone calls the registry.
+//
 // # Concurrency
 //
 // [Store], [BoltRegistry] and [Allocator] are safe for concurrent use.

@@ -8,6 +8,6 @@ func (a *Allocator) SetDraining(on bool) {
 	defer a.mu.Unlock()
 	if a.draining != on {
 		a.draining = on
-		signal(a.kick)
+		signal(a.registrar.kick)
 	}
 }

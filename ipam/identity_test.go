@@ -257,8 +257,8 @@ func TestNoIdentityYet(t *testing.T) {
 	}
 	forget()
 	n = startNode(t, Config{Node: "worker1", Store: s})
-	if n.Standing() != nil || n.identity.Instance == "" {
-		t.Errorf("standing %v, identity %+v", n.Standing(), n.identity)
+	if n.Standing() != nil || n.tenure.identity.Instance == "" {
+		t.Errorf("standing %v, identity %+v", n.Standing(), n.tenure.identity)
 	}
 	n.stop()
 	forget()

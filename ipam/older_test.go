@@ -223,7 +223,7 @@ func TestDoubtfulBlock(t *testing.T) {
 	n.add(1)
 	mine := n.Blocks()[0].Block
 	n.stop()
-	if err := reg.Release(t.Context(), n.caller(), mine); err != nil {
+	if err := reg.Release(t.Context(), n.registrar.caller(), mine); err != nil {
 		t.Fatal(err)
 	}
 	other, err := reg.Claim(t.Context(), ClaimRequest{Caller: Caller{Node: "n2"}, Pool: "default", PoolCIDR: pool4.CIDR, BlockSize: 26, Block: mine.CIDR})

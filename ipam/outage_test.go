@@ -63,7 +63,7 @@ func TestHangingRegistryBlocksNobody(t *testing.T) {
 	until(t, "the claim is at the registry", func() bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		return len(n.attempts) == 1 && len(n.wanted) == 0
+		return len(n.registrar.attempts) == 1 && len(n.registrar.wanted) == 0
 	})
 	n.del(3) // held addresses come and go beside it
 	n.assign(Request{Handle: handle(101), Addresses: pool4Addrs(n.Blocks()[0].CIDR.Addr().Next().Next().Next().String())})
@@ -307,7 +307,7 @@ func TestCrashWhileGivingBack(t *testing.T) {
 	if err := s.commit([]change{dropAssignment(Assignment{Handle: handle(0)}, time.Now()), saveBlock(heldBlock{Block: b, lost: true})}); err != nil {
 		t.Fatal(err)
 	}
-	if err := bolt.Release(t.Context(), n.caller(), b); err != nil {
+	if err := bolt.Release(t.Context(), n.registrar.caller(), b); err != nil {
 		t.Fatal(err)
 	}
 	reg := &flaky{Registry: bolt, err: errCut}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -45,7 +44,7 @@ type Recovery struct {
 func (a *Allocator) Recover(pods []Running) (Recovery, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := recovering{a: a, runs: map[Handle]*Running{}, taken: map[netip.Addr]Handle{}, displaced: map[Handle][]netip.Addr{}}
+	r := recovering{m: a.memory, node: a.cfg.Node, runs: map[Handle]*Running{}, taken: map[netip.Addr]Handle{}, displaced: map[Handle][]netip.Addr{}}
 	for i := range pods {
 		r.runs[pods[i].Handle] = &pods[i]
 	}
@@ -61,7 +60,7 @@ func (a *Allocator) Recover(pods []Running) (Recovery, error) {
 			return Recovery{}, fmt.Errorf("recover assignments: %w", err)
 		}
 	}
-	a.kept = append(a.kept, r.out.Kept...)
+	a.quarantined.list = append(a.quarantined.list, r.out.Kept...)
 	for _, b := range r.blocks {
 		a.doubts[b] = guessed
 	}
@@ -73,7 +72,8 @@ func (a *Allocator) Recover(pods []Running) (Recovery, error) {
 
 // recovering is one call of Recover.
 type recovering struct {
-	a         *Allocator
+	m         *memory
+	node      string
 	runs      map[Handle]*Running
 	taken     map[netip.Addr]Handle // by a pod seen before
 	blocks    []netip.Prefix        // to be entered
@@ -85,7 +85,7 @@ type recovering struct {
 
 // take decides about one pod.
 func (r *recovering) take(p *Running) {
-	known := r.a.byHandle[p.Handle]
+	known := r.m.stock.byHandle[p.Handle]
 	if known != nil && slices.Equal(known.Addresses, p.Addresses) {
 		r.claim(p.Handle, p.Addresses)
 		return
@@ -127,7 +127,7 @@ func (r *recovering) bars(h Handle, addr netip.Addr, have []netip.Addr) string {
 	if slices.ContainsFunc(have, func(b netip.Addr) bool { return b.Is4() == addr.Is4() }) {
 		return "the pod has another address of the same family: delete the pod"
 	}
-	e := r.a.owner(addr)
+	e := r.m.stock.owner(addr)
 	if e == nil || e.Handle == h {
 		return ""
 	}
@@ -158,7 +158,7 @@ func (r *recovering) unseen(known *entry, have []netip.Addr) []netip.Addr {
 func (r *recovering) claim(h Handle, addrs []netip.Addr) {
 	for _, addr := range addrs {
 		r.taken[addr] = h
-		if e := r.a.owner(addr); e != nil && e.Handle != h {
+		if e := r.m.stock.owner(addr); e != nil && e.Handle != h {
 			r.displace(e, []netip.Addr{addr})
 		}
 	}
@@ -195,13 +195,13 @@ func (r *recovering) enter(p *Running, known *entry, addrs []netip.Addr) {
 	as.Addresses, as.Pools, as.Blocks = addrs, nil, nil
 	for _, addr := range addrs {
 		name := "" // of a pool that is not in the configuration any more
-		if pool := r.a.poolOfLocked(addr); pool != nil {
+		if pool := r.m.stock.poolOf(addr); pool != nil {
 			name = pool.Name
 			r.enterBlock(p, addr, pool)
 		}
 		as.Pools = append(as.Pools, name)
 	}
-	r.saves = append(r.saves, r.a.recoverStickyLocked(&as)...)
+	r.saves = append(r.saves, r.m.workloads.recovered(&as)...)
 	r.saves = append(r.saves, saveAssignment(as))
 	r.out.Entered = append(r.out.Entered, as)
 }
@@ -209,7 +209,7 @@ func (r *recovering) enter(p *Running, known *entry, addrs []netip.Addr) {
 // enterBlock enters the block around an address that lies in no held one: as
 // the kernel has it, or else as the pool has them.
 func (r *recovering) enterBlock(p *Running, addr netip.Addr, pool *Pool) {
-	if r.a.blockOf(addr) != nil {
+	if r.m.stock.blockOf(addr) != nil {
 		return
 	}
 	b := pool.blockOf(addr)
@@ -217,11 +217,11 @@ func (r *recovering) enterBlock(p *Running, addr netip.Addr, pool *Pool) {
 		b = p.DropRoutes[i]
 	}
 	overlaps := func(o netip.Prefix) bool { return o.Overlaps(b) }
-	if slices.ContainsFunc(r.blocks, overlaps) || slices.ContainsFunc(r.a.order, func(h *held) bool { return overlaps(h.CIDR) }) {
+	if slices.ContainsFunc(r.blocks, overlaps) || slices.ContainsFunc(r.m.stock.order, func(h *held) bool { return overlaps(h.CIDR) }) {
 		return
 	}
 	r.blocks = append(r.blocks, b)
-	r.saves = append(r.saves, saveBlock(heldBlock{Block: Block{CIDR: b, Pool: pool.Name, Node: r.a.cfg.Node, Epoch: recoveredEpoch}}))
+	r.saves = append(r.saves, saveBlock(heldBlock{Block: Block{CIDR: b, Pool: pool.Name, Node: r.node, Epoch: recoveredEpoch}}))
 }
 
 // changes returns what is to be written, in order.
@@ -236,7 +236,7 @@ func (r *recovering) changes() []change {
 		if anew(h) {
 			continue
 		}
-		e := r.a.byHandle[h]
+		e := r.m.stock.byHandle[h]
 		out = append(out, dropAssignment(e.Assignment, now))
 		left := e.clone()
 		left.Addresses, left.Pools, left.Sticky = nil, nil, ""
@@ -251,21 +251,4 @@ func (r *recovering) changes() []change {
 	}
 	r.out.Displaced = slices.DeleteFunc(r.out.Displaced, func(as Assignment) bool { return anew(as.Handle) })
 	return slices.Concat(out, saves, r.saves)
-}
-
-// recoverStickyLocked finds the workload that a recovered assignment is of. One
-// of its namespace that remembers exactly these addresses is taken for it;
-// others that remember one of them forget it, because they would hand it on.
-func (a *Allocator) recoverStickyLocked(as *Assignment) []change {
-	as.Sticky = ""
-	for key, s := range a.sticky {
-		if ns, _, ok := strings.Cut(key, "/"); ok && ns == as.Namespace && slices.Equal(s.addrs, as.Addresses) {
-			as.Sticky = key
-		}
-	}
-	todo := a.inheritStickyLocked(as.Sticky, as.Addresses)
-	if as.Sticky != "" {
-		todo = append(todo, saveSticky(as.Sticky, sticky{addrs: slices.Clone(as.Addresses)}))
-	}
-	return todo
 }

@@ -10,13 +10,13 @@ import (
 // what it had. An attachment without addresses is a success: ok is false.
 func (a *Allocator) Release(ctx context.Context, h Handle) (as Assignment, ok bool, err error) {
 	a.mu.Lock()
-	e := a.byHandle[h]
-	b := a.leaving[h] // somebody else is releasing it: wait for the same commit
+	e := a.stock.byHandle[h]
+	b := a.queue.leaving[h] // somebody else is releasing it: wait for the same commit
 	switch {
-	case a.closed != nil:
-		err = a.closed
+	case a.queue.closed != nil:
+		err = a.queue.closed
 	case e != nil:
-		as, ok = a.resultLocked(e), true
+		as, ok = a.stock.result(e), true
 		b = a.releaseLocked(e)
 	}
 	a.mu.Unlock()
@@ -32,12 +32,9 @@ func (a *Allocator) Release(ctx context.Context, h Handle) (as Assignment, ok bo
 // releaseLocked takes an assignment out and queues the change.
 func (a *Allocator) releaseLocked(e *entry) *batch {
 	now := time.Now()
-	a.remove(e, now)
+	a.stock.remove(e, now)
 	a.stats.Released++
-	b := a.submitLocked(append(a.freeStickyLocked(e, now), dropAssignment(e.Assignment, now))...)
-	b.freed = append(b.freed, e.Handle)
-	a.leaving[e.Handle] = b
-	return b
+	return a.queue.releaseLocked(e.Handle, append(a.workloads.free(e, now), dropAssignment(e.Assignment, now))...)
 }
 
 // Collect frees every assignment of which gone reports true, and returns them.
@@ -58,14 +55,14 @@ func (a *Allocator) Collect(ctx context.Context, gone func(Assignment) bool) ([]
 	var last *batch
 	a.mu.Lock()
 	for _, as := range dead {
-		e := a.byHandle[as.Handle]
-		if e == nil || a.closed != nil || !e.Assigned.Equal(as.Assigned) || e.Netns != as.Netns {
+		e := a.stock.byHandle[as.Handle]
+		if e == nil || a.queue.closed != nil || !e.Assigned.Equal(as.Assigned) || e.Netns != as.Netns {
 			continue
 		}
-		out = append(out, a.resultLocked(e))
+		out = append(out, a.stock.result(e))
 		last = a.releaseLocked(e) // one lock, one batch
 	}
-	err := a.closed
+	err := a.queue.closed
 	a.mu.Unlock()
 	if err == nil {
 		err = last.waitAny(ctx)

@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -59,147 +58,78 @@ func refusal(err error) bool {
 	return errors.Is(err, ErrRefused) || errors.Is(err, ErrInvalidRequest)
 }
 
-// setStandingLocked changes what the machine may do with its blocks.
-func (a *Allocator) setStandingLocked(to footing) {
-	a.stand = to
-	a.applyStandingLocked()
-	signal(a.changed)
+// tenure is this machine's right to the blocks in its database. The memory's
+// mutex guards it.
+type tenure struct {
+	footing
+
+	identity identity
+	proven   bool     // the registry took this machine for the node in this run
+	running  []Handle // attachments whose interfaces were on this machine at the start
 }
 
-// applyStandingLocked tells every held block what the standing allows.
-func (a *Allocator) applyStandingLocked() {
-	for _, h := range a.order {
-		h.withheld = a.stand.standing != trusted
-		h.hidden = h.withheld && (!a.stand.moving || !a.livesLocked(h))
+// newTenure makes or checks the identity in the file: whether this is the
+// database of the node and machine that runs.
+func newTenure(cfg Config, c *contents) (tenure, error) {
+	t := tenure{identity: c.identity, running: cfg.Running}
+	id := &t.identity
+	if id.Instance == "" { // a new file, or one of the version before
+		*id = identity{Instance: newInstance(), Node: cfg.Node, Address: cfg.Address, Address6: cfg.Address6}
+		for _, h := range c.order {
+			if h.Node != cfg.Node {
+				id.Node, id.Address, id.Address6 = h.Node, netip.Addr{}, netip.Addr{}
+				break
+			}
+		}
+	}
+	was := Caller{Instance: id.Instance, Address: id.Address, Address6: id.Address6}
+	now := Caller{Instance: id.Instance, Address: cfg.Address, Address6: cfg.Address6}
+	switch {
+	case id.Node != cfg.Node:
+		t.footing = footing{standing: foreign, why: foreignError(id.Node, cfg.Node)}
+	case id.Refused != "":
+		t.footing = footing{standing: unproven, why: unprovenError("the registry refused it before: " + id.Refused)}
+	case !was.same(now):
+		t.footing = footing{standing: unproven, moving: true, why: unprovenError("the database is that of a machine at " + was.Where() +
+			" and this one is at " + now.Where() + ": it may be a copy (blocks with pods that run here are announced)")}
+	}
+	if *id == c.identity {
+		return t, nil
+	}
+	return t, cfg.Store.commit([]change{saveIdentity(*id)})
+}
+
+// apply puts on every held block what the standing allows.
+func (t *tenure) apply(x *index) {
+	for _, h := range x.order {
+		h.withheld = t.standing != trusted
+		h.hidden = h.withheld && (!t.moving || !t.lives(x, h))
 	}
 }
 
-// livesLocked reports whether a pod that runs on this machine has an address of
-// the block: the kernel's word that the block was this machine's.
-func (a *Allocator) livesLocked(h *held) bool {
-	if a.proven {
+// lives reports whether a pod that runs on this machine has an address of the
+// block: the kernel's word that the block was this machine's.
+func (t *tenure) lives(x *index, h *held) bool {
+	if t.proven {
 		return h.used > 0
 	}
-	return slices.ContainsFunc(a.cfg.Running, func(pod Handle) bool {
-		e := a.byHandle[pod]
+	return slices.ContainsFunc(t.running, func(pod Handle) bool {
+		e := x.byHandle[pod]
 		return e != nil && slices.ContainsFunc(e.Addresses, h.CIDR.Contains)
 	})
 }
 
-// accepted notes that the registry takes this machine for the node.
-func (a *Allocator) accepted() error {
-	a.mu.Lock()
-	if a.stand.standing != trusted {
-		a.log.Info("the registry confirmed this machine", "node", a.cfg.Node)
-		a.setStandingLocked(footing{})
-	}
-	a.proven = true
-	a.mu.Unlock()
-	return a.keepIdentity("")
+// moved reports whether the silent holder of the name is this machine at its
+// former address: it has the database, and pods of it run here. Its peers may
+// go on with its announcements for a while (RFC 4724), which say nothing then.
+func (t *tenure) moved(x *index, holder Holder) bool {
+	return holder.Instance == t.identity.Instance && t.livesAny(x)
 }
 
-// refuse notes that the registry takes another machine for the node: nothing is
-// given out and nothing announced until it says otherwise.
-func (a *Allocator) refuse(err error) {
-	a.mu.Lock()
-	now := time.Now()
-	next := footing{standing: refused, why: err, since: a.stand.since}
-	if a.stand.standing != refused {
-		next.since = now
-		a.log.Error("the registry refuses this machine", "err", err)
-	}
-	// As long as the other machine with our database was not heard of since, it
-	// may be this one at its old address.
-	var held *HeldError
-	next.moving = errors.As(err, &held) && held.Holder.Instance == held.By.Instance &&
-		now.Add(-held.Age).Before(next.since.Add(time.Second))
-	if next.moving {
-		next.why = fmt.Errorf("%w (%s)", err, movingText)
-	}
-	a.reg.synced = false
-	a.reg.syncAt = now.Add(min(refusedRetry, a.cfg.AssertInterval))
-	a.setStandingLocked(next)
-	a.mu.Unlock()
-	if next.moving {
-		return
-	}
-	if kerr := a.keepIdentity(err.Error()); kerr != nil {
-		a.log.Warn("refusal not stored", "err", kerr)
-	}
-}
-
-// copied says why the database may be a copy of one that is in use: its blocks
-// are announced by another machine. A registry that lost its own file does not
-// know, and would take this machine for the node.
-func (a *Allocator) copied(ctx context.Context) string {
-	a.mu.Lock()
-	suspect := a.stand.standing == unproven && !slices.ContainsFunc(a.order, a.livesLocked)
-	blocks := make([]netip.Prefix, len(a.order))
-	for i, h := range a.order {
-		blocks[i] = h.CIDR
-	}
-	a.mu.Unlock()
-	if !suspect || a.cfg.Announced == nil || len(blocks) == 0 {
-		return ""
-	}
-	return a.cfg.Announced(ctx, blocks)
-}
-
-// doubt keeps the registry from being asked for this machine, and says why.
-func (a *Allocator) doubt(who string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	next := a.stand
-	next.why = unprovenError("the database may be a copy: " + who)
-	if a.stand.why == nil || a.stand.why.Error() != next.why.Error() {
-		a.log.Warn("this machine is not announced to the registry yet", "reason", next.why)
-		a.setStandingLocked(next)
-	}
-	a.reg.syncAt = time.Now().Add(min(refusedRetry, a.cfg.AssertInterval))
-}
-
-// assertAll tells the registry what this node holds. From a machine that is
-// gone it takes the name over.
-func (a *Allocator) assertAll(ctx context.Context, held []Block) (lost []Block, err error) {
-	by := a.caller()
-	lost, err = a.cfg.Registry.Assert(ctx, by, held)
-	var other *HeldError
-	if !errors.As(err, &other) || !other.Silent {
-		return lost, err
-	}
-	blocks, lerr := a.cfg.Registry.List(ctx, a.cfg.Node)
-	if lerr != nil {
-		return nil, lerr
-	}
-	if a.cfg.Announced != nil && len(blocks) > 0 && !a.movedHere(other) {
-		if who := a.cfg.Announced(ctx, cidrs(blocks)); who != "" {
-			known := *other
-			known.Why = who
-			return nil, fmt.Errorf("assert blocks: %w", &known)
-		}
-	}
-	if _, err := a.cfg.Registry.TakeOver(ctx, by, a.cfg.Node, false); err != nil {
-		return nil, err
-	}
-	a.log.Warn("took the name over from a machine that is gone", "node", a.cfg.Node, "address", other.Holder.Where(), "silent_for", other.Age)
-	return a.cfg.Registry.Assert(ctx, by, held)
-}
-
-// movedHere reports whether the silent holder is this machine at its address of
-// before: it has the database, and pods of it run here. Its peers may go on with
-// its announcements for a while (RFC 4724), which say nothing then.
-func (a *Allocator) movedHere(other *HeldError) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return other.Holder.Instance == a.identity.Instance && slices.ContainsFunc(a.order, a.livesLocked)
-}
-
-func cidrs(blocks []Block) []netip.Prefix {
-	out := make([]netip.Prefix, len(blocks))
-	for i, b := range blocks {
-		out[i] = b.CIDR
-	}
-	return out
+// livesAny reports whether a pod that runs on this machine has an address of
+// any block.
+func (t *tenure) livesAny(x *index) bool {
+	return slices.ContainsFunc(x.order, func(h *held) bool { return t.lives(x, h) })
 }
 
 // Standing says why this machine gives out no address and announces no block;
@@ -207,5 +137,5 @@ func cidrs(blocks []Block) []netip.Prefix {
 func (a *Allocator) Standing() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.stand.why
+	return a.tenure.why
 }

@@ -37,13 +37,13 @@ func (a *Allocator) PoolUsages() []PoolUsage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	out := make([]PoolUsage, len(a.pools))
-	for i := range a.pools {
+	out := make([]PoolUsage, len(a.stock.pools))
+	for i := range a.stock.pools {
 		u := &out[i]
-		u.Pool = a.pools[i]
-		u.NoFreeBlock = now.Before(a.reg.full[u.Name])
-		for _, h := range a.order {
-			if h.pool != &a.pools[i] {
+		u.Pool = a.stock.pools[i]
+		u.NoFreeBlock = now.Before(a.registrar.reg.full[u.Name])
+		for _, h := range a.stock.order {
+			if h.pool != &a.stock.pools[i] {
 				continue
 			}
 			n, _ := h.cooling(now, a.cfg.Cooldown)
@@ -72,30 +72,23 @@ type Stats struct {
 func (a *Allocator) Lookup(h Handle) (Assignment, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.knownLocked(a.byHandle[h])
+	return a.stock.known(a.stock.byHandle[h])
 }
 
 // ByAddress returns the durable assignment that has addr.
 func (a *Allocator) ByAddress(addr netip.Addr) (Assignment, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.knownLocked(a.owner(addr))
-}
-
-func (a *Allocator) knownLocked(e *entry) (Assignment, bool) {
-	if e == nil || !e.born.durable() {
-		return Assignment{}, false
-	}
-	return a.resultLocked(e), true
+	return a.stock.known(a.stock.owner(addr))
 }
 
 // Assignments returns all durable assignments, in order of their first address.
 func (a *Allocator) Assignments() []Assignment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := make([]Assignment, 0, len(a.byHandle))
-	for _, e := range a.byHandle {
-		if as, ok := a.knownLocked(e); ok {
+	out := make([]Assignment, 0, len(a.stock.byHandle))
+	for _, e := range a.stock.byHandle {
+		if as, ok := a.stock.known(e); ok {
 			out = append(out, as)
 		}
 	}
@@ -109,8 +102,8 @@ func (a *Allocator) Homeless() []Assignment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []Assignment
-	for addr, e := range a.strays {
-		if a.poolOfLocked(addr) == nil {
+	for addr, e := range a.stock.strays {
+		if a.stock.poolOf(addr) == nil {
 			out = append(out, e.clone())
 		}
 	}
@@ -123,8 +116,8 @@ func (a *Allocator) Blocks() []BlockUsage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	out := make([]BlockUsage, 0, len(a.order))
-	for _, h := range a.order {
+	out := make([]BlockUsage, 0, len(a.stock.order))
+	for _, h := range a.stock.order {
 		n, _ := h.cooling(now, a.cfg.Cooldown)
 		out = append(out, BlockUsage{Block: h.Block, Used: h.used, Cooling: n, Size: len(h.slots), Confirmed: h.confirmed(), Doubtful: h.doubt != sure && !h.lost, Poolless: h.pool == nil})
 	}
@@ -136,7 +129,7 @@ func (a *Allocator) Blocks() []BlockUsage {
 func (a *Allocator) Pools() []Pool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Clone(a.pools)
+	return slices.Clone(a.stock.pools)
 }
 
 // Stats returns the counters.
@@ -144,12 +137,13 @@ func (a *Allocator) Stats() Stats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.stats
-	if a.reg.err != nil {
-		s.RegistryLastError = strings.TrimSpace(a.reg.err.Error())
+	s.Commits, s.Changes, s.CommitErrors = a.queue.commits.done, a.queue.commits.changes, a.queue.commits.errors
+	if a.registrar.reg.err != nil {
+		s.RegistryLastError = strings.TrimSpace(a.registrar.reg.err.Error())
 	}
-	s.RegistrySynced = a.reg.synced
-	s.Assignments, s.Blocks = len(a.byHandle), len(a.order)
-	for _, h := range a.order {
+	s.RegistrySynced = a.registrar.reg.synced
+	s.Assignments, s.Blocks = len(a.stock.byHandle), len(a.stock.order)
+	for _, h := range a.stock.order {
 		if h.lost {
 			s.LostBlocks++
 			s.LostBlockAssignments += h.used

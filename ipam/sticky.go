@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -74,17 +75,25 @@ func readSticky(tx *bolt.Tx) (map[string]sticky, error) {
 	return out, err
 }
 
-// loadStickyLocked keeps the addresses of the workloads that do not run. Those
-// that had them when the last run ended, and are gone, let go of them now; so
-// did those that a clock which was ahead says will. What must be stored of that
-// it returns.
-func (a *Allocator) loadStickyLocked(all map[string]sticky, now time.Time) (todo []change) {
-	a.sticky = all
+// workloads are the named workloads that have addresses here, or had them
+// lately. The memory's mutex guards it.
+type workloads struct {
+	held    *index
+	keptFor time.Duration // Config.Sticky
+	all     map[string]sticky
+}
+
+// load takes the stored workloads over and keeps the addresses of those that do
+// not run. One that had its addresses when the last run ended, and is gone, has
+// freed them now; so has one whose time is in the future, because the clock was
+// ahead. It returns the changes that store this.
+func (w *workloads) load(all map[string]sticky, now time.Time) (todo []change) {
+	w.all = all
 	if len(all) == 0 {
 		return nil // the usual case: no look at every attachment
 	}
 	running := map[string]bool{}
-	for _, e := range a.byHandle {
+	for _, e := range w.held.byHandle {
 		running[e.Sticky] = true
 	}
 	for key, s := range all {
@@ -97,16 +106,16 @@ func (a *Allocator) loadStickyLocked(all map[string]sticky, now time.Time) (todo
 		default:
 			s.freed = past(s.freed, now)
 		}
-		a.sticky[key] = s
-		a.keepLocked(s)
+		w.all[key] = s
+		w.keep(s)
 	}
 	return todo
 }
 
-// keepLocked keeps the addresses of a workload that does not run from others.
-func (a *Allocator) keepLocked(s sticky) {
+// keep keeps the addresses of a workload that does not run from others.
+func (w *workloads) keep(s sticky) {
 	for _, addr := range s.addrs {
-		h := a.blockOf(addr)
+		h := w.held.blockOf(addr)
 		if h == nil {
 			continue
 		}
@@ -117,93 +126,107 @@ func (a *Allocator) keepLocked(s sticky) {
 		if h.kept == nil {
 			h.kept = map[int]time.Time{}
 		}
-		h.kept[ordinal(h.CIDR, addr)] = s.freed.Add(a.cfg.Sticky)
+		h.kept[ordinal(h.CIDR, addr)] = s.freed.Add(w.keptFor)
 	}
 }
 
-// pickStickyLocked returns the addresses that are kept for the request's
+// pick returns the addresses that are kept for the request's
 // workload, when all of them can be had and are what it asks for.
-func (a *Allocator) pickStickyLocked(req *Request, families []bool, pools []*Pool) []netip.Addr {
-	s, ok := a.sticky[req.stickyKey()]
-	if !ok || len(req.Addresses) > 0 || s.freed.IsZero() || time.Since(s.freed) >= a.cfg.Sticky || len(s.addrs) != len(families) {
+func (w *workloads) pick(req *Request, families []bool, pools []*Pool, barred func(netip.Addr) bool) []netip.Addr {
+	s, ok := w.all[req.stickyKey()]
+	if !ok || len(req.Addresses) > 0 || s.freed.IsZero() || time.Since(s.freed) >= w.keptFor || len(s.addrs) != len(families) {
 		return nil
 	}
 	for i, addr := range s.addrs {
-		h := a.blockOf(addr)
-		_, barred := a.barsLocked(addr)
-		if addr.Is4() != families[i] || h == nil || !h.serves() || barred || a.owner(addr) != nil || !slices.Contains(pools, h.pool) {
+		h := w.held.blockOf(addr)
+		if addr.Is4() != families[i] || h == nil || !h.serves() || barred(addr) || w.held.owner(addr) != nil || !slices.Contains(pools, h.pool) {
 			return nil
 		}
 	}
 	return slices.Clone(s.addrs)
 }
 
-// holdStickyLocked notes that a workload has its addresses. Of two with one
+// hold notes that a workload has its addresses. Of two with one
 // name the first keeps them.
-func (a *Allocator) holdStickyLocked(e *entry, key string) []change {
-	old, known := a.sticky[key]
+func (w *workloads) hold(e *entry, key string) []change {
+	old, known := w.all[key]
 	if key == "" || known && old.freed.IsZero() {
 		return nil
 	}
 	if known { // what it had before and has not now is not kept any more
-		a.unkeepLocked(old)
+		w.unkeep(old)
 	}
-	todo := a.inheritStickyLocked(key, e.Addresses)
+	todo := w.inherit(key, e.Addresses)
 	e.Sticky = key
 	s := sticky{addrs: slices.Clone(e.Addresses)}
-	a.sticky[key] = s
-	a.keepLocked(s)
+	w.all[key] = s
+	w.keep(s)
 	return append(todo, saveSticky(key, s))
 }
 
-// inheritStickyLocked forgets workloads that had one of addrs, which another
+// inherit forgets workloads that had one of addrs, which another
 // workload gets now: by name, or because nobody came for it in time. Two that
 // remember one address would keep it, and let go of it, for each other.
-func (a *Allocator) inheritStickyLocked(heir string, addrs []netip.Addr) []change {
+func (w *workloads) inherit(heir string, addrs []netip.Addr) []change {
 	var todo []change
-	for key, s := range a.sticky {
+	for key, s := range w.all {
 		if key == heir || !slices.ContainsFunc(s.addrs, func(addr netip.Addr) bool { return slices.Contains(addrs, addr) }) {
 			continue
 		}
-		delete(a.sticky, key)
-		a.unkeepLocked(s)
+		delete(w.all, key)
+		w.unkeep(s)
 		todo = append(todo, dropSticky(key))
 	}
 	return todo
 }
 
-// unkeepLocked gives kept addresses back to everybody.
-func (a *Allocator) unkeepLocked(s sticky) {
-	a.keepLocked(sticky{addrs: s.addrs})
+// unkeep gives kept addresses back to everybody.
+func (w *workloads) unkeep(s sticky) {
+	w.keep(sticky{addrs: s.addrs})
 }
 
-// freeStickyLocked keeps the addresses of an attachment that is released.
-func (a *Allocator) freeStickyLocked(e *entry, now time.Time) []change {
-	s, ok := a.sticky[e.Sticky]
+// free keeps the addresses of an attachment that is released.
+func (w *workloads) free(e *entry, now time.Time) []change {
+	s, ok := w.all[e.Sticky]
 	if e.Sticky == "" || !ok {
 		return nil
 	}
 	s.freed = now
-	a.sticky[e.Sticky] = s
-	a.keepLocked(s)
+	w.all[e.Sticky] = s
+	w.keep(s)
 	return []change{saveSticky(e.Sticky, s)}
 }
 
-// expireSticky forgets workloads that did not come back in time.
-func (a *Allocator) expireSticky() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed != nil {
-		return
-	}
-	for key, s := range a.sticky {
-		if s.freed.IsZero() || time.Since(s.freed) < a.cfg.Sticky {
+// expire forgets the workloads that did not come back in time, and returns the
+// changes that store it.
+func (w *workloads) expire() []change {
+	var todo []change
+	for key, s := range w.all {
+		if s.freed.IsZero() || time.Since(s.freed) < w.keptFor {
 			continue
 		}
-		delete(a.sticky, key)
-		a.unkeepLocked(s)
-		a.submitLocked(dropSticky(key))
+		delete(w.all, key)
+		w.unkeep(s)
+		todo = append(todo, dropSticky(key))
 	}
+	return todo
+}
+
+// recovered finds the workload of a recovered assignment: the one of its
+// namespace that had exactly these addresses. Others that had one of them
+// forget it, because they would hand it on.
+func (w *workloads) recovered(as *Assignment) []change {
+	as.Sticky = ""
+	for key, s := range w.all {
+		if ns, _, ok := strings.Cut(key, "/"); ok && ns == as.Namespace && slices.Equal(s.addrs, as.Addresses) {
+			as.Sticky = key
+		}
+	}
+	todo := w.inherit(as.Sticky, as.Addresses)
+	if as.Sticky != "" {
+		todo = append(todo, saveSticky(as.Sticky, sticky{addrs: slices.Clone(as.Addresses)}))
+	}
+	return todo
 }
 
 // validateSticky checks the name of a workload.

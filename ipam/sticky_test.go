@@ -52,8 +52,8 @@ func TestSticky(t *testing.T) {
 			t.Fatalf("got %v, want %v, which is kept no longer", got, first)
 		}
 		n.sound()
-		if len(n.sticky) != 7 {
-			t.Errorf("%d workloads are remembered, want those 7 that run", len(n.sticky))
+		if len(n.workloads.all) != 7 {
+			t.Errorf("%d workloads are remembered, want those 7 that run", len(n.workloads.all))
 		}
 	})
 }

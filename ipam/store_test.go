@@ -449,7 +449,7 @@ func TestCommitFails(t *testing.T) {
 	n := startNode(t, Config{})
 	before := n.add(1)
 	n.mu.Lock() // the failing change, an assign and a release in one batch
-	broken := n.submitLocked(func(*bolt.Tx) error { return errors.New("disk full") })
+	broken := n.queue.addLocked(func(*bolt.Tx) error { return errors.New("disk full") })
 	n.mu.Unlock()
 	_, err := n.Assign(context.Background(), Request{Handle: handle(2)})
 	if err == nil { // the assign came after the broken batch had gone: it stands

@@ -23,7 +23,7 @@ type order struct {
 func (a *Allocator) TakeOver(ctx context.Context, node string, force bool) ([]Block, error) {
 	o := &order{from: node, force: force, done: make(chan struct{})}
 	a.mu.Lock()
-	owner, err := a.identity.Node, a.closed
+	owner, err := a.tenure.identity.Node, a.queue.closed
 	switch {
 	case err != nil:
 	case owner != a.cfg.Node && node != owner:
@@ -31,8 +31,8 @@ func (a *Allocator) TakeOver(ctx context.Context, node string, force bool) ([]Bl
 	case owner == a.cfg.Node && node != owner:
 		err = fmt.Errorf("%w: this is node %q and always was: it can take over its own name; to free the blocks of a dead node use release-node", ErrInvalidRequest, owner)
 	default:
-		a.orders = append(a.orders, o)
-		signal(a.kick)
+		a.registrar.orders = append(a.registrar.orders, o)
+		signal(a.registrar.kick)
 	}
 	a.mu.Unlock()
 	if err != nil {
@@ -50,49 +50,49 @@ func (a *Allocator) TakeOver(ctx context.Context, node string, force bool) ([]Bl
 }
 
 // serveOrders does the take-overs that operators wait for.
-func (a *Allocator) serveOrders(ctx context.Context) {
+func (r *registrar) serveOrders(ctx context.Context) {
 	for {
-		a.mu.Lock()
-		if len(a.orders) == 0 {
-			a.mu.Unlock()
+		r.mu.Lock()
+		if len(r.orders) == 0 {
+			r.mu.Unlock()
 			return
 		}
-		o := a.orders[0]
-		a.orders = a.orders[1:]
-		a.mu.Unlock()
-		o.took, o.err = a.takeOver(ctx, o.from, o.force)
+		o := r.orders[0]
+		r.orders = r.orders[1:]
+		r.mu.Unlock()
+		o.took, o.err = r.takeOver(ctx, o.from, o.force)
 		close(o.done)
 	}
 }
 
 // takeOver first asks the registry, then makes the database this node's. After
 // a crash in between the operator asks again, and finds the first half done.
-func (a *Allocator) takeOver(ctx context.Context, from string, force bool) ([]Block, error) {
-	by := a.caller()
-	cctx, cancel := context.WithTimeout(ctx, a.cfg.ClaimTimeout)
+func (r *registrar) takeOver(ctx context.Context, from string, force bool) ([]Block, error) {
+	by := r.caller()
+	cctx, cancel := context.WithTimeout(ctx, r.cfg.ClaimTimeout)
 	defer cancel()
-	took, err := a.cfg.Registry.TakeOver(cctx, by, from, force)
+	took, err := r.cfg.Registry.TakeOver(cctx, by, from, force)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.makeOurs(by, took); err != nil {
+	if err := r.makeOurs(by, took); err != nil {
 		return nil, err
 	}
-	a.log.Warn("took over, as an operator asked", "from", from, "node", a.cfg.Node, "blocks", len(took))
+	r.log.Warn("took over, as an operator asked", "from", from, "node", r.cfg.Node, "blocks", len(took))
 	return took, nil
 }
 
 // makeOurs renames the database and its blocks. What the registry did not give
 // is left to the next assert.
-func (a *Allocator) makeOurs(by Caller, took []Block) error {
+func (r *registrar) makeOurs(by Caller, took []Block) error {
 	given := make(map[netip.Prefix]Block, len(took))
 	for _, b := range took {
 		given[b.CIDR] = b
 	}
 	id := identity{Instance: by.Instance, Node: by.Node, Address: by.Address, Address6: by.Address6}
-	a.mu.Lock()
+	r.mu.Lock()
 	todo := []change{saveIdentity(id)}
-	for _, h := range a.order {
+	for _, h := range r.stock.order {
 		next := h.heldBlock
 		next.Node = by.Node
 		if b, ok := given[h.CIDR]; ok {
@@ -100,22 +100,22 @@ func (a *Allocator) makeOurs(by Caller, took []Block) error {
 		}
 		todo = append(todo, saveBlock(next))
 	}
-	a.mu.Unlock()
-	if err := a.submit(todo...); err != nil {
+	r.mu.Unlock()
+	if err := r.queue.submit(todo...); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.identity = id
-	for _, h := range a.order {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tenure.identity = id
+	for _, h := range r.stock.order {
 		h.Node = by.Node
 		if b, ok := given[h.CIDR]; ok {
 			h.heldBlock = heldBlock{Block: b}
 		}
 	}
-	a.proven = true
-	a.setStandingLocked(footing{})
-	a.placeLocked() // filling order is by epoch
-	a.reg.syncAt, a.reg.retryAt = time.Time{}, time.Time{}
+	r.tenure.proven = true
+	r.setStandingLocked(footing{})
+	r.placeLocked() // filling order is by epoch
+	r.reg.syncAt, r.reg.retryAt = time.Time{}, time.Time{}
 	return nil
 }
