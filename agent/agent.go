@@ -234,13 +234,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 	})
 	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
 	l.table = rib.NewTable(l.reaches)
-	routes := fib.Config{Table: cfg.FIB.Table, Metric: cfg.FIB.Metric, Log: a.log.With("part", "fib")}
-	if src := cfg.FIB.Source; src.Is4() {
-		routes.Source4 = src
-	} else {
-		routes.Source6 = src
-	}
-	l.fib = fib.New(routes)
+	l.fib = fib.New(cfg.FIB.Config(a.log.With("part", "fib")))
 	if err := l.fib.Open(); err != nil {
 		return fmt.Errorf("open the kernel's route table: %w", err)
 	}

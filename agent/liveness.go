@@ -57,13 +57,9 @@ const (
 func bfdSessions(peers []config.Peer) []bfd.Session {
 	var out []bfd.Session
 	for _, p := range peers {
-		if p.BFD == nil {
-			continue
+		if p.BFD != nil {
+			out = append(out, p.BFD.Session(p.Address, p.LocalAddress))
 		}
-		out = append(out, bfd.Session{
-			Peer: p.Address, Local: p.LocalAddress, Multihop: p.BFD.Hops == config.HopsMulti,
-			Interval: p.BFD.Interval, Multiplier: p.BFD.Multiplier,
-		})
 	}
 	return out
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"onlink/bgp/bfd"
 )
 
 // BGP configures the speaker.
@@ -63,7 +65,7 @@ type Peer struct {
 	// LongLived is how long the routes of an eBGP peer that is gone are kept as
 	// the last resort after its restart time (RFC 9494), at most; 0: not.
 	LongLived time.Duration
-	BFD       *BFD // nil: the peer's death is noticed by the hold time only
+	BFD       *bfd.Settings // nil: the peer's death is noticed by the hold time only
 	Import    Import
 	Export    Export
 }
@@ -98,24 +100,6 @@ func (m *Mesh) Peers(own ...netip.Addr) (peers []Peer, member bool) {
 	}
 	return peers, member
 }
-
-// BFD watches a peer's packets (RFC 5880).
-type BFD struct {
-	Interval   time.Duration // between packets, both ways; default 300 ms
-	Multiplier uint8         // lost in a row until the peer is down; default 3
-	// Hops is HopsMulti by default for peers of our AS and for those with
-	// multihop, which may be behind a router, else HopsSingle.
-	Hops BFDHops
-}
-
-// BFDHops says how far away a peer may be. Both ends must say the same.
-type BFDHops string
-
-// The values of BFDHops.
-const (
-	HopsSingle BFDHops = "single" // RFC 5881, UDP port 3784: on our network
-	HopsMulti  BFDHops = "multi"  // RFC 5883, UDP port 4784
-)
 
 // External reports whether the session is eBGP for a node of AS asn.
 func (p Peer) External(asn uint32) bool { return p.ASN != asn }

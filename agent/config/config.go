@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"onlink/fib"
 )
 
 // Config is one agent's whole configuration. Every field holds a usable value
@@ -27,7 +29,7 @@ type Config struct {
 	Pools  []Pool // in the order in which addresses are taken from them
 	IPAM   IPAM
 	Tunnel Tunnel
-	FIB    FIB
+	FIB    fib.Settings
 	API    API
 	CNI    CNI
 	Log    Log
@@ -116,14 +118,6 @@ type Tunnel struct {
 type VXLAN struct {
 	VNI  uint32 // network identifier, 24 bits; default 4096
 	Port uint16 // UDP port; default 4789
-}
-
-// FIB is how routes are written to the kernel.
-type FIB struct {
-	Table  uint32        // routing table; default 254 (main)
-	Metric uint32        // route metric; 0: the kernel's default
-	Resync time.Duration // interval of the full comparison with the kernel; default 90 s
-	Source netip.Addr    // preferred source address of routes; the zero Addr (auto): the kernel's choice
 }
 
 // API is how operators reach the agent.

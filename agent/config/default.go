@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"onlink/bgp/bfd"
+	"onlink/fib"
 )
 
 //go:embed default.yaml
@@ -36,7 +39,7 @@ func Default() *Config {
 		Pools:  []Pool{defaultPool()},
 		IPAM:   IPAM{Registry: Registry{Kind: RegistryBolt, Prefix: "/onlink/", Assert: time.Minute}, Cooldown: time.Minute, Sticky: day},
 		Tunnel: Tunnel{Guard: ModeAuto, VXLAN: VXLAN{VNI: 4096, Port: 4789}},
-		FIB:    FIB{Table: 254, Resync: 90 * time.Second},
+		FIB:    fib.DefaultSettings(),
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},
 		CNI:    CNI{Sysctls: slices.Clone(safeSysctls)},
 		Log:    Log{Level: slog.LevelInfo, Format: LogText},
@@ -108,9 +111,9 @@ func (p *Peer) fill(asn uint32) {
 		p.ASN = asn
 	}
 	if p.BFD != nil && p.BFD.Hops == "" {
-		p.BFD.Hops = HopsSingle
+		p.BFD.Hops = bfd.HopsSingle
 		if !p.External(asn) || p.Multihop > 1 {
-			p.BFD.Hops = HopsMulti
+			p.BFD.Hops = bfd.HopsMulti
 		}
 	}
 	if p.Keepalive == 0 {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"onlink/bgp/bfd"
+	"onlink/fib"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected messages under testdata")
@@ -140,11 +143,11 @@ func TestFullFile(t *testing.T) {
 				},
 				peer(func(p *Peer) {
 					p.Name, p.Address, p.ASN, p.Multihop, p.Keepalive = "10.199.0.1", addr("10.199.0.1"), 65100, 4, 5*time.Second
-					p.BFD = &BFD{Interval: 300 * time.Millisecond, Multiplier: 3, Hops: HopsMulti}
+					p.BFD = &bfd.Settings{Interval: 300 * time.Millisecond, Multiplier: 3, Hops: bfd.HopsMulti}
 				}),
 				peer(func(p *Peer) {
 					p.Name, p.Address, p.Client = "10.57.0.77", addr("10.57.0.77"), true
-					p.BFD = &BFD{Interval: 50 * time.Millisecond, Multiplier: 5, Hops: HopsSingle}
+					p.BFD = &bfd.Settings{Interval: 50 * time.Millisecond, Multiplier: 5, Hops: bfd.HopsSingle}
 				}),
 				peer(func(p *Peer) {
 					p.Name, p.Address, p.ASN, p.LocalASN, p.AllowOwnAS = "tor2", addr("10.57.0.2"), 65002, 65020, 2
@@ -174,7 +177,7 @@ func TestFullFile(t *testing.T) {
 			Cooldown: 90 * time.Second, Sticky: time.Hour,
 		},
 		Tunnel: Tunnel{MTU: 1440, Guard: ModeOff, VXLAN: VXLAN{VNI: 77, Port: 8472}},
-		FIB:    FIB{Table: 100, Metric: 50, Resync: 2 * time.Minute, Source: addr("10.57.0.11")},
+		FIB:    fib.Settings{Table: 100, Metric: 50, Resync: 2 * time.Minute, Source: addr("10.57.0.11")},
 		API: API{Admin: Admin{
 			Socket: "/srv/run/admin.sock", Group: "adm",
 			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: files,

@@ -57,9 +57,10 @@ func walk(path string, a, b reflect.Value, visit func(key string, same bool)) {
 }
 
 // section reports whether a type is a mapping of the file: a struct of this
-// package, unlike the structs of net/netip, which are values.
+// package or of the room that owns the section, unlike the structs of net/netip,
+// which are values.
 func section(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t.PkgPath() == reflect.TypeFor[Config]().PkgPath()
+	return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "onlink/")
 }
 
 // pointed returns what p points to, the zero value where it is nil.

@@ -26,7 +26,7 @@ func readConfig(v strictyaml.Value, c *Config) {
 		"pools":  func(v strictyaml.Value) { readPools(v, &c.Pools) },
 		"ipam":   func(v strictyaml.Value) { readIPAM(v, &c.IPAM) },
 		"tunnel": func(v strictyaml.Value) { readTunnel(v, &c.Tunnel) },
-		"fib":    func(v strictyaml.Value) { readFIB(v, &c.FIB) },
+		"fib":    c.FIB.Read,
 		"api":    func(v strictyaml.Value) { readAPI(v, &c.API) },
 		"cni":    func(v strictyaml.Value) { readCNI(v, &c.CNI) },
 		"log":    func(v strictyaml.Value) { readLog(v, &c.Log) },
@@ -145,15 +145,6 @@ func readTunnel(v strictyaml.Value, c *Tunnel) {
 		"vxlan": func(v strictyaml.Value) {
 			v.Mapping(strictyaml.Fields{"vni": strictyaml.Number(&c.VXLAN.VNI, 1, maxVNI), "port": strictyaml.Number(&c.VXLAN.Port, 1, 65535)})
 		},
-	})
-}
-
-func readFIB(v strictyaml.Value, c *FIB) {
-	v.Mapping(strictyaml.Fields{
-		"table":  strictyaml.Number(&c.Table, 1, maxUint32),
-		"metric": strictyaml.Number(&c.Metric, 0, maxUint32),
-		"resync": strictyaml.Duration(&c.Resync, time.Second, day),
-		"source": strictyaml.Addr(&c.Source, auto),
 	})
 }
 

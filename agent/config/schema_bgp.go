@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"onlink/bgp/bfd"
 	"onlink/internal/strictyaml"
 )
 
@@ -54,7 +55,7 @@ func readMesh(v strictyaml.Value) *Mesh {
 		"holdTime":     strictyaml.Seconds(&p.HoldTime, minHold, maxHold),
 		"keepalive":    strictyaml.Seconds(&p.Keepalive, time.Second, maxHold/3),
 		"connectRetry": strictyaml.Seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
-		"bfd":          func(v strictyaml.Value) { p.BFD = readBFD(v) },
+		"bfd":          func(v strictyaml.Value) { p.BFD = bfd.ReadSettings(v) },
 		"import":       func(v strictyaml.Value) { readInside(v, &p.Import) },
 		"export":       func(v strictyaml.Value) { v.Mapping(strictyaml.Fields{"filters": filterNames(&p.Export.Filters)}) },
 	})
@@ -175,7 +176,7 @@ func readPeer(v strictyaml.Value, in groups) Peer {
 		"allowOwnAS":       strictyaml.Number(&p.AllowOwnAS, 0, 10),
 		"nodeSelector":     labels(&p.NodeSelector, true),
 		"longLivedRestart": strictyaml.Seconds(&p.LongLived, 0, maxLongLived),
-		"bfd":              func(v strictyaml.Value) { p.BFD = readBFD(v) },
+		"bfd":              func(v strictyaml.Value) { p.BFD = bfd.ReadSettings(v) },
 		"import":           func(v strictyaml.Value) { readImport(v, &p.Import) },
 		"export":           func(v strictyaml.Value) { readExport(v, &p.Export) },
 	})
@@ -195,28 +196,6 @@ func device(dst *string) func(strictyaml.Value) {
 		}
 		*dst = s
 	}
-}
-
-// Limits of BFD's timers: below 50 ms a scheduler's delay looks like a dead
-// peer.
-const (
-	minBFD = 50 * time.Millisecond
-	maxBFD = time.Minute
-)
-
-func readBFD(v strictyaml.Value) *BFD {
-	if v.IsNull() {
-		// The key's presence is its meaning, so an empty value is ambiguous.
-		v.Fail("is empty; write \"bfd: {}\" for 300 ms times 3, or remove the key")
-		return nil
-	}
-	b := &BFD{Interval: 300 * time.Millisecond, Multiplier: 3}
-	v.Mapping(strictyaml.Fields{
-		"interval":   strictyaml.Duration(&b.Interval, minBFD, maxBFD),
-		"multiplier": strictyaml.Number(&b.Multiplier, 2, math.MaxUint8),
-		"hops":       strictyaml.OneOf(&b.Hops, HopsSingle, HopsMulti),
-	})
-	return b
 }
 
 func readImport(v strictyaml.Value, c *Import) {

@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// The defaults of a [Session]'s fields left zero, and their bounds.
+// The defaults of a [Session]'s fields left zero, and their bounds. Below 50 ms a
+// scheduler's delay looks like a dead peer.
 const (
 	DefaultInterval   = 300 * time.Millisecond
 	DefaultMultiplier = 3
 	MinInterval       = 50 * time.Millisecond
 	MaxInterval       = time.Minute
+	MinMultiplier     = 2 // with 1 the first late packet is a failure
 )
 
 // Session is one desired BFD session. It is comparable; Peer and Multihop
@@ -63,7 +65,7 @@ func (s Session) validate() error {
 		return bad("Local %s is of another family", s.Local)
 	case s.Interval < MinInterval || s.Interval > MaxInterval:
 		return bad("Interval %s is not within %s to %s", s.Interval, MinInterval, MaxInterval)
-	case s.Multiplier < 2:
+	case s.Multiplier < MinMultiplier:
 		return bad("Multiplier 1 fails with the first late packet: use 2 or more")
 	}
 	return nil
