@@ -33,17 +33,15 @@ func TestChain(t *testing.T) {
 	n := l.Node("r1n1")
 	must(t, l.StartToRs(ctx))
 	labtest.StartNode(ctx, t, n)
-	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket(), "mtu": 1400}
-	portmap := map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}}
-	bandwidth := map[string]any{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}}
-	tuning := map[string]any{"type": "tuning", "sysctl": map[string]string{"net.core.somaxconn": "500"}}
+	onlink := labtest.Onlink(n)
+	onlink["mtu"] = 1400
+	portmap := labtest.PortMap()
+	bandwidth := labtest.Bandwidth()
+	tuning := labtest.Tuning("500")
 	w := labtest.NewNetwork(t, n, "1.0.0", onlink, portmap, bandwidth, tuning)
 	p, err := n.NewPod("web")
 	must(t, err)
-	rt := w.Runtime(p, map[string]any{
-		"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
-		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8, "egressRate": rate, "egressBurst": rate / 8},
-	})
+	rt := w.Runtime(p, labtest.Shape(labtest.MapPort(map[string]any{}, 8080, 80), rate))
 	addrs, err := w.Add(ctx, rt)
 	must(t, err)
 	// Debian's portmap looks for its IPv4 rules among those of IPv6, and fails.
@@ -103,13 +101,13 @@ func TestChainBehind(t *testing.T) {
 	must(t, l.StartToRs(ctx))
 	labtest.StartNode(ctx, t, n)
 	const version = "0.4.0" // the oldest that has CHECK
-	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket()}
+	onlink := labtest.Onlink(n)
 	loopback, firewall := map[string]any{"type": "loopback"}, map[string]any{"type": "firewall", "backend": "iptables"}
 	w := labtest.NewNetwork(t, n, version, loopback, onlink, firewall,
-		map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}})
+		labtest.PortMap())
 	p, err := n.NewPod("web")
 	must(t, err)
-	rt := w.Runtime(p, map[string]any{"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}})
+	rt := w.Runtime(p, labtest.MapPort(map[string]any{}, 8080, 80))
 	result, err := w.Result(ctx, rt)
 	must(t, err)
 	addr := onlyOf(t, result, p.NS.Path())
@@ -164,10 +162,10 @@ func chainBetween(ctx context.Context, t *testing.T, n *lab.Node, tor *lab.ToR, 
 	ptp := map[string]any{"type": "ptp-net0", "ipMasq": true, "ipam": map[string]any{
 		"type": "host-local", "subnet": "10.99.0.0/24", "dataDir": t.TempDir(), "routes": []map[string]string{{"dst": "0.0.0.0/0"}},
 	}}
-	tuning := map[string]any{"type": "tuning", "sysctl": map[string]string{"net.core.somaxconn": "500"}}
-	onlink := map[string]any{"type": "onlink-cni", "socket": n.CNISocket()}
-	portmap := map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]bool{"portMappings": true}}
-	bandwidth := map[string]any{"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}}
+	tuning := labtest.Tuning("500")
+	onlink := labtest.Onlink(n)
+	portmap := labtest.PortMap()
+	bandwidth := labtest.Bandwidth()
 	firewall := map[string]any{"type": "firewall", "backend": "iptables"}
 	w := labtest.NewNetwork(t, n, version, ptp, tuning, onlink, portmap, bandwidth, firewall)
 	// ptp looks for every address of the result on its own interface; see
@@ -178,10 +176,7 @@ func chainBetween(ctx context.Context, t *testing.T, n *lab.Node, tor *lab.ToR, 
 	p, err := n.NewPod("between-" + version)
 	must(t, err)
 	const rate = 8_000_000
-	rt := w.Runtime(p, map[string]any{
-		"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
-		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8, "egressRate": rate, "egressBurst": rate / 8},
-	})
+	rt := w.Runtime(p, labtest.Shape(labtest.MapPort(map[string]any{}, 8080, 80), rate))
 	result, err := w.Result(ctx, rt)
 	must(t, err)
 	addr := appended(t, result, p.NS.Path())

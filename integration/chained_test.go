@@ -39,13 +39,11 @@ func TestAgentChains(t *testing.T) {
 	w := d.Network()
 	p, err := n.NewPod("web")
 	must(t, err)
-	rt := w.Runtime(p, map[string]any{ // as containerd says a hostPort and the two annotations
-		"portMappings": []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
-		"bandwidth":    map[string]any{"ingressRate": rate, "ingressBurst": rate / 8, "egressRate": rate, "egressBurst": rate / 8},
+	rt := w.Runtime(p, labtest.Shape(labtest.MapPort(map[string]any{ // as containerd passes a hostPort and the two annotations
 		"io.kubernetes.cri.pod-annotations": map[string]string{
 			"kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "8M",
 		},
-	})
+	}, 8080, 80), rate))
 	_, err = w.Add(ctx, rt)
 	must(t, err)
 	labtest.Sink(t, p.NS, ":80", size)
@@ -59,7 +57,7 @@ func TestAgentChains(t *testing.T) {
 	// An operator adds a plugin. When the agent has put back what is removed
 	// beside it, it has looked at the list.
 	d.Edit(func(list map[string]any) {
-		list["plugins"] = append(list["plugins"].([]any), map[string]any{"type": "tuning", "sysctl": map[string]string{"net.core.somaxconn": "500"}})
+		list["plugins"] = append(list["plugins"].([]any), labtest.Tuning("500"))
 	})
 	for range 3 {
 		must(t, os.Remove(d.Plugin()))

@@ -31,13 +31,7 @@ func watchNodes(l *lab.Lab) {
 func TestPeers(t *testing.T) {
 	ctx, l := labtest.Build(t, labtest.Mesh("peers", 3))
 	watchNodes(l)
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	for _, n := range l.Workers() {
-		_, err := n.AddPod(ctx, n.Name+"-pod")
-		must(t, err)
-	}
-	must(t, l.WaitConverged(ctx))
+	labtest.StartWithPods(ctx, t, l)
 	for _, n := range l.Nodes() {
 		must(t, labtest.WaitBFD(ctx, n, 2))
 	}

@@ -41,7 +41,7 @@ func TestReadyCoversADD(t *testing.T) {
 	}))
 	must(t, l.StartToRs(ctx))
 	labtest.StartNode(ctx, t, n)
-	w := labtest.NewNetwork(t, n, "1.1.0", map[string]any{"type": "onlink-cni", "socket": n.CNISocket()})
+	w := labtest.NewNetwork(t, n, "1.1.0", labtest.Onlink(n))
 	status := func() error { return w.Status(ctx) }
 	const why = "a pod cannot be connected on this node: "
 	must(t, lab.Eventually(ctx, labtest.Back, "STATUS and status say why no pod can be added", func() error {

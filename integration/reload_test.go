@@ -23,13 +23,7 @@ const edits = 100
 // a wrong file changes nothing.
 func TestReload(t *testing.T) {
 	ctx, l := labtest.Build(t, labtest.Mesh("reload", 2))
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	for _, n := range l.Workers() {
-		_, err := n.AddPod(ctx, n.Name+"-pod")
-		must(t, err)
-	}
-	must(t, l.WaitConverged(ctx))
+	labtest.StartWithPods(ctx, t, l)
 	n := l.Node("r1n1")
 	before := labtest.Sessions(ctx, t, n)
 	if len(before) != 2 {

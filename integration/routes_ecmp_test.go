@@ -35,13 +35,7 @@ func checkECMP(t *testing.T, pool lab.Pool) {
 	ctx, l := labtest.Build(t, lab.Spec{Name: "ecmp-" + pool.Tunnel, DualStack: true, ToRsPerRack: 2, NodesPerRack: 1, Pool: pool})
 	n := l.Node("r1n1")
 	addUplinks(t, l, n)
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	for _, w := range l.Workers() {
-		_, err := w.AddPod(ctx, w.Name+"-pod1")
-		must(t, err)
-	}
-	must(t, l.WaitConverged(ctx))
+	labtest.StartWithPods(ctx, t, l)
 	if _, err := l.PingFromToRs(ctx); err != nil {
 		t.Error(err)
 	}

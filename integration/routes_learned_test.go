@@ -48,13 +48,7 @@ func TestLearned(t *testing.T) {
 			}
 		}
 	}
-	must(t, l.StartToRs(ctx))
-	must(t, l.StartNodes(ctx))
-	for _, w := range l.Workers() {
-		_, err := w.AddPod(ctx, w.Name+"-pod1")
-		must(t, err)
-	}
-	must(t, l.WaitConverged(ctx))
+	labtest.StartWithPods(ctx, t, l)
 	for i, f := range families {
 		t.Run(labtest.Family(i == 1), func(t *testing.T) { checkLearned(ctx, t, l, f) })
 	}

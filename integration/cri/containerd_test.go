@@ -22,6 +22,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 	"onlink/integration/uml"
 )
 
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(labtest.Main(m))
 }
 
 // loopback is CNI's plugin of this name: containerd insists on it.
@@ -70,13 +71,6 @@ func loopback() error {
 	return h.LinkSetUp(lo)
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // bed is a node with an agent and a containerd.
 type bed struct {
 	t          *testing.T
@@ -93,7 +87,7 @@ func program(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("ONLINK_BED") == "uml" {
 		self, err := os.Executable()
-		must(t, err)
+		labtest.Must(t, err)
 		return self
 	}
 	path := filepath.Join(t.TempDir(), "pause")
@@ -106,21 +100,6 @@ func program(t *testing.T) string {
 	return path
 }
 
-// binaries returns the folder of the programs under test.
-func binaries(t *testing.T) string {
-	t.Helper()
-	if bin := os.Getenv("ONLINK_BIN"); bin != "" {
-		return bin
-	}
-	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir+"/", "onlink/cmd/...")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build programs: %v\n%s", err, out)
-	}
-	return dir
-}
-
 // newBed starts a node's agent, which installs itself into containerd, and
 // containerd.
 func newBed(ctx context.Context, t *testing.T, spec lab.Spec) *bed {
@@ -129,30 +108,30 @@ func newBed(ctx context.Context, t *testing.T, spec lab.Spec) *bed {
 		t.Skip("needs root")
 	}
 	spec.Name = fmt.Sprintf("c%d-%s", os.Getpid(), spec.Name)
-	l, err := lab.Build(ctx, spec, lab.Options{Bin: binaries(t)})
-	must(t, err)
+	l, err := lab.Build(ctx, spec, lab.Options{Bin: labtest.Bin()})
+	labtest.Must(t, err)
 	dir, err := os.MkdirTemp("", "ctd") // short: containerd makes unix sockets in it
-	must(t, err)
+	labtest.Must(t, err)
 	b := &bed{t: t, lab: l, node: l.Workers()[0], dir: dir}
 	t.Cleanup(b.close)
-	must(t, l.StartToRs(ctx))
+	labtest.Must(t, l.StartToRs(ctx))
 	b.containerd, err = New(b.node, dir)
-	must(t, err)
+	labtest.Must(t, err)
 	self, err := os.Executable()
-	must(t, err)
-	must(t, os.Symlink(self, filepath.Join(b.containerd.BinDir, loopbackName)))
-	must(t, b.containerd.Start(ctx))
-	must(t, b.containerd.Load(ctx, program(t)))
+	labtest.Must(t, err)
+	labtest.Must(t, os.Symlink(self, filepath.Join(b.containerd.BinDir, loopbackName)))
+	labtest.Must(t, b.containerd.Start(ctx))
+	labtest.Must(t, b.containerd.Load(ctx, program(t)))
 	b.client, err = Dial(b.containerd.Socket())
-	must(t, err)
+	labtest.Must(t, err)
 	if err := b.client.NetworkReady(ctx); !errors.Is(err, errNoNetwork) {
 		t.Fatalf("without agent the runtime says: %v", err)
 	}
 	b.node.Edit = func(c *conf.Config) {
 		c.CNI.Install = &conf.Install{BinDir: b.containerd.BinDir, ConfDir: b.containerd.ConfDir}
 	}
-	must(t, l.StartNodes(ctx))
-	must(t, lab.Eventually(ctx, time.Minute, "the runtime has a network", func() error { return b.client.NetworkReady(ctx) }))
+	labtest.Must(t, l.StartNodes(ctx))
+	labtest.Must(t, lab.Eventually(ctx, time.Minute, "the runtime has a network", func() error { return b.client.NetworkReady(ctx) }))
 	return b
 }
 
@@ -214,7 +193,7 @@ func (b *bed) reach(ctx context.Context, addr netip.Addr) error {
 // clean waits until nothing of any pod is left on the node.
 func (b *bed) clean(ctx context.Context) {
 	b.t.Helper()
-	must(b.t, lab.Eventually(ctx, 30*time.Second, "nothing is left", func() error {
+	labtest.Must(b.t, lab.Eventually(ctx, 30*time.Second, "nothing is left", func() error {
 		st, err := b.node.Status(ctx)
 		if err != nil {
 			return err
@@ -259,40 +238,40 @@ func TestPodLife(t *testing.T) {
 	b := newBed(ctx, t, direct("life"))
 	p := b.pod(0)
 	id, err := b.client.Run(ctx, p)
-	must(t, err)
+	labtest.Must(t, err)
 	addr, err := b.client.Address(ctx, id)
-	must(t, err)
-	must(t, b.reach(ctx, addr))
-	must(t, b.client.StartContainer(ctx, id, p, PauseImage))
+	labtest.Must(t, err)
+	labtest.Must(t, b.reach(ctx, addr))
+	labtest.Must(t, b.client.StartContainer(ctx, id, p, PauseImage))
 
-	must(t, b.containerd.Kill())
-	must(t, b.reach(ctx, addr))
-	must(t, b.containerd.Start(ctx))
+	labtest.Must(t, b.containerd.Kill())
+	labtest.Must(t, b.reach(ctx, addr))
+	labtest.Must(t, b.containerd.Start(ctx))
 	if again, err := b.client.Address(ctx, id); err != nil || again != addr {
 		t.Errorf("after containerd's restart the pod has %v, %v; want %v", again, err, addr)
 	}
 
-	must(t, b.node.Kill())
-	must(t, b.reach(ctx, addr))
+	labtest.Must(t, b.node.Kill())
+	labtest.Must(t, b.reach(ctx, addr))
 	if err := b.client.NetworkReady(ctx); err != nil {
 		t.Errorf("an agent that restarts makes the node unready: %v", err)
 	}
 	if _, err := b.client.Run(ctx, b.pod(1)); err == nil {
 		t.Error("a pod ran without an agent")
 	}
-	must(t, b.node.Start(ctx))
-	must(t, b.node.WaitReady(ctx))
-	must(t, b.reach(ctx, addr))
+	labtest.Must(t, b.node.Start(ctx))
+	labtest.Must(t, b.node.WaitReady(ctx))
+	labtest.Must(t, b.reach(ctx, addr))
 	_, err = b.client.Run(ctx, b.pod(2))
-	must(t, err)
+	labtest.Must(t, err)
 
 	ids, err := b.client.List(ctx) // with the one that could not run
-	must(t, err)
+	labtest.Must(t, err)
 	for _, id := range ids {
-		must(t, b.client.Stop(ctx, id)) // DEL with the namespace
-		must(t, b.client.Stop(ctx, id))
-		must(t, b.client.Remove(ctx, id)) // DEL without it
-		must(t, b.client.Remove(ctx, id))
+		labtest.Must(t, b.client.Stop(ctx, id)) // DEL with the namespace
+		labtest.Must(t, b.client.Stop(ctx, id))
+		labtest.Must(t, b.client.Remove(ctx, id)) // DEL without it
+		labtest.Must(t, b.client.Remove(ctx, id))
 	}
 	b.clean(ctx)
 }
@@ -308,11 +287,11 @@ func TestManyPods(t *testing.T) {
 		all.Go(func() { ids[i], errs[i] = b.client.Run(ctx, b.pod(i)) })
 	}
 	all.Wait()
-	must(t, errors.Join(errs...))
+	labtest.Must(t, errors.Join(errs...))
 	seen := map[netip.Addr]bool{}
 	for _, id := range ids {
 		addr, err := b.client.Address(ctx, id)
-		must(t, err)
+		labtest.Must(t, err)
 		if seen[addr] {
 			t.Errorf("two pods have %s", addr)
 		}
@@ -332,9 +311,9 @@ func TestManyPods(t *testing.T) {
 			}
 		})
 	}
-	must(t, b.node.Kill())
-	must(t, b.node.Start(ctx))
-	must(t, b.node.WaitReady(ctx))
+	labtest.Must(t, b.node.Kill())
+	labtest.Must(t, b.node.Start(ctx))
+	labtest.Must(t, b.node.WaitReady(ctx))
 	all.Wait()
 	b.clean(ctx)
 }
@@ -345,20 +324,20 @@ func TestReboot(t *testing.T) {
 	ctx := need(t)
 	b := newBed(ctx, t, direct("boot"))
 	id, err := b.client.Run(ctx, b.pod(0))
-	must(t, err)
-	must(t, b.containerd.Kill())
-	must(t, b.node.Kill())
-	must(t, b.endPod(ctx, id))
-	must(t, b.node.Start(ctx))
-	must(t, b.node.WaitReady(ctx))
-	must(t, b.containerd.Start(ctx))
+	labtest.Must(t, err)
+	labtest.Must(t, b.containerd.Kill())
+	labtest.Must(t, b.node.Kill())
+	labtest.Must(t, b.endPod(ctx, id))
+	labtest.Must(t, b.node.Start(ctx))
+	labtest.Must(t, b.node.WaitReady(ctx))
+	labtest.Must(t, b.containerd.Start(ctx))
 	b.clean(ctx)
-	must(t, b.client.Stop(ctx, id)) // kubelet's cleaning up
-	must(t, b.client.Remove(ctx, id))
+	labtest.Must(t, b.client.Stop(ctx, id)) // kubelet's cleaning up
+	labtest.Must(t, b.client.Remove(ctx, id))
 	id, err = b.client.Run(ctx, b.pod(1))
-	must(t, err)
-	must(t, b.client.Stop(ctx, id))
-	must(t, b.client.Remove(ctx, id))
+	labtest.Must(t, err)
+	labtest.Must(t, b.client.Stop(ctx, id))
+	labtest.Must(t, b.client.Remove(ctx, id))
 	b.clean(ctx)
 }
 
@@ -402,18 +381,18 @@ func TestTunnel(t *testing.T) {
 	}
 	ctx := need(t)
 	b := newBed(ctx, t, lab.Spec{Name: "ipip", Racks: 2, NodesPerRack: 1, Reflectors: 1})
-	must(t, b.lab.WaitConverged(ctx))
+	labtest.Must(t, b.lab.WaitConverged(ctx))
 	far, err := b.lab.Workers()[1].AddPod(ctx, "far")
-	must(t, err)
+	labtest.Must(t, err)
 	id, err := b.client.Run(ctx, b.pod(0))
-	must(t, err)
+	labtest.Must(t, err)
 	addr, err := b.client.Address(ctx, id)
-	must(t, err)
-	must(t, lab.Eventually(ctx, 30*time.Second, "ping over the tunnel", func() error {
+	labtest.Must(t, err)
+	labtest.Must(t, lab.Eventually(ctx, 30*time.Second, "ping over the tunnel", func() error {
 		_, err := far.NS.Ping(ctx, addr, 1, time.Second)
 		return err
 	}))
-	must(t, b.client.Stop(ctx, id))
-	must(t, b.client.Remove(ctx, id))
+	labtest.Must(t, b.client.Stop(ctx, id))
+	labtest.Must(t, b.client.Remove(ctx, id))
 	b.clean(ctx)
 }

@@ -48,12 +48,7 @@ func Start(t *testing.T, spec lab.Spec) (context.Context, *lab.Lab) {
 	t.Helper()
 	ctx, l := Build(t, spec)
 	StartAll(ctx, t, l)
-	for _, n := range l.Workers() {
-		for i := range 2 {
-			_, err := n.AddPod(ctx, fmt.Sprintf("%s-pod%d", n.Name, i+1))
-			Must(t, err)
-		}
-	}
+	addPods(ctx, t, l, 2)
 	Must(t, l.WaitConverged(ctx))
 	return ctx, l
 }
@@ -72,6 +67,26 @@ func StartAll(ctx context.Context, t *testing.T, l *lab.Lab) {
 	Must(t, l.StartToRs(ctx))
 	Must(t, l.StartNodes(ctx))
 	Must(t, l.WaitConverged(ctx))
+}
+
+// StartWithPods is [StartAll], and adds a pod to every worker.
+func StartWithPods(ctx context.Context, t *testing.T, l *lab.Lab) {
+	t.Helper()
+	Must(t, l.StartToRs(ctx))
+	Must(t, l.StartNodes(ctx))
+	addPods(ctx, t, l, 1)
+	Must(t, l.WaitConverged(ctx))
+}
+
+// addPods adds so many pods to every worker.
+func addPods(ctx context.Context, t *testing.T, l *lab.Lab, each int) {
+	t.Helper()
+	for _, n := range l.Workers() {
+		for i := range each {
+			_, err := n.AddPod(ctx, fmt.Sprintf("%s-pod%d", n.Name, i+1))
+			Must(t, err)
+		}
+	}
 }
 
 // InRack is a topology that needs no tunnel device: it runs on every kernel.

@@ -64,10 +64,7 @@ func Wire(l *lab.Lab, plans map[string]conf.BGP) {
 func ReachEverybody(ctx context.Context, t *testing.T, l *lab.Lab) {
 	t.Helper()
 	Must(t, l.StartNodes(ctx))
-	for _, n := range l.Workers() {
-		_, err := n.AddPod(ctx, n.Name+"-pod")
-		Must(t, err)
-	}
+	addPods(ctx, t, l, 1)
 	Must(t, l.WaitConverged(ctx))
 	_, err := l.PingPods(ctx, 1)
 	Must(t, err)
