@@ -1,12 +1,13 @@
 package cni
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"onlink/internal/atomicfile"
 )
 
 // Installation is where the plugin and its configuration are for the
@@ -29,7 +30,7 @@ func (i Installation) InstallPlugin() error {
 	if err != nil {
 		return fmt.Errorf("install plugin: %w", err)
 	}
-	if err := replaceFile(filepath.Join(i.BinDir, PluginName), text, 0o755); err != nil {
+	if err := place(filepath.Join(i.BinDir, PluginName), text, 0o755); err != nil {
 		return fmt.Errorf("install plugin: %w", err)
 	}
 	return nil
@@ -49,7 +50,7 @@ func (i Installation) InstallConflist() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, text, 0o644); err != nil {
+	if err := place(path, text, 0o644); err != nil {
 		return fmt.Errorf("install conflist: %w", err)
 	}
 	return nil
@@ -68,39 +69,11 @@ func (i Installation) Uninstall() error {
 	return nil
 }
 
-// replaceFile makes path hold text, at once and durably: a new file takes the
-// place of the old one. Runtimes read every file in a folder whose name ends
-// like a configuration, so the new file's name does not until it is whole.
-func replaceFile(path string, text []byte, mode fs.FileMode) error {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
-		if st, err := os.Stat(path); err == nil && st.Mode().Perm() == mode {
-			return nil
-		}
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // runtimes of other users read it
+// place makes path hold text at once, in a folder that is made where it is
+// missing.
+func place(path string, text []byte, mode fs.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // runtimes of other users read it
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Replace(path, text, mode)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"onlink/internal/atomicfile"
 	"onlink/internal/strictyaml"
 )
 
@@ -102,11 +103,10 @@ func (d *Draft) Keep() error {
 	if err := os.Rename(d.temp, d.path); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	dir, err := os.Open(filepath.Dir(d.path))
-	if err != nil {
+	if err := atomicfile.SyncDir(filepath.Dir(d.path)); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
 
 // Discard removes a draft that was not kept.

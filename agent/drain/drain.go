@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"onlink/internal/atomicfile"
 )
 
 // Drain is whether this node announces its prefixes. A drained node keeps its
@@ -82,7 +84,7 @@ func (d *Drain) End() error {
 	if err := os.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget drain state: %w", err)
 	}
-	if err := syncDir(filepath.Dir(d.path)); err != nil {
+	if err := atomicfile.SyncDir(filepath.Dir(d.path)); err != nil {
 		return fmt.Errorf("forget drain state: %w", err)
 	}
 	d.mu.Lock()
@@ -166,13 +168,5 @@ func writeMark(path string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
