@@ -99,7 +99,7 @@ func ListNeighbours() (map[int][]netip.Addr, error) {
 	}
 	out := map[int][]netip.Addr{}
 	for _, n := range list {
-		if addr, ok := netip.AddrFromSlice(n.IP); ok && n.State == neighbourPermanent {
+		if addr, ok := netip.AddrFromSlice(n.IP); ok && n.State == unix.NUD_PERMANENT {
 			out[n.LinkIndex] = append(out[n.LinkIndex], addr.Unmap())
 		}
 	}

@@ -35,9 +35,9 @@ func FuzzRequest(f *testing.F) {
 		}
 		w := &wiring{attachment: r.Attachment, hostDevice: HostDevice(r.ContainerID, r.IfName), mac: podMAC(r.ContainerID, r.IfName), addresses: r.ask.Addresses}
 		w.chooseIndexes(&thread{}, 0)
-		w.createBatch(3).stamp(1)
-		w.podBatch().stamp(1)
-		w.hostBatch().stamp(1)
+		w.createBatch(3).Stamp(1)
+		w.podBatch().Stamp(1)
+		w.hostBatch().Stamp(1)
 		if r.verb.name == verbAdd.name || r.verb.name == verbCheck.name {
 			if a := r.alias(); len(a) > aliasMax {
 				t.Fatalf("alias of %d bytes", len(a))

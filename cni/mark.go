@@ -11,6 +11,7 @@ import (
 
 	"onlink/dump"
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // IsHostEnd reports whether a device is a pod's host end, from its group, its
@@ -85,7 +86,7 @@ func Adopt(known []Attachment) error {
 		return err
 	}
 	defer h.Close()
-	host, err := dialRtnl(make([]byte, rtnlBuffer))
+	host, err := dialSocket(make([]byte, socketBuffer))
 	if err != nil {
 		return err
 	}
@@ -97,22 +98,22 @@ func Adopt(known []Attachment) error {
 	return hostEndsOf(known).adopt(host, links)
 }
 
-func (h hostEnds) adopt(host *rtnl, links []netlink.Link) error {
-	m := batch{}
+func (h hostEnds) adopt(host *socket, links []netlink.Link) error {
+	m := rtnl.Batch{}
 	for _, link := range links {
 		a, ok := h.unmarked(link)
 		if !ok {
 			continue
 		}
-		m.begin("mark "+link.Attrs().Name+" as a pod's", unix.RTM_NEWLINK, 0)
-		m.link(int32(link.Attrs().Index), 0, 0)
-		m.attr32(unix.IFLA_GROUP, ours.PodServing)
+		m.Add("mark "+link.Attrs().Name+" as a pod's", unix.RTM_NEWLINK, 0)
+		m.Link(rtnl.Link{Index: int32(link.Attrs().Index)})
+		m.AttrUint32(unix.IFLA_GROUP, ours.PodServing)
 		if link.Attrs().Alias == "" {
-			m.attrString(unix.IFLA_IFALIAS, a.alias())
+			m.AttrString(unix.IFLA_IFALIAS, a.alias())
 		}
 		link.Attrs().Group = ours.PodServing
 	}
-	return dropErrors(host.exec(&m), func(e *kernelError) bool { return e.err == unix.ENODEV })
+	return dropErrors(host.exec(&m), func(e *rtnl.Error) bool { return e.Errno == unix.ENODEV })
 }
 
 // spared notes that a device of somebody else has the name of a host end, and

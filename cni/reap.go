@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 const (
@@ -213,17 +214,17 @@ func (r *reaper) reap(ctx context.Context, group []*ended) ([]*ended, error) {
 // name is the attachment's own, and no ADD of it begins before this is done.
 // What is absent is removed already.
 func removeEnded(th *thread, names []string) error {
-	m := batch{}
+	m := rtnl.Batch{}
 	for _, name := range names {
-		m.begin("set group of "+name, unix.RTM_NEWLINK, 0)
-		m.link(0, 0, 0)
-		m.attrString(unix.IFLA_IFNAME, name)
-		m.attr32(unix.IFLA_GROUP, ours.PodRemoving)
+		m.Add("set group of "+name, unix.RTM_NEWLINK, 0)
+		m.Link(rtnl.Link{})
+		m.AttrString(unix.IFLA_IFNAME, name)
+		m.AttrUint32(unix.IFLA_GROUP, ours.PodRemoving)
 	}
-	m.begin("remove ended veths", unix.RTM_DELLINK, 0)
-	m.link(0, 0, 0)
-	m.attr32(unix.IFLA_GROUP, ours.PodRemoving)
-	return dropErrors(th.host.exec(&m), func(e *kernelError) bool { return e.err == unix.ENODEV })
+	m.Add("remove ended veths", unix.RTM_DELLINK, 0)
+	m.Link(rtnl.Link{})
+	m.AttrUint32(unix.IFLA_GROUP, ours.PodRemoving)
+	return dropErrors(th.host.exec(&m), func(e *rtnl.Error) bool { return e.Errno == unix.ENODEV })
 }
 
 // retireDevice takes an attachment's veth out of service: the host end goes
@@ -238,12 +239,12 @@ func retireDevice(th *thread, a Attachment) (bool, error) {
 	if !isOurs(link) {
 		return false, foreignDevice(link)
 	}
-	m := batch{}
-	m.begin("take "+name+" out of service", unix.RTM_NEWLINK, 0)
-	m.link(int32(link.Attrs().Index), 0, unix.IFF_UP)
-	m.attr32(unix.IFLA_GROUP, ours.PodEnded)
+	m := rtnl.Batch{}
+	m.Add("take "+name+" out of service", unix.RTM_NEWLINK, 0)
+	m.Link(rtnl.Link{Index: int32(link.Attrs().Index), Change: unix.IFF_UP})
+	m.AttrUint32(unix.IFLA_GROUP, ours.PodEnded)
 	if alias := a.alias(); link.Attrs().Alias != alias && len(alias) <= aliasMax { // a crashed ADD's; a restarted agent reads whose it is
-		m.attrString(unix.IFLA_IFALIAS, alias)
+		m.AttrString(unix.IFLA_IFALIAS, alias)
 	}
 	err = th.host.exec(&m)
 	if errors.Is(err, unix.ENODEV) { // its namespace ended just now

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"onlink/dump"
 	"onlink/internal/ours"
@@ -64,7 +65,7 @@ func (s *Server) settle(ctx context.Context) error {
 func (h hostEnds) senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.HardwareAddr {
 	said := map[int]net.HardwareAddr{}
 	for _, n := range neighbours {
-		if n.State == neighbourPermanent && len(n.HardwareAddr) == 6 {
+		if n.State == unix.NUD_PERMANENT && len(n.HardwareAddr) == 6 {
 			said[n.LinkIndex] = n.HardwareAddr
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 const (
@@ -232,17 +233,17 @@ func (s *Server) restore(th *thread, a Attachment, lease Lease, link netlink.Lin
 			w.mac = pod.Attrs().HardwareAddr
 		}
 	}
-	m := batch{}
+	m := rtnl.Batch{}
 	if at.Name != w.hostDevice {
-		m.begin("set "+at.Name+" down to rename it", unix.RTM_NEWLINK, 0)
-		m.link(w.hostIndex, 0, unix.IFF_UP)
-		m.begin("rename "+at.Name+" to "+w.hostDevice, unix.RTM_NEWLINK, 0)
-		m.link(w.hostIndex, 0, 0)
-		m.attrString(unix.IFLA_IFNAME, w.hostDevice)
+		m.Add("set "+at.Name+" down to rename it", unix.RTM_NEWLINK, 0)
+		m.Link(rtnl.Link{Index: w.hostIndex, Change: unix.IFF_UP})
+		m.Add("rename "+at.Name+" to "+w.hostDevice, unix.RTM_NEWLINK, 0)
+		m.Link(rtnl.Link{Index: w.hostIndex})
+		m.AttrString(unix.IFLA_IFNAME, w.hostDevice)
 	}
-	m.begin("mark "+w.hostDevice+" as a pod's", unix.RTM_NEWLINK, 0)
-	m.link(w.hostIndex, 0, 0)
-	m.attr32(unix.IFLA_GROUP, ours.PodServing)
+	m.Add("mark "+w.hostDevice+" as a pod's", unix.RTM_NEWLINK, 0)
+	m.Link(rtnl.Link{Index: w.hostIndex})
+	m.AttrUint32(unix.IFLA_GROUP, ours.PodServing)
 	if err := th.host.exec(&m); err != nil {
 		return err
 	}

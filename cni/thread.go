@@ -26,7 +26,7 @@ type thread struct {
 	home *os.File // the agent's network namespace
 	at   *os.File // where the thread is: home, a pod's, or nil: elsewhere
 
-	host  *rtnl           // socket in the agent's namespace; nil until the first use
+	host  *socket         // socket in the agent's namespace; nil until the first use
 	links *netlink.Handle // the same for look-ups off the fast path
 
 	podBuffer []byte // for the socket in the pod
@@ -62,7 +62,7 @@ func newThreads(home *os.File, count int) (*threads, error) {
 	}
 	for range count {
 		// Anywhere: the indexes of other threads and earlier agents are in use.
-		t.free <- &thread{home: home, podBuffer: make([]byte, rtnlBuffer), nextIndex: rand.Uint32()}
+		t.free <- &thread{home: home, podBuffer: make([]byte, socketBuffer), nextIndex: rand.Uint32()}
 	}
 	return t, nil
 }
@@ -140,7 +140,7 @@ func (th *thread) open() (err error) {
 	if err := th.leave(); err != nil || th.host != nil {
 		return err
 	}
-	if th.host, err = dialRtnl(make([]byte, rtnlBuffer)); err != nil {
+	if th.host, err = dialSocket(make([]byte, socketBuffer)); err != nil {
 		return err
 	}
 	if th.links, err = newHandle(); err != nil {

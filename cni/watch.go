@@ -1,12 +1,13 @@
 package cni
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/rtnl"
 )
 
 // watch hears what the kernel reports of one new interface in a pod. Two
@@ -19,12 +20,12 @@ import (
 //     local route at first, so nothing that is sent to it arrives.
 //
 // A pod that starts talking at once would lose its first packets.
-type watch struct{ *rtnl }
+type watch struct{ *socket }
 
 // dialWatch starts to listen to multicast groups in the thread's current
 // namespace. What happened before is not heard.
 func dialWatch(groups ...uint) (*watch, error) {
-	s, err := dialRtnl(make([]byte, rtnlBuffer))
+	s, err := dialSocket(make([]byte, socketBuffer))
 	if err != nil {
 		return nil, err
 	}
@@ -41,13 +42,13 @@ func dialWatch(groups ...uint) (*watch, error) {
 }
 
 // until returns when a message has made done true.
-func (s *watch) until(what string, done func(message) bool) error {
+func (s *watch) until(what string, done func(rtnl.Message) bool) error {
 	for {
 		got, err := s.receive()
 		if err != nil {
 			return fmt.Errorf("wait for %s: %w", what, err)
 		}
-		for msg := range messages(got) {
+		for msg := range got.All() {
 			if done(msg) {
 				return nil
 			}
@@ -64,8 +65,8 @@ func (s *watch) awaitRoutes(addresses []netip.Addr) error {
 			missing[a] = true
 		}
 	}
-	return s.until("the local routes of IPv6 addresses", func(m message) bool {
-		delete(missing, m.localRoute())
+	return s.until("the local routes of IPv6 addresses", func(m rtnl.Message) bool {
+		delete(missing, localRoute(m))
 		return len(missing) == 0
 	})
 }
@@ -73,7 +74,7 @@ func (s *watch) awaitRoutes(addresses []netip.Addr) error {
 // awaitCarrier returns when the pod's end can send. Since Linux 6.8 the kernel
 // looks at the carrier when it is asked for the link, and there is nothing to
 // wait for; before, it says so later.
-func (w *wiring) awaitCarrier(th *thread, pod *rtnl) error {
+func (w *wiring) awaitCarrier(th *thread, pod *socket) error {
 	if up, err := pod.isUp(w.podIndex); up || err != nil {
 		return err
 	}
@@ -89,31 +90,32 @@ func (w *wiring) awaitCarrier(th *thread, pod *rtnl) error {
 	if up, err := pod.isUp(w.podIndex); up || err != nil {
 		return err
 	}
-	return seen.until("the carrier", func(m message) bool { return m.isUp(w.podIndex) })
+	return seen.until("the carrier", func(m rtnl.Message) bool { return linkUp(m, w.podIndex) })
 }
 
 // extSkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
 const extSkipStats = 1 << 3
 
 // isUp asks whether the link with an index is up.
-func (s *rtnl) isUp(index int32) (up bool, err error) {
-	m := batch{}
-	m.begin("look at the new interface", unix.RTM_GETLINK, 0)
-	m.link(index, 0, 0)
-	m.attr32(unix.IFLA_EXT_MASK, extSkipStats)
-	err = s.ask(&m, func(m message) { up = up || m.isUp(index) })
+func (s *socket) isUp(index int32) (up bool, err error) {
+	m := rtnl.Batch{}
+	m.Add("look at the new interface", unix.RTM_GETLINK, 0)
+	m.Link(rtnl.Link{Index: index})
+	m.AttrUint32(unix.IFLA_EXT_MASK, extSkipStats)
+	err = s.ask(&m, func(m rtnl.Message) { up = up || linkUp(m, index) })
 	return up, err
 }
 
 // operUp is IF_OPER_UP (RFC 2863, linux/if.h).
 const operUp = 6
 
-// isUp reports whether m says that the link with an index is up.
-func (m message) isUp(index int32) bool {
-	if m.kind != unix.RTM_NEWLINK || len(m.body) < unix.SizeofIfInfomsg || int32(binary.NativeEndian.Uint32(m.body[4:])) != index {
+// linkUp reports whether m says that the link with an index is up.
+func linkUp(m rtnl.Message, index int32) bool {
+	link, attrs, ok := rtnl.ParseLink(m.Body)
+	if m.Type != unix.RTM_NEWLINK || !ok || link.Index != index {
 		return false
 	}
-	for kind, value := range attributes(m.body[unix.SizeofIfInfomsg:]) {
+	for kind, value := range attrs.All() {
 		if kind == unix.IFLA_OPERSTATE && len(value) > 0 {
 			return value[0] == operUp
 		}
@@ -123,14 +125,14 @@ func (m message) isUp(index int32) bool {
 
 // localRoute returns the address that m says is routed to this host, the zero
 // Addr if it says anything else.
-func (m message) localRoute() netip.Addr {
-	if m.kind != unix.RTM_NEWROUTE || len(m.body) < unix.SizeofRtMsg || m.body[7] != unix.RTN_LOCAL {
+func localRoute(m rtnl.Message) netip.Addr {
+	route, attrs, ok := rtnl.ParseRoute(m.Body)
+	if m.Type != unix.RTM_NEWROUTE || !ok || route.Type != unix.RTN_LOCAL {
 		return netip.Addr{}
 	}
-	for kind, value := range attributes(m.body[unix.SizeofRtMsg:]) {
+	for kind, value := range attrs.All() {
 		if kind == unix.RTA_DST {
-			addr, _ := netip.AddrFromSlice(value)
-			return addr
+			return rtnl.Addr(value)
 		}
 	}
 	return netip.Addr{}

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/rtnl"
 )
 
 // MTU limits of a pod's interface: what IPv4 needs, and veth's most.
@@ -80,7 +82,7 @@ func (w *wiring) attempt(th *thread) error {
 	if err := th.enter(w.netns); err != nil {
 		return err
 	}
-	pod, err := dialRtnl(th.podBuffer)
+	pod, err := dialSocket(th.podBuffer)
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func (e *undoneError) Is(target error) bool {
 // furnish puts addresses, routes and neighbours on a new veth and waits until
 // they work. The thread is in the pod's namespace before and in the agent's
 // after.
-func (w *wiring) furnish(th *thread, pod *rtnl, routed *watch) error {
+func (w *wiring) furnish(th *thread, pod *socket, routed *watch) error {
 	if w.has6() {
 		if err := setIPv6(w.attachment.IfName, true); err != nil {
 			return err
@@ -153,19 +155,19 @@ func (w *wiring) furnish(th *thread, pod *rtnl, routed *watch) error {
 // addDefaults deals with a pod that has a default route already, through an
 // interface attached earlier: ours is added behind it, with routes that say
 // their interface for themselves. err is the result of the pod's batch.
-func (w *wiring) addDefaults(pod *rtnl, err error) error {
-	again := batch{}
+func (w *wiring) addDefaults(pod *socket, err error) error {
+	again := rtnl.Batch{}
 	metric := secondaryMetric + uint32(w.podIndex)
 	behind := map[netip.Addr]bool{}
-	rest := dropErrors(err, func(e *kernelError) bool {
+	rest := dropErrors(err, func(e *rtnl.Error) bool {
 		for _, g := range w.gateways() {
 			switch {
-			case e.op == opGateway(g) && e.err == unix.EEXIST:
+			case e.Op == opGateway(g) && e.Errno == unix.EEXIST:
 				w.gatewayRoute(&again, g, metric)
 				return true
 			// ENETUNREACH is the same case: the other interface's route to
 			// the gateway took the place of ours.
-			case e.op == opDefault(g) && (e.err == unix.EEXIST || e.err == unix.ENETUNREACH):
+			case e.Op == opDefault(g) && (e.Errno == unix.EEXIST || e.Errno == unix.ENETUNREACH):
 				w.defaultRoute(&again, g, metric)
 				behind[g] = true
 				return true
@@ -179,8 +181,8 @@ func (w *wiring) addDefaults(pod *rtnl, err error) error {
 	for g := range behind {
 		w.sourceRoutes(&again, g)
 	}
-	return dropErrors(pod.exec(&again), func(e *kernelError) bool {
-		return e.err == unix.EEXIST && e.op == opSourceRule // of an interface that was here before
+	return dropErrors(pod.exec(&again), func(e *rtnl.Error) bool {
+		return e.Errno == unix.EEXIST && e.Op == opSourceRule // of an interface that was here before
 	})
 }
 
@@ -192,11 +194,11 @@ const secondaryMetric = 1024
 // install the same one a moment earlier. err is the result of the host's
 // batch.
 func (w *wiring) hostRoutes(th *thread, err error) error {
-	again := batch{}
+	again := rtnl.Batch{}
 	var foreign []error
-	rest := dropErrors(err, func(e *kernelError) bool {
+	rest := dropErrors(err, func(e *rtnl.Error) bool {
 		for _, a := range w.addresses {
-			if e.op != opHostRoute(a) || e.err != unix.EEXIST {
+			if e.Op != opHostRoute(a) || e.Errno != unix.EEXIST {
 				continue
 			}
 			if owner := w.routeOwner(th, a); owner != nil {
@@ -215,14 +217,14 @@ func (w *wiring) hostRoutes(th *thread, err error) error {
 
 // dropErrors returns err without the kernel errors that handled says are dealt
 // with.
-func dropErrors(err error, handled func(*kernelError) bool) error {
+func dropErrors(err error, handled func(*rtnl.Error) bool) error {
 	all, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return err
 	}
 	var rest []error
 	for _, one := range all.Unwrap() {
-		var k *kernelError
+		var k *rtnl.Error
 		if !errors.As(one, &k) || !handled(k) {
 			rest = append(rest, one)
 		}
@@ -232,9 +234,9 @@ func dropErrors(err error, handled func(*kernelError) bool) error {
 
 // removeIndex removes the interface with an index we chose ourselves.
 func (th *thread) removeIndex(index int32) error {
-	m := batch{}
-	m.begin(fmt.Sprintf("remove interface %d", index), unix.RTM_DELLINK, 0)
-	m.link(index, 0, 0)
+	m := rtnl.Batch{}
+	m.Add(fmt.Sprintf("remove interface %d", index), unix.RTM_DELLINK, 0)
+	m.Link(rtnl.Link{Index: index})
 	err := th.host.exec(&m)
 	if errors.Is(err, unix.ENODEV) {
 		return nil

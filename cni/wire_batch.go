@@ -8,22 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // Numbers of linux/veth.h, linux/ip.h and linux/if_link.h that x/sys lacks.
 const (
-	vethInfoPeer       = 1
-	devconfForwarding  = 1
-	devconfSendRedir   = 6
-	devconfRPFilter    = 8
-	devconfRouteLocal  = 26
-	rpFilterStrict     = 1 // RFC 3704 section 2.2
-	firstPodIndex      = 1 << 10
-	podIndexes         = 1 << 11
-	firstHostIndex     = 1 << 20
-	hostIndexes        = 1 << 24
-	queuesPerVeth      = 1 // more make the kernel wait for an RCU grace period
-	neighbourPermanent = unix.NUD_PERMANENT
+	vethInfoPeer      = 1
+	devconfForwarding = 1
+	devconfSendRedir  = 6
+	devconfRPFilter   = 8
+	devconfRouteLocal = 26
+	rpFilterStrict    = 1 // RFC 3704 section 2.2
+	firstPodIndex     = 1 << 10
+	podIndexes        = 1 << 11
+	firstHostIndex    = 1 << 20
+	hostIndexes       = 1 << 24
+	queuesPerVeth     = 1 // more make the kernel wait for an RCU grace period
 )
 
 // chooseIndexes chooses both interface indexes; another try makes another
@@ -41,19 +41,19 @@ func (w *wiring) chooseIndexes(th *thread, try int) {
 // the pod's end under its final name and up, the host's end in the namespace
 // home refers to. Moving or renaming an end later would each wait for an RCU
 // grace period, 16 to 20 ms under the RTNL lock.
-func (w *wiring) createBatch(home int) *batch {
-	m := &batch{b: make([]byte, 0, 256)}
-	m.begin("create veth "+w.attachment.IfName, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	m.link(w.podIndex, unix.IFF_UP, unix.IFF_UP)
+func (w *wiring) createBatch(home int) *rtnl.Batch {
+	m := rtnl.NewBatch(256)
+	m.Add("create veth "+w.attachment.IfName, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	m.Link(rtnl.Link{Index: w.podIndex, Flags: unix.IFF_UP, Change: unix.IFF_UP})
 	w.linkAttrs(m, w.attachment.IfName, w.mac)
-	m.nest(unix.IFLA_LINKINFO, func() {
-		m.attrString(unix.IFLA_INFO_KIND, "veth")
-		m.nest(unix.IFLA_INFO_DATA, func() {
-			m.nest(vethInfoPeer, func() {
-				m.link(w.hostIndex, 0, 0)
+	m.Nest(unix.IFLA_LINKINFO, func() {
+		m.AttrString(unix.IFLA_INFO_KIND, "veth")
+		m.Nest(unix.IFLA_INFO_DATA, func() {
+			m.Nest(vethInfoPeer, func() {
+				m.Link(rtnl.Link{Index: w.hostIndex})
 				w.linkAttrs(m, w.hostDevice, hostMAC)
-				m.attr32(unix.IFLA_GROUP, w.group())
-				m.attr32(unix.IFLA_NET_NS_FD, uint32(home))
+				m.AttrUint32(unix.IFLA_GROUP, w.group())
+				m.AttrUint32(unix.IFLA_NET_NS_FD, uint32(home))
 			})
 		})
 	})
@@ -68,14 +68,14 @@ func (w *wiring) group() uint32 {
 	return ours.PodServing
 }
 
-func (w *wiring) linkAttrs(m *batch, name string, mac []byte) {
-	m.attrString(unix.IFLA_IFNAME, name)
-	m.attr(unix.IFLA_ADDRESS, mac)
+func (w *wiring) linkAttrs(m *rtnl.Batch, name string, mac []byte) {
+	m.AttrString(unix.IFLA_IFNAME, name)
+	m.Attr(unix.IFLA_ADDRESS, mac)
 	if w.mtu != 0 {
-		m.attr32(unix.IFLA_MTU, uint32(w.mtu))
+		m.AttrUint32(unix.IFLA_MTU, uint32(w.mtu))
 	}
-	m.attr32(unix.IFLA_NUM_TX_QUEUES, queuesPerVeth)
-	m.attr32(unix.IFLA_NUM_RX_QUEUES, queuesPerVeth)
+	m.AttrUint32(unix.IFLA_NUM_TX_QUEUES, queuesPerVeth)
+	m.AttrUint32(unix.IFLA_NUM_RX_QUEUES, queuesPerVeth)
 }
 
 // gateways returns the pod's gateways, one per family it has an address of.
@@ -94,18 +94,17 @@ func (w *wiring) gateways() []netip.Addr {
 
 // podBatch puts addresses, routes and the gateways' neighbour entries on the
 // pod's end.
-func (w *wiring) podBatch() *batch {
-	m := &batch{b: make([]byte, 0, 512)}
+func (w *wiring) podBatch() *rtnl.Batch {
+	m := rtnl.NewBatch(512)
 	for _, a := range w.addresses {
-		m.begin("add address "+a.String(), unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-		m.bytes(family(a), byte(a.BitLen()), 0, unix.RT_SCOPE_UNIVERSE)
-		m.number(uint32(w.podIndex))
-		m.attrAddr(unix.IFA_LOCAL, a)
-		m.attrAddr(unix.IFA_ADDRESS, a)
+		m.Add("add address "+a.String(), unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+		m.Address(rtnl.Address{Family: rtnl.Family(a), PrefixLen: uint8(a.BitLen()), Scope: unix.RT_SCOPE_UNIVERSE, Index: w.podIndex})
+		m.AttrAddr(unix.IFA_LOCAL, a)
+		m.AttrAddr(unix.IFA_ADDRESS, a)
 		if a.Is6() {
 			// Nobody else can have the address: no duplicate detection, which
 			// would keep it unusable for a second (RFC 4862 section 5.4).
-			m.attr32(unix.IFA_FLAGS, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT)
+			m.AttrUint32(unix.IFA_FLAGS, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT)
 		}
 	}
 	for _, g := range w.gateways() {
@@ -123,62 +122,65 @@ func opDefault(g netip.Addr) string { return "add default route via " + g.String
 
 // gatewayRoute appends the pod's route to its gateway; metric 0 is the
 // kernel's default.
-func (w *wiring) gatewayRoute(m *batch, g netip.Addr, metric uint32) {
-	m.begin(opGateway(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	m.route(g, g.BitLen(), unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_LINK, 0)
-	m.attrAddr(unix.RTA_DST, g)
+func (w *wiring) gatewayRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
+	m.Add(opGateway(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	m.Route(&rtnl.Route{
+		Family: rtnl.Family(g), DstLen: uint8(g.BitLen()), Table: unix.RT_TABLE_MAIN,
+		Protocol: unix.RTPROT_BOOT, Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST,
+	})
+	m.AttrAddr(unix.RTA_DST, g)
 	w.exit(m, metric)
 }
 
 // defaultRoute appends the pod's default route. One with a metric is on-link,
 // because the kernel would look the gateway up on another interface.
-func (w *wiring) defaultRoute(m *batch, g netip.Addr, metric uint32) {
+func (w *wiring) defaultRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
 	var flags uint32
 	if metric != 0 {
 		flags = unix.RTNH_F_ONLINK
 	}
-	m.begin(opDefault(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	m.route(g, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, flags)
-	m.attrAddr(unix.RTA_GATEWAY, g)
+	m.Add(opDefault(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	m.Route(&rtnl.Route{
+		Family: rtnl.Family(g), Table: unix.RT_TABLE_MAIN,
+		Protocol: unix.RTPROT_BOOT, Scope: unix.RT_SCOPE_UNIVERSE, Type: unix.RTN_UNICAST, Flags: flags,
+	})
+	m.AttrAddr(unix.RTA_GATEWAY, g)
 	w.exit(m, metric)
 }
 
 // exit appends a pod route's interface and metric.
-func (w *wiring) exit(m *batch, metric uint32) {
-	m.attr32(unix.RTA_OIF, uint32(w.podIndex))
+func (w *wiring) exit(m *rtnl.Batch, metric uint32) {
+	m.AttrUint32(unix.RTA_OIF, uint32(w.podIndex))
 	if metric != 0 {
-		m.attr32(unix.RTA_PRIORITY, metric)
+		m.AttrUint32(unix.RTA_PRIORITY, metric)
 	}
 }
 
 // neighbour appends a permanent neighbour entry: the first packet waits for no
 // resolution, and none can be forged.
-func (w *wiring) neighbour(m *batch, a netip.Addr, mac []byte, index int32) {
-	m.begin("add neighbour "+a.String(), unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
-	m.bytes(family(a), 0, 0, 0)
-	m.number(uint32(index))
-	m.number16(neighbourPermanent)
-	m.bytes(0, 0)
-	m.attrAddr(unix.NDA_DST, a)
-	m.attr(unix.NDA_LLADDR, mac)
+func (w *wiring) neighbour(m *rtnl.Batch, a netip.Addr, mac []byte, index int32) {
+	m.Add("add neighbour "+a.String(), unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	m.Neighbour(rtnl.Neighbour{Family: rtnl.Family(a), Index: index, State: unix.NUD_PERMANENT})
+	m.AttrAddr(unix.NDA_DST, a)
+	m.Attr(unix.NDA_LLADDR, mac)
 }
 
 // hostBatch names the host's end, opens it, and routes the addresses to it.
 // The IPv4 settings travel in the same message: files in /proc/sys would cost
 // a path walk each. IPv6 has no such message; its forwarding is inherited from
 // the agent's net.ipv6.conf.default.
-func (w *wiring) hostBatch() *batch {
-	m := &batch{b: make([]byte, 0, 768)}
-	m.begin("set up "+w.hostDevice, unix.RTM_NEWLINK, 0)
-	m.link(w.hostIndex, unix.IFF_UP, unix.IFF_UP)
-	m.attrString(unix.IFLA_IFALIAS, w.attachment.alias())
-	m.nest(unix.IFLA_AF_SPEC, func() {
-		m.nest(unix.AF_INET, func() {
-			m.nest(unix.IFLA_INET_CONF, func() {
-				m.attr32(devconfForwarding, 1)
-				m.attr32(devconfRPFilter, rpFilterStrict) // a pod can send from its own addresses only
-				m.attr32(devconfRouteLocal, 0)
-				m.attr32(devconfSendRedir, 0) // a pod has one way out
+func (w *wiring) hostBatch() *rtnl.Batch {
+	m := rtnl.NewBatch(768)
+	m.Add("set up "+w.hostDevice, unix.RTM_NEWLINK, 0)
+	m.Link(rtnl.Link{Index: w.hostIndex, Flags: unix.IFF_UP, Change: unix.IFF_UP})
+	m.AttrString(unix.IFLA_IFALIAS, w.attachment.alias())
+	m.Nest(unix.IFLA_AF_SPEC, func() {
+		m.Nest(unix.AF_INET, func() {
+			m.Nest(unix.IFLA_INET_CONF, func() {
+				m.AttrUint32(devconfForwarding, 1)
+				m.AttrUint32(devconfRPFilter, rpFilterStrict) // a pod can send from its own addresses only
+				m.AttrUint32(devconfRouteLocal, 0)
+				m.AttrUint32(devconfSendRedir, 0) // a pod has one way out
 			})
 		})
 	})
@@ -196,25 +198,15 @@ func opHostRoute(a netip.Addr) string { return "add route to " + a.String() }
 
 // hostRoute appends the route to one address; mode is NLM_F_EXCL or
 // NLM_F_REPLACE.
-func (w *wiring) hostRoute(m *batch, a netip.Addr, mode uint16) {
-	m.begin(opHostRoute(a), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|mode)
-	m.route(a, a.BitLen(), w.table, ours.Protocol, unix.RT_SCOPE_LINK, 0)
-	m.attrAddr(unix.RTA_DST, a)
-	m.attr32(unix.RTA_OIF, uint32(w.hostIndex))
+func (w *wiring) hostRoute(m *rtnl.Batch, a netip.Addr, mode uint16) {
+	m.Add(opHostRoute(a), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|mode)
+	m.Route(&rtnl.Route{
+		Family: rtnl.Family(a), DstLen: uint8(a.BitLen()), Table: w.table,
+		Protocol: ours.Protocol, Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST,
+	})
+	m.AttrAddr(unix.RTA_DST, a)
+	m.AttrUint32(unix.RTA_OIF, uint32(w.hostIndex))
 	if w.metric != 0 {
-		m.attr32(unix.RTA_PRIORITY, w.metric)
-	}
-}
-
-// route appends the fixed part of a route message (struct rtmsg).
-func (m *batch) route(a netip.Addr, length int, table uint32, proto, scope byte, flags uint32) {
-	short := byte(unix.RT_TABLE_UNSPEC)
-	if table < 256 {
-		short = byte(table)
-	}
-	m.bytes(family(a), byte(length), 0, 0, short, proto, scope, unix.RTN_UNICAST)
-	m.number(flags)
-	if table >= 256 {
-		m.attr32(unix.RTA_TABLE, table)
+		m.AttrUint32(unix.RTA_PRIORITY, w.metric)
 	}
 }

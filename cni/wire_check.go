@@ -12,6 +12,7 @@ import (
 
 	"onlink/dump"
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 	"onlink/sysctl"
 )
 
@@ -131,7 +132,7 @@ func (w *wiring) checkAddresses(h *netlink.Handle, link netlink.Link, r *report)
 // checkGateway looks for the link route (IPv4), the default route and the
 // neighbour entry of one gateway.
 func checkGateway(h *netlink.Handle, link netlink.Link, g netip.Addr, r *report) error {
-	routes, err := dump.Routes(h, int(family(g)), &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
+	routes, err := dump.Routes(h, int(rtnl.Family(g)), &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
 	if err != nil {
 		return fmt.Errorf("%s: %w", link.Attrs().Name, err)
 	}
@@ -156,7 +157,7 @@ func checkGateway(h *netlink.Handle, link netlink.Link, g netip.Addr, r *report)
 }
 
 func checkNeighbour(h *netlink.Handle, link netlink.Link, a netip.Addr, mac net.HardwareAddr, r *report) error {
-	list, err := dump.Neighbours(h, link.Attrs().Index, int(family(a)))
+	list, err := dump.Neighbours(h, link.Attrs().Index, int(rtnl.Family(a)))
 	if err != nil {
 		return fmt.Errorf("%s: %w", link.Attrs().Name, err)
 	}

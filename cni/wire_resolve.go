@@ -11,6 +11,7 @@ import (
 
 	"onlink/dump"
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 	"onlink/sysctl"
 )
 
@@ -121,7 +122,7 @@ func (w *wiring) routeOwner(th *thread, a netip.Addr) error {
 // routesTo returns the host's routes to exactly a.
 func (w *wiring) routesTo(th *thread, a netip.Addr) ([]netlink.Route, error) {
 	filter := &netlink.Route{Dst: netlink.NewIPNet(a.AsSlice()), Table: int(w.table)}
-	routes, err := dump.Routes(th.links, int(family(a)), filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+	routes, err := dump.Routes(th.links, int(rtnl.Family(a)), filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmt.Errorf("list routes to %s: %w", a, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"onlink/internal/rtnl"
 	"onlink/rib"
 )
 
@@ -57,7 +58,7 @@ type request struct {
 	nh    *nexthop // the target of a route, or the object itself
 	id    uint32   // object ID to write; of a route 0 means plain attributes
 	entry *entry   // whose desire this is; nil for objects and strays
-	err   error    // outcome: nil, or a kernelError
+	err   error    // outcome: nil, or an *rtnl.Error
 }
 
 // wireHop is one hop as the kernel tells it.
@@ -101,27 +102,10 @@ type wireNexthop struct {
 	odd      bool // blackhole, encapsulated, fdb, or a resilient group
 }
 
-// kernelError is the kernel's refusal of one request.
-type kernelError struct {
-	errno syscall.Errno
-	text  string // extended acknowledgement, may be empty
-}
-
-// Error returns the kernel's own words where it has some.
-func (e *kernelError) Error() string {
-	if e.text == "" {
-		return e.errno.Error()
-	}
-	return e.errno.Error() + ": " + e.text
-}
-
-// Unwrap makes errors.Is(err, unix.ENETUNREACH) work.
-func (e *kernelError) Unwrap() error { return e.errno }
-
 // errnoOf returns the errno of a request's outcome, 0 for success.
 func errnoOf(err error) syscall.Errno {
-	if ke, ok := err.(*kernelError); ok { //nolint:errorlint // request.err is never wrapped
-		return ke.errno
+	if ke, ok := err.(*rtnl.Error); ok { //nolint:errorlint // request.err is never wrapped
+		return ke.Errno
 	}
 	return 0
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // memRoute is a route in the kernel in memory.
@@ -69,7 +70,7 @@ func (k *memKernel) write(reqs []request) error {
 		reqs[i].err = nil
 		errno := k.one(&reqs[i])
 		if errno != 0 {
-			reqs[i].err = &kernelError{errno: errno}
+			reqs[i].err = &rtnl.Error{Errno: errno}
 		}
 	}
 	if lostAfter >= 0 {
@@ -253,7 +254,7 @@ func (k *memKernel) dumpFault() error {
 	if !k.fault() {
 		return nil
 	}
-	return []error{errInterrupted, unix.ENOBUFS, &kernelError{errno: unix.EINTR}}[k.rnd.IntN(3)]
+	return []error{errInterrupted, unix.ENOBUFS, &rtnl.Error{Errno: unix.EINTR}}[k.rnd.IntN(3)]
 }
 
 func (k *memKernel) routes(protocol uint8, each func(*wireRoute)) error {
@@ -273,7 +274,7 @@ func (k *memKernel) routes(protocol uint8, each func(*wireRoute)) error {
 
 func (k *memKernel) nexthops(each func(*wireNexthop)) error {
 	if k.noObjects {
-		return &kernelError{errno: unix.EOPNOTSUPP}
+		return &rtnl.Error{Errno: unix.EOPNOTSUPP}
 	}
 	err := k.dumpFault()
 	ids := make([]uint32, 0, len(k.nhs))

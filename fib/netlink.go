@@ -1,15 +1,14 @@
 package fib
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // netlink is the kernel behind one rtnetlink socket. It serves one goroutine.
@@ -127,7 +126,7 @@ func (n *netlink) write(reqs []request) error {
 // acknowledgement of the last one only (refusals are always told), and reads
 // until it arrives. It returns how many were sent.
 func (n *netlink) writeSome(reqs []request) (int, error) {
-	n.enc.b = n.enc.b[:0]
+	n.enc.B = n.enc.B[:0]
 	first := n.seq + 1
 	count, last := 0, 0
 	for i := range reqs {
@@ -135,13 +134,11 @@ func (n *netlink) writeSome(reqs []request) (int, error) {
 		n.seq++
 		last = n.enc.request(&reqs[i], n.seq)
 		count++
-		if len(n.enc.b) >= sendBytes {
+		if len(n.enc.B) >= sendBytes {
 			break
 		}
 	}
-	const flagsAt = 6
-	flags := binary.NativeEndian.Uint16(n.enc.b[last+flagsAt:])
-	binary.NativeEndian.PutUint16(n.enc.b[last+flagsAt:], flags|unix.NLM_F_ACK)
+	n.enc.AskAck(last)
 	if err := n.send(); err != nil {
 		return 0, err
 	}
@@ -158,18 +155,17 @@ func (n *netlink) writeSome(reqs []request) (int, error) {
 
 // outcomes stores the replies in b and reports whether the last request's was
 // among them.
-func (n *netlink) outcomes(b []byte, reqs []request, first uint32) bool {
+func (n *netlink) outcomes(b rtnl.Messages, reqs []request, first uint32) bool {
 	for {
-		m, rest, ok := nextMessage(b)
+		m, ok := b.Next()
 		if !ok {
 			return false
 		}
-		b = rest
-		i := m.seq - first
-		if m.typ != unix.NLMSG_ERROR || i >= uint32(len(reqs)) {
+		i := m.Seq - first
+		if m.Type != unix.NLMSG_ERROR || i >= uint32(len(reqs)) {
 			continue
 		}
-		reqs[i].err = m.failure()
+		reqs[i].err = m.Err("")
 		if int(i) == len(reqs)-1 {
 			return true
 		}
@@ -178,7 +174,7 @@ func (n *netlink) outcomes(b []byte, reqs []request, first uint32) bool {
 
 func (n *netlink) send() error {
 	for {
-		_, err := unix.Write(n.fd, n.enc.b)
+		_, err := unix.Write(n.fd, n.enc.B)
 		if err == nil {
 			return nil
 		}
@@ -189,7 +185,7 @@ func (n *netlink) send() error {
 }
 
 // receive reads one datagram; EAGAIN is the bounded wait running out.
-func (n *netlink) receive() ([]byte, error) {
+func (n *netlink) receive() (rtnl.Messages, error) {
 	for {
 		c, err := unix.Read(n.fd, n.rx)
 		if err == nil {
@@ -197,55 +193,6 @@ func (n *netlink) receive() ([]byte, error) {
 		}
 		if !errors.Is(err, unix.EINTR) {
 			return nil, fmt.Errorf("read from rtnetlink: %w", err)
-		}
-	}
-}
-
-// message is one received netlink message.
-type message struct {
-	typ, flags uint16
-	seq        uint32
-	body       []byte
-}
-
-// nextMessage cuts the first message off b.
-func nextMessage(b []byte) (m message, rest []byte, ok bool) {
-	if len(b) < unix.NLMSG_HDRLEN {
-		return m, nil, false
-	}
-	size := int(binary.NativeEndian.Uint32(b))
-	if size < unix.NLMSG_HDRLEN || size > len(b) {
-		return m, nil, false
-	}
-	m.typ = binary.NativeEndian.Uint16(b[4:])
-	m.flags = binary.NativeEndian.Uint16(b[6:])
-	m.seq = binary.NativeEndian.Uint32(b[8:])
-	m.body = b[unix.NLMSG_HDRLEN:size]
-	return m, b[min(align4(size), len(b)):], true
-}
-
-// failure reads an NLMSG_ERROR body: nil for an acknowledgement.
-func (m message) failure() error {
-	code := int32(value32(m.body))
-	if code == 0 {
-		return nil
-	}
-	ke := &kernelError{errno: syscall.Errno(-code)}
-	const nlmFCapped, nlmFAckTLVs = 0x100, 0x200
-	if m.flags&nlmFAckTLVs == 0 || len(m.body) < 4+unix.NLMSG_HDRLEN {
-		return ke
-	}
-	skip := 4 + unix.NLMSG_HDRLEN
-	if m.flags&nlmFCapped == 0 {
-		skip = 4 + align4(int(value32(m.body[4:])))
-	}
-	for a := (attrs{m.body[min(skip, len(m.body)):]}); ; {
-		typ, val, ok := a.next()
-		if !ok {
-			return ke
-		}
-		if typ == unix.NLMSGERR_ATTR_MSG && len(val) > 0 {
-			ke.text = string(val[:len(val)-1])
 		}
 	}
 }
@@ -266,22 +213,21 @@ func (n *netlink) dump(want uint16, each func(body []byte)) error {
 			return err
 		}
 		for {
-			m, rest, ok := nextMessage(b)
+			m, ok := b.Next()
 			if !ok {
 				break
 			}
-			b = rest
-			if m.seq != n.seq {
+			if m.Seq != n.seq {
 				continue
 			}
-			if m.flags&unix.NLM_F_DUMP_INTR != 0 {
+			if m.Flags&unix.NLM_F_DUMP_INTR != 0 {
 				result = errInterrupted
 			}
-			switch m.typ {
+			switch m.Type {
 			case want:
-				each(m.body)
+				each(m.Body)
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				return errors.Join(m.failure(), result)
+				return errors.Join(m.Err(""), result)
 			}
 		}
 	}
@@ -310,7 +256,7 @@ func (n *netlink) allTables(protocol uint8, each func(*wireRoute)) error {
 			return err
 		}
 		n.seq++
-		n.enc.b = n.enc.b[:0]
+		n.enc.B = n.enc.B[:0]
 		n.enc.dumpRoutes(v6, protocol, n.seq)
 		err := n.dump(unix.RTM_NEWROUTE, body)
 		switch {
@@ -331,7 +277,7 @@ func (n *netlink) nexthops(each func(*wireNexthop)) error {
 		return err
 	}
 	n.seq++
-	n.enc.b = n.enc.b[:0]
+	n.enc.B = n.enc.B[:0]
 	n.enc.dumpNexthops(n.seq)
 	err := n.dump(unix.RTM_NEWNEXTHOP, func(b []byte) {
 		if decodeNexthop(b, &n.nh) && n.nh.id >= ours.FirstNexthopID {
@@ -350,7 +296,7 @@ func (n *netlink) lookup(p netip.Prefix, r *wireRoute) error {
 		return err
 	}
 	n.seq++
-	n.enc.b = n.enc.b[:0]
+	n.enc.B = n.enc.B[:0]
 	n.enc.lookup(p.Addr(), n.seq)
 	found := false
 	err := n.dump(unix.RTM_NEWROUTE, func(b []byte) { found = decodeRoute(b, r) })

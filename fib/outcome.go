@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // Failed routes are tried again after retryFirst, then twice as long each
@@ -136,7 +137,7 @@ func (t *Table) askDoubtful(work []*entry) error {
 // look-up by address does not tell, because it shows another route.
 func (t *Table) ask(e *entry) (r wireRoute, ok bool, err error) {
 	err = t.kernel.lookup(e.prefix, &r)
-	if errors.As(err, new(*kernelError)) || errors.Is(err, unix.ENETUNREACH) {
+	if errors.As(err, new(*rtnl.Error)) || errors.Is(err, unix.ENETUNREACH) {
 		return r, false, nil
 	}
 	return r, err == nil && r.key == t.key(e.prefix) && r.table == t.cfg.Table, err

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // readAttempts bounds how often an interrupted or failed dump is repeated
@@ -68,7 +69,7 @@ func (t *Table) read(ctx context.Context) error {
 // refused reports whether the kernel itself answered with an error that a
 // repetition does not change.
 func refused(err error) bool {
-	return errors.As(err, new(*kernelError)) && !errors.Is(err, unix.EINTR) &&
+	return errors.As(err, new(*rtnl.Error)) && !errors.Is(err, unix.EINTR) &&
 		!errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EBUSY)
 }
 

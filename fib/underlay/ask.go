@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/rtnl"
 )
 
 // The functions of this file ask the kernel itself, in the network namespace
@@ -44,23 +46,19 @@ func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
 	}
 	defer func() { _ = d.close() }() // only asked with
 	addr = addr.Unmap()
-	fixed := make([]byte, unix.SizeofRtMsg)
-	fixed[0], fixed[1] = unix.AF_INET6, byte(addr.BitLen())
-	if addr.Is4() {
-		fixed[0] = unix.AF_INET
-	}
-	native.PutUint32(fixed[8:], flags)
-	fixed = attribute(fixed, unix.RTA_DST, addr.AsSlice())
+	var to rtnl.Builder
+	to.Route(&rtnl.Route{Family: rtnl.Family(addr), DstLen: uint8(addr.BitLen()), Flags: flags})
+	to.AttrAddr(unix.RTA_DST, addr)
 	if zone := addr.Zone(); zone != "" {
 		index, err := d.index(zone)
 		if err != nil {
 			return KernelRoute{}, err
 		}
-		fixed = attribute(fixed, unix.RTA_OIF, native.AppendUint32(nil, uint32(index))) //nolint:gosec // the kernel's own number
+		to.AttrUint32(unix.RTA_OIF, uint32(index))
 	}
 	out := KernelRoute{Dst: netip.PrefixFrom(addr.WithZone(""), addr.BitLen())}
 	var device int32
-	err = d.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, fixed, func(m message) { device = out.read(m.body) })
+	err = d.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, to.B, func(m rtnl.Message) { device = out.read(m.Body) })
 	if err != nil {
 		return KernelRoute{}, fmt.Errorf("%w to %s: %w", ErrNoRoute, addr, err)
 	}
@@ -73,31 +71,31 @@ func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
 // read takes one RTM_NEWROUTE in and returns the index of the device; of a
 // multipath route that of its first member.
 func (r *KernelRoute) read(b []byte) (device int32) {
-	if len(b) < unix.SizeofRtMsg {
+	h, attrs, ok := rtnl.ParseRoute(b)
+	if !ok {
 		return 0
 	}
-	family, bits := b[0], int(b[1])
-	r.Protocol, r.Self = b[5], b[7] == unix.RTN_LOCAL
+	r.Protocol, r.Self = h.Protocol, h.Type == unix.RTN_LOCAL
 	var dst netip.Addr
-	for kind, v := range attrs(b[unix.SizeofRtMsg:]) {
+	for kind, v := range attrs.All() {
 		switch kind {
 		case unix.RTA_DST:
-			dst = address(v)
+			dst = rtnl.Addr(v)
 		case unix.RTA_OIF:
-			device = i32(v)
+			device = rtnl.Index(v)
 		case unix.RTA_GATEWAY:
-			r.Via = address(v)
+			r.Via = rtnl.Addr(v)
 		case unix.RTA_VIA:
-			r.Via = viaAddress(v)
+			r.Via = rtnl.Via(v)
 		case unix.RTA_PREFSRC:
-			r.Src = address(v)
+			r.Src = rtnl.Addr(v)
 		case unix.RTA_MULTIPATH:
 			if hops := parseMultipath(v); len(hops) > 0 {
 				device, r.Via = hops[0].device, hops[0].gateway
 			}
 		}
 	}
-	r.Dst = prefixOf(family, dst, bits)
+	r.Dst = h.Destination(dst).Masked()
 	return device
 }
 
@@ -126,15 +124,16 @@ func Neighbours(dev string) ([]Neighbour, error) {
 	if err != nil {
 		return nil, err
 	}
-	const sizeofNdMsg, router = 12, 0x80 // struct ndmsg and NTF_ROUTER of linux/neighbour.h
 	var out []Neighbour
-	err = d.dump(unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg), func() { out = nil }, func(m message) {
-		if len(m.body) < sizeofNdMsg || i32(m.body[4:]) != index || m.body[0] == unix.AF_BRIDGE {
+	all := question(func(b *rtnl.Builder) { b.Neighbour(rtnl.Neighbour{}) })
+	err = d.dump(unix.RTM_GETNEIGH, all, func() { out = nil }, func(m rtnl.Message) {
+		h, attrs, ok := rtnl.ParseNeighbour(m.Body)
+		if !ok || h.Index != index || h.Family == unix.AF_BRIDGE {
 			return
 		}
-		for kind, v := range attrs(m.body[sizeofNdMsg:]) {
-			if a := address(v); kind == unix.NDA_DST && a.IsValid() {
-				out = append(out, Neighbour{Addr: a, State: native.Uint16(m.body[8:]), Router: m.body[10]&router != 0})
+		for kind, v := range attrs.All() {
+			if a := rtnl.Addr(v); kind == unix.NDA_DST && a.IsValid() {
+				out = append(out, Neighbour{Addr: a, State: h.State, Router: h.Flags&unix.NTF_ROUTER != 0})
 			}
 		}
 	})
@@ -161,7 +160,10 @@ func (d *dumper) index(dev string) (int32, error) {
 	if len(dev) >= unix.IFNAMSIZ {
 		return 0, fmt.Errorf("device %s: %w", dev, ErrNoDevice)
 	}
-	l, err := d.link(attribute(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, append([]byte(dev), 0)))
+	l, err := d.link(question(func(b *rtnl.Builder) {
+		b.Link(rtnl.Link{})
+		b.AttrString(unix.IFLA_IFNAME, dev)
+	}))
 	if err != nil {
 		return 0, fmt.Errorf("device %s: %w", dev, err)
 	}
@@ -170,9 +172,7 @@ func (d *dumper) index(dev string) (int32, error) {
 
 // name asks for a device by its index.
 func (d *dumper) name(index int32) (string, error) {
-	info := make([]byte, unix.SizeofIfInfomsg)
-	native.PutUint32(info[4:], uint32(index)) //nolint:gosec // the kernel's own number
-	l, err := d.link(info)
+	l, err := d.link(question(func(b *rtnl.Builder) { b.Link(rtnl.Link{Index: index}) }))
 	if err != nil {
 		return "", fmt.Errorf("device %d: %w", index, err)
 	}
@@ -180,19 +180,11 @@ func (d *dumper) name(index int32) (string, error) {
 }
 
 // link asks for one device.
-func (d *dumper) link(fixed []byte) (link, error) {
+func (d *dumper) link(question []byte) (link, error) {
 	var out link
-	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, fixed, func(m message) { out, _ = parseLink(m.body) })
+	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, question, func(m rtnl.Message) { out, _ = parseLink(m.Body) })
 	if errors.Is(err, unix.ENODEV) {
 		err = ErrNoDevice
 	}
 	return out, err
-}
-
-// attribute appends an rtnetlink attribute.
-func attribute(b []byte, kind uint16, value []byte) []byte {
-	b = append(b, make([]byte, align(len(b))-len(b))...)
-	b = native.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value))) //nolint:gosec // a few bytes
-	b = native.AppendUint16(b, kind)
-	return append(b, value...)
 }

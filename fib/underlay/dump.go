@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/rtnl"
 )
 
 // dumpTimeout bounds the wait for one datagram of a dump.
@@ -45,19 +47,25 @@ func (d *dumper) close() error { return unix.Close(d.fd) }
 // which takes no lock on new kernels, may still show routes which the change
 // just notified is about to remove silently.
 func (d *dumper) barrier() error {
-	info := make([]byte, unix.SizeofIfInfomsg)
-	native.PutUint32(info[4:], 1) // the loopback device
-	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, info, func(message) {})
+	loopback := question(func(b *rtnl.Builder) { b.Link(rtnl.Link{Index: 1}) })
+	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, loopback, func(rtnl.Message) {})
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}
 	return err
 }
 
+// question builds what follows the header of a request.
+func question(build func(*rtnl.Builder)) []byte {
+	var b rtnl.Builder
+	build(&b)
+	return b.B
+}
+
 // dump calls each for every message of a table in a family. An interrupted
 // dump is begun again; begin is called before each try and forgets what was
 // collected.
-func (d *dumper) dump(kind uint16, fixed []byte, begin func(), each func(message)) error {
+func (d *dumper) dump(kind uint16, question []byte, begin func(), each func(rtnl.Message)) error {
 	var err error
 	start := time.Now()
 	for n := range manyTries {
@@ -65,7 +73,7 @@ func (d *dumper) dump(kind uint16, fixed []byte, begin func(), each func(message
 			break
 		}
 		begin()
-		if err = d.ask(kind, unix.NLM_F_DUMP, fixed, each); !errors.Is(err, errInterrupted) {
+		if err = d.ask(kind, unix.NLM_F_DUMP, question, each); !errors.Is(err, errInterrupted) {
 			return err
 		}
 	}
@@ -73,10 +81,13 @@ func (d *dumper) dump(kind uint16, fixed []byte, begin func(), each func(message
 }
 
 // ask sends a request and calls each for every answer until the last.
-func (d *dumper) ask(kind, flags uint16, fixed []byte, each func(message)) error {
+func (d *dumper) ask(kind, flags uint16, question []byte, each func(rtnl.Message)) error {
 	d.seq++
-	b := request(kind, flags, d.seq, fixed)
-	if err := unix.Sendto(d.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	var b rtnl.Builder
+	start := b.Begin(kind, flags, d.seq)
+	b.B = append(b.B, question...)
+	b.End(start)
+	if err := unix.Sendto(d.fd, b.B, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("send netlink request: %w", err)
 	}
 	interrupted := false
@@ -106,13 +117,13 @@ func (d *dumper) ask(kind, flags uint16, fixed []byte, each func(message)) error
 
 // answers calls each for the answers of one datagram and reports whether the
 // last was among them, and whether the kernel marked the dump as interrupted.
-func (d *dumper) answers(b []byte, each func(message)) (done, interrupted bool, err error) {
-	for m := range messages(b) {
-		if m.seq != d.seq {
+func (d *dumper) answers(b []byte, each func(rtnl.Message)) (done, interrupted bool, err error) {
+	for m := range rtnl.Messages(b).All() {
+		if m.Seq != d.seq {
 			continue // of an earlier request that was given up
 		}
-		interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
-		if m.kind == unix.NLMSG_DONE || m.kind == unix.NLMSG_ERROR {
+		interrupted = interrupted || m.Flags&unix.NLM_F_DUMP_INTR != 0
+		if m.Type == unix.NLMSG_DONE || m.Type == unix.NLMSG_ERROR {
 			return true, interrupted, answerError(m)
 		}
 		each(m)
@@ -120,21 +131,15 @@ func (d *dumper) answers(b []byte, each func(message)) (done, interrupted bool, 
 	return false, interrupted, nil
 }
 
-// answerError reads the number both NLMSG_ERROR and NLMSG_DONE begin with;
-// EINTR in it is the other way the kernel says that a dump was interrupted.
-func answerError(m message) error {
-	if len(m.body) < 4 {
-		if m.kind == unix.NLMSG_DONE {
-			return nil
-		}
-		return fmt.Errorf("read netlink error: %w", errMessage)
-	}
-	switch errno := unix.Errno(-i32(m.body)); errno { //nolint:gosec // the kernel's negative errno
-	case 0:
-		return nil
-	case unix.EINTR:
+// answerError returns the outcome of a request; EINTR is the other way the
+// kernel says that a dump was interrupted.
+func answerError(m rtnl.Message) error {
+	err := m.Err("")
+	switch {
+	case errors.Is(err, unix.EINTR):
 		return errInterrupted
-	default:
-		return fmt.Errorf("read netlink answer: %w", errno)
+	case err != nil:
+		return fmt.Errorf("read netlink answer: %w", err)
 	}
+	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/internal/rtnl"
 )
 
 // listAll lists links and addresses, then routes. Notifications that arrived
@@ -43,18 +45,18 @@ func (w *Watcher) listAll() error {
 }
 
 func (w *Watcher) listLinks() error {
-	info := make([]byte, unix.SizeofIfInfomsg)
-	return w.dump.dump(unix.RTM_GETLINK, info, func() { clear(w.state.links) }, func(m message) {
-		if l, ok := parseLink(m.body); ok {
+	all := question(func(b *rtnl.Builder) { b.Link(rtnl.Link{}) })
+	return w.dump.dump(unix.RTM_GETLINK, all, func() { clear(w.state.links) }, func(m rtnl.Message) {
+		if l, ok := parseLink(m.Body); ok {
 			w.state.links[l.index] = l
 		}
 	})
 }
 
 func (w *Watcher) listAddrs() error {
-	info := make([]byte, unix.SizeofIfAddrmsg)
-	return w.dump.dump(unix.RTM_GETADDR, info, func() { clear(w.state.addrs) }, func(m message) {
-		if a, s, ok := parseAddress(m.body); ok {
+	all := question(func(b *rtnl.Builder) { b.Address(rtnl.Address{}) })
+	return w.dump.dump(unix.RTM_GETADDR, all, func() { clear(w.state.addrs) }, func(m rtnl.Message) {
+		if a, s, ok := parseAddress(m.Body); ok {
 			// The kernel lists the oldest IPv4 address of a device first, and
 			// the newest IPv6 address.
 			if s.order = len(w.state.addrs); !a.local.Is4() {
@@ -88,8 +90,9 @@ func (w *Watcher) listRoutes() error {
 
 // listRules lists the policy rules; a kernel without policy routing has none.
 func (w *Watcher) listRules() error {
-	err := w.dump.dump(unix.RTM_GETRULE, make([]byte, sizeofRuleMsg), func() { w.state.rules = nil }, func(m message) {
-		if r, ok := parseRule(m.body); ok && (r.family == unix.AF_INET || r.family == unix.AF_INET6) {
+	all := question(func(b *rtnl.Builder) { b.Rule(rtnl.Rule{}) })
+	err := w.dump.dump(unix.RTM_GETRULE, all, func() { w.state.rules = nil }, func(m rtnl.Message) {
+		if r, ok := parseRule(m.Body); ok && (r.family == unix.AF_INET || r.family == unix.AF_INET6) {
 			w.state.rules = append(w.state.rules, r)
 		}
 	})
@@ -98,8 +101,9 @@ func (w *Watcher) listRules() error {
 
 // listObjects lists the nexthop objects; a kernel before 5.3 has none.
 func (w *Watcher) listObjects() error {
-	err := w.dump.dump(unix.RTM_GETNEXTHOP, make([]byte, sizeofNhMsg), func() { clear(w.state.objects) }, func(m message) {
-		if o, ok := parseObject(m.body); ok {
+	all := question(func(b *rtnl.Builder) { b.Nexthop(rtnl.Nexthop{}) })
+	err := w.dump.dump(unix.RTM_GETNEXTHOP, all, func() { clear(w.state.objects) }, func(m rtnl.Message) {
+		if o, ok := parseObject(m.Body); ok {
 			w.state.objects[o.id] = o
 		}
 	})
@@ -119,10 +123,9 @@ func (w *Watcher) listTables() error {
 	var lists [2][]route
 	var interrupted error
 	for i, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		fixed := make([]byte, unix.SizeofRtMsg)
-		fixed[0] = family
-		err := w.dump.dump(unix.RTM_GETROUTE, fixed, func() { lists[i] = nil }, func(m message) {
-			if r, ok := parseRoute(m.body); ok {
+		all := question(func(b *rtnl.Builder) { b.Route(&rtnl.Route{Family: family}) })
+		err := w.dump.dump(unix.RTM_GETROUTE, all, func() { lists[i] = nil }, func(m rtnl.Message) {
+			if r, ok := parseRoute(m.Body); ok {
 				lists[i] = append(lists[i], r)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // hop is one way of a kernel route.
@@ -25,51 +26,41 @@ type route struct {
 	hops   []hop
 }
 
-const rtaNhID = 30 // RTA_NH_ID of linux/rtnetlink.h
-
 // parseRoute reads RTM_NEWROUTE or RTM_DELROUTE. It reports false for routes
 // that play no part: ours, of other tables, of a traffic class or source,
 // link-local or multicast destinations.
 func parseRoute(b []byte) (route, bool) {
-	if len(b) < unix.SizeofRtMsg {
+	h, attrs, ok := rtnl.ParseRoute(b)
+	if !ok || h.Protocol == ours.Protocol || h.SrcLen != 0 || h.TOS != 0 || h.Flags&unix.RTM_F_CLONED != 0 {
 		return route{}, false
 	}
-	family, bits, source, tos := b[0], int(b[1]), b[2], b[3]
-	protocol, table := b[5], uint32(b[4])
-	if protocol == ours.Protocol || source != 0 || tos != 0 {
-		return route{}, false
-	}
-	r := route{kind: b[7]}
-	flags := native.Uint32(b[8:])
-	if flags&unix.RTM_F_CLONED != 0 {
-		return route{}, false
-	}
+	r, table := route{kind: h.Type}, h.Table
 	var dst netip.Addr
-	one := hop{onlink: flags&unix.RTNH_F_ONLINK != 0}
-	for kind, v := range attrs(b[unix.SizeofRtMsg:]) {
+	one := hop{onlink: h.Flags&unix.RTNH_F_ONLINK != 0}
+	for kind, v := range attrs.All() {
 		switch kind {
 		case unix.RTA_TABLE:
-			table = u32(v)
+			table = rtnl.Uint32(v)
 		case unix.RTA_DST:
-			dst = address(v)
+			dst = rtnl.Addr(v)
 		case unix.RTA_PRIORITY:
-			r.metric = u32(v)
+			r.metric = rtnl.Uint32(v)
 		case unix.RTA_OIF:
-			one.device = i32(v)
+			one.device = rtnl.Index(v)
 		case unix.RTA_GATEWAY:
-			one.gateway = address(v)
+			one.gateway = rtnl.Addr(v)
 		case unix.RTA_VIA:
-			one.gateway = viaAddress(v)
+			one.gateway = rtnl.Via(v)
 		case unix.RTA_MULTIPATH:
 			r.hops = parseMultipath(v)
-		case rtaNhID:
-			r.object = u32(v)
+		case rtnl.RTANHID:
+			r.object = rtnl.Uint32(v)
 		}
 	}
 	if one.device != 0 {
 		r.hops = append(r.hops, one)
 	}
-	r.prefix = prefixOf(family, dst, bits)
+	r.prefix = h.Destination(dst).Masked()
 	r.local = table == unix.RT_TABLE_LOCAL
 	return r, (r.local || table == unix.RT_TABLE_MAIN) && r.prefix.IsValid() && relevant(r.prefix)
 }
@@ -83,25 +74,12 @@ func relevant(p netip.Prefix) bool {
 
 // parseMultipath reads the struct rtnexthop array of RTA_MULTIPATH.
 func parseMultipath(b []byte) []hop {
-	var hops []hop
-	for len(b) >= unix.SizeofRtNexthop {
-		n := int(native.Uint16(b))
-		if n < unix.SizeofRtNexthop || n > len(b) {
-			break
-		}
-		h := hop{onlink: b[2]&unix.RTNH_F_ONLINK != 0, device: i32(b[4:])}
-		for kind, v := range attrs(b[unix.SizeofRtNexthop:n]) {
-			switch kind {
-			case unix.RTA_GATEWAY:
-				h.gateway = address(v)
-			case unix.RTA_VIA:
-				h.gateway = viaAddress(v)
-			}
-		}
-		hops = append(hops, h)
-		b = b[min(align(n), len(b)):]
+	var out []hop
+	var h rtnl.Hop
+	for hops := rtnl.Hops(b); hops.Next(&h); {
+		out = append(out, hop{gateway: h.Via, device: h.Device, onlink: h.Onlink})
 	}
-	return hops
+	return out
 }
 
 // object is a nexthop object of another protocol than ours.
@@ -112,31 +90,40 @@ type object struct {
 	group     []uint32
 }
 
-const sizeofNhMsg = 8 // struct nhmsg of linux/nexthop.h
-
 // parseObject reads RTM_NEWNEXTHOP or RTM_DELNEXTHOP.
 func parseObject(b []byte) (object, bool) {
-	if len(b) < sizeofNhMsg || b[2] == ours.Protocol {
+	h, attrs, ok := rtnl.ParseNexthop(b)
+	if !ok || h.Protocol == ours.Protocol {
 		return object{}, false
 	}
-	o := object{hop: hop{onlink: native.Uint32(b[4:])&unix.RTNH_F_ONLINK != 0}}
-	for kind, v := range attrs(b[sizeofNhMsg:]) {
+	o := object{hop: hop{onlink: h.Flags&unix.RTNH_F_ONLINK != 0}}
+	for kind, v := range attrs.All() {
 		switch kind {
 		case unix.NHA_ID:
-			o.id = u32(v)
+			o.id = rtnl.Uint32(v)
 		case unix.NHA_BLACKHOLE:
 			o.blackhole = true
 		case unix.NHA_OIF:
-			o.hop.device = i32(v)
+			o.hop.device = rtnl.Index(v)
 		case unix.NHA_GATEWAY:
-			o.hop.gateway = address(v)
+			o.hop.gateway = rtnl.Addr(v)
 		case unix.NHA_GROUP:
-			for ; len(v) >= 8; v = v[8:] { // struct nexthop_grp
-				o.group = append(o.group, native.Uint32(v))
-			}
+			o.group = append(o.group, parseGroup(v)...)
 		}
 	}
 	return o, o.id != 0
+}
+
+// parseGroup reads NHA_GROUP.
+func parseGroup(b []byte) []uint32 {
+	var ids []uint32
+	for members := rtnl.Members(b); ; {
+		id, _, ok := members.Next()
+		if !ok {
+			return ids
+		}
+		ids = append(ids, id)
+	}
 }
 
 // link is what matters of a network device.
@@ -171,35 +158,35 @@ func (l link) usable() bool { return l.up && l.carrier }
 
 // parseLink reads RTM_NEWLINK or RTM_DELLINK.
 func parseLink(b []byte) (link, bool) {
-	if len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
+	h, attrs, ok := rtnl.ParseLink(b)
+	if !ok || h.Family != unix.AF_UNSPEC {
 		return link{}, false // AF_BRIDGE: a port's forwarding state
 	}
-	flags := native.Uint32(b[8:])
 	l := link{
-		index:    i32(b[4:]),
-		loopback: flags&unix.IFF_LOOPBACK != 0,
-		up:       flags&unix.IFF_UP != 0,
-		carrier:  flags&unix.IFF_LOWER_UP != 0,
+		index:    h.Index,
+		loopback: h.Flags&unix.IFF_LOOPBACK != 0,
+		up:       h.Flags&unix.IFF_UP != 0,
+		carrier:  h.Flags&unix.IFF_LOWER_UP != 0,
 	}
 	elsewhere := false
-	for kind, v := range attrs(b[unix.SizeofIfInfomsg:]) {
+	for kind, v := range attrs.All() {
 		switch kind {
 		case unix.IFLA_IFNAME:
-			l.name = unix.ByteSliceToString(v)
+			l.name = rtnl.String(v)
 		case unix.IFLA_MTU:
-			l.mtu = int(u32(v))
+			l.mtu = int(rtnl.Uint32(v))
 		case unix.IFLA_LINK:
-			l.lower = i32(v)
+			l.lower = rtnl.Index(v)
 		case unix.IFLA_MASTER:
-			l.master = i32(v)
+			l.master = rtnl.Index(v)
 		case unix.IFLA_ADDRESS:
 			l.virtual = virtualRouter(v)
 		case unix.IFLA_LINKINFO:
 			l.kind = linkKind(v)
 		case unix.IFLA_GROUP:
-			l.group = u32(v)
+			l.group = rtnl.Uint32(v)
 		case unix.IFLA_IFALIAS:
-			l.alias = unix.ByteSliceToString(v)
+			l.alias = rtnl.String(v)
 		case unix.IFLA_LINK_NETNSID:
 			elsewhere = true
 		}
@@ -218,9 +205,9 @@ func virtualRouter(mac []byte) bool {
 
 // linkKind reads IFLA_LINKINFO.
 func linkKind(b []byte) string {
-	for kind, v := range attrs(b) {
+	for kind, v := range rtnl.Attributes(b).All() {
 		if kind == unix.IFLA_INFO_KIND {
-			return unix.ByteSliceToString(v)
+			return rtnl.String(v)
 		}
 	}
 	return ""
@@ -242,25 +229,26 @@ type addrState struct {
 
 // parseAddress reads RTM_NEWADDR or RTM_DELADDR.
 func parseAddress(b []byte) (ifaddr, addrState, bool) {
-	if len(b) < unix.SizeofIfAddrmsg {
+	h, attrs, ok := rtnl.ParseAddress(b)
+	if !ok {
 		return ifaddr{}, addrState{}, false
 	}
-	a := ifaddr{device: i32(b[4:])}
-	s := addrState{flags: uint32(b[2]), scope: b[3]}
+	a := ifaddr{device: h.Index}
+	s := addrState{flags: uint32(h.Flags), scope: h.Scope}
 	var peer netip.Addr
-	for kind, v := range attrs(b[unix.SizeofIfAddrmsg:]) {
+	for kind, v := range attrs.All() {
 		switch kind {
 		case unix.IFA_LOCAL:
-			a.local = address(v)
+			a.local = rtnl.Addr(v)
 		case unix.IFA_ADDRESS:
-			peer = address(v)
+			peer = rtnl.Addr(v)
 		case unix.IFA_FLAGS:
-			s.flags = u32(v)
+			s.flags = rtnl.Uint32(v)
 		}
 	}
 	if !a.local.IsValid() { // IPv6 without a peer has IFA_ADDRESS only
 		a.local = peer
 	}
-	a.subnet = netip.PrefixFrom(peer, int(b[1])).Masked()
+	a.subnet = netip.PrefixFrom(peer, int(h.PrefixLen)).Masked()
 	return a, s, a.local.IsValid() && a.subnet.IsValid()
 }

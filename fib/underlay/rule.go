@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // rule is a policy routing rule (ip-rule(8)).
@@ -18,26 +19,24 @@ type rule struct {
 	ours     bool // onlink's own, for lookups with a tunnel as output device
 }
 
-const sizeofRuleMsg = 12 // struct fib_rule_hdr of linux/fib_rules.h
-
 // parseRule reads RTM_NEWRULE.
 func parseRule(b []byte) (rule, bool) {
-	if len(b) < sizeofRuleMsg {
+	h, attrs, ok := rtnl.ParseRule(b)
+	if !ok {
 		return rule{}, false
 	}
-	const invert = 0x2 // FIB_RULE_INVERT
-	r := rule{family: b[0], table: uint32(b[4])}
-	r.bare = b[1] == 0 && b[2] == 0 && b[3] == 0 && native.Uint32(b[8:])&invert == 0 && b[7] == unix.RTN_UNICAST
-	for kind, v := range attrs(b[sizeofRuleMsg:]) {
+	r := rule{family: h.Family, table: uint32(h.Table)}
+	r.bare = h.DstLen == 0 && h.SrcLen == 0 && h.TOS == 0 && h.Flags&unix.FIB_RULE_INVERT == 0 && h.Action == unix.FR_ACT_TO_TBL
+	for kind, v := range attrs.All() {
 		switch kind {
 		case unix.FRA_PRIORITY:
-			r.priority = u32(v)
+			r.priority = rtnl.Uint32(v)
 		case unix.FRA_TABLE:
-			r.table = u32(v)
+			r.table = rtnl.Uint32(v)
 		case unix.FRA_L3MDEV:
 			r.vrf = len(v) > 0 && v[0] != 0
 		case unix.FRA_SUPPRESS_PREFIXLEN:
-			r.bare = r.bare && u32(v) == ^uint32(0)
+			r.bare = r.bare && rtnl.Uint32(v) == ^uint32(0)
 		case unix.FRA_PROTOCOL: // who added it
 			r.ours = len(v) > 0 && v[0] == ours.Protocol
 		default:

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 // bufferSize holds any notification the kernel makes; a link with hundreds of
@@ -76,7 +77,7 @@ func subscribe(rcvbuf int) (_ *subscription, err error) {
 // receive waits for notifications until the deadline and calls handle for
 // each that is there. It returns os.ErrDeadlineExceeded when none came,
 // errOverrun when some were lost, the context's error when it has ended.
-func (s *subscription) receive(ctx context.Context, deadline time.Time, handle func(message)) error {
+func (s *subscription) receive(ctx context.Context, deadline time.Time, handle func(rtnl.Message)) error {
 	if err := s.file.SetReadDeadline(deadline); err != nil {
 		return fmt.Errorf("set netlink deadline: %w", err)
 	}
@@ -106,7 +107,7 @@ func (s *subscription) receive(ctx context.Context, deadline time.Time, handle f
 			if k, ok := from.(*unix.SockaddrNetlink); !ok || k.Pid != 0 {
 				continue // not from the kernel
 			}
-			for m := range messages(s.buf[:n]) {
+			for m := range rtnl.Messages(s.buf[:n]).All() {
 				handle(m)
 			}
 		}
@@ -183,13 +184,13 @@ func attachFilter(fd int) error {
 // order.
 func word(v uint32) uint32 {
 	var b [4]byte
-	native.PutUint32(b[:], v)
+	binary.NativeEndian.PutUint32(b[:], v)
 	return binary.BigEndian.Uint32(b[:])
 }
 
 // loaded is a message type as BPF_H loads it: in network byte order.
 func loaded(kind uint16) uint32 {
 	var b [2]byte
-	native.PutUint16(b[:], kind)
+	binary.NativeEndian.PutUint16(b[:], kind)
 	return uint32(b[0])<<8 | uint32(b[1])
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 )
 
 const (
@@ -253,28 +254,28 @@ func (w *Watcher) tellLocked(e Events) {
 }
 
 // handle takes one notification in.
-func (w *Watcher) handle(m message) {
-	switch m.kind {
+func (w *Watcher) handle(m rtnl.Message) {
+	switch m.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		if l, ok := parseLink(m.body); ok {
-			w.handleLink(l, m.kind == unix.RTM_DELLINK)
+		if l, ok := parseLink(m.Body); ok {
+			w.handleLink(l, m.Type == unix.RTM_DELLINK)
 		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		if a, s, ok := parseAddress(m.body); ok {
-			w.handleAddress(a, s, m.kind == unix.RTM_DELADDR)
+		if a, s, ok := parseAddress(m.Body); ok {
+			w.handleAddress(a, s, m.Type == unix.RTM_DELADDR)
 		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		if len(m.body) >= unix.SizeofRtMsg && m.body[5] == ours.Protocol {
+		if h, _, ok := rtnl.ParseRoute(m.Body); ok && h.Protocol == ours.Protocol {
 			w.untold.Touched = true
 			return
 		}
 		// A replacement names only the new route; the old one may have been ours.
-		w.untold.Touched = w.untold.Touched || m.kind == unix.RTM_NEWROUTE && m.flags&unix.NLM_F_REPLACE != 0
-		if r, ok := parseRoute(m.body); ok && !w.onlyOurs(r.hops) {
+		w.untold.Touched = w.untold.Touched || m.Type == unix.RTM_NEWROUTE && m.Flags&unix.NLM_F_REPLACE != 0
+		if r, ok := parseRoute(m.Body); ok && !w.onlyOurs(r.hops) {
 			w.stale()
 		}
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
-		if len(m.body) >= sizeofNhMsg && m.body[2] == ours.Protocol {
+		if h, _, ok := rtnl.ParseNexthop(m.Body); ok && h.Protocol == ours.Protocol {
 			w.untold.Touched = true
 			return
 		}

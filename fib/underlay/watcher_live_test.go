@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -198,12 +199,12 @@ func churn(t *testing.T, n int) {
 	answer := make([]byte, 4096)
 	for i := range n {
 		m := make([]byte, size)
-		native.PutUint32(m, size)
-		native.PutUint16(m[4:], unix.RTM_NEWROUTE)
-		native.PutUint16(m[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
+		binary.NativeEndian.PutUint32(m, size)
+		binary.NativeEndian.PutUint16(m[4:], unix.RTM_NEWROUTE)
+		binary.NativeEndian.PutUint16(m[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
 		copy(m[unix.SizeofNlMsghdr:], []byte{unix.AF_INET, 32, 0, 0, unix.RT_TABLE_MAIN, ours.Protocol, unix.RT_SCOPE_UNIVERSE, unix.RTN_BLACKHOLE})
-		native.PutUint16(m[size-8:], 8)
-		native.PutUint16(m[size-6:], unix.RTA_DST)
+		binary.NativeEndian.PutUint16(m[size-8:], 8)
+		binary.NativeEndian.PutUint16(m[size-6:], unix.RTA_DST)
 		copy(m[size-4:], []byte{10, 99, byte(i >> 8), byte(i)})
 		if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			t.Fatal(err)
@@ -211,7 +212,7 @@ func churn(t *testing.T, n int) {
 		if _, _, err := unix.Recvfrom(fd, answer, 0); err != nil {
 			t.Fatal(err)
 		}
-		if code := int32(native.Uint32(answer[unix.SizeofNlMsghdr:])); code != 0 {
+		if code := int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])); code != 0 {
 			t.Fatalf("add route %d: %v", i, unix.Errno(-code))
 		}
 	}
