@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,8 +20,10 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
+	"onlink/agent/install"
 	"onlink/agent/node"
 	"onlink/agent/owners"
+	"onlink/agent/pods"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -63,8 +64,8 @@ type agent struct {
 	cni           *cni.Server
 	opt           Options
 	closeRegistry func() error
-	swept         atomic.Uint64          // pods that ended without a DEL, freed by collectGarbage
-	unchained     atomic.Pointer[string] // what missingPlugins found last, "": nothing
+	garbage       *pods.Collector
+	installer     *install.Installer // nil: cni.install is off
 }
 
 // ErrRestart is returned by [Run] when the agent has to begin anew, because
@@ -196,15 +197,19 @@ func (a *agent) openIPAM(context.Context) error {
 		return err
 	}
 	a.alloc, err = ipam.New(ipam.Config{
-		Node: a.id.Name, Address: a.id.Address, Address6: a.id.Address6, Running: wiredHere(wired), Announced: a.announcedElsewhere,
+		Node: a.id.Name, Address: a.id.Address, Address6: a.id.Address6, Running: pods.Here(wired), Announced: a.announcedElsewhere,
 		Pools: pools, Registry: a.registry, Store: a.store,
-		Cooldown: orNone(cfg.IPAM.Cooldown), Sticky: orNone(cfg.IPAM.Sticky), BootID: bootID(), Log: opt.Log,
+		Cooldown: orNone(cfg.IPAM.Cooldown), Sticky: orNone(cfg.IPAM.Sticky), BootID: pods.BootID(), Log: opt.Log,
 		AssertInterval: cfg.IPAM.Registry.Assert,
 	})
 	if err != nil {
 		return err
 	}
-	return a.recoverPods(wired)
+	refused, err := pods.Recover(a.alloc, wired, cfg.FIB.Table, a.log)
+	for _, why := range refused {
+		a.problem("%v", why)
+	}
+	return err
 }
 
 // orNone is a duration for ipam, where 0 is the default and less is none.
@@ -215,6 +220,19 @@ func orNone(d time.Duration) time.Duration {
 	return d
 }
 
+// InstallCNI installs the plugin from outside, see [install.Once].
+func InstallCNI(ctx context.Context, cfg *config.Config) (cni.Installation, error) {
+	return install.Once(ctx, cfg.CNI)
+}
+
+// UninstallCNI takes back what [InstallCNI] or the agent installed.
+func UninstallCNI(cfg *config.Config) error { return install.Undo(cfg.CNI) }
+
+// Fsck checks the database of an agent that does not run, see [pods.Fsck].
+func Fsck(cfg *config.Config, repair bool) (problems, repaired []string, err error) {
+	return pods.Fsck(databasePath(cfg), cfg.FIB.Table, repair)
+}
+
 // databasePath is where the node's database is.
 func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.State, "onlink.db") }
 
@@ -222,7 +240,7 @@ func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.St
 func (a *agent) openLearn(ctx context.Context) error {
 	cfg := a.current()
 	l := &learn{
-		log: a.log.With("part", "learn"), watch: a.watch, pods: newPodRoutes(), resync: cfg.FIB.Resync,
+		log: a.log.With("part", "learn"), watch: a.watch, pods: pods.NewRoutes(), resync: cfg.FIB.Resync,
 		asks: make(chan func()), board: a.board, moved: make(chan struct{}, 1),
 		sync:      syncGate{started: time.Now(), expects: len(cfg.BGP.Peers) > 0},
 		linksNews: func() { a.cni.Look() },
@@ -261,7 +279,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 // openFilter prepares the nftables tables that the configuration asks for.
 func (a *agent) openFilter() error {
 	// The rules know pods by their group, which those of an earlier agent lack.
-	if err := cni.Adopt(addresses{a.alloc}.Attachments()); err != nil {
+	if err := cni.Adopt(pods.Addresses{Alloc: a.alloc}.Attachments()); err != nil {
 		return fmt.Errorf("mark the devices of running pods: %w", err)
 	}
 	cfg, plane := a.current(), a.learn.plane
@@ -280,7 +298,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if a.drain, err = drain.Open(cfg.Paths.State); err != nil {
 		return err
 	}
-	a.doubtBlocks(kept)
+	pods.DoubtBlocks(a.alloc, kept, a.log)
 	a.learn.plane.Filter.Keep(kept, routers(cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0
@@ -352,7 +370,8 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.survey(ctx) })
 	g.Go(func() error { return a.owners.Run(ctx) })
 	g.Go(func() error { return a.orig.Run(ctx) })
-	g.Go(func() error { return a.tellPodsMTU(ctx) })
+	mtu := &pods.MTU{Log: a.log, Now: a.learn.plane.PodMTU, Moved: a.learn.plane.MTUMoved(), Store: a.store, Assignments: a.alloc.Assignments}
+	g.Go(func() error { return mtu.Run(ctx) })
 	g.Go(func() error { return a.live.monitor.Run(ctx) })
 	g.Go(func() error { return a.live.Run(ctx) })
 	g.Go(func() error { return a.reload.Run(ctx) })
@@ -360,10 +379,10 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return near.Run(ctx) })
 	g.Go(func() error { return a.follow.Run(ctx) })
 	g.Go(func() error { return a.host.Run(ctx) })
-	g.Go(func() error { return a.collectGarbage(ctx, socks.cni) })
+	g.Go(func() error { return a.garbage.Run(ctx) })
 	cfg := a.current()
-	if cfg.CNI.Install.Enabled() {
-		g.Go(func() error { return a.installCNI(ctx) })
+	if a.installer != nil {
+		g.Go(func() error { return a.installer.Run(ctx) })
 	}
 	socks.serve(ctx, g)
 	a.log.Info("ready", "address", a.id.Primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -14,18 +15,6 @@ import (
 	"onlink/cni"
 	"onlink/ipam"
 )
-
-// wiredHere are the attachments whose interfaces the kernel has: what proves
-// that a database is this machine's.
-func wiredHere(wired []cni.Wired) []ipam.Handle {
-	var out []ipam.Handle
-	for _, w := range wired {
-		if !w.Ended {
-			out = append(out, handle(w.Attachment))
-		}
-	}
-	return out
-}
 
 // announcedElsewhere says who announces one of the blocks besides this node, or
 // why that cannot be told; empty: nobody does.
@@ -107,4 +96,16 @@ func dialFrom(id node.Identity) func(ctx context.Context, target string) (net.Co
 		}
 		return new(net.Dialer).DialContext(ctx, "tcp", target)
 	}
+}
+
+// storeOptions tells a lost database from a first start: a node on which pods
+// run had one. Without that sign, and after a damaged file is moved aside, the
+// operator says so with --repair-database.
+func storeOptions(cfg *config.Config, opt Options, wired []cni.Wired) ipam.StoreOptions {
+	serves := cfg.IPAM.Registry.Kind == config.RegistryBolt && cfg.IPAM.Registry.Listen.IsValid()
+	out := ipam.StoreOptions{MoveAside: opt.RepairDatabase, Lost: serves && (opt.RepairDatabase || len(wired) > 0)}
+	if serves {
+		out.Marker = filepath.Join(cfg.Paths.Run, "registry.epoch")
+	}
+	return out
 }

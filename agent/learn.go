@@ -11,6 +11,7 @@ import (
 
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
+	"onlink/agent/pods"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/fib"
@@ -30,7 +31,7 @@ type learn struct {
 	reaches *reaches // what table asks about next hops
 	fib     *fib.Table
 	plane   *dataplane.Plane
-	pods    *podRoutes
+	pods    *pods.Routes
 	peers   []config.Peer // their import rules bound what may be installed
 	sync    syncGate
 	resync  time.Duration // between full comparisons with the kernel
@@ -63,7 +64,7 @@ func (l *learn) Run(ctx context.Context) error {
 			l.fromPeers()
 		case <-l.watch.Changed():
 			full = l.fromUnderlay(ctx)
-		case <-l.pods.wake:
+		case <-l.pods.Wake():
 			// drained in install, as before every write
 		case <-repair.C:
 			full = l.ensureTunnels(ctx)
@@ -128,7 +129,7 @@ func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 
 // fromPods takes in the pods that came and went.
 func (l *learn) fromPods() {
-	for addr, dev := range l.pods.drain() {
+	for addr, dev := range l.pods.Drain() {
 		if dev == "" {
 			l.table.DeletePod(addr)
 		} else {

@@ -22,7 +22,9 @@ import (
 
 	"onlink/agent/admin"
 	"onlink/agent/config"
+	"onlink/agent/install"
 	"onlink/agent/metrics"
+	"onlink/agent/pods"
 	"onlink/cni"
 	"onlink/ipam"
 	"onlink/ipam/remote"
@@ -71,13 +73,21 @@ func (a *agent) listenCNI(s *sockets) (err error) {
 	cfg := a.current()
 	s.cni, err = cni.NewServer(cni.Config{
 		Senders: senders, Sysctls: cfg.CNI.Sysctls, IPv6: a.givesIPv6,
-		IPAM: withFailpoints(addresses{a.alloc}), Routes: a.learn.pods, MTU: a.learn.plane.PodMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
+		IPAM: withFailpoints(pods.Addresses{Alloc: a.alloc}), Routes: a.learn.pods, MTU: a.learn.plane.PodMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: cfg.FIB.Table, Metric: cfg.FIB.Metric,
 	})
 	if err != nil {
 		return err
 	}
 	a.cni = s.cni
+	a.garbage = &pods.Collector{Log: a.log, Server: s.cni, Alloc: a.alloc, Routes: a.learn.pods}
+	if cfg.CNI.Install.Enabled() {
+		plan, err := install.Plan(cfg.CNI)
+		if err != nil {
+			return err
+		}
+		a.installer = &install.Installer{Log: a.log, Plan: plan, Ready: a.ready}
+	}
 	s.cniLis, err = listenUnix("cni.socket", cfg.CNI.Socket, 0o600, "")
 	return err
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -14,7 +13,6 @@ import (
 	"onlink/agent/node"
 	"onlink/agent/state"
 	"onlink/bgp"
-	"onlink/cni"
 	"onlink/ipam"
 )
 
@@ -131,50 +129,4 @@ func (o *originate) configured() (prefixes, aggregates []netip.Prefix) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.extra, o.sums
-}
-
-// addresses lends ipam to the CNI service, which knows attachments only.
-type addresses struct{ alloc *ipam.Allocator }
-
-func handle(a cni.Attachment) ipam.Handle {
-	return ipam.Handle{ContainerID: a.ContainerID, IfName: a.IfName}
-}
-
-// Assign implements cni.IPAM.
-func (s addresses) Assign(ctx context.Context, a cni.Attachment, ask cni.Ask) (cni.Lease, error) {
-	as, err := s.alloc.Assign(ctx, ipam.Request{
-		Handle: handle(a), Netns: a.Netns, Namespace: a.Namespace, Pod: a.Pod, UID: a.UID,
-		Pools: ask.Pools, Addresses: ask.Addresses, Sticky: ask.Sticky, HostDevice: cni.HostDevice(a.ContainerID, a.IfName),
-	})
-	switch {
-	case errors.Is(err, ipam.ErrInvalidRequest):
-		err = fmt.Errorf("%w: %w", cni.ErrConfig, err)
-	case err != nil: // a full pool, a registry that does not answer: pods may go, it may come back
-		err = fmt.Errorf("%w: %w", cni.ErrRetryLater, err)
-	}
-	return cni.Lease{Addresses: as.Addresses}, err
-}
-
-// Release implements cni.IPAM.
-func (s addresses) Release(ctx context.Context, a cni.Attachment) error {
-	_, _, err := s.alloc.Release(ctx, handle(a))
-	return err
-}
-
-// Lookup implements cni.IPAM.
-func (s addresses) Lookup(a cni.Attachment) (cni.Lease, bool) {
-	as, ok := s.alloc.Lookup(handle(a))
-	return cni.Lease{Addresses: as.Addresses}, ok
-}
-
-// Attachments implements cni.IPAM.
-func (s addresses) Attachments() []cni.Attachment {
-	var out []cni.Attachment
-	for _, as := range s.alloc.Assignments() {
-		out = append(out, cni.Attachment{
-			ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns,
-			Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
-		})
-	}
-	return out
 }

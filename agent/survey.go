@@ -72,8 +72,8 @@ func (a *agent) found() []string {
 	out = append(out, a.overlapProblems()...)
 	out = append(out, a.host.Problems()...)
 	out = append(out, a.cni.Problems()...)
-	if text := a.unchained.Load(); text != nil && *text != "" {
-		out = append(out, *text)
+	if text := a.installer.Problem(); text != "" {
+		out = append(out, text)
 	}
 	return out
 }
@@ -101,7 +101,7 @@ func (a *agent) ipamState() state.IPAM {
 	s := state.IPAM{
 		Stats: a.alloc.Stats(), Blocks: a.alloc.Blocks(), Pools: a.alloc.PoolUsages(),
 		Quarantined: a.alloc.Quarantined(), Homeless: a.alloc.Homeless(), Standing: a.alloc.Standing(),
-		Database: a.store.Path(), Swept: a.swept.Load(),
+		Database: a.store.Path(), Swept: a.garbage.Swept(),
 	}
 	if split, ok := a.registry.(*ipam.Split); ok {
 		s.HalfFailed = split.Problem()

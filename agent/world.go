@@ -8,6 +8,7 @@ import (
 	"onlink/agent/admin"
 	"onlink/agent/config"
 	"onlink/agent/explain"
+	"onlink/agent/pods"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/fib/underlay"
@@ -33,6 +34,11 @@ func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string
 			each(r, failed[r.Prefix])
 		}
 	})
+}
+
+// checkIPAM compares file, memory and kernel of the running agent.
+func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
+	return pods.Check(ctx, a.alloc, a.cni, a.current().FIB.Table)
 }
 
 // session returns a peer's BFD session; false: BFD does not watch it.

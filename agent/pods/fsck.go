@@ -1,9 +1,8 @@
-package agent
+package pods
 
 import (
 	"errors"
 
-	"onlink/agent/config"
 	"onlink/cni"
 	"onlink/ipam"
 )
@@ -13,8 +12,8 @@ import (
 // repair it puts right what has one right answer and returns what it did.
 // Problems are one line each; none means that all is well. A file that cannot
 // be read at all is the error.
-func Fsck(cfg *config.Config, repair bool) (problems, repaired []string, err error) {
-	s, err := ipam.OpenStore(databasePath(cfg), ipam.StoreOptions{ReadOnly: !repair})
+func Fsck(database string, table uint32, repair bool) (problems, repaired []string, err error) {
+	s, err := ipam.OpenStore(database, ipam.StoreOptions{ReadOnly: !repair})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -35,6 +34,6 @@ func Fsck(cfg *config.Config, repair bool) (problems, repaired []string, err err
 	if err != nil {
 		return problems, repaired, err
 	}
-	more, err := kernelProblems(assignments, assignments, wired, cfg.FIB.Table)
+	more, err := kernelProblems(assignments, assignments, wired, table)
 	return append(problems, more...), repaired, err
 }

@@ -1,4 +1,4 @@
-package agent
+package pods
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func kernelProblems(before, after []ipam.Assignment, wired []cni.Wired, table ui
 	devices := map[ipam.Handle]cni.Wired{}
 	var out []string
 	for _, w := range wired {
-		h := handle(w.Attachment)
+		h := Handle(w.Attachment)
 		devices[h] = w
 		if !known[h] && !w.Ended {
 			out = append(out, fmt.Sprintf("pod %s/%s: its interface %s has no address in the database: restart the agent, which recovers it", w.Namespace, w.Pod, w.HostDevice))
@@ -68,23 +68,23 @@ func podProblems(as ipam.Assignment, devices map[ipam.Handle]cni.Wired, table ui
 	return nil, nil
 }
 
-// checkIPAM compares file, memory and kernel of the running agent.
-func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
-	out, err := a.alloc.Check(ctx)
+// Check compares file, memory and kernel of the running agent.
+func Check(ctx context.Context, alloc *ipam.Allocator, server *cni.Server, table uint32) ([]string, error) {
+	out, err := alloc.Check(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.cni.WaitEnded(ctx); err != nil { // they have an address, but no route any more
+	if err := server.WaitEnded(ctx); err != nil { // they have an address, but no route any more
 		return nil, err
 	}
-	before := a.alloc.Assignments()
+	before := alloc.Assignments()
 	wired, err := cni.ListWired()
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range a.alloc.Quarantined() {
+	for _, q := range alloc.Quarantined() {
 		out = append(out, q.String())
 	}
-	more, err := kernelProblems(before, a.alloc.Assignments(), wired, a.current().FIB.Table)
+	more, err := kernelProblems(before, alloc.Assignments(), wired, table)
 	return append(out, more...), err
 }
