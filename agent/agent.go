@@ -8,6 +8,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -20,7 +21,9 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
+	"onlink/agent/endpoint"
 	"onlink/agent/install"
+	"onlink/agent/liveness"
 	"onlink/agent/node"
 	"onlink/agent/owners"
 	"onlink/agent/pods"
@@ -53,7 +56,8 @@ type agent struct {
 	learn         *learn
 	orig          *originate
 	owners        *owners.Watch
-	live          *liveness
+	live          *liveness.Liveness
+	bfd           *bfd.Process
 	follow        *node.Follower
 	host          *dataplane.Host
 	drain         *drain.Drain
@@ -109,7 +113,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	if err != nil {
 		return err
 	}
-	defer socks.close()
+	defer socks.Close()
 	return a.serve(ctx, socks)
 }
 
@@ -228,6 +232,12 @@ func InstallCNI(ctx context.Context, cfg *config.Config) (cni.Installation, erro
 // UninstallCNI takes back what [InstallCNI] or the agent installed.
 func UninstallCNI(cfg *config.Config) error { return install.Undo(cfg.CNI) }
 
+// WatchPeers is what the command of [Options].BFD must run: it watches peers
+// for the agent at the other end of in and out, until in ends.
+func WatchPeers(in io.Reader, out io.Writer) error {
+	return bfd.Serve(in, out, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
 // Fsck checks the database of an agent that does not run, see [pods.Fsck].
 func Fsck(cfg *config.Config, repair bool) (problems, repaired []string, err error) {
 	return pods.Fsck(databasePath(cfg), cfg.FIB.Table, repair)
@@ -345,9 +355,9 @@ func (a *agent) openBGP(ctx context.Context) error {
 
 // openBFD begins to watch the peers that ask for it.
 func (a *agent) openBFD(ctx context.Context) error {
-	monitor := bfd.NewProcess(a.log.With("part", "bfd"), a.opt.BFD...)
-	a.live = &liveness{log: a.log.With("part", "bfd"), monitor: monitor, speaker: a.speaker, learn: a.learn}
-	if err := a.live.begin(ctx, bfdSessions(a.current().BGP.Peers)); err != nil {
+	a.bfd = bfd.NewProcess(a.log.With("part", "bfd"), a.opt.BFD...)
+	a.live = &liveness.Liveness{Log: a.log.With("part", "bfd"), Monitor: a.bfd, Speaker: a.speaker, Routes: a.learn}
+	if err := a.live.Begin(ctx, bfdSessions(a.current().BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
 	a.follow = a.newFollower()
@@ -358,7 +368,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 }
 
 // serve runs every long-lived part; the first that fails ends the others.
-func (a *agent) serve(ctx context.Context, socks *sockets) error {
+func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	for _, note := range a.registryNotes() {
 		a.log.Warn("this was chosen, and means", "note", note)
 	}
@@ -372,7 +382,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	g.Go(func() error { return a.orig.Run(ctx) })
 	mtu := &pods.MTU{Log: a.log, Now: a.learn.plane.PodMTU, Moved: a.learn.plane.MTUMoved(), Store: a.store, Assignments: a.alloc.Assignments}
 	g.Go(func() error { return mtu.Run(ctx) })
-	g.Go(func() error { return a.live.monitor.Run(ctx) })
+	g.Go(func() error { return a.bfd.Run(ctx) })
 	g.Go(func() error { return a.live.Run(ctx) })
 	g.Go(func() error { return a.reload.Run(ctx) })
 	near := &node.Unnumbered{Log: a.log.With("part", "unnumbered"), Config: a.reload, IsUp: a.speaker.IsUp}
@@ -384,7 +394,7 @@ func (a *agent) serve(ctx context.Context, socks *sockets) error {
 	if a.installer != nil {
 		g.Go(func() error { return a.installer.Run(ctx) })
 	}
-	socks.serve(ctx, g)
+	socks.Serve(ctx, g)
 	a.log.Info("ready", "address", a.id.Primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)
 	err := g.Wait()
 	a.log.Info("stopped, routes and pods stay as they are")

@@ -299,3 +299,33 @@ func (g *syncGate) pass(synced func() (bool, []string), peers func() []bgp.PeerS
 	g.done, g.took = true, now.Sub(g.started)
 	return true
 }
+
+// reaches answers the decision's questions about next hops: as the kernel's
+// FIB does, but a dead one is unreachable. It belongs to the learn loop.
+type reaches struct {
+	rib.Resolver
+
+	dead map[netip.Addr]bool
+}
+
+// Reach implements rib.Resolver.
+func (r *reaches) Reach(nextHop netip.Addr) rib.Reach {
+	if r.dead[nextHop] {
+		return rib.Reach{Kind: rib.Dead}
+	}
+	return r.Resolver.Reach(nextHop)
+}
+
+// SetDead notes which next hops BFD calls dead and which live again, and returns
+// when the kernel has what follows.
+func (l *learn) SetDead(ctx context.Context, died, alive []netip.Addr) error {
+	return l.do(ctx, func() {
+		for _, a := range died {
+			l.reaches.dead[a] = true
+		}
+		for _, a := range alive {
+			delete(l.reaches.dead, a)
+		}
+		l.table.NextHopsChanged(slices.Concat(died, alive))
+	})
+}

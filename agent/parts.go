@@ -27,7 +27,7 @@ func (a *agent) parts() reload.Parts {
 		},
 		// No key is BFD's own: what is watched is written at each peer.
 		{Name: "bgp.peers bfd", Apply: func(_ context.Context, c *config.Effective) error {
-			return a.live.monitor.Set(bfdSessions(c.BGP.Peers))
+			return a.bfd.Set(bfdSessions(c.BGP.Peers))
 		}},
 		{Name: "bgp.originate", Keys: []string{"bgp.originate"}, Apply: func(_ context.Context, c *config.Effective) error {
 			a.orig.configure(c.BGP.Originate, c.BGP.Aggregates())

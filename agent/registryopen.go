@@ -2,14 +2,12 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"onlink/agent/config"
+	"onlink/agent/endpoint"
 	"onlink/agent/node"
 	"onlink/ipam"
 	"onlink/ipam/etcd"
@@ -36,7 +34,7 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id 
 	}
 	client := remote.ClientConfig{Dial: dialFrom(id)}
 	if cfg.TLS.Enabled() {
-		if client.TLS, err = clientTLS(cfg.TLS); err != nil {
+		if client.TLS, err = endpoint.ClientTLS(cfg.TLS); err != nil {
 			return nil, nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}
@@ -72,7 +70,7 @@ func openEtcd(cfg config.Registry) (ipam.Registry, func() error, error) {
 	c := etcd.Config{Endpoints: cfg.Addresses, Prefix: cfg.Prefix, User: cfg.User}
 	var err error
 	if cfg.TLS.Enabled() {
-		if c.TLS, err = etcdTLS(cfg.TLS); err != nil {
+		if c.TLS, err = endpoint.TrustTLS(cfg.TLS); err != nil {
 			return nil, nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}
@@ -84,26 +82,4 @@ func openEtcd(cfg config.Registry) (ipam.Registry, func() error, error) {
 		return nil, nil, fmt.Errorf("ipam.registry: %w", err)
 	}
 	return reg, reg.Close, nil
-}
-
-// etcdTLS is TLS with or without a certificate of our own: etcd may know its
-// clients by password.
-func etcdTLS(t config.TLS) (*tls.Config, error) {
-	pem, err := os.ReadFile(t.CA)
-	if err != nil {
-		return nil, err
-	}
-	out := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12} // etcd 3.4 of Debian has 1.2
-	if !out.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no certificate in PEM form", t.CA)
-	}
-	if t.Cert == "" {
-		return out, nil
-	}
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, err
-	}
-	out.Certificates = []tls.Certificate{cert}
-	return out, nil
 }

@@ -11,6 +11,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/node"
 	"onlink/bgp"
+	"onlink/bgp/bfd"
 	"onlink/cni"
 	"onlink/internal/ours"
 	"onlink/ipam"
@@ -242,6 +243,17 @@ func routers(cfg *config.Effective) []netip.Addr {
 	for _, p := range cfg.BGP.Peers {
 		if p.External(cfg.BGP.ASN) && p.Multihop == 0 {
 			out = append(out, p.Address)
+		}
+	}
+	return out
+}
+
+// bfdSessions are the sessions that the configured peers ask for.
+func bfdSessions(peers []config.Peer) []bfd.Session {
+	var out []bfd.Session
+	for _, p := range peers {
+		if p.BFD != nil {
+			out = append(out, p.BFD.Session(p.Address, p.LocalAddress))
 		}
 	}
 	return out

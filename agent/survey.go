@@ -86,7 +86,7 @@ func (a *agent) sessions() state.Sessions {
 	}
 	for _, p := range a.speaker.Peers() {
 		one := state.Peer{PeerStatus: p}
-		if live, watched := a.live.session(p.Address); watched {
+		if live, watched := a.live.Session(p.Address); watched {
 			one.BFD = &live
 		}
 		s.Peers = append(s.Peers, one)

@@ -10,7 +10,6 @@ import (
 	"onlink/agent/explain"
 	"onlink/agent/pods"
 	"onlink/bgp"
-	"onlink/bgp/bfd"
 	"onlink/fib/underlay"
 	"onlink/ipam"
 	"onlink/rib"
@@ -21,7 +20,7 @@ func (a *agent) adminConfig() admin.Config {
 	return admin.Config{
 		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain,
 		Speaker: a.speaker, Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry,
-		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.session,
+		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
 }
 
@@ -39,12 +38,6 @@ func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string
 // checkIPAM compares file, memory and kernel of the running agent.
 func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
 	return pods.Check(ctx, a.alloc, a.cni, a.current().FIB.Table)
-}
-
-// session returns a peer's BFD session; false: BFD does not watch it.
-func (l *liveness) session(peer netip.Addr) (bfd.Status, bool) {
-	p := l.pulse(peer)
-	return p.Status, p.Session.Peer.IsValid()
 }
 
 // world is the node as an explanation asks it. It implements explain.World.

@@ -1,36 +1,51 @@
-package agent
+// Package liveness acts on what BFD reports of the peers: what a dead peer
+// announced leaves the kernel at once, and its session is held down until its
+// packets are received again.
+package liveness
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
-	"os"
-	"slices"
 	"sync"
 	"time"
 
-	"onlink/agent/config"
-	"onlink/bgp"
 	"onlink/bgp/bfd"
-	"onlink/rib"
 )
 
-// liveness acts on what BFD says of the peers: what a peer that is dead
-// announced leaves the kernel at once, and its session is held down until its
-// packets are heard again.
+// Monitor watches peers: a [bfd.Process].
+type Monitor interface {
+	Set(sessions []bfd.Session) error
+	Changed() <-chan struct{}
+	Sessions() []bfd.Status
+}
+
+// Speaker has the BGP sessions: an [onlink/bgp.Speaker].
+type Speaker interface {
+	IsUp(peer netip.Addr) bool
+	Hold(ctx context.Context, peer netip.Addr, holder, why string) error
+	Release(ctx context.Context, peer netip.Addr, holder string) error
+}
+
+// Routes takes the routes through dead next hops out of the kernel, and those
+// through live ones back.
+type Routes interface {
+	SetDead(ctx context.Context, died, alive []netip.Addr) error
+}
+
+// Liveness acts on what BFD reports.
 //
 // A peer whose BFD is AdminDown, or never came up, is not touched (RFC 5882
 // sections 3.2 and 4.1): BFD may be switched off, or not be there yet.
-type liveness struct {
-	log     *slog.Logger
-	monitor *bfd.Process
-	speaker *bgp.Speaker
-	learn   *learn
+type Liveness struct {
+	Log     *slog.Logger
+	Monitor Monitor
+	Speaker Speaker
+	Routes  Routes
 
-	mu    sync.Mutex // guards all below; status reads them
+	mu    sync.Mutex // guards all below
 	known map[netip.Addr]pulse
 }
 
@@ -53,32 +68,15 @@ const (
 	bfdHolder = "bfd"
 )
 
-// bfdSessions are the sessions that the configured peers ask for.
-func bfdSessions(peers []config.Peer) []bfd.Session {
-	var out []bfd.Session
-	for _, p := range peers {
-		if p.BFD != nil {
-			out = append(out, p.BFD.Session(p.Address, p.LocalAddress))
-		}
-	}
-	return out
-}
-
-// WatchPeers is what the command of [Options].BFD must run: it watches peers
-// for the agent at the other end of in and out, until in ends.
-func WatchPeers(in io.Reader, out io.Writer) error {
-	return bfd.Serve(in, out, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-}
-
-// begin sets the first sessions. The process of a previous run of the agent
+// Begin sets the first sessions. The process of a previous run of the agent
 // may still be telling its neighbours AdminDown, with the ports in its hands.
-func (l *liveness) begin(ctx context.Context, sessions []bfd.Session) error {
+func (l *Liveness) Begin(ctx context.Context, sessions []bfd.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, bfdPortWait)
 	defer cancel()
 	again := time.NewTicker(bfdPortWait / 30)
 	defer again.Stop()
 	for {
-		err := l.monitor.Set(sessions)
+		err := l.Monitor.Set(sessions)
 		if !errors.Is(err, bfd.ErrPortBusy) {
 			return err
 		}
@@ -91,32 +89,32 @@ func (l *liveness) begin(ctx context.Context, sessions []bfd.Session) error {
 }
 
 // Run follows the sessions until ctx ends.
-func (l *liveness) Run(ctx context.Context) error {
+func (l *Liveness) Run(ctx context.Context) error {
 	look := time.NewTicker(bfdLook)
 	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-l.monitor.Changed():
+		case <-l.Monitor.Changed():
 		case <-look.C:
 		}
 		if err := l.round(ctx); err != nil && ctx.Err() == nil {
-			l.log.Error("bfd not acted upon", "err", err)
+			l.Log.Error("bfd not acted upon", "err", err)
 		}
 	}
 }
 
 // round compares the sessions with what was known of them.
-func (l *liveness) round(ctx context.Context) error {
+func (l *Liveness) round(ctx context.Context) error {
 	next := map[netip.Addr]pulse{}
 	var died, alive []netip.Addr
-	for _, st := range l.monitor.Sessions() {
+	for _, st := range l.Monitor.Sessions() {
 		peer := st.Session.Peer
 		was := l.pulse(peer)
 		now := pulse{Status: st, dead: was.dead}
 		if st.State != was.State && was.Session.Peer.IsValid() {
-			l.log.Info("bfd session changed", "peer", peer, "state", st.State.String(), "was", was.State.String(), "why", st.Diag.String())
+			l.Log.Info("bfd session changed", "peer", peer, "state", st.State.String(), "was", was.State.String(), "why", st.Diag.String())
 		}
 		switch {
 		case !was.dead && st.Failures > was.Failures && st.State != bfd.Up && l.means(st):
@@ -144,8 +142,8 @@ func (l *liveness) round(ctx context.Context) error {
 // dead. It does not while the BGP session is gone already and the peer's BFD
 // shares the fate of its control plane (C bit clear): then its agent may just
 // be restarting, and graceful restart keeps its routes (RFC 5882 section 4.3).
-func (l *liveness) means(st bfd.Status) bool {
-	return st.Independent || l.speaker.IsUp(st.Session.Peer)
+func (l *Liveness) means(st bfd.Status) bool {
+	return st.Independent || l.Speaker.IsUp(st.Session.Peer)
 }
 
 // heardAgain reports whether a dead peer's session may come back.
@@ -162,58 +160,38 @@ func later(a, b time.Time) time.Time {
 
 // act takes the routes through the dead out of the kernel, first of all, and
 // holds their sessions; those that live get both back.
-func (l *liveness) act(ctx context.Context, died, alive []netip.Addr) error {
+func (l *Liveness) act(ctx context.Context, died, alive []netip.Addr) error {
 	if len(died)+len(alive) == 0 {
 		return nil
 	}
-	if err := l.learn.do(ctx, func() { l.learn.setDead(died, alive) }); err != nil {
+	if err := l.Routes.SetDead(ctx, died, alive); err != nil {
 		return fmt.Errorf("withdraw next hops: %w", err)
 	}
 	for _, peer := range died {
 		st := l.pulse(peer)
-		l.log.Warn("peer is dead, its routes are gone", "peer", peer, "why", st.Diag.String())
-		if err := l.speaker.Hold(ctx, peer, bfdHolder, "BFD session down: "+st.Diag.String()); err != nil {
+		l.Log.Warn("peer is dead, its routes are gone", "peer", peer, "why", st.Diag.String())
+		if err := l.Speaker.Hold(ctx, peer, bfdHolder, "BFD session down: "+st.Diag.String()); err != nil {
 			return err
 		}
 	}
 	for _, peer := range alive {
-		if err := l.speaker.Release(ctx, peer, bfdHolder); err != nil {
+		if err := l.Speaker.Release(ctx, peer, bfdHolder); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// Session returns a peer's BFD session; false: BFD does not watch the peer. It
+// may be called by any goroutine.
+func (l *Liveness) Session(peer netip.Addr) (bfd.Status, bool) {
+	p := l.pulse(peer)
+	return p.Status, p.Session.Peer.IsValid()
+}
+
 // pulse returns what is known of a peer, the zero pulse when nothing is.
-func (l *liveness) pulse(peer netip.Addr) pulse {
+func (l *Liveness) pulse(peer netip.Addr) pulse {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.known[peer]
-}
-
-// reaches answers the decision's questions about next hops: as the kernel's
-// FIB does, but a dead one is unreachable. It belongs to the learn loop.
-type reaches struct {
-	rib.Resolver
-
-	dead map[netip.Addr]bool
-}
-
-// Reach implements rib.Resolver.
-func (r *reaches) Reach(nextHop netip.Addr) rib.Reach {
-	if r.dead[nextHop] {
-		return rib.Reach{Kind: rib.Dead}
-	}
-	return r.Resolver.Reach(nextHop)
-}
-
-// setDead notes which next hops BFD calls dead and which live again.
-func (l *learn) setDead(died, alive []netip.Addr) {
-	for _, a := range died {
-		l.reaches.dead[a] = true
-	}
-	for _, a := range alive {
-		delete(l.reaches.dead, a)
-	}
-	l.table.NextHopsChanged(slices.Concat(died, alive))
 }

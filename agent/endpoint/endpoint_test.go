@@ -1,0 +1,110 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"onlink/agent/config"
+)
+
+// TestSet: all endpoints are served until the context ends, and none of them
+// calls that an error; what was never served is closed.
+func TestSet(t *testing.T) {
+	open := func() net.Listener {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lis
+	}
+	var s Set
+	web, rpc, fn := open(), open(), open()
+	s.Add(HTTP("metrics", web, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "here") })))
+	s.Add(GRPC("admin", rpc, grpc.NewServer()))
+	served := make(chan struct{})
+	s.Add(Func(fn, func(ctx context.Context, _ net.Listener) error {
+		close(served)
+		<-ctx.Done()
+		return nil
+	}))
+	ctx, stop := context.WithCancel(t.Context())
+	g, ctx := errgroup.WithContext(ctx)
+	s.Serve(ctx, g)
+	<-served
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+web.Addr().String(), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(rep.Body)
+	rep.Body.Close()
+	if err != nil || string(text) != "here" {
+		t.Errorf("%q, %v", text, err)
+	}
+	stop()
+	if err := g.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	s.Close()
+
+	var unserved Set
+	lis := open()
+	unserved.Add(Func(lis, nil))
+	unserved.Close()
+	if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept after close: %v", err)
+	}
+}
+
+// TestServeFails: an endpoint that cannot serve ends the others, and names
+// itself.
+func TestServeFails(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis.Close()
+	for name, e := range map[string]Endpoint{"metrics": HTTP("metrics", lis, nil), "admin": GRPC("admin", lis, grpc.NewServer())} {
+		var s Set
+		s.Add(e)
+		g, ctx := errgroup.WithContext(t.Context())
+		s.Serve(ctx, g)
+		if err := g.Wait(); err == nil || !strings.HasPrefix(err.Error(), "serve "+name+": ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestTLS: files that are no certificates are named.
+func TestTLS(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(text, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := config.TLS{CA: text, Cert: text, Key: text}
+	for name, err := range map[string]error{
+		"server": second(ServerTLS(bad)), "client": second(ClientTLS(bad)), "missing": second(ServerTLS(config.TLS{CA: "/nonexistent", Cert: "/nonexistent", Key: "/nonexistent"})),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := TrustTLS(config.TLS{CA: text}); err == nil || !strings.Contains(err.Error(), text+": no certificate in PEM form") {
+		t.Errorf("trust: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
