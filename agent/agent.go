@@ -28,6 +28,7 @@ import (
 	"onlink/agent/owners"
 	"onlink/agent/pods"
 	"onlink/agent/reload"
+	"onlink/agent/rooms"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
@@ -173,7 +174,7 @@ func (a *agent) current() *config.Effective { return a.reload.Current() }
 func (a *agent) pools() []config.Pool { return a.current().Pools }
 
 func (a *agent) poolPrefixes() []netip.Prefix {
-	all, _ := poolRanges(a.pools())
+	all, _ := rooms.Ranges(a.pools())
 	return all
 }
 
@@ -196,7 +197,7 @@ func (a *agent) openIPAM(context.Context) error {
 		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", cfg.IPAM.Registry.Settle())
 	}
 	a.audit = admin.Auditor{Store: a.store, Log: a.log.With("part", "audit")}
-	pools := ipamPools(cfg.Pools, cfg.Node.Labels)
+	pools := rooms.IPAM(cfg.Pools, cfg.Node.Labels)
 	if a.registry, a.closeRegistry, err = openRegistry(cfg.IPAM.Registry, a.store, pools, a.id); err != nil {
 		return err
 	}
@@ -258,7 +259,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 	}
 	l.plane = dataplane.New(dataplane.Config{
 		Log: l.log, Links: a.watch, Tunnels: tunnel.New(a.log.With("part", "tunnel")),
-		Wanted: tunnelsWanted(&cfg.Config, a.id), Locals: []netip.Addr{a.id.Address, a.id.Address6},
+		Wanted: rooms.Tunnels(&cfg.Config, a.id), Locals: []netip.Addr{a.id.Address, a.id.Address6},
 	})
 	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
 	l.table = rib.NewTable(l.reaches)
@@ -270,8 +271,8 @@ func (a *agent) openLearn(ctx context.Context) error {
 	l.ensureTunnels(ctx)
 	a.features = append(a.features, state.Feature{Name: "nexthop-objects", Available: l.fib.UsesNexthopObjects(), Without: "plain gateways are used"})
 	a.features = append(a.features, l.plane.Features()...)
-	l.table.SetPools(ribPools(cfg.Pools, l.plane.Wanted()))
-	l.plane.Filter.SetPools(poolRanges(cfg.Pools))
+	l.table.SetPools(rooms.RIB(cfg.Pools, l.plane.Wanted()))
+	l.plane.Filter.SetPools(rooms.Ranges(cfg.Pools))
 	l.table.SetPermitted(l.permit())
 	for _, as := range a.alloc.Assignments() {
 		for _, addr := range as.Addresses {
@@ -293,7 +294,7 @@ func (a *agent) openFilter() error {
 		return fmt.Errorf("mark the devices of running pods: %w", err)
 	}
 	cfg, plane := a.current(), a.learn.plane
-	found, err := plane.Filter.Open(a.log.With("part", "nft"), filterWanted(&cfg.Config, plane.Wanted()), cfg.Tunnel.Guard == config.ModeRequired)
+	found, err := plane.Filter.Open(a.log.With("part", "nft"), rooms.Filter(&cfg.Config, plane.Wanted()), cfg.Tunnel.Guard == config.ModeRequired)
 	a.features = append(a.features, found...)
 	return err
 }
@@ -309,14 +310,14 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	pods.DoubtBlocks(a.alloc, kept, a.log)
-	a.learn.plane.Filter.Keep(kept, routers(cfg))
+	a.learn.plane.Filter.Keep(kept, rooms.Routers(cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0
-	peers, dynamic, err := bgpPeers(cfg)
+	peers, dynamic, err := rooms.Peers(cfg)
 	if err != nil {
 		return err
 	}
-	if a.speaker, err = bgp.New(bgpConfig(cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))); err != nil {
+	if a.speaker, err = bgp.New(rooms.BGP(cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))); err != nil {
 		return err
 	}
 	a.learn.speaker = a.speaker
@@ -357,7 +358,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 func (a *agent) openBFD(ctx context.Context) error {
 	a.bfd = bfd.NewProcess(a.log.With("part", "bfd"), a.opt.BFD...)
 	a.live = &liveness.Liveness{Log: a.log.With("part", "bfd"), Monitor: a.bfd, Speaker: a.speaker, Routes: a.learn}
-	if err := a.live.Begin(ctx, bfdSessions(a.current().BGP.Peers)); err != nil {
+	if err := a.live.Begin(ctx, rooms.BFD(a.current().BGP.Peers)); err != nil {
 		return fmt.Errorf("bgp.peers bfd: %w", err)
 	}
 	a.follow = a.newFollower()

@@ -7,6 +7,7 @@ import (
 
 	"onlink/agent/config"
 	"onlink/agent/node"
+	"onlink/agent/rooms"
 	"onlink/fib/underlay"
 	"onlink/rib"
 )
@@ -78,7 +79,7 @@ func (a *agent) overlapProblems() []string {
 // permit bounds what may be installed, by the peers' rules and the node's
 // networks as they are now.
 func (l *learn) permit() rib.Permit {
-	p := permitted(l.peers, l.plane.Filter.Pools(), l.watch.Subnets())
+	p := rooms.Permit(l.peers, l.plane.Filter.Pools(), l.watch.Subnets())
 	for _, n := range l.watch.Networks() {
 		p.Host = append(p.Host, n.Prefix)
 	}

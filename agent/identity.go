@@ -58,20 +58,6 @@ func (a *agent) registryNotes() []string {
 		"what it says of the blocks; set tls", reg.Addresses)}
 }
 
-// registryEndpoints are where agents serve the registry, as far as the file has
-// addresses and not names.
-func registryEndpoints(reg config.Registry) []netip.AddrPort {
-	out := []netip.AddrPort{reg.Listen}
-	if reg.Kind != config.RegistryEtcd {
-		for _, text := range reg.Addresses {
-			if ap, err := netip.ParseAddrPort(text); err == nil {
-				out = append(out, ap)
-			}
-		}
-	}
-	return out
-}
-
 // dialBound bounds the try to connect from the node's own address.
 const dialBound = 3 * time.Second
 

@@ -15,6 +15,7 @@ import (
 	"onlink/agent/install"
 	"onlink/agent/metrics"
 	"onlink/agent/pods"
+	"onlink/agent/rooms"
 	"onlink/cni"
 	"onlink/ipam"
 	"onlink/ipam/remote"
@@ -39,7 +40,7 @@ func (a *agent) listenCNI(s *endpoint.Set) error {
 	cfg := a.current()
 	server, err := cni.NewServer(cni.Config{
 		Senders: senders, Sysctls: cfg.CNI.Sysctls, IPv6: a.givesIPv6,
-		IPAM: withFailpoints(pods.Addresses{Alloc: a.alloc}), Routes: a.learn.pods, MTU: a.learn.plane.PodMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
+		IPAM: pods.WithFailpoints(pods.Addresses{Alloc: a.alloc}), Routes: a.learn.pods, MTU: a.learn.plane.PodMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: cfg.FIB.Table, Metric: cfg.FIB.Metric,
 	})
 	if err != nil {
@@ -102,7 +103,7 @@ func (a *agent) listenRegistry(s *endpoint.Set) error {
 	if reg.Kind != config.RegistryBolt || !reg.Listen.IsValid() {
 		return nil
 	}
-	pools, _ := poolRanges(a.current().Pools)
+	pools, _ := rooms.Ranges(a.current().Pools)
 	c := remote.ServerConfig{
 		Registry: a.store.BoltRegistry().WithSettle(reg.Settle()), Pools: pools, Audit: a.audit.Do, Log: a.log.With("part", "registry"),
 	}

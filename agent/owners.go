@@ -3,8 +3,8 @@ package agent
 import (
 	"context"
 
-	"onlink/agent/config"
 	"onlink/agent/owners"
+	"onlink/agent/rooms"
 	"onlink/bgp"
 	"onlink/ipam"
 )
@@ -13,7 +13,7 @@ import (
 func (a *agent) openOwners(ctx context.Context) error {
 	a.owners = owners.New(owners.Config{
 		Registry: a.registry, Speaker: a.speaker, Networks: a.watch.Networks,
-		Pools: func() []bgp.Pool { return bgpPools(a.pools()) },
+		Pools: func() []bgp.Pool { return rooms.BGPPools(a.pools()) },
 		Every: owners.Interval(a.registry, a.current().BGP.Reflector != nil), Moved: a.learn.moved, Log: a.log.With("part", "owners"),
 	})
 	var own []ipam.Block
@@ -21,13 +21,4 @@ func (a *agent) openOwners(ctx context.Context) error {
 		own = append(own, ipam.Block{CIDR: b.CIDR})
 	}
 	return a.owners.Open(ctx, own)
-}
-
-// bgpPools returns the speaker's form of the pools.
-func bgpPools(pools []config.Pool) []bgp.Pool {
-	out := make([]bgp.Pool, len(pools))
-	for i, p := range pools {
-		out[i] = bgp.Pool{Prefix: p.CIDR, Block: p.BlockSize}
-	}
-	return out
 }

@@ -8,6 +8,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/owners"
 	"onlink/agent/reload"
+	"onlink/agent/rooms"
 	"onlink/ipam"
 	"onlink/tunnel"
 )
@@ -27,7 +28,7 @@ func (a *agent) parts() reload.Parts {
 		},
 		// No key is BFD's own: what is watched is written at each peer.
 		{Name: "bgp.peers bfd", Apply: func(_ context.Context, c *config.Effective) error {
-			return a.bfd.Set(bfdSessions(c.BGP.Peers))
+			return a.bfd.Set(rooms.BFD(c.BGP.Peers))
 		}},
 		{Name: "bgp.originate", Keys: []string{"bgp.originate"}, Apply: func(_ context.Context, c *config.Effective) error {
 			a.orig.configure(c.BGP.Originate, c.BGP.Aggregates())
@@ -52,7 +53,7 @@ func (a *agent) parts() reload.Parts {
 // start are built into the guard, the pods' MTU and the kernel's routes.
 func (a *agent) checkTunnels(last, next *config.Effective) error {
 	same := func(x, y tunnel.Desired) bool { return x.Name == y.Name }
-	if !slices.EqualFunc(tunnelsWanted(&last.Config, a.id), tunnelsWanted(&next.Config, a.id), same) {
+	if !slices.EqualFunc(rooms.Tunnels(&last.Config, a.id), rooms.Tunnels(&next.Config, a.id), same) {
 		return fmt.Errorf("a pool with another kind of tunnel %w", reload.ErrRestart)
 	}
 	return nil
@@ -62,28 +63,28 @@ func (a *agent) checkTunnels(last, next *config.Effective) error {
 // them go, what is masqueraded, and what iBGP peers may announce. ipam comes
 // first, because it alone may refuse.
 func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
-	pools := ipamPools(c.Pools, c.Node.Labels)
+	pools := rooms.IPAM(c.Pools, c.Node.Labels)
 	if err := a.alloc.SetPools(pools); err != nil {
 		return err
 	}
 	if split, ok := a.registry.(*ipam.Split); ok {
 		split.SetPools(pools)
 	}
-	ranges, _ := poolRanges(c.Pools)
+	ranges, _ := rooms.Ranges(c.Pools)
 	a.served.SetPools(ranges)
-	if err := a.speaker.SetPools(ctx, owners.Lengths(bgpPools(c.Pools), a.owners.Blocks())); err != nil {
+	if err := a.speaker.SetPools(ctx, owners.Lengths(rooms.BGPPools(c.Pools), a.owners.Blocks())); err != nil {
 		return err
 	}
 	return a.learn.do(ctx, func() {
-		a.learn.table.SetPools(ribPools(c.Pools, a.learn.plane.Wanted()))
-		a.learn.plane.Filter.SetPools(poolRanges(c.Pools))
+		a.learn.table.SetPools(rooms.RIB(c.Pools, a.learn.plane.Wanted()))
+		a.learn.plane.Filter.SetPools(rooms.Ranges(c.Pools))
 		a.learn.plane.Recheck() // brings the filter to it now
 	})
 }
 
 // applyPeers changes the sessions, and what their peers may make us install.
 func (a *agent) applyPeers(ctx context.Context, c *config.Effective) error {
-	peers, dynamic, err := bgpPeers(c)
+	peers, dynamic, err := rooms.Peers(c)
 	if err != nil {
 		return err
 	}

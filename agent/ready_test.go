@@ -102,3 +102,13 @@ func TestReadyFollowsReload(t *testing.T) {
 		})
 	}
 }
+
+// parse returns the configuration of a file's text.
+func parse(t *testing.T, yaml string) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("test.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}

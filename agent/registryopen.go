@@ -9,6 +9,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/endpoint"
 	"onlink/agent/node"
+	"onlink/agent/rooms"
 	"onlink/ipam"
 	"onlink/ipam/etcd"
 	"onlink/ipam/remote"
@@ -74,7 +75,7 @@ func openEtcd(cfg config.Registry) (ipam.Registry, func() error, error) {
 			return nil, nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}
-	if c.Password, err = password(cfg.PasswordFile); err != nil {
+	if c.Password, err = rooms.Password(cfg.PasswordFile); err != nil {
 		return nil, nil, fmt.Errorf("ipam.registry.passwordFile: %w", err)
 	}
 	reg, err := etcd.Open(c)

@@ -1,4 +1,6 @@
-package agent
+// Package rooms turns the configuration's words into each room's own. It is
+// pure, but for reading the files of passwords.
+package rooms
 
 import (
 	"bytes"
@@ -20,9 +22,8 @@ import (
 	"onlink/tunnel"
 )
 
-// This file turns the configuration's words into each room's own.
-
-func ipamPools(pools []config.Pool, labels map[string]string) []ipam.Pool {
+// IPAM returns the pools for ipam.
+func IPAM(pools []config.Pool, labels map[string]string) []ipam.Pool {
 	out := make([]ipam.Pool, len(pools))
 	for i, p := range pools {
 		out[i] = ipam.Pool{
@@ -33,10 +34,10 @@ func ipamPools(pools []config.Pool, labels map[string]string) []ipam.Pool {
 	return out
 }
 
-// ribPools names for every pool the devices that carry it. A device that this
+// RIB returns the pools for rib, and names for every pool the devices that carry it. A device that this
 // kernel cannot make keeps its name: such a route fails, and is reported, but
 // never leaves the node unencapsulated.
-func ribPools(pools []config.Pool, wanted []tunnel.Desired) []rib.Pool {
+func RIB(pools []config.Pool, wanted []tunnel.Desired) []rib.Pool {
 	device := func(name string) string {
 		if slices.ContainsFunc(wanted, func(d tunnel.Desired) bool { return d.Name == name }) {
 			return name
@@ -68,13 +69,13 @@ func encap(e config.Encapsulation) rib.Encap {
 	return rib.CrossSubnet
 }
 
-// permitted bounds what peers may make this node install. A rule of an eBGP
+// Permit returns what bounds what peers may make this node install. A rule of an eBGP
 // peer's import permits a node subnet only when it names it or a part of it: a
 // wide rule such as 10.0.0.0/8 does not mean the node's own networks.
 // What the clients of a reflector may tell does not permit any. In the same way
 // only a rule that names a pool, or a part of one, makes nodes of the next hops
 // that a peer of another AS tells: 10.0.0.0/8 does not mean the pools.
-func permitted(peers []config.Peer, pools, subnets []netip.Prefix) rib.Permit {
+func Permit(peers []config.Peer, pools, subnets []netip.Prefix) rib.Permit {
 	p := rib.Permit{NodeSubnets: subnets}
 	for _, peer := range peers {
 		if peer.Address.IsValid() {
@@ -98,7 +99,8 @@ func within(networks []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
 }
 
-func bgpConfig(cfg *config.Effective, id node.Identity, fibKept bool, log *slog.Logger) bgp.Config {
+// BGP returns the speaker's configuration.
+func BGP(cfg *config.Effective, id node.Identity, fibKept bool, log *slog.Logger) bgp.Config {
 	out := bgp.Config{
 		ASN: cfg.BGP.ASN, RouterID: id.RouterID, NodeAddress: id.Address, NodeAddress6: id.Address6,
 		ListenPort: cfg.BGP.Listen.Port, Restarting: fibKept, Log: log,
@@ -112,18 +114,18 @@ func bgpConfig(cfg *config.Effective, id node.Identity, fibKept bool, log *slog.
 			out.ClusterID = id.RouterID
 		}
 	}
-	out.Pools, out.PodGateways = bgpPools(cfg.Pools), cni.Gateways()
+	out.Pools, out.PodGateways = BGPPools(cfg.Pools), cni.Gateways()
 	return out
 }
 
-// bgpPeers returns the sessions and the reflector's client ranges.
-func bgpPeers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
+// Peers returns the sessions and the reflector's client ranges.
+func Peers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 	var peers []bgp.Peer
 	for _, p := range cfg.BGP.Peers {
 		if !p.Address.IsValid() {
 			continue // not found yet
 		}
-		key, err := password(p.PasswordFile)
+		key, err := Password(p.PasswordFile)
 		if err != nil {
 			return nil, nil, fmt.Errorf("bgp.peers: passwordFile of %s: %w", p.Name, err)
 		}
@@ -133,7 +135,7 @@ func bgpPeers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 	if r == nil {
 		return peers, nil, nil
 	}
-	key, err := password(r.PasswordFile)
+	key, err := Password(r.PasswordFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("bgp.reflector.passwordFile: %w", err)
 	}
@@ -169,8 +171,8 @@ func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 	return out
 }
 
-// password reads a TCP MD5 key (RFC 2385): the file's first line.
-func password(path string) (string, error) {
+// Password reads a TCP MD5 key (RFC 2385): the file's first line.
+func Password(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
@@ -186,9 +188,9 @@ func password(path string) (string, error) {
 	return string(key), nil
 }
 
-// tunnelsWanted lists the devices that the pools ask for and the node's
+// Tunnels lists the devices that the pools ask for and the node's
 // addresses allow; their underlay MTU is filled in when they are made.
-func tunnelsWanted(cfg *config.Config, id node.Identity) []tunnel.Desired {
+func Tunnels(cfg *config.Config, id node.Identity) []tunnel.Desired {
 	asked := map[config.TunnelKind]bool{}
 	for _, p := range cfg.Pools {
 		asked[p.Tunnel] = asked[p.Tunnel] || p.Encapsulation != config.EncapNever
@@ -215,18 +217,18 @@ func tunnelsWanted(cfg *config.Config, id node.Identity) []tunnel.Desired {
 	return want
 }
 
-// filterWanted is what the configuration asks of the nftables tables.
-func filterWanted(cfg *config.Config, tunnels []tunnel.Desired) nft.State {
-	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(tunnels) > 0, Registry: registryEndpoints(cfg.IPAM.Registry)}
+// Filter is what the configuration asks of the nftables tables.
+func Filter(cfg *config.Config, tunnels []tunnel.Desired) nft.State {
+	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(tunnels) > 0, Registry: RegistryEndpoints(cfg.IPAM.Registry)}
 	if slices.ContainsFunc(tunnels, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
 		want.VXLANPort = cfg.Tunnel.VXLAN.Port
 	}
-	want.Pools, want.MasqueradeFrom = poolRanges(cfg.Pools)
+	want.Pools, want.MasqueradeFrom = Ranges(cfg.Pools)
 	return want
 }
 
-// poolRanges returns all pools, and those that are masqueraded.
-func poolRanges(pools []config.Pool) (all, nat []netip.Prefix) {
+// Ranges returns all pools, and those that are masqueraded.
+func Ranges(pools []config.Pool) (all, nat []netip.Prefix) {
 	for _, p := range pools {
 		all = append(all, p.CIDR)
 		if p.NATOutgoing {
@@ -236,9 +238,9 @@ func poolRanges(pools []config.Pool) (all, nat []netip.Prefix) {
 	return all, nat
 }
 
-// routers are the peers of another AS that are on a link of this node: they
+// Routers are the peers of another AS that are on a link of this node: they
 // forward plainly.
-func routers(cfg *config.Effective) []netip.Addr {
+func Routers(cfg *config.Effective) []netip.Addr {
 	var out []netip.Addr
 	for _, p := range cfg.BGP.Peers {
 		if p.External(cfg.BGP.ASN) && p.Multihop == 0 {
@@ -248,13 +250,36 @@ func routers(cfg *config.Effective) []netip.Addr {
 	return out
 }
 
-// bfdSessions are the sessions that the configured peers ask for.
-func bfdSessions(peers []config.Peer) []bfd.Session {
+// BFD are the sessions that the configured peers ask for.
+func BFD(peers []config.Peer) []bfd.Session {
 	var out []bfd.Session
 	for _, p := range peers {
 		if p.BFD != nil {
 			out = append(out, p.BFD.Session(p.Address, p.LocalAddress))
 		}
+	}
+	return out
+}
+
+// RegistryEndpoints are where agents serve the registry, as far as the file has
+// addresses and not names.
+func RegistryEndpoints(reg config.Registry) []netip.AddrPort {
+	out := []netip.AddrPort{reg.Listen}
+	if reg.Kind != config.RegistryEtcd {
+		for _, text := range reg.Addresses {
+			if ap, err := netip.ParseAddrPort(text); err == nil {
+				out = append(out, ap)
+			}
+		}
+	}
+	return out
+}
+
+// BGPPools returns the speaker's form of the pools.
+func BGPPools(pools []config.Pool) []bgp.Pool {
+	out := make([]bgp.Pool, len(pools))
+	for i, p := range pools {
+		out[i] = bgp.Pool{Prefix: p.CIDR, Block: p.BlockSize}
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package agent
+package rooms
 
 import (
 	"onlink/agent/config"

@@ -1,6 +1,6 @@
 //go:build failpoints
 
-package agent
+package pods
 
 import (
 	"context"
@@ -24,7 +24,7 @@ type failpoints struct {
 	chance map[string]float64
 }
 
-func withFailpoints(i cni.IPAM) cni.IPAM {
+func WithFailpoints(i cni.IPAM) cni.IPAM {
 	f := failpoints{IPAM: i, chance: map[string]float64{}}
 	for _, pair := range strings.Split(os.Getenv(failpointsEnv), ",") {
 		name, text, _ := strings.Cut(pair, "=")

@@ -1,4 +1,4 @@
-package agent
+package rooms
 
 import (
 	"net/netip"
@@ -53,7 +53,7 @@ func TestPermitted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := parse(t, "bgp: {peers: [{name: tor, address: 10.57.1.1, asn: 65001, import: {accept: "+c.accept+"}}]}")
-			got := permitted(cfg.BGP.Peers, prefixes("10.244.0.0/16"), subnets)
+			got := Permit(cfg.BGP.Peers, prefixes("10.244.0.0/16"), subnets)
 			if got.Default != c.want.Default {
 				t.Errorf("Default = %v, want %v", got.Default, c.want.Default)
 			}
@@ -87,7 +87,7 @@ func TestTunnelsWanted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			for _, d := range tunnelsWanted(parse(t, c.yaml), id) {
+			for _, d := range Tunnels(parse(t, c.yaml), id) {
 				got = append(got, d.Name)
 			}
 			if d := cmp.Diff(c.want, got); d != "" {
@@ -109,28 +109,31 @@ func TestPassword(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			got, err := password(path)
+			got, err := Password(path)
 			if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("password = %q, %v; want %q, error with %q", got, err, c.want, c.err)
 			}
 		})
 	}
-	if _, err := password("/nonexistent/key"); err == nil {
+	if _, err := Password("/nonexistent/key"); err == nil {
 		t.Error("a missing file is no error")
 	}
 }
 
 // TestRouters: of the peers only those that forward plainly are no nodes.
 func TestRouters(t *testing.T) {
-	cfg := inForce(t, `
+	cfg, err := config.Resolve(parse(t, `
 bgp:
   asn: 64512
   peers:
     - {name: tor, address: 10.57.0.1, asn: 65001, import: {accept: [10.244.0.0/16]}}
     - {name: far, address: 10.59.0.11, asn: 65002, multihop: 2, import: {accept: [10.244.0.0/16]}}
     - {name: rr, address: 10.57.0.10, asn: 64512}
-`).current()
-	if got := routers(cfg); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("10.57.0.1")}) {
+`), config.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Routers(cfg); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("10.57.0.1")}) {
 		t.Errorf("routers %v, want the ToR alone", got)
 	}
 }
