@@ -30,7 +30,11 @@ func Apply(text []byte, edits []Edit) ([]byte, error) {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("the file is not valid YAML, mend it first: %w", err)
 	}
-	if doc.Kind == 0 {
+	var out bytes.Buffer
+	if doc.Kind == 0 { // nothing, or comments alone, which belong to no node
+		if head := bytes.TrimSpace(text); len(head) > 0 {
+			fmt.Fprintf(&out, "%s\n", head)
+		}
 		doc = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
 	}
 	for _, e := range edits {
@@ -38,7 +42,6 @@ func Apply(text []byte, edits []Edit) ([]byte, error) {
 			return nil, fmt.Errorf("%s %q: %w", e.List, e.Name, err)
 		}
 	}
-	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 	if err := enc.Encode(&doc); err != nil {

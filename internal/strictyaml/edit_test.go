@@ -31,6 +31,7 @@ func TestApply(t *testing.T) {
 		{"remove by the second key, append", edited, []Edit{put("two.example", ""), put("x", "name: x\nport: 7\n")}, strings.Replace(edited, "- host: two.example", "- name: x\n      port: 7", 1)},
 		{"another list", edited, []Edit{{List: "rules", By: by, Name: "r", Entry: "{name: r}"}}, edited + "rules:\n  - {name: r}\n"},
 		{"no file", "", []Edit{put("a", "{name: a}")}, "web:\n  servers:\n    - {name: a}\n"},
+		{"only a comment", "# nothing\n", []Edit{put("a", "{name: a}")}, "# nothing\nweb:\n  servers:\n    - {name: a}\n"},
 		{"an empty list", "web:\n  servers:\n", []Edit{put("a", "{name: a}")}, "web:\n  servers:\n    - {name: a}\n"},
 		{"a name that another entry has as its second key", "web: {servers: [{name: a, host: b}, {name: b}]}\n", []Edit{put("b", "")}, "web: {servers: [{name: a, host: b}]}\n"},
 	} {
