@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
+	"onlink/integration/labtest"
 )
 
 // The length and the seed of TestFaults; ten minutes on each registry are
@@ -238,10 +240,12 @@ func (f *faultSite) given() (sum int) {
 func (f *faultSite) copyDatabase(n *lab.Node) {
 	f.t.Helper()
 	path := filepath.Join(f.t.TempDir(), n.Name+".db")
-	out, err := n.Ctl(f.ctx, "ipam", "backup", path)
-	must(f.t, err)
-	if out.Code != 0 {
-		f.t.Fatalf("backup of %s: %s%s", n.Name, out.Stdout, out.Stderr)
-	}
+	must(f.t, lab.Eventually(f.ctx, labtest.Patience, "backup of "+n.Name, func() error { // it may have been killed just now
+		out, err := n.Ctl(f.ctx, "ipam", "backup", path)
+		if err == nil && out.Code != 0 {
+			err = errors.New(out.Stdout + out.Stderr)
+		}
+		return err
+	}))
 	f.copies[n] = append(f.copies[n], path)
 }

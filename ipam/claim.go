@@ -115,8 +115,14 @@ func (r *registrar) assertDue(ctx context.Context) {
 	}
 	err := r.sync(ctx)
 	r.heard(ctx, err)
-	if refusal(err) && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case refusal(err):
 		r.refuse(err)
+	case errors.Is(err, ErrSettling):
+		r.mu.Lock()
+		r.reg.syncAt = time.Now().Add(min(settleRetry, r.cfg.AssertInterval))
+		r.mu.Unlock()
 	}
 }
 

@@ -61,16 +61,14 @@ func (r *BoltRegistry) OwnNode() *BoltRegistry {
 // admit reports who holds the caller's name after this call, and whether that
 // is to be recorded. While the registry settles, it has forgotten who held a name:
 // only a caller that has blocks gets it. Another machine of the same name that
-// happened to ask first would cut off the one whose pods run.
+// happened to ask first would cut off the one whose pods run, and adopt its blocks.
 func (r *BoltRegistry) admit(tx *bolt.Tx, by Caller, holds bool) (next Holder, changed bool, err error) {
 	h, err := holderOf(tx, by.Node)
 	if err != nil {
 		return Holder{}, false, err
 	}
-	if h.Instance == "" && !holds && !r.own {
-		if err := r.settled(tx); errors.Is(err, ErrSettling) {
-			return Holder{}, false, nil
-		} else if err != nil {
+	if h.Instance == "" && by.Instance != "" && !holds && !r.own {
+		if err := r.settled(tx); err != nil {
 			return Holder{}, false, err
 		}
 	}

@@ -50,6 +50,33 @@ func TestLostRegistryKeepsNames(t *testing.T) {
 	})
 }
 
+// TestOlderRegistryKeepsBlocks: of a registry that is an older copy, and does not
+// trust the holders it knows, a machine of the same name adopts no blocks.
+func TestOlderRegistryKeepsBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := openStore(t, dbPath(t))
+		first := startNode(t, Config{Node: "worker", Address: adr("192.0.2.1"), Registry: store.BoltRegistry()})
+		first.add(1)
+		settle(time.Second)
+		if err := store.commit([]change{forgetHolders}); err != nil {
+			t.Fatal(err)
+		}
+		second := startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: store.BoltRegistry()})
+		settle(time.Second)
+		second.wantErr(Request{Handle: handle(2)}, ErrSettling)
+		if got := second.Blocks(); len(got) != 0 {
+			t.Errorf("it has the blocks %v", got)
+		}
+		for range 5 {
+			settle(time.Minute)
+			second.wantSilent(2, ErrRefused, "192.0.2.1", "192.0.2.2")
+		}
+		if first.Standing() != nil || len(announced(first)) == 0 {
+			t.Fatalf("the first is cut off: standing %v, announces %v", first.Standing(), announced(first))
+		}
+	})
+}
+
 // TestLostRegistryAndCopy: a copy of a database whose blocks are announced by
 // another machine does not ask a registry that has forgotten everything, and
 // becomes the node once they are announced no more.
