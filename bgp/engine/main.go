@@ -37,7 +37,7 @@ const usage = `usage: go run ./bgp/engine [flags] [edit | save | check | rebase 
 
 func main() {
 	out := flag.String("o", filepath.Join("build", "engine"), "folder, inside the module, that receives go.mod, go.sum and the copy")
-	lint := flag.String("lint", "go tool -modfile=tools/go.mod golangci-lint", "the linter of check")
+	lint := flag.String("lint", "go tool -modfile=tools/tools.mod golangci-lint", "the linter of check")
 	flag.Usage = func() {
 		fmt.Fprint(os.Stderr, usage)
 		flag.PrintDefaults()

@@ -46,6 +46,7 @@ func identities() []identity {
 		text("device-vxlan", "onlink-vxlan", ""),
 		text("device-vxlan6", "onlink-vxlan6", ""),
 		text("device-pod", "onl", ""),
+		text("address-tunnel", "192.0.0.8", ""),
 		text("alias-tunnel", "onlink", `(?i)alias`),
 		text("alias-pod", "onlink ", ""),
 		text("nft-table", "onlink", `(?i)table`),
