@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// sessionEvent is what a patched engine tells about connections, paths apart:
-// an alias, because the engine names the type by its fields.
+// sessionEvent is what a patched engine reports about connections and messages:
+// an alias, because the engine names the type by its fields. Its kinds and the
+// fields of each are in bgp/engine/overlay/pkg/server/sessionevents.go.
 type sessionEvent = struct {
 	Kind          string
 	Peer          netip.Addr
@@ -23,11 +26,13 @@ type sessionEvent = struct {
 	Code, Subcode uint8
 	Data          []byte
 	Err           error
+	Stack         string
 	AS            uint32
 	ID            netip.Addr
 	SessionID     netip.Addr
 	Prefix        netip.Prefix
 	NextHop       netip.Addr
+	Source        netip.Addr
 }
 
 // self is what the reasons of failures need to know of this speaker.
@@ -47,25 +52,85 @@ func (b *logBridge) SessionEvent(e sessionEvent) {
 		b.refused(e)
 	case "own-originator":
 		b.ledger.ownOriginator(e, b.self)
+	default:
+		if count, event := faultOf(e.Kind); count != nil {
+			b.fault(e, count, event)
+			return
+		}
+		b.failed(e)
 	}
 }
 
-// ended takes the end of a connection in one of the states that have one.
-// What ends an Established session, and what we found wrong with a message,
-// the engine's log has told before.
-func (b *logBridge) ended(e sessionEvent) {
-	if e.State == bgp.BGP_FSM_ESTABLISHED {
-		b.ledger.ended(e.Peer)
-		b.report(e.Peer, e.Local)
+// failed takes what makes a session fail, before the end of its connection is
+// reported.
+func (b *logBridge) failed(e sessionEvent) {
+	f := failure{ends: e.State == bgp.BGP_FSM_ESTABLISHED}
+	switch e.Kind {
+	case "connect-failed":
+		f = failure{text: "connect: " + text(e.Err), silent: isTimeout(e.Err)}
+		if closedByPeer(e.Err) {
+			f.text = closedBeforeOpen // so fast that connect(2) saw it
+		}
+		b.ledger.fails(e.Peer, f)
+		b.report(e.Peer, netip.Addr{})
+		return
+	case "notification-sent":
+		n := notificationOf(e.Code, e.Subcode, e.Data)
+		n.fault = text(e.Err)
+		b.ledger.sent(e.Peer, n, f)
+		return
+	case "notification-received":
+		f.text = receivedNotification + notificationOf(e.Code, e.Subcode, e.Data).words()
+	case "connected-anew":
+		f.text = "the peer connected anew, so its connection before was dead (RFC 4724 section 5)"
+	case "send-hold-expired":
+		f.text = "send hold timer expired: the peer reads nothing (RFC 9687)"
+	case "send-failed":
+		b.write(slog.LevelWarn, entry{event: "failed to send", peer: addrText(e.Peer), err: text(e.Err)})
+		return
+	case "md5-refused":
+		f.text, f.ends = "the kernel refused the TCP MD5 key: "+text(e.Err), false
+	default:
+		b.write(slog.LevelWarn, entry{event: "unknown event: " + e.Kind, peer: addrText(e.Peer), err: text(e.Err)})
 		return
 	}
-	if text := b.self.endText(e); text != "" {
-		b.ledger.failed(e.Peer, text)
+	b.ledger.fails(e.Peer, f)
+}
+
+// ended takes the end of a connection in one of the states that have one.
+func (b *logBridge) ended(e sessionEvent) {
+	switch {
+	case e.State == bgp.BGP_FSM_ESTABLISHED:
+		b.ledger.ended(e.Peer, lostText(e))
+	case e.Reason == "hold-timer-expired" && e.State != bgp.BGP_FSM_OPENCONFIRM:
+		b.ledger.fails(e.Peer, failure{text: b.self.endText(e), silent: true})
+	default:
+		if text := b.self.endText(e); text != "" {
+			b.ledger.failed(e.Peer, text)
+		}
 	}
-	if e.Reason == "notification-received" && e.Code == bgp.BGP_ERROR_CEASE && e.Subcode == bgp.BGP_ERROR_SUB_CONNECTION_COLLISION_RESOLUTION {
+	if e.State != bgp.BGP_FSM_ESTABLISHED && e.Reason == "notification-received" &&
+		e.Code == bgp.BGP_ERROR_CEASE && e.Subcode == bgp.BGP_ERROR_SUB_CONNECTION_COLLISION_RESOLUTION {
 		b.ledger.collided(e.Peer)
 	}
 	b.report(e.Peer, e.Local)
+}
+
+// lostText says why an established session ended of which no event said more.
+func lostText(e sessionEvent) string {
+	switch e.Reason {
+	case "graceful-restart", "read-failed":
+		return "the peer closed the connection without a NOTIFICATION"
+	case "write-failed":
+		return "writing to the peer did not succeed"
+	case "hold-timer-expired":
+		return "hold timer expired: nothing heard from the peer"
+	case "notification-sent":
+		return sentNotification + notificationOf(e.Code, e.Subcode, e.Data).words()
+	case "notification-received", "hard-reset":
+		return receivedNotification + notificationOf(e.Code, e.Subcode, e.Data).words()
+	}
+	return strings.ReplaceAll(e.Reason, "-", " ")
 }
 
 // closedBeforeOpen is what a peer does that does not know this node.
@@ -89,7 +154,7 @@ func (s self) endText(e sessionEvent) string {
 	case "notification-received":
 		return s.receivedText(e)
 	case "hold-timer-expired":
-		silent := "the peer took the connection and " + noOpen
+		silent := "the peer took the connection and sends no OPEN"
 		if e.State == bgp.BGP_FSM_OPENCONFIRM {
 			silent = "the peer sent OPEN and does not answer ours"
 		}
@@ -105,24 +170,12 @@ func (s self) endText(e sessionEvent) string {
 // receivedText says a NOTIFICATION that the peer sent instead of OPEN or
 // KEEPALIVE, and what to look at.
 func (s self) receivedText(e sessionEvent) string {
-	d := details{code: int(e.Code), subcode: int(e.Subcode)}
-	d.unwrap(e.Data)
-	if d.code == bgp.BGP_ERROR_CEASE && d.reason == "" {
-		d.reason = communicated(d.subcode, e.Data)
-	}
-	text := "received NOTIFICATION " + d.words()
-	if hint := s.hint(d.code, d.subcode); hint != "" {
+	n := notificationOf(e.Code, e.Subcode, e.Data)
+	text := receivedNotification + n.words()
+	if hint := s.hint(n.code, n.subcode); hint != "" {
 		text += ": " + hint
 	}
 	return text
-}
-
-// communicated returns the operator's text of a shutdown or reset (RFC 9003).
-func communicated(subcode int, data []byte) string {
-	if subcode != bgp.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN && subcode != bgp.BGP_ERROR_SUB_ADMINISTRATIVE_RESET || len(data) < 2 {
-		return ""
-	}
-	return string(data[1:min(1+int(data[0]), len(data))])
 }
 
 // hint names what to compare at both ends after a NOTIFICATION from there.
@@ -145,6 +198,12 @@ func (s self) hint(code, subcode int) string {
 func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// isTimeout reports whether nothing answered.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // bareError is err without the ports of the connection, which differ at every
@@ -173,7 +232,9 @@ func (b *logBridge) refused(e sessionEvent) {
 		}
 		b.ledger.several(e.Peer, fmt.Sprintf("refused another BGP speaker (AS %d, router ID %s) with the address of %s: several nodes behind one address, or two daemons on one",
 			e.AS, e.ID, e.SessionID))
-	default: // its own record or its hold says it
+	case "address":
+		b.ledger.failed(e.Peer, "the peer connected to another address of ours than LocalAddress")
+	default: // its hold or its limit says it
 		return
 	}
 	b.report(e.Peer, e.Local)

@@ -401,8 +401,8 @@ func TestErrorBesideSession(t *testing.T) {
 	up := peerChange{addr: peer, state: established, carries: carried{families: []Family{IPv4}}}
 	l.peerChange(up)
 	now = now.Add(time.Minute)
-	l.failed(peer, "received NOTIFICATION 6/2 cease, administrative shutdown: ticket")
-	l.ended(peer)
+	l.fails(peer, failure{text: "received NOTIFICATION 6/2 cease, administrative shutdown: ticket", ends: true})
+	l.ended(peer, "the peer closed the connection") // which says less
 	l.peerChange(peerChange{addr: peer, state: idle})
 	lost := now
 	now = now.Add(time.Minute)

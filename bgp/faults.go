@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"log/slog"
 	"net/netip"
 	"strings"
 	"unicode"
@@ -30,23 +31,25 @@ func (f Faults) Total() uint64 {
 	return f.Reset + f.Withdrawn + f.Discarded + f.Ignored + f.Panics + f.Withheld
 }
 
-// faultOf says which count a record of the engine belongs to.
-var faultOf = map[string]func(*Faults) *uint64{
-	"Session will be reset due to malformed BGP Header":         (*Faults).reset,
-	"Session will be reset due to malformed BGP message":        (*Faults).reset,
-	"Session will be reset due to malformed BGP update message": (*Faults).reset,
-	"the received Update message was treated as withdraw":       (*Faults).withdrawn,
-	"Some attributes were discarded":                            (*Faults).discarded,
-	"the received Update message was ignored":                   (*Faults).ignored,
-	panicEvent:    (*Faults).panics,
-	withheldEvent: (*Faults).withheld,
+// faultOf says which count an event of the engine belongs to, and its name in
+// our log; nil for an event of another kind.
+func faultOf(kind string) (count func(*Faults) *uint64, event string) {
+	switch kind {
+	case "malformed":
+		return (*Faults).reset, "malformed message: the session is reset"
+	case "treated-as-withdraw":
+		return (*Faults).withdrawn, "malformed UPDATE: its routes are treated as withdrawn"
+	case "attributes-discarded":
+		return (*Faults).discarded, "malformed UPDATE: some attributes are discarded"
+	case "ignored":
+		return (*Faults).ignored, "UPDATE ignored: nothing of it is for this session"
+	case "panic":
+		return (*Faults).panics, "contained a panic"
+	case "withheld":
+		return (*Faults).withheld, "route withheld: no message to the peer can hold it"
+	}
+	return nil, ""
 }
-
-// panicEvent is the engine's record of a panic that it caught.
-const panicEvent = "contained a panic"
-
-// withheldEvent is the engine's record of a route that a peer is not told.
-const withheldEvent = "route withheld: no message to the peer can hold it"
 
 func (f *Faults) reset() *uint64     { return &f.Reset }
 func (f *Faults) withdrawn() *uint64 { return &f.Withdrawn }
@@ -54,6 +57,16 @@ func (f *Faults) discarded() *uint64 { return &f.Discarded }
 func (f *Faults) ignored() *uint64   { return &f.Ignored }
 func (f *Faults) panics() *uint64    { return &f.Panics }
 func (f *Faults) withheld() *uint64  { return &f.Withheld }
+
+// fault counts and logs what was wrong with a message.
+func (b *logBridge) fault(e sessionEvent, count func(*Faults) *uint64, event string) {
+	b.ledger.fault(e.Peer, count, text(e.Err))
+	level := slog.LevelWarn
+	if e.Stack != "" {
+		level = slog.LevelError
+	}
+	b.write(level, entry{event: event, peer: addrText(e.Peer), err: text(e.Err), stack: e.Stack, prefix: e.Prefix, source: e.Source})
+}
 
 // fault counts a fault of a peer; why is its text. The zero Addr
 // stands for no peer.

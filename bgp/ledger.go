@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +17,7 @@ const noEORGrace = 5 * time.Second
 
 // ledger keeps what happened to every session: its state, its last error and
 // which End-of-RIB markers came. It learns from the engine's peer events and
-// from its log (the engine tells the reason of a failure only there).
+// session events.
 type ledger struct {
 	now func() time.Time
 	// limited receives peers that exceeded their prefix limit; peerEvent
@@ -100,21 +99,55 @@ func (l *ledger) get(addr netip.Addr) record {
 	return record{state: idle}
 }
 
+// failure is why a session failed.
+type failure struct {
+	text   string
+	ends   bool // it ended an established session
+	silent bool // nothing was heard of the peer
+}
+
 // failed notes why the session to addr failed.
-func (l *ledger) failed(addr netip.Addr, text string) {
+func (l *ledger) failed(addr netip.Addr, text string) { l.fails(addr, failure{text: text}) }
+
+// fails notes a failure. That of no peer is left alone: it has no record.
+func (l *ledger) fails(addr netip.Addr, f failure) {
+	if !addr.IsValid() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recordLocked(addr).note(f, l.now())
+}
+
+// sent notes a NOTIFICATION that we sent, with what was wrong with the message
+// that it answers.
+func (l *ledger) sent(addr netip.Addr, n notification, f failure) {
+	if !addr.IsValid() {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.recordLocked(addr)
-	if r.malformed != "" && strings.HasPrefix(text, sentNotification) && !strings.HasSuffix(text, r.malformed) {
-		text += ": " + r.malformed
+	if n.fault == "" {
+		n.fault = r.malformed
 	}
+	f.text = sentNotification + n.words()
+	r.note(f, l.now())
+}
+
+// note takes a failure.
+func (r *record) note(f failure, now time.Time) {
 	r.malformed = ""
-	r.fail(printable(text), l.now())
+	r.fail(printable(f.text), now)
+	r.silent = f.silent
+	if f.ends {
+		r.lost, r.explained = r.lastError, true
+	}
 }
 
 // fail sets the newest error.
 func (r *record) fail(text string, now time.Time) {
-	r.lastError, r.errorAt, r.collided = text, now, false
+	r.lastError, r.errorAt, r.collided, r.silent = text, now, false, false
 }
 
 // peerChange is a change of a session's state.
@@ -165,28 +198,6 @@ func (r *record) opened(c carried) {
 	for _, f := range c.families {
 		r.waitEOR[f] = true
 	}
-}
-
-// lost notes why an established session ended, unless the log told it better
-// a moment ago (the NOTIFICATION, the TCP error).
-func (l *ledger) lost(addr netip.Addr, reason string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := l.recordLocked(addr)
-	if l.now().Sub(r.errorAt) < time.Second {
-		return
-	}
-	r.malformed = ""
-	text := strings.ReplaceAll(reason, "-", " ")
-	switch reason {
-	case "graceful-restart", "read-failed":
-		text = "the peer closed the connection without a NOTIFICATION"
-	case "write-failed":
-		text = "writing to the peer did not succeed"
-	case "hold-timer-expired":
-		text = "hold timer expired: nothing heard from the peer"
-	}
-	r.fail(printable(text), l.now())
 }
 
 // endOfRIB takes an End-of-RIB marker (RFC 4724 section 2).

@@ -1,10 +1,6 @@
 package bgp
 
-import (
-	"testing"
-
-	"github.com/osrg/gobgp/v3/pkg/log"
-)
+import "testing"
 
 // TestNotificationInAHardReset: what stands inside a hard reset is what an
 // operator reads, however much of it has come.
@@ -23,7 +19,7 @@ func TestNotificationInAHardReset(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := detailsOf(log.Fields{"Code": uint8(6), "Subcode": uint8(9), "Data": tt.data}).words()
+			got := notificationOf(6, 9, tt.data).words()
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}

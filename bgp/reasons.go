@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -23,24 +22,30 @@ const (
 
 // reasons is what a record keeps of the ends of its session.
 type reasons struct {
-	lost     string // why an Established session ended last; "" after a new one
-	collided bool   // the newest error is a collision: another connection became the session
-	told     map[string]time.Time
-	ids      []netip.Addr // router IDs of the last sessions, the newest last
-	idAt     time.Time    // when the newest came
-	clash    string       // two speakers in the place of one
-	clashAt  time.Time
-	foreign  map[netip.Prefix]netip.Addr // next hops of others' paths with our router ID
-	ownID    string                      // which of them are confirmed, in words
+	lost string // why an Established session ended last; "" after a new one
+	// explained: lost was noted before the end of the session was reported.
+	explained bool
+	silent    bool // with the newest error: nothing was heard of the peer
+	collided  bool // the newest error is a collision: another connection became the session
+	told      map[string]time.Time
+	ids       []netip.Addr // router IDs of the last sessions, the newest last
+	idAt      time.Time    // when the newest came
+	clash     string       // two speakers in the place of one
+	clashAt   time.Time
+	foreign   map[netip.Prefix]netip.Addr // next hops of others' paths with our router ID
+	ownID     string                      // which of them are confirmed, in words
 }
 
-// ended notes that what failed last was an Established session: attempts that
-// fail later do not hide it.
-func (l *ledger) ended(addr netip.Addr) {
+// ended notes that an Established session ended: attempts that fail later do
+// not hide why. text is the reason unless a failure said it before.
+func (l *ledger) ended(addr netip.Addr, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.recordLocked(addr)
-	r.lost = r.lastError
+	if !r.explained {
+		r.note(failure{text: text, ends: true}, l.now())
+	}
+	r.explained = false
 }
 
 // collided notes that the newest error is that of one of two connections to
@@ -85,7 +90,7 @@ func (r *record) openedBy(id netip.Addr, now time.Time) {
 	if r.collided {
 		r.lastError, r.errorAt, r.collided = "", time.Time{}, false
 	}
-	r.lost, r.told = "", nil
+	r.lost, r.explained, r.told = "", false, nil
 	if !id.IsValid() || len(r.ids) > 0 && r.ids[len(r.ids)-1] == id {
 		return
 	}
@@ -116,12 +121,10 @@ func (r *record) reason() string {
 	return fmt.Sprintf("%s (the session ended before: %s)", r.lastError, r.lost)
 }
 
-// advice names what to look at after a failure that says nothing of its cause.
-func (s *Session) advice(failure string) string {
-	silent := strings.HasPrefix(failure, connectFailed) && strings.Contains(failure, "timeout") || strings.Contains(failure, noOpen)
+// advice names what to look at when nothing is heard of a peer, which says
+// nothing of the cause.
+func (s *Session) advice() string {
 	switch {
-	case !silent:
-		return ""
 	case s.Password != "":
 		return ": is the TCP MD5 key the same at both ends? a wrong one is answered with silence"
 	case s.TTLSecurity > 0:
@@ -131,13 +134,6 @@ func (s *Session) advice(failure string) string {
 	}
 	return ": is the peer there, and has it no TCP MD5 key for this node?"
 }
-
-// connectFailed begins the text of a dial that did not succeed, noOpen stands
-// in that of a peer that is silent afterwards.
-const (
-	connectFailed = "connect: "
-	noOpen        = "sends no OPEN"
-)
 
 // trouble says what is wrong with a peer whose session may be up.
 func (r *record) trouble(now time.Time) string {

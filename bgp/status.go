@@ -122,8 +122,8 @@ func (s *Speaker) peerStatus(addr netip.Addr, p *api.Peer) PeerStatus {
 	st.Held = s.held[addr].text()
 	if c, ok := s.peers[addr]; ok {
 		st.Name, st.Role, st.ASN = c.Name, c.Role, c.ASN
-		if st.State != established {
-			st.LastError += c.advice(r.lastError)
+		if st.State != established && r.silent {
+			st.LastError += c.advice()
 		}
 		return st
 	}

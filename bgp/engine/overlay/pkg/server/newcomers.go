@@ -31,8 +31,6 @@ import (
 const (
 	// newcomerLimit is how many connections are greeted at once.
 	newcomerLimit = 4
-	// connectedAnew is the log record of a session that is replaced.
-	connectedAnew = "the peer connected anew"
 )
 
 // earlyOpen is a connection on which both OPENs have been sent.
@@ -121,7 +119,7 @@ func (h *fsmHandler) another(conn net.Conn) {
 func (h *fsmHandler) closedAnother() {
 	h.fsm.lock.RLock()
 	defer h.fsm.lock.RUnlock()
-	h.fsm.logger.Warn("Closed an accepted connection",
+	h.fsm.logger.Debug("Closed an accepted connection",
 		log.Fields{
 			"Topic": "Peer",
 			"Key":   h.fsm.pConf.State.NeighborAddress,
@@ -158,15 +156,10 @@ func (h *fsmHandler) outdone(e *earlyOpen) bool {
 	if fsm.state == bgp.BGP_FSM_ESTABLISHED {
 		ok = same && e.restarts && fsm.pConf.GracefulRestart.State.Enabled
 	}
-	if ok {
-		fsm.logger.Info(connectedAnew,
-			log.Fields{
-				"Topic": "Peer",
-				"Key":   fsm.pConf.State.NeighborAddress,
-				"State": fsm.state.String()})
-	}
 	fsm.lock.RUnlock()
-	if !ok {
+	if ok {
+		fsm.tell(sessionEvent{Kind: "connected-anew", AS: e.as, ID: addrOf(e.id)})
+	} else {
 		fsm.outbid(e)
 		h.closedAnother()
 	}

@@ -3,20 +3,37 @@
 package server
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// sessionEvent says how a connection ended. It is an alias of a struct without
-// a name so that a logger can have the method below without this package.
+// sessionEvent is what happened to a connection or to a message. It is an alias
+// of a struct without a name so that a logger can have the method below without
+// this package. Its Kind is one of these:
+//
+//	connect-failed         a dial; Err
+//	refused                a connection that was not used; Reason
+//	md5-refused            the kernel took no TCP MD5 key for the peer; Err
+//	notification-sent      Code, Subcode, Data; Err, if a message was malformed
+//	notification-received  Code, Subcode, Data; of an established session
+//	send-failed            the connection could not be written to; Err
+//	send-hold-expired      the peer reads nothing (RFC 9687); Err
+//	connected-anew         a new connection replaces the session; AS, ID
+//	ended                  the connection of a session, or of one on its way; Reason
+//	malformed              a message that ends the session; Err
+//	treated-as-withdraw    an UPDATE, as RFC 7606 says; Err
+//	attributes-discarded   of an UPDATE, as RFC 7606 says; Err
+//	ignored                an UPDATE of which nothing is for the session; Err
+//	panic                  caught over a peer's message, or without Peer; Err, Stack
+//	withheld               a route that no message to the peer can hold; Err
+//	own-originator         a path with our ORIGINATOR_ID, which is not used
 type sessionEvent = struct {
-	// Kind is "ended" for the connection of a session, or of one on its way,
-	// "refused" for one that was not used, and "own-originator" for a path that
-	// is not used because its ORIGINATOR_ID is ours.
 	Kind  string
 	Peer  netip.Addr
 	Local netip.Addr   // the address of ours that the peer used
@@ -26,15 +43,17 @@ type sessionEvent = struct {
 	Reason        string
 	Code, Subcode uint8 // of the NOTIFICATION received or sent, if any
 	Data          []byte
-	Err           error // of the connection
+	Err           error // of the connection or the message
+	Stack         string
 	// AS and ID are of the OPEN that a refused peer sent; zero without one.
 	AS uint32
 	ID netip.Addr
 	// SessionID is the identifier of the speaker that the session is with.
 	SessionID netip.Addr
-	// Prefix and NextHop are of a path with our ORIGINATOR_ID.
+	// Prefix is of a path with our ORIGINATOR_ID, and of one that is withheld.
 	Prefix  netip.Prefix
-	NextHop netip.Addr
+	NextHop netip.Addr // of a path with our ORIGINATOR_ID
+	Source  netip.Addr // of a path that is withheld: who announced it; invalid: we
 }
 
 // sessionLogger is what a logger may implement besides. SessionEvent is called
@@ -48,6 +67,22 @@ func tellSession(l log.Logger, e sessionEvent) {
 	if to, ok := l.(sessionLogger); ok {
 		to.SessionEvent(e)
 	}
+}
+
+// tell tells of the peer of fsm, whose lock must not be held.
+func (fsm *fsm) tell(e sessionEvent) {
+	fsm.lock.RLock()
+	e.Peer = addrOfText(fsm.pConf.State.NeighborAddress)
+	if e.State == bgp.BGP_FSM_IDLE {
+		e.State = fsm.state
+	}
+	fsm.lock.RUnlock()
+	tellSession(fsm.logger, e)
+}
+
+// panicEvent is for a panic that was caught by the caller's caller.
+func panicEvent(panicked any) sessionEvent {
+	return sessionEvent{Kind: "panic", Err: fmt.Errorf("%v", panicked), Stack: string(debug.Stack())}
 }
 
 const (
@@ -147,6 +182,12 @@ func addrOfConn(a net.Addr) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
+// addrOfText reads the address of a configuration; what is none is invalid.
+func addrOfText(s string) netip.Addr {
+	a, _ := netip.ParseAddr(s)
+	return a.Unmap()
+}
+
 // collided refuses a connection beside the one that the session has.
 func (fsm *fsm) collided(conn net.Conn) { fsm.refuseBeside(conn, sessionEvent{}) }
 
@@ -173,8 +214,7 @@ func (h *fsmHandler) ended(state bgp.FSMState, reason *fsmStateReason) {
 	fsm := h.fsm
 	fsm.lock.RLock()
 	e := sessionEvent{Kind: "ended", State: state, Reason: fsmStateReason{Type: reason.Type}.name(), Err: h.readError}
-	e.Peer, _ = netip.ParseAddr(fsm.pConf.State.NeighborAddress)
-	e.Peer = e.Peer.Unmap()
+	e.Peer = addrOfText(fsm.pConf.State.NeighborAddress)
 	if fsm.conn != nil {
 		e.Local = addrOfConn(fsm.conn.LocalAddr())
 	}

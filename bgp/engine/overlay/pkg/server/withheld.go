@@ -3,14 +3,13 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 
 	"github.com/osrg/gobgp/v3/internal/pkg/table"
-	"github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
@@ -20,9 +19,6 @@ import (
 // AS4_PATH for a peer with AS numbers of two octets, what the export policy
 // adds. So the sender of a good message must not be able to end the sessions of
 // those it is reflected to.
-
-// withheldEvent is the log record of a route that is withheld from a peer.
-const withheldEvent = "route withheld: no message to the peer can hold it"
 
 // outSession is what a session's OPENs say about the form of UPDATEs.
 type outSession struct {
@@ -77,11 +73,7 @@ func tooLong(n int) string {
 func (s *BgpServer) encodeFor(g *outGroup, m *outMember, path *table.Path, bits uint8) (attrs *outAttrs, why string) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.logger.Error("contained a panic",
-				log.Fields{
-					"Topic": "Server",
-					"Error": fmt.Sprint(r),
-					"Stack": string(debug.Stack())})
+			tellSession(s.logger, panicEvent(r))
 			attrs, why = nil, fmt.Sprintf("panic: %v", r)
 		}
 	}()
@@ -101,8 +93,8 @@ func (s *BgpServer) encodeFor(g *outGroup, m *outMember, path *table.Path, bits 
 // outWithheld is a route that the members of a group are not told.
 type outWithheld struct {
 	why    string
-	source uint32 // see outEntry
-	from   string // the address of the peer it is from; "": it is ours
+	source uint32     // see outEntry
+	from   netip.Addr // the address of the peer it is from; invalid: it is ours
 }
 
 // withhold notes that a prefix is withheld, or with an empty why that it is not.
@@ -113,10 +105,7 @@ func (s *BgpServer) withhold(g *outGroup, prefix outPrefix, path *table.Path, wh
 		}
 		return
 	}
-	w := outWithheld{why: why, source: idOf(path.GetSource().ID)}
-	if a := addrOf(path.GetSource().Address); a.IsValid() {
-		w.from = a.String()
-	}
+	w := outWithheld{why: why, source: idOf(path.GetSource().ID), from: addrOf(path.GetSource().Address)}
 	if g.withheld[prefix] == w {
 		return
 	}
@@ -138,18 +127,12 @@ func (s *BgpServer) enter(m *outMember) {
 
 func (s *BgpServer) nameWithheld(m *outMember, prefix outPrefix, w outWithheld) {
 	if w.source == 0 || w.source != m.id {
-		s.logWithheld(m.peer, prefix.of(m.group.key.family).String(), w)
+		tellWithheld(m.peer, prefix.of(m.group.key.family), w)
 	}
 }
 
-func (s *BgpServer) logWithheld(peer *peer, prefix string, w outWithheld) {
-	s.logger.Warn(withheldEvent,
-		log.Fields{
-			"Topic":  "Peer",
-			"Key":    peer.ID(),
-			"Prefix": prefix,
-			"Source": w.from,
-			"Error":  w.why})
+func tellWithheld(peer *peer, prefix netip.Prefix, w outWithheld) {
+	peer.fsm.tell(sessionEvent{Kind: "withheld", Prefix: prefix, Source: w.from, Err: errors.New(w.why)})
 }
 
 // of returns the prefix as one of a family.
@@ -178,16 +161,13 @@ func (s *BgpServer) fitting(peer *peer, best, path *table.Path) *table.Path {
 		return path.Clone(true) // asked for by who looks at it; the group has noted it
 	}
 	key := path.GetLocalKey()
-	w := outWithheld{why: why, source: idOf(path.GetSource().ID)}
-	if a := addrOf(path.GetSource().Address); a.IsValid() {
-		w.from = a.String()
-	}
+	w := outWithheld{why: why, source: idOf(path.GetSource().ID), from: addrOf(path.GetSource().Address)}
 	if peer.withheld[key] != w {
 		if peer.withheld == nil {
 			peer.withheld = make(map[table.PathLocalKey]outWithheld)
 		}
 		peer.withheld[key] = w
-		s.logWithheld(peer, path.GetPrefix(), w)
+		tellWithheld(peer, prefixOfNlri(path.GetNlri()), w)
 	}
 	return path.Clone(true)
 }
