@@ -84,6 +84,9 @@ type Options struct {
 	// running pods and the registry. A registry served here then waits for the
 	// nodes to say what they hold.
 	RepairDatabase bool
+	// AllowUnpatchedEngine permits BGP sessions with an engine built without
+	// onlink's patches.
+	AllowUnpatchedEngine bool
 	// BFD is the command of the process that watches peers: it must call
 	// WatchPeers.
 	BFD []string
@@ -317,7 +320,9 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.speaker, err = bgp.New(rooms.BGP(cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))); err != nil {
+	speaking := rooms.BGP(cfg, a.id, len(kept) > 0, a.log.With("part", "bgp"))
+	speaking.AllowUnpatched = a.opt.AllowUnpatchedEngine
+	if a.speaker, err = bgp.New(speaking); err != nil {
 		return err
 	}
 	a.learn.speaker = a.speaker

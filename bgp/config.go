@@ -62,6 +62,9 @@ type Config struct {
 	// LimitRetry is how long a peer that exceeded its prefix limit is kept
 	// down before it is tried again; default 5 min.
 	LimitRetry time.Duration
+	// AllowUnpatched permits sessions with an engine that is built without
+	// onlink's patches, which what a peer sends can end; see [Patched].
+	AllowUnpatched bool
 	// Log receives the speaker's events; nil means slog.Default.
 	Log *slog.Logger
 }

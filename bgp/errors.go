@@ -17,6 +17,10 @@ var (
 	// ErrPermission is returned by Start when the process may not bind the
 	// BGP port.
 	ErrPermission = errors.New("not permitted to listen on the bgp port")
+	// ErrUnpatched is returned by SetPeers when the engine in this binary is
+	// built without onlink's patches.
+	ErrUnpatched = errors.New("the BGP engine in this binary is unpatched: what a peer sends can end the agent; " +
+		"build with make, or start onlinkd with --allow-unpatched-engine")
 	// ErrStarted is returned by Start when it was called before.
 	ErrStarted = errors.New("speaker was started before")
 	// ErrNotStarted is returned by methods that need a started speaker.

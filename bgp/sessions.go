@@ -13,8 +13,8 @@ import (
 // SetPeers makes the sessions exactly those given: new ones are added, absent
 // ones closed, changed ones changed. Policy and timers change without a
 // reset; a session whose peer and policy are the same is not touched.
-// Nothing is changed when it returns an [ErrConfig]. It may be called before
-// Start.
+// Nothing is changed when it returns an [ErrConfig] or [ErrUnpatched]. It may
+// be called before Start.
 func (s *Speaker) SetPeers(_ context.Context, peers []Peer, dynamics []Dynamic) error {
 	wantPeers, wantDynamics, err := s.normalize(peers, dynamics)
 	if err != nil {
@@ -31,6 +31,9 @@ func (s *Speaker) SetPeers(_ context.Context, peers []Peer, dynamics []Dynamic) 
 
 // normalize validates the desired sessions and fills in their defaults.
 func (s *Speaker) normalize(peers []Peer, dynamics []Dynamic) (map[netip.Addr]Peer, map[string]Dynamic, error) {
+	if s.refuses && len(peers)+len(dynamics) > 0 {
+		return nil, nil, ErrUnpatched
+	}
 	names := map[string]bool{}
 	claim := func(name string) error {
 		if name == "" || names[name] {

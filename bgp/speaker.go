@@ -27,6 +27,8 @@ type Speaker struct {
 	feed   *feed
 	zones  atomic.Pointer[zones]
 	ledger *ledger
+	// refuses: the engine is unpatched, and nobody allowed that.
+	refuses bool
 
 	guard   atomic.Pointer[guard] // nil before Start
 	refused [refusals]atomic.Uint64
@@ -68,6 +70,7 @@ func New(cfg Config) (*Speaker, error) {
 		cfg: cfg, log: cfg.Log, feed: newFeed(), ledger: newLedger(),
 		peers: map[netip.Addr]Peer{}, dynamics: map[string]Dynamic{}, adopted: map[netip.Addr]string{},
 		owners: newOwners(nil), suspect: make(chan struct{}, 1),
+		refuses: !Patched() && !cfg.AllowUnpatched,
 		origins: map[netip.Prefix]Origin{}, held: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{},
 	}
 	s.zones.Store(&zones{})

@@ -87,6 +87,8 @@ node.address in the file.`,
 	cmd.Flags().BoolVar(&check, "check-config", false, "check the configuration file and exit")
 	cmd.Flags().BoolVar(&defaults, "print-default-config", false, "print the default configuration with comments and exit")
 	cmd.Flags().BoolVar(&opt.RepairDatabase, "repair-database", false, "move a damaged database aside and rebuild it from the running pods and the registry")
+	cmd.Flags().BoolVar(&opt.AllowUnpatchedEngine, "allow-unpatched-engine", false,
+		"open BGP sessions although this program was built without onlink's patches of the BGP engine: what a peer sends can end it")
 	cmd.AddCommand(bfdCommand(), fsckCommand(&path), installCommand(&path), uninstallCommand(&path))
 	cmd.SetContext(context.Background())
 	return cmd

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"onlink/bgp"
 	"onlink/integration/conf"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -113,6 +114,9 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	argv := append(slices.Clone(n.Under), filepath.Join(n.lab.Bin, "onlinkd"), "--config", n.ConfigFile())
+	if !bgp.Patched() {
+		argv = append(argv, "--allow-unpatched-engine") // programs and tests are built alike
+	}
 	p, err := start(n.NS, "onlinkd of "+n.Name, n.LogFile(), argv...)
 	if err != nil {
 		return err
