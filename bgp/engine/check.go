@@ -29,6 +29,12 @@ const (
 	testList   = "upstream-tests"
 )
 
+// quickTests are those of ours that say in a few seconds whether sessions,
+// reflection, restarts and malformed messages still end as they should. All of
+// them take minutes, and run with make test.
+const quickTests = "^(TestHostileSet|TestUpdateRules|TestDecoders|TestEndBeforeOpen|TestFaultsAreCounted|TestContainedOperation|" +
+	"TestBestSetsAreWhole|TestReflectorTellsWhatIsBest|TestRestartKeepsRoutes|TestAdvisories)$"
+
 // run makes or keeps the edit tree and runs all checks; it goes on after one
 // that fails.
 func (c *checker) run(ctx context.Context) error {
@@ -61,7 +67,7 @@ func (c *checker) run(ctx context.Context) error {
 			linter, "run", "--config=" + filepath.Join(c.tree.folder, lintConfig), "--new-from-rev=" + root,
 		}, packages)...),
 		c.step(ctx, "upstream's tests", c.tree.dir, slices.Concat([]string{"go", "test", "-short", "-skip=" + skip}, packages)...),
-		c.step(ctx, "our tests", c.root, "go", "test", "-short", "-modfile="+modfile, "./bgp"),
+		c.step(ctx, "our tests", c.root, "go", "test", "-short", "-run="+quickTests, "-modfile="+modfile, "./bgp"),
 	)
 }
 

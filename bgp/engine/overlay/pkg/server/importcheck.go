@@ -3,7 +3,6 @@
 package server
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 
@@ -74,7 +73,7 @@ func (s *BgpServer) checked(peer *peer, before, after *table.Path) *table.Path {
 func hopOf(peer netip.Addr, path *table.Path) netip.Addr {
 	if peer.IsLinkLocalUnicast() {
 		for _, a := range path.GetPathAttrs() {
-			if mp, ok := a.(*bgp.PathAttributeMpReachNLRI); ok && net.IP(mp.LinkLocalNexthop).IsLinkLocalUnicast() {
+			if mp, ok := a.(*bgp.PathAttributeMpReachNLRI); ok && mp.LinkLocalNexthop.IsLinkLocalUnicast() {
 				return addrOf(mp.LinkLocalNexthop)
 			}
 		}

@@ -159,10 +159,3 @@ func (b *inbox) next() (*incoming, []*fsmMsg) {
 	}
 	return nil, nil
 }
-
-// pending reports whether messages wait.
-func (b *inbox) pending() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.ready) > 0
-}

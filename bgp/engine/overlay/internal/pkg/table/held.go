@@ -2,11 +2,7 @@
 
 package table
 
-import (
-	"bytes"
-
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
-)
+import "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 // SetRefused notes whether the import of a path was refused. What is not, or
 // not any more, in the table is not noted.
@@ -73,7 +69,7 @@ func (dest *Destination) keepHolder(old []*Path) {
 		if best < 0 {
 			best = i
 		}
-		if bytes.Equal(p.GetSource().Address.To16(), p.GetNexthop().To16()) {
+		if p.GetSource().Address.Equal(p.GetNexthop()) {
 			best = i
 			break
 		}
