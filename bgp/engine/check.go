@@ -64,7 +64,7 @@ func (c *checker) run(ctx context.Context) error {
 	return errors.Join(
 		c.step(ctx, "vet", c.tree.dir, slices.Concat([]string{"go", "vet"}, packages)...),
 		c.step(ctx, "lint", c.tree.dir, slices.Concat([]string{
-			linter, "run", "--config=" + filepath.Join(c.tree.folder, lintConfig), "--new-from-rev=" + root,
+			linter, "run", "--allow-parallel-runners", "--config=" + filepath.Join(c.tree.folder, lintConfig), "--new-from-rev=" + root,
 		}, packages)...),
 		c.step(ctx, "upstream's tests", c.tree.dir, slices.Concat([]string{"go", "test", "-short", "-skip=" + skip}, packages)...),
 		c.step(ctx, "our tests", c.root, "go", "test", "-short", "-run="+quickTests, "-modfile="+modfile, "./bgp"),
