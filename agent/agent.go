@@ -33,6 +33,7 @@ import (
 	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/fib"
 	"onlink/fib/underlay"
 	"onlink/ipam"
@@ -184,7 +185,7 @@ func (a *agent) poolPrefixes() []netip.Prefix {
 // openIPAM opens the database and the registry behind it.
 func (a *agent) openIPAM(context.Context) error {
 	cfg := a.current()
-	wired, err := cni.ListWired()
+	wired, err := pod.ListWired()
 	if err != nil {
 		return err
 	}
@@ -293,7 +294,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 // openFilter prepares the nftables tables that the configuration asks for.
 func (a *agent) openFilter() error {
 	// The rules know pods by their group, which those of an earlier agent lack.
-	if err := cni.Adopt(pods.Addresses{Alloc: a.alloc}.Attachments()); err != nil {
+	if err := pod.Adopt(pods.Addresses{Alloc: a.alloc}.Attachments()); err != nil {
 		return fmt.Errorf("mark the devices of running pods: %w", err)
 	}
 	cfg, plane := a.current(), a.learn.plane
@@ -429,7 +430,7 @@ func (a *agent) close() {
 // ownDevice reports whether a device is one of onlink's, by its mark: never
 // part of the underlay.
 func ownDevice(d underlay.Device) bool {
-	return tunnel.IsOurs(d.Kind, d.Alias) || cni.IsHostEnd(d.Group, d.Kind, d.Name, d.Alias)
+	return tunnel.IsOurs(d.Kind, d.Alias) || pod.IsHostEnd(d.Group, d.Kind, d.Name, d.Alias)
 }
 
 func newLogger(cfg config.Log) *slog.Logger {

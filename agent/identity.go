@@ -12,7 +12,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/node"
 	"onlink/bgp"
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
@@ -87,7 +87,7 @@ func dialFrom(id node.Identity) func(ctx context.Context, target string) (net.Co
 // storeOptions tells a lost database from a first start: a node on which pods
 // run had one. Without that sign, and after a damaged file is moved aside, the
 // operator says so with --repair-database.
-func storeOptions(cfg *config.Config, opt Options, wired []cni.Wired) ipam.StoreOptions {
+func storeOptions(cfg *config.Config, opt Options, wired []pod.Wired) ipam.StoreOptions {
 	serves := cfg.IPAM.Registry.Kind == config.RegistryBolt && cfg.IPAM.Registry.Listen.IsValid()
 	out := ipam.StoreOptions{MoveAside: opt.RepairDatabase, Lost: serves && (opt.RepairDatabase || len(wired) > 0)}
 	if serves {

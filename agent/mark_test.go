@@ -3,14 +3,14 @@ package agent
 import (
 	"testing"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/fib/underlay"
 	"onlink/internal/ours"
 )
 
 // TestOwnDevice: a device is ours by its mark, never by its name alone.
 func TestOwnDevice(t *testing.T) {
-	host := cni.HostDevice("id", "eth0")
+	host := pod.HostDevice("id", "eth0")
 	tests := []struct {
 		device underlay.Device
 		want   bool

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+
+	"onlink/cni/pod"
 )
 
 // add serves ADD; package cni says in which order and why.
@@ -19,15 +21,15 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	if err := permitted(r.sysctls, *s.sysctls.Load()); err != nil {
 		return nil, err
 	}
-	unlock, err := s.locks.lock(ctx, r.key())
+	unlock, err := s.locks.lock(ctx, r.Key())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := s.reaper.wait(ctx, r.key()); err != nil {
+	if err := s.reaper.Wait(ctx, r.Key()); err != nil {
 		return nil, err
 	}
-	netns, err := openNetns(r.Netns, s.home)
+	netns, err := s.openNetns(r.Netns)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +41,7 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	}
 	w := s.wiring(r, lease, netns)
 	for _, a := range lease.Addresses {
-		s.cfg.Routes.SetPod(hostPrefix(a), w.hostDevice)
+		s.cfg.Routes.SetPod(hostPrefix(a), w.HostDevice())
 	}
 	out, err := r.result(w) // known before anything is done
 	if err != nil {
@@ -68,14 +70,14 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 		return nil, s.undo(ctx, r.Attachment, lease, beside)
 	}
 	s.prober.doubt()
-	s.cfg.Log.Info("pod connected", "namespace", r.Namespace, "pod", r.Pod, "addresses", lease.Addresses, "device", w.hostDevice)
+	s.cfg.Log.Info("pod connected", "namespace", r.Namespace, "pod", r.Pod, "addresses", lease.Addresses, "device", w.HostDevice())
 	return out, nil
 }
 
 // allow lets the pod send from its MAC address.
-func (s *Server) allow(w *wiring) error {
-	if err := s.cfg.Senders.Allow(w.hostDevice, w.mac); err != nil {
-		return fmt.Errorf("allow MAC address %s: %w", w.mac, err)
+func (s *Server) allow(w *pod.Wiring) error {
+	if err := s.cfg.Senders.Allow(w.HostDevice(), w.MAC); err != nil {
+		return fmt.Errorf("allow MAC address %s: %w", w.MAC, err)
 	}
 	return nil
 }
@@ -83,35 +85,47 @@ func (s *Server) allow(w *wiring) error {
 // connect makes the veth, and calls meanwhile beside that. An interface that is
 // in its way may be one that a DEL has ended: then it waits for the removal and
 // tries once more.
-func (s *Server) connect(ctx context.Context, w *wiring, meanwhile func()) error {
-	err := s.threads.doWhile(ctx, w.connect, meanwhile)
-	if pending, _ := s.reaper.counts(); pending == 0 || !errors.Is(err, errIfName) {
+func (s *Server) connect(ctx context.Context, w *pod.Wiring, meanwhile func()) error {
+	err := s.host.Connect(ctx, w, meanwhile)
+	if pending, _ := s.reaper.Counts(); pending == 0 || !errors.Is(err, pod.ErrIfName) {
+		return blame(err)
+	}
+	if err := s.reaper.Flush(ctx); err != nil {
 		return err
 	}
-	if err := s.reaper.flush(ctx); err != nil {
-		return err
+	return blame(s.host.Connect(ctx, w, nil))
+}
+
+// blame marks an error of the wiring that the call is the cause of.
+func blame(err error) error {
+	if errors.Is(err, pod.ErrIfName) {
+		return fmt.Errorf("%w: CNI_IFNAME: %w", ErrEnvironment, err)
 	}
-	return s.threads.do(ctx, w.connect)
+	if _, refused := errors.AsType[*pod.SysctlError](err); refused {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return err
+}
+
+// openNetns opens the pod's network namespace.
+func (s *Server) openNetns(path string) (*os.File, error) {
+	f, err := s.host.OpenNetns(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: CNI_NETNS: %w", ErrNetns, err)
+	}
+	return f, nil
 }
 
 // wiring returns how the attachment's interface shall be.
-func (s *Server) wiring(r *request, lease Lease, netns *os.File) *wiring {
-	w := &wiring{
-		attachment: r.Attachment,
-		netns:      netns,
-		hostDevice: HostDevice(r.ContainerID, r.IfName),
-		mac:        r.mac,
-		addresses:  lease.Addresses,
-		mtu:        r.conf.MTU,
-		metric:     s.cfg.Metric,
-		table:      s.cfg.Table,
-		sysctls:    r.sysctls,
+func (s *Server) wiring(r *request, lease Lease, netns *os.File) *pod.Wiring {
+	w := pod.NewWiring(r.Attachment, lease.Addresses)
+	w.NetnsFile, w.MTU, w.Sysctls = netns, r.conf.MTU, r.sysctls
+	w.Metric, w.Table = s.cfg.Metric, s.cfg.Table
+	if r.mac != nil {
+		w.MAC = r.mac
 	}
-	if w.mac == nil {
-		w.mac = podMAC(r.ContainerID, r.IfName)
-	}
-	if w.mtu == 0 && s.cfg.MTU != nil {
-		w.mtu = s.cfg.MTU()
+	if w.MTU == 0 && s.cfg.MTU != nil {
+		w.MTU = s.cfg.MTU()
 	}
 	return w
 }
@@ -120,12 +134,12 @@ func (s *Server) wiring(r *request, lease Lease, netns *os.File) *wiring {
 // what went wrong in undoing it. An attachment that stands elsewhere, or an
 // interface that is not ours, is none of this ADD's doing and stays.
 func (s *Server) undo(ctx context.Context, a Attachment, lease Lease, cause error) error {
-	if errors.Is(cause, errElsewhere) {
+	if errors.Is(cause, pod.ErrElsewhere) {
 		return cause
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	if errors.Is(cause, errNameTaken) {
+	if errors.Is(cause, pod.ErrNameTaken) {
 		return errors.Join(cause, s.forget(ctx, a, lease))
 	}
 	return errors.Join(cause, s.detach(ctx, a, lease))
@@ -134,11 +148,7 @@ func (s *Server) undo(ctx context.Context, a Attachment, lease Lease, cause erro
 // retire takes the veth out of service, withdraws the routes, and leaves the
 // rest to the reaper.
 func (s *Server) retire(ctx context.Context, a Attachment, lease Lease) error {
-	var wired bool
-	err := s.threads.do(ctx, func(th *thread) (err error) {
-		wired, err = retireDevice(th, a)
-		return err
-	})
+	wired, err := s.host.Retire(ctx, a)
 	if err != nil && !s.spared(err) {
 		return fmt.Errorf("disconnect pod: %w", err)
 	}
@@ -153,8 +163,7 @@ func (s *Server) retire(ctx context.Context, a Attachment, lease Lease) error {
 // this order: an address must not be free while its veth still has it. A step
 // that fails stops the ones after it, so that the next DEL finds all of them.
 func (s *Server) detach(ctx context.Context, a Attachment, lease Lease) error {
-	device := HostDevice(a.ContainerID, a.IfName)
-	if err := s.threads.do(ctx, func(th *thread) error { return removeDevice(th, device) }); err != nil && !s.spared(err) {
+	if err := s.host.Remove(ctx, a); err != nil && !s.spared(err) {
 		return fmt.Errorf("disconnect pod: %w", err)
 	}
 	return s.forget(ctx, a, lease)
@@ -162,7 +171,7 @@ func (s *Server) detach(ctx context.Context, a Attachment, lease Lease) error {
 
 // forget withdraws the routes and releases the addresses.
 func (s *Server) forget(ctx context.Context, a Attachment, lease Lease) error {
-	if err := s.cfg.Senders.Forget(HostDevice(a.ContainerID, a.IfName)); err != nil {
+	if err := s.cfg.Senders.Forget(pod.HostDevice(a.ContainerID, a.IfName)); err != nil {
 		return fmt.Errorf("forget MAC address: %w", err)
 	}
 	for _, addr := range lease.Addresses {
@@ -172,6 +181,17 @@ func (s *Server) forget(ctx context.Context, a Attachment, lease Lease) error {
 		return fmt.Errorf("release addresses: %w", err)
 	}
 	return nil
+}
+
+// spared notes that a device of somebody else has the name of a host end, and
+// is left alone. It is no reason to keep the pod's addresses: its own veth
+// cannot be there.
+func (s *Server) spared(err error) bool {
+	if !errors.Is(err, pod.ErrNameTaken) {
+		return false
+	}
+	s.cfg.Log.Warn("a device has the name of a pod's and is not onlink's, left alone", "error", err)
+	return true
 }
 
 func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

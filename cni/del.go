@@ -8,18 +8,20 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"onlink/cni/pod"
 )
 
 // del serves DEL. Of the call it needs container ID and interface name only:
 // the host end's name says what to remove, IPAM what to release. When it is answered the pod is cut off; its
-// veth and addresses are freed a moment later, see [reaper].
+// veth and addresses are freed a moment later, see [pod.Reaper].
 func (s *Server) del(ctx context.Context, r *request) ([]byte, error) {
-	unlock, err := s.locks.lock(ctx, r.key())
+	unlock, err := s.locks.lock(ctx, r.Key())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if s.reaper.has(r.key()) {
+	if s.reaper.Has(r.Key()) {
 		return nil, nil
 	}
 	lease, held := s.cfg.IPAM.Lookup(r.Attachment)
@@ -35,33 +37,29 @@ func (s *Server) del(ctx context.Context, r *request) ([]byte, error) {
 // check serves CHECK: it compares the kernel with what ADD made and names
 // every difference.
 func (s *Server) check(ctx context.Context, r *request) ([]byte, error) {
-	unlock, err := s.locks.lock(ctx, r.key())
+	unlock, err := s.locks.lock(ctx, r.Key())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	lease, held := s.cfg.IPAM.Lookup(r.Attachment)
-	if !held || s.reaper.has(r.key()) {
+	if !held || s.reaper.Has(r.Key()) {
 		return nil, fmt.Errorf("%w: no address is assigned to it", ErrMismatch)
 	}
 	missing, err := r.missingFromPrevious(lease.Addresses)
 	if err != nil {
 		return nil, err
 	}
-	netns, err := openNetns(r.Netns, s.home)
+	netns, err := s.openNetns(r.Netns)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = netns.Close() }()
 	w := s.wiring(r, lease, netns)
 	if r.conf.MTU == 0 {
-		w.mtu = 0 // the agent's choice may have changed since ADD
+		w.MTU = 0 // the agent's choice may have changed since ADD
 	}
-	var found []string
-	err = s.threads.do(ctx, func(th *thread) (err error) {
-		found, err = w.check(th)
-		return err
-	})
+	found, err := s.host.Check(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +85,7 @@ func (s *Server) gc(ctx context.Context, r *request) ([]byte, error) {
 	}
 	valid := make(map[string]bool, len(list))
 	for _, a := range list {
-		valid[Attachment{ContainerID: a.ContainerID, IfName: a.IfName}.key()] = true
+		valid[Attachment{ContainerID: a.ContainerID, IfName: a.IfName}.Key()] = true
 	}
 	candidates, err := s.garbage(ctx, valid)
 	if err != nil {
@@ -96,10 +94,10 @@ func (s *Server) gc(ctx context.Context, r *request) ([]byte, error) {
 	var errs []error
 	for _, a := range candidates {
 		if err := s.collect(ctx, a); err != nil { // no reason to keep the others
-			errs = append(errs, fmt.Errorf("collect %s: %w", a.key(), err))
+			errs = append(errs, fmt.Errorf("collect %s: %w", a.Key(), err))
 		}
 	}
-	return nil, errors.Join(append(errs, s.reaper.flush(ctx))...)
+	return nil, errors.Join(append(errs, s.reaper.Flush(ctx))...)
 }
 
 // garbage returns the attachments that are not valid: those with addresses but
@@ -108,17 +106,17 @@ func (s *Server) garbage(ctx context.Context, valid map[string]bool) ([]Attachme
 	var out []Attachment
 	leased := map[string]bool{}
 	for _, a := range s.cfg.IPAM.Attachments() {
-		leased[a.key()] = true
-		if !valid[a.key()] && netnsGone(a.Netns) {
+		leased[a.Key()] = true
+		if !valid[a.Key()] && pod.NetnsGone(a.Netns) {
 			out = append(out, a)
 		}
 	}
-	links, err := s.listLinks(ctx, s.threads)
+	wired, err := s.host.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, link := range links {
-		if a, ours := hostEnds(nil).owner(link); ours && !leased[a.key()] && !valid[a.key()] {
+	for _, a := range wired {
+		if !leased[a.Key()] && !valid[a.Key()] {
 			out = append(out, a)
 		}
 	}
@@ -127,13 +125,13 @@ func (s *Server) garbage(ctx context.Context, valid map[string]bool) ([]Attachme
 
 // collect frees one attachment unless an ADD has taken it up meanwhile.
 func (s *Server) collect(ctx context.Context, a Attachment) error {
-	unlock, err := s.locks.lock(ctx, a.key())
+	unlock, err := s.locks.lock(ctx, a.Key())
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	lease, held := s.cfg.IPAM.Lookup(a)
-	if held && !netnsGone(a.Netns) || s.reaper.has(a.key()) {
+	if held && !pod.NetnsGone(a.Netns) || s.reaper.Has(a.Key()) {
 		return nil
 	}
 	s.cfg.Log.Info("garbage collected", "namespace", a.Namespace, "pod", a.Pod, "container", a.ContainerID, "addresses", lease.Addresses)

@@ -1,8 +1,8 @@
-// Package cni is the pod edge: the agent's half of the CNI plugin, and the
-// wiring of pods. The runtime starts onlink-cni (package cni/shim), which
-// passes its environment and stdin to the [Server] in the agent; the server
-// reads them, asks [IPAM] for addresses, makes the pod's veth and answers what
-// the shim prints.
+// Package cni is the agent's half of the CNI plugin: the protocol, and the order
+// of what a request does. The runtime starts onlink-cni (package cni/shim),
+// which passes its environment and stdin to the [Server] in the agent; the
+// server reads them, asks [IPAM] for addresses, has package cni/pod make the
+// pod's veth, and answers what the shim prints.
 //
 //	ADD: address committed -> route announced to the learn loop -> veth, addresses and routes -> answer
 //	DEL: veth out of service -> route withdrawn from the learn loop -> answer; then
@@ -12,9 +12,6 @@
 // shim was killed, which the server sees as a cancelled request. The order and
 // the names in the kernel are fixed by DESIGN.md, "Pod routes and the sweep"
 // and "Identity in the kernel".
-//
-// The package refuses to touch what it did not make: interfaces that are not
-// veth ends of its own, and routes of other protocols.
 //
 // A [Server] may be used from many goroutines; requests for one attachment are
 // served one after the other. See the CNI specification 1.1.0,

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"onlink/cni/pod"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -33,17 +34,13 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		w := &wiring{attachment: r.Attachment, hostDevice: HostDevice(r.ContainerID, r.IfName), mac: podMAC(r.ContainerID, r.IfName), addresses: r.ask.Addresses}
-		w.chooseIndexes(&thread{}, 0)
-		w.createBatch(3).Stamp(1)
-		w.podBatch().Stamp(1)
-		w.hostBatch().Stamp(1)
+		w := pod.NewWiring(r.Attachment, r.ask.Addresses)
 		if r.verb.name == verbAdd.name || r.verb.name == verbCheck.name {
-			if a := r.alias(); len(a) > aliasMax {
+			if a := r.Alias(); len(a) > pod.MaxAlias {
 				t.Fatalf("alias of %d bytes", len(a))
 			}
-			if back, ok := parseAlias(r.alias(), w.hostDevice); !ok || back.key() != r.key() {
-				t.Fatalf("alias %q does not lead back to %q", r.alias(), r.key())
+			if !pod.IsHostEnd(0, "veth", w.HostDevice(), r.Alias()) {
+				t.Fatalf("alias %q does not lead back to %q", r.Alias(), r.Key())
 			}
 		}
 		if _, err := r.previous(); err != nil {
@@ -95,7 +92,7 @@ func FuzzServer(f *testing.F) {
 		if _, err := client.Del(t.Context(), end); err != nil {
 			t.Fatalf("the agent is gone: %v", err)
 		}
-		if err := n.server.reaper.flush(t.Context()); err != nil {
+		if err := n.server.reaper.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if left := n.ipam.Attachments(); len(left) > 0 || n.routes.len() > 0 {

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +20,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
+	"onlink/cni/pod"
+	"onlink/cni/pod/podtest"
 	"onlink/cni/shim"
 	"onlink/internal/ours"
 )
@@ -42,79 +42,41 @@ func TestMain(m *testing.M) {
 // waitLimit bounds everything a test waits for.
 const waitLimit = 10 * time.Second
 
-// space is a network namespace that one locked thread holds.
+// space is a network namespace with what tests do in it.
 type space struct {
-	path string // under /proc; gone once the space is closed
-	jobs chan func()
+	*podtest.Space
+
+	path string
 }
 
 // newSpace makes a network namespace with lo up.
 func newSpace(t testing.TB) *space {
 	t.Helper()
-	s := &space{jobs: make(chan func())}
-	ready := make(chan error)
-	go s.hold(ready)
-	if err := <-ready; err != nil {
-		t.Fatalf("unshare network namespace (root is needed): %v", err)
-	}
-	t.Cleanup(s.close)
-	s.do(t, func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetUp(lo)
-	})
-	return s
+	s := podtest.New(t)
+	return &space{s, s.Path}
 }
 
-// hold is the thread's life.
-func (s *space) hold(ready chan<- error) {
-	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-	if unix.Gettid() == unix.Getpid() {
-		// The main thread would not end. While this goroutine holds it, another
-		// one gets another thread.
-		defer runtime.UnlockOSThread()
-		ended := make(chan struct{})
-		go func() { s.hold(ready); close(ended) }()
-		<-ended
-		return
-	}
-	err := unix.Unshare(unix.CLONE_NEWNET)
-	s.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-	ready <- err
-	for f := range s.jobs {
-		f()
-	}
-}
-
-// do runs f on the space's thread and fails the test with its error.
 func (s *space) do(t testing.TB, f func() error) {
 	t.Helper()
-	if err := s.try(f); err != nil {
-		t.Fatal(err)
-	}
+	s.Do(t, f)
 }
 
-func (s *space) try(f func() error) error {
-	done := make(chan error, 1)
-	s.jobs <- func() { done <- f() }
-	return <-done
-}
+func (s *space) try(f func() error) error { return s.Try(f) }
 
-// close ends the thread and waits until the namespace's path is gone.
-func (s *space) close() {
-	if s.jobs == nil {
-		return
-	}
-	close(s.jobs)
-	s.jobs = nil
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(waitLimit); !netnsGone(s.path) && time.Now().Before(end); {
-		<-tick.C
-	}
-}
+func (s *space) close() { s.Close() }
+
+// wiredPod is [pod.Wired]; many tests have a variable called pod.
+type wiredPod = pod.Wired
+
+// More names of package pod.
+var (
+	hostDevice         = pod.HostDevice
+	adopt              = pod.Adopt
+	listWired          = pod.ListWired
+	podMAC             = pod.MAC
+	hostMAC            = pod.HostMAC()
+	gateway4, gateway6 = pod.Gateways()[0], pod.Gateways()[1]
+)
 
 // memoryIPAM gives addresses in order from two prefixes.
 type memoryIPAM struct {
@@ -166,7 +128,7 @@ func (m *memoryIPAM) assign(a Attachment, ask Ask) (Lease, func(context.Context)
 	if m.fail != nil {
 		return Lease{}, nil, m.fail
 	}
-	if l, ok := m.leases[a.key()]; ok {
+	if l, ok := m.leases[a.Key()]; ok {
 		return l, m.assigned, nil
 	}
 	l := Lease{Addresses: slices.Clone(ask.Addresses)}
@@ -177,7 +139,7 @@ func (m *memoryIPAM) assign(a Attachment, ask Ask) (Lease, func(context.Context)
 			l.Addresses = append(l.Addresses, netip.MustParseAddr(fmt.Sprintf("fd00:65::%x", m.next)))
 		}
 	}
-	m.leases[a.key()], m.owners[a.key()] = l, a
+	m.leases[a.Key()], m.owners[a.Key()] = l, a
 	return l, m.assigned, nil
 }
 
@@ -192,15 +154,15 @@ func (m *memoryIPAM) Release(_ context.Context, a Attachment) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.leases, a.key())
-	delete(m.owners, a.key())
+	delete(m.leases, a.Key())
+	delete(m.owners, a.Key())
 	return nil
 }
 
 func (m *memoryIPAM) Lookup(a Attachment) (Lease, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l, ok := m.leases[a.key()]
+	l, ok := m.leases[a.Key()]
 	return l, ok
 }
 
@@ -472,7 +434,7 @@ func (n *node) reaped() {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	if err := n.server.reaper.flush(ctx); err != nil {
+	if err := n.server.reaper.Flush(ctx); err != nil {
 		n.t.Error(err)
 	}
 }

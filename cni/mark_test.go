@@ -41,7 +41,7 @@ func TestMark(t *testing.T) {
 	}
 	n.stop()
 	n.setGroup(testDevice, 0)
-	n.space.do(t, func() error { return Adopt(nil) })
+	n.space.do(t, func() error { return adopt(nil) })
 	if g := n.attrs(testDevice).Group; g != ours.PodServing {
 		t.Errorf("group %#x after Adopt, want %#x", g, ours.PodServing)
 	}
@@ -61,12 +61,12 @@ func TestAdoptBare(t *testing.T) {
 		t.Fatal(err)
 	}
 	veth(t, n, pod, testDevice)
-	foreign := HostDevice("another", "eth0")
+	foreign := hostDevice("another", "eth0")
 	veth(t, n, newSpace(t), foreign)
 	n.start()
 	n.ok(call{verb: "STATUS"}) // it serves: it has settled
-	if at := n.attrs(testDevice); at.Group != ours.PodServing || at.Alias != a.alias() {
-		t.Errorf("group %#x and alias %q, want %#x and %q", at.Group, at.Alias, ours.PodServing, a.alias())
+	if at := n.attrs(testDevice); at.Group != ours.PodServing || at.Alias != a.Alias() {
+		t.Errorf("group %#x and alias %q, want %#x and %q", at.Group, at.Alias, ours.PodServing, a.Alias())
 	}
 	if at := n.attrs(foreign); at.Group != 0 || at.Alias != "" {
 		t.Errorf("a foreign veth got group %#x and alias %q", at.Group, at.Alias)

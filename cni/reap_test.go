@@ -1,11 +1,8 @@
 package cni
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"os"
 	"sync"
 	"testing"
 
@@ -32,7 +29,7 @@ func TestDelGroups(t *testing.T) {
 	}
 	n.onRelease(func(a Attachment) error {
 		return n.space.try(func() error {
-			if _, err := netlink.LinkByName(HostDevice(a.ContainerID, a.IfName)); err == nil {
+			if _, err := netlink.LinkByName(hostDevice(a.ContainerID, a.IfName)); err == nil {
 				t.Errorf("address of %s is released while its veth is there", a.ContainerID)
 			}
 			return nil
@@ -48,7 +45,7 @@ func TestDelGroups(t *testing.T) {
 	}
 	all.Wait()
 	n.clean()
-	if pending, reaped := n.server.reaper.counts(); pending != 0 || reaped != pods {
+	if pending, reaped := n.server.reaper.Counts(); pending != 0 || reaped != pods {
 		t.Errorf("%d pending, %d reaped, want 0 and %d", pending, reaped, pods)
 	}
 }
@@ -147,7 +144,7 @@ func TestSettle(t *testing.T) {
 			t.Helper()
 			n.space.do(t, func() error { return netlink.LinkDel(link(testDevice)) })
 			n.ipam.set(func() {
-				n.ipam.owners[attachment.key()] = Attachment{ContainerID: testID, IfName: "eth0", Netns: n.space.path}
+				n.ipam.owners[attachment.Key()] = Attachment{ContainerID: testID, IfName: "eth0", Netns: n.space.path}
 			})
 		}, kept: true},
 	}
@@ -166,63 +163,6 @@ func TestSettle(t *testing.T) {
 			}
 			if !tt.kept {
 				n.clean()
-			}
-		})
-	}
-}
-
-// BenchmarkDel measures what DEL costs the runtime, with the removals behind
-// it going on, and the removal of one veth alone for comparison.
-func BenchmarkDel(b *testing.B) {
-	for _, grouped := range []bool{true, false} {
-		b.Run(map[bool]string{true: "grouped", false: "one-by-one"}[grouped], func(b *testing.B) {
-			home, err := os.Open(newSpace(b).path)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer func() { _ = home.Close() }()
-			var pods [2 * reapBatch]*os.File
-			for i := range pods {
-				if pods[i], err = openNetns(newSpace(b).path, home); err != nil {
-					b.Fatal(err)
-				}
-				defer func() { _ = pods[i].Close() }()
-			}
-			ctx, cancel := context.WithCancel(b.Context())
-			defer cancel()
-			th, reap := testThreads(b, home, wiringThreads), testThreads(b, home, 1)
-			r := newReaper(reap, Config{IPAM: newMemoryIPAM(), Senders: allSenders{}, Log: testLog(b)})
-			go r.run(ctx)
-			i := 0
-			for b.Loop() {
-				b.StopTimer()
-				i++
-				a := Attachment{ContainerID: fmt.Sprintf("pod-%d", i), IfName: fmt.Sprintf("eth%d", i)}
-				w := &wiring{
-					attachment: a, netns: pods[i%len(pods)], hostDevice: HostDevice(a.ContainerID, a.IfName), mac: podMAC(a.ContainerID, a.IfName),
-					addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 65, byte(i >> 8), byte(i)})}, mtu: 1480, table: 254,
-				}
-				if err := th.do(ctx, w.connect); err != nil {
-					b.Fatal(err)
-				}
-				b.StartTimer()
-				err := th.do(ctx, func(t *thread) error {
-					if grouped {
-						_, err := retireDevice(t, a)
-						return err
-					}
-					return removeDevice(t, w.hostDevice)
-				})
-				if err != nil {
-					b.Fatal(err)
-				}
-				if grouped {
-					r.add(a)
-				}
-			}
-			b.StopTimer()
-			if err := r.flush(ctx); err != nil {
-				b.Fatal(err)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/utils"
 
+	"onlink/cni/pod"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -83,9 +84,9 @@ type request struct {
 	verb verb
 	conf netConf
 	ask  Ask
-	mac  net.HardwareAddr // nil: podMAC
+	mac  net.HardwareAddr // nil: [pod.MAC]
 
-	sysctls []podSysctl
+	sysctls []pod.Sysctl
 }
 
 // parseRequest reads a call. The returned request names the version to answer

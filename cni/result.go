@@ -10,11 +10,13 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
+
+	"onlink/cni/pod"
 )
 
 // result returns the text ADD prints: what plugins before us in the list did,
 // then our two interfaces and addresses, in the version asked for.
-func (r *request) result(w *wiring) ([]byte, error) {
+func (r *request) result(w *pod.Wiring) ([]byte, error) {
 	if !r.hasPrevious() && r.conf.DNS.IsEmpty() {
 		return r.ownResult(w), nil
 	}
@@ -22,24 +24,24 @@ func (r *request) result(w *wiring) ([]byte, error) {
 }
 
 // chainResult returns a result that has more in it than our own.
-func (r *request) chainResult(w *wiring) ([]byte, error) {
+func (r *request) chainResult(w *pod.Wiring) ([]byte, error) {
 	out, err := r.previous()
 	if err != nil {
 		return nil, err
 	}
 	first := len(out.Interfaces)
 	out.Interfaces = append(out.Interfaces,
-		&types100.Interface{Name: w.hostDevice, Mac: hostMAC.String(), Mtu: r.since110(w.mtu)},
-		&types100.Interface{Name: r.IfName, Mac: w.mac.String(), Mtu: r.since110(w.mtu), Sandbox: r.Netns},
+		&types100.Interface{Name: w.HostDevice(), Mac: pod.HostMAC().String(), Mtu: r.since110(w.MTU)},
+		&types100.Interface{Name: r.IfName, Mac: w.MAC.String(), Mtu: r.since110(w.MTU), Sandbox: r.Netns},
 	)
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		out.IPs = append(out.IPs, &types100.IPConfig{
 			Interface: new(first + 1),
 			Address:   hostNet(a),
-			Gateway:   gatewayOf(a).AsSlice(),
+			Gateway:   pod.GatewayOf(a).AsSlice(),
 		})
 	}
-	for _, g := range w.gateways() {
+	for _, g := range w.Gateways() {
 		out.Routes = append(out.Routes, &types.Route{
 			Dst: net.IPNet{IP: make(net.IP, g.BitLen()/8), Mask: net.CIDRMask(0, g.BitLen())},
 			GW:  g.AsSlice(),
@@ -129,11 +131,4 @@ func (r *request) missingFromPrevious(addresses []netip.Addr) ([]netip.Addr, err
 
 func hostNet(a netip.Addr) net.IPNet {
 	return net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-}
-
-func gatewayOf(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return gateway4
-	}
-	return gateway6
 }

@@ -5,25 +5,27 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"onlink/cni/pod"
 )
 
 // ownResult returns the result of a plugin that is the first of its list, and
 // whose configuration has nothing to add.
-func (r *request) ownResult(w *wiring) []byte {
+func (r *request) ownResult(w *pod.Wiring) []byte {
 	j := jsonText{b: make([]byte, 0, 1<<10)}
 	j.open("", '{')
 	j.text("cniVersion", r.version())
 	j.open("interfaces", '[')
-	j.device(w.hostDevice, hostMAC.String(), r.since110(w.mtu), "")
-	j.device(r.IfName, w.mac.String(), r.since110(w.mtu), r.Netns)
+	j.device(w.HostDevice(), pod.HostMAC().String(), r.since110(w.MTU), "")
+	j.device(r.IfName, w.MAC.String(), r.since110(w.MTU), r.Netns)
 	j.close(']')
 	j.open("ips", '[')
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		j.address(a, !r.speaks("1.0.0"))
 	}
 	j.close(']')
 	j.open("routes", '[')
-	for _, g := range w.gateways() {
+	for _, g := range w.Gateways() {
 		j.open("", '{')
 		j.text("dst", anywhere(g).String())
 		j.text("gw", g.String())
@@ -137,6 +139,6 @@ func (j *jsonText) address(a netip.Addr, family bool) {
 	}
 	j.number("interface", 1)
 	j.text("address", hostPrefix(a).String())
-	j.text("gateway", gatewayOf(a).String())
+	j.text("gateway", pod.GatewayOf(a).String())
 	j.close('}')
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"onlink/cni/pod"
 )
 
 // TestOwnResult compares the result that onlink writes itself with what the
@@ -20,7 +22,8 @@ func TestOwnResult(t *testing.T) {
 		for family, addresses := range families {
 			for _, netns := range []string{"/run/netns/pod", `/run/netns/"\<&> ` + "\n\xff\u00e4\u2028"} {
 				r := &request{conf: netConf{CNIVersion: version}, Attachment: Attachment{IfName: "eth0", Netns: netns}}
-				w := &wiring{hostDevice: testDevice, mac: podMAC(testID, "eth0"), addresses: addresses, mtu: 1480}
+				w := pod.NewWiring(Attachment{ContainerID: testID, IfName: "eth0"}, addresses)
+				w.MTU = 1480
 				want, err := r.chainResult(w)
 				if err != nil {
 					t.Fatal(err)

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"onlink/cni/pod"
 )
 
 // probeRetry is how often a failing self-test is repeated.
@@ -48,7 +47,7 @@ func (s *Server) suspect(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	for _, blame := range []error{ErrConfig, ErrEnvironment, ErrNetns, errNameTaken, errElsewhere, errIfName} {
+	for _, blame := range []error{ErrConfig, ErrEnvironment, ErrNetns, pod.ErrNameTaken, pod.ErrElsewhere, pod.ErrIfName} {
 		if errors.Is(err, blame) {
 			return
 		}
@@ -114,44 +113,16 @@ func (s *Server) probe(ctx context.Context) {
 // selfTest connects a namespace of its own as ADD connects a pod's, but for the
 // routes to it, and removes it again.
 func (s *Server) selfTest(ctx context.Context) error {
-	w := &wiring{
-		attachment: Attachment{ContainerID: probeID, IfName: "eth0"}, hostDevice: HostDevice(probeID, "eth0"),
-		mac: podMAC(probeID, "eth0"), addresses: probeAddresses[:1], probe: true, metric: s.cfg.Metric, table: s.cfg.Table,
-	}
+	w := pod.NewWiring(Attachment{ContainerID: probeID, IfName: "eth0"}, probeAddresses[:1])
+	w.Metric, w.Table = s.cfg.Metric, s.cfg.Table
 	if s.cfg.IPv6 != nil && s.cfg.IPv6() {
-		w.addresses = probeAddresses
+		w.Addresses = probeAddresses
 	}
 	if s.cfg.MTU != nil {
-		w.mtu = s.cfg.MTU()
+		w.MTU = s.cfg.MTU()
 	}
-	err := s.threads.do(ctx, func(th *thread) (err error) {
-		if w.netns, err = newNetns(th); err != nil {
-			return err
-		}
-		defer func() { _ = w.netns.Close() }() // the namespace ends with it
-		if err := removeDevice(th, w.hostDevice); err != nil {
-			return err
-		}
-		if err := w.connect(th); err != nil {
-			return err
-		}
-		return th.removeIndex(w.hostIndex)
-	})
-	if err != nil {
+	if err := blame(s.host.Try(ctx, w)); err != nil {
 		return err
 	}
-	return errors.Join(s.allow(w), s.cfg.Senders.Forget(w.hostDevice))
-}
-
-// newNetns makes a network namespace that ends when the file is closed.
-func newNetns(th *thread) (*os.File, error) {
-	th.at = nil
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a network namespace: %w", err), th.leave())
-	}
-	f, err := os.Open(ownNetns)
-	if err := errors.Join(err, th.leave()); err != nil {
-		return nil, fmt.Errorf("make a network namespace: %w", err)
-	}
-	return f, nil
+	return errors.Join(s.allow(w), s.cfg.Senders.Forget(w.HostDevice()))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/cni/pod"
 	"onlink/internal/ours"
 )
 
@@ -63,7 +64,7 @@ func TestTrouble(t *testing.T) {
 func TestTroubleOfCalls(t *testing.T) {
 	n := newNode(t)
 	n.ok(call{verb: "STATUS"})
-	for _, err := range []error{ErrConfig, ErrNetns, errNameTaken, errElsewhere, errIfName} {
+	for _, err := range []error{ErrConfig, ErrNetns, pod.ErrNameTaken, pod.ErrElsewhere, pod.ErrIfName} {
 		n.server.suspect(t.Context(), err)
 		if len(n.server.prober.again) > 0 {
 			t.Errorf("the self-test is run again for: %v", err)
@@ -76,7 +77,7 @@ func TestTroubleOfCalls(t *testing.T) {
 func TestSelfTest(t *testing.T) {
 	n := newNode(t)
 	n.ok(call{verb: "STATUS"})
-	device := HostDevice(probeID, "eth0")
+	device := hostDevice(probeID, "eth0")
 	veth(t, n, newSpace(t), device)
 	n.setGroup(device, ours.PodEnded)
 	for _, v6 := range []bool{true, false} {
@@ -89,7 +90,7 @@ func TestSelfTest(t *testing.T) {
 		n.clean()
 	}
 	veth(t, n, newSpace(t), device)
-	if err := n.server.selfTest(t.Context()); !errors.Is(err, errNameTaken) {
+	if err := n.server.selfTest(t.Context()); !errors.Is(err, pod.ErrNameTaken) {
 		t.Errorf("with somebody else's device in the way: %v", err)
 	}
 	if g := n.attrs(device).Group; g != 0 {

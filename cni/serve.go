@@ -67,7 +67,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stopReaper()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		s.reaper.run(reapCtx)
+		s.reaper.Run(reapCtx)
 		return nil
 	})
 	group.Go(func() error {

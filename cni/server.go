@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"onlink/cni/pod"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -46,11 +46,10 @@ type Config struct {
 type Server struct {
 	onlinkv1.UnimplementedCNIServer
 
-	cfg     Config
-	home    *os.File // the agent's network namespace
-	threads *threads
-	reaper  *reaper
-	locks   keyLock // by attachment
+	cfg    Config
+	host   *pod.Host
+	reaper *pod.Reaper
+	locks  keyLock // by attachment
 
 	counters counters
 	tender   tender
@@ -77,19 +76,12 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Table == 0 {
 		cfg.Table = unix.RT_TABLE_MAIN
 	}
-	home, err := os.Open(ownNetns)
+	host, err := pod.OpenHost()
 	if err != nil {
-		return nil, fmt.Errorf("open own network namespace: %w", err)
+		return nil, err
 	}
-	wiring, err := newThreads(home, wiringThreads)
-	if err != nil {
-		return nil, errors.Join(err, home.Close())
-	}
-	reaping, err := newThreads(home, 1)
-	if err != nil {
-		return nil, errors.Join(err, wiring.close(), home.Close())
-	}
-	s := &Server{cfg: cfg, home: home, threads: wiring, reaper: newReaper(reaping, cfg), tender: tender{looks: make(chan struct{}, 1)}, prober: prober{again: make(chan struct{}, 1)}}
+	s := &Server{cfg: cfg, host: host, tender: tender{looks: make(chan struct{}, 1)}, prober: prober{again: make(chan struct{}, 1)}}
+	s.reaper = pod.NewReaper(host, pod.ReaperConfig{Release: cfg.IPAM.Release, Forget: cfg.Senders.Forget, Log: cfg.Log})
 	s.SetSysctls(cfg.Sysctls)
 	return s, nil
 }
@@ -99,9 +91,7 @@ func NewServer(cfg Config) (*Server, error) {
 func (s *Server) SetSysctls(allowed []string) { s.sysctls.Store(&allowed) }
 
 // Close frees what NewServer took. Serve must have returned.
-func (s *Server) Close() error {
-	return errors.Join(s.threads.close(), s.reaper.threads.close(), s.home.Close())
-}
+func (s *Server) Close() error { return s.host.Close() }
 
 // Add serves ADD.
 func (s *Server) Add(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {

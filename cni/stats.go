@@ -44,7 +44,7 @@ func (c *counters) count(verb string, took time.Duration, err error) {
 
 // Stats returns the counts so far.
 func (s *Server) Stats() Stats {
-	pending, reaped := s.reaper.counts()
+	pending, reaped := s.reaper.Counts()
 	s.counters.mu.Lock()
 	defer s.counters.mu.Unlock()
 	return Stats{Verbs: maps.Clone(s.counters.verbs), Ending: pending, Ended: reaped, Mended: s.tender.count()}

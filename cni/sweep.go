@@ -3,6 +3,8 @@ package cni
 import (
 	"context"
 	"fmt"
+
+	"onlink/cni/pod"
 )
 
 // Sweep frees the attachments of pods that ended without a DEL, as after a
@@ -15,12 +17,12 @@ func (s *Server) Sweep(ctx context.Context) ([]Attachment, error) {
 	for _, a := range s.cfg.IPAM.Attachments() {
 		// Without a path (an attachment that was recovered) the veth alone
 		// tells.
-		if a.Netns != "" && !netnsGone(a.Netns) {
+		if a.Netns != "" && !pod.NetnsGone(a.Netns) {
 			continue
 		}
 		gone, err := s.sweepOne(ctx, a)
 		if err != nil {
-			return freed, fmt.Errorf("sweep %s: %w", a.key(), err)
+			return freed, fmt.Errorf("sweep %s: %w", a.Key(), err)
 		}
 		if gone {
 			freed = append(freed, a)
@@ -32,21 +34,16 @@ func (s *Server) Sweep(ctx context.Context) ([]Attachment, error) {
 // sweepOne frees one attachment unless it has a veth. No ADD of the attachment
 // is under way then: one that began before has made its veth or was undone.
 func (s *Server) sweepOne(ctx context.Context, a Attachment) (bool, error) {
-	unlock, err := s.locks.lock(ctx, a.key())
+	unlock, err := s.locks.lock(ctx, a.Key())
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
 	lease, held := s.cfg.IPAM.Lookup(a)
-	if !held || s.reaper.has(a.key()) {
+	if !held || s.reaper.Has(a.Key()) {
 		return false, nil
 	}
-	wired := true
-	err = s.threads.do(ctx, func(th *thread) error {
-		link, err := findLink(th.links, HostDevice(a.ContainerID, a.IfName))
-		wired = link != nil
-		return err
-	})
+	wired, err := s.host.HasDevice(ctx, a)
 	if err != nil || wired {
 		return false, err
 	}
@@ -60,22 +57,22 @@ func (s *Server) sweepOne(ctx context.Context, a Attachment) (bool, error) {
 
 // WaitEnded returns when nothing is left of the pods that DEL has disconnected
 // so far.
-func (s *Server) WaitEnded(ctx context.Context) error { return s.reaper.flush(ctx) }
+func (s *Server) WaitEnded(ctx context.Context) error { return s.reaper.Flush(ctx) }
 
 // Evict disconnects one attachment by an operator's order, whatever state its
 // pod is in: veth, route and addresses go, as with DEL.
 func (s *Server) Evict(ctx context.Context, a Attachment) error {
-	unlock, err := s.locks.lock(ctx, a.key())
+	unlock, err := s.locks.lock(ctx, a.Key())
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.reaper.wait(ctx, a.key()); err != nil {
+	if err := s.reaper.Wait(ctx, a.Key()); err != nil {
 		return err
 	}
 	lease, _ := s.cfg.IPAM.Lookup(a)
 	if err := s.detach(ctx, a, lease); err != nil {
-		return fmt.Errorf("evict %s: %w", a.key(), err)
+		return fmt.Errorf("evict %s: %w", a.Key(), err)
 	}
 	s.cfg.Log.Warn("pod disconnected by an operator", "namespace", a.Namespace, "pod", a.Pod, "container", a.ContainerID, "addresses", lease.Addresses)
 	return nil

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"onlink/cni/pod"
 )
 
 // TestSweep frees what has neither namespace nor veth, and nothing else.
@@ -26,7 +28,7 @@ func TestSweep(t *testing.T) {
 			n.ipam.set(func() {
 				a := n.ipam.owners[testID+"/eth0"]
 				a.Netns = "/nonexistent/netns"
-				n.ipam.owners[a.key()] = a
+				n.ipam.owners[a.Key()] = a
 			})
 		}, false},
 		{"the veth is gone, the namespace lives", func(t *testing.T, n *node, _ *space) {
@@ -66,7 +68,7 @@ func TestSweep(t *testing.T) {
 // wantNoDevice returns an error while the pod's host device is there.
 func (n *node) wantNoDevice() error {
 	if d := n.devices(); len(d) > 0 {
-		return errElsewhere
+		return pod.ErrElsewhere
 	}
 	return nil
 }
@@ -77,10 +79,10 @@ func TestWired(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ipam.ipv6 = true
 	n.ok(add(pod))
-	var got []Wired
+	var got []wiredPod
 	var addrs []netip.Addr
 	n.space.do(t, func() (err error) {
-		if got, err = ListWired(); err != nil || len(got) != 1 {
+		if got, err = listWired(); err != nil || len(got) != 1 {
 			return err
 		}
 		addrs, err = got[0].Addresses(unix.RT_TABLE_MAIN)

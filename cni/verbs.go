@@ -104,6 +104,12 @@ func (r *request) readVersion(in *onlinkv1.CNIRequest) error {
 // name notes Kubernetes' names of the pod.
 func (r *request) name(args podArgs) { r.Namespace, r.Pod, r.UID = args.namespace, args.pod, args.uid }
 
+// MTU limits of a pod's interface: what IPv4 needs, and veth's most.
+const (
+	minMTU = 68
+	maxMTU = 65535
+)
+
 // readMade reads what the pod's interface is made of besides its addresses.
 func (r *request) readMade(args podArgs) error {
 	if r.conf.MTU != 0 && (r.conf.MTU < minMTU || r.conf.MTU > maxMTU) {

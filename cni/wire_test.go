@@ -26,10 +26,10 @@ func link(name string) netlink.Link {
 
 // sysctlPath is the file of a device's setting.
 func sysctlPath(family, device, key string) string {
-	return "/proc/sys/" + confName(family, device, key)
+	return "/proc/sys/net/" + family + "/conf/" + device + "/" + key
 }
 
-var testDevice = HostDevice(testID, "eth0")
+var testDevice = hostDevice(testID, "eth0")
 
 func dst(s string) *net.IPNet {
 	_, n, err := net.ParseCIDR(s)
@@ -232,19 +232,6 @@ func TestLeftover(t *testing.T) {
 				return netlink.RouteAdd(&netlink.Route{LinkIndex: link("lo").Attrs().Index, Dst: dst("10.65.0.1/32"), Protocol: unix.RTPROT_STATIC, Scope: netlink.SCOPE_LINK})
 			})
 		}, 999, "protocol static"},
-		{"index taken", func(t *testing.T, n *node, _ *space) {
-			const next = 7
-			for range cap(n.server.threads.free) { // each of them in turn
-				th := <-n.server.threads.free
-				th.nextIndex = next
-				n.server.threads.free <- th
-			}
-			n.space.do(t, func() error {
-				attrs := netlink.NewLinkAttrs()
-				attrs.Name, attrs.Index = "taken", firstHostIndex+next
-				return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "taken1"})
-			})
-		}, 0, ""},
 		{"pod interface of another plugin", func(t *testing.T, n *node, pod *space) { veth(t, n, pod, "other0") }, 4, "CNI_IFNAME"},
 		{"host device name of another", func(t *testing.T, n *node, _ *space) {
 			n.space.do(t, func() error {

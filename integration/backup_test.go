@@ -12,7 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
@@ -174,9 +174,9 @@ func TestDatabaseLostAmidTrouble(t *testing.T) {
 	extra := netip.MustParseAddr("10.244.0.14")
 	b.restart(func() {
 		must(t, os.Remove(b.file))
-		must(t, b.n.NS.SetLink(cni.HostDevice(down.ContainerID, "eth0"), false))
+		must(t, b.n.NS.SetLink(pod.HostDevice(down.ContainerID, "eth0"), false))
 		link := b.n.NS.Link
-		dev, err := link.LinkByName(cni.HostDevice(odd.ContainerID, "eth0"))
+		dev, err := link.LinkByName(pod.HostDevice(odd.ContainerID, "eth0"))
 		must(t, err)
 		must(t, link.RouteAdd(&netlink.Route{
 			Dst: netlink.NewIPNet(extra.AsSlice()), LinkIndex: dev.Attrs().Index, Protocol: labtest.RouteProtocol, Scope: netlink.SCOPE_LINK,
@@ -185,7 +185,7 @@ func TestDatabaseLostAmidTrouble(t *testing.T) {
 	must(t, labtest.Problem(b.ctx, b.n, extra.String()+" of the running pod lab/odd"))
 	labtest.WantCtl(b.ctx, t, b.n, 1, extra.String()+" of the running pod lab/odd", "ipam", "check")
 	must(t, labtest.HasRoute(b.n, netip.PrefixFrom(extra, 32), labtest.RouteProtocol))
-	must(t, b.n.NS.SetLink(cni.HostDevice(down.ContainerID, "eth0"), true))
+	must(t, b.n.NS.SetLink(pod.HostDevice(down.ContainerID, "eth0"), true))
 	for _, addr := range down.Addrs { // the agent puts the routes back
 		must(t, lab.Eventually(b.ctx, labtest.SettleLimit, "route to "+addr.String(), func() error {
 			return labtest.HasRoute(b.n, netip.PrefixFrom(addr, addr.BitLen()), labtest.RouteProtocol)

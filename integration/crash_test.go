@@ -25,7 +25,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
@@ -372,7 +372,7 @@ func (c *crash) agree(ctx context.Context, want map[string]*crashPod) error {
 		if p == nil || p.addrs[0].String() != s.GetAddress() {
 			return fmt.Errorf("database has %s for %s, want %+v", s.GetAddress(), s.GetContainerId(), p)
 		}
-		routes[p.addrs[0]] = cni.HostDevice(p.id, "eth0")
+		routes[p.addrs[0]] = pod.HostDevice(p.id, "eth0")
 		if err := hasAddress(p); err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
 )
@@ -21,7 +21,7 @@ func TestHostEndDown(t *testing.T) {
 	labtest.StartNode(ctx, t, n)
 	p, err := n.AddPod(ctx, "web")
 	must(t, err)
-	device := cni.HostDevice(p.ContainerID, "eth0")
+	device := pod.HostDevice(p.ContainerID, "eth0")
 	reached := func() error {
 		_, err := tor.NS.Ping(ctx, p.Addr(), 1, time.Second)
 		return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
@@ -15,12 +16,12 @@ import (
 // pods: veths, host routes, namespaces. before and after are the assignments
 // before and after the kernel was read, so that pods which come and go in
 // between are left out.
-func kernelProblems(before, after []ipam.Assignment, wired []cni.Wired, table uint32) ([]string, error) {
+func kernelProblems(before, after []ipam.Assignment, wired []pod.Wired, table uint32) ([]string, error) {
 	known := map[ipam.Handle]bool{}
 	for _, as := range slices.Concat(before, after) {
 		known[as.Handle] = true
 	}
-	devices := map[ipam.Handle]cni.Wired{}
+	devices := map[ipam.Handle]pod.Wired{}
 	var out []string
 	for _, w := range wired {
 		h := Handle(w.Attachment)
@@ -47,7 +48,7 @@ func kernelProblems(before, after []ipam.Assignment, wired []cni.Wired, table ui
 }
 
 // podProblems compares one assignment with its pod's interface.
-func podProblems(as ipam.Assignment, devices map[ipam.Handle]cni.Wired, table uint32) ([]string, error) {
+func podProblems(as ipam.Assignment, devices map[ipam.Handle]pod.Wired, table uint32) ([]string, error) {
 	pod := fmt.Sprintf("pod %s/%s (%s)", as.Namespace, as.Pod, as.Handle)
 	w, ok := devices[as.Handle]
 	if !ok {
@@ -78,7 +79,7 @@ func Check(ctx context.Context, alloc *ipam.Allocator, server *cni.Server, table
 		return nil, err
 	}
 	before := alloc.Assignments()
-	wired, err := cni.ListWired()
+	wired, err := pod.ListWired()
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,7 @@ package pods
 import (
 	"errors"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
@@ -30,7 +30,7 @@ func Fsck(database string, table uint32, repair bool) (problems, repaired []stri
 	if err != nil {
 		return problems, repaired, err
 	}
-	wired, err := cni.ListWired()
+	wired, err := pod.ListWired()
 	if err != nil {
 		return problems, repaired, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
@@ -38,7 +39,7 @@ type Collector struct {
 	Alloc  Quarantines
 	Routes *Routes
 
-	wired func() ([]cni.Wired, error) // nil: [cni.ListWired]; set by tests
+	wired func() ([]pod.Wired, error) // nil: [pod.ListWired]; set by tests
 	swept atomic.Uint64
 }
 
@@ -75,14 +76,14 @@ func (c *Collector) endQuarantines() error {
 	}
 	list := c.wired
 	if list == nil {
-		list = cni.ListWired
+		list = pod.ListWired
 	}
 	wired, err := list()
 	if err != nil {
 		return err
 	}
 	for _, q := range kept {
-		if slices.ContainsFunc(wired, func(w cni.Wired) bool { return Handle(w.Attachment) == q.Handle && !w.Ended }) {
+		if slices.ContainsFunc(wired, func(w pod.Wired) bool { return Handle(w.Attachment) == q.Handle && !w.Ended }) {
 			continue
 		}
 		c.Alloc.EndQuarantine(q.Handle)

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
@@ -45,7 +45,7 @@ type MTUStore interface {
 // which may have had another one, and repeats what failed.
 func (t *MTU) Run(ctx context.Context) error {
 	if t.host == nil {
-		t.host, t.give = hostMTUs, cni.SetMTU
+		t.host, t.give = hostMTUs, pod.SetMTU
 	}
 	retry := time.NewTimer(mtuRetry)
 	defer retry.Stop()
@@ -114,7 +114,7 @@ func (t *MTU) set(has map[string]int, former []int, mtu int, again bool) map[ipa
 // hostMTUs returns the MTUs of pods' host devices: one that has the present
 // value needs no look into its pod.
 func hostMTUs() (map[string]int, error) {
-	wired, err := cni.ListWired()
+	wired, err := pod.ListWired()
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
@@ -26,7 +27,7 @@ func Handle(a cni.Attachment) ipam.Handle {
 func (s Addresses) Assign(ctx context.Context, a cni.Attachment, ask cni.Ask) (cni.Lease, error) {
 	as, err := s.Alloc.Assign(ctx, ipam.Request{
 		Handle: Handle(a), Netns: a.Netns, Namespace: a.Namespace, Pod: a.Pod, UID: a.UID,
-		Pools: ask.Pools, Addresses: ask.Addresses, Sticky: ask.Sticky, HostDevice: cni.HostDevice(a.ContainerID, a.IfName),
+		Pools: ask.Pools, Addresses: ask.Addresses, Sticky: ask.Sticky, HostDevice: pod.HostDevice(a.ContainerID, a.IfName),
 	})
 	switch {
 	case errors.Is(err, ipam.ErrInvalidRequest):
@@ -63,7 +64,7 @@ func (s Addresses) Attachments() []cni.Attachment {
 
 // Here are the attachments whose interfaces the kernel has: what proves
 // that a database is this machine's.
-func Here(wired []cni.Wired) []ipam.Handle {
+func Here(wired []pod.Wired) []ipam.Handle {
 	var out []ipam.Handle
 	for _, w := range wired {
 		if !w.Ended {

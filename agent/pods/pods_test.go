@@ -18,13 +18,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/ipam"
 )
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// pod is a pod with one address.
-func pod(name, addr string) ipam.Assignment {
+// assigned is a pod with one address.
+func assigned(name, addr string) ipam.Assignment {
 	return ipam.Assignment{
 		Handle: ipam.Handle{ContainerID: name, IfName: "eth0"}, Namespace: "default", Pod: name,
 		Addresses: []netip.Addr{ip(addr)}, HostDevice: "onl-" + name,
@@ -32,8 +33,8 @@ func pod(name, addr string) ipam.Assignment {
 }
 
 // wired is a pod's interface in the kernel.
-func wired(name string, ended bool) cni.Wired {
-	return cni.Wired{
+func wired(name string, ended bool) pod.Wired {
+	return pod.Wired{
 		Attachment: cni.Attachment{ContainerID: name, IfName: "eth0", Namespace: "default", Pod: name}, HostDevice: "onl-" + name, Ended: ended,
 	}
 }
@@ -66,7 +67,7 @@ func TestRoutes(t *testing.T) {
 
 // TestHere: what proves that a database is this machine's.
 func TestHere(t *testing.T) {
-	got := Here([]cni.Wired{wired("web", false), wired("gone", true)})
+	got := Here([]pod.Wired{wired("web", false), wired("gone", true)})
 	if want := []ipam.Handle{{ContainerID: "web", IfName: "eth0"}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -110,7 +111,7 @@ func TestCollector(t *testing.T) {
 		s := &sweeper{frees: 2, err: errors.New("busy")}
 		q := &quarantines{kept: []ipam.Quarantine{keep("runs", "10.244.1.5"), keep("ended", "10.244.1.6"), keep("reused", "10.244.1.7")}, owned: ip("10.244.1.7")}
 		c := &Collector{Log: slog.New(slog.DiscardHandler), Server: s, Alloc: q, Routes: NewRoutes()}
-		c.wired = func() ([]cni.Wired, error) { return []cni.Wired{wired("runs", false), wired("ended", true)}, nil }
+		c.wired = func() ([]pod.Wired, error) { return []pod.Wired{wired("runs", false), wired("ended", true)}, nil }
 		ctx, stop := context.WithCancel(t.Context())
 		var ended atomic.Bool
 		go func() {
@@ -154,7 +155,7 @@ func TestMTU(t *testing.T) {
 	m := &MTU{
 		Log: slog.New(slog.DiscardHandler), Store: &mtus{list: []int{1480}},
 		Assignments: func() []ipam.Assignment {
-			return []ipam.Assignment{pod("web", "10.244.1.5"), pod("db", "10.244.1.6"), pod("right", "10.244.1.7"), pod("gone", "10.244.1.8")}
+			return []ipam.Assignment{assigned("web", "10.244.1.5"), assigned("db", "10.244.1.6"), assigned("right", "10.244.1.7"), assigned("gone", "10.244.1.8")}
 		},
 		host: func() (map[string]int, error) { return has, nil },
 		give: func(_, _, host string, former []int, mtu int) error {
@@ -188,18 +189,18 @@ func TestMTU(t *testing.T) {
 // TestKernelProblems: what database and kernel disagree on is named with its
 // pod; pods that come or go during the check are left out.
 func TestKernelProblems(t *testing.T) {
-	here, away := pod("here", "10.244.1.5"), pod("away", "10.244.1.6")
+	here, away := assigned("here", "10.244.1.5"), assigned("away", "10.244.1.6")
 	here.Netns, away.Netns = t.TempDir(), filepath.Join(t.TempDir(), "gone")
 	for _, c := range []struct {
 		name          string
 		before, after []ipam.Assignment
-		wired         []cni.Wired
+		wired         []pod.Wired
 		want          []string
 	}{
 		{"nothing", nil, nil, nil, nil},
-		{"an interface without an address", nil, nil, []cni.Wired{wired("web", false)}, []string{"pod default/web: its interface onl-web has no address in the database"}},
-		{"one that is being removed", nil, nil, []cni.Wired{wired("web", true)}, nil},
-		{"one that has just come", nil, []ipam.Assignment{pod("web", "10.244.1.7")}, []cni.Wired{wired("web", false)}, nil},
+		{"an interface without an address", nil, nil, []pod.Wired{wired("web", false)}, []string{"pod default/web: its interface onl-web has no address in the database"}},
+		{"one that is being removed", nil, nil, []pod.Wired{wired("web", true)}, nil},
+		{"one that has just come", nil, []ipam.Assignment{assigned("web", "10.244.1.7")}, []pod.Wired{wired("web", false)}, nil},
 		{"one that has just gone", []ipam.Assignment{here}, nil, nil, nil},
 		{"the pod is gone", []ipam.Assignment{away}, []ipam.Assignment{away}, nil, []string{"pod default/away (away/eth0) has [10.244.1.6], but the pod is gone"}},
 		{"only its interface is", []ipam.Assignment{here}, []ipam.Assignment{here}, nil, []string{"pod default/here (here/eth0) has [10.244.1.5], but its interface is not there"}},

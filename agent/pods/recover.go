@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/fib"
 	"onlink/ipam"
 )
@@ -30,12 +30,12 @@ func BootID() string {
 // out a second time, or their routes removed. Where the two agree it costs one
 // list of interfaces and one of neighbours. It returns why pods were left out.
 // Table is the kernel's table of pod routes.
-func Recover(alloc *ipam.Allocator, wired []cni.Wired, table uint32, log *slog.Logger) (refused []error, err error) {
-	wired = slices.DeleteFunc(slices.Clone(wired), func(w cni.Wired) bool { return w.Ended })
+func Recover(alloc *ipam.Allocator, wired []pod.Wired, table uint32, log *slog.Logger) (refused []error, err error) {
+	wired = slices.DeleteFunc(slices.Clone(wired), func(w pod.Wired) bool { return w.Ended })
 	if len(wired) == 0 {
 		return nil, nil
 	}
-	near, err := cni.ListNeighbours()
+	near, err := pod.ListNeighbours()
 	if err != nil {
 		return nil, fmt.Errorf("recover pods: %w", err)
 	}
@@ -64,7 +64,7 @@ func Recover(alloc *ipam.Allocator, wired []cni.Wired, table uint32, log *slog.L
 
 // databaseAgrees reports whether every running pod has in the database what the
 // neighbour entries of its host end say.
-func databaseAgrees(alloc *ipam.Allocator, wired []cni.Wired, near map[int][]netip.Addr) bool {
+func databaseAgrees(alloc *ipam.Allocator, wired []pod.Wired, near map[int][]netip.Addr) bool {
 	for _, w := range wired {
 		as, known := alloc.Lookup(Handle(w.Attachment))
 		if !known || !slices.Equal(as.Addresses, near[w.Index]) {
@@ -77,8 +77,8 @@ func databaseAgrees(alloc *ipam.Allocator, wired []cni.Wired, near map[int][]net
 // runningPods gives every wired pod the addresses that the kernel routes to it,
 // first those with a neighbour entry, which ADD made. A pod without routes has
 // those on its own interface that are routed to no other.
-func runningPods(wired []cni.Wired, near map[int][]netip.Addr, table uint32) ([]ipam.Running, error) {
-	evidence, err := cni.ListRouted(table)
+func runningPods(wired []pod.Wired, near map[int][]netip.Addr, table uint32) ([]ipam.Running, error) {
+	evidence, err := pod.ListRouted(table)
 	if err != nil {
 		return nil, err
 	}

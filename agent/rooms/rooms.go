@@ -14,7 +14,7 @@ import (
 	"onlink/agent/node"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
-	"onlink/cni"
+	"onlink/cni/pod"
 	"onlink/internal/ours"
 	"onlink/ipam"
 	"onlink/nft"
@@ -114,7 +114,7 @@ func BGP(cfg *config.Effective, id node.Identity, fibKept bool, log *slog.Logger
 			out.ClusterID = id.RouterID
 		}
 	}
-	out.Pools, out.PodGateways = BGPPools(cfg.Pools), cni.Gateways()
+	out.Pools, out.PodGateways = BGPPools(cfg.Pools), pod.Gateways()
 	return out
 }
 

@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ import (
 // resolve decides what to do when something is where the veth should be. It
 // reports done when a complete veth of this attachment is there; it returns
 // neither when the way is free for another attempt.
-func (w *wiring) resolve(th *thread) (done bool, err error) {
+func (w *Wiring) resolve(th *thread) (done bool, err error) {
 	host, err := findLink(th.links, w.hostDevice)
 	if err != nil {
 		return false, err
@@ -31,14 +31,14 @@ func (w *wiring) resolve(th *thread) (done bool, err error) {
 	case host == nil && pod == nil:
 		return false, nil // only an index was taken
 	case host == nil:
-		return false, fmt.Errorf("%w: CNI_IFNAME: %s: %w", ErrEnvironment, w.attachment.IfName, errIfName)
+		return false, fmt.Errorf("%s: %w", w.IfName, ErrIfName)
 	case !isOurs(host):
 		return false, foreignDevice(host)
 	case pod == nil || !arePeers(host, pod):
-		return false, fmt.Errorf("%s: %w; DEL it first", w.hostDevice, errElsewhere)
+		return false, fmt.Errorf("%s: %w; DEL it first", w.hostDevice, ErrElsewhere)
 	}
 	wired := *w
-	wired.sysctls = nil // the pod may have changed them, and runs
+	wired.Sysctls = nil // the pod may have changed them, and runs
 	problems, err := wired.check(th)
 	if err != nil {
 		return false, err
@@ -51,10 +51,10 @@ func (w *wiring) resolve(th *thread) (done bool, err error) {
 
 // podLink returns the pod's interface of the attachment's name, nil when there
 // is none.
-func (w *wiring) podLink(th *thread) (netlink.Link, error) {
+func (w *Wiring) podLink(th *thread) (netlink.Link, error) {
 	var link netlink.Link
-	err := th.inside(w.netns, func(h *netlink.Handle) (err error) {
-		link, err = findLink(h, w.attachment.IfName)
+	err := th.inside(w.NetnsFile, func(h *netlink.Handle) (err error) {
+		link, err = findLink(h, w.IfName)
 		return err
 	})
 	return link, err
@@ -106,13 +106,13 @@ func removeDevice(th *thread, name string) error {
 
 // routeOwner returns an error that names the owner of the host route to a, nil
 // if it is onlink itself.
-func (w *wiring) routeOwner(th *thread, a netip.Addr) error {
+func (w *Wiring) routeOwner(th *thread, a netip.Addr) error {
 	routes, err := w.routesTo(th, a)
 	if err != nil {
 		return err
 	}
 	for _, r := range routes {
-		if r.Protocol != ours.Protocol && uint32(r.Priority) == w.metric {
+		if r.Protocol != ours.Protocol && uint32(r.Priority) == w.Metric {
 			return fmt.Errorf("%s: %w: protocol %s", opHostRoute(a), unix.EEXIST, r.Protocol)
 		}
 	}
@@ -120,8 +120,8 @@ func (w *wiring) routeOwner(th *thread, a netip.Addr) error {
 }
 
 // routesTo returns the host's routes to exactly a.
-func (w *wiring) routesTo(th *thread, a netip.Addr) ([]netlink.Route, error) {
-	filter := &netlink.Route{Dst: netlink.NewIPNet(a.AsSlice()), Table: int(w.table)}
+func (w *Wiring) routesTo(th *thread, a netip.Addr) ([]netlink.Route, error) {
+	filter := &netlink.Route{Dst: netlink.NewIPNet(a.AsSlice()), Table: int(w.Table)}
 	routes, err := dump.Routes(th.links, int(rtnl.Family(a)), filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmt.Errorf("list routes to %s: %w", a, err)

@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"net/netip"
@@ -20,7 +20,7 @@ const opSourceRule = "add rule for the addresses of a second interface"
 // addresses that are not the interface's own. The gateway's family says which
 // addresses are meant. The rules end with the pod; without the interface they
 // lead nowhere, and the kernel goes on to the next.
-func (w *wiring) sourceRoutes(m *rtnl.Batch, g netip.Addr) {
+func (w *Wiring) sourceRoutes(m *rtnl.Batch, g netip.Addr) {
 	table := uint32(w.podIndex) // not one of the kernel's own, which are below 256
 	m.Add("add default route of a second interface", unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	m.Route(&rtnl.Route{
@@ -29,7 +29,7 @@ func (w *wiring) sourceRoutes(m *rtnl.Batch, g netip.Addr) {
 	})
 	m.AttrAddr(unix.RTA_GATEWAY, g)
 	m.AttrUint32(unix.RTA_OIF, uint32(w.podIndex))
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		if a.Is4() != g.Is4() {
 			continue
 		}

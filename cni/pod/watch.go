@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"errors"
@@ -74,11 +74,11 @@ func (s *watch) awaitRoutes(addresses []netip.Addr) error {
 // awaitCarrier returns when the pod's end can send. Since Linux 6.8 the kernel
 // looks at the carrier when it is asked for the link, and there is nothing to
 // wait for; before, it says so later.
-func (w *wiring) awaitCarrier(th *thread, pod *socket) error {
+func (w *Wiring) awaitCarrier(th *thread, pod *socket) error {
 	if up, err := pod.isUp(w.podIndex); up || err != nil {
 		return err
 	}
-	if err := th.enter(w.netns); err != nil {
+	if err := th.enter(w.NetnsFile); err != nil {
 		return err
 	}
 	seen, err := dialWatch(unix.RTNLGRP_LINK)

@@ -1,9 +1,8 @@
-package cni
+package pod
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -109,37 +108,41 @@ func (h hostEnds) adopt(host *socket, links []netlink.Link) error {
 		m.Link(rtnl.Link{Index: int32(link.Attrs().Index)})
 		m.AttrUint32(unix.IFLA_GROUP, ours.PodServing)
 		if link.Attrs().Alias == "" {
-			m.AttrString(unix.IFLA_IFALIAS, a.alias())
+			m.AttrString(unix.IFLA_IFALIAS, a.Alias())
 		}
 		link.Attrs().Group = ours.PodServing
 	}
 	return dropErrors(host.exec(&m), func(e *rtnl.Error) bool { return e.Errno == unix.ENODEV })
 }
 
-// spared notes that a device of somebody else has the name of a host end, and
-// is left alone. It is no reason to keep the pod's addresses: its own veth
-// cannot be there.
-func (s *Server) spared(err error) bool {
-	if !errors.Is(err, errNameTaken) {
-		return false
-	}
-	s.cfg.Log.Warn("a device has the name of a pod's and is not onlink's, left alone", "error", err)
-	return true
-}
-
 // foreignDevice says what has the name of a host end.
 func foreignDevice(link netlink.Link) error {
 	at := link.Attrs()
-	return fmt.Errorf("%w: %s is a %s in group %d with alias %q; rename or delete it", errNameTaken, at.Name, link.Type(), at.Group, strings.ToValidUTF8(at.Alias, "?"))
+	return fmt.Errorf("%w: %s is a %s in group %d with alias %q; rename or delete it", ErrNameTaken, at.Name, link.Type(), at.Group, strings.ToValidUTF8(at.Alias, "?"))
 }
 
-// listLinks lists the links of the agent's namespace.
-func (s *Server) listLinks(ctx context.Context, t *threads) (links []netlink.Link, err error) {
-	err = t.do(ctx, func(th *thread) (err error) {
-		links, err = listAll(th)
-		return err
-	})
-	return links, err
+// senders returns the MAC addresses of the pods that a previous run wired: the
+// permanent neighbour entries of the host ends say them. The pod's end may have
+// been changed by the pod.
+func (h hostEnds) senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.HardwareAddr {
+	said := map[int]net.HardwareAddr{}
+	for _, n := range neighbours {
+		if n.State == unix.NUD_PERMANENT && len(n.HardwareAddr) == 6 {
+			said[n.LinkIndex] = n.HardwareAddr
+		}
+	}
+	out := map[string]net.HardwareAddr{}
+	for _, link := range links {
+		at := link.Attrs()
+		a, known := h.owner(link)
+		if !known {
+			continue
+		}
+		mac := said[at.Index]
+		if mac == nil { // somebody removed the entry; CHECK will say so
+			mac = MAC(a.ContainerID, a.IfName)
+		}
+		out[at.Name] = mac
+	}
+	return out
 }
-
-func listAll(th *thread) ([]netlink.Link, error) { return dump.Links(th.links) }

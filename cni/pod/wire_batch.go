@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"crypto/sha256"
@@ -30,8 +30,8 @@ const (
 // choice. The pod's comes from the attachment, so that several interfaces of a
 // pod rarely choose the same. Those of the host are counted: the kernel makes
 // room for neighbours faster than for scattered numbers.
-func (w *wiring) chooseIndexes(th *thread, try int) {
-	sum := sha256.Sum256(append([]byte(w.attachment.key()), byte(try)))
+func (w *Wiring) chooseIndexes(th *thread, try int) {
+	sum := sha256.Sum256(append([]byte(w.Key()), byte(try)))
 	w.podIndex = firstPodIndex + int32(binary.BigEndian.Uint32(sum[:])%podIndexes)
 	w.hostIndex = firstHostIndex + int32(th.nextIndex%hostIndexes)
 	th.nextIndex++
@@ -41,11 +41,11 @@ func (w *wiring) chooseIndexes(th *thread, try int) {
 // the pod's end under its final name and up, the host's end in the namespace
 // home refers to. Moving or renaming an end later would each wait for an RCU
 // grace period, 16 to 20 ms under the RTNL lock.
-func (w *wiring) createBatch(home int) *rtnl.Batch {
+func (w *Wiring) createBatch(home int) *rtnl.Batch {
 	m := rtnl.NewBatch(256)
-	m.Add("create veth "+w.attachment.IfName, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	m.Add("create veth "+w.IfName, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m.Link(rtnl.Link{Index: w.podIndex, Flags: unix.IFF_UP, Change: unix.IFF_UP})
-	w.linkAttrs(m, w.attachment.IfName, w.mac)
+	w.linkAttrs(m, w.IfName, w.MAC)
 	m.Nest(unix.IFLA_LINKINFO, func() {
 		m.AttrString(unix.IFLA_INFO_KIND, "veth")
 		m.Nest(unix.IFLA_INFO_DATA, func() {
@@ -61,27 +61,27 @@ func (w *wiring) createBatch(home int) *rtnl.Batch {
 }
 
 // group is the interface group of the host end.
-func (w *wiring) group() uint32 {
+func (w *Wiring) group() uint32 {
 	if w.probe {
 		return ours.PodEnded // a killed agent's is removed by the next one
 	}
 	return ours.PodServing
 }
 
-func (w *wiring) linkAttrs(m *rtnl.Batch, name string, mac []byte) {
+func (w *Wiring) linkAttrs(m *rtnl.Batch, name string, mac []byte) {
 	m.AttrString(unix.IFLA_IFNAME, name)
 	m.Attr(unix.IFLA_ADDRESS, mac)
-	if w.mtu != 0 {
-		m.AttrUint32(unix.IFLA_MTU, uint32(w.mtu))
+	if w.MTU != 0 {
+		m.AttrUint32(unix.IFLA_MTU, uint32(w.MTU))
 	}
 	m.AttrUint32(unix.IFLA_NUM_TX_QUEUES, queuesPerVeth)
 	m.AttrUint32(unix.IFLA_NUM_RX_QUEUES, queuesPerVeth)
 }
 
-// gateways returns the pod's gateways, one per family it has an address of.
-func (w *wiring) gateways() []netip.Addr {
+// Gateways returns the pod's gateways, one per family it has an address of.
+func (w *Wiring) Gateways() []netip.Addr {
 	var out []netip.Addr
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		switch {
 		case a.Is4() && (len(out) == 0 || out[0] != gateway4):
 			out = append([]netip.Addr{gateway4}, out...)
@@ -94,9 +94,9 @@ func (w *wiring) gateways() []netip.Addr {
 
 // podBatch puts addresses, routes and the gateways' neighbour entries on the
 // pod's end.
-func (w *wiring) podBatch() *rtnl.Batch {
+func (w *Wiring) podBatch() *rtnl.Batch {
 	m := rtnl.NewBatch(512)
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		m.Add("add address "+a.String(), unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 		m.Address(rtnl.Address{Family: rtnl.Family(a), PrefixLen: uint8(a.BitLen()), Scope: unix.RT_SCOPE_UNIVERSE, Index: w.podIndex})
 		m.AttrAddr(unix.IFA_LOCAL, a)
@@ -107,7 +107,7 @@ func (w *wiring) podBatch() *rtnl.Batch {
 			m.AttrUint32(unix.IFA_FLAGS, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT)
 		}
 	}
-	for _, g := range w.gateways() {
+	for _, g := range w.Gateways() {
 		if g.Is4() { // IPv6's is link-local and needs no route
 			w.gatewayRoute(m, g, 0)
 		}
@@ -122,7 +122,7 @@ func opDefault(g netip.Addr) string { return "add default route via " + g.String
 
 // gatewayRoute appends the pod's route to its gateway; metric 0 is the
 // kernel's default.
-func (w *wiring) gatewayRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
+func (w *Wiring) gatewayRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
 	m.Add(opGateway(g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m.Route(&rtnl.Route{
 		Family: rtnl.Family(g), DstLen: uint8(g.BitLen()), Table: unix.RT_TABLE_MAIN,
@@ -134,7 +134,7 @@ func (w *wiring) gatewayRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
 
 // defaultRoute appends the pod's default route. One with a metric is on-link,
 // because the kernel would look the gateway up on another interface.
-func (w *wiring) defaultRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
+func (w *Wiring) defaultRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
 	var flags uint32
 	if metric != 0 {
 		flags = unix.RTNH_F_ONLINK
@@ -149,7 +149,7 @@ func (w *wiring) defaultRoute(m *rtnl.Batch, g netip.Addr, metric uint32) {
 }
 
 // exit appends a pod route's interface and metric.
-func (w *wiring) exit(m *rtnl.Batch, metric uint32) {
+func (w *Wiring) exit(m *rtnl.Batch, metric uint32) {
 	m.AttrUint32(unix.RTA_OIF, uint32(w.podIndex))
 	if metric != 0 {
 		m.AttrUint32(unix.RTA_PRIORITY, metric)
@@ -158,7 +158,7 @@ func (w *wiring) exit(m *rtnl.Batch, metric uint32) {
 
 // neighbour appends a permanent neighbour entry: the first packet waits for no
 // resolution, and none can be forged.
-func (w *wiring) neighbour(m *rtnl.Batch, a netip.Addr, mac []byte, index int32) {
+func (w *Wiring) neighbour(m *rtnl.Batch, a netip.Addr, mac []byte, index int32) {
 	m.Add("add neighbour "+a.String(), unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	m.Neighbour(rtnl.Neighbour{Family: rtnl.Family(a), Index: index, State: unix.NUD_PERMANENT})
 	m.AttrAddr(unix.NDA_DST, a)
@@ -169,11 +169,11 @@ func (w *wiring) neighbour(m *rtnl.Batch, a netip.Addr, mac []byte, index int32)
 // The IPv4 settings travel in the same message: files in /proc/sys would cost
 // a path walk each. IPv6 has no such message; its forwarding is inherited from
 // the agent's net.ipv6.conf.default.
-func (w *wiring) hostBatch() *rtnl.Batch {
+func (w *Wiring) hostBatch() *rtnl.Batch {
 	m := rtnl.NewBatch(768)
 	m.Add("set up "+w.hostDevice, unix.RTM_NEWLINK, 0)
 	m.Link(rtnl.Link{Index: w.hostIndex, Flags: unix.IFF_UP, Change: unix.IFF_UP})
-	m.AttrString(unix.IFLA_IFALIAS, w.attachment.alias())
+	m.AttrString(unix.IFLA_IFALIAS, w.Alias())
 	m.Nest(unix.IFLA_AF_SPEC, func() {
 		m.Nest(unix.AF_INET, func() {
 			m.Nest(unix.IFLA_INET_CONF, func() {
@@ -184,12 +184,12 @@ func (w *wiring) hostBatch() *rtnl.Batch {
 			})
 		})
 	})
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		if w.probe {
 			break
 		}
 		w.hostRoute(m, a, unix.NLM_F_EXCL)
-		w.neighbour(m, a, w.mac, w.hostIndex)
+		w.neighbour(m, a, w.MAC, w.hostIndex)
 	}
 	return m
 }
@@ -198,15 +198,15 @@ func opHostRoute(a netip.Addr) string { return "add route to " + a.String() }
 
 // hostRoute appends the route to one address; mode is NLM_F_EXCL or
 // NLM_F_REPLACE.
-func (w *wiring) hostRoute(m *rtnl.Batch, a netip.Addr, mode uint16) {
+func (w *Wiring) hostRoute(m *rtnl.Batch, a netip.Addr, mode uint16) {
 	m.Add(opHostRoute(a), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|mode)
 	m.Route(&rtnl.Route{
-		Family: rtnl.Family(a), DstLen: uint8(a.BitLen()), Table: w.table,
+		Family: rtnl.Family(a), DstLen: uint8(a.BitLen()), Table: w.Table,
 		Protocol: ours.Protocol, Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST,
 	})
 	m.AttrAddr(unix.RTA_DST, a)
 	m.AttrUint32(unix.RTA_OIF, uint32(w.hostIndex))
-	if w.metric != 0 {
-		m.AttrUint32(unix.RTA_PRIORITY, w.metric)
+	if w.Metric != 0 {
+		m.AttrUint32(unix.RTA_PRIORITY, w.Metric)
 	}
 }

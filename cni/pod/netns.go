@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"errors"
@@ -22,12 +22,12 @@ var (
 func openNetns(path string, home *os.File) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: CNI_NETNS: open %s: %w", ErrNetns, path, err)
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	if err := checkNetns(fd, int(home.Fd())); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("%w: CNI_NETNS: %s: %w", ErrNetns, path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return f, nil
 }
@@ -69,10 +69,10 @@ func sameFile(a, b int) (bool, error) {
 	return one.Dev == other.Dev && one.Ino == other.Ino, nil
 }
 
-// netnsGone reports whether nothing that is a namespace lives at path: the
+// NetnsGone reports whether nothing that is a namespace lives at path: the
 // pod's namespace is gone and its addresses can be freed. An error other than
 // absence is not proof of that.
-func netnsGone(path string) bool {
+func NetnsGone(path string) bool {
 	if path == "" {
 		return false
 	}
@@ -85,4 +85,17 @@ func netnsGone(path string) bool {
 		return true
 	}
 	return false
+}
+
+// newNetns makes a network namespace that ends when the file is closed.
+func newNetns(th *thread) (*os.File, error) {
+	th.at = nil
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a network namespace: %w", err), th.leave())
+	}
+	f, err := os.Open(ownNetns)
+	if err := errors.Join(err, th.leave()); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	return f, nil
 }

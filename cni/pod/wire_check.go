@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ import (
 
 // check compares the kernel with w and returns one line for every thing that
 // is missing or different; none means that the attachment is whole.
-func (w *wiring) check(th *thread) ([]string, error) {
+func (w *Wiring) check(th *thread) ([]string, error) {
 	var found []string
-	err := th.inside(w.netns, func(h *netlink.Handle) (err error) {
+	err := th.inside(w.NetnsFile, func(h *netlink.Handle) (err error) {
 		found, err = w.checkPod(h)
 		return err
 	})
@@ -41,9 +41,9 @@ func (r *report) add(format string, args ...any) {
 	r.lines = append(r.lines, r.where+": "+fmt.Sprintf(format, args...))
 }
 
-func (w *wiring) checkPod(h *netlink.Handle) ([]string, error) {
-	r := report{where: "pod interface " + w.attachment.IfName}
-	link, err := findLink(h, w.attachment.IfName)
+func (w *Wiring) checkPod(h *netlink.Handle) ([]string, error) {
+	r := report{where: "pod interface " + w.IfName}
+	link, err := findLink(h, w.IfName)
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +51,11 @@ func (w *wiring) checkPod(h *netlink.Handle) ([]string, error) {
 		r.add("missing")
 		return r.lines, nil
 	}
-	r.link(link, w.mac, w.mtu)
+	r.link(link, w.MAC, w.MTU)
 	if err := w.checkAddresses(h, link, &r); err != nil {
 		return nil, err
 	}
-	for _, g := range w.gateways() {
+	for _, g := range w.Gateways() {
 		if err := checkGateway(h, link, g, &r); err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (w *wiring) checkPod(h *netlink.Handle) ([]string, error) {
 	return r.lines, nil
 }
 
-func (w *wiring) checkHost(th *thread) ([]string, error) {
+func (w *Wiring) checkHost(th *thread) ([]string, error) {
 	r := report{where: "host interface " + w.hostDevice}
 	link, err := findLink(th.links, w.hostDevice)
 	if err != nil {
@@ -78,15 +78,15 @@ func (w *wiring) checkHost(th *thread) ([]string, error) {
 		r.add("missing")
 		return r.lines, nil
 	}
-	r.link(link, hostMAC, w.mtu)
-	if want := w.attachment.alias(); link.Attrs().Alias != want {
+	r.link(link, hostMAC, w.MTU)
+	if want := w.Alias(); link.Attrs().Alias != want {
 		r.add("alias is %q, want %q", link.Attrs().Alias, want)
 	}
-	for _, a := range w.addresses {
+	for _, a := range w.Addresses {
 		if err := w.checkHostRoute(th, link, a, &r); err != nil {
 			return nil, err
 		}
-		if err := checkNeighbour(th.links, link, a, w.mac, &r); err != nil {
+		if err := checkNeighbour(th.links, link, a, w.MAC, &r); err != nil {
 			return nil, err
 		}
 	}
@@ -115,12 +115,12 @@ func (r *report) link(link netlink.Link, mac net.HardwareAddr, mtu int) {
 	}
 }
 
-func (w *wiring) checkAddresses(h *netlink.Handle, link netlink.Link, r *report) error {
+func (w *Wiring) checkAddresses(h *netlink.Handle, link netlink.Link, r *report) error {
 	list, err := dump.Addrs(h, link, netlink.FAMILY_ALL)
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.attachment.IfName, err)
+		return fmt.Errorf("%s: %w", w.IfName, err)
 	}
-	for _, want := range w.addresses {
+	for _, want := range w.Addresses {
 		prefix := netip.PrefixFrom(want, want.BitLen()).String()
 		if !slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IPNet.String() == prefix }) {
 			r.add("address %s missing", prefix)
@@ -171,7 +171,7 @@ func checkNeighbour(h *netlink.Handle, link netlink.Link, a netip.Addr, mac net.
 	return nil
 }
 
-func (w *wiring) checkHostRoute(th *thread, link netlink.Link, a netip.Addr, r *report) error {
+func (w *Wiring) checkHostRoute(th *thread, link netlink.Link, a netip.Addr, r *report) error {
 	routes, err := w.routesTo(th, a)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"context"

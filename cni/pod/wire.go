@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"errors"
@@ -12,45 +12,54 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// MTU limits of a pod's interface: what IPv4 needs, and veth's most.
-const (
-	minMTU = 68
-	maxMTU = 65535
-)
-
 // indexTries is how often another interface index is tried when the one
 // chosen is taken.
 const indexTries = 4
 
 // Failures of wiring that must not be answered by removing what is there.
 var (
-	errNameTaken = errors.New("host device name belongs to an interface that is not onlink's")
-	errElsewhere = errors.New("attachment is connected already, in another network namespace")
+	// ErrNameTaken: an interface that is not onlink's has the name of a host
+	// end.
+	ErrNameTaken = errors.New("host device name belongs to an interface that is not onlink's")
+	// ErrElsewhere: the attachment is wired in another network namespace.
+	ErrElsewhere = errors.New("attachment is connected already, in another network namespace")
+	// ErrIfName: the pod has an interface of the attachment's name.
+	ErrIfName = errors.New("the pod has an interface of this name already")
 )
 
-// errIfName is an ADD for an interface name the pod has already.
-var errIfName = errors.New("the pod has an interface of this name already")
+// Wiring is one pod interface as it shall be. [NewWiring] makes one.
+type Wiring struct {
+	Attachment
 
-// wiring is one pod interface as it shall be.
-type wiring struct {
-	attachment Attachment
-	netns      *os.File
+	NetnsFile *os.File         // the pod's network namespace, open
+	MAC       net.HardwareAddr // of the pod's end
+	Addresses []netip.Addr
+	MTU       int    // in bytes; 0: the kernel's default
+	Metric    uint32 // of the host route; 0: the kernel's default
+	Table     uint32 // of the host route
+	Sysctls   []Sysctl
+
 	hostDevice string
-	mac        net.HardwareAddr // of the pod's end
-	addresses  []netip.Addr
-	mtu        int    // 0: the kernel's default
-	metric     uint32 // of the host route; 0: the kernel's default
-	table      uint32 // of the host route
-	sysctls    []podSysctl
-	probe      bool // of the self-test: out of service from the start, and nothing is routed to it
+	probe      bool // of [Host.Try]: out of service from the start, and nothing is routed to it
 
 	// The indexes of both ends are chosen here, not by the kernel, so that
 	// messages need not wait for each other's answers.
 	hostIndex, podIndex int32
 }
 
-func (w *wiring) has6() bool {
-	for _, a := range w.addresses {
+// NewWiring returns the wiring of an attachment, with the MAC address that
+// follows from it.
+func NewWiring(a Attachment, addresses []netip.Addr) *Wiring {
+	return &Wiring{
+		Attachment: a, Addresses: addresses, MAC: MAC(a.ContainerID, a.IfName), hostDevice: HostDevice(a.ContainerID, a.IfName),
+	}
+}
+
+// HostDevice returns the name of the host end.
+func (w *Wiring) HostDevice() string { return w.hostDevice }
+
+func (w *Wiring) has6() bool {
+	for _, a := range w.Addresses {
 		if a.Is6() {
 			return true
 		}
@@ -61,7 +70,7 @@ func (w *wiring) has6() bool {
 // connect makes the veth with everything on it. It runs on th, in the agent's
 // namespace. After an error nothing of this call is left. A complete veth of
 // an earlier ADD is kept as it is; what a crashed ADD left is replaced.
-func (w *wiring) connect(th *thread) error {
+func (w *Wiring) connect(th *thread) error {
 	for try := range indexTries {
 		w.chooseIndexes(th, try)
 		err := w.attempt(th)
@@ -78,8 +87,8 @@ func (w *wiring) connect(th *thread) error {
 
 // attempt is connect on a clean slate; an error that is EEXIST or EBUSY says
 // that nothing was created because something is there.
-func (w *wiring) attempt(th *thread) error {
-	if err := th.enter(w.netns); err != nil {
+func (w *Wiring) attempt(th *thread) error {
+	if err := th.enter(w.NetnsFile); err != nil {
 		return err
 	}
 	pod, err := dialSocket(th.podBuffer)
@@ -117,12 +126,15 @@ func (e *undoneError) Is(target error) bool {
 	return !errno && errors.Is(e.err, target)
 }
 
+// As implements the interface of errors.As.
+func (e *undoneError) As(target any) bool { return errors.As(e.err, target) }
+
 // furnish puts addresses, routes and neighbours on a new veth and waits until
 // they work. The thread is in the pod's namespace before and in the agent's
 // after.
-func (w *wiring) furnish(th *thread, pod *socket, routed *watch) error {
+func (w *Wiring) furnish(th *thread, pod *socket, routed *watch) error {
 	if w.has6() {
-		if err := setIPv6(w.attachment.IfName, true); err != nil {
+		if err := setIPv6(w.IfName, true); err != nil {
 			return err
 		}
 	}
@@ -149,18 +161,18 @@ func (w *wiring) furnish(th *thread, pod *socket, routed *watch) error {
 	if routed == nil {
 		return nil
 	}
-	return routed.awaitRoutes(w.addresses)
+	return routed.awaitRoutes(w.Addresses)
 }
 
 // addDefaults deals with a pod that has a default route already, through an
 // interface attached earlier: ours is added behind it, with routes that say
 // their interface for themselves. err is the result of the pod's batch.
-func (w *wiring) addDefaults(pod *socket, err error) error {
+func (w *Wiring) addDefaults(pod *socket, err error) error {
 	again := rtnl.Batch{}
 	metric := secondaryMetric + uint32(w.podIndex)
 	behind := map[netip.Addr]bool{}
 	rest := dropErrors(err, func(e *rtnl.Error) bool {
-		for _, g := range w.gateways() {
+		for _, g := range w.Gateways() {
 			switch {
 			case e.Op == opGateway(g) && e.Errno == unix.EEXIST:
 				w.gatewayRoute(&again, g, metric)
@@ -193,11 +205,11 @@ const secondaryMetric = 1024
 // hostRoutes deals with a host route that is there already: the learn loop may
 // install the same one a moment earlier. err is the result of the host's
 // batch.
-func (w *wiring) hostRoutes(th *thread, err error) error {
+func (w *Wiring) hostRoutes(th *thread, err error) error {
 	again := rtnl.Batch{}
 	var foreign []error
 	rest := dropErrors(err, func(e *rtnl.Error) bool {
-		for _, a := range w.addresses {
+		for _, a := range w.Addresses {
 			if e.Op != opHostRoute(a) || e.Errno != unix.EEXIST {
 				continue
 			}

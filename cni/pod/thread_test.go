@@ -1,4 +1,4 @@
-package cni
+package pod
 
 import (
 	"errors"
@@ -7,19 +7,21 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/cni/pod/podtest"
 )
 
 // TestThreads looks where functions run and where their goroutine is
 // afterwards, also when a function fails in a pod's namespace, and when the
 // thread cannot be brought back.
 func TestThreads(t *testing.T) {
-	host, pod := newSpace(t), newSpace(t)
-	home, err := os.Open(host.path)
+	host, pod := podtest.New(t), podtest.New(t)
+	home, err := os.Open(host.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = home.Close() }()
-	netns, err := openNetns(pod.path, home)
+	netns, err := openNetns(pod.Path, home)
 	if err != nil {
 		t.Fatal(err)
 	}
