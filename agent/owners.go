@@ -5,7 +5,7 @@ import (
 
 	"onlink/agent/owners"
 	"onlink/agent/rooms"
-	"onlink/bgp"
+	"onlink/bgp/policy"
 	"onlink/ipam"
 )
 
@@ -13,7 +13,7 @@ import (
 func (a *agent) openOwners(ctx context.Context) error {
 	a.owners = owners.New(owners.Config{
 		Registry: a.registry, Speaker: a.speaker, Networks: a.watch.Networks,
-		Pools: func() []bgp.Pool { return rooms.BGPPools(a.pools()) },
+		Pools: func() []policy.Pool { return rooms.BGPPools(a.pools()) },
 		Every: owners.Interval(a.registry, a.current().BGP.Reflector != nil), Moved: a.learn.moved, Log: a.log.With("part", "owners"),
 	})
 	var own []ipam.Block

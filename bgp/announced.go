@@ -7,14 +7,16 @@ import (
 	"slices"
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/policy"
 )
 
 // Announced is what a peer announces now, and what import makes of it.
 type Announced struct {
 	Peer    netip.Addr
 	Name    string // of the Peer, or of the Dynamic that accepted it
-	Route   Route
-	Verdict Verdict
+	Route   policy.Route
+	Verdict policy.Verdict
 }
 
 // maxAnnounced bounds an answer: a peer may announce every prefix around an
@@ -53,7 +55,7 @@ func (s *Speaker) Announced(ctx context.Context, around netip.Addr) []Announced 
 	for i := range list {
 		s.judge(ctx, &list[i])
 		if why := loops[i]; why != "" {
-			list[i].Verdict = list[i].Verdict.decide(why, Reject, list[i].Route)
+			list[i].Verdict = list[i].Verdict.Decide(why, policy.Reject, list[i].Route)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b Announced) int {
@@ -66,20 +68,20 @@ func (s *Speaker) Announced(ctx context.Context, around netip.Addr) []Announced 
 func (s *Speaker) judge(ctx context.Context, a *Announced) {
 	t, err := s.testOf(ctx, a.Peer.String(), &a.Route)
 	if err != nil { // a peer that has just gone
-		a.Verdict = a.Verdict.decide(err.Error(), Reject, a.Route)
+		a.Verdict = a.Verdict.Decide(err.Error(), policy.Reject, a.Route)
 		return
 	}
 	a.Name = t.name
-	a.Route.Source = Reflected
-	if t.session.Role == EBGP {
-		a.Route.Source = External
+	a.Route.Source = policy.Reflected
+	if t.peer.External {
+		a.Route.Source = policy.External
 	}
 	a.Verdict = t.importOf(a.Route)
 }
 
 // routeOf is an announcement as a policy sees it.
-func routeOf(prefix netip.Prefix, attrs []bgp.PathAttributeInterface) Route {
-	r := Route{Prefix: prefix, NextHop: nextHopOf(attrs), Origin: origins[0]}
+func routeOf(prefix netip.Prefix, attrs []bgp.PathAttributeInterface) policy.Route {
+	r := policy.Route{Prefix: prefix, NextHop: nextHopOf(attrs), Origin: policy.Origins()[0]}
 	var info PathInfo
 	for _, a := range attrs {
 		info.attribute(a)
@@ -91,6 +93,6 @@ func routeOf(prefix netip.Prefix, attrs []bgp.PathAttributeInterface) Route {
 		}
 	}
 	r.ASPath, r.Origin = info.ASPath, cmp.Or(info.Origin, r.Origin)
-	r.Communities, r.LargeCommunities = partCommunities(info.Communities)
+	r.Communities, r.LargeCommunities = policy.SplitCommunities(info.Communities)
 	return r
 }

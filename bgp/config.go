@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 // Defaults of the fields of [Config], [Peer] and [Dynamic] left zero.
@@ -41,7 +43,7 @@ type Config struct {
 	// address; default RouterID.
 	ClusterID netip.Addr
 	// Pools are the ranges of the pods: a prefix inside them is some node's.
-	Pools []Pool
+	Pools []policy.Pool
 	// PodGateways are the addresses that pods have as their gateway: no next
 	// hop of anybody's.
 	PodGateways []netip.Addr
@@ -91,7 +93,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("%w: Deferral %s is not within 0s to 1h", ErrConfig, c.Deferral)
 	}
 	for _, p := range c.Pools {
-		if err := p.validate(); err != nil {
+		if err := invalid(p.Validate("pools")); err != nil {
 			return err
 		}
 	}
@@ -139,11 +141,8 @@ func orDefault(v, def time.Duration) time.Duration {
 
 // validPrefix checks that p is a prefix with no host bits set.
 func validPrefix(field string, p netip.Prefix) error {
-	if !p.IsValid() {
-		return fmt.Errorf("%w: %s holds an invalid prefix", ErrConfig, field)
-	}
-	if p.Masked() != p || p.Addr().Is4In6() {
-		return fmt.Errorf("%w: %s: %s has host bits set: write %s", ErrConfig, field, p, p.Masked())
+	if text := policy.PrefixFault(p); text != "" {
+		return fmt.Errorf("%w: %s: %s", ErrConfig, field, text)
 	}
 	return nil
 }

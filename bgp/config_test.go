@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 func TestConfigValidate(t *testing.T) {
@@ -22,7 +24,7 @@ func TestConfigValidate(t *testing.T) {
 		{"no node address", func(c *Config) { c.NodeAddress = netip.Addr{} }, "NodeAddress"},
 		{"v6 node address as v4", func(c *Config) { c.NodeAddress = addr("fd00::1") }, "NodeAddress"},
 		{"zone in node address", func(c *Config) { c.NodeAddress6 = addr("fe80::1%eth0") }, "NodeAddress6"},
-		{"pool with host bits", func(c *Config) { c.Pools = []Pool{{Prefix: prefix("10.244.0.1/16")}} }, "10.244.0.0/16"},
+		{"pool with host bits", func(c *Config) { c.Pools = []policy.Pool{{Prefix: prefix("10.244.0.1/16")}} }, "10.244.0.0/16"},
 		{"restart time", func(c *Config) { c.RestartTime = 2 * time.Hour }, "RestartTime"},
 		{"deferral", func(c *Config) { c.Deferral = -1 }, "Deferral"},
 		{"listen address", func(c *Config) { c.ListenAddresses = make([]netip.Addr, 1) }, "ListenAddresses"},
@@ -55,8 +57,8 @@ func TestPeerValidate(t *testing.T) {
 		{"password", func(p *Peer) { p.Password = strings.Repeat("x", 81) }, "Password"},
 		{"ttl and multihop", func(p *Peer) { p.TTLSecurity, p.Multihop = 1, 2 }, "exclude"},
 		{"family", func(p *Peer) { p.Families = []Family{7} }, "Families"},
-		{"accept with host bits", func(p *Peer) { p.Import.Accept = []PrefixRule{{Prefix: prefix("10.1.1.1/8")}} }, "10.0.0.0/8"},
-		{"accept nothing", func(p *Peer) { p.Import.Accept = []PrefixRule{{Prefix: prefix("10.0.0.0/8"), Ge: 24, Le: 16}} }, "matches nothing"},
+		{"accept with host bits", func(p *Peer) { p.Import.Accept = []policy.PrefixRule{{Prefix: prefix("10.1.1.1/8")}} }, "10.0.0.0/8"},
+		{"accept nothing", func(p *Peer) { p.Import.Accept = []policy.PrefixRule{{Prefix: prefix("10.0.0.0/8"), Ge: 24, Le: 16}} }, "match nothing"},
 		{"community", func(p *Peer) { p.Export.Communities = []string{"64512:99999"} }, "community"},
 		{"community words", func(p *Peer) { p.Export.Communities = []string{"no-export"} }, "community"},
 		{"community of one part", func(p *Peer) { p.Export.Communities = []string{"5"} }, "community"},

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 // corpusEnv makes the test binary play files of a corpus against a speaker of
@@ -107,7 +109,7 @@ func playCorpus(spec string) error {
 	self := addr("127.62." + number + ".1")
 	s, err := New(Config{
 		ASN: 64512, RouterID: self, NodeAddress: self, ListenAddresses: []netip.Addr{self}, ListenPort: testPort,
-		Pools: []Pool{{Prefix: prefix("10.244.0.0/16")}}, Log: slog.New(slog.DiscardHandler),
+		Pools: []policy.Pool{{Prefix: prefix("10.244.0.0/16")}}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err

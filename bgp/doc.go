@@ -7,10 +7,11 @@
 // originated prefixes) and the speaker changes only what differs, so that an
 // edit of one peer never resets another.
 //
-// It refuses to be a transit: nothing is exported but this node's own
-// prefixes and, on a reflector, what iBGP clients announced. An eBGP peer
-// without an import rule tells us nothing and one without Export.Own hears
-// nothing (RFC 8212).
+// Which routes are accepted and announced is decided by package policy, which
+// knows no engine; this package translates its statements. The node is no
+// transit: it exports its own prefixes only and, on a reflector, the routes of
+// its iBGP clients. From an eBGP peer without an import rule nothing is
+// accepted, and to one without Export.Own nothing is announced (RFC 8212).
 //
 // The engine is built with the patches of bgp/engine, without which what a
 // peer sends can end the process; a plain go build leaves them out, and

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
+
+	"onlink/bgp/policy"
 )
 
 // policyBuild is a plan in the engine's terms. All names carry the
@@ -16,64 +18,67 @@ type policyBuild struct {
 	sets    []*api.DefinedSet
 	imports []*api.Statement
 	exports []*api.Statement
-	named   map[string]string       // content of a set -> its name
-	classes map[*policyClass]string // its neighbour set
+	named   map[string]string        // content of a set -> its name
+	classes map[*policy.Class]string // its neighbour set
 }
 
-// build translates the plan for generation gen.
-func (p *policyPlan) build(gen uint64) *policyBuild {
+// buildPolicy translates the plan for generation gen.
+func buildPolicy(p *policy.Plan, gen uint64) *policyBuild {
 	b := &policyBuild{
 		gen:   "onlink-" + strconv.FormatUint(gen, 10),
-		named: map[string]string{}, classes: map[*policyClass]string{},
+		named: map[string]string{}, classes: map[*policy.Class]string{},
 	}
-	b.imports = b.statements("import", p.imports)
-	b.exports = b.statements("export", p.exports)
+	b.imports = b.statements("import", p.Imports)
+	b.exports = b.statements("export", p.Exports)
 	return b
 }
 
-func (b *policyBuild) statements(dir string, list []statement) []*api.Statement {
+func (b *policyBuild) statements(dir string, list []policy.Statement) []*api.Statement {
 	out := make([]*api.Statement, 0, len(list))
 	for i := range list {
 		out = append(out, &api.Statement{
 			Name:       fmt.Sprintf("%s-%s-%d", b.gen, dir, i),
-			Conditions: b.conditions(&list[i].cond), Actions: list[i].actions(),
+			Conditions: b.conditions(&list[i].Cond), Actions: actions(&list[i]),
 		})
 	}
 	return out
 }
 
-func (b *policyBuild) conditions(c *condition) *api.Conditions {
-	out := &api.Conditions{NextHopInList: c.hops}
-	switch c.source {
-	case Own:
+func (b *policyBuild) conditions(c *policy.Condition) *api.Conditions {
+	out := &api.Conditions{NextHopInList: c.Hops}
+	switch c.Source {
+	case policy.Own:
 		out.RouteType = api.Conditions_ROUTE_TYPE_LOCAL
-	case Reflected:
+	case policy.Reflected:
 		out.RouteType = api.Conditions_ROUTE_TYPE_INTERNAL
-	case External:
+	case policy.External:
 		out.RouteType = api.Conditions_ROUTE_TYPE_EXTERNAL
-	case AnySource:
+	case policy.AnySource:
 	}
-	if c.peers != nil {
-		out.NeighborSet = b.neighborSet(c.peers)
+	if c.Peers != nil {
+		out.NeighborSet = b.neighborSet(c.Peers)
 	}
-	if c.family != 0 {
-		out.AfiSafiIn = []*api.Family{apiFamily(c.family)}
+	switch c.Bits {
+	case 32:
+		out.AfiSafiIn = []*api.Family{apiFamily(IPv4)}
+	case 128:
+		out.AfiSafiIn = []*api.Family{apiFamily(IPv6)}
 	}
-	if c.prefixes != nil {
-		out.PrefixSet = b.prefixSet(c.prefixes)
+	if c.Prefixes != nil {
+		out.PrefixSet = b.prefixSet(c.Prefixes)
 	}
-	if len(c.communities) > 0 {
-		out.CommunitySet = b.textSet(api.DefinedType_COMMUNITY, c.communities)
-		if c.all {
+	if len(c.Communities) > 0 {
+		out.CommunitySet = b.textSet(api.DefinedType_COMMUNITY, c.Communities)
+		if c.All {
 			out.CommunitySet.Type = api.MatchSet_ALL
 		}
 	}
-	if len(c.large) > 0 {
-		out.LargeCommunitySet = b.textSet(api.DefinedType_LARGE_COMMUNITY, c.large)
+	if len(c.Large) > 0 {
+		out.LargeCommunitySet = b.textSet(api.DefinedType_LARGE_COMMUNITY, c.Large)
 	}
-	if len(c.asPath) > 0 {
-		list := make([]string, len(c.asPath))
-		for i, e := range c.asPath {
+	if len(c.ASPath) > 0 {
+		list := make([]string, len(c.ASPath))
+		for i, e := range c.ASPath {
 			// Of a bare "_65001_" and the like the engine makes something
 			// faster that does not see AS_SETs.
 			list[i] = "(?:" + e + ")"
@@ -83,13 +88,13 @@ func (b *policyBuild) conditions(c *condition) *api.Conditions {
 	return out
 }
 
-func (b *policyBuild) neighborSet(k *policyClass) *api.MatchSet {
+func (b *policyBuild) neighborSet(k *policy.Class) *api.MatchSet {
 	name, known := b.classes[k]
 	if !known {
 		name = fmt.Sprintf("%s-peers-%d", b.gen, len(b.classes))
 		b.classes[k] = name
-		list := make([]string, len(k.neighbors))
-		for i, n := range k.neighbors {
+		list := make([]string, len(k.Neighbors))
+		for i, n := range k.Neighbors {
 			list[i] = n.String()
 		}
 		b.sets = append(b.sets, &api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: name, List: list})
@@ -98,13 +103,13 @@ func (b *policyBuild) neighborSet(k *policyClass) *api.MatchSet {
 }
 
 // prefixSet defines rules of one family as a set.
-func (b *policyBuild) prefixSet(rules []PrefixRule) *api.MatchSet {
+func (b *policyBuild) prefixSet(rules []policy.PrefixRule) *api.MatchSet {
 	ref, fresh := b.set("prefixes", fmt.Sprint(rules))
 	if fresh {
 		var list []*api.Prefix
-		for _, r := range flatten(rules) {
+		for _, r := range policy.Flatten(rules) {
 			list = append(list, &api.Prefix{
-				IpPrefix: r.prefix.String(), MaskLengthMin: uint32(r.lo), MaskLengthMax: uint32(r.hi),
+				IpPrefix: r.Prefix.String(), MaskLengthMin: uint32(r.Ge), MaskLengthMax: uint32(r.Le),
 			})
 		}
 		b.sets = append(b.sets, &api.DefinedSet{DefinedType: api.DefinedType_PREFIX, Name: ref.GetName(), Prefixes: list})
@@ -134,34 +139,34 @@ func (b *policyBuild) set(kind, content string) (ref *api.MatchSet, fresh bool) 
 }
 
 // actions are the engine's form of what a statement does.
-func (st *statement) actions() *api.Actions {
-	ch := &st.change
-	a := &api.Actions{Community: apiCommunities(ch.std), LargeCommunity: apiCommunities(ch.lrg), Nexthop: ch.nextHop.api()}
-	switch st.action {
-	case Accept:
+func actions(st *policy.Statement) *api.Actions {
+	ch := &st.Change
+	a := &api.Actions{Community: apiCommunities(ch.Communities), LargeCommunity: apiCommunities(ch.Large), Nexthop: apiNextHop(ch.NextHop)}
+	switch st.Action {
+	case policy.Accept:
 		a.RouteAction = api.RouteAction_ACCEPT
-	case Reject:
+	case policy.Reject:
 		a.RouteAction = api.RouteAction_REJECT
-	case Next:
+	case policy.Next:
 	}
-	if ch.localPref != 0 {
-		a.LocalPref = &api.LocalPrefAction{Value: ch.localPref}
+	if ch.LocalPref != 0 {
+		a.LocalPref = &api.LocalPrefAction{Value: ch.LocalPref}
 	}
-	if ch.med != nil {
-		a.Med = &api.MedAction{Type: api.MedAction_REPLACE, Value: int64(*ch.med)}
+	if ch.MED != nil {
+		a.Med = &api.MedAction{Type: api.MedAction_REPLACE, Value: int64(*ch.MED)}
 	}
-	if ch.prepend > 0 {
-		a.AsPrepend = &api.AsPrependAction{Asn: ch.prependAS, Repeat: uint32(ch.prepend)}
+	if ch.Prepend > 0 {
+		a.AsPrepend = &api.AsPrependAction{Asn: ch.PrependAS, Repeat: uint32(ch.Prepend)}
 	}
-	for i, name := range origins {
-		if ch.origin == name {
+	for i, name := range policy.Origins() {
+		if ch.Origin == name {
 			a.OriginAction = &api.OriginAction{Origin: api.RouteOriginType(i) + api.RouteOriginType_ORIGIN_IGP}
 		}
 	}
 	return a
 }
 
-func apiCommunities(c CommunityChange) *api.CommunityAction {
+func apiCommunities(c policy.CommunityChange) *api.CommunityAction {
 	switch {
 	case len(c.Replace) > 0:
 		return &api.CommunityAction{Type: api.CommunityAction_REPLACE, Communities: c.Replace}
@@ -173,17 +178,17 @@ func apiCommunities(c CommunityChange) *api.CommunityAction {
 	return nil
 }
 
-func (n NextHop) api() *api.NexthopAction {
+func apiNextHop(n policy.NextHop) *api.NexthopAction {
 	switch n.Kind {
-	case NextHopSelf:
+	case policy.NextHopSelf:
 		return &api.NexthopAction{Self: true}
-	case NextHopUnchanged:
+	case policy.NextHopUnchanged:
 		return &api.NexthopAction{Unchanged: true}
-	case NextHopPeer:
+	case policy.NextHopPeer:
 		return &api.NexthopAction{PeerAddress: true}
-	case NextHopAddress:
+	case policy.NextHopAddress:
 		return &api.NexthopAction{Address: n.Addr.String()}
-	case NextHopKeep:
+	case policy.NextHopKeep:
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,14 +15,16 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/apiutil"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/policy"
 )
 
 // announce makes the engine originate r as it is: what a peer of another make
 // might tell.
-func (n *node) announce(r Route) {
+func (n *node) announce(r policy.Route) {
 	n.t.Helper()
 	nlri := nlriOf(r.Prefix)
-	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(uint8(slices.Index(origins, r.Origin)))}
+	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(uint8(slices.Index(policy.Origins(), r.Origin)))}
 	if r.ASPath != "" {
 		attrs = append(attrs, asPathOf(n.t, r.ASPath))
 	}
@@ -36,24 +39,11 @@ func (n *node) announce(r Route) {
 	if r.LocalPref != nil {
 		attrs = append(attrs, bgp.NewPathAttributeLocalPref(*r.LocalPref))
 	}
-	std, _, err := parseCommunities("test", r.Communities)
+	attached, err := communityAttributes(slices.Concat(r.Communities, r.LargeCommunities))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if len(std) > 0 {
-		attrs = append(attrs, bgp.NewPathAttributeCommunities(std))
-	}
-	_, lrg, err := parseCommunities("test", r.LargeCommunities)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if len(lrg) > 0 {
-		list := make([]*bgp.LargeCommunity, len(lrg))
-		for i, v := range lrg {
-			list[i] = &bgp.LargeCommunity{ASN: v[0], LocalData1: v[1], LocalData2: v[2]}
-		}
-		attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(list))
-	}
+	attrs = append(attrs, attached...)
 	p, err := apiutil.NewPath(nlri, false, attrs, time.Now())
 	if err != nil {
 		n.t.Fatal(err)
@@ -94,7 +84,7 @@ func asPathOf(t *testing.T, text string) *bgp.PathAttributeAsPath {
 }
 
 // line writes what of a route can be compared after it was sent.
-func (r Route) line() string {
+func lineOf(r policy.Route) string {
 	pref, med := uint32(100), uint32(0)
 	if r.LocalPref != nil {
 		pref = *r.LocalPref
@@ -113,9 +103,9 @@ func (n *node) held(p netip.Prefix) string {
 		return ""
 	}
 	i := paths[0]
-	r := Route{Prefix: i.Prefix, NextHop: i.NextHop, ASPath: i.ASPath, LocalPref: &i.LocalPref, MED: &i.MED, Origin: i.Origin}
-	r.Communities, r.LargeCommunities = partCommunities(i.Communities)
-	return r.line()
+	r := policy.Route{Prefix: i.Prefix, NextHop: i.NextHop, ASPath: i.ASPath, LocalPref: &i.LocalPref, MED: &i.MED, Origin: i.Origin}
+	r.Communities, r.LargeCommunities = policy.SplitCommunities(i.Communities)
+	return lineOf(r)
 }
 
 // hop is one session on a route's way.
@@ -125,12 +115,12 @@ type hop struct {
 
 // verdicts follows a route along the hops by the evaluator alone: what the
 // last node holds, "" for nothing, and who decided on the way.
-func verdicts(t *testing.T, r Route, hops []hop) (line string, rules []string) {
+func verdicts(t *testing.T, r policy.Route, hops []hop) (line string, rules []string) {
 	t.Helper()
 	for _, h := range hops {
-		r.Source = Reflected
+		r.Source = policy.Reflected
 		if h == hops[0] {
-			r.Source = Own
+			r.Source = policy.Own
 		}
 		out, err := h.from.TestExport(t.Context(), h.to.addr.String(), r)
 		if err != nil {
@@ -148,17 +138,17 @@ func verdicts(t *testing.T, r Route, hops []hop) (line string, rules []string) {
 		}
 		r = in.After
 	}
-	return r.line(), rules
+	return lineOf(r), rules
 }
 
 // disagreement says of which route the last node does not hold what the
 // evaluator says; "" for none.
-func disagreement(t *testing.T, routes []Route, hops []hop) string {
+func disagreement(t *testing.T, routes []policy.Route, hops []hop) string {
 	t.Helper()
 	for _, r := range routes {
 		want, rules := verdicts(t, r, hops)
 		if got := hops[len(hops)-1].to.held(r.Prefix); got != want {
-			return fmt.Sprintf("sent   %s\nheld   %s\nwanted %s\nby %q", r.line(), got, want, rules)
+			return fmt.Sprintf("sent   %s\nheld   %s\nwanted %s\nby %q", lineOf(r), got, want, rules)
 		}
 	}
 	return ""
@@ -166,7 +156,7 @@ func disagreement(t *testing.T, routes []Route, hops []hop) string {
 
 // agree waits until the last node holds exactly what the evaluator says, and
 // returns how often each rule decided.
-func agree(t *testing.T, routes []Route, hops []hop) map[string]int {
+func agree(t *testing.T, routes []policy.Route, hops []hop) map[string]int {
 	t.Helper()
 	last := hops[len(hops)-1].to
 	counts := map[string]int{}
@@ -201,7 +191,15 @@ func agree(t *testing.T, routes []Route, hops []hop) map[string]int {
 }
 
 // marker is let through by the first rule of every random filter.
-var marker = Route{Prefix: netip.MustParsePrefix("10.244.255.255/32"), NextHop: netip.MustParseAddr("192.0.2.99"), Origin: "igp"}
+var marker = policy.Route{Prefix: netip.MustParsePrefix("10.244.255.255/32"), NextHop: netip.MustParseAddr("192.0.2.99"), Origin: "igp"}
+
+// direction of a policy, seen from the speaker.
+type direction uint8
+
+const (
+	importing direction = iota
+	exporting
+)
 
 // dice makes random routes and filters from few values, so that they meet.
 type dice struct{ *rand.Rand }
@@ -227,10 +225,10 @@ var (
 	}
 )
 
-func (d dice) route(i int) Route {
+func (d dice) route(i int) policy.Route {
 	bits := pick(d, 24, 25, 26, 28, 32)
 	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), byte(d.IntN(256))}), bits).Masked()
-	r := Route{NextHop: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + d.IntN(3))}), Origin: pick(d, origins...)}
+	r := policy.Route{NextHop: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + d.IntN(3))}), Origin: pick(d, policy.Origins()...)}
 	switch d.IntN(4) {
 	case 0:
 		p = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), byte(d.IntN(256))}), bits).Masked()
@@ -254,12 +252,12 @@ func (d dice) route(i int) Route {
 	return r
 }
 
-func (d dice) filters(dir direction, role Role) []Filter {
-	list := []Filter{{Name: "marker", Rules: []FilterRule{{
-		Match: Match{Prefixes: []PrefixRule{{Prefix: marker.Prefix}}}, Action: Accept,
+func (d dice) filters(dir direction, role Role) []policy.Filter {
+	list := []policy.Filter{{Name: "marker", Rules: []policy.Rule{{
+		Match: policy.Match{Prefixes: []policy.PrefixRule{{Prefix: marker.Prefix}}}, Action: policy.Accept,
 	}}}}
 	for i := range 2 {
-		f := Filter{Name: fmt.Sprintf("random%d", i)}
+		f := policy.Filter{Name: fmt.Sprintf("random%d", i)}
 		for range 9 {
 			f.Rules = append(f.Rules, d.rule(dir, role))
 		}
@@ -268,13 +266,13 @@ func (d dice) filters(dir direction, role Role) []Filter {
 	return list
 }
 
-func (d dice) rule(dir direction, role Role) FilterRule {
-	r := FilterRule{Action: pick(d, Accept, Accept, Reject, Next, Next, Next, Next, Next)}
+func (d dice) rule(dir direction, role Role) policy.Rule {
+	r := policy.Rule{Action: pick(d, policy.Accept, policy.Accept, policy.Reject, policy.Next, policy.Next, policy.Next, policy.Next, policy.Next)}
 	for len(r.Match.Prefixes)+len(r.Match.Communities)+len(r.Match.LargeCommunities)+len(r.Match.ASPath) == 0 {
-		r.Match = Match{
-			Prefixes: some(d, 3, PrefixRule{Prefix: prefix("10.244.0.0/16"), Ge: 26, Le: 28}, PrefixRule{Prefix: prefix("10.244.0.0/17")},
-				PrefixRule{Prefix: prefix("172.16.0.0/12"), Le: 25}, PrefixRule{Prefix: prefix("172.16.0.0/18"), Ge: 32},
-				PrefixRule{Prefix: prefix("fd00:99::/32")}, PrefixRule{Prefix: prefix("fd00::/16"), Ge: 56}),
+		r.Match = policy.Match{
+			Prefixes: some(d, 3, policy.PrefixRule{Prefix: prefix("10.244.0.0/16"), Ge: 26, Le: 28}, policy.PrefixRule{Prefix: prefix("10.244.0.0/17")},
+				policy.PrefixRule{Prefix: prefix("172.16.0.0/12"), Le: 25}, policy.PrefixRule{Prefix: prefix("172.16.0.0/18"), Ge: 32},
+				policy.PrefixRule{Prefix: prefix("fd00:99::/32")}, policy.PrefixRule{Prefix: prefix("fd00::/16"), Ge: 56}),
 			Communities:      some(d, 2, append(slices.Clone(diceStd), "^64512:1..$", "^65001:.*$", "65535:0")...),
 			LargeCommunities: some(d, 2, append(slices.Clone(diceLarge), "^64512:1:.*$")...),
 		}
@@ -286,16 +284,19 @@ func (d dice) rule(dir direction, role Role) FilterRule {
 		r.Match.Prefixes = nil
 	}
 	if dir == exporting && d.IntN(3) == 0 {
-		r.Match.Source = pick(d, Own, Reflected)
+		r.Match.Source = pick(d, policy.Own, policy.Reflected)
 	}
-	if r.Action != Reject {
+	if r.Action != policy.Reject {
 		r.Set = d.set(dir, role, r.Action)
+	}
+	if r.Action == policy.Next && reflect.DeepEqual(r.Set, policy.Set{}) {
+		r.Action = policy.Accept // next with no set is a fault
 	}
 	return r
 }
 
-func (d dice) set(dir direction, role Role, a Action) Set {
-	s := Set{}
+func (d dice) set(dir direction, role Role, a policy.Action) policy.Set {
+	s := policy.Set{}
 	if d.IntN(3) == 0 {
 		s.LocalPref = uint32(1 + d.IntN(300))
 	}
@@ -307,35 +308,35 @@ func (d dice) set(dir direction, role Role, a Action) Set {
 		s.Prepend = uint8(d.IntN(3))
 	}
 	if d.IntN(3) == 0 {
-		s.Origin = pick(d, origins...)
+		s.Origin = pick(d, policy.Origins()...)
 	}
 	s.Communities = d.change(a, "^64512:1..$", diceStd[:4]...)
 	s.LargeCommunities = d.change(a, "^64512:.*$", diceLarge...)
-	kinds := []NextHopKind{NextHopKeep, NextHopKeep, NextHopSelf, NextHopUnchanged, NextHopAddress}
+	kinds := []policy.NextHopKind{policy.NextHopKeep, policy.NextHopKeep, policy.NextHopSelf, policy.NextHopUnchanged, policy.NextHopAddress}
 	if dir == importing {
-		kinds = []NextHopKind{NextHopKeep, NextHopKeep, NextHopPeer, NextHopAddress}
+		kinds = []policy.NextHopKind{policy.NextHopKeep, policy.NextHopKeep, policy.NextHopPeer, policy.NextHopAddress}
 	}
-	if s.NextHop.Kind = pick(d, kinds...); s.NextHop.Kind == NextHopAddress {
+	if s.NextHop.Kind = pick(d, kinds...); s.NextHop.Kind == policy.NextHopAddress {
 		s.NextHop.Addr = addr(pick(d, "192.0.2.77", "2001:db8::77"))
 	}
 	return s
 }
 
 // change is any change of communities that is valid.
-func (d dice) change(a Action, expression string, list ...string) CommunityChange {
+func (d dice) change(a policy.Action, expression string, list ...string) policy.CommunityChange {
 	switch d.IntN(5) {
 	case 0:
-		return CommunityChange{Add: some(d, 2, list...)}
+		return policy.CommunityChange{Add: some(d, 2, list...)}
 	case 1:
-		return CommunityChange{Remove: []string{expression}}
+		return policy.CommunityChange{Remove: []string{expression}}
 	case 2:
-		return CommunityChange{Remove: []string{list[0]}, Add: []string{list[1]}}
+		return policy.CommunityChange{Remove: []string{list[0]}, Add: []string{list[1]}}
 	case 3:
-		if a == Accept {
-			return CommunityChange{Replace: some(d, 2, list...)}
+		if a == policy.Accept {
+			return policy.CommunityChange{Replace: some(d, 2, list...)}
 		}
 	}
-	return CommunityChange{}
+	return policy.CommunityChange{}
 }
 
 // dual is testConfig with an IPv6 next hop too.
@@ -357,14 +358,14 @@ func TestEvaluatorIsTheEngine(t *testing.T) {
 			tor := dual(t, "127.30.0.1", "2001:db8::100")
 			tor.ASN = 65001
 			n := startNodes(t, tor, dual(t, "127.30.0.2", "2001:db8::200"))
-			accept := []PrefixRule{{Prefix: prefix("10.244.0.0/18")}, {Prefix: prefix("fd00:244::/32"), Le: 56}}
+			accept := []policy.PrefixRule{{Prefix: prefix("10.244.0.0/18")}, {Prefix: prefix("fd00:244::/32"), Le: 56}}
 			n[0].setPeers([]Peer{{Name: "x", Address: n[1].addr, Port: testPort, Session: Session{
 				Role: EBGP, ASN: 64512, LocalAddress: n[0].addr,
-				Export: Export{Own: seed != 1, Communities: []string{"65001:7", "65001:1:1"}, MED: 5, Filters: d.filters(exporting, EBGP)},
+				Export: policy.Export{Own: seed != 1, Communities: []string{"65001:7", "65001:1:1"}, MED: 5, Filters: d.filters(exporting, EBGP)},
 			}}})
 			n[1].setPeers([]Peer{{Name: "tor", Address: n[0].addr, Port: testPort, Session: Session{
 				Role: EBGP, ASN: 65001, LocalAddress: n[1].addr, AllowOwnAS: uint8(seed % 2),
-				Import: Import{Accept: accept, LocalPref: uint32(seed * 80), Filters: d.filters(importing, EBGP)},
+				Import: policy.Import{Accept: accept, LocalPref: uint32(seed * 80), Filters: d.filters(importing, EBGP)},
 			}}})
 			run(t, d, routes, []hop{{n[0], n[1]}}, total)
 		})
@@ -379,7 +380,7 @@ func TestEvaluatorIsTheEngine(t *testing.T) {
 			for _, i := range []int{0, 2} {
 				p := from(to("127.31.0.2", IBGP), n[i].addr.String())
 				p.Import.Filters, p.Export.Filters = d.filters(importing, IBGP), d.filters(exporting, IBGP)
-				p.Import.Accept = []PrefixRule{{Prefix: prefix("172.16.0.0/17"), Ge: 25}}
+				p.Import.Accept = []policy.PrefixRule{{Prefix: prefix("172.16.0.0/17"), Ge: 25}}
 				n[i].setPeers([]Peer{p})
 			}
 			run(t, d, routes, []hop{{n[0], n[1]}, {n[1], n[2]}}, total)
@@ -412,7 +413,7 @@ func run(t *testing.T, d dice, routes int, hops []hop, total map[string]int) {
 		h.from.waitUp(h.to.addr)
 		h.to.waitUp(h.from.addr)
 	}
-	list := make([]Route, routes)
+	list := make([]policy.Route, routes)
 	for i := range list {
 		list[i] = d.route(i)
 		hops[0].from.announce(list[i])

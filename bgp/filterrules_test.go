@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 // TestFilterRules: every match and every change, with the result written out:
@@ -20,59 +22,59 @@ func TestFilterRules(t *testing.T) {
 	tests := []struct {
 		name   string
 		export bool // the rule is the ToR's, for export
-		sent   Route
-		rule   FilterRule
+		sent   policy.Route
+		rule   policy.Rule
 		want   string
 	}{
-		{"accept", false, Route{}, FilterRule{Action: Accept}, plain},
-		{"reject", false, Route{}, FilterRule{Action: Reject}, ""},
-		{"next falls to accept lists, which have nothing", false, Route{}, FilterRule{Set: Set{LocalPref: 7}, Action: Next}, ""},
-		{"community", false, Route{Communities: []string{"1:1", "1:2"}}, FilterRule{Match: Match{Communities: []string{"1:2", "1:3"}}, Action: Accept}, strings.Replace(plain, "[] []", "[1:1 1:2] []", 1)},
-		{"other community", false, Route{Communities: []string{"1:1"}}, FilterRule{Match: Match{Communities: []string{"1:2", "1:3"}}, Action: Accept}, ""},
-		{"not a part of a community", false, Route{Communities: []string{"11:22"}}, FilterRule{Match: Match{Communities: []string{"1:2"}}, Action: Accept}, ""},
-		{"community by expression", false, Route{Communities: []string{"64512:117"}}, FilterRule{Match: Match{Communities: []string{"^64512:1..$"}}, Action: Accept}, strings.Replace(plain, "[] []", "[64512:117] []", 1)},
-		{"large community", false, Route{LargeCommunities: []string{"1:2:3"}}, FilterRule{Match: Match{LargeCommunities: []string{"1:2:3"}}, Action: Accept}, strings.Replace(plain, "[] []", "[] [1:2:3]", 1)},
-		{"one of both kinds is not both", false, Route{LargeCommunities: []string{"1:2:3"}}, FilterRule{Match: Match{Communities: []string{"1:2"}, LargeCommunities: []string{"1:2:3"}}, Action: Accept}, ""},
-		{"first AS", false, Route{ASPath: "65010"}, FilterRule{Match: Match{ASPath: []string{"^65001_65010_"}}, Action: Accept}, strings.Replace(plain, "[65001]", "[65001 65010]", 1)},
-		{"no part of an AS", false, Route{ASPath: "65010"}, FilterRule{Match: Match{ASPath: []string{"_6501_", "_5010$"}}, Action: Accept}, ""},
-		{"AS in a set", false, Route{ASPath: "{65010,65011}"}, FilterRule{Match: Match{ASPath: []string{"_65011_"}}, Action: Accept}, strings.Replace(plain, "[65001]", "[65001 {65010,65011}]", 1)},
-		{"local pref", false, Route{}, FilterRule{Set: Set{LocalPref: 300}, Action: Accept}, strings.Replace(plain, "pref 100", "pref 300", 1)},
-		{"local pref of graceful shutdown", false, Route{Communities: []string{"65535:0"}}, FilterRule{Set: Set{LocalPref: 300}, Action: Accept}, strings.Replace(strings.Replace(plain, "pref 100", "pref 1", 1), "[] []", "[65535:0] []", 1)},
-		{"med", false, Route{}, FilterRule{Set: Set{MED: &nine}, Action: Accept}, strings.Replace(plain, "med 0", "med 9", 1)},
-		{"origin", false, Route{}, FilterRule{Set: Set{Origin: "egp"}, Action: Accept}, strings.Replace(plain, "origin igp", "origin egp", 1)},
-		{"add", false, Route{Communities: []string{"1:1"}}, FilterRule{Set: Set{Communities: CommunityChange{Add: []string{"1:2"}}, LargeCommunities: CommunityChange{Add: []string{"1:2:3"}}}, Action: Accept}, strings.Replace(plain, "[] []", "[1:1 1:2] [1:2:3]", 1)},
-		{"remove", false, Route{Communities: []string{"1:1", "2:1", "2:2"}}, FilterRule{Set: Set{Communities: CommunityChange{Remove: []string{"1:1", "^2:.*1$"}}}, Action: Accept}, strings.Replace(plain, "[] []", "[2:2] []", 1)},
-		{"remove what was matched, and add", false, Route{Communities: []string{"1:1"}}, FilterRule{Match: Match{Communities: []string{"1:1"}}, Set: Set{Communities: CommunityChange{Remove: []string{"1:1"}, Add: []string{"1:2"}}}, Action: Accept}, strings.Replace(plain, "[] []", "[1:2] []", 1)},
-		{"replace", false, Route{Communities: []string{"1:1"}, LargeCommunities: []string{"1:1:1"}}, FilterRule{Set: Set{Communities: CommunityChange{Replace: []string{"1:2"}}, LargeCommunities: CommunityChange{Replace: []string{"1:2:3"}}}, Action: Accept}, strings.Replace(plain, "[] []", "[1:2] [1:2:3]", 1)},
-		{"prepend on import", false, Route{}, FilterRule{Set: Set{Prepend: 1}, Action: Accept}, strings.Replace(plain, "[65001]", "[64512 65001]", 1)},
-		{"next hop by address", false, Route{}, FilterRule{Set: Set{NextHop: NextHop{NextHopAddress, addr("192.0.2.7")}}, Action: Accept}, strings.Replace(plain, "127.33.0.1", "192.0.2.7", 1)},
-		{"prepend on export", true, Route{}, FilterRule{Set: Set{Prepend: 2}, Action: Accept}, strings.Replace(plain, "[65001]", "[65001 65001 65001]", 1)},
-		{"reject on export", true, Route{}, FilterRule{Action: Reject}, ""},
-		{"next hop unchanged", true, Route{}, FilterRule{Set: Set{NextHop: NextHop{Kind: NextHopUnchanged}}, Action: Accept}, strings.Replace(plain, "127.33.0.1", "192.0.2.1", 1)},
-		{"local pref is not sent", true, Route{}, FilterRule{Set: Set{LocalPref: 300}, Action: Accept}, plain},
-		{"no export stays", true, Route{Communities: []string{noExport}}, FilterRule{Action: Accept}, ""},
-		{"replace leaves graceful shutdown", true, Route{Communities: []string{"1:1", "65535:0"}}, FilterRule{Set: Set{Communities: CommunityChange{Replace: []string{"1:2"}}}, Action: Accept}, strings.Replace(strings.Replace(plain, "pref 100", "pref 1", 1), "[] []", "[1:2 65535:0] []", 1)},
+		{"accept", false, policy.Route{}, policy.Rule{Action: policy.Accept}, plain},
+		{"reject", false, policy.Route{}, policy.Rule{Action: policy.Reject}, ""},
+		{"next falls to accept lists, which have nothing", false, policy.Route{}, policy.Rule{Set: policy.Set{LocalPref: 7}, Action: policy.Next}, ""},
+		{"community", false, policy.Route{Communities: []string{"1:1", "1:2"}}, policy.Rule{Match: policy.Match{Communities: []string{"1:2", "1:3"}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[1:1 1:2] []", 1)},
+		{"other community", false, policy.Route{Communities: []string{"1:1"}}, policy.Rule{Match: policy.Match{Communities: []string{"1:2", "1:3"}}, Action: policy.Accept}, ""},
+		{"not a part of a community", false, policy.Route{Communities: []string{"11:22"}}, policy.Rule{Match: policy.Match{Communities: []string{"1:2"}}, Action: policy.Accept}, ""},
+		{"community by expression", false, policy.Route{Communities: []string{"64512:117"}}, policy.Rule{Match: policy.Match{Communities: []string{"^64512:1..$"}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[64512:117] []", 1)},
+		{"large community", false, policy.Route{LargeCommunities: []string{"1:2:3"}}, policy.Rule{Match: policy.Match{LargeCommunities: []string{"1:2:3"}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[] [1:2:3]", 1)},
+		{"one of both kinds is not both", false, policy.Route{LargeCommunities: []string{"1:2:3"}}, policy.Rule{Match: policy.Match{Communities: []string{"1:2"}, LargeCommunities: []string{"1:2:3"}}, Action: policy.Accept}, ""},
+		{"first AS", false, policy.Route{ASPath: "65010"}, policy.Rule{Match: policy.Match{ASPath: []string{"^65001_65010_"}}, Action: policy.Accept}, strings.Replace(plain, "[65001]", "[65001 65010]", 1)},
+		{"no part of an AS", false, policy.Route{ASPath: "65010"}, policy.Rule{Match: policy.Match{ASPath: []string{"_6501_", "_5010$"}}, Action: policy.Accept}, ""},
+		{"AS in a set", false, policy.Route{ASPath: "{65010,65011}"}, policy.Rule{Match: policy.Match{ASPath: []string{"_65011_"}}, Action: policy.Accept}, strings.Replace(plain, "[65001]", "[65001 {65010,65011}]", 1)},
+		{"local pref", false, policy.Route{}, policy.Rule{Set: policy.Set{LocalPref: 300}, Action: policy.Accept}, strings.Replace(plain, "pref 100", "pref 300", 1)},
+		{"local pref of graceful shutdown", false, policy.Route{Communities: []string{"65535:0"}}, policy.Rule{Set: policy.Set{LocalPref: 300}, Action: policy.Accept}, strings.Replace(strings.Replace(plain, "pref 100", "pref 1", 1), "[] []", "[65535:0] []", 1)},
+		{"med", false, policy.Route{}, policy.Rule{Set: policy.Set{MED: &nine}, Action: policy.Accept}, strings.Replace(plain, "med 0", "med 9", 1)},
+		{"origin", false, policy.Route{}, policy.Rule{Set: policy.Set{Origin: "egp"}, Action: policy.Accept}, strings.Replace(plain, "origin igp", "origin egp", 1)},
+		{"add", false, policy.Route{Communities: []string{"1:1"}}, policy.Rule{Set: policy.Set{Communities: policy.CommunityChange{Add: []string{"1:2"}}, LargeCommunities: policy.CommunityChange{Add: []string{"1:2:3"}}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[1:1 1:2] [1:2:3]", 1)},
+		{"remove", false, policy.Route{Communities: []string{"1:1", "2:1", "2:2"}}, policy.Rule{Set: policy.Set{Communities: policy.CommunityChange{Remove: []string{"1:1", "^2:.*1$"}}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[2:2] []", 1)},
+		{"remove what was matched, and add", false, policy.Route{Communities: []string{"1:1"}}, policy.Rule{Match: policy.Match{Communities: []string{"1:1"}}, Set: policy.Set{Communities: policy.CommunityChange{Remove: []string{"1:1"}, Add: []string{"1:2"}}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[1:2] []", 1)},
+		{"replace", false, policy.Route{Communities: []string{"1:1"}, LargeCommunities: []string{"1:1:1"}}, policy.Rule{Set: policy.Set{Communities: policy.CommunityChange{Replace: []string{"1:2"}}, LargeCommunities: policy.CommunityChange{Replace: []string{"1:2:3"}}}, Action: policy.Accept}, strings.Replace(plain, "[] []", "[1:2] [1:2:3]", 1)},
+		{"prepend on import", false, policy.Route{}, policy.Rule{Set: policy.Set{Prepend: 1}, Action: policy.Accept}, strings.Replace(plain, "[65001]", "[64512 65001]", 1)},
+		{"next hop by address", false, policy.Route{}, policy.Rule{Set: policy.Set{NextHop: policy.NextHop{Kind: policy.NextHopAddress, Addr: addr("192.0.2.7")}}, Action: policy.Accept}, strings.Replace(plain, "127.33.0.1", "192.0.2.7", 1)},
+		{"prepend on export", true, policy.Route{}, policy.Rule{Set: policy.Set{Prepend: 2}, Action: policy.Accept}, strings.Replace(plain, "[65001]", "[65001 65001 65001]", 1)},
+		{"reject on export", true, policy.Route{}, policy.Rule{Action: policy.Reject}, ""},
+		{"next hop unchanged", true, policy.Route{}, policy.Rule{Set: policy.Set{NextHop: policy.NextHop{Kind: policy.NextHopUnchanged}}, Action: policy.Accept}, strings.Replace(plain, "127.33.0.1", "192.0.2.1", 1)},
+		{"local pref is not sent", true, policy.Route{}, policy.Rule{Set: policy.Set{LocalPref: 300}, Action: policy.Accept}, plain},
+		{"no export stays", true, policy.Route{Communities: []string{"65535:65281"}}, policy.Rule{Action: policy.Accept}, ""},
+		{"replace leaves graceful shutdown", true, policy.Route{Communities: []string{"1:1", "65535:0"}}, policy.Rule{Set: policy.Set{Communities: policy.CommunityChange{Replace: []string{"1:2"}}}, Action: policy.Accept}, strings.Replace(strings.Replace(plain, "pref 100", "pref 1", 1), "[] []", "[1:2 65535:0] []", 1)},
 	}
-	in, out := Filter{Name: "in"}, Filter{Name: "out"}
-	routes := make([]Route, len(tests))
+	in, out := policy.Filter{Name: "in"}, policy.Filter{Name: "out"}
+	routes := make([]policy.Route, len(tests))
 	for i, tt := range tests {
 		p := prefix(fmt.Sprintf("10.250.%d.0/24", i))
 		routes[i] = tt.sent
 		routes[i].Prefix, routes[i].NextHop, routes[i].Origin = p, addr("192.0.2.1"), "igp"
 		rule := tt.rule
-		rule.Match.Prefixes = []PrefixRule{{Prefix: p}}
+		rule.Match.Prefixes = []policy.PrefixRule{{Prefix: p}}
 		if tt.export {
 			out.Rules = append(out.Rules, rule)
-			rule = FilterRule{Match: Match{Prefixes: rule.Match.Prefixes}, Action: Accept}
+			rule = policy.Rule{Match: policy.Match{Prefixes: rule.Match.Prefixes}, Action: policy.Accept}
 		}
 		in.Rules = append(in.Rules, rule)
 	}
 	n[0].setPeers([]Peer{{Name: "x", Address: n[1].addr, Port: testPort, Session: Session{
-		Role: EBGP, ASN: 64512, LocalAddress: n[0].addr, Export: Export{Own: true, Filters: []Filter{out}},
+		Role: EBGP, ASN: 64512, LocalAddress: n[0].addr, Export: policy.Export{Own: true, Filters: []policy.Filter{out}},
 	}}})
 	n[1].setPeers([]Peer{{Name: "tor", Address: n[0].addr, Port: testPort, Session: Session{
 		Role: EBGP, ASN: 65001, LocalAddress: n[1].addr,
-		Import: Import{Filters: []Filter{in, {Name: "marker", Rules: []FilterRule{{Match: Match{Prefixes: []PrefixRule{{Prefix: marker.Prefix}}}, Action: Accept}}}}},
+		Import: policy.Import{Filters: []policy.Filter{in, {Name: "marker", Rules: []policy.Rule{{Match: policy.Match{Prefixes: []policy.PrefixRule{{Prefix: marker.Prefix}}}, Action: policy.Accept}}}}},
 	}}})
 	n[1].waitUp(n[0].addr)
 	for _, r := range routes {
@@ -90,27 +92,6 @@ func TestFilterRules(t *testing.T) {
 	}
 }
 
-// TestDefaultRouteNeedsItsName: a rule that accepts everything does not accept
-// the default route, one that names it does.
-func TestDefaultRouteNeedsItsName(t *testing.T) {
-	c := testConfig(t, "127.33.1.1")
-	s := Session{Role: EBGP, ASN: 65001, Import: Import{Filters: []Filter{{Name: "all", Rules: []FilterRule{{Action: Accept}}}}}}.withDefaults(&c)
-	test := func(route string) bool {
-		plan := planPolicy(&c, []Peer{{Name: "tor", Address: addr("192.0.2.1"), Session: s}}, nil, nil)
-		v := plan.evaluate(importing, &s, sessionView{peer: addr("192.0.2.1")}, Route{Prefix: prefix(route), NextHop: addr("192.0.2.1")})
-		return v.Accepted
-	}
-	for route, want := range map[string]bool{"0.0.0.0/0": false, "::/0": false, "0.0.0.0/1": true, "fd00::/8": true, "10.0.0.1/32": true} {
-		if got := test(route); got != want {
-			t.Errorf("%s: accepted %t, want %t", route, got, want)
-		}
-	}
-	s.Import.Filters[0].Rules[0].Match.Prefixes = []PrefixRule{{Prefix: prefix("0.0.0.0/0")}}
-	if !test("0.0.0.0/0") {
-		t.Error("0.0.0.0/0 is named and not accepted")
-	}
-}
-
 // TestEditsResetNothing: a hundred random edits of filters, lists and other
 // peers, by configuration and by hand, reset no session that they do not name,
 // and leave the policy that was asked for last.
@@ -119,10 +100,10 @@ func TestEditsResetNothing(t *testing.T) {
 	tor.ASN = 65001
 	n := startNodes(t, dual(t, "127.34.0.1", "2001:db8::101"), tor, dual(t, "127.34.0.3", "2001:db8::103"), dual(t, "127.34.0.4", "2001:db8::104"))
 	x, ebgp, still, moved := n[0], n[1], n[2], n[3]
-	up := Peer{Name: "tor", Address: ebgp.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 65001, LocalAddress: x.addr, Export: Export{Own: true}}}
+	up := Peer{Name: "tor", Address: ebgp.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 65001, LocalAddress: x.addr, Export: policy.Export{Own: true}}}
 	down := Peer{Name: "x", Address: x.addr, Port: testPort, Session: Session{
-		Role: EBGP, ASN: 64512, LocalAddress: ebgp.addr, Export: Export{Own: true},
-		Import: Import{Accept: []PrefixRule{{Prefix: prefix("0.0.0.0/0"), Ge: 8}, {Prefix: prefix("::/0"), Ge: 8}}},
+		Role: EBGP, ASN: 64512, LocalAddress: ebgp.addr, Export: policy.Export{Own: true},
+		Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("0.0.0.0/0"), Ge: 8}, {Prefix: prefix("::/0"), Ge: 8}}},
 	}}
 	others := []Peer{from(to(still.addr.String(), IBGP), x.addr.String()), from(to(moved.addr.String(), IBGP), x.addr.String())}
 	ebgp.setPeers([]Peer{down})
@@ -133,7 +114,7 @@ func TestEditsResetNothing(t *testing.T) {
 	x.waitUp(ebgp.addr, still.addr, moved.addr)
 	ebgp.waitUp(x.addr)
 	d := dice{rand.New(rand.NewPCG(7, 7))}
-	var in, out []Route
+	var in, out []policy.Route
 	for i := range 40 {
 		r := d.route(i)
 		in = append(in, r)
@@ -153,7 +134,7 @@ func TestEditsResetNothing(t *testing.T) {
 		case 1:
 			up.Export.Filters = d.filters(exporting, EBGP)
 		case 2:
-			up.Import.Accept, up.Import.LocalPref = some(d, 2, PrefixRule{Prefix: prefix("10.244.0.0/16")}, PrefixRule{Prefix: prefix("fd00::/8")}), uint32(d.IntN(3)*60)
+			up.Import.Accept, up.Import.LocalPref = some(d, 2, policy.PrefixRule{Prefix: prefix("10.244.0.0/16")}, policy.PrefixRule{Prefix: prefix("fd00::/8")}), uint32(d.IntN(3)*60)
 		case 3:
 			up.Export.Own, up.Export.MED = d.IntN(4) > 0, uint32(d.IntN(3))
 		case 4:
@@ -195,8 +176,8 @@ func byHand(t *testing.T, d dice, x, moved *node) {
 func TestLargeCommunitiesApart(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.37.0.1"), testConfig(t, "127.37.0.2"), testConfig(t, "127.37.0.3"), testConfig(t, "127.37.0.4"))
 	rr, source, one, two := n[0], n[1], n[2], n[3]
-	adds := func(c ...string) []Filter {
-		return []Filter{{Name: "add", Rules: []FilterRule{{Set: Set{LargeCommunities: CommunityChange{Add: c}}, Action: Accept}}}}
+	adds := func(c ...string) []policy.Filter {
+		return []policy.Filter{{Name: "add", Rules: []policy.Rule{{Set: policy.Set{LargeCommunities: policy.CommunityChange{Add: c}}, Action: policy.Accept}}}}
 	}
 	var peers []Peer
 	for _, o := range []*node{source, one, two} {
@@ -213,7 +194,7 @@ func TestLargeCommunitiesApart(t *testing.T) {
 	rr.waitUp(source.addr, one.addr, two.addr)
 	const routes = 60
 	for i := range routes {
-		source.announce(Route{
+		source.announce(policy.Route{
 			Prefix: prefix(fmt.Sprintf("10.244.%d.0/24", i)), NextHop: addr("192.0.2.1"), Origin: "igp",
 			LargeCommunities: []string{"1:1:1", "1:1:2"},
 		})

@@ -17,6 +17,8 @@ import (
 
 	"github.com/osrg/gobgp/v3/pkg/apiutil"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/policy"
 )
 
 // FuzzUpdate: what the check of UPDATEs passes can be decoded, printed,
@@ -116,7 +118,7 @@ var newArena = sync.OnceValues(func() (*arena, error) {
 	start := func(at string) (*Speaker, error) {
 		s, err := New(Config{
 			ASN: 64512, RouterID: addr(at), NodeAddress: addr(at),
-			ListenAddresses: []netip.Addr{addr(at)}, ListenPort: testPort, Pools: []Pool{{Prefix: prefix("10.244.0.0/16")}},
+			ListenAddresses: []netip.Addr{addr(at)}, ListenPort: testPort, Pools: []policy.Pool{{Prefix: prefix("10.244.0.0/16")}},
 			Log: slog.New(panicCounter{slog.DiscardHandler, a.contained}),
 		})
 		if err != nil {

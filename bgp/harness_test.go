@@ -13,6 +13,7 @@ import (
 
 	api "github.com/osrg/gobgp/v3/api"
 
+	"onlink/bgp/policy"
 	"onlink/rib"
 )
 
@@ -46,7 +47,7 @@ func testConfig(t *testing.T, at string) Config {
 	return Config{
 		ASN: 64512, RouterID: addr(at), NodeAddress: addr(at),
 		ListenAddresses: []netip.Addr{addr(at)}, ListenPort: testPort,
-		Pools:          []Pool{{Prefix: prefix("10.244.0.0/16")}, {Prefix: prefix("fd00:244::/32")}},
+		Pools:          []policy.Pool{{Prefix: prefix("10.244.0.0/16")}, {Prefix: prefix("fd00:244::/32")}},
 		AllowUnpatched: true, // tests of what only a patched engine survives skip themselves
 		Log:            slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}

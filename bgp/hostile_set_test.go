@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"onlink/bgp/hostile"
+	"onlink/bgp/policy"
 )
 
 // attacks are those on a speaker of this package's tests.
@@ -101,7 +102,7 @@ func TestHostileExternal(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.60")
 	tor := Dynamic{Name: "tors", Prefix: prefix("127.60.0.0/16"), Session: Session{
-		Role: EBGP, ASN: 64513, Families: []Family{IPv4, IPv6}, Import: Import{Accept: []PrefixRule{{Prefix: prefix("10.244.0.0/16"), Ge: 16, Le: 32}}},
+		Role: EBGP, ASN: 64513, Families: []Family{IPv4, IPv6}, Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("10.244.0.0/16"), Ge: 16, Le: 32}}},
 	}}
 	good := to("127.60.0.2", Client)
 	good.Passive = true

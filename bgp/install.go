@@ -3,22 +3,20 @@ package bgp
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	api "github.com/osrg/gobgp/v3/api"
+
+	"onlink/bgp/policy"
 )
 
 // installPolicyLocked computes the policy of the desired peers and own
 // prefixes and puts it in force. Each direction switches at once from the
 // old policy to the new one; what neither accepts is refused by the default.
 func (s *Speaker) installPolicyLocked() error {
-	peers := slices.SortedFunc(maps.Values(s.peers), func(a, b Peer) int { return a.Address.Compare(b.Address) })
-	dynamics := slices.SortedFunc(maps.Values(s.dynamics), func(a, b Dynamic) int { return a.Prefix.Compare(b.Prefix) })
-	own := slices.SortedFunc(maps.Values(s.origins), func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) })
-	plan := planPolicy(&s.cfg, peers, dynamics, own)
+	node := s.cfg.policyNode()
+	plan := policy.NewPlan(&node, policyPeers(s.peers), policyRanges(s.dynamics), policyOwn(s.origins))
 	s.policyGen++
-	next := plan.build(s.policyGen)
+	next := buildPolicy(plan, s.policyGen)
 	if err := s.definePolicy(next); err != nil {
 		return fmt.Errorf("install policy: %w", err)
 	}

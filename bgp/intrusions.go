@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"onlink/bgp/policy"
 )
 
 // Intrusion is an announcement inside a pool of a node that is not the owner
@@ -46,25 +48,16 @@ type contestant interface {
 }
 
 // intrusionOf returns what is wrong with an announcement as far as owners go.
-func (g *guard) intrusionOf(r *Rival) (Intrusion, bool) {
-	w := g.wardOf(r.Peer)
-	if w == nil {
+func intrusionOf(g *policy.Guard, r *Rival) (Intrusion, bool) {
+	w := g.Ward(r.Peer)
+	if w == nil || !g.Pooled(r.Prefix) {
 		return Intrusion{}, false
 	}
-	if _, inside := poolAround(g.pools, r.Prefix); !inside {
-		return Intrusion{}, false
-	}
-	b := g.against(w, r.Prefix, r.NextHop)
+	b := g.Against(w, r.Prefix, r.NextHop)
 	if b == nil {
 		return Intrusion{}, false
 	}
 	return Intrusion{Prefix: r.Prefix, Block: b.Prefix, Owner: b.Node, Peer: r.Peer, NextHop: r.NextHop, OriginatorID: r.OriginatorID}, true
-}
-
-// pooled reports whether p is inside a pool.
-func (g *guard) pooled(p netip.Prefix) bool {
-	_, inside := poolAround(g.pools, p)
-	return inside
 }
 
 // noteIntrusionsLocked takes in those that were there at the last look too.

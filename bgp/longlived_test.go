@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 // TestLongLivedRestart: the routes of a ToR that is gone are the last resort
@@ -17,7 +19,7 @@ func TestLongLivedRestart(t *testing.T) {
 	var peers []Peer
 	for _, a := range []string{"127.38.0.2", "127.38.0.3"} {
 		peers = append(peers, Peer{Name: a, Address: addr(a), Passive: true, Session: Session{
-			Role: EBGP, ASN: 64512, LongLived: 5 * time.Second, Import: Import{Accept: []PrefixRule{{Prefix: prefix("10.244.0.0/16")}}},
+			Role: EBGP, ASN: 64512, LongLived: 5 * time.Second, Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("10.244.0.0/16")}}},
 		}})
 	}
 	x.setPeers(peers)

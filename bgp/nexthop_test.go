@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"onlink/bgp/policy"
 )
 
 // TestNextHopOfToR: where the routes of a peer may lead.
@@ -23,7 +25,7 @@ func TestNextHopOfToR(t *testing.T) {
 	n.setPeers([]Peer{
 		ebgp(near, func(*Peer) {}),
 		ebgp(far, func(p *Peer) { p.Multihop = 4 }),
-		ebgp("10.57.1.2", func(p *Peer) { p.Import.AnyNextHop = true }),
+		ebgp("10.57.1.2", func(p *Peer) { p.Import.DisableConnectedCheck = true }),
 		to("10.57.1.3", IBGP),
 	})
 	const route, route6, foreign, unusable = "192.0.2.0/24", "2001:db8::/32", "neither the peer nor on a subnet shared", "no address of a router"
@@ -32,7 +34,7 @@ func TestNextHopOfToR(t *testing.T) {
 		if peer == "10.57.1.3" { // what is in no list of a peer of our AS
 			route = map[bool]string{true: "10.244.8.0/26", false: "fd00:244::40/122"}[strings.Contains(route, ".")]
 		}
-		v, err := n.TestImport(t.Context(), peer, Route{Prefix: prefix(route), NextHop: addr(hop)})
+		v, err := n.TestImport(t.Context(), peer, policy.Route{Prefix: prefix(route), NextHop: addr(hop)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,8 +46,8 @@ func TestNextHopOfToR(t *testing.T) {
 	if got := judge(near, route, "203.0.113.7"); got != "" {
 		t.Errorf("while no subnet is known: %q, want it accepted", got)
 	}
-	if err := n.SetNetworks(t.Context(), []Network{
-		{"eth0", prefix("10.57.1.0/24")}, {"eth0", prefix("fd57:1::/64")}, {"lo", prefix("10.58.1.0/31")}, {"eth2", prefix("10.59.0.0/24")},
+	if err := n.SetNetworks(t.Context(), []policy.Network{
+		{Device: "eth0", Prefix: prefix("10.57.1.0/24")}, {Device: "eth0", Prefix: prefix("fd57:1::/64")}, {Device: "lo", Prefix: prefix("10.58.1.0/31")}, {Device: "eth2", Prefix: prefix("10.59.0.0/24")},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -85,25 +87,6 @@ func TestNextHopOfToR(t *testing.T) {
 	}
 }
 
-// TestNextHopOfLinkLocalPeer: the routes of a peer at a link-local address lead
-// to that link, by its link-local addresses or those of the subnets there.
-func TestNextHopOfLinkLocalPeer(t *testing.T) {
-	g := &guard{known: true, gateways: []netip.Addr{addr("fe80::ecee:eeff:feee:eeee")}, networks: []Network{
-		{"eth1", prefix("10.58.1.0/31")}, {"eth0", prefix("10.57.1.0/24")},
-	}}
-	peer := addr("fe80::1%eth1")
-	w := &ward{ebgp: true, shared: sharedWith(g.networks, peer, "")}
-	for hop, want := range map[string]refusal{
-		"fe80::1": permitted, "fe80::2": permitted, "fe80::ecee:eeff:feee:eeee": hopGateway,
-		"10.58.1.1": permitted, "10.58.1.0": permitted, // the zero address of a subnet of two
-		"10.57.1.77": hopForeign, "2001:db8::1": hopForeign,
-	} {
-		if got := g.judgeHop(w, peer.WithZone(""), addr(hop)); got != want {
-			t.Errorf("next hop %s: %q, want %q", hop, g.text(got, w, netip.Prefix{}, addr(hop), addr(hop)), g.text(want, w, netip.Prefix{}, addr(hop), addr(hop)))
-		}
-	}
-}
-
 // TestAcceptedCount: Accepted is what policy and the checks after it accept,
 // also when they change, when the peer changes what it announces, and when the
 // subnets of the node change.
@@ -120,8 +103,8 @@ func TestAcceptedCount(t *testing.T) {
 	}
 	back := from(to("127.57.0.1", EBGP), "127.57.0.2")
 	back.ASN, back.Export.Own = 64512, true
-	back.Export.Filters = []Filter{{Name: "third", Rules: []FilterRule{
-		{Match: Match{Prefixes: []PrefixRule{{Prefix: prefix("203.0.113.0/24")}}}, Set: Set{NextHop: NextHop{Kind: NextHopAddress, Addr: addr("10.77.0.9")}}, Action: Accept},
+	back.Export.Filters = []policy.Filter{{Name: "third", Rules: []policy.Rule{
+		{Match: policy.Match{Prefixes: []policy.PrefixRule{{Prefix: prefix("203.0.113.0/24")}}}, Set: policy.Set{NextHop: policy.NextHop{Kind: policy.NextHopAddress, Addr: addr("10.77.0.9")}}, Action: policy.Accept},
 	}}}
 	r.originate("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
 	r.setPeers([]Peer{back})
@@ -135,7 +118,7 @@ func TestAcceptedCount(t *testing.T) {
 			return ""
 		})
 	}
-	networks := func(list ...Network) {
+	networks := func(list ...policy.Network) {
 		t.Helper()
 		if err := n.SetNetworks(t.Context(), list); err != nil {
 			t.Fatal(err)
@@ -144,10 +127,10 @@ func TestAcceptedCount(t *testing.T) {
 	counted(3, 1)
 	n.setPeers([]Peer{peer("192.0.2.0/24", "203.0.113.0/24")})
 	counted(3, 2)
-	networks(Network{"lo", prefix("127.57.0.0/16")})
+	networks(policy.Network{Device: "lo", Prefix: prefix("127.57.0.0/16")})
 	counted(3, 1) // 203.0.113.0/24 leads to a third party
 	n.waitRoutes("192.0.2.0/24 via 127.57.0.2")
-	networks(Network{"lo", prefix("127.57.0.0/16")}, Network{"lo", prefix("10.77.0.0/24")})
+	networks(policy.Network{Device: "lo", Prefix: prefix("127.57.0.0/16")}, policy.Network{Device: "lo", Prefix: prefix("10.77.0.0/24")})
 	counted(3, 2)
 	n.waitRoutes("192.0.2.0/24 via 127.57.0.2", "203.0.113.0/24 via 10.77.0.9")
 	r.originate("192.0.2.0/24", "203.0.113.0/24")

@@ -10,6 +10,8 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/apiutil"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/policy"
 )
 
 // Origin is a prefix this node announces as its own.
@@ -41,8 +43,10 @@ func (o Origin) validate(c *Config) error {
 	if !o.nextHop(c).IsValid() {
 		return fmt.Errorf("%w: Origin.Prefix: %s has no next hop: set NodeAddress or NodeAddress6", ErrConfig, o.Prefix)
 	}
-	_, _, err := parseCommunities("Origin.Communities", o.Communities)
-	return err
+	if _, _, err := policy.ParseCommunities(o.Communities); err != nil {
+		return fmt.Errorf("%w: Origin.Communities: %w", ErrConfig, err)
+	}
+	return nil
 }
 
 func (o Origin) nextHop(c *Config) netip.Addr {
@@ -170,29 +174,45 @@ func (s *Speaker) originPath(o Origin) (*api.Path, error) {
 	} else {
 		attrs = append(attrs, bgp.NewPathAttributeMpReachNLRI(hop, []bgp.AddrPrefixInterface{nlri}))
 	}
-	std, lrg, err := parseCommunities("Origin.Communities", o.Communities)
-	if err != nil {
-		return nil, err
-	}
+	communities := slices.Clone(o.Communities)
 	if o.Draining {
-		std = append(std, communityGracefulShutdown)
+		communities = append(communities, policy.GracefulShutdown)
 		attrs = append(attrs, bgp.NewPathAttributeLocalPref(0))
 	}
-	if len(std) > 0 {
-		attrs = append(attrs, bgp.NewPathAttributeCommunities(std))
+	attached, err := communityAttributes(communities)
+	if err != nil {
+		return nil, fmt.Errorf("encode prefix %s: %w", o.Prefix, err)
 	}
-	if len(lrg) > 0 {
-		list := make([]*bgp.LargeCommunity, len(lrg))
-		for i, v := range lrg {
-			list[i] = &bgp.LargeCommunity{ASN: v[0], LocalData1: v[1], LocalData2: v[2]}
-		}
-		attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(list))
-	}
+	attrs = append(attrs, attached...)
 	p, err := apiutil.NewPath(nlri, false, attrs, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("encode prefix %s: %w", o.Prefix, err)
 	}
 	return p, nil
+}
+
+// communityAttributes are the attributes of communities, none for none.
+func communityAttributes(texts []string) ([]bgp.PathAttributeInterface, error) {
+	std, large, err := policy.ParseCommunities(texts)
+	if err != nil {
+		return nil, err
+	}
+	var attrs []bgp.PathAttributeInterface
+	if len(std) > 0 {
+		list := make([]uint32, len(std))
+		for i, c := range std {
+			list[i] = c.Standard()
+		}
+		attrs = append(attrs, bgp.NewPathAttributeCommunities(list))
+	}
+	if len(large) > 0 {
+		list := make([]*bgp.LargeCommunity, len(large))
+		for i, c := range large {
+			list[i] = &bgp.LargeCommunity{ASN: c.Parts[0], LocalData1: c.Parts[1], LocalData2: c.Parts[2]}
+		}
+		attrs = append(attrs, bgp.NewPathAttributeLargeCommunities(list))
+	}
+	return attrs, nil
 }
 
 // nlriOf is the engine's form of a prefix.

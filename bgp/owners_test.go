@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"onlink/bgp/policy"
 )
 
 // needGuard skips where the engine asks no guard.
@@ -27,7 +29,7 @@ func thieves(t *testing.T, net int) (rr, owner, thief, other *node) {
 	n := startNodes(t, configs...)
 	n[0].setPeers(nil, clientsOf(fmt.Sprintf("127.%d.0.0/24", net)))
 	for _, c := range n[1:] {
-		c.setPeers([]Peer{preferred(from(to(at(1), IBGP), c.addr.String()), 0)})
+		c.setPeers([]Peer{preferred(from(to(at(1), IBGP), c.addr.String()), 100)})
 		c.waitUp(n[0].addr)
 	}
 	return n[0], n[1], n[2], n[3]
@@ -35,16 +37,16 @@ func thieves(t *testing.T, net int) (rr, owner, thief, other *node) {
 
 // preferred sets the LOCAL_PREF that a node tells its reflector.
 func preferred(p Peer, pref uint32) Peer {
-	p.Export.Filters = []Filter{{Name: "pref", Rules: []FilterRule{{Set: Set{LocalPref: pref}, Action: Next}}}}
+	p.Export.Filters = []policy.Filter{{Name: "pref", Rules: []policy.Rule{{Set: policy.Set{LocalPref: pref}, Action: policy.Next}}}}
 	return p
 }
 
 // block is what the registry says of a block.
-func block(p string, owner *node) Block {
-	return Block{Prefix: prefix(p), Node: "node-" + owner.addr.String(), Addresses: nodeAddresses(owner)}
+func block(p string, owner *node) policy.Block {
+	return policy.Block{Prefix: prefix(p), Node: "node-" + owner.addr.String(), Addresses: nodeAddresses(owner)}
 }
 
-func (n *node) own(blocks ...Block) {
+func (n *node) own(blocks ...policy.Block) {
 	n.t.Helper()
 	if err := n.SetOwners(n.t.Context(), blocks); err != nil {
 		n.t.Fatalf("SetOwners: %v", err)
@@ -57,7 +59,7 @@ func (n *node) own(blocks ...Block) {
 // old one announces it still; one that nobody owns is taken from anybody.
 func TestOwners(t *testing.T) {
 	rr, a, b, other := thieves(t, 54)
-	rr.own(block("10.244.1.0/26", a), Block{Prefix: prefix("10.244.9.0/26"), Node: "without-address"})
+	rr.own(block("10.244.1.0/26", a), policy.Block{Prefix: prefix("10.244.9.0/26"), Node: "without-address"})
 	b.originate("10.244.1.0/26", "10.244.1.0/25", "10.244.0.0/17", "10.244.2.0/26", "10.244.9.0/26", "10.0.0.0/9")
 	free := []string{"10.244.2.0/26 via 127.54.0.2", "10.244.9.0/26 via 127.54.0.2"}
 	rr.waitRoutes(free...)
@@ -79,7 +81,7 @@ func TestOwners(t *testing.T) {
 	if n := rr.Refused()["owner"]; n != 3 {
 		t.Errorf("%d announcements refused because of the owner, want 3", n)
 	}
-	v, err := rr.TestImport(t.Context(), b.addr.String(), Route{Prefix: prefix("10.244.1.0/26")})
+	v, err := rr.TestImport(t.Context(), b.addr.String(), policy.Route{Prefix: prefix("10.244.1.0/26")})
 	if want := "block 10.244.1.0/26 belongs to node node-127.54.0.7, which is not at 127.54.0.2"; err != nil || v.Accepted || v.Rule != want {
 		t.Errorf("policy test of the thief's route: %q, %v; want %q", v.Rule, err, want)
 	}

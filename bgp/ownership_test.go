@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"onlink/bgp/hostile"
+	"onlink/bgp/policy"
 	"onlink/rib"
 )
 
@@ -57,10 +58,10 @@ func TestStrangerOwnsNothing(t *testing.T) {
 	x, good := nodes[0], nodes[1]
 	good.originate("10.244.1.0/26", "10.244.2.64/26")
 	client, tor := clientsOf("127.61.1.0/24"), Dynamic{Name: "tors", Prefix: prefix("127.61.2.0/24"), Session: Session{
-		Role: EBGP, ASN: 64513, Families: []Family{IPv4, IPv6}, Import: Import{Accept: []PrefixRule{{Prefix: prefix("10.0.0.0/8")}}},
+		Role: EBGP, ASN: 64513, Families: []Family{IPv4, IPv6}, Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("10.0.0.0/8")}}},
 	}}
 	client.Families = []Family{IPv4, IPv6}
-	client.Import.Accept = []PrefixRule{{Prefix: prefix("10.96.0.0/16")}}
+	client.Import.Accept = []policy.PrefixRule{{Prefix: prefix("10.96.0.0/16")}}
 	owner := to("127.61.0.2", Client)
 	owner.Passive = true
 	x.setPeers([]Peer{owner}, client, tor)

@@ -10,6 +10,8 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/apiutil"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/policy"
 )
 
 // PathInfo is one path of the Loc-RIB (RFC 4271 section 3.2) in full, for
@@ -83,7 +85,7 @@ func (s *Speaker) pathInfo(prefix netip.Prefix, p *api.Path) PathInfo {
 func (i *PathInfo) attribute(a bgp.PathAttributeInterface) {
 	switch a := a.(type) {
 	case *bgp.PathAttributeOrigin:
-		i.Origin = [...]string{"igp", "egp", "incomplete"}[min(a.Value, 2)]
+		i.Origin = policy.Origins()[min(a.Value, 2)]
 	case *bgp.PathAttributeAsPath:
 		i.ASPath = asPathText(a)
 	case *bgp.PathAttributeLocalPref:
@@ -100,7 +102,7 @@ func (i *PathInfo) attribute(a bgp.PathAttributeInterface) {
 		}
 	case *bgp.PathAttributeCommunities:
 		for _, c := range a.Value {
-			i.Communities = append(i.Communities, communityText(c))
+			i.Communities = append(i.Communities, policy.StandardText(c))
 		}
 	case *bgp.PathAttributeLargeCommunities:
 		for _, c := range a.Values {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 // Role says what a peer is to us.
@@ -89,8 +91,8 @@ type Session struct {
 	// LongLived is how long the routes of an EBGP peer that is gone are kept as
 	// a last resort after its restart time (RFC 9494), at most; 0 means not.
 	LongLived time.Duration
-	Import    Import
-	Export    Export
+	Import    policy.Import
+	Export    policy.Export
 }
 
 // Peer is one configured session. Peers are told apart by Address.
@@ -169,7 +171,7 @@ func (s Session) timers() timers {
 }
 
 func (s Session) samePolicy(o Session) bool {
-	return s.Import.equal(o.Import) && s.Export.equal(o.Export)
+	return s.Import.Equal(o.Import) && s.Export.Equal(o.Export)
 }
 
 // withDefaults fills the zero fields in for a speaker of configuration c.
@@ -224,16 +226,10 @@ func (s Session) validate(c *Config, what string) error {
 			return bad("Families holds unknown %s", f)
 		}
 	}
-	if err := s.Import.validate(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := s.Export.validate(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := validateFilters(c, &s, importing, what+": Import.Filters", s.Import.Filters); err != nil {
-		return err
-	}
-	return validateFilters(c, &s, exporting, what+": Export.Filters", s.Export.Filters)
+	external := s.Role == EBGP
+	return invalid(append(
+		s.Import.Validate(what+": import", external, c.ownAddresses()...),
+		s.Export.Validate(what+": export", external)...))
 }
 
 // unfitRole says what is set that is for peers of another role.

@@ -3,43 +3,16 @@ package bgp
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
+
+	"onlink/bgp/policy"
 )
-
-// Pool is a range of pods' addresses. Nodes own blocks of it, so a prefix
-// inside leads to the node that owns it or to nobody: what a peer may announce
-// there is bounded whatever else is accepted from it.
-type Pool struct {
-	Prefix netip.Prefix
-	// Block is the length of a block, the longest prefix that a node announces
-	// inside; 0 means the length of an address.
-	Block int
-}
-
-// block returns the length of a block.
-func (p Pool) block() int {
-	if p.Block == 0 {
-		return p.Prefix.Addr().BitLen()
-	}
-	return p.Block
-}
-
-func (p Pool) validate() error {
-	if err := validPrefix("Pools", p.Prefix); err != nil {
-		return err
-	}
-	if b := p.block(); b < p.Prefix.Bits() || b > p.Prefix.Addr().BitLen() {
-		return fmt.Errorf("%w: Pools: %s has no blocks of /%d: use %d to %d", ErrConfig, p.Prefix, b, p.Prefix.Bits(), p.Prefix.Addr().BitLen())
-	}
-	return nil
-}
 
 // SetPools replaces Config.Pools: what the peers announce is judged again, and
 // no session is touched. It wraps [ErrConfig] for a pool that is none.
-func (s *Speaker) SetPools(_ context.Context, pools []Pool) error {
+func (s *Speaker) SetPools(_ context.Context, pools []policy.Pool) error {
 	for _, p := range pools {
-		if err := p.validate(); err != nil {
+		if err := invalid(p.Validate("pools")); err != nil {
 			return err
 		}
 	}
@@ -58,67 +31,4 @@ func (s *Speaker) SetPools(_ context.Context, pools []Pool) error {
 		return fmt.Errorf("set pools: %w", err)
 	}
 	return s.softResetLocked("", softIn)
-}
-
-// poolAround returns the pool that p lies in, the smallest of several.
-func poolAround(pools []Pool, p netip.Prefix) (Pool, bool) {
-	var best Pool
-	for _, pool := range pools {
-		if contains(pool.Prefix, p) && (!best.Prefix.IsValid() || pool.Prefix.Bits() > best.Prefix.Bits()) {
-			best = pool
-		}
-	}
-	return best, best.Prefix.IsValid()
-}
-
-// Why import policy refuses a prefix inside a pool.
-const (
-	ruleTooLong = "longer than a block of the pool"
-	ruleUnnamed = "inside a pool that import.accept does not name"
-)
-
-// importDefault is one step of what becomes of a route that no filter decides.
-type importDefault struct {
-	rule   string
-	rules  []PrefixRule
-	action Action
-}
-
-// importDefaults returns those steps for the peers of a session. What they say
-// of the pools comes first, so that a wide entry of Import.Accept does not let
-// a peer into them.
-func importDefaults(s *Session, pools []Pool) []importDefault {
-	var blocks, named, long, all, wide []PrefixRule
-	for _, p := range pools {
-		blocks = append(blocks, PrefixRule{Prefix: p.Prefix, Ge: p.Prefix.Bits(), Le: p.block()})
-		all = append(all, PrefixRule{Prefix: p.Prefix, Ge: p.Prefix.Bits(), Le: p.Prefix.Addr().BitLen()})
-	}
-	for _, r := range s.Import.Accept {
-		pool, inside := poolAround(pools, r.Prefix)
-		if !inside {
-			wide = append(wide, r)
-			continue
-		}
-		permitted, beyond := r.split(pool)
-		named, long = append(named, permitted...), append(long, beyond...)
-	}
-	accept := importDefault{"import.accept", named, Accept}
-	rest := importDefault{"import.accept", wide, Accept}
-	if s.Role == EBGP {
-		return []importDefault{accept, {ruleTooLong, long, Reject}, {ruleUnnamed, all, Reject}, rest}
-	}
-	return []importDefault{{"pools", blocks, Accept}, accept, {ruleTooLong, all, Reject}, rest}
-}
-
-// split parts a rule about a pool into what it permits and the lengths beyond
-// a block. An entry for such lengths alone means them: a service address
-// inside the pool, say.
-func (r PrefixRule) split(p Pool) (permitted, beyond []PrefixRule) {
-	lo, hi := r.lengths()
-	switch {
-	case lo > p.block() || hi <= p.block():
-		return []PrefixRule{r}, nil
-	default:
-		return []PrefixRule{{Prefix: r.Prefix, Ge: lo, Le: p.block()}}, []PrefixRule{{Prefix: r.Prefix, Ge: p.block() + 1, Le: hi}}
-	}
 }

@@ -3,11 +3,13 @@ package bgp
 import (
 	"fmt"
 	"testing"
+
+	"onlink/bgp/policy"
 )
 
 // withBlocks gives a node's pools blocks of 64 addresses.
 func withBlocks(c Config) Config {
-	c.Pools = []Pool{{Prefix: prefix("10.244.0.0/16"), Block: 26}, {Prefix: prefix("fd00:244::/32"), Block: 122}}
+	c.Pools = []policy.Pool{{Prefix: prefix("10.244.0.0/16"), Block: 26}, {Prefix: prefix("fd00:244::/32"), Block: 122}}
 	return c
 }
 
@@ -24,10 +26,10 @@ func anything(d Dynamic) Dynamic {
 }
 
 // accepting is an import with these entries of Accept.
-func accepting(rules ...string) Import {
-	var i Import
+func accepting(rules ...string) policy.Import {
+	var i policy.Import
 	for _, r := range rules {
-		var one PrefixRule
+		var one policy.PrefixRule
 		var p string
 		if n, _ := fmt.Sscanf(r, "%s ge %d le %d", &p, &one.Ge, &one.Le); n == 0 {
 			panic(r)
@@ -59,7 +61,7 @@ func TestImportIntoPools(t *testing.T) {
 	})
 	const (
 		pools, accept = "pools", "import.accept"
-		long, unnamed = ruleTooLong, ruleUnnamed
+		long, unnamed = "longer than a block of the pool", "inside a pool that import.accept does not name"
 		strange       = "not in import.accept (RFC 8212)"
 	)
 	for _, tt := range []struct{ prefix, ibgp, client, wide, named, part, all string }{
@@ -79,7 +81,7 @@ func TestImportIntoPools(t *testing.T) {
 		{"192.0.2.0/25", "", "", strange, accept, strange, accept},
 	} {
 		for i, want := range []string{tt.ibgp, tt.client, tt.wide, tt.named, tt.part, tt.all} {
-			v, err := n.TestImport(t.Context(), fmt.Sprintf("127.0.3.%d", 10+i), Route{Prefix: prefix(tt.prefix), NextHop: addr("127.0.3.9")})
+			v, err := n.TestImport(t.Context(), fmt.Sprintf("127.0.3.%d", 10+i), policy.Route{Prefix: prefix(tt.prefix), NextHop: addr("127.0.3.9")})
 			if want == "" {
 				want = "not in the pools or import.accept"
 			}
@@ -100,7 +102,7 @@ func TestPartsOfBlocks(t *testing.T) {
 	other.setPeers([]Peer{from(to("127.0.3.2", IBGP), "127.0.3.3")})
 	n.waitUp(other.addr)
 	n.waitRoutes("10.244.0.0/17 via 127.0.3.3", "10.244.1.0/26 via 127.0.3.3")
-	if err := n.SetPools(t.Context(), []Pool{{Prefix: prefix("10.244.0.0/16"), Block: 27}}); err != nil {
+	if err := n.SetPools(t.Context(), []policy.Pool{{Prefix: prefix("10.244.0.0/16"), Block: 27}}); err != nil {
 		t.Fatal(err)
 	}
 	n.waitRoutes("10.244.0.0/17 via 127.0.3.3", "10.244.1.0/26 via 127.0.3.3", "10.244.1.0/27 via 127.0.3.3")

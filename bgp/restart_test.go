@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"onlink/bgp/policy"
 )
 
 // childEnv makes the test binary run one speaker, described in JSON.
@@ -45,7 +47,7 @@ func runAgent(ctx context.Context, spec string) error {
 	}
 	s, err := New(Config{
 		ASN: 64512, RouterID: c.Address, NodeAddress: c.Address, Restarting: c.Restarting, ListenPort: c.Listen,
-		ListenAddresses: []netip.Addr{c.Address}, Pools: []Pool{{Prefix: prefix("10.244.0.0/16")}},
+		ListenAddresses: []netip.Addr{c.Address}, Pools: []policy.Pool{{Prefix: prefix("10.244.0.0/16")}},
 	})
 	if err != nil {
 		return err

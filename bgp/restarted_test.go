@@ -8,6 +8,8 @@ import (
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
+
+	"onlink/bgp/policy"
 )
 
 // TestSecondRestart: what was stale before a second restart was not said again in
@@ -234,7 +236,7 @@ func TestLongLivedReturn(t *testing.T) {
 	const stale = 5 * time.Second
 	r := startRestarter(t, "127.76.10.", false, func(s *Session) {
 		s.Role, s.ASN, s.LongLived = EBGP, 65010, stale
-		s.Import.Accept = []PrefixRule{{Prefix: prefix("10.244.0.0/16"), Ge: 16, Le: 32}, {Prefix: prefix("fd00:244::/32"), Ge: 32, Le: 64}}
+		s.Import.Accept = []policy.PrefixRule{{Prefix: prefix("10.244.0.0/16"), Ge: 16, Le: 32}, {Prefix: prefix("fd00:244::/32"), Ge: 32, Le: 64}}
 	})
 	r.as = 65010
 	long := func(f4, f6 byte) []byte {

@@ -74,7 +74,7 @@ func (s *Speaker) lookAround(engine receiver) (look, error) {
 	own, echo, g := s.ownOrigins(), s.echoes(), s.guard.Load()
 	found := look{rivals: map[Rival]bool{}, intrusions: map[Intrusion]bool{}, contested: map[netip.Prefix][]netip.Addr{}}
 	watched := func(p netip.Prefix) bool {
-		return own.holding(p).IsValid() || g != nil && len(g.owners.blocks) > 0 && g.pooled(p)
+		return own.holding(p).IsValid() || g != nil && g.KnowsOwners() && g.Pooled(p)
 	}
 	err := engine.EachReceived(watched, func(peer netip.Addr, _ uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface) {
 		r := rivalOf(peer, prefix, attrs)
@@ -82,7 +82,7 @@ func (s *Speaker) lookAround(engine receiver) (look, error) {
 			if !echo.has(&r, attrs) {
 				found.rivals[r] = true
 			}
-		} else if i, bad := g.intrusionOf(&r); bad {
+		} else if i, bad := intrusionOf(g, &r); bad {
 			found.intrusions[i] = true
 		}
 	})

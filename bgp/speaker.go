@@ -15,6 +15,7 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/server"
 
+	"onlink/bgp/policy"
 	"onlink/rib"
 )
 
@@ -30,8 +31,8 @@ type Speaker struct {
 	// refuses: the engine is unpatched, and nobody allowed that.
 	refuses bool
 
-	guard   atomic.Pointer[guard] // nil before Start
-	refused [refusals]atomic.Uint64
+	guard   atomic.Pointer[policy.Guard] // nil before Start
+	refused [policy.Refusals]atomic.Uint64
 	suspect chan struct{} // cap 1; the engine sends, nobody closes
 
 	mu        sync.Mutex // guards all below; held while the engine is changed
@@ -44,17 +45,17 @@ type Speaker struct {
 	origins   map[netip.Prefix]Origin
 	policyGen uint64
 	installed *policyBuild        // nil before the first policy
-	plan      *policyPlan         // what installed was built from
+	plan      *policy.Plan        // what installed was built from
 	held      map[netip.Addr]hold // sessions kept down; may name peers that are not configured now
 	unsettled map[netip.Addr]bool // the engine may not have taken the last hold or release
 	shutdown  bool                // Shutdown was called: sessions were closed with a CEASE
 	rivals    []Rival             // as found last
-	owners    *owners
+	owners    *policy.Owners
 
 	intrusions []Intrusion                   // as found last
 	contested  map[netip.Prefix][]netip.Addr // as found last
 
-	networks []Network
+	networks []policy.Network
 
 	networksKnown bool
 	stopWatch     func()
@@ -69,7 +70,7 @@ func New(cfg Config) (*Speaker, error) {
 	s := &Speaker{
 		cfg: cfg, log: cfg.Log, feed: newFeed(), ledger: newLedger(),
 		peers: map[netip.Addr]Peer{}, dynamics: map[string]Dynamic{}, adopted: map[netip.Addr]string{},
-		owners: newOwners(nil), suspect: make(chan struct{}, 1),
+		owners: policy.NewOwners(nil), suspect: make(chan struct{}, 1),
 		refuses: !Patched() && !cfg.AllowUnpatched,
 		origins: map[netip.Prefix]Origin{}, held: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{},
 	}

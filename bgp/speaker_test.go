@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	api "github.com/osrg/gobgp/v3/api"
+
+	"onlink/bgp/policy"
 )
 
 // TestReflectAndWithdraw: two clients behind a reflector that accepts them
@@ -179,7 +181,7 @@ func TestUntouchedSessions(t *testing.T) {
 		resets bool
 	}{
 		{
-			"accept more", func(p *Peer) { p.Import.Accept = []PrefixRule{{Prefix: prefix("172.16.0.0/12")}} },
+			"accept more", func(p *Peer) { p.Import.Accept = []policy.PrefixRule{{Prefix: prefix("172.16.0.0/12")}} },
 			[]string{"10.244.1.0/26 via 127.4.0.2", "10.244.2.0/26 via 127.4.0.3", "172.16.0.0/24 via 127.4.0.3"},
 			false,
 		},

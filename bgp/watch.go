@@ -14,6 +14,9 @@ import (
 	"onlink/rib"
 )
 
+// communityLLGRStale is 65535:6 (RFC 9494).
+const communityLLGRStale = 0xffff0006
+
 // enginePath is one path of a prefix's multipath set, as a patched engine
 // tells it: an alias, because the engine names the type by its fields.
 type enginePath = struct {

@@ -11,6 +11,7 @@ import (
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"onlink/bgp/hostile"
+	"onlink/bgp/policy"
 )
 
 // Capabilities of clients, beside both families.
@@ -268,7 +269,7 @@ func TestWithheldByPolicy(t *testing.T) {
 	r := &reflection{node: startNodes(t, testConfig(t, self))[0], net: "127.75.4."}
 	marked := to(other, Client)
 	marked.Passive = true
-	marked.Export.Filters = []Filter{{Name: "mark", Rules: []FilterRule{{Set: Set{Communities: CommunityChange{Add: []string{"64512:7"}}}, Action: Next}}}}
+	marked.Export.Filters = []policy.Filter{{Name: "mark", Rules: []policy.Rule{{Set: policy.Set{Communities: policy.CommunityChange{Add: []string{"64512:7"}}}, Action: policy.Next}}}}
 	r.setPeers([]Peer{marked}, clientsOf("127.75.4.0/24"))
 	r.from = dialRaw(t, r.net+"2", self)
 	plain, c := r.client(3, capFourOctet), r.client(9, capFourOctet)

@@ -20,6 +20,7 @@ import (
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/cni"
 	"onlink/fib/underlay"
 	"onlink/ipam"
@@ -47,7 +48,7 @@ type bed struct {
 	err        error // of the part that a test is about
 	noteErr    error // of the audit
 	did        []string
-	verdict    bgp.Verdict
+	verdict    policy.Verdict
 	text       string // of the configuration file
 }
 
@@ -101,11 +102,11 @@ func (s speaker) Reset(_ context.Context, p netip.Addr, why string) error {
 	return s.b.do("reset " + p.String() + ": " + why)
 }
 
-func (s speaker) TestImport(_ context.Context, peer string, _ bgp.Route) (bgp.Verdict, error) {
+func (s speaker) TestImport(_ context.Context, peer string, _ policy.Route) (policy.Verdict, error) {
 	return s.b.verdict, s.b.do("import from " + peer)
 }
 
-func (s speaker) TestExport(_ context.Context, peer string, _ bgp.Route) (bgp.Verdict, error) {
+func (s speaker) TestExport(_ context.Context, peer string, _ policy.Route) (policy.Verdict, error) {
 	return s.b.verdict, s.b.do("export to " + peer)
 }
 

@@ -14,6 +14,7 @@ import (
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/cni"
 	"onlink/ipam"
 	"onlink/rib"
@@ -67,8 +68,8 @@ type Speaker interface {
 	Hold(ctx context.Context, peer netip.Addr, holder, why string) error
 	Release(ctx context.Context, peer netip.Addr, holder string) error
 	Reset(ctx context.Context, peer netip.Addr, why string) error
-	TestImport(ctx context.Context, peer string, r bgp.Route) (bgp.Verdict, error)
-	TestExport(ctx context.Context, peer string, r bgp.Route) (bgp.Verdict, error)
+	TestImport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error)
+	TestExport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error)
 }
 
 // Allocator is what operators see and control of addresses: an

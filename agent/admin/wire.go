@@ -13,8 +13,8 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/explain"
 	"onlink/agent/state"
-	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 	"onlink/rib"
@@ -174,8 +174,8 @@ func explanationToWire(r explain.Result) *onlinkv1.ExplainReply {
 }
 
 // policyRoute reads the route of a request; what it leaves out stays zero.
-func policyRoute(w *onlinkv1.PolicyRoute) (bgp.Route, error) {
-	r := bgp.Route{
+func policyRoute(w *onlinkv1.PolicyRoute) (policy.Route, error) {
+	r := policy.Route{
 		ASPath: w.GetAsPath(), Communities: w.GetCommunities(), LargeCommunities: w.GetLargeCommunities(), Origin: w.GetOrigin(),
 	}
 	if w != nil {
@@ -190,18 +190,18 @@ func policyRoute(w *onlinkv1.PolicyRoute) (bgp.Route, error) {
 			return r, status.Errorf(codes.InvalidArgument, "next hop: %v", err)
 		}
 	}
-	for _, source := range []bgp.Source{bgp.Own, bgp.Reflected, bgp.External} {
+	for _, source := range []policy.Source{policy.Own, policy.Reflected, policy.External} {
 		if source.String() == w.GetSource() {
 			r.Source = source
 		}
 	}
-	if w.GetSource() != "" && r.Source == bgp.AnySource {
+	if w.GetSource() != "" && r.Source == policy.AnySource {
 		return r, status.Errorf(codes.InvalidArgument, "source %q is not known: use own, reflected or external", w.GetSource())
 	}
 	return r, nil
 }
 
-func routeToPolicy(r bgp.Route) *onlinkv1.PolicyRoute {
+func routeToPolicy(r policy.Route) *onlinkv1.PolicyRoute {
 	w := &onlinkv1.PolicyRoute{
 		Prefix: r.Prefix.String(), AsPath: r.ASPath, LocalPref: r.LocalPref, Med: r.MED,
 		Communities: r.Communities, LargeCommunities: r.LargeCommunities, Origin: r.Origin, Source: r.Source.String(),

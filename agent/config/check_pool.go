@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"onlink/bgp/policy"
 )
 
 // special are the ranges that no pod can be reached in: "this" network
@@ -90,7 +92,7 @@ func (p *checker) checkAggregates(c *Config) {
 	}
 }
 
-func (p *checker) checkAggregate(path string, a Aggregate, c *Config) {
+func (p *checker) checkAggregate(path string, a policy.Aggregate, c *Config) {
 	if slices.Contains(c.BGP.Originate, a.Prefix) {
 		p.Fail(path, "%s is among bgp.originate too, which announces it always; remove one", a.Prefix)
 	}

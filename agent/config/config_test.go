@@ -202,36 +202,6 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-func TestPrefixRule(t *testing.T) {
-	t.Parallel()
-	pfx := netip.MustParsePrefix
-	tests := []struct {
-		name string
-		rule PrefixRule
-		in   []string
-		out  []string
-	}{
-		{"bare", PrefixRule{pfx("10.0.0.0/8"), 8, 32}, []string{"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32"}, []string{"11.0.0.0/8", "0.0.0.0/0", "fd00::/8"}},
-		{"lengths", PrefixRule{pfx("10.0.0.0/8"), 16, 24}, []string{"10.1.0.0/16", "10.1.2.0/24"}, []string{"10.0.0.0/8", "10.1.2.0/25"}},
-		{"default route", PrefixRule{pfx("0.0.0.0/0"), 0, 0}, []string{"0.0.0.0/0"}, []string{"::/0", "10.0.0.0/8"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			for _, in := range tt.in {
-				if !tt.rule.Matches(pfx(in)) {
-					t.Errorf("%s does not match %s", tt.rule, in)
-				}
-			}
-			for _, out := range tt.out {
-				if tt.rule.Matches(pfx(out)) {
-					t.Errorf("%s matches %s", tt.rule, out)
-				}
-			}
-		})
-	}
-}
-
 func TestErrorsAreInOrderOfLines(t *testing.T) {
 	t.Parallel()
 	_, err := Parse("f", []byte("pools: [{name: a, cidr: x}]\nbgp: {asn: 0}\nnode: {nam: a}\nlog: {level: loud}\n"))

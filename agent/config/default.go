@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/fib"
 )
 
@@ -91,7 +92,7 @@ func newPeer() Peer {
 		Port:         DefaultPort,
 		HoldTime:     90 * time.Second,
 		ConnectRetry: 5 * time.Second,
-		Export:       Export{Own: true},
+		Export:       policy.Export{Own: true},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/fib"
 )
 
@@ -98,24 +99,24 @@ func TestFullFile(t *testing.T) {
 		return p
 	}
 	zero := uint32(0)
-	in := Filter{Name: "in", Rules: []FilterRule{{
-		Match: FilterMatch{
-			Prefixes: []PrefixRule{{pfx("172.16.0.0/12"), 12, 32}}, Communities: []string{"^1:..$", "65535:666"},
+	in := policy.Filter{Name: "in", Rules: []policy.Rule{{
+		Match: policy.Match{
+			Prefixes: []policy.PrefixRule{{Prefix: pfx("172.16.0.0/12"), Ge: 12, Le: 32}}, Communities: []string{"^1:..$", "65535:666"},
 			LargeCommunities: []string{"1:2:3"}, ASPath: []string{"^65002_"},
 		},
-		Action: ActionAccept,
+		Action: policy.Accept,
 	}}}
-	out := Filter{Name: "out", Rules: []FilterRule{
+	out := policy.Filter{Name: "out", Rules: []policy.Rule{
 		{
-			Match: FilterMatch{Source: SourceOwn},
-			Set: FilterSet{
-				LocalPref: 5, MED: &zero, Prepend: 2, NextHop: FilterNextHop{Addr: addr("10.57.0.9")}, Origin: "egp",
-				Communities:      CommunityChange{Add: []string{"1:2"}, Remove: []string{"^1:.*9$"}},
-				LargeCommunities: CommunityChange{Replace: []string{"1:2:3"}},
+			Match: policy.Match{Source: policy.Own},
+			Set: policy.Set{
+				LocalPref: 5, MED: &zero, Prepend: 2, NextHop: policy.NextHop{Kind: policy.NextHopAddress, Addr: addr("10.57.0.9")}, Origin: "egp",
+				Communities:      policy.CommunityChange{Add: []string{"1:2"}, Remove: []string{"^1:.*9$"}},
+				LargeCommunities: policy.CommunityChange{Replace: []string{"1:2:3"}},
 			},
-			Action: ActionNext,
+			Action: policy.Next,
 		},
-		{Action: ActionReject},
+		{Action: policy.Reject},
 	}}
 	files := TLS{Cert: "/c", Key: "/k", CA: "/ca"}
 	want := &Config{
@@ -124,7 +125,7 @@ func TestFullFile(t *testing.T) {
 			ASN: 65010, RouterID: addr("10.57.0.11"),
 			Listen: Listen{Address: addr("10.57.0.11"), Port: 1790},
 			Reflector: &Reflector{
-				ClusterID: addr("0.0.0.1"), PasswordFile: "/etc/onlink/clients.key", Export: Export{Own: true},
+				ClusterID: addr("0.0.0.1"), PasswordFile: "/etc/onlink/clients.key", Export: policy.Export{Own: true},
 				Clients: []netip.Prefix{pfx("10.57.0.0/16"), pfx("fd00:57::/32")},
 			},
 			Peers: []Peer{
@@ -134,12 +135,12 @@ func TestFullFile(t *testing.T) {
 					PasswordFile: "/etc/onlink/tor1.key", TTLSecurity: 1,
 					HoldTime: 10 * time.Second, Keepalive: 3 * time.Second, ConnectRetry: 2 * time.Second,
 					Passive: true, LocalAddress: addr("fe80::2%eth0"),
-					Import: Import{MaxPrefixes: 1000, Accept: []PrefixRule{
-						{pfx("10.0.0.0/8"), 8, 32},
-						{pfx("0.0.0.0/0"), 0, 0},
-						{pfx("172.16.0.0/12"), 24, 28},
+					Import: policy.Import{MaxPrefixes: 1000, Accept: []policy.PrefixRule{
+						{Prefix: pfx("10.0.0.0/8"), Ge: 8, Le: 32},
+						{Prefix: pfx("0.0.0.0/0"), Ge: 0, Le: 0},
+						{Prefix: pfx("172.16.0.0/12"), Ge: 24, Le: 28},
 					}},
-					Export: Export{Communities: []string{"64512:100", "65535:65281"}},
+					Export: policy.Export{Communities: []string{"64512:100", "65535:65281"}},
 				},
 				peer(func(p *Peer) {
 					p.Name, p.Address, p.ASN, p.Multihop, p.Keepalive = "10.199.0.1", addr("10.199.0.1"), 65100, 4, 5*time.Second
@@ -152,15 +153,15 @@ func TestFullFile(t *testing.T) {
 				peer(func(p *Peer) {
 					p.Name, p.Address, p.ASN, p.LocalASN, p.AllowOwnAS = "tor2", addr("10.57.0.2"), 65002, 65020, 2
 					p.NodeSelector = map[string]string{"rack": "r?"}
-					p.Import = Import{Filters: []Filter{in}, LocalPref: 300}
-					p.Export = Export{
-						Filters: []Filter{out}, Own: true, MED: 7, Communities: []string{"1:2:3"},
-						Prefixes: []PrefixRule{{pfx("10.96.0.0/12"), 12, 32}},
+					p.Import = policy.Import{Filters: []policy.Filter{in}, LocalPref: 300}
+					p.Export = policy.Export{
+						Filters: []policy.Filter{out}, Own: true, MED: 7, Communities: []string{"1:2:3"},
+						Prefixes: []policy.PrefixRule{{Prefix: pfx("10.96.0.0/12"), Ge: 12, Le: 32}},
 					}
 				}),
 			},
 			Originate: []netip.Prefix{pfx("192.0.2.0/24"), pfx("2001:db8::1/128")},
-			Filters:   []Filter{in, out},
+			Filters:   []policy.Filter{in, out},
 		},
 		Pools: []Pool{
 			{

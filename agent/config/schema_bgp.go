@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/internal/strictyaml"
 )
 
@@ -123,7 +124,7 @@ func readReflector(v strictyaml.Value) *Reflector {
 		v.Fail("is empty; write \"reflector: {}\" to reflect without dynamic clients, or remove the key")
 		return nil
 	}
-	r := &Reflector{Export: Export{Own: true}}
+	r := &Reflector{Export: policy.Export{Own: true}}
 	v.Mapping(strictyaml.Fields{
 		"clusterID":    identifier(&r.ClusterID),
 		"clients":      strictyaml.Prefixes(&r.Clients),
@@ -135,7 +136,7 @@ func readReflector(v strictyaml.Value) *Reflector {
 }
 
 // readInside reads what is accepted of peers of our AS.
-func readInside(v strictyaml.Value, c *Import) {
+func readInside(v strictyaml.Value, c *policy.Import) {
 	v.Mapping(strictyaml.Fields{
 		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, maxUint32),
 		"disableOwnerCheck": strictyaml.Bool(&c.DisableOwnerCheck),
@@ -198,7 +199,7 @@ func device(dst *string) func(strictyaml.Value) {
 	}
 }
 
-func readImport(v strictyaml.Value, c *Import) {
+func readImport(v strictyaml.Value, c *policy.Import) {
 	v.Mapping(strictyaml.Fields{
 		"filters":     filterNames(&c.Filters),
 		"accept":      rules(&c.Accept),
@@ -211,8 +212,8 @@ func readImport(v strictyaml.Value, c *Import) {
 }
 
 // readRule reads a CIDR or {prefix, ge, le}.
-func readRule(v strictyaml.Value) (PrefixRule, bool) {
-	var r PrefixRule
+func readRule(v strictyaml.Value) (policy.PrefixRule, bool) {
+	var r policy.PrefixRule
 	if !v.IsMapping() {
 		strictyaml.Prefix(&r.Prefix)(v)
 		if !r.Prefix.IsValid() {
@@ -240,20 +241,14 @@ func readRule(v strictyaml.Value) (PrefixRule, bool) {
 	if r.Le == unset {
 		r.Le = r.Prefix.Addr().BitLen()
 	}
-	return r, lengths(v, r)
-}
-
-// lengths reports whether the rule's lengths can match anything.
-func lengths(v strictyaml.Value, r PrefixRule) bool {
-	low, high := r.Prefix.Bits(), r.Prefix.Addr().BitLen()
-	if low <= r.Ge && r.Ge <= r.Le && r.Le <= high {
-		return true
+	if text := policy.LengthsFault(r.Prefix, r.Ge, r.Le); text != "" {
+		v.Fail("%s", text)
+		return r, false
 	}
-	v.Fail("lengths %d to %d match nothing inside %s; use %d <= ge <= le <= %d", r.Ge, r.Le, r.Prefix, low, high)
-	return false
+	return r, true
 }
 
-func readExport(v strictyaml.Value, c *Export) {
+func readExport(v strictyaml.Value, c *policy.Export) {
 	v.Mapping(strictyaml.Fields{
 		"filters":     filterNames(&c.Filters),
 		"own":         strictyaml.Bool(&c.Own),
@@ -268,8 +263,8 @@ func readExport(v strictyaml.Value, c *Export) {
 }
 
 // readAggregate reads a CIDR or {prefix, summaryOnly}.
-func readAggregate(v strictyaml.Value) Aggregate {
-	var a Aggregate
+func readAggregate(v strictyaml.Value) policy.Aggregate {
+	var a policy.Aggregate
 	if !v.IsMapping() {
 		strictyaml.Prefix(&a.Prefix)(v)
 		return a

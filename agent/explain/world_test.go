@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onlink/bgp"
+	"onlink/bgp/policy"
 	"onlink/fib/underlay"
 	"onlink/internal/ours"
 	"onlink/ipam"
@@ -100,7 +101,7 @@ func (w *world) do(verb string, args []string) error {
 	case "withdrawn":
 		delete(w.paths, pfx(args[0]))
 	case "refused":
-		a := bgp.Announced{Peer: ip("10.57.0.1"), Name: "tor", Route: bgp.Route{Prefix: pfx(args[0]), NextHop: ip(args[1])}}
+		a := bgp.Announced{Peer: ip("10.57.0.1"), Name: "tor", Route: policy.Route{Prefix: pfx(args[0]), NextHop: ip(args[1])}}
 		a.Verdict.Rule = rest(2)
 		w.announced = append(w.announced, a)
 	case "network":

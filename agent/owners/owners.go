@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"onlink/bgp"
+	"onlink/bgp/policy"
 	"onlink/fib/underlay"
 	"onlink/ipam"
 )
@@ -32,11 +32,11 @@ const (
 	kept = 2 * ipam.DefaultAssertInterval
 )
 
-// Speaker takes what an import policy needs to know. [bgp.Speaker] is one.
+// Speaker takes what an import policy needs to know. [onlink/bgp.Speaker] is one.
 type Speaker interface {
-	SetOwners(ctx context.Context, blocks []bgp.Block) error
-	SetPools(ctx context.Context, pools []bgp.Pool) error
-	SetNetworks(ctx context.Context, networks []bgp.Network) error
+	SetOwners(ctx context.Context, blocks []policy.Block) error
+	SetPools(ctx context.Context, pools []policy.Pool) error
+	SetNetworks(ctx context.Context, networks []policy.Network) error
 	// Suspect gets a value when a node announces a block that is another node's
 	// as far as is known: it may have changed hands.
 	Suspect() <-chan struct{}
@@ -47,7 +47,7 @@ type Config struct {
 	Registry ipam.Registry
 	Speaker  Speaker
 	Networks func() []underlay.Network // the subnets of this node
-	Pools    func() []bgp.Pool         // of the configuration in force
+	Pools    func() []policy.Pool      // of the configuration in force
 	Every    time.Duration             // between two questions, see [Interval]
 	Moved    <-chan struct{}           // gets a value when addresses of this node changed
 	Log      *slog.Logger
@@ -174,28 +174,28 @@ func (w *Watch) setNetworks(ctx context.Context) {
 	}
 }
 
-func (w *Watch) networks() []bgp.Network {
-	var out []bgp.Network
+func (w *Watch) networks() []policy.Network {
+	var out []policy.Network
 	for _, n := range w.cfg.Networks() {
 		if !n.Via {
-			out = append(out, bgp.Network{Device: n.Dev, Prefix: n.Prefix})
+			out = append(out, policy.Network{Device: n.Dev, Prefix: n.Prefix})
 		}
 	}
-	slices.SortFunc(out, func(a, b bgp.Network) int { return a.Prefix.Compare(b.Prefix) })
+	slices.SortFunc(out, func(a, b policy.Network) int { return a.Prefix.Compare(b.Prefix) })
 	return out
 }
 
 // join returns the blocks with the addresses of their nodes; a block of a node
 // without known address is left out.
-func join(blocks []ipam.Block, nodes []ipam.Node) []bgp.Block {
+func join(blocks []ipam.Block, nodes []ipam.Node) []policy.Block {
 	at := make(map[string][]netip.Addr, len(nodes))
 	for _, n := range nodes {
 		at[n.Name] = n.Addresses
 	}
-	out := make([]bgp.Block, 0, len(blocks))
+	out := make([]policy.Block, 0, len(blocks))
 	for _, b := range blocks {
 		if a := at[b.Node]; len(a) > 0 {
-			out = append(out, bgp.Block{Prefix: b.CIDR, Node: b.Node, Addresses: a})
+			out = append(out, policy.Block{Prefix: b.CIDR, Node: b.Node, Addresses: a})
 		}
 	}
 	return out
@@ -204,7 +204,7 @@ func join(blocks []ipam.Block, nodes []ipam.Node) []bgp.Block {
 // Lengths returns pools with the length of a block raised to that of the
 // longest known one: a pool whose blocks were smaller once has some of them
 // still.
-func Lengths(pools []bgp.Pool, known []ipam.Block) []bgp.Pool {
+func Lengths(pools []policy.Pool, known []ipam.Block) []policy.Pool {
 	out := slices.Clone(pools)
 	for i := range out {
 		for _, b := range known {

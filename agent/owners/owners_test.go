@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"onlink/bgp"
+	"onlink/bgp/policy"
 	"onlink/fib/underlay"
 	"onlink/ipam"
 )
@@ -36,16 +36,19 @@ func (r *registry) Nodes(context.Context) ([]ipam.Node, error) {
 
 // speaker keeps what it is given last.
 type speaker struct {
-	owners   []bgp.Block
-	pools    []bgp.Pool
-	networks []bgp.Network
+	owners   []policy.Block
+	pools    []policy.Pool
+	networks []policy.Network
 	suspect  chan struct{}
 }
 
-func (s *speaker) SetOwners(_ context.Context, b []bgp.Block) error     { s.owners = b; return nil }
-func (s *speaker) SetPools(_ context.Context, p []bgp.Pool) error       { s.pools = p; return nil }
-func (s *speaker) SetNetworks(_ context.Context, n []bgp.Network) error { s.networks = n; return nil }
-func (s *speaker) Suspect() <-chan struct{}                             { return s.suspect }
+func (s *speaker) SetOwners(_ context.Context, b []policy.Block) error { s.owners = b; return nil }
+func (s *speaker) SetPools(_ context.Context, p []policy.Pool) error   { s.pools = p; return nil }
+func (s *speaker) SetNetworks(_ context.Context, n []policy.Network) error {
+	s.networks = n
+	return nil
+}
+func (s *speaker) Suspect() <-chan struct{} { return s.suspect }
 
 var (
 	poolRange = netip.MustParsePrefix("10.244.0.0/16")
@@ -61,7 +64,7 @@ func run(t *testing.T, reg ipam.Registry, s *speaker, change func(*Config)) *Wat
 	cfg := Config{
 		Registry: reg, Speaker: s, Every: time.Minute, Log: slog.New(slog.DiscardHandler),
 		Networks: func() []underlay.Network { return nil },
-		Pools:    func() []bgp.Pool { return []bgp.Pool{{Prefix: poolRange, Block: 26}} },
+		Pools:    func() []policy.Pool { return []policy.Pool{{Prefix: poolRange, Block: 26}} },
 	}
 	if change != nil {
 		change(&cfg)
@@ -90,10 +93,10 @@ func TestAnswer(t *testing.T) {
 		}
 		s := &speaker{suspect: make(chan struct{}, 1)}
 		w := run(t, reg, s, nil)
-		if diff := cmp.Diff([]bgp.Block{{Prefix: small, Node: "b", Addresses: nodeB}}, s.owners, equal...); diff != "" {
+		if diff := cmp.Diff([]policy.Block{{Prefix: small, Node: "b", Addresses: nodeB}}, s.owners, equal...); diff != "" {
 			t.Errorf("owners (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]bgp.Pool{{Prefix: poolRange, Block: 28}}, s.pools, equal...); diff != "" {
+		if diff := cmp.Diff([]policy.Pool{{Prefix: poolRange, Block: 28}}, s.pools, equal...); diff != "" {
 			t.Errorf("pools (-want +got):\n%s", diff)
 		}
 		if got := w.Blocks(); len(got) != 2 {
@@ -164,7 +167,7 @@ func TestNetworks(t *testing.T) {
 		if err := w.Open(t.Context(), []ipam.Block{{CIDR: small}}); err != nil {
 			t.Fatal(err)
 		}
-		want := []bgp.Network{{Device: "eth0", Prefix: networks[1].Prefix}, {Device: "eth1", Prefix: networks[0].Prefix}}
+		want := []policy.Network{{Device: "eth0", Prefix: networks[1].Prefix}, {Device: "eth1", Prefix: networks[0].Prefix}}
 		if diff := cmp.Diff(want, s.networks, equal...); diff != "" {
 			t.Errorf("networks (-want +got):\n%s", diff)
 		}

@@ -14,6 +14,7 @@ import (
 	"onlink/agent/node"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/policy"
 	"onlink/cni/pod"
 	"onlink/internal/ours"
 	"onlink/ipam"
@@ -144,7 +145,7 @@ func Peers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 		dynamic = append(dynamic, bgp.Dynamic{
 			Name: "clients " + prefix.String(), Prefix: prefix,
 			Session: bgp.Session{
-				ASN: cfg.BGP.ASN, Role: bgp.Client, Password: key, Import: bgpImport(r.Import), Export: bgpExport(r.Export),
+				ASN: cfg.BGP.ASN, Role: bgp.Client, Password: key, Import: r.Import, Export: r.Export,
 			},
 		})
 	}
@@ -157,7 +158,7 @@ func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 		TTLSecurity: int(p.TTLSecurity), Multihop: int(p.Multihop),
 		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
 		LocalAddress: p.LocalAddress, LocalAS: p.LocalASN, AllowOwnAS: p.AllowOwnAS, LongLived: p.LongLived,
-		Import: bgpImport(p.Import), Export: bgpExport(p.Export),
+		Import: p.Import, Export: p.Export,
 	}}
 	if !p.Unnumbered { // else the address has the device
 		out.Interface = p.Interface
@@ -276,10 +277,10 @@ func RegistryEndpoints(reg config.Registry) []netip.AddrPort {
 }
 
 // BGPPools returns the speaker's form of the pools.
-func BGPPools(pools []config.Pool) []bgp.Pool {
-	out := make([]bgp.Pool, len(pools))
+func BGPPools(pools []config.Pool) []policy.Pool {
+	out := make([]policy.Pool, len(pools))
 	for i, p := range pools {
-		out[i] = bgp.Pool{Prefix: p.CIDR, Block: p.BlockSize}
+		out[i] = policy.Pool{Prefix: p.CIDR, Block: p.BlockSize}
 	}
 	return out
 }

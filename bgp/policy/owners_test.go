@@ -1,6 +1,7 @@
-package bgp
+package policy
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 )
@@ -15,7 +16,7 @@ func TestOwnerOfEither(t *testing.T) {
 		}
 		return out
 	}
-	o := newOwners([]Block{
+	o := NewOwners([]Block{
 		{Prefix: prefix("10.244.1.0/26"), Node: "a", Addresses: one("10.57.0.1", "fd57::1")},
 		{Prefix: prefix("10.244.1.64/26"), Node: "a", Addresses: one("10.57.0.1", "fd57::1")},
 		{Prefix: prefix("10.244.4.0/24"), Node: "b", Addresses: one("10.57.0.2")},
@@ -39,31 +40,25 @@ func TestOwnerOfEither(t *testing.T) {
 		{"fd00:244::80/122", "fd57::1", ""},
 	} {
 		got := ""
-		if b := o.against(prefix(tt.prefix), addr(tt.hop)); b != nil {
+		if b := o.Against(prefix(tt.prefix), addr(tt.hop)); b != nil {
 			got = b.Prefix.String()
 		}
 		if got != tt.block {
 			t.Errorf("%s with next hop %s: against the owner of %q, want %q", tt.prefix, tt.hop, got, tt.block)
 		}
 	}
-	next := newOwners([]Block{
+	next := NewOwners([]Block{
 		{Prefix: prefix("10.244.1.0/26"), Node: "a", Addresses: one("10.57.0.1", "fd57::1")},
 		{Prefix: prefix("10.244.1.64/26"), Node: "b", Addresses: one("10.57.0.2")},
 		{Prefix: prefix("10.244.4.0/24"), Node: "b", Addresses: one("10.57.0.2")},
 		{Prefix: prefix("10.244.9.0/26"), Node: "b", Addresses: one("10.57.0.2")},
 	})
-	changed := newOverlaps(func(yield func(netip.Prefix) bool) {
-		for p := range o.changed(next) {
-			if !yield(p) {
-				return
-			}
-		}
-	})
+	changed := NewOverlaps(maps.Keys(o.Changed(next)))
 	for p, want := range map[string]bool{
 		"10.244.1.0/26": false, "10.244.1.64/26": true, "10.244.1.64/27": true, "10.244.1.0/25": true, "10.244.1.0/27": false,
 		"10.244.4.0/24": false, "10.244.9.0/26": true, "fd00:244::40/122": true, "fd00:244::/64": true, "fd00:244::80/122": false,
 	} {
-		if got := changed.touch(prefix(p)); got != want {
+		if got := changed.Touch(prefix(p)); got != want {
 			t.Errorf("%s concerns a changed block: %t, want %t", p, got, want)
 		}
 	}

@@ -1,0 +1,80 @@
+package bgp
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"onlink/bgp/policy"
+)
+
+// This file gives package policy what it needs to know of the configuration.
+
+// policyNode is this node as policies see it.
+func (c *Config) policyNode() policy.Node {
+	return policy.Node{ASN: c.ASN, Addresses: c.ownAddresses(), Pools: c.Pools, PodGateways: c.PodGateways}
+}
+
+func (c *Config) ownAddresses() []netip.Addr {
+	var list []netip.Addr
+	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {
+		if a.IsValid() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// policy is the peer as policies see it.
+func (p *Peer) policy() policy.Peer {
+	out := p.Session.policy(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()))
+	out.Device = cmp.Or(p.Address.Zone(), p.Interface)
+	return out
+}
+
+func (s *Session) policy(neighbor netip.Prefix) policy.Peer {
+	return policy.Peer{
+		Neighbor: neighbor, ASN: s.ASN, External: s.Role == EBGP, Client: s.Role == Client,
+		LocalAS: s.LocalAS, AllowOwnAS: s.AllowOwnAS, Import: s.Import, Export: s.Export,
+	}
+}
+
+// policyPeers returns peers in the order of their addresses, policyRanges
+// dynamic ones in that of their prefixes.
+func policyPeers(peers map[netip.Addr]Peer) []policy.Peer {
+	out := make([]policy.Peer, 0, len(peers))
+	for _, p := range inOrder(peers, func(a, b Peer) int { return a.Address.Compare(b.Address) }) {
+		out = append(out, p.policy())
+	}
+	return out
+}
+
+func policyRanges(dynamics map[string]Dynamic) []policy.Peer {
+	out := make([]policy.Peer, 0, len(dynamics))
+	for _, d := range inOrder(dynamics, func(a, b Dynamic) int { return a.Prefix.Compare(b.Prefix) }) {
+		out = append(out, d.Session.policy(d.Prefix))
+	}
+	return out
+}
+
+func policyOwn(origins map[netip.Prefix]Origin) []policy.OwnPrefix {
+	out := make([]policy.OwnPrefix, 0, len(origins))
+	for _, o := range inOrder(origins, func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) }) {
+		out = append(out, policy.OwnPrefix{Prefix: o.Prefix, Aggregate: o.Aggregate})
+	}
+	return out
+}
+
+func inOrder[K comparable, V any](set map[K]V, compare func(a, b V) int) []V {
+	return slices.SortedFunc(maps.Values(set), compare)
+}
+
+// invalid returns an [ErrConfig] with the first of the faults, or nil.
+func invalid(faults []policy.Fault) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrConfig, faults[0])
+}
