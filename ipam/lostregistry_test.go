@@ -33,7 +33,7 @@ func TestLostRegistryKeepsNames(t *testing.T) {
 		lost := lostStore(t).BoltRegistry()
 		second := startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: lost})
 		settle(time.Second)
-		second.wantErr(Request{Handle: handle(2)}, ErrSettling)
+		second.refuses(Request{Handle: handle(2)}, ErrSettling)
 		first = startNode(t, Config{Node: "worker", Address: adr("192.0.2.1"), Registry: lost, Store: first.cfg.Store})
 		settle(time.Second)
 		if first.Standing() != nil || len(announced(first)) == 0 {
@@ -63,7 +63,7 @@ func TestOlderRegistryKeepsBlocks(t *testing.T) {
 		}
 		second := startNode(t, Config{Node: "worker", Address: adr("192.0.2.2"), Registry: store.BoltRegistry()})
 		settle(time.Second)
-		second.wantErr(Request{Handle: handle(2)}, ErrSettling)
+		second.refuses(Request{Handle: handle(2)}, ErrSettling)
 		if got := second.Blocks(); len(got) != 0 {
 			t.Errorf("it has the blocks %v", got)
 		}
