@@ -34,8 +34,10 @@ import (
 // goroutine only.
 
 const (
-	// outChunk is about how much is encoded before it is written.
-	outChunk = 16 << 10
+	// outChunk is about how much is encoded before it is written. All peers at
+	// once have such a buffer when many of them change: with 16 KiB a burst of
+	// 1,000 clients took 15 MB more.
+	outChunk = 8 << 10
 	// outLag is how long a busy server may keep changes from the senders to
 	// let more of them gather.
 	outLag = 5 * time.Millisecond
