@@ -2,6 +2,7 @@ package labtest_test
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -19,5 +20,30 @@ func TestContributing(t *testing.T) {
 	}
 	if shown := "```go\n" + string(test) + "```\n"; !strings.Contains(string(text), shown) {
 		t.Errorf("CONTRIBUTING.md does not show integration/first_test.go; it must have\n%s", shown)
+	}
+}
+
+// TestWhereIsIt: the files and names that CONTRIBUTING's answers give are there.
+func TestWhereIsIt(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "## Where is it?")
+	section, _, _ = strings.Cut(section, "\n## ")
+	answers := regexp.MustCompile("`([a-z0-9_/]+\\.go)` \\(`(\\w+)`\\)").FindAllStringSubmatch(section, -1)
+	if len(answers) < 10 {
+		t.Fatalf("%d answers are read, want at least 10", len(answers))
+	}
+	for _, a := range answers {
+		source, err := os.ReadFile("../../" + a[1])
+		if err != nil {
+			t.Errorf("CONTRIBUTING.md: %v", err)
+			continue
+		}
+		if !regexp.MustCompile(`\b` + a[2] + `\b`).Match(source) {
+			t.Errorf("CONTRIBUTING.md: %s has no %s", a[1], a[2])
+		}
 	}
 }
