@@ -78,7 +78,17 @@ func TestStartBudget(t *testing.T) {
 		}
 	})
 	t.Run("system calls", func(t *testing.T) {
+		// The least of some runs each: on a busy machine an answer comes in parts,
+		// and the runtime starts threads.
 		least, most := trace(t, empty, nil, nil), trace(t, plugin, status.Env, n.config(call{}))
+		for range 4 {
+			if again := trace(t, empty, nil, nil); again.own() < least.own() {
+				least = again
+			}
+			if again := trace(t, plugin, status.Env, n.config(call{})); again.own() < most.own() {
+				most = again
+			}
+		}
 		calls := most.own() - least.own()
 		t.Logf("%d system calls and %d threads more than the empty program", calls, most.threads-least.threads)
 		if calls > budgetCalls {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,14 +25,21 @@ type registry struct {
 	asked  int
 	blocks []ipam.Block
 	nodes  []ipam.Node
-	err    error
+	away   atomic.Bool // it does not answer
 }
 
-func (r *registry) List(context.Context, string) ([]ipam.Block, error) { return r.blocks, r.err }
+func (r *registry) err() error {
+	if r.away.Load() {
+		return errors.New("away")
+	}
+	return nil
+}
+
+func (r *registry) List(context.Context, string) ([]ipam.Block, error) { return r.blocks, r.err() }
 
 func (r *registry) Nodes(context.Context) ([]ipam.Node, error) {
 	r.asked++
-	return r.nodes, r.err
+	return r.nodes, r.err()
 }
 
 // speaker keeps what it is given last.
@@ -112,7 +120,7 @@ func TestSilentRegistry(t *testing.T) {
 		reg := &registry{blocks: []ipam.Block{{CIDR: small, Node: "b"}}, nodes: []ipam.Node{{Name: "b", Addresses: nodeB}}}
 		s := &speaker{suspect: make(chan struct{}, 1)}
 		w := run(t, reg, s, func(c *Config) { c.Every = 10 * time.Second })
-		reg.err = errors.New("away")
+		reg.away.Store(true)
 		time.Sleep(kept - 15*time.Second)
 		synctest.Wait()
 		if len(s.owners) != 1 || len(w.Blocks()) != 1 {
