@@ -14,6 +14,7 @@ import (
 
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
+	onlinkv1 "onlink/proto/v1"
 )
 
 // TestRestarts ends an agent in every way while a thousand packets a second of
@@ -62,6 +63,7 @@ func TestRestarts(t *testing.T) {
 				must(t, end.stop())
 				labtest.StartNode(ctx, t, victim)
 				must(t, l.WaitConverged(ctx))
+				must(t, lab.Eventually(ctx, labtest.Patience, "everything announced anew", func() error { return announcedAnew(ctx, l, victim) }))
 				after, err := inode(victim)
 				must(t, err)
 				if swapped := before != after; swapped != (end.name == "binary swap") {
@@ -71,6 +73,31 @@ func TestRestarts(t *testing.T) {
 			stop(rounds)
 		})
 	}
+}
+
+// announcedAnew reports the workers that still wait for what a restarted node
+// announces: routes that are stale when it restarts once more go, as RFC 4724
+// section 4.2 has it.
+func announcedAnew(ctx context.Context, l *lab.Lab, victim *lab.Node) error {
+	for _, n := range l.Workers() {
+		if n == victim {
+			continue
+		}
+		admin, err := n.Admin()
+		if err != nil {
+			return err
+		}
+		r, err := admin.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+		if err != nil {
+			return err
+		}
+		for _, p := range r.GetPeers() {
+			if p.GetAddress() == victim.Addr.String() && !p.GetEndOfRib() {
+				return fmt.Errorf("%s has no End-of-RIB of %s", n.Name, victim.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // replaceProgram puts a fresh copy of a program under test into dir, in place

@@ -97,7 +97,7 @@ func TestLostRegistryAndCopy(t *testing.T) {
 		})
 		for range 5 {
 			settle(time.Minute)
-			second.wantSilent(2, ErrUnconfirmed, still)
+			second.wantSilent(2, ErrUnconfirmed, still, "192.0.2.1", "192.0.2.2")
 		}
 		first = startNode(t, Config{Node: "worker", Address: adr("192.0.2.1"), Registry: lost, Store: first.cfg.Store})
 		settle(time.Second)

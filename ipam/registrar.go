@@ -149,7 +149,8 @@ func (r *registrar) doubt(who string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := r.tenure.footing
-	next.why = unprovenError("the database may be a copy: " + who)
+	next.why = fmt.Errorf("%w; %s; if another machine has the same database, stop this one, move onlink.db away and start it "+
+		"under a name of its own; if this one has replaced it, run here: onlinkctl ipam take-over %s", next.doubt, who, r.cfg.Node)
 	if r.tenure.why == nil || r.tenure.why.Error() != next.why.Error() {
 		r.log.Warn("this machine is not announced to the registry yet", "reason", next.why)
 		r.setStandingLocked(next)

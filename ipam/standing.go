@@ -34,6 +34,8 @@ const refusedRetry = 5 * time.Second
 type footing struct {
 	standing
 	why error // nil when trusted
+	// doubt is what made the database suspect at the start; nil when it was not.
+	doubt error
 	// moving: we may be the machine of the database at another address than
 	// before. Blocks with pods that run here stay announced meanwhile.
 	moving bool
@@ -50,6 +52,12 @@ func foreignError(owner, node string) error {
 // unprovenError says that the registry has to speak first.
 func unprovenError(why string) error {
 	return fmt.Errorf("%w until the registry has confirmed this machine: %s", ErrUnconfirmed, why)
+}
+
+// suspect is the footing of a machine whose database may not be its own.
+func suspect(why string) footing {
+	err := unprovenError(why)
+	return footing{standing: unproven, why: err, doubt: err}
 }
 
 // refusal reports whether an error of an assert is the registry's word against
@@ -88,10 +96,11 @@ func newTenure(cfg Config, c *contents) (tenure, error) {
 	case id.Node != cfg.Node:
 		t.footing = footing{standing: foreign, why: foreignError(id.Node, cfg.Node)}
 	case id.Refused != "":
-		t.footing = footing{standing: unproven, why: unprovenError("the registry refused it before: " + id.Refused)}
+		t.footing = suspect("the registry refused it before: " + id.Refused)
 	case !was.same(now):
-		t.footing = footing{standing: unproven, moving: true, why: unprovenError("the database is that of a machine at " + was.Where() +
-			" and this one is at " + now.Where() + ": it may be a copy (blocks with pods that run here are announced)")}
+		t.footing = suspect("the database is that of a machine at " + was.Where() +
+			" and this one is at " + now.Where() + ": it may be a copy (blocks with pods that run here are announced)")
+		t.moving = true
 	}
 	if *id == c.identity {
 		return t, nil
