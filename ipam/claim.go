@@ -13,7 +13,7 @@ import (
 // spare block again.
 const (
 	retryFirst  = 200 * time.Millisecond
-	retryLast   = 15 * time.Second
+	retryLast   = 5 * time.Second
 	fullRetry   = 30 * time.Second
 	settleRetry = 5 * time.Second
 )

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -46,7 +48,15 @@ func Open(c ClientConfig) (*Registry, error) {
 	if c.TLS != nil {
 		creds = credentials.NewTLS(c.TLS)
 	}
-	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		// gRPC waits two minutes at last: a node would be unknown so long to a
+		// registry that is back and has lost its file.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialLast},
+			MinConnectTimeout: redialLast,
+		}),
+	}
 	if c.Dial != nil {
 		opts = append(opts, grpc.WithContextDialer(c.Dial))
 	}
@@ -56,6 +66,9 @@ func Open(c ClientConfig) (*Registry, error) {
 	}
 	return &Registry{onlinkv1.NewRegistryClient(conn), conn}, nil
 }
+
+// redialLast is the longest wait before the next try to connect.
+const redialLast = 3 * time.Second
 
 // Close ends the connection.
 func (c *Registry) Close() error { return c.conn.Close() }
