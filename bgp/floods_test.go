@@ -38,6 +38,7 @@ func startWitnessed(t *testing.T, net16 string) *witnessed {
 	w.setPeers(nil, clients)
 	w.good.setPeers([]Peer{from(to(self, IBGP), other)})
 	w.waitRoutes(w.route)
+	w.waitUp(w.good.addr) // the route may be here before the news of the session
 	w.since = w.peer(w.good.addr).Since
 	return w
 }

@@ -239,9 +239,13 @@ func (c *traced) stopped(tid int, status unix.WaitStatus) error {
 	deliver := 0
 	switch sig := status.StopSignal(); {
 	case sig == unix.SIGTRAP|0x80:
-		if number, begins, err := callOf(tid); err != nil {
+		number, begins, err := callOf(tid)
+		if err == unix.ESRCH { // another thread has just ended the process
+			return nil
+		} else if err != nil {
 			return err
-		} else if begins {
+		}
+		if begins {
 			c.calls[number]++
 		}
 	case sig == unix.SIGTRAP && status.TrapCause() == unix.PTRACE_EVENT_CLONE:
