@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"onlink/internal/ours"
+	"onlink/internal/rtnl"
 	"onlink/rib"
 )
 
@@ -196,5 +197,49 @@ func BenchmarkSingle(b *testing.B) {
 			}
 			i++
 		}
+	})
+}
+
+// BenchmarkCodec is a route without the kernel: its message written, and read
+// back.
+func BenchmarkCodec(b *testing.B) {
+	routes := shape(1024, 1)
+	reqs := make([]request, len(routes))
+	nh := madeHop(routes[0])
+	for i, r := range routes {
+		reqs[i] = request{verb: addRoute, key: routeKey{prefix: r.Prefix}, nh: nh, id: ours.FirstNexthopID}
+	}
+	e := encoder{table: 254}
+	write := func() {
+		e.B = e.B[:0]
+		for i := range reqs {
+			e.request(&reqs[i], uint32(i))
+		}
+	}
+	inOwn(b, "write", func(b *testing.B) {
+		for b.Loop() {
+			write()
+		}
+		perSecond(b, len(routes))
+	})
+	inOwn(b, "read", func(b *testing.B) {
+		write()
+		var r wireRoute
+		for b.Loop() {
+			n := 0
+			for rest := rtnl.Messages(e.B); ; n++ {
+				m, ok := rest.Next()
+				if !ok {
+					break
+				}
+				if !decodeRoute(m.Body, &r) || r.nhid != ours.FirstNexthopID {
+					b.Fatalf("route %d read as %+v", n, r.wireHead)
+				}
+			}
+			if n != len(routes) {
+				b.Fatalf("%d routes read, want %d", n, len(routes))
+			}
+		}
+		perSecond(b, len(routes))
 	})
 }

@@ -11,18 +11,18 @@ import (
 // decodeRoute reads the body of an RTM_NEWROUTE message into r. It reports
 // whether the body is one.
 func decodeRoute(b []byte, r *wireRoute) bool {
-	h, attrs, ok := rtnl.ParseRoute(b)
-	if !ok || h.SrcLen != 0 {
+	h, attrs, ok := rtnl.CutRoute(b)
+	if !ok || h.SrcLen() != 0 {
 		return false // not a route, or a source-specific one, which we never write
 	}
-	*r = wireRoute{table: h.Table, protocol: h.Protocol, kind: h.Type}
-	r.key.tos = h.TOS
+	r.wireHead = wireHead{table: h.Table(), protocol: h.Protocol(), kind: h.Type()}
+	r.key.tos = h.TOS()
 	dst := netip.IPv4Unspecified()
-	if h.Family == unix.AF_INET6 {
+	if h.Family() == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
 	}
 	var single wireHop
-	single.onlink = h.Flags&unix.RTNH_F_ONLINK != 0
+	single.onlink = h.Flags()&unix.RTNH_F_ONLINK != 0
 	for {
 		typ, val, ok := attrs.Next()
 		if !ok {
@@ -37,7 +37,7 @@ func decodeRoute(b []byte, r *wireRoute) bool {
 	if r.count == 0 && (single.oif != 0 || single.via.IsValid()) {
 		r.hop[0], r.count = single, 1
 	}
-	r.key.prefix = netip.PrefixFrom(dst, int(h.DstLen))
+	r.key.prefix = netip.PrefixFrom(dst, int(h.DstLen()))
 	return r.key.prefix.IsValid()
 }
 

@@ -69,16 +69,23 @@ type wireHop struct {
 	onlink bool
 }
 
-// wireRoute is one route as the kernel tells it.
+// wireRoute is one route as the kernel tells it. Its members stand apart, so
+// that the next route is read into it without clearing those that it lacks.
 type wireRoute struct {
+	wireHead
+
+	hop [rib.MaxHops]wireHop // see hops
+}
+
+// wireHead is a route without its members.
+type wireHead struct {
 	key      routeKey
 	table    uint32
 	protocol uint8
 	kind     uint8 // RTN_*
 	source   netip.Addr
 	nhid     uint32
-	count    int // members; may exceed the room in hop
-	hop      [rib.MaxHops]wireHop
+	count    int  // members; may exceed the room in hop
 	odd      bool // has attributes we never write (encapsulation, metrics)
 }
 

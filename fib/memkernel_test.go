@@ -245,7 +245,7 @@ func (k *memKernel) linkName(index uint32) (string, error) {
 
 // show fills r with the route of key.
 func (k *memKernel) show(key routeKey, m memRoute, r *wireRoute) {
-	*r = wireRoute{key: key, table: unix.RT_TABLE_MAIN, protocol: m.protocol, kind: m.kind, nhid: m.nhid}
+	*r = wireRoute{wireHead: wireHead{key: key, table: unix.RT_TABLE_MAIN, protocol: m.protocol, kind: m.kind, nhid: m.nhid}}
 	r.count = copy(r.hop[:], m.hops)
 }
 

@@ -16,11 +16,11 @@ type Builder struct {
 // [Builder.End]. flags are NLM_F_*; NLM_F_REQUEST is added.
 func (b *Builder) Begin(kind, flags uint16, seq uint32) (start int) {
 	start = len(b.B)
-	b.Uint32(0) // the length
-	b.Uint16(kind)
-	b.Uint16(flags | unix.NLM_F_REQUEST)
-	b.Uint32(seq)
-	b.Uint32(0) // the port: the kernel fills it in
+	b.B = append(b.B, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	h := (*[unix.SizeofNlMsghdr]byte)(b.B[start:]) // the length comes last; the port is for the kernel to fill in
+	native.PutUint16(h[4:], kind)
+	native.PutUint16(h[6:], flags|unix.NLM_F_REQUEST)
+	native.PutUint32(h[8:], seq)
 	return start
 }
 
@@ -61,18 +61,30 @@ func (b *Builder) Attr(kind uint16, value []byte) {
 	b.pad()
 }
 
-// AttrUint32 appends an attribute that is a number.
-func (b *Builder) AttrUint32(kind uint16, v uint32) {
-	b.Uint16(unix.SizeofRtAttr + 4)
-	b.Uint16(kind)
-	b.Uint32(v)
+// attr4 appends an attribute of four bytes and returns where they go. It makes
+// room once: with an append for each part the checks of the capacity were most
+// of what a route cost.
+func (b *Builder) attr4(kind uint16) *[4]byte {
+	at := len(b.B)
+	b.B = append(b.B, 0, 0, 0, 0, 0, 0, 0, 0)
+	d := (*[unix.SizeofRtAttr + 4]byte)(b.B[at:])
+	native.PutUint16(d[0:], unix.SizeofRtAttr+4)
+	native.PutUint16(d[2:], kind)
+	return (*[4]byte)(d[unix.SizeofRtAttr:])
 }
+
+// AttrUint32 appends an attribute that is a number.
+func (b *Builder) AttrUint32(kind uint16, v uint32) { native.PutUint32(b.attr4(kind)[:], v) }
 
 // AttrString appends an attribute that is a string, with its terminator.
 func (b *Builder) AttrString(kind uint16, s string) { b.Attr(kind, append([]byte(s), 0)) }
 
 // AttrAddr appends an attribute that is an address.
 func (b *Builder) AttrAddr(kind uint16, a netip.Addr) {
+	if a.Is4() {
+		*b.attr4(kind) = a.As4()
+		return
+	}
 	b.Uint16(uint16(unix.SizeofRtAttr + a.BitLen()/8))
 	b.Uint16(kind)
 	b.Addr(a)

@@ -60,6 +60,18 @@ func TestObjects(t *testing.T) {
 			want:  Route{2, 24, 1, 3, 254, 179, 253, 1, unix.RTNH_F_ONLINK},
 		},
 		{
+			name:  "head of a route",
+			write: func(b *Builder) { b.Route(&Route{2, 24, 1, 3, 254, 179, 253, 1, unix.RTNH_F_ONLINK}) },
+			read: func(b []byte) (any, Attributes, bool) {
+				h, attrs, ok := CutRoute(b)
+				if !ok {
+					return nil, nil, false
+				}
+				return Route{h.Family(), h.DstLen(), h.SrcLen(), h.TOS(), h.Table(), h.Protocol(), 253, h.Type(), h.Flags()}, attrs, true
+			},
+			want: Route{2, 24, 1, 3, 254, 179, 253, 1, unix.RTNH_F_ONLINK},
+		},
+		{
 			name:  "route of a table above 255",
 			write: func(b *Builder) { b.Route(&Route{Family: 10, Table: 20300}) },
 			read:  func(b []byte) (any, Attributes, bool) { return any3(ParseRoute(b)) },

@@ -22,6 +22,43 @@ type Route struct {
 	Flags          uint32 // RTM_F_* and RTNH_F_*
 }
 
+// RouteHead is what [Route] is read from, for who reads a whole table and needs
+// few of the fields: a Route does not fit into registers, and its way through
+// memory took a third of the time.
+type RouteHead [unix.SizeofRtMsg]byte
+
+// CutRoute is [ParseRoute] that reads no field yet.
+func CutRoute(b []byte) (h *RouteHead, attrs Attributes, ok bool) {
+	if len(b) < unix.SizeofRtMsg {
+		return nil, nil, false
+	}
+	return (*RouteHead)(b), b[unix.SizeofRtMsg:], true
+}
+
+// Family is [Route.Family].
+func (h *RouteHead) Family() uint8 { return h[0] }
+
+// DstLen is [Route.DstLen].
+func (h *RouteHead) DstLen() uint8 { return h[1] }
+
+// SrcLen is [Route.SrcLen].
+func (h *RouteHead) SrcLen() uint8 { return h[2] }
+
+// TOS is [Route.TOS].
+func (h *RouteHead) TOS() uint8 { return h[3] }
+
+// Table is [Route.Table].
+func (h *RouteHead) Table() uint32 { return uint32(h[4]) }
+
+// Protocol is [Route.Protocol].
+func (h *RouteHead) Protocol() uint8 { return h[5] }
+
+// Type is [Route.Type].
+func (h *RouteHead) Type() uint8 { return h[7] }
+
+// Flags is [Route.Flags].
+func (h *RouteHead) Flags() uint32 { return native.Uint32(h[8:]) }
+
 // ParseRoute reads the body of RTM_NEWROUTE or RTM_DELROUTE.
 func ParseRoute(b []byte) (r Route, attrs Attributes, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
@@ -39,8 +76,9 @@ func (b *Builder) Route(r *Route) {
 	if r.Table <= 255 {
 		table = uint8(r.Table)
 	}
-	b.B = append(b.B, r.Family, r.DstLen, r.SrcLen, r.TOS, table, r.Protocol, r.Scope, r.Type)
-	b.Uint32(r.Flags)
+	at := len(b.B)
+	b.B = append(b.B, r.Family, r.DstLen, r.SrcLen, r.TOS, table, r.Protocol, r.Scope, r.Type, 0, 0, 0, 0)
+	native.PutUint32(b.B[at+8:], r.Flags)
 	if r.Table > 255 {
 		b.AttrUint32(unix.RTA_TABLE, r.Table)
 	}
