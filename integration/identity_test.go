@@ -162,7 +162,7 @@ func TestSameName(t *testing.T) {
 	c.refused(c.b, both...)
 	c.reaches(c.rr, first)
 
-	labtest.WantCtl(c.ctx, t, c.b, 0, "blocks are this machine's", "ipam", "take-over", "worker")
+	labtest.WantCtl(c.ctx, t, c.b, 0, "blocks belong to this machine", "ipam", "take-over", "worker")
 	labtest.WantCtl(c.ctx, t, c.b, 0, "take-over", "ipam", "audit")
 	labtest.WantCtl(c.ctx, t, c.rr, 0, "take-over", "ipam", "audit")
 	must(t, lab.Eventually(c.ctx, labtest.SettleLimit, "the second announces the blocks", func() error { return c.holds(c.b, held) }))

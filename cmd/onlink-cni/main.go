@@ -1,4 +1,4 @@
-// Command onlink-cni is the CNI plugin: it hands the container runtime's
+// Command onlink-cni is the CNI plugin: it passes the container runtime's
 // request to onlinkd and prints the answer. See package cni/shim for why it
 // uses system calls only.
 //
@@ -14,7 +14,7 @@ import (
 )
 
 // fd reads and writes a file descriptor without package os, whose start-up
-// would be a tenth of this program's life.
+// would be a tenth of this program's run time.
 type fd int
 
 // Read implements io.Reader.

@@ -16,8 +16,8 @@ func blocksCommand(a *app) *cobra.Command {
 		Use:   "blocks",
 		Short: "Show the address blocks of this node, or of all",
 		Long: `blocks shows the address blocks of this node and their use. With --all: every
-node's, from the registry, which knows owners and not their use ("-"). Without an answer from
-it: the blocks of this node, and MISSING.`,
+node's, from the registry, which records owners but not their use ("-"). When the registry does
+not answer: the blocks of this node, and MISSING.`,
 		Example: `  onlinkctl blocks
   onlinkctl blocks --all`,
 		Args: cobra.NoArgs,
@@ -43,7 +43,7 @@ it: the blocks of this node, and MISSING.`,
 func blocksTable(w io.Writer, blocks []*onlinkv1.Block) error {
 	g := newGrid(w, "BLOCK", "POOL", "NODE", "EPOCH", "USED", "COOLING", "SIZE", "ANNOUNCED")
 	for _, b := range blocks {
-		if b.GetElsewhere() { // the registry knows owners, and not their use
+		if b.GetElsewhere() { // the registry records owners, not their use
 			g.row(b.GetCidr(), b.GetPool(), b.GetNode(), num(b.GetEpoch()), "", "", "", "")
 			continue
 		}

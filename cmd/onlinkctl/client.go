@@ -22,8 +22,8 @@ import (
 // errUnreachable ends explain with exit code 1; its text is printed already.
 var errUnreachable = errors.New("unreachable")
 
-// connection is a client of the agent that remembers why it could not reach
-// the socket: gRPC keeps only the text of that error.
+// connection is a client of the agent that keeps the error of its last dial:
+// gRPC keeps only the text of it.
 type connection struct {
 	onlinkv1.AdminClient
 	app  *app
@@ -68,34 +68,34 @@ func (c *connection) problem(err error) error {
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("the agent at %s did not answer within %s; try a longer --timeout, and look at journalctl -u onlinkd", c.app.socket, c.app.timeout)
+		return fmt.Errorf("the agent at %s did not answer within %s; try a longer --timeout, and see journalctl -u onlinkd", c.app.socket, c.app.timeout)
 	case codes.Unimplemented:
-		return fmt.Errorf("the agent at %s does not know this request; it is older than onlinkctl, see onlinkctl version", c.app.socket)
+		return fmt.Errorf("the agent at %s does not support this request: it is older than onlinkctl; see onlinkctl version", c.app.socket)
 	case codes.Unavailable:
-		return fmt.Errorf("the agent at %s broke off: %s; look at systemctl status onlinkd", c.app.socket, clean(s.Message()))
+		return fmt.Errorf("the agent at %s closed the connection: %s; see systemctl status onlinkd", c.app.socket, clean(s.Message()))
 	default:
 		return errors.New(clean(s.Message()))
 	}
 }
 
-// socketProblem says why the socket cannot be used and what to do.
+// socketProblem returns why the socket cannot be used, and the remedy.
 func socketProblem(socket string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the agent is not running: nobody listens on %s; look at systemctl status onlinkd, or name another --socket", socket)
+		return fmt.Errorf("the agent is not running: no process listens on %s; see systemctl status onlinkd, or name another --socket", socket)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return fmt.Errorf("no permission to use %s; %s", socket, admission(socket))
 	}
 	return fmt.Errorf("connect to the agent: %w", err)
 }
 
-// admission says how to get the right to use the socket: by its group, where
-// it has one of its own.
+// admission returns how to get the right to use the socket: by its group, if it
+// has one of its own.
 func admission(socket string) string {
-	const asRoot = "run onlinkctl as root, or set api.admin.group in onlinkd.yaml to a group of yours"
+	const asRoot = "run onlinkctl as root, or set api.admin.group in onlinkd.yaml to one of your groups"
 	info, err := os.Stat(socket)
 	if err != nil {
-		return asRoot // its folder is closed to us
+		return asRoot // its folder is not readable
 	}
 	sys, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || sys.Gid == 0 {

@@ -16,9 +16,9 @@ func configCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Show or change the agent's configuration file",
-		Long: `config shows the agent's onlinkd.yaml, and changes it and the running agent together: all of a
-change is taken, or nothing, and the reason is said. Sessions that a change does not name stay up.
-What only a restart can change is refused.`,
+		Long: `config shows the agent's onlinkd.yaml, and changes it and the running agent together: a change
+applies as a whole, or not at all and with the reason. Sessions that it does not name stay up. A
+change that needs a restart is rejected.`,
 		Example: `  onlinkctl config show > onlinkd.yaml
   onlinkctl config apply onlinkd.yaml
   onlinkctl config reload
@@ -62,16 +62,16 @@ type changeFlags struct {
 
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "check only, change nothing")
-	cmd.Flags().StringVar(&f.digest, "if-digest", "", "refuse when the file is another one by now (the digest of config show -o json)")
+	cmd.Flags().StringVar(&f.digest, "if-digest", "", "reject the change if the file has changed since (the digest of config show -o json)")
 }
 
 func configApplyCommand(a *app) *cobra.Command {
 	var f changeFlags
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
-		Short: "Put a file in the place of the configuration and take it in",
-		Long: `apply replaces the agent's configuration file, and takes it in as SIGHUP does. A file with a
-mistake changes nothing. "-" reads from standard input.`,
+		Short: "Replace the configuration file and apply it",
+		Long: `apply replaces the agent's configuration file, and applies it as SIGHUP does. A file with an
+error changes nothing. "-" reads from standard input.`,
 		Example: `  onlinkctl config apply onlinkd.yaml --dry-run
   onlinkctl config apply onlinkd.yaml`,
 		Args: cobra.ExactArgs(1),
@@ -90,9 +90,9 @@ mistake changes nothing. "-" reads from standard input.`,
 func configReloadCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
-		Short: "Take the changed file into the running agent",
-		Long: `reload takes the agent's configuration file in as it is, as SIGHUP does, and says what is wrong
-with it if it is not taken: then the last good one stays in force. Key files are read again too.`,
+		Short: "Apply the changed file to the running agent",
+		Long: `reload applies the agent's configuration file, as SIGHUP does, or prints the reason why it is
+rejected: then the last good one stays in force. Key files are read again too.`,
 		Example: `  onlinkctl config reload`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,12 +116,12 @@ func readFile(cmd *cobra.Command, name string) (string, error) {
 	}
 	b, err := os.ReadFile(name)
 	if err == nil && len(b) == 0 {
-		err = errors.New(name + " is empty; an empty configuration is written {}")
+		err = errors.New(name + " is empty; write {} for an empty configuration")
 	}
 	return string(b), err
 }
 
-// configEdit is a command that changes one entry.
+// configEdit is a command that edits one entry.
 type configEdit struct {
 	use, short, example string
 	edit                func(arg string) *onlinkv1.ConfigEdit
@@ -129,7 +129,7 @@ type configEdit struct {
 
 var configEdits = []configEdit{
 	{
-		"set-peer ENTRY", "Add an entry to bgp.peers, or replace the one of its name",
+		"set-peer ENTRY", "Add an entry to bgp.peers, or replace the one with its name",
 		`  onlinkctl config set-peer '{name: tor2, address: 10.57.0.2, asn: 65001}'`,
 		func(arg string) *onlinkv1.ConfigEdit {
 			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutPeer{PutPeer: arg}}
@@ -140,7 +140,7 @@ var configEdits = []configEdit{
 			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_RemovePeer{RemovePeer: arg}}
 		},
 	}, {
-		"set-filter ENTRY", "Add an entry to bgp.filters, or replace the one of its name",
+		"set-filter ENTRY", "Add an entry to bgp.filters, or replace the one with its name",
 		`  onlinkctl config set-filter '{name: to-backup-tor, rules: [{set: {prepend: 2}, action: next}]}'`,
 		func(arg string) *onlinkv1.ConfigEdit {
 			return &onlinkv1.ConfigEdit{Edit: &onlinkv1.ConfigEdit_PutFilter{PutFilter: arg}}
@@ -158,7 +158,7 @@ func configEditCommand(a *app, e configEdit) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     e.use,
 		Short:   e.short,
-		Long:    e.short + `, in the agent's file and in the running agent. An entry is written as in the file.`,
+		Long:    e.short + `, in the agent's file and in the running agent. An entry has the form of the file.`,
 		Example: e.example,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -179,9 +179,9 @@ func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.Chang
 			what := "in force, the file is written"
 			switch {
 			case f.dry:
-				what = "ok, nothing was changed"
+				what = "ok, nothing changed"
 			case !r.GetChanged():
-				what = "in force, the file is the same as before"
+				what = "in force, the file is unchanged"
 			}
 			_, err := fmt.Fprintln(w, what)
 			return err

@@ -12,18 +12,18 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// defaultDrainWait is how long others have to move away. BGP needs a second
-// or two for that, a large fabric some more.
+// defaultDrainWait is the time for other nodes to move to other paths. BGP needs
+// a second or two for that, a large fabric some more.
 const defaultDrainWait = 10 * time.Second
 
 func drainCommand(a *app) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain",
-		Short: "Take this node's prefixes out of traffic",
+		Short: "Withdraw this node's prefixes after a graceful shutdown",
 		Long: `drain announces this node's prefixes with GRACEFUL_SHUTDOWN (RFC 8326), so that
-others move to other paths where there are any, waits, and withdraws them. Sessions,
-routes and pods of this node stay. It lasts over restarts, until onlinkctl undrain.`,
+other nodes move to other paths if there are any, waits, and withdraws them. Sessions,
+routes and pods of this node stay. A drain outlives restarts, until onlinkctl undrain.`,
 		Example: `  onlinkctl drain
   onlinkctl drain --wait 60s`,
 		Args: cobra.NoArgs,
@@ -46,7 +46,7 @@ func undrainCommand(a *app) *cobra.Command {
 		Use:   "undrain",
 		Short: "Announce this node's prefixes again after drain",
 		Long: `undrain announces this node's prefixes as before onlinkctl drain, and returns when the
-peers have been told.`,
+announcements are sent.`,
 		Example: `  onlinkctl undrain`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

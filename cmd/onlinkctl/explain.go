@@ -13,10 +13,10 @@ import (
 func explainCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain ADDRESS",
-		Short: "Say whether and how a packet gets to an address",
-		Long: `explain walks the way of a packet to an address: who owns its block, the BGP
-path, the decision and its reason, the kernel's route, the neighbour. It marks
-the step that is BROKEN, and exits with 1 when the address is unreachable.`,
+		Short: "Show whether and how a packet reaches an address",
+		Long: `explain follows a packet to an address: the owner of its block, the BGP path,
+the decision and its reason, the kernel's route, the neighbour. It marks the
+step that is BROKEN, and exits with 1 when the address is unreachable.`,
 		Example: `  onlinkctl explain 10.244.1.7
   onlinkctl explain fd00:244::17 -o json`,
 		Args: cobra.ExactArgs(1),

@@ -31,7 +31,7 @@ func ipamCommand(a *app) *cobra.Command {
 func ipamShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show [ADDRESS]",
-		Short: "Show this node's addresses in use, or who has one",
+		Short: "Show this node's addresses in use, or the pod with one",
 		Long: `show lists this node's blocks and the addresses in use, with the pod and the
 device of each. With an address: only that one.`,
 		Example: `  onlinkctl ipam show
@@ -66,7 +66,7 @@ func addressOf(s string) (netip.Addr, error) {
 	return addr.Unmap(), nil
 }
 
-// shortID is how much of a container ID is shown, as container tools do.
+// shortID is the shown length of a container ID, as in container tools.
 const shortID = 12
 
 func (a *app) ipam(w io.Writer, address string, r *onlinkv1.ShowIPAMReply) error {

@@ -24,7 +24,7 @@ func ipamCheckCommand(a *app) *cobra.Command {
 every address in a held block, and for every pod its interface and its route. It
 prints a line per problem, and its exit code is 1 when there is one.
 
-With --repair it first frees the addresses of pods that are gone.`,
+With --repair it first frees the addresses of ended pods.`,
 		Example: `  onlinkctl ipam check
   onlinkctl ipam check --repair`,
 		Args: cobra.NoArgs,
@@ -38,7 +38,7 @@ With --repair it first frees the addresses of pods that are gone.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "free the addresses of pods that are gone")
+	cmd.Flags().BoolVar(&repair, "repair", false, "free the addresses of ended pods")
 	return cmd
 }
 
@@ -61,9 +61,9 @@ func ipamReleaseCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "release ADDRESS",
-		Short: "Free the address of a pod that is gone",
-		Long: `release frees the addresses of the pod that has ADDRESS, if the pod is gone: its
-network namespace and its interface. With --force also of a pod that lives,
+		Short: "Free the address of an ended pod",
+		Long: `release frees the addresses of the pod that has ADDRESS, if the pod has ended: its
+network namespace and its interface are gone. With --force also of a running pod,
 which loses its network.`,
 		Example: `  onlinkctl ipam release 10.244.1.7
   onlinkctl ipam release 10.244.1.7 --force`,
@@ -85,19 +85,19 @@ which loses its network.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "also of a pod that lives: it loses its network")
+	cmd.Flags().BoolVar(&force, "force", false, "also of a running pod: it loses its network")
 	return cmd
 }
 
 func ipamReleaseNodeCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "release-node NODE",
-		Short: "Take all blocks from a node that will not come back",
-		Long: `release-node takes all blocks from a node that will not come back, so that others
-can have them. It works on the agent that has the block registry, or on any when
-the registry is etcd. Should the node come back it finds its blocks lost, stops
-announcing them and says so: its pods must be deleted. Who did it and when stays
-in the database: "onlinkctl ipam audit".`,
+		Short: "Take all blocks from a node that will not return",
+		Long: `release-node takes all blocks from a node that will not return, so that others
+can claim them. It works on the agent that has the block registry, or on any when
+the registry is etcd. If the node returns, its blocks are lost: it stops announcing
+them and reports so, and its pods must be deleted. The database records the author
+and the time: "onlinkctl ipam audit".`,
 		Example: `  onlinkctl ipam release-node r2n7`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -123,17 +123,17 @@ func ipamTakeOverCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "take-over NODE",
-		Short: "Make this machine the one that has the name or blocks of NODE",
-		Long: `take-over is run on the machine that is to have the blocks. NODE is
+		Short: "Give the name or the blocks of NODE to this machine",
+		Long: `Run take-over on the machine that shall have the blocks. NODE is
 
   - its own name, when another machine has that name in the block registry and
     this one has replaced it;
   - the name in its database, when this machine was renamed: its blocks and pods
-    go on under the new name.
+    continue under the new name.
 
-Each block gets a new epoch: a machine that had it finds it lost. From a machine
-that the registry has heard of within two of its asserts nothing is taken,
-unless with --force. Who did it and when is in "onlinkctl ipam audit".`,
+Each block gets a new epoch, so its former machine has lost it. From a machine
+that asserted within its last two intervals blocks are taken only with --force.
+"onlinkctl ipam audit" lists the author and the time.`,
 		Example: `  onlinkctl ipam take-over worker1
   onlinkctl ipam take-over worker1 --force`,
 		Args: cobra.ExactArgs(1),
@@ -148,25 +148,26 @@ unless with --force. Who did it and when is in "onlinkctl ipam audit".`,
 							return err
 						}
 					}
-					_, err := fmt.Fprintf(w, "%d blocks are this machine's\n", len(r.GetBlocks()))
+					_, err := fmt.Fprintf(w, "%d blocks belong to this machine\n", len(r.GetBlocks()))
 					return err
 				},
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "also from a machine that lives: it loses its blocks, and its pods their network")
+	cmd.Flags().BoolVar(&force, "force", false, "also from a running machine: it loses its blocks, and its pods their network")
 	return cmd
 }
 
 func ipamAuditCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit",
-		Short: "Show what operators took by force, newest first",
-		Long: `audit lists what was taken by force on this agent, newest first: the blocks of
-nodes (release-node) and the addresses of living pods (release --force), when,
-by whom, and how it went. It is in the agent's database, before the deed: an
-entry without an end tells that the agent died in it. An agent that serves the
-block registry notes also what others asked it for. The last 1,000 are kept.`,
+		Short: "Show forced releases and take-overs, newest first",
+		Long: `audit lists forced actions on this agent, newest first: blocks taken from nodes
+(release-node, take-over) and addresses taken from running pods (release --force),
+with time, author and result. The agent's database records an action before it
+happens: an entry without a result means that the agent ended during it. An agent
+that serves the block registry also records the calls of other agents. The last
+1,000 entries are kept.`,
 		Example: `  onlinkctl ipam audit
   onlinkctl ipam audit -o json`,
 		Args: cobra.NoArgs,
@@ -187,7 +188,7 @@ func auditTable(w io.Writer, r *onlinkv1.AuditIPAMReply) error {
 		result := "done"
 		switch {
 		case !e.GetDone():
-			result = "unknown: the agent ended before it was done"
+			result = "unknown: the agent ended during the action"
 		case e.GetFailed() != "":
 			result = "failed: " + e.GetFailed()
 		}
@@ -203,8 +204,8 @@ func ipamBackupCommand(a *app) *cobra.Command {
 		Long: `backup saves a consistent copy of the agent's database to FILE, which must not
 exist, while the agent runs.
 
-To restore: stop the agent, put the copy in the place of onlink.db in
-paths.state, check it with "onlinkd fsck", and start the agent. It recovers pods
+To restore: stop the agent, replace onlink.db in paths.state by the
+copy, check it with "onlinkd fsck", and start the agent. It recovers pods
 that started after the backup, and frees those that ended since.`,
 		Example: `  onlinkctl ipam backup /var/backups/onlink.db`,
 		Args:    cobra.ExactArgs(1),

@@ -1,8 +1,8 @@
 //go:debug multipathtcp=0
 
-// Command onlinkctl shows what the onlink agent of this node does: sessions,
-// routes and why they are as they are, blocks and addresses. It is a client of
-// the agent's admin API (proto/v1/admin.proto).
+// Command onlinkctl shows and controls the onlink agent of this node: sessions,
+// routes and their reasons, blocks and addresses. It is a client of the agent's
+// admin API (proto/v1/admin.proto).
 //
 // The exit code is 0, or 1 after an error and after an explain that ends with
 // "unreachable".

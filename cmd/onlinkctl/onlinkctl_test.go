@@ -139,7 +139,7 @@ func TestErrors(t *testing.T) {
 		want       []string // all are in the error
 	}{
 		{"no agent", "status --socket /nonexistent/admin.sock", []string{"/nonexistent/admin.sock", "not running", "systemctl status onlinkd"}},
-		{"nobody listens", "peers --socket " + stale, []string{stale, "not running", "systemctl status onlinkd"}},
+		{"no process listens", "peers --socket " + stale, []string{stale, "not running", "systemctl status onlinkd"}},
 		{"no answer", "status --timeout 300ms --socket " + hanging, []string{hanging, "within 300ms", "journalctl -u onlinkd"}},
 		{"old agent", "pools --socket " + old, []string{old, "older than onlinkctl"}},
 		{"refused by the agent", "explain 192.0.2.1 --socket " + socket, []string{"address 192.0.2.1 is in no pool"}},

@@ -17,17 +17,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// view is what a command shows: one call to the agent, and its answer as a
-// table.
+// view is one command: a call to the agent, and its answer as a table.
 type view[M proto.Message] struct {
 	fetch func(context.Context, *connection) (M, error)
 	table func(io.Writer, M) error
-	// broken, if set, says whether the answer makes the command fail.
+	// broken, if set, reports whether the answer makes the command fail.
 	broken func(M) bool
 }
 
-// show fetches and prints once, or again and again with --watch. A watch
-// outlives a restart of the agent: it says what is wrong and goes on.
+// show fetches and prints once, or repeatedly with --watch. A watch outlives a
+// restart of the agent: it prints the error and continues.
 func show[M proto.Message](cmd *cobra.Command, a *app, v view[M]) error {
 	conn, err := a.connect()
 	if err != nil {
@@ -98,7 +97,7 @@ func write[M proto.Message](cmd *cobra.Command, format string, answer M, table f
 		return err
 	}
 	// protojson varies its spaces on purpose; programs that compare output
-	// want one form.
+	// need one form.
 	var b bytes.Buffer
 	if err := json.Indent(&b, compact(text), "", "  "); err != nil {
 		return err
@@ -112,7 +111,7 @@ func write[M proto.Message](cmd *cobra.Command, format string, answer M, table f
 func compact(text []byte) []byte {
 	var b bytes.Buffer
 	if err := json.Compact(&b, text); err != nil {
-		return text // not JSON; Indent will say so
+		return text // not JSON: Indent returns the error
 	}
 	return b.Bytes()
 }
@@ -184,7 +183,7 @@ func (g *grid) flush() error {
 	return nil
 }
 
-// clean makes text from the agent, which may quote a peer's words (RFC 9003),
+// clean makes text from the agent, which may quote a peer's text (RFC 9003),
 // safe for a terminal and for one line of a table.
 func clean(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {

@@ -18,13 +18,12 @@ func peersCommand(a *app) *cobra.Command {
 		Short: "Show or control the BGP sessions",
 		Long: `peers shows the BGP sessions: RECEIVED prefixes before and ACCEPTED after the
 import policy, and SENT ones. An address with a "*" is a dynamic peer. SINCE is how long the
-session is up, or down. BFD is the state of the peer's liveness watch, "-" where there is none.
-LAST ERROR is why it last ended or does not come up, and how long ago that was. Dynamic peers
-whose session failed, and addresses that connect and are not configured (ROLE "-"), are shown
-for 10 minutes.
+session has been up, or down. BFD is the state of the peer's BFD session, "-" without one.
+LAST ERROR is the reason why it last ended or does not come up, and its age. Dynamic peers
+whose session failed, and unknown addresses that connect (ROLE "-"), are shown for 10 minutes.
 
 With a peer and an action it changes one session: disable keeps it down until enable or a
-restart of the agent, reset lets it come up again at once. The peer is told the reason.`,
+restart of the agent, reset lets it come up again at once. The peer receives the reason.`,
 		Example: `  onlinkctl peers
   onlinkctl peers --watch
   onlinkctl peers tor1 disable --reason 'uplink replaced, ticket 4711'`,
@@ -41,11 +40,11 @@ restart of the agent, reset lets it come up again at once. The peer is told the 
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for disable and reset: at most 128 bytes, sent to the peer (RFC 9003)")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason, for disable and reset: at most 128 bytes, sent to the peer (RFC 9003)")
 	return cmd
 }
 
-// peerActions are the words of peers' second argument.
+// peerActions are the values of peers' second argument.
 var peerActions = map[string]onlinkv1.PeerAction{
 	"disable": onlinkv1.PeerAction_PEER_ACTION_DISABLE,
 	"enable":  onlinkv1.PeerAction_PEER_ACTION_ENABLE,
@@ -59,7 +58,7 @@ func peersArgs(_ *cobra.Command, args []string) error {
 	case len(args) != 2:
 		return errors.New("a peer needs an action; use disable, enable or reset, as in: onlinkctl peers tor1 disable")
 	case peerActions[args[1]] == onlinkv1.PeerAction_PEER_ACTION_UNSPECIFIED:
-		return fmt.Errorf("action %q is not known; use disable, enable or reset", args[1])
+		return fmt.Errorf("unknown action %q; use disable, enable or reset", args[1])
 	}
 	return nil
 }
@@ -88,7 +87,7 @@ func peersTable(w io.Writer, r *onlinkv1.ListPeersReply) error {
 	return g.flush()
 }
 
-// peerTrouble is why a session is kept down, else why it last failed and when.
+// peerTrouble returns why a session is held down, else why and when it last failed.
 func peerTrouble(p *onlinkv1.Peer) string {
 	switch {
 	case p.GetHeld() != "":

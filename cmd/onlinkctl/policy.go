@@ -17,9 +17,9 @@ import (
 func policyCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
-		Short: "Ask what the BGP policy does to a route",
-		Long: `policy asks the agent about the import and export policy in force: filters, prefix lists
-and the refusals that stand before them.`,
+		Short: "Test the BGP policy on a route",
+		Long: `policy evaluates the import and export policy in force: filters, prefix lists and the
+rules that come before them.`,
 		Example: `  onlinkctl policy test --peer tor1 --direction export 10.244.1.0/26`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -40,14 +40,14 @@ func policyTestCommand(a *app) *cobra.Command {
 	var f routeFlags
 	cmd := &cobra.Command{
 		Use:   "test --peer NAME|ADDRESS --direction import|export PREFIX",
-		Short: "Say what becomes of a route at a peer, and by which rule",
-		Long: `test asks the agent what the policy in force does to a route: one that the peer
-would announce (import), or one that the peer would be told (export). Nothing is announced or
-changed. It shows every rule that matched, the deciding one last, and the route before and after.
+		Short: "Show the effect of the policy on a route, rule by rule",
+		Long: `test evaluates the policy in force on a route from the peer (import) or to the peer
+(export). It announces and changes nothing. It shows every rule that matched, the deciding one
+last, and the route before and after.
 
-What is not given of an exported route is taken from the agent's table, where it has the prefix;
-of an imported one it is what a plain announcement has. Of dynamic clients of a reflector any
-address inside their range will do as --peer. It exits with 1 when the route is rejected.`,
+Missing attributes of an exported route come from the agent's table, if it has the prefix;
+those of an imported one have the values of a plain announcement. For dynamic clients of a
+reflector, --peer takes any address inside their range. It exits with 1 when the route is rejected.`,
 		Example: `  onlinkctl policy test --peer tor1 --direction export 10.244.1.0/26
   onlinkctl policy test --peer tor1 --direction import 0.0.0.0/0
   onlinkctl policy test --peer tor1 --direction import 172.16.0.0/16 \
@@ -70,14 +70,14 @@ address inside their range will do as --peer. It exits with 1 when the route is 
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.peer, "peer", "", "the peer's name or address (required)")
-	fl.StringVar(&f.direction, "direction", "", "import: what it tells us; export: what we tell it (required)")
+	fl.StringVar(&f.direction, "direction", "", "import: routes from the peer; export: routes to the peer (required)")
 	fl.StringArrayVar(&f.communities, "community", nil, "a community of the route, AS:VALUE or AS:VALUE:VALUE; may be repeated")
 	fl.StringVar(&f.asPath, "as-path", "", `its AS_PATH, such as "65001 65010 {65020,65030}"`)
 	fl.Uint32Var(&f.med, "med", 0, "its MULTI_EXIT_DISC")
 	fl.Uint32Var(&f.localPref, "local-pref", 0, "its LOCAL_PREF")
 	fl.StringVar(&f.nextHop, "next-hop", "", "its next hop")
 	fl.StringVar(&f.origin, "origin", "", "its ORIGIN: igp, egp or incomplete (default igp)")
-	fl.StringVar(&f.src, "source", "", "export: where we have it from: own, reflected or external")
+	fl.StringVar(&f.src, "source", "", "export: the origin of the route: own, reflected or external")
 	// The only errors are flags that are not there.
 	for flag, complete := range map[string]cobra.CompletionFunc{
 		"peer":      a.completePeers,
@@ -108,7 +108,7 @@ func (f *routeFlags) request(cmd *cobra.Command, prefix string) (*onlinkv1.TestP
 	case f.peer == "":
 		return nil, errors.New("no peer: add --peer with a name of onlinkctl peers")
 	case !ok:
-		return nil, fmt.Errorf("--direction %q is not known; use import or export", f.direction)
+		return nil, fmt.Errorf("unknown --direction %q; use import or export", f.direction)
 	case f.src != "" && f.direction == "import":
 		return nil, errors.New("--source is for --direction export: an imported route is the peer's")
 	}
@@ -132,8 +132,8 @@ func (f *routeFlags) request(cmd *cobra.Command, prefix string) (*onlinkv1.TestP
 	return &onlinkv1.TestPolicyRequest{Peer: f.peer, Direction: dir, Route: r}, nil
 }
 
-// completePeers offers the names of the agent's peers to the shell. It says
-// nothing of an agent that does not answer: a completion has no place for it.
+// completePeers offers the names of the agent's peers to the shell. It drops the
+// error of an agent that does not answer: a completion has no place for it.
 func (a *app) completePeers(cmd *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	conn, err := a.connect()
 	if err != nil {

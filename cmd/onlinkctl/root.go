@@ -33,13 +33,13 @@ func command(now func() time.Time) *cobra.Command {
 	a := &app{now: now}
 	root := &cobra.Command{
 		Use:   "onlinkctl",
-		Short: "Show what the onlink agent of this node does",
-		Long: `onlinkctl shows what the onlink agent of this node does: its BGP sessions, its
-routes and the reason for each, its blocks and addresses. Only config, drain, undrain, peers with an
-action and the ipam commands that say so change something.`,
+		Short: "Show and control the onlink agent of this node",
+		Long: `onlinkctl shows the state of this node's onlink agent: its BGP sessions, its routes
+and the reason for each, its blocks and addresses. Only config, drain, undrain, peers with an
+action and some ipam commands change something.`,
 		Example: `  onlinkctl status                # the agent at a glance
   onlinkctl peers --watch         # sessions, every two seconds
-  onlinkctl explain 10.244.1.7    # does a packet get there, and how?
+  onlinkctl explain 10.244.1.7    # does a packet reach it, and how?
   onlinkctl routes -o json        # for programs`,
 		Args:              cobra.NoArgs,
 		SilenceUsage:      true,
@@ -49,9 +49,9 @@ action and the ipam commands that say so change something.`,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", defaultSocket, "the agent's admin socket (api.admin.socket in onlinkd.yaml)")
-	f.DurationVar(&a.timeout, "timeout", defaultTimeout, "longest wait for an answer")
+	f.DurationVar(&a.timeout, "timeout", defaultTimeout, "maximum wait for an answer")
 	f.StringVarP(&a.output, "output", "o", "table", "form of the output: "+strings.Join(formats, ", "))
-	f.DurationVar(&a.watch, "watch", 0, "show again and again, with this pause in between")
+	f.DurationVar(&a.watch, "watch", 0, "repeat the output at this interval")
 	f.Lookup("watch").NoOptDefVal = defaultWatch
 	// The only error is a flag that is not there.
 	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -68,7 +68,7 @@ action and the ipam commands that say so change something.`,
 // validate checks the global flags before any command runs.
 func (a *app) validate() error {
 	if !slices.Contains(formats, a.output) {
-		return fmt.Errorf("--output %q is not known; use %s", a.output, strings.Join(formats, ", "))
+		return fmt.Errorf("unknown --output %q; use %s", a.output, strings.Join(formats, ", "))
 	}
 	if a.timeout <= 0 {
 		return fmt.Errorf("--timeout %s: use more than 0, such as 5s", a.timeout)

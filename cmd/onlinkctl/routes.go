@@ -14,7 +14,7 @@ import (
 func routesCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "routes [PREFIX|ADDRESS]",
-		Short: "Show the decided routes and why",
+		Short: "Show the decided routes and their reasons",
 		Long: `routes shows the decided routes, one line per next hop, with the reason for
 each, and whether the kernel holds them. With a prefix or an address: only the
 routes that cover it or lie inside it.`,

@@ -15,7 +15,7 @@ func statusCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show the agent at a glance",
-		Long:  `status shows the agent at a glance, and what is wrong with what to do.`,
+		Long:  `status shows the agent at a glance, and each problem with its remedy.`,
 		Example: `  onlinkctl status
   onlinkctl status -o json
   onlinkctl status --watch=5s`,
@@ -71,7 +71,7 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 	return nil
 }
 
-// features lists what the kernel has, and what is done without what it lacks.
+// features lists the kernel's features, and the effect of each missing one.
 func features(list []*onlinkv1.Feature) string {
 	words := make([]string, len(list))
 	for i, f := range list {

@@ -11,7 +11,7 @@ import (
 )
 
 // Version is set by the linker (-X main.Version=v1.2.3); a build without it
-// shows what Go knows of the source.
+// shows Go's version of the source.
 var Version = ""
 
 // version returns the version of this program.

@@ -22,7 +22,7 @@ func fsckCommand(path *string) *cobra.Command {
 and that they agree with the pods' interfaces in the kernel. It prints a line
 per problem, and its exit code is 1 when there is one.
 
-With --repair it puts right what has one right answer. A file that cannot be
+With --repair it repairs faults with one right answer. A file that cannot be
 read is rebuilt by "onlinkd --repair-database". For a running agent use
 "onlinkctl ipam check".`,
 		Example: `  onlinkd fsck
@@ -50,6 +50,6 @@ read is rebuilt by "onlinkd --repair-database". For a running agent use
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "put right what has one right answer")
+	cmd.Flags().BoolVar(&repair, "repair", false, "repair faults with one right answer")
 	return cmd
 }

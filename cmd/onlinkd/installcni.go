@@ -19,9 +19,9 @@ func installCommand(path *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install-cni",
 		Short: "Install the CNI plugin and its configuration for the container runtime",
-		Long: `install-cni puts onlink-cni where the container runtime looks for plugins, waits
+		Long: `install-cni puts onlink-cni into the container runtime's plugin folder, waits
 until the agent serves, and then writes the plugin's configuration: from that
-moment the runtime calls the node's network ready. Both files are replaced
+moment the runtime reports the node's network as ready. Both files are replaced
 atomically, so it is safe on a node with pods: run it again to upgrade.
 
 An agent with cni.install in its configuration does the same by itself.`,
@@ -57,12 +57,12 @@ An agent with cni.install in its configuration does the same by itself.`,
 		},
 	}
 	installFlags(cmd, &binDir, &confDir)
-	cmd.Flags().StringVar(&plugin, "plugin", "", "plugin to install (default onlink-cni beside onlinkd)")
-	cmd.Flags().DurationVar(&wait, "wait", 2*time.Minute, "how long the agent may take until it serves")
+	cmd.Flags().StringVar(&plugin, "plugin", "", "plugin to install (default: onlink-cni beside onlinkd)")
+	cmd.Flags().DurationVar(&wait, "wait", 2*time.Minute, "maximum wait until the agent serves")
 	return cmd
 }
 
-// uninstallCommand is the way back.
+// uninstallCommand reverses installCommand.
 func uninstallCommand(path *string) *cobra.Command {
 	var binDir, confDir string
 	cmd := &cobra.Command{

@@ -1,9 +1,9 @@
 // Command onlinkd is the onlink node agent: it announces the pod blocks this
-// node owns over BGP, learns its peers', installs them, and serves the CNI
-// plugin and the operator.
+// node owns over BGP, learns those of its peers, installs them, and serves the CNI
+// plugin and onlinkctl.
 
-// A multipath TCP listener does not take the peers' TCP MD5 keys, and then a
-// peer without the key gets in.
+// A multipath TCP listener ignores the peers' TCP MD5 keys, and then accepts a
+// peer without the key.
 //
 //go:debug multipathtcp=0
 package main
@@ -39,12 +39,12 @@ func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "onlinkd",
 		Short: "BGP route-reflecting node agent",
-		Long: `onlinkd announces the pod blocks this node owns over BGP, learns its peers',
+		Long: `onlinkd announces the node's pod blocks over BGP, learns those of its peers,
 installs each route directly when its next hop is on-link and through one
-one-to-many tunnel otherwise, and serves the CNI plugin and the operator.
+one-to-many tunnel otherwise, and serves the CNI plugin and onlinkctl.
 
---node-name and --node-address win over ONLINK_NODE_NAME and
-ONLINK_NODE_ADDRESS in the environment, and those over node.name and
+--node-name and --node-address override ONLINK_NODE_NAME and
+ONLINK_NODE_ADDRESS in the environment, and these override node.name and
 node.address in the file.`,
 		Example: `  onlinkd                                   # run with /etc/onlink/onlinkd.yaml
   onlinkd --config ./onlinkd.yaml           # run with another file
@@ -88,17 +88,17 @@ node.address in the file.`,
 	cmd.Flags().BoolVar(&defaults, "print-default-config", false, "print the default configuration with comments and exit")
 	cmd.Flags().BoolVar(&opt.RepairDatabase, "repair-database", false, "move a damaged database aside and rebuild it from the running pods and the registry")
 	cmd.Flags().BoolVar(&opt.AllowUnpatchedEngine, "allow-unpatched-engine", false,
-		"open BGP sessions although this program was built without onlink's patches of the BGP engine: what a peer sends can end it")
+		"open BGP sessions although this program was built without onlink's patches of the BGP engine: one message of a peer can end it")
 	cmd.AddCommand(bfdCommand(), fsckCommand(&path), installCommand(&path), uninstallCommand(&path))
 	cmd.SetContext(context.Background())
 	return cmd
 }
 
-// anew becomes a fresh run of this program, with the same process ID: whoever
-// watches over the agent sees no end.
+// anew replaces this process by a fresh run of the program under the same process
+// ID, so that a supervisor sees no exit.
 func anew(why error) error {
 	const self = "/proc/self/exe"
-	return fmt.Errorf("start anew (%w): %w", why, syscall.Exec(self, os.Args, os.Environ()))
+	return fmt.Errorf("restart (%w): %w", why, syscall.Exec(self, os.Args, os.Environ()))
 }
 
 // hangup passes SIGHUP on until ctx ends.
@@ -115,7 +115,7 @@ func hangup(ctx context.Context) <-chan struct{} {
 			}
 			select {
 			case asked <- struct{}{}:
-			default: // the file will be read after this signal all the same
+			default: // a reload is pending already, and reads the file after this signal
 			}
 		}
 	}()

@@ -8,8 +8,8 @@ import (
 	"onlink/agent/config"
 )
 
-// nodeFlags say who this node is, where the file does not know: one file for
-// all nodes of a cluster. Kubernetes knows spec.nodeName and status.hostIP.
+// nodeFlags identify this node where one file serves all nodes of a cluster.
+// Kubernetes provides spec.nodeName and status.hostIP.
 type nodeFlags struct{ name, address string }
 
 const (
@@ -18,11 +18,11 @@ const (
 )
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.name, flagName, "", "this node's name, over "+envName+" and node.name")
-	cmd.Flags().StringVar(&f.address, flagAddress, "", "this node's address, an interface, a CIDR or auto, over "+envAddress+" and node.address")
+	cmd.Flags().StringVar(&f.name, flagName, "", "this node's name; overrides "+envName+" and node.name")
+	cmd.Flags().StringVar(&f.address, flagAddress, "", "this node's address, an interface, a CIDR or auto; overrides "+envAddress+" and node.address")
 }
 
-// override is what was given; an empty variable counts as none.
+// override returns the given values; an empty variable counts as none.
 func (f *nodeFlags) override() config.Override {
 	return config.Override{
 		Name:    config.First(config.Setting{Value: f.name, From: "--" + flagName}, config.Setting{Value: os.Getenv(envName), From: envName}),
