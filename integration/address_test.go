@@ -100,7 +100,7 @@ func TestAddressPastABridge(t *testing.T) {
 	must(t, err)
 	out, err := n.Exec(ctx, lab.Command{Program: "onlinkd", Args: []string{"--config", path}})
 	must(t, err)
-	for _, want := range []string{"node.address", "10.17.0.1 on docker0 (bridge)", "write the address"} {
+	for _, want := range []string{"node.address", "10.17.0.1 on docker0 (bridge)", "set the address"} {
 		if out.Code != 1 || !strings.Contains(out.Stderr, want) {
 			t.Fatalf("code %d, want 1 and %q:\n%s", out.Code, want, out.Stderr)
 		}
@@ -146,7 +146,7 @@ func TestAddressFollowed(t *testing.T) {
 		t.Errorf("%s is answered for after it is gone", n.Addr)
 	}
 	must(t, lab.Eventually(ctx, labtest.Patience, "the loss to be named", func() error {
-		return labtest.Problem(ctx, n, n.Addr.String()+" is no address of this node any more")
+		return labtest.Problem(ctx, n, "this node has lost "+n.Addr.String())
 	}))
 	must(t, lab.Eventually(ctx, 2*labtest.Patience, "the new IPv4 address to be followed", func() error {
 		st, err := n.Status(ctx)

@@ -109,7 +109,7 @@ func TestFormerPool(t *testing.T) {
 	b.start()
 	pod := b.add("pod")
 	b.again(pools("new 10.245.0.0/24"))
-	must(t, labtest.Problem(b.ctx, b.n, "its pool old is not in the file"))
+	must(t, labtest.Problem(b.ctx, b.n, "its pool old is no longer in the file"))
 	must(t, labtest.HasRoute(b.n, netip.PrefixFrom(pod.Addr(), 32), labtest.RouteProtocol))
 	if next := b.add("next"); !netip.MustParsePrefix("10.245.0.0/24").Contains(next.Addr()) {
 		t.Errorf("a new pod has %v, want one of the pool that is there", next.Addr())

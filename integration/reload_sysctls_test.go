@@ -42,7 +42,7 @@ func TestReloadSysctls(t *testing.T) {
 		labtest.RefuseReload(ctx, t, n, c, fmt.Sprintf("cni: {socket: %s, sysctls: %s}\n", n.CNISocket(), wrong))
 		text, err := os.ReadFile(n.LogFile())
 		must(t, err)
-		refusal := string(text[bytes.LastIndex(text, []byte("configuration not taken")):])
+		refusal := string(text[bytes.LastIndex(text, []byte("configuration rejected")):])
 		if refusal, _, _ = strings.Cut(refusal, "\n"); !strings.Contains(refusal, "cni.sysctls") {
 			t.Errorf("%v is refused without naming cni.sysctls: %s", wrong, refusal)
 		}

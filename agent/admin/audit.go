@@ -29,13 +29,13 @@ func (a Auditor) Do(ctx context.Context, action, target string, deed func() ([]i
 	by := caller(ctx)
 	n, err := a.Store.BeginAudit(ipam.AuditEntry{Began: time.Now(), Action: action, Target: target, By: by})
 	if err != nil {
-		return nil, fmt.Errorf("not done: it cannot be noted: %w", err)
+		return nil, fmt.Errorf("not done: the audit entry cannot be written: %w", err)
 	}
 	taken, err := deed()
 	if aerr := a.Store.EndAudit(n, taken, err); aerr != nil {
-		a.Log.Error("audit entry not completed", "err", aerr)
+		a.Log.Error("failed to complete audit entry", "err", aerr)
 	}
-	a.Log.Warn("taken by an operator", "action", action, "target", target, "by", by, "blocks", len(taken), "err", err)
+	a.Log.Warn("forced by an operator", "action", action, "target", target, "by", by, "blocks", len(taken), "err", err)
 	return taken, err
 }
 

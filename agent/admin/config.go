@@ -75,7 +75,7 @@ type editError struct{ error }
 func configEdits(req *onlinkv1.ChangeConfigRequest) ([]config.Edit, error) {
 	var out []config.Edit
 	if (req.GetText() == "") == (len(req.GetEdits()) == 0) {
-		return nil, errors.New("give either a text or edits")
+		return nil, errors.New("set either text or edits")
 	}
 	for i, e := range req.GetEdits() {
 		var one config.Edit
@@ -89,7 +89,7 @@ func configEdits(req *onlinkv1.ChangeConfigRequest) ([]config.Edit, error) {
 		case *onlinkv1.ConfigEdit_RemoveFilter:
 			one = config.Edit{List: config.EditFilters, Name: e.RemoveFilter}
 		default:
-			return nil, fmt.Errorf("edits[%d] says nothing", i)
+			return nil, fmt.Errorf("edits[%d] is empty", i)
 		}
 		if one.Name == "" {
 			var err error

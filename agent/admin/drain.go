@@ -76,9 +76,9 @@ func (s *Server) ControlPeer(ctx context.Context, r *onlinkv1.ControlPeerRequest
 	case onlinkv1.PeerAction_PEER_ACTION_RESET:
 		err = s.Speaker.Reset(ctx, peer, why)
 	case onlinkv1.PeerAction_PEER_ACTION_UNSPECIFIED:
-		return nil, status.Error(codes.InvalidArgument, "no action: use disable, enable or reset")
+		return nil, status.Error(codes.InvalidArgument, "action is missing: use disable, enable or reset")
 	default:
-		return nil, status.Errorf(codes.InvalidArgument, "action %d is not known: use disable, enable or reset", r.GetAction())
+		return nil, status.Errorf(codes.InvalidArgument, "unknown action %d: use disable, enable or reset", r.GetAction())
 	}
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -100,7 +100,7 @@ func (s *Server) findPeer(name string) (netip.Addr, error) {
 	case i < 0:
 		return netip.Addr{}, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", name)
 	case list[i].Dynamic:
-		return netip.Addr{}, status.Errorf(codes.FailedPrecondition, "%q is a dynamic peer: write it into bgp.peers to control it", name)
+		return netip.Addr{}, status.Errorf(codes.FailedPrecondition, "%q is a dynamic peer: add it to bgp.peers to control it", name)
 	}
 	return list[i].Address, nil
 }

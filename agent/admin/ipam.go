@@ -20,10 +20,10 @@ func (s *Server) CheckIPAM(ctx context.Context, r *onlinkv1.CheckIPAMRequest) (*
 	if r.GetRepair() {
 		freed, err := s.Pods.Sweep(ctx)
 		for _, at := range freed {
-			rep.Repaired = append(rep.Repaired, "freed the addresses of "+at.Namespace+"/"+at.Pod+" ("+ipam.Handle{ContainerID: at.ContainerID, IfName: at.IfName}.String()+"), which is gone")
+			rep.Repaired = append(rep.Repaired, "freed the addresses of "+at.Namespace+"/"+at.Pod+" ("+ipam.Handle{ContainerID: at.ContainerID, IfName: at.IfName}.String()+"), which has ended")
 		}
 		if err != nil {
-			return nil, status.Errorf(codes.Internal, "free what is gone: %v", err)
+			return nil, status.Errorf(codes.Internal, "free addresses of ended pods: %v", err)
 		}
 	}
 	problems, err := s.Check(ctx)
@@ -64,7 +64,7 @@ func (s *Server) ReleaseAddress(ctx context.Context, r *onlinkv1.ReleaseAddressR
 		return nil, status.Errorf(codes.Internal, "release %v: %v", addr, err)
 	}
 	if _, still := s.Alloc.Lookup(as.Handle); still {
-		return nil, status.Errorf(codes.FailedPrecondition, "%v belongs to pod %s/%s, whose namespace or interface is there: delete the pod, or cut it off with --force", addr, as.Namespace, as.Pod)
+		return nil, status.Errorf(codes.FailedPrecondition, "%v belongs to pod %s/%s, whose namespace or interface exists: delete the pod, or cut it off with --force", addr, as.Namespace, as.Pod)
 	}
 	s.Log.Warn("address released by an operator", "address", addr, "namespace", as.Namespace, "pod", as.Pod, "force", r.GetForce())
 	return rep, nil
@@ -77,7 +77,7 @@ func (s *Server) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest
 	case !ok:
 		return nil, status.Error(codes.Unimplemented, "this registry cannot release by force")
 	case r.GetNode() == s.Node:
-		return nil, status.Errorf(codes.InvalidArgument, "%q is this node, and it runs", r.GetNode())
+		return nil, status.Errorf(codes.InvalidArgument, "%q is this node, which is running", r.GetNode())
 	}
 	blocks, err := s.Audit.Do(ctx, ipam.AuditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
 		return reg.ForceRelease(ctx, r.GetNode())
@@ -100,7 +100,7 @@ func (s *Server) TakeOverNode(ctx context.Context, r *onlinkv1.TakeOverNodeReque
 	case errors.Is(err, ipam.ErrInvalidRequest):
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	case errors.Is(err, ipam.ErrRefused):
-		return nil, status.Errorf(codes.FailedPrecondition, "%v; with --force it is taken all the same", err)
+		return nil, status.Errorf(codes.FailedPrecondition, "%v; --force takes it nevertheless", err)
 	case err != nil:
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}

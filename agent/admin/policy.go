@@ -23,9 +23,9 @@ func (s *Server) TestPolicy(ctx context.Context, r *onlinkv1.TestPolicyRequest) 
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_EXPORT:
 		test = s.Speaker.TestExport
 	case onlinkv1.PolicyDirection_POLICY_DIRECTION_UNSPECIFIED:
-		return nil, status.Error(codes.InvalidArgument, "no direction: use import or export")
+		return nil, status.Error(codes.InvalidArgument, "direction is missing: use import or export")
 	default:
-		return nil, status.Errorf(codes.InvalidArgument, "direction %d is not known: use import or export", r.GetDirection())
+		return nil, status.Errorf(codes.InvalidArgument, "unknown direction %d: use import or export", r.GetDirection())
 	}
 	v, err := test(ctx, r.GetPeer(), route)
 	switch {

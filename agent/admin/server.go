@@ -84,7 +84,7 @@ func (s *Server) ListBlocks(ctx context.Context, r *onlinkv1.ListBlocksRequest) 
 	}
 	all, err := s.Registered(ctx)
 	if err != nil {
-		return &onlinkv1.ListBlocksReply{Blocks: own, Missing: fmt.Sprintf("the blocks of other nodes: the block registry does not answer (%v); those that are announced are in onlinkctl routes", err)}, nil
+		return &onlinkv1.ListBlocksReply{Blocks: own, Missing: fmt.Sprintf("the blocks of other nodes: the block registry does not answer (%v); onlinkctl routes lists the announced ones", err)}, nil
 	}
 	rep := &onlinkv1.ListBlocksReply{}
 	for _, b := range all {

@@ -196,7 +196,7 @@ func policyRoute(w *onlinkv1.PolicyRoute) (policy.Route, error) {
 		}
 	}
 	if w.GetSource() != "" && r.Source == policy.AnySource {
-		return r, status.Errorf(codes.InvalidArgument, "source %q is not known: use own, reflected or external", w.GetSource())
+		return r, status.Errorf(codes.InvalidArgument, "unknown source %q: use own, reflected or external", w.GetSource())
 	}
 	return r, nil
 }

@@ -48,7 +48,7 @@ func (f *Filter) Open(log *slog.Logger, want nft.State, required bool) ([]state.
 		}
 	}
 	out = append(out, state.Feature{
-		Name: "nftables", Available: err == nil, Without: "no masquerading (natOutgoing), tunnelled packets are accepted from anybody",
+		Name: "nftables", Available: err == nil, Without: "no masquerading (natOutgoing), tunnelled packets are accepted from any host",
 	})
 	switch {
 	case err == nil:

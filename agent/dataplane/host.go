@@ -115,7 +115,7 @@ func (h *Host) look(now time.Time) {
 	}
 	for _, dev := range h.uplinks() {
 		if h.loose && h.strict(dev) {
-			faults = append(faults, hostFault{text: fmt.Sprintf("rp_filter is strict (1) on %s: answers to what this node itself sends to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev)})
+			faults = append(faults, hostFault{text: fmt.Sprintf("rp_filter is strict (1) on %s: answers to this node's own packets to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev)})
 		}
 	}
 	h.readChains(now)
@@ -136,12 +136,12 @@ func (h *Host) keep(s setting, now time.Time) []hostFault {
 		return []hostFault{fault}
 	}
 	if was != s.value {
-		h.log.Warn("host setting was changed, set again", "sysctl", name, "was", was, "value", s.value)
+		h.log.Warn("host setting was changed, setting it again", "sysctl", name, "was", was, "value", s.value)
 		h.resets[name] = append(h.resets[name], now)
 	}
 	h.resets[name] = slices.DeleteFunc(h.resets[name], func(at time.Time) bool { return now.Sub(at) > resetsTime })
 	if n := len(h.resets[name]); n >= resetsMany {
-		return []hostFault{{text: fmt.Sprintf("%s was set to something else than %s %d times within a minute, and packets are lost each time until it is set again; find what does that (sysctl.d, a firewall, another network program) and set it to %s there", name, s.value, n, s.value)}}
+		return []hostFault{{text: fmt.Sprintf("%s was changed from %s %d times within a minute, and packets are lost each time until it is set again; find the program that changes it (sysctl.d, a firewall, another network program) and set it to %s there", name, s.value, n, s.value)}}
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func (h *Host) readChains(now time.Time) {
 	found, err := h.obstacles(h.pools())
 	h.chainsAt = now.Add(max(chainsEvery, chainsShare*time.Since(began)))
 	if err != nil {
-		h.chains = []hostFault{{text: fmt.Sprintf("chains of the hook forward cannot be read: %v", err)}}
+		h.chains = []hostFault{{text: fmt.Sprintf("failed to read the chains of the hook forward: %v", err)}}
 		return
 	}
 	h.chains = nil

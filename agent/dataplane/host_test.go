@@ -58,7 +58,7 @@ func TestHostSets(t *testing.T) {
 		h.look(now)
 	}
 	got := h.Problems()
-	if len(got) != 1 || !strings.HasPrefix(got[0], "net.ipv4.ip_forward was set to something else than 1 ") {
+	if len(got) != 1 || !strings.HasPrefix(got[0], "net.ipv4.ip_forward was changed from 1 ") {
 		t.Errorf("problems %q", got)
 	}
 	if h.Obstacle(netip.MustParseAddr("10.244.1.5")) != "" {
@@ -123,7 +123,7 @@ func TestHostChains(t *testing.T) {
 	}
 	h.obstacles = func([]netip.Prefix) ([]nft.Obstacle, error) { return nil, errors.New("no memory") }
 	h.look(now.Add(time.Minute))
-	if got := h.Problems(); len(got) != 1 || got[0] != "chains of the hook forward cannot be read: no memory" {
+	if got := h.Problems(); len(got) != 1 || got[0] != "failed to read the chains of the hook forward: no memory" {
 		t.Errorf("problems %q", got)
 	}
 }

@@ -46,7 +46,7 @@ func (p *Plane) Admit(ctx context.Context, routes Routes) {
 
 	err := p.Filter.update(p.nodes.list, p.spread(routes))
 	if err != nil && p.filterErr == nil {
-		p.log.Error("nftables table not as it should be", "err", err)
+		p.log.Error("failed to update nftables table", "err", err)
 	}
 	if p.filterErr = err; err != nil {
 		p.nodes.checkAt = now.Add(RepairEvery)
@@ -96,7 +96,7 @@ func (p *Plane) nodesFailed(err error) {
 	if err != nil {
 		p.nodes.checkAt = time.Now().Add(RepairEvery)
 		if p.nodes.err == nil || p.nodes.err.Error() != err.Error() {
-			p.log.Warn("nodes not all reachable", "err", err)
+			p.log.Warn("failed to set up tunnel entries of nodes", "err", err)
 		}
 	}
 	p.nodes.err = err

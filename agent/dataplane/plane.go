@@ -115,7 +115,7 @@ func (p *Plane) Ensure(ctx context.Context) (renewed []string) {
 	}
 	devices, err := p.tunnels.Ensure(ctx, p.wanted)
 	if err != nil && (p.tunnelErr == nil || err.Error() != p.tunnelErr.Error()) {
-		p.log.Error("tunnel device not as it should be", "err", err)
+		p.log.Error("failed to set up tunnel device", "err", err)
 	}
 	p.tunnelErr = err
 	p.lacking = map[string]bool{}

@@ -68,7 +68,7 @@ func Open(state string) (*Drain, error) {
 // node that is leaving or drained only has its wait changed.
 func (d *Drain) Start(wait time.Duration) error {
 	if err := writeMark(d.path); err != nil {
-		return fmt.Errorf("keep drain state: %w", err)
+		return fmt.Errorf("write drain state: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -82,10 +82,10 @@ func (d *Drain) Start(wait time.Duration) error {
 // End brings the node back.
 func (d *Drain) End() error {
 	if err := os.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget drain state: %w", err)
+		return fmt.Errorf("remove drain state: %w", err)
 	}
 	if err := atomicfile.SyncDir(filepath.Dir(d.path)); err != nil {
-		return fmt.Errorf("forget drain state: %w", err)
+		return fmt.Errorf("remove drain state: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -157,7 +157,7 @@ func (d *Drain) Await(ctx context.Context, p Phase) error {
 }
 
 // ErrOvertaken means that somebody asked for the contrary meanwhile.
-var ErrOvertaken = errors.New("another request changed the drain state meanwhile")
+var ErrOvertaken = errors.New("another request changed the drain state")
 
 // writeMark makes an empty file that is there after a power cut.
 func writeMark(path string) error {

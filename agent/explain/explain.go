@@ -93,7 +93,7 @@ func Explain(ctx context.Context, w World, addr netip.Addr) (Result, error) {
 		verdict = c.host(verdict)
 	}
 	if c.quiet {
-		verdict += "; not known now: which node owns its block, the registry does not answer"
+		verdict += "; the owner of its block is unknown: the registry does not answer"
 	}
 	return Result{Address: addr, Steps: c.steps, Verdict: verdict, Reachable: c.whole()}, nil
 }
@@ -132,18 +132,18 @@ func (c *chain) walk(ctx context.Context) string {
 	}
 	if c.route.Kind == rib.Blackhole && c.known {
 		c.add(false, "pod", "no pod of this node has %s", c.addr)
-		return fmt.Sprintf("%s is in this node's block %s but assigned to no pod: packets are dropped on purpose; `onlinkctl ipam show` lists what is assigned", c.addr, c.route.Prefix)
+		return fmt.Sprintf("%s is in this node's block %s but assigned to no pod: packets are dropped on purpose; `onlinkctl ipam show` lists the assigned addresses", c.addr, c.route.Prefix)
 	}
 	refused := c.refused(ctx)
 	switch {
 	case !c.known && !c.InPool(c.addr):
 		return c.foreign(refused)
 	case !c.known && refused:
-		return fmt.Sprintf("no path covers %s: what peers announce for it is refused by import (above)", c.addr)
+		return fmt.Sprintf("no path covers %s: import refuses the announcements of it (above)", c.addr)
 	}
 	if !c.path(ctx) {
 		if c.free {
-			return fmt.Sprintf("%s is a free address of a pool: no node has claimed its block, so nobody announces it", c.addr)
+			return fmt.Sprintf("%s is a free address of a pool: no node has claimed its block, so no node announces it", c.addr)
 		}
 		return fmt.Sprintf("no BGP path covers %s: its node announces nothing, or a session on the way is down; see `onlinkctl peers` here and on its node", c.addr)
 	}
@@ -164,7 +164,7 @@ func (c *chain) remote() string {
 	}
 	verdict := fmt.Sprintf("this node sends packets for %s %s", c.addr, describeHops(c.route))
 	if c.owner != "" && c.owner != c.Node() {
-		verdict += fmt.Sprintf("; whether a pod has the address, `onlinkctl explain %s` on %s tells", c.addr, c.owner)
+		verdict += fmt.Sprintf("; `onlinkctl explain %s` on %s shows whether a pod has the address", c.addr, c.owner)
 	}
 	return verdict
 }
@@ -173,7 +173,7 @@ func (c *chain) remote() string {
 func (c *chain) pod(as ipam.Assignment) string {
 	c.add(true, "pod", "assigned to %s/%s (container %s, %s) on this node", as.Namespace, as.Pod, as.ContainerID, as.IfName)
 	if !c.add(c.known && c.route.Kind == rib.Local, "decision", "%s", describe(c.route)) {
-		return fmt.Sprintf("%s is assigned, but its pod route is unknown: the pod was not wired; look for its ADD in the agent's log", c.addr)
+		return fmt.Sprintf("%s is assigned, but its pod route is unknown: the pod was not wired; see its ADD in the agent's log", c.addr)
 	}
 	if err := c.Device(as.HostDevice); err != nil {
 		c.add(false, "kernel-route", "%v", err)
@@ -194,7 +194,7 @@ func (c *chain) pod(as ipam.Assignment) string {
 func (c *chain) foreign(refused bool) string {
 	nobody := "no peer announces it"
 	if refused {
-		nobody = "what peers announce for it is refused by import (above)"
+		nobody = "import refuses the announcements of it (above)"
 	}
 	got, err := c.Source(c.addr)
 	if err != nil {

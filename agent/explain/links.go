@@ -92,7 +92,7 @@ func (c *chain) kernel() string {
 	got, err := c.Lookup(c.addr)
 	if err != nil {
 		c.add(false, "kernel-route", "the kernel has no route: %v", err)
-		return fmt.Sprintf("the kernel has no route to %s though one is decided; it will be repaired at the next resync", c.addr)
+		return fmt.Sprintf("the kernel has no route to %s though one is decided; the next resync repairs it", c.addr)
 	}
 	if got.Protocol != ours.Protocol || got.Dst != c.route.Prefix {
 		owner := fib.ProtocolName(got.Protocol)

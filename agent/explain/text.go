@@ -15,7 +15,7 @@ func unusable(r rib.Route) string {
 	why := "has no usable next hop (%s): the underlay has no route to it; see `ip route get` for the next hop"
 	switch r.Reason {
 	case rib.ReasonMartian:
-		why = "is not installed (%s): no rule permits a route to such addresses; look who announces it with `onlinkctl routes`"
+		why = "is not installed (%s): no rule permits a route to such addresses; `onlinkctl routes` shows its announcer"
 	case rib.ReasonForbidden:
 		why = "is not installed (%s): it is a default route or lies in a network of this node; `import.accept` must name it"
 	case rib.ReasonCoversNextHop:
@@ -23,9 +23,9 @@ func unusable(r rib.Route) string {
 	case rib.ReasonInsideOwnBlock:
 		why = "is not installed (%s): the addresses belong to a block of this node"
 	case rib.ReasonHopInPool:
-		why = "has no usable next hop (%s): the next hop is an address of a pool, and no route of the pool leads there; ask `onlinkctl explain` for the next hop"
+		why = "has no usable next hop (%s): the next hop is an address of a pool, and no route of the pool leads to it; run `onlinkctl explain` for the next hop"
 	case rib.ReasonMartianHop:
-		why = "has no usable next hop (%s): no packet may be handed to such an address; the peer must announce itself"
+		why = "has no usable next hop (%s): such an address cannot receive packets; the peer must announce its own"
 	case rib.ReasonOwnNextHop:
 		why = "has no usable next hop (%s): the next hop is an address of this node"
 	case rib.ReasonHostNetwork:

@@ -98,10 +98,10 @@ func (in *Installer) Run(ctx context.Context) error {
 		case text == last:
 		case err != nil:
 			last = text
-			in.Log.Warn("container runtime is not told of the network yet", "err", err)
+			in.Log.Warn("CNI configuration is not installed yet", "err", err)
 		default:
 			last = text
-			in.Log.Info("container runtime is told of the network", "plugin_dir", i.BinDir, "conf_dir", i.ConfDir)
+			in.Log.Info("CNI configuration is installed", "plugin_dir", i.BinDir, "conf_dir", i.ConfDir)
 		}
 		select {
 		case <-ctx.Done():
@@ -116,7 +116,7 @@ func (in *Installer) Run(ctx context.Context) error {
 func (in *Installer) note() {
 	text := ""
 	if names := in.Plan.Missing(); len(names) > 0 {
-		text = fmt.Sprintf("cni.install.plugins: %s not in %s, and so not chained; install it there (Debian: containernetworking-plugins) or take it out of the list",
+		text = fmt.Sprintf("cni.install.plugins: %s is not in %s, and not chained; install it there (Debian: containernetworking-plugins) or remove it from the list",
 			strings.Join(names, ", "), in.Plan.BinDir)
 	}
 	if old := in.missing.Swap(&text); text != "" && (old == nil || *old != text) {

@@ -89,7 +89,7 @@ func TestRun(t *testing.T) {
 		if conf == "" {
 			t.Fatal("no configuration though it serves")
 		}
-		if !strings.HasPrefix(in.Problem(), "cni.install.plugins: portmap not in ") {
+		if !strings.HasPrefix(in.Problem(), "cni.install.plugins: portmap is not in ") {
 			t.Errorf("problem %q", in.Problem())
 		}
 		serves.Store(false)

@@ -100,7 +100,7 @@ func (l *Liveness) Run(ctx context.Context) error {
 		case <-look.C:
 		}
 		if err := l.round(ctx); err != nil && ctx.Err() == nil {
-			l.Log.Error("bfd not acted upon", "err", err)
+			l.Log.Error("failed to apply bfd state", "err", err)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func (l *Liveness) act(ctx context.Context, died, alive []netip.Addr) error {
 	}
 	for _, peer := range died {
 		st := l.pulse(peer)
-		l.Log.Warn("peer is dead, its routes are gone", "peer", peer, "why", st.Diag.String())
+		l.Log.Warn("bfd declared peer down, its routes are withdrawn", "peer", peer, "why", st.Diag.String())
 		if err := l.Speaker.Hold(ctx, peer, bfdHolder, "BFD session down: "+st.Diag.String()); err != nil {
 			return err
 		}

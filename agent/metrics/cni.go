@@ -14,10 +14,10 @@ type cniMetrics struct {
 func newCNIMetrics() cniMetrics {
 	return cniMetrics{
 		requests: describe("cni_requests_total", "Calls of the CNI plugin.", "verb", "result"),
-		seconds:  describe("cni_request_seconds_total", "Seconds that the calls took in the agent.", "verb"),
-		ending:   describe("cni_pods_ending", "Pods that DEL has disconnected and whose interface is not removed yet."),
-		ended:    describe("cni_pods_ended_total", "Pods that were removed after their DEL."),
-		mended:   describe("cni_host_ends_mended_total", "Times that a pod's host end was put right that somebody had set down, renamed or taken out of its group."),
+		seconds:  describe("cni_request_seconds_total", "Duration of the calls in the agent, in seconds.", "verb"),
+		ending:   describe("cni_pods_ending", "Pods that DEL has disconnected, with an interface still to be removed."),
+		ended:    describe("cni_pods_ended_total", "Pods whose interface was removed after DEL."),
+		mended:   describe("cni_host_ends_mended_total", "Repairs of host ends of pods that were set down, renamed or moved to another group by another program."),
 	}
 }
 

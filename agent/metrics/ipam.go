@@ -19,8 +19,8 @@ func newIPAMMetrics() ipamMetrics {
 		blocks:         describe("ipam_blocks", "Blocks owned by this node."),
 		used:           describe("ipam_addresses_used", "Addresses assigned to pods of this node."),
 		total:          describe("ipam_addresses_total", "Addresses in the blocks of this node."),
-		lost:           describe("ipam_blocks_lost", "Blocks held by this node that belong to another one now."),
-		contested:      describe("ipam_blocks_contested", "Blocks that two nodes announce, as far as this node hears of it: its own ones, and on a reflector any."),
+		lost:           describe("ipam_blocks_lost", "Blocks in this node's database that another node owns now."),
+		contested:      describe("ipam_blocks_contested", "Blocks that two nodes announce to this node: its own blocks, and on a reflector any."),
 		registry:       describe("ipam_registry_up", "1 when the block registry answered the last call."),
 		registryErrors: describe("ipam_registry_errors_total", "Calls to the block registry without an answer."),
 		assigned:       describe("ipam_assigned_total", "Attachments that got addresses."),
@@ -31,9 +31,9 @@ func newIPAMMetrics() ipamMetrics {
 		claims:         describe("ipam_claims_total", "Blocks claimed or adopted."),
 		poolUsed:       describe("ipam_pool_addresses_used", "Addresses of the pool in use on this node.", "pool"),
 		poolSize:       describe("ipam_pool_addresses_total", "Addresses of the pool in this node's blocks.", "pool"),
-		poolCooling:    describe("ipam_pool_addresses_cooling", "Freed addresses that rest before they are used again.", "pool"),
-		poolFull:       describe("ipam_pool_without_free_block", "1 when the registry had no free block of the pool when last asked.", "pool"),
-		poolClaimed:    describe("ipam_pool_claimed_ratio", "Share of the pool that nodes own; only where the registry is.", "pool"),
+		poolCooling:    describe("ipam_pool_addresses_cooling", "Released addresses in their cooldown.", "pool"),
+		poolFull:       describe("ipam_pool_without_free_block", "1 when the registry had no free block of the pool at the last claim.", "pool"),
+		poolClaimed:    describe("ipam_pool_claimed_ratio", "Share of the pool that nodes own; only on the agent with the registry.", "pool"),
 	}
 }
 

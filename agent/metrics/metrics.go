@@ -58,7 +58,7 @@ func Handler(src Source) http.Handler {
 func unready(last state.Turn, now time.Time) string {
 	switch age := now.Sub(last.At); {
 	case last.At.IsZero():
-		return "starting: the learn loop has not turned yet"
+		return "starting: the learn loop has not finished its first turn"
 	case age > turnBound:
 		return "learn loop does not answer: its last turn was " + age.Truncate(time.Second).String() + " ago"
 	case !last.InSync:

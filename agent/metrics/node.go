@@ -16,7 +16,7 @@ func newNodeMetrics() nodeMetrics {
 	return nodeMetrics{
 		inSync:  describe("in_sync", "1 when the routes of a previous run were swept."),
 		drained: describe("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
-		feature: describe("feature_available", "1 when the kernel has what the feature needs.", "feature"),
+		feature: describe("feature_available", "1 when the kernel supports the feature.", "feature"),
 	}
 }
 

@@ -25,14 +25,14 @@ func newPeerMetrics() peerMetrics {
 	return peerMetrics{
 		peers:       describe("bgp_peers", "Configured and dynamic BGP peers."),
 		established: describe("bgp_peers_established", "BGP sessions in state Established."),
-		refused:     describe("bgp_import_refused_total", "Announcements refused whatever policy accepts: pool (inside a pool, and not a block that the peer may announce), owner (another node's block), next-hop. One that is judged again counts again.", "reason"),
-		faults:      describe("bgp_faults_total", "Messages of any peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to a peer could hold.", "kind"),
+		refused:     describe("bgp_import_refused_total", "Announcements rejected before any policy: pool (inside a pool, but not a block that the peer may announce), owner (another node's block), next-hop. One that is evaluated again counts again.", "reason"),
+		faults:      describe("bgp_faults_total", "Malformed messages of any peer, by their effect; panic: a fault of the agent, contained; withheld: a route that no message to a peer could hold.", "kind"),
 		up:          describe("bgp_peer_up", "1 when the session is Established.", "peer", "address"),
 		flaps:       describe("bgp_peer_flaps_total", "Times the session was lost.", "peer", "address"),
 		in:          describe("bgp_peer_prefixes_received", "Prefixes received from the peer.", "peer", "address"),
-		accepted:    describe("bgp_peer_prefixes_accepted", "Prefixes of the peer that import accepts.", "peer", "address"),
+		accepted:    describe("bgp_peer_prefixes_accepted", "Prefixes of the peer that the import policy accepts.", "peer", "address"),
 		advertised:  describe("bgp_peer_prefixes_advertised", "Prefixes advertised to the peer.", "peer", "address"),
-		peerFaults:  describe("bgp_peer_faults_total", "Messages of the peer that were malformed, by what became of them; panic: a fault of the agent, contained; withheld: a route that no message to the peer could hold.", "peer", "address", "kind"),
+		peerFaults:  describe("bgp_peer_faults_total", "Malformed messages of the peer, by their effect; panic: a fault of the agent, contained; withheld: a route that no message to the peer could hold.", "peer", "address", "kind"),
 		bfdUp:       describe("bfd_up", "1 when the BFD session to the peer is Up.", "peer", "address"),
 		bfdDowns:    describe("bfd_downs_total", "Times the BFD session to the peer left Up.", "peer", "address"),
 	}

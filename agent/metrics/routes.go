@@ -21,22 +21,22 @@ type routeMetrics struct {
 func newRouteMetrics() routeMetrics {
 	return routeMetrics{
 		unicast:      describe("rib_routes_unicast", "Decided routes to other nodes."),
-		tunnelled:    describe("rib_routes_tunnelled", "Decided routes of which at least one next hop is tunnelled."),
+		tunnelled:    describe("rib_routes_tunnelled", "Decided routes with at least one tunnelled next hop."),
 		unresolved:   describe("rib_routes_unresolved", "Prefixes without a usable next hop."),
 		failed:       describe("fib_routes_failed", "Decided routes that the kernel does not hold."),
 		reasons:      describe("rib_routes", "Prefixes by the reason of their decision.", "reason"),
 		reach:        describe("rib_next_hops", "BGP next hops and peers by how the kernel reaches them.", "reach"),
 		ways:         describe("rib_hops", "Members of routes to other nodes: direct, or by tunnel device.", "way"),
 		nodes:        describe("rib_nodes", "Other nodes: next hops of routes into a pool."),
-		desired:      describe("fib_routes_desired", "Routes that the kernel shall hold."),
+		desired:      describe("fib_routes_desired", "Decided routes that onlink installs in the kernel."),
 		objects:      describe("fib_nexthop_objects", "Nexthop objects of onlink in the kernel."),
-		stale:        describe("fib_routes_stale", "Routes of a previous run that wait for the sweep."),
+		stale:        describe("fib_routes_stale", "Routes of a previous run that await the sweep."),
 		drift:        describe("fib_drift_total", "Routes found changed by others and repaired."),
 		writes:       describe("fib_writes_total", "Changes written to the kernel: add, change and delete a route, move many with one object, object, delete-object.", "op"),
-		errors:       describe("fib_errors_total", "Refusals of the kernel, attempts at the same route counted each."),
+		errors:       describe("fib_errors_total", "Writes that the kernel rejected; each attempt counts."),
 		resyncs:      describe("fib_resyncs_total", "Full comparisons with the kernel."),
-		resyncLength: describe("fib_last_resync_seconds", "How long the latest full comparison took."),
-		podMTU:       describe("pod_mtu_bytes", "MTU of pod interfaces; 0 when not known yet."),
+		resyncLength: describe("fib_last_resync_seconds", "Duration of the last full comparison, in seconds."),
+		podMTU:       describe("pod_mtu_bytes", "MTU of pod interfaces; 0 before it is known."),
 	}
 }
 

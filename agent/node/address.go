@@ -248,7 +248,7 @@ func (h hostView) refuse(want config.NodeAddress) error {
 		list = strings.Join(have, ", ")
 	}
 	if want.Auto() {
-		return fmt.Errorf("node.address: auto finds %w: no route with one leads to a peer, the registry or anywhere by default, and no device is the only one that can be the uplink (this node has: %s); write the address, device or network that the other nodes reach this one by", errNoAddress, list)
+		return fmt.Errorf("node.address: auto finds %w: no route with one leads to a peer, to the registry or to the default gateway, and several devices or none can be the uplink (this node has: %s); set the address, device or network by which the other nodes reach this one", errNoAddress, list)
 	}
-	return fmt.Errorf("node.address: %w matches %q (this node has: %s); write an address, a device or a network of this node", errNoAddress, want, list)
+	return fmt.Errorf("node.address: %w matches %q (this node has: %s); set an address, a device or a network of this node", errNoAddress, want, list)
 }

@@ -80,7 +80,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := f.look(time.Now()); err != nil {
-			f.log.Warn("the node's address changed, starting anew", "was", f.id.Primary(), "was6", f.id.Address6, "err", err)
+			f.log.Warn("the node's address changed, restarting", "was", f.id.Primary(), "was6", f.id.Address6, "err", err)
 			return err
 		}
 	}
@@ -102,9 +102,9 @@ func (f *Follower) look(now time.Time) error {
 	}
 	f.trouble = ""
 	if len(lost) > 0 {
-		f.trouble = fmt.Sprintf("node.address: %s is no address of this node any more, and its blocks are announced with it as next hop", list(lost))
+		f.trouble = fmt.Sprintf("node.address: this node has lost %s, which is the next hop of its announced blocks", list(lost))
 		if refused != nil {
-			f.trouble += fmt.Sprintf("; give it back, or another: %v", refused)
+			f.trouble += fmt.Sprintf("; restore it, or configure another: %v", refused)
 		}
 	}
 	if wish == f.id {
@@ -112,11 +112,11 @@ func (f *Follower) look(now time.Time) error {
 	}
 	changed := fmt.Sprintf("%s instead of %s", both(wish), both(f.id))
 	if err := f.accepts(wish); err != nil {
-		f.trouble += fmt.Sprintf("; it has %s now, which cannot be followed: %v", changed, err)
+		f.trouble += fmt.Sprintf("; it has %s now, which the configuration rejects: %v", changed, err)
 		return nil
 	}
 	if f.trouble != "" {
-		f.trouble += fmt.Sprintf("; it has %s now, and onlinkd starts anew with that in a moment", changed)
+		f.trouble += fmt.Sprintf("; it has %s now, and onlinkd restarts with it shortly", changed)
 	}
 	if now.Sub(f.since) < followAfter || !gained && now.Sub(f.started) < followAge {
 		return nil

@@ -38,7 +38,7 @@ func TestFollow(t *testing.T) {
 		{name: "IPv6 came, and nobody waits for it", id: only4, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw"}, found: id},
 		{
 			name: "another address took its place", id: only4, host: []string{"10.0.0.12/24 eth0 hw"}, found: Identity{Address: addr("10.0.0.12")},
-			restart: "10.0.0.12 instead of 10.0.0.11", trouble: "10.0.0.11 is no address of this node any more",
+			restart: "10.0.0.12 instead of 10.0.0.11", trouble: "this node has lost 10.0.0.11",
 		},
 		{
 			name: "deprecated, and there is another", id: only4, host: []string{"10.0.0.11/24 eth0 hw deprecated", "10.0.0.12/24 eth0 hw"}, found: Identity{Address: addr("10.0.0.12")},
@@ -46,12 +46,12 @@ func TestFollow(t *testing.T) {
 		},
 		{name: "deprecated, and there is no other", id: only4, host: []string{"10.0.0.11/24 eth0 hw deprecated"}},
 		{name: "asked for again", id: id, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw pending"}, found: only4},
-		{name: "gone", id: only4, host: []string{"192.168.1.1/24 eth1 hw"}, trouble: "10.0.0.11 is no address of this node any more"},
-		{name: "one of two gone", id: id, host: []string{"10.0.0.11/24 eth0 hw"}, found: only4, trouble: "fd00:1::11 is no address of this node any more"},
-		{name: "another machine has it", id: id, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw dadfailed"}, found: only4, trouble: "fd00:1::11 is no address of this node any more"},
+		{name: "gone", id: only4, host: []string{"192.168.1.1/24 eth1 hw"}, trouble: "this node has lost 10.0.0.11"},
+		{name: "one of two gone", id: id, host: []string{"10.0.0.11/24 eth0 hw"}, found: only4, trouble: "this node has lost fd00:1::11"},
+		{name: "another machine has it", id: id, host: []string{"10.0.0.11/24 eth0 hw", "fd00:1::11/64 eth0 hw dadfailed"}, found: only4, trouble: "this node has lost fd00:1::11"},
 		{
 			name: "the mesh does not know the new one", id: only4, host: []string{"10.0.0.12/24 eth0 hw"}, found: Identity{Address: addr("10.0.0.12")}, refused: errors.New("bgp.mesh: no"),
-			trouble: "it has 10.0.0.12 instead of 10.0.0.11 now, which cannot be followed: bgp.mesh: no",
+			trouble: "it has 10.0.0.12 instead of 10.0.0.11 now, which the configuration rejects: bgp.mesh: no",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

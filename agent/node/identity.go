@@ -46,7 +46,7 @@ func Identify(c *config.Config, watch *underlay.Watcher) (id Identity, pending b
 	id = Identity{Name: c.Node.Name, RouterID: c.BGP.RouterID}
 	if dev := c.Node.Address.Interface; dev != "" {
 		if _, err := underlay.Index(dev); err != nil {
-			return id, false, fmt.Errorf("node.address: %w; name a device, an address or a network of this node", err)
+			return id, false, fmt.Errorf("node.address: %w; set a device, an address or a network of this node", err)
 		}
 	}
 	view := hostView{addrs: watch.Addresses(), source: underlay.Source, match: underlay.Lookup}

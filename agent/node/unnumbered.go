@@ -45,7 +45,7 @@ func (u *Unnumbered) Run(ctx context.Context) error {
 		}
 		err := u.Config.SetRouters(ctx, u.look)
 		if err != nil && ctx.Err() == nil {
-			u.Log.Warn("peer of an interface not taken, trying again", "err", err)
+			u.Log.Warn("failed to update the peer of an interface, retrying", "err", err)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func RoutersNow(peers []config.Peer) map[string]netip.Addr {
 }
 
 // errNoRouter is why a peer of an interface has no address yet.
-var errNoRouter = errors.New("no neighbour there yet")
+var errNoRouter = errors.New("no neighbour yet")
 
 // routerOn returns the link-local address of the one machine at the other end
 // of a link: of several, the one that says it is a router (RFC 4861 section
@@ -114,7 +114,7 @@ func routerOn(device string) (netip.Addr, error) {
 	case len(all) == 1:
 		return all[0], nil
 	case len(all) > 1:
-		return netip.Addr{}, fmt.Errorf("interface %s: %d neighbours there, and not one router among them: write the peer's address", device, len(all))
+		return netip.Addr{}, fmt.Errorf("interface %s: %d neighbours, but not exactly one router among them: set the peer's address", device, len(all))
 	}
 	return netip.Addr{}, errors.Join(fmt.Errorf("interface %s: %w", device, errNoRouter), callNeighbours(index))
 }

@@ -130,16 +130,16 @@ func (w *Watch) ask(ctx context.Context) {
 		return
 	default:
 		w.answered, blocks, nodes = time.Time{}, nil, nil
-		w.cfg.Log.Warn("the registry does not say who owns which block: announcements of blocks are taken from the node that came first", "err", err)
+		w.cfg.Log.Warn("the registry does not list the owners of blocks: each block is accepted from its first announcer", "err", err)
 	}
 	w.mu.Lock()
 	w.known = blocks
 	w.mu.Unlock()
 	if err := w.cfg.Speaker.SetOwners(ctx, join(blocks, nodes)); err != nil {
-		w.cfg.Log.Warn("owners of blocks not taken in", "err", err)
+		w.cfg.Log.Warn("failed to apply the owners of blocks", "err", err)
 	}
 	if err := w.cfg.Speaker.SetPools(ctx, Lengths(w.cfg.Pools(), blocks)); err != nil {
-		w.cfg.Log.Warn("lengths of blocks not taken in", "err", err)
+		w.cfg.Log.Warn("failed to apply the lengths of blocks", "err", err)
 	}
 }
 
@@ -170,7 +170,7 @@ func (w *Watch) Blocks() []ipam.Block {
 // setNetworks takes in the subnets of this node.
 func (w *Watch) setNetworks(ctx context.Context) {
 	if err := w.cfg.Speaker.SetNetworks(ctx, w.networks()); err != nil && ctx.Err() == nil {
-		w.cfg.Log.Warn("subnets of this node not taken in", "err", err)
+		w.cfg.Log.Warn("failed to apply the subnets of this node", "err", err)
 	}
 }
 

@@ -52,7 +52,7 @@ func podProblems(as ipam.Assignment, devices map[ipam.Handle]pod.Wired, table ui
 	pod := fmt.Sprintf("pod %s/%s (%s)", as.Namespace, as.Pod, as.Handle)
 	w, ok := devices[as.Handle]
 	if !ok {
-		text := "its interface is not there"
+		text := "its interface does not exist"
 		if _, err := os.Stat(as.Netns); err != nil {
 			text = "the pod is gone"
 		}

@@ -62,7 +62,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		c.swept.Add(uint64(len(freed)))
 		err = errors.Join(err, c.endQuarantines())
 		if err != nil && !failing && ctx.Err() == nil {
-			c.Log.Warn("addresses of ended pods not freed", "err", err)
+			c.Log.Warn("failed to free addresses of ended pods", "err", err)
 		}
 		failing = err != nil
 	}

@@ -73,18 +73,18 @@ func (t *MTU) tell(mtu int) (left bool) {
 		err = t.Store.NotePodMTU(mtu)
 	}
 	if err != nil {
-		t.Log.Warn("running pods keep their mtu for now", "want", mtu, "err", err)
+		t.Log.Warn("failed to change the mtu of running pods, retrying", "want", mtu, "err", err)
 		return true
 	}
 	has, err := t.host()
 	if err != nil {
-		t.Log.Warn("running pods keep their mtu for now", "want", mtu, "err", err)
+		t.Log.Warn("failed to change the mtu of running pods, retrying", "want", mtu, "err", err)
 		return true
 	}
 	again := mtu == t.told
 	missed := t.set(has, former, mtu, again)
 	if !again && len(former) > 0 && former[0] != mtu {
-		t.Log.Info("pods told their mtu", "mtu", mtu, "was", former[0], "not_told", len(missed))
+		t.Log.Info("mtu of running pods changed", "mtu", mtu, "was", former[0], "not_told", len(missed))
 	}
 	t.told, t.left = mtu, missed
 	return len(missed) > 0
@@ -105,7 +105,7 @@ func (t *MTU) set(has map[string]int, former []int, mtu int, again bool) map[ipa
 		}
 		missed[as.Handle] = true
 		if !again {
-			t.Log.Warn("pod keeps its mtu for now", "namespace", as.Namespace, "pod", as.Pod, "want", mtu, "err", err)
+			t.Log.Warn("failed to change the mtu of a pod, retrying", "namespace", as.Namespace, "pod", as.Pod, "want", mtu, "err", err)
 		}
 	}
 	return missed

@@ -203,7 +203,7 @@ func TestKernelProblems(t *testing.T) {
 		{"one that has just come", nil, []ipam.Assignment{assigned("web", "10.244.1.7")}, []pod.Wired{wired("web", false)}, nil},
 		{"one that has just gone", []ipam.Assignment{here}, nil, nil, nil},
 		{"the pod is gone", []ipam.Assignment{away}, []ipam.Assignment{away}, nil, []string{"pod default/away (away/eth0) has [10.244.1.6], but the pod is gone"}},
-		{"only its interface is", []ipam.Assignment{here}, []ipam.Assignment{here}, nil, []string{"pod default/here (here/eth0) has [10.244.1.5], but its interface is not there"}},
+		{"only its interface is", []ipam.Assignment{here}, []ipam.Assignment{here}, nil, []string{"pod default/here (here/eth0) has [10.244.1.5], but its interface does not exist"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := kernelProblems(c.before, c.after, c.wired, 254)

@@ -51,10 +51,10 @@ func Recover(alloc *ipam.Allocator, wired []pod.Wired, table uint32, log *slog.L
 		return nil, err
 	}
 	for _, as := range got.Displaced {
-		log.Warn("an older database gave addresses of running pods to a pod that does not have them", "namespace", as.Namespace, "pod", as.Pod, "container", as.ContainerID, "addresses", as.Addresses)
+		log.Warn("an older database assigns addresses of running pods to another pod", "namespace", as.Namespace, "pod", as.Pod, "container", as.ContainerID, "addresses", as.Addresses)
 	}
 	for _, as := range got.Entered {
-		log.Warn("recovered a running pod that the database did not know", "namespace", as.Namespace, "pod", as.Pod, "addresses", as.Addresses)
+		log.Warn("recovered a running pod that the database lacked", "namespace", as.Namespace, "pod", as.Pod, "addresses", as.Addresses)
 	}
 	for _, q := range got.Kept { // status and check name them while they last
 		log.Warn("problem found", "problem", q.String())
@@ -126,6 +126,6 @@ func DoubtBlocks(alloc *ipam.Allocator, left []fib.KernelRoute, log *slog.Logger
 		}
 	}
 	for _, b := range alloc.DoubtBlocks(drops) {
-		log.Warn("the last run did not announce a block that the database has: it waits for the registry's word", "block", b)
+		log.Warn("the last run did not announce a block of the database: it waits for the registry to confirm it", "block", b)
 	}
 }

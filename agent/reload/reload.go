@@ -24,7 +24,7 @@ var (
 	// ErrRestart means that the file changes what only a restart can.
 	ErrRestart = errors.New("needs a restart of onlinkd, which keeps routes and pods")
 	// ErrStale means that the file is not the one that an edit was made for.
-	ErrStale = errors.New("the file was changed since it was read; read it again")
+	ErrStale = errors.New("the file has changed since it was read; read it again")
 	// ErrNoFile means that the configuration comes from no file.
 	ErrNoFile = errors.New("this agent was started without a configuration file")
 )
@@ -114,7 +114,7 @@ func (r *Reloader) takeText(ctx context.Context, text []byte, err error) error {
 	}
 	r.note(err)
 	if err != nil {
-		r.log.Error("configuration not taken, the last good one stays", "err", err)
+		r.log.Error("configuration rejected, the last good one stays in force", "err", err)
 	} else {
 		r.log.Info("configuration taken")
 	}

@@ -18,7 +18,7 @@ const lookEvery = time.Second
 
 // errEmptyFile refuses what a program leaves that is about to write, or that
 // ran out of disk: an empty file means all defaults, and that is no edit.
-var errEmptyFile = errors.New("the file is empty; an empty configuration is written {}")
+var errEmptyFile = errors.New("the file is empty; write {} for an empty configuration")
 
 // Run takes the file in whenever it is asked to, and with reload: watch when it
 // has changed, until ctx ends.

@@ -16,7 +16,7 @@ import (
 func (s *Snapshot) Contested() []string {
 	lines := append(stolen(s.IPAM.Confirmed(), s.Sessions.Rivals), refusedBlocks(s.Sessions.Intrusions)...)
 	for block, hops := range s.Sessions.Contested {
-		lines = append(lines, fmt.Sprintf("block %s: is announced with next hops %v, and the registry does not say whose it is: the first one keeps it, look at onlinkctl blocks on them", block, hops))
+		lines = append(lines, fmt.Sprintf("block %s: is announced with next hops %v, and the registry lists no owner: the first announcer keeps it; see onlinkctl blocks on them", block, hops))
 	}
 	if len(s.Routes.Shared) > 0 {
 		owners := map[netip.Prefix]string{}
@@ -24,7 +24,7 @@ func (s *Snapshot) Contested() []string {
 			owners[b.CIDR] = "belongs to node " + b.Node + ", and "
 		}
 		for block, hops := range s.Routes.Shared {
-			lines = append(lines, fmt.Sprintf("block %s: %sis announced with next hops %v: two nodes use it, look at onlinkctl blocks on them", block, owners[block], hops))
+			lines = append(lines, fmt.Sprintf("block %s: %sis announced with next hops %v: two nodes use it; see onlinkctl blocks on them", block, owners[block], hops))
 		}
 	}
 	slices.Sort(lines)
@@ -41,7 +41,7 @@ func stolen(own []netip.Prefix, rivals []bgp.Rival) []string {
 	}
 	lines := make([]string, 0, len(byBlock))
 	for block, texts := range byBlock {
-		lines = append(lines, fmt.Sprintf("block %s: is ours, and is announced by another node too: %s; look at onlinkctl blocks there and at its bgp.originate", block, strings.Join(slices.Compact(texts), ", ")))
+		lines = append(lines, fmt.Sprintf("block %s: is ours, and is announced by another node too: %s; see onlinkctl blocks there and its bgp.originate", block, strings.Join(slices.Compact(texts), ", ")))
 	}
 	return lines
 }
@@ -54,7 +54,7 @@ func rivalText(r bgp.Rival) string {
 		text += " and AS path " + r.ASPath
 	}
 	if r.Peer != r.NextHop {
-		text += ", heard from " + r.Peer.String()
+		text += ", received from " + r.Peer.String()
 	}
 	return text
 }
@@ -66,14 +66,14 @@ func refusedBlocks(list []bgp.Intrusion) []string {
 	for _, i := range list {
 		text := fmt.Sprintf("%s with next hop %s", i.Prefix, i.NextHop)
 		if i.Peer != i.NextHop {
-			text += ", heard from " + i.Peer.String()
+			text += ", received from " + i.Peer.String()
 		}
 		block := fmt.Sprintf("block %s: belongs to node %s", i.Block, i.Owner)
 		byBlock[block] = append(byBlock[block], text)
 	}
 	lines := make([]string, 0, len(byBlock))
 	for block, texts := range byBlock {
-		lines = append(lines, fmt.Sprintf("%s, and is announced by another node: %s: refused; look at onlinkctl blocks there and at its bgp.originate", block, strings.Join(texts, ", ")))
+		lines = append(lines, fmt.Sprintf("%s, and is announced by another node: %s: refused; see onlinkctl blocks there and its bgp.originate", block, strings.Join(texts, ", ")))
 	}
 	return lines
 }

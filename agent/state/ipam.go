@@ -43,7 +43,7 @@ func (s *IPAM) problems() []string {
 		out = append(out, q.String())
 	}
 	for _, as := range s.Homeless {
-		out = append(out, fmt.Sprintf("pod %s/%s: its address %v is in no pool: it keeps it; add the pool again, or delete the pod", as.Namespace, as.Pod, as.Addresses))
+		out = append(out, fmt.Sprintf("pod %s/%s: its address %v is in no pool: the pod keeps it; add the pool again, or delete the pod", as.Namespace, as.Pod, as.Addresses))
 	}
 	switch {
 	case s.Stats.RegistryLastError != "":
@@ -52,7 +52,7 @@ func (s *IPAM) problems() []string {
 		out = append(out, fmt.Sprintf("registry: %v; blocks come from the other half", s.HalfFailed))
 	}
 	if s.Stats.CommitErrors > 0 {
-		out = append(out, fmt.Sprintf("database: %d writes failed since the start: look at the disk of %s", s.Stats.CommitErrors, s.Database))
+		out = append(out, fmt.Sprintf("database: %d writes failed since the start: check the disk of %s", s.Stats.CommitErrors, s.Database))
 	}
 	claimed := s.Claimed()
 	for _, u := range s.Pools {
@@ -67,15 +67,15 @@ func (s *IPAM) problems() []string {
 func blockProblem(b ipam.BlockUsage) string {
 	switch {
 	case b.Doubtful && !b.Confirmed:
-		return fmt.Sprintf("block %s: the database has it, and the last run did not announce it (is the database an older copy?): it is not announced and gives no address until the registry has said whose it is", b.CIDR)
+		return fmt.Sprintf("block %s: the database has it, and the last run did not announce it (is the database an older copy?): it is neither announced nor used until the registry has named its owner", b.CIDR)
 	case b.Doubtful:
-		return fmt.Sprintf("block %s: entered for the %d pods in it, it gives no address until the registry has said whose it is", b.CIDR, b.Used)
+		return fmt.Sprintf("block %s: recorded for the %d pods in it, it assigns no address until the registry has named its owner", b.CIDR, b.Used)
 	case b.Poolless && b.Used > 0 && b.Confirmed:
-		return fmt.Sprintf("block %s: its pool %s is not in the file any more, and %d addresses of it are in use: the pods keep them; add the pool again (disabled: true), or delete the pods", b.CIDR, b.Pool, b.Used)
+		return fmt.Sprintf("block %s: its pool %s is no longer in the file, and %d addresses of it are in use: the pods keep them; add the pool again (disabled: true), or delete the pods", b.CIDR, b.Pool, b.Used)
 	case b.Confirmed || b.Used == 0: // an empty one that is given back is no trouble
 		return ""
 	}
-	return fmt.Sprintf("block %s: belongs to another node now, %d pods here have its addresses and cannot be reached: delete them", b.CIDR, b.Used)
+	return fmt.Sprintf("block %s: belongs to another node now, %d pods here have its addresses and are unreachable: delete them", b.CIDR, b.Used)
 }
 
 // poolProblem warns of a pool that runs out; claimed is the share of it that
@@ -95,7 +95,7 @@ func poolProblem(u ipam.PoolUsage, claimed float64) string {
 	case u.Disabled, u.Elsewhere:
 		return ""
 	case claimed >= poolLow:
-		return fmt.Sprintf("pool %s %s: nodes own %.0f %% of %s; add a pool, or free blocks of nodes that are gone (onlinkctl ipam release-node)", u.Name, word(claimed), 100*claimed, u.CIDR)
+		return fmt.Sprintf("pool %s %s: nodes own %.0f %% of %s; add a pool, or free blocks of dead nodes (onlinkctl ipam release-node)", u.Name, word(claimed), 100*claimed, u.CIDR)
 	case u.NoFreeBlock && used >= poolLow:
 		return fmt.Sprintf("pool %s %s: no free block in %s, and %d of the %d addresses this node has are in use; add a pool", u.Name, word(used), u.CIDR, u.Used, u.Size)
 	}

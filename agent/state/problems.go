@@ -12,7 +12,7 @@ import (
 func (s *Snapshot) Problems() []string {
 	out := slices.Clone(s.Found)
 	if s.Drain != drain.Serving {
-		out = append(out, fmt.Sprintf("the node is %s: its prefixes are not used by others until onlinkctl undrain", s.Drain))
+		out = append(out, fmt.Sprintf("the node is %s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain))
 	}
 	out = append(out, s.Sessions.problems()...)
 	out = append(out, s.IPAM.problems()...)
@@ -35,7 +35,7 @@ func (s *Sessions) problems() []string {
 	for i := range s.Peers {
 		p := &s.Peers[i]
 		if w := p.Withheld; w.Routes > 0 {
-			out = append(out, fmt.Sprintf("peer %s (%s) is not told %d routes that no message to it can hold, such as %s: %s", p.Name, p.Address, w.Routes, w.Prefix, w.Why))
+			out = append(out, fmt.Sprintf("peer %s (%s): %d routes are withheld because no message to it can hold them, such as %s: %s", p.Name, p.Address, w.Routes, w.Prefix, w.Why))
 		}
 		text := p.Problem()
 		if text == "" {
@@ -49,7 +49,7 @@ func (s *Sessions) problems() []string {
 		out = append(out, text)
 	}
 	if more := gone - gonePeersShown; more > 0 {
-		out = append(out, fmt.Sprintf("%d more refused or lost peers that are not configured, see onlinkctl peers", more))
+		out = append(out, fmt.Sprintf("%d more rejected or lost peers that are not configured, see onlinkctl peers", more))
 	}
 	return out
 }

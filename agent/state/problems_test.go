@@ -40,7 +40,7 @@ func TestProblems(t *testing.T) {
 		{
 			"a withheld route", Snapshot{Sessions: Sessions{Peers: []Peer{{PeerStatus: bgp.PeerStatus{
 				Name: "tor", Address: tor, State: Established, Withheld: bgp.Withheld{Routes: 2, Prefix: blockA, Why: "too long"},
-			}}}}}, []string{"peer tor (10.57.0.1) is not told 2 routes that no message to it can hold, such as 10.244.1.0/26: too long"},
+			}}}}}, []string{"peer tor (10.57.0.1): 2 routes are withheld because no message to it can hold them, such as 10.244.1.0/26: too long"},
 		},
 		{"a route that the kernel refuses", Snapshot{Routes: Routes{Failed: map[netip.Prefix]string{blockB: "no such device"}}}, []string{"route 10.244.2.0/26: no such device"}},
 		{"the learn flow's come last", Snapshot{Found: []string{"z"}, Routes: Routes{Problems: []string{"nodes: x", "nftables: y"}}}, []string{
@@ -60,10 +60,10 @@ func TestProblems(t *testing.T) {
 			"block 10.244.1.0/26: the database has it, and the last run did not announce it",
 		}},
 		{"an entered block", Snapshot{IPAM: IPAM{Blocks: []ipam.BlockUsage{{Block: ipam.Block{CIDR: blockA}, Doubtful: true, Confirmed: true, Used: 4}}}}, []string{
-			"block 10.244.1.0/26: entered for the 4 pods in it",
+			"block 10.244.1.0/26: recorded for the 4 pods in it",
 		}},
 		{"a block without a pool", Snapshot{IPAM: IPAM{Blocks: []ipam.BlockUsage{{Block: ipam.Block{CIDR: blockA, Pool: "old"}, Poolless: true, Confirmed: true, Used: 4}}}}, []string{
-			"block 10.244.1.0/26: its pool old is not in the file any more, and 4 addresses",
+			"block 10.244.1.0/26: its pool old is no longer in the file, and 4 addresses",
 		}},
 		{"a pod outside the pools", Snapshot{IPAM: IPAM{Homeless: []ipam.Assignment{{Namespace: "default", Pod: "web", Addresses: []netip.Addr{hopA}}}}}, []string{
 			"pod default/web: its address [10.57.0.11] is in no pool",
@@ -73,7 +73,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{"half of the registry is away", Snapshot{IPAM: IPAM{HalfFailed: errors.New("half")}}, []string{"registry: half; blocks come from the other half"}},
 		{"writes that failed", Snapshot{IPAM: IPAM{Stats: ipam.Stats{CommitErrors: 2}, Database: "/x/onlink.db"}}, []string{
-			"database: 2 writes failed since the start: look at the disk of /x/onlink.db",
+			"database: 2 writes failed since the start: check the disk of /x/onlink.db",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestGonePeers(t *testing.T) {
 		}})
 	}
 	got := s.Problems()
-	if len(got) != gonePeersShown+1 || !slices.Contains(got, "3 more refused or lost peers that are not configured, see onlinkctl peers") {
+	if len(got) != gonePeersShown+1 || !slices.Contains(got, "3 more rejected or lost peers that are not configured, see onlinkctl peers") {
 		t.Errorf("got %q", got)
 	}
 	if total, up := s.Sessions.Count(); total != 0 || up != 0 {
@@ -164,7 +164,7 @@ func TestContested(t *testing.T) {
 			Snapshot{IPAM: IPAM{Blocks: own}, Sessions: Sessions{Rivals: []bgp.Rival{
 				{Origin: blockA, Prefix: blockA, Peer: tor, NextHop: hopB, ASPath: "65001"}, {Origin: blockA, Prefix: blockA, Peer: tor, NextHop: hopB, ASPath: "65001"},
 			}}},
-			[]string{"block 10.244.1.0/26: is ours, and is announced by another node too: 10.244.1.0/26 with next hop 10.57.0.12 and AS path 65001, heard from 10.57.0.1; look at onlinkctl blocks there and at its bgp.originate"},
+			[]string{"block 10.244.1.0/26: is ours, and is announced by another node too: 10.244.1.0/26 with next hop 10.57.0.12 and AS path 65001, received from 10.57.0.1; see onlinkctl blocks there and its bgp.originate"},
 		},
 		{
 			"what is announced is ours no more", Snapshot{Sessions: Sessions{Rivals: []bgp.Rival{{Origin: blockA, Prefix: blockA, Peer: hopB, NextHop: hopB}}}}, nil,
@@ -172,12 +172,12 @@ func TestContested(t *testing.T) {
 		{
 			"a node announces a third one's",
 			Snapshot{Sessions: Sessions{Intrusions: []bgp.Intrusion{{Prefix: blockB, Block: blockB, Owner: "n3", Peer: hopB, NextHop: hopB}}}},
-			[]string{"block 10.244.2.0/26: belongs to node n3, and is announced by another node: 10.244.2.0/26 with next hop 10.57.0.12: refused; look at onlinkctl blocks there and at its bgp.originate"},
+			[]string{"block 10.244.2.0/26: belongs to node n3, and is announced by another node: 10.244.2.0/26 with next hop 10.57.0.12: refused; see onlinkctl blocks there and its bgp.originate"},
 		},
 		{
 			"the registry does not know",
 			Snapshot{Sessions: Sessions{Contested: map[netip.Prefix][]netip.Addr{blockB: {hopA, hopB}}}},
-			[]string{"block 10.244.2.0/26: is announced with next hops [10.57.0.11 10.57.0.12], and the registry does not say whose it is: the first one keeps it, look at onlinkctl blocks on them"},
+			[]string{"block 10.244.2.0/26: is announced with next hops [10.57.0.11 10.57.0.12], and the registry lists no owner: the first announcer keeps it; see onlinkctl blocks on them"},
 		},
 		{
 			"two next hops",
@@ -186,8 +186,8 @@ func TestContested(t *testing.T) {
 				Routes: Routes{Shared: map[netip.Prefix][]netip.Addr{blockB: {hopA, hopB}, blockA: {hopA, hopB}}},
 			},
 			[]string{
-				"block 10.244.1.0/26: is announced with next hops [10.57.0.11 10.57.0.12]: two nodes use it, look at onlinkctl blocks on them",
-				"block 10.244.2.0/26: belongs to node n2, and is announced with next hops [10.57.0.11 10.57.0.12]: two nodes use it, look at onlinkctl blocks on them",
+				"block 10.244.1.0/26: is announced with next hops [10.57.0.11 10.57.0.12]: two nodes use it; see onlinkctl blocks on them",
+				"block 10.244.2.0/26: belongs to node n2, and is announced with next hops [10.57.0.11 10.57.0.12]: two nodes use it; see onlinkctl blocks on them",
 			},
 		},
 	} {

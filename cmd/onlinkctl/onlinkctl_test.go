@@ -150,7 +150,7 @@ func TestErrors(t *testing.T) {
 		{"release of a live pod", "ipam release 10.244.0.5 --socket " + socket, []string{"default/web-1", "--force"}},
 		{"unknown peer", "peers nobody reset --socket " + socket, []string{"nobody", "onlinkctl peers"}},
 		{"peer without action", "peers tor1 --socket " + socket, []string{"disable, enable or reset"}},
-		{"bad peer action", "peers tor1 stop --socket " + socket, []string{`"stop" is not known`}},
+		{"bad peer action", "peers tor1 stop --socket " + socket, []string{`unknown action "stop"`}},
 		{"config of nobody", "config remove-peer nobody --socket " + socket, []string{"nobody", "no such entry"}},
 		{"stale config", "config set-filter {name:x} --if-digest stale --socket " + socket, []string{"changed since"}},
 		{"no config file", "config apply /nonexistent/onlinkd.yaml --socket " + socket, []string{"/nonexistent/onlinkd.yaml"}},

@@ -153,7 +153,7 @@ func (s *agent) ShowIPAM(_ context.Context, r *onlinkv1.ShowIPAMRequest) (*onlin
 func (s *agent) CheckIPAM(_ context.Context, r *onlinkv1.CheckIPAMRequest) (*onlinkv1.CheckIPAMReply, error) {
 	reply := &onlinkv1.CheckIPAMReply{Assignments: 5, Blocks: 2}
 	if r.GetRepair() {
-		reply.Repaired = []string{"freed the addresses of default/web-0, which is gone"}
+		reply.Repaired = []string{"freed the addresses of default/web-0, which has ended"}
 	} else {
 		reply.Problems = []string{"pod default/web-0 has [10.244.0.5], but the pod is gone\x1b[2J"}
 	}
@@ -281,7 +281,7 @@ func (s *agent) ReloadConfig(context.Context, *onlinkv1.ReloadConfigRequest) (*o
 func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
 	switch {
 	case r.GetIfDigest() == "stale":
-		return nil, status.Error(codes.Aborted, "the file was changed since it was read; read it again")
+		return nil, status.Error(codes.Aborted, "the file has changed since it was read; read it again")
 	case len(r.GetEdits()) == 1 && r.GetEdits()[0].GetRemovePeer() == "nobody":
 		return nil, status.Error(codes.InvalidArgument, `peers "nobody": there is no such entry`)
 	}

@@ -70,7 +70,7 @@ func RefuseReload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config
 	t.Helper()
 	text, err := c.YAML()
 	Must(t, err)
-	hangUp(ctx, t, n, append(text, strings.Join(more, "")...), "configuration not taken")
+	hangUp(ctx, t, n, append(text, strings.Join(more, "")...), "configuration rejected")
 }
 
 // hangUp writes the file, sends SIGHUP, and waits for the answer in the log.
