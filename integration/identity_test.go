@@ -257,7 +257,7 @@ func TestClonedDisk(t *testing.T) {
 
 	must(t, c.rr.Kill())
 	must(t, c.b.Start(c.ctx))
-	c.refused(c.b, "no address is given out until the registry has confirmed this machine", c.a.Addr.String())
+	c.refused(c.b, "no address is assigned until the registry has confirmed this machine", c.a.Addr.String())
 	c.reaches(c.a, p)
 	must(t, c.b.Stop())
 

@@ -125,7 +125,7 @@ func (a *Allocator) load() error {
 		return err
 	}
 	if a.tenure.why != nil {
-		a.log.Error("the database is not taken for this machine's", "err", a.tenure.why)
+		a.log.Error("the database belongs to another node or machine", "err", a.tenure.why)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -187,7 +187,7 @@ func (a *Allocator) SetPools(pools []Pool) error {
 			}
 		}
 		if used > 0 {
-			return fmt.Errorf("set pools: %w: %q (%v) has %d assigned addresses on this node: set it to disabled and remove it when they are gone",
+			return fmt.Errorf("set pools: %w: %q (%v) has %d assigned addresses on this node: set it to disabled and remove it when they are released",
 				ErrPoolInUse, old.Name, old.CIDR, used)
 		}
 	}

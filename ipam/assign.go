@@ -96,7 +96,7 @@ func (a *Allocator) decide(req *Request, failed map[target]error) (decision, err
 		picked = append(picked, addr)
 	}
 	if len(picked) == 0 {
-		return decision{}, fmt.Errorf("%w: no enabled pool has a family that is wanted: check the pools", ErrExhausted)
+		return decision{}, fmt.Errorf("%w: no enabled pool has a requested family: check the pools", ErrExhausted)
 	}
 	return a.enterLocked(req, picked), nil
 }

@@ -166,7 +166,7 @@ func (r *BoltRegistry) Release(ctx context.Context, by Caller, b Block) error {
 			return err
 		}
 		if have.Node != b.Node || have.Epoch > b.Epoch {
-			return fmt.Errorf("%w: node %q has it with epoch %d", ErrNotOwner, have.Node, have.Epoch)
+			return fmt.Errorf("%w: node %q owns it with epoch %d", ErrNotOwner, have.Node, have.Epoch)
 		}
 		return tx.Bucket(bucketRegistry).Delete(prefixKey(b.CIDR))
 	})

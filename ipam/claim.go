@@ -186,7 +186,7 @@ func (r *registrar) heard(ctx context.Context, err error) {
 		return
 	}
 	if r.reg.err == nil {
-		r.log.Warn("block registry does not serve, going on with held blocks", "err", err)
+		r.log.Warn("block registry does not answer, using held blocks", "err", err)
 	}
 	r.stats.RegistryErrors++
 	r.reg.backoff = min(max(2*r.reg.backoff, retryFirst), retryLast)
@@ -207,7 +207,7 @@ func (r *registrar) claim(ctx context.Context, t target) error {
 	unproven, why := r.tenure.standing == unproven, r.tenure.why
 	r.mu.Unlock()
 	if pool == nil {
-		return fmt.Errorf("%w: pool %q is gone or disabled", ErrInvalidRequest, t.pool)
+		return fmt.Errorf("%w: pool %q is removed or disabled", ErrInvalidRequest, t.pool)
 	}
 	if unproven { // a claim would make this machine the node, as an assert does
 		return why

@@ -150,7 +150,7 @@ func (q *queue) commit() error {
 // holds. It returns an error when nothing can go on.
 func (q *queue) failedLocked(b *batch, err error) error {
 	q.commits.errors++
-	q.log.Error("changes could not be stored, nothing of them counts", "changes", len(b.changes), "err", err)
+	q.log.Error("failed to store changes, they are undone", "changes", len(b.changes), "err", err)
 	fatal := damaged(err)
 	if !fatal {
 		if rerr := q.reload(); rerr != nil {

@@ -27,7 +27,7 @@ var (
 	ErrOtherNode = errors.New("database of another node")
 	// ErrUnconfirmed is returned for new addresses while only the registry can
 	// say that this machine is the one of the database.
-	ErrUnconfirmed = errors.New("no address is given out")
+	ErrUnconfirmed = errors.New("no address is assigned")
 	// ErrClosed is returned after [Allocator.Run] has ended.
 	ErrClosed = errors.New("allocator closed")
 )

@@ -74,7 +74,7 @@ func (c Caller) Where() string {
 	case c.Address6.IsValid():
 		return c.Address6.String()
 	}
-	return "an address it does not tell"
+	return "an unknown address"
 }
 
 // newInstance returns a new random instance.
@@ -108,16 +108,16 @@ type HeldError struct {
 
 // Error names both machines and the way out.
 func (e *HeldError) Error() string {
-	text := fmt.Sprintf("node name %q is held by another machine at %s, heard of %v ago, since %s; this one is at %s",
+	text := fmt.Sprintf("node name %q is held by another machine at %s, last asserted %v ago, since %s; this one is at %s",
 		e.Node, e.Holder.Where(), e.Age.Round(time.Second), e.Holder.Since.UTC().Format(time.RFC3339), e.By.Where())
 	if e.Holder.Instance == e.By.Instance {
 		text += " and has the same database"
 	}
 	switch {
 	case e.Why != "":
-		text += ": it does not assert any more, but " + e.Why + "; if it is gone for good"
+		text += ": it no longer asserts, but " + e.Why + "; if it is permanently gone"
 	case e.Holder.Instance == e.By.Instance:
-		text += ": if this machine is a copy, stop it, move onlink.db away and start it under a name of its own; if it has replaced the other one"
+		text += ": if this machine is a copy, stop it, move onlink.db away and start it under its own name; if it has replaced the other one"
 	default:
 		text += ": give one of them another name (node.name or --node-name); if this one has replaced the other"
 	}

@@ -60,7 +60,7 @@ func (m *memory) loadLocked(c *contents) error {
 	if ahead := m.workloads.load(c.sticky, now); len(ahead) > 0 {
 		// Each start would count the time anew, and never end it.
 		if err := m.store.commit(ahead); err != nil {
-			m.log.Warn("sticky addresses: corrected times not stored", "err", err)
+			m.log.Warn("failed to store corrected times of sticky addresses", "err", err)
 		}
 	}
 	m.placeLocked()

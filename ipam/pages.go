@@ -141,7 +141,7 @@ func (c *pageCheck) page(id uint64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: read page %d: %w", ErrCorrupt, id, err)
 	}
 	if got := binary.NativeEndian.Uint64(h[:]); got != id {
-		return nil, fmt.Errorf("%w: page %d says it is page %d", ErrCorrupt, id, got)
+		return nil, fmt.Errorf("%w: page %d has the number %d", ErrCorrupt, id, got)
 	}
 	n := uint64(binary.NativeEndian.Uint32(h[12:])) + 1
 	if n > c.meta.pages-id {

@@ -41,7 +41,7 @@ func (s *Store) NotePodMTU(mtu int) error {
 		return putMeta(tx, metaPodMTUs, v)
 	})
 	if err != nil {
-		return fmt.Errorf("note MTU of pods: %w", err)
+		return fmt.Errorf("write MTU of pods: %w", err)
 	}
 	return nil
 }

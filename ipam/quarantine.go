@@ -20,7 +20,7 @@ type Quarantine struct {
 
 // String is one line for an operator.
 func (q Quarantine) String() string {
-	return fmt.Sprintf("address %v of the running pod %s/%s (%v) is kept out of use: %s", q.Address, q.Namespace, q.Pod, q.Handle, q.Why)
+	return fmt.Sprintf("address %v of the running pod %s/%s (%v) is not assigned again: %s", q.Address, q.Namespace, q.Pod, q.Handle, q.Why)
 }
 
 // Quarantined returns the quarantined addresses.

@@ -113,7 +113,7 @@ func (r *recovering) take(p *Running) {
 	case known != nil:
 		r.displace(known, known.Addresses)
 	case len(p.Addresses) == 0:
-		r.out.Refused = append(r.out.Refused, fmt.Errorf("recover pod %s/%s (%v): %w: neither a route to it nor an address on its interface is there: delete the pod",
+		r.out.Refused = append(r.out.Refused, fmt.Errorf("recover pod %s/%s (%v): %w: it has neither a route nor an address on its interface: delete the pod",
 			p.Namespace, p.Pod, p.Handle, ErrInvalidRequest))
 	}
 }
@@ -122,7 +122,7 @@ func (r *recovering) take(p *Running) {
 // when it can: have are those that it has already.
 func (r *recovering) bars(h Handle, addr netip.Addr, have []netip.Addr) string {
 	if o, ok := r.taken[addr]; ok {
-		return fmt.Sprintf("it is also the address of the running pod %v: delete one of the two", o)
+		return fmt.Sprintf("the running pod %v has it too: delete one of the two", o)
 	}
 	if slices.ContainsFunc(have, func(b netip.Addr) bool { return b.Is4() == addr.Is4() }) {
 		return "the pod has another address of the same family: delete the pod"
@@ -132,7 +132,7 @@ func (r *recovering) bars(h Handle, addr netip.Addr, have []netip.Addr) string {
 		return ""
 	}
 	if o := r.runs[e.Handle]; o != nil && slices.Contains(o.Addresses, addr) {
-		return fmt.Sprintf("it is also the address of the running pod %s/%s (%v): delete one of the two", e.Namespace, e.Pod, e.Handle)
+		return fmt.Sprintf("the running pod %s/%s (%v) has it too: delete one of the two", e.Namespace, e.Pod, e.Handle)
 	}
 	return ""
 }

@@ -105,7 +105,7 @@ func (r *registrar) refuse(err error) {
 	next := footing{standing: refused, why: err, since: r.tenure.since}
 	if r.tenure.standing != refused {
 		next.since = now
-		r.log.Error("the registry refuses this machine", "err", err)
+		r.log.Error("the registry rejects this machine", "err", err)
 	}
 	// As long as the other machine with our database was not heard of since, it
 	// may be this one at its old address.
@@ -123,7 +123,7 @@ func (r *registrar) refuse(err error) {
 		return
 	}
 	if kerr := r.keepIdentity(err.Error()); kerr != nil {
-		r.log.Warn("refusal not stored", "err", kerr)
+		r.log.Warn("failed to store the rejection", "err", kerr)
 	}
 }
 
@@ -152,7 +152,7 @@ func (r *registrar) doubt(who string) {
 	next.why = fmt.Errorf("%w; %s; if another machine has the same database, stop this one, move onlink.db away and start it "+
 		"under a name of its own; if this one has replaced it, run here: onlinkctl ipam take-over %s", next.doubt, who, r.cfg.Node)
 	if r.tenure.why == nil || r.tenure.why.Error() != next.why.Error() {
-		r.log.Warn("this machine is not announced to the registry yet", "reason", next.why)
+		r.log.Warn("the registry has not confirmed this machine yet", "reason", next.why)
 		r.setStandingLocked(next)
 	}
 	r.reg.syncAt = time.Now().Add(min(refusedRetry, r.cfg.AssertInterval))
@@ -181,7 +181,7 @@ func (r *registrar) assertAll(ctx context.Context, held []Block) (lost []Block, 
 	if _, err := r.cfg.Registry.TakeOver(ctx, by, r.cfg.Node, false); err != nil {
 		return nil, err
 	}
-	r.log.Warn("took the name over from a machine that is gone", "node", r.cfg.Node, "address", other.Holder.Where(), "silent_for", other.Age)
+	r.log.Warn("took the name over from a dead machine", "node", r.cfg.Node, "address", other.Holder.Where(), "silent_for", other.Age)
 	return r.cfg.Registry.Assert(ctx, by, held)
 }
 

@@ -51,7 +51,7 @@ func repairFreed(tx *bolt.Tx, c *contents) ([]string, error) {
 			if _, ok := c.freed[addr]; !ok {
 				continue
 			}
-			if err := drop(addrKey(addr), "address %v is assigned to %v: not free any more", addr, a.Handle); err != nil {
+			if err := drop(addrKey(addr), "address %v is assigned to %v: no longer free", addr, a.Handle); err != nil {
 				return nil, err
 			}
 			delete(c.freed, addr)
@@ -61,7 +61,7 @@ func repairFreed(tx *bolt.Tx, c *contents) ([]string, error) {
 		if c.blockOf(addr) != nil {
 			continue
 		}
-		if err := drop(addrKey(addr), "free address %v is in no held block: forgotten", addr); err != nil {
+		if err := drop(addrKey(addr), "free address %v is in no held block: removed", addr); err != nil {
 			return nil, err
 		}
 	}

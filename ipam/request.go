@@ -73,7 +73,7 @@ func (r *Request) validate() error {
 		return err
 	}
 	if len(r.Addresses) > 2 {
-		return fmt.Errorf("%w: %d addresses asked for: at most one of each family", ErrInvalidRequest, len(r.Addresses))
+		return fmt.Errorf("%w: %d addresses requested: at most one of each family", ErrInvalidRequest, len(r.Addresses))
 	}
 	for _, a := range r.Addresses {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {

@@ -80,7 +80,7 @@ func migrate(tx *bolt.Tx, steps []func(*bolt.Tx) error) error {
 		return err
 	}
 	if have > uint64(len(steps)) {
-		return fmt.Errorf("%w: schema %d, known up to %d", ErrNewerSchema, have, len(steps))
+		return fmt.Errorf("%w: schema %d, supported up to %d", ErrNewerSchema, have, len(steps))
 	}
 	if err := checkBuckets(tx, have); err != nil {
 		return err
@@ -109,9 +109,9 @@ func checkSchema(tx *bolt.Tx) error {
 	known := uint64(len(migrations))
 	switch {
 	case have == 0:
-		return fmt.Errorf("%w: it does not say its schema", ErrCorrupt)
+		return fmt.Errorf("%w: its schema is missing", ErrCorrupt)
 	case have > known:
-		return fmt.Errorf("%w: schema %d, known up to %d", ErrNewerSchema, have, known)
+		return fmt.Errorf("%w: schema %d, supported up to %d", ErrNewerSchema, have, known)
 	}
 	if err := checkBuckets(tx, have); err != nil {
 		return err

@@ -25,7 +25,7 @@ const (
 )
 
 // movingText is what a machine says that may have moved.
-const movingText = "blocks with pods that run here stay announced until it is heard of again"
+const movingText = "blocks with pods that run here stay announced until it answers again"
 
 // refusedRetry is how soon a machine that was refused asks again, at most.
 const refusedRetry = 5 * time.Second
@@ -44,7 +44,7 @@ type footing struct {
 
 // foreignError says that the database is another node's, and the ways out.
 func foreignError(owner, node string) error {
-	return fmt.Errorf("%w: the database is that of node %q and this is node %q: no address is given out and no block announced. "+
+	return fmt.Errorf("%w: the database is that of node %q and this is node %q: no address is assigned and no block announced. "+
 		"If this machine had that name before, run onlinkctl ipam take-over %s; if its name is wrong, set node.name or --node-name; "+
 		"if its disk is a copy, stop onlinkd, move onlink.db away and start it", ErrOtherNode, owner, node, owner)
 }
@@ -96,7 +96,7 @@ func newTenure(cfg Config, c *contents) (tenure, error) {
 	case id.Node != cfg.Node:
 		t.footing = footing{standing: foreign, why: foreignError(id.Node, cfg.Node)}
 	case id.Refused != "":
-		t.footing = suspect("the registry refused it before: " + id.Refused)
+		t.footing = suspect("the registry rejected it before: " + id.Refused)
 	case !was.same(now):
 		t.footing = suspect("the database is that of a machine at " + was.Where() +
 			" and this one is at " + now.Where() + ": it may be a copy (blocks with pods that run here are announced)")

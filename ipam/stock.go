@@ -147,7 +147,7 @@ func (s *stock) exhausted(pools []*Pool, is4 bool, now time.Time) error {
 		}
 		return fmt.Errorf("%w: no enabled pool has %s addresses: add one", ErrExhausted, family)
 	}
-	return fmt.Errorf("%w%s: add a pool, or free blocks of nodes that are gone", ErrExhausted, b.String())
+	return fmt.Errorf("%w%s: add a pool, or free blocks of dead nodes", ErrExhausted, b.String())
 }
 
 // promise keeps the empty blocks that a claim was for until the assigns that

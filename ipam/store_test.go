@@ -298,7 +298,7 @@ func TestMigrations(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := OpenStore(path, StoreOptions{MoveAside: true})
-	if !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), fmt.Sprintf("schema %d, known up to %d", len(steps), len(migrations))) {
+	if !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), fmt.Sprintf("schema %d, supported up to %d", len(steps), len(migrations))) {
 		t.Fatalf("a newer file: %v", err)
 	}
 	broken := append(slices.Clone(steps), func(*bolt.Tx) error { return errors.New("boom") })

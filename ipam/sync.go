@@ -85,12 +85,12 @@ func (r *registrar) judge(b Block, lost bool) (todo change, drop bool) {
 	switch {
 	case lost && h.used == 0 && len(h.barred) == 0:
 		h.lost = true
-		r.log.Error("lost a block, nobody used it", "block", b.CIDR, "epoch", b.Epoch)
+		r.log.Error("lost an unused block", "block", b.CIDR, "epoch", b.Epoch)
 		signal(r.changed)
 		return dropBlock(b.CIDR), true
 	case lost && !h.lost:
 		h.lost = true
-		r.log.Error("lost a block that pods use: not announcing it any more", "block", b.CIDR, "epoch", b.Epoch, "used", h.used)
+		r.log.Error("lost a block that pods use, withdrawing it", "block", b.CIDR, "epoch", b.Epoch, "used", h.used)
 	case !lost && h.lost && !h.leaving:
 		h.lost = false
 		r.log.Info("block is confirmed again", "block", b.CIDR, "epoch", b.Epoch)
@@ -123,7 +123,7 @@ func (r *registrar) adoptListed(listed []Block) error {
 		}
 		r.mu.Unlock()
 		if odd {
-			r.log.Error("registry lists a block that cannot be ours", "block", b.CIDR, "node", b.Node)
+			r.log.Error("registry lists an invalid block for this node", "block", b.CIDR, "node", b.Node)
 			continue
 		}
 		if known {
@@ -132,7 +132,7 @@ func (r *registrar) adoptListed(listed []Block) error {
 		if err := r.adopt(b); err != nil {
 			return err
 		}
-		r.log.Info("adopted block that the registry has for this node", "block", b.CIDR, "epoch", b.Epoch)
+		r.log.Info("adopted a block that the registry lists for this node", "block", b.CIDR, "epoch", b.Epoch)
 	}
 	return nil
 }
@@ -158,10 +158,10 @@ func (r *registrar) giveBack(ctx context.Context) {
 			return
 		}
 		if err := r.release(ctx, b); err != nil {
-			r.log.Warn("block could not be given back", "block", b.CIDR, "err", err)
+			r.log.Warn("failed to release a block", "block", b.CIDR, "err", err)
 			return
 		}
-		r.log.Info("gave block back", "block", b.CIDR, "pool", b.Pool)
+		r.log.Info("released a block", "block", b.CIDR, "pool", b.Pool)
 	}
 }
 

@@ -29,7 +29,7 @@ func (a *Allocator) TakeOver(ctx context.Context, node string, force bool) ([]Bl
 	case owner != a.cfg.Node && node != owner:
 		err = fmt.Errorf("%w: the database is that of node %q: take that over, or start without it", ErrInvalidRequest, owner)
 	case owner == a.cfg.Node && node != owner:
-		err = fmt.Errorf("%w: this is node %q and always was: it can take over its own name; to free the blocks of a dead node use release-node", ErrInvalidRequest, owner)
+		err = fmt.Errorf("%w: this is node %q and always was: it can only take over its own name; to free the blocks of a dead node use release-node", ErrInvalidRequest, owner)
 	default:
 		a.registrar.orders = append(a.registrar.orders, o)
 		signal(a.registrar.kick)
@@ -78,7 +78,7 @@ func (r *registrar) takeOver(ctx context.Context, from string, force bool) ([]Bl
 	if err := r.makeOurs(by, took); err != nil {
 		return nil, err
 	}
-	r.log.Warn("took over, as an operator asked", "from", from, "node", r.cfg.Node, "blocks", len(took))
+	r.log.Warn("took over by an operator's command", "from", from, "node", r.cfg.Node, "blocks", len(took))
 	return took, nil
 }
 

@@ -43,11 +43,11 @@ func (o Obstacle) Fix() string {
 
 // String says what is wrong.
 func (o Obstacle) String() string {
-	how := "a rule of it drops"
+	how := "one of its rules drops"
 	if o.Policy {
 		how = "its policy is drop"
 	}
-	return fmt.Sprintf("chain %s of table %s %s: %s, and no rule before accepts what pods of %s send", o.Chain, o.Family, o.Table, how, o.Pool)
+	return fmt.Sprintf("chain %s of table %s %s: %s, and no earlier rule accepts packets of pods of %s", o.Chain, o.Family, o.Table, how, o.Pool)
 }
 
 // Obstacles returns the chains that keep pods of these pools from each other,

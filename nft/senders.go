@@ -98,7 +98,7 @@ func (s *Senders) flush() error {
 	if err == nil {
 		return nil
 	}
-	s.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+ours.SendersTable, "error", err)
+	s.log.Warn("nftables table was changed by another program, writing it again", "table", "inet "+ours.SendersTable, "err", err)
 	if err := s.replace(); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -201,7 +201,7 @@ func (s *Senders) Repair() error {
 	if whole {
 		return nil
 	}
-	s.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+ours.SendersTable, "error", err)
+	s.log.Warn("nftables table was changed by another program, writing it again", "table", "inet "+ours.SendersTable, "err", err)
 	return s.replace()
 }
 

@@ -72,7 +72,7 @@ func (t *Table) Apply(s State) error {
 		}
 		switch {
 		case now != t.written:
-			t.log.Warn("nftables table was changed by somebody else, writing it again", "table", "inet "+ours.FilterTable)
+			t.log.Warn("nftables table was changed by another program, writing it again", "table", "inet "+ours.FilterTable)
 		case slices.Equal(t.state.Nodes, s.Nodes):
 			return nil
 		default:

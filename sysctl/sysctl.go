@@ -22,7 +22,7 @@ import (
 
 // ErrReadOnly is returned by Write where /proc/sys is read-only and the kernel
 // gives no other; the error says why not.
-var ErrReadOnly = errors.New("/proc/sys is read-only, and the kernel gives this process no procfs of its own (fsmount: needs CAP_SYS_ADMIN and Linux 5.2)")
+var ErrReadOnly = errors.New("/proc/sys is read-only, and the kernel provides no procfs of this process's own (fsmount: needs CAP_SYS_ADMIN and Linux 5.2)")
 
 // host is where the settings are for everybody.
 const host = "/proc/sys"

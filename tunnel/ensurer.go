@@ -180,7 +180,7 @@ func (e *Ensurer) once(d Desired) (Device, error) {
 	}
 	if l != nil {
 		if why := d.differs(l); why != "" {
-			e.log.Info("tunnel differs, making it anew", "device", d.Name, "property", why)
+			e.log.Info("tunnel differs, recreating it", "device", d.Name, "property", why)
 			if err := e.handle.LinkDel(l); err != nil {
 				return Device{}, fmt.Errorf("delete device: %w", err)
 			}
@@ -230,7 +230,7 @@ func (e *Ensurer) make(d Desired) (netlink.Link, error) {
 		}
 		// Ours under another name. Its routes refer to the index and would
 		// stay, but nobody would look for them under that name: start over.
-		e.log.Info("tunnel was renamed, making it anew", "device", d.Name, "renamed", r.Attrs().Name)
+		e.log.Info("tunnel was renamed, recreating it", "device", d.Name, "renamed", r.Attrs().Name)
 		if err := e.handle.LinkDel(r); err != nil {
 			return nil, fmt.Errorf("delete renamed device %s: %w", r.Attrs().Name, err)
 		}

@@ -30,9 +30,9 @@ func TestManyMistakes(t *testing.T) {
 		name, text string
 		more       string // the last line
 	}{
-		{"unknown keys", lines("", "k%d: 1\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-strictyaml.MaxMistakes)},
-		{"one key given again", lines("log: {}\n", "log: {} #%d\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-strictyaml.MaxMistakes)},
-		{"bad elements", lines("bgp:\n  originate:\n", "  - x%d\n", many), fmt.Sprintf("and %d more mistakes; correct these first", many-strictyaml.MaxMistakes)},
+		{"unknown keys", lines("", "k%d: 1\n", many), fmt.Sprintf("and %d more errors; correct these first", many-strictyaml.MaxMistakes)},
+		{"one key given again", lines("log: {}\n", "log: {} #%d\n", many), fmt.Sprintf("and %d more errors; correct these first", many-strictyaml.MaxMistakes)},
+		{"bad elements", lines("bgp:\n  originate:\n", "  - x%d\n", many), fmt.Sprintf("and %d more errors; correct these first", many-strictyaml.MaxMistakes)},
 		{"just enough", lines("", "k%d: 1\n", strictyaml.MaxMistakes), `f:100: k99: unknown key; use one of`},
 		{"a value of 3 MiB", "log: {level: " + strings.Repeat("x", 3<<20) + "}\n", "f:1: log.level: "},
 		{"a key of 3 MiB", "? " + strings.Repeat("x", 3<<20) + "\n: 1\n", "f:1: xxx"},

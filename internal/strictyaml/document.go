@@ -156,7 +156,7 @@ func (d *Document) Err() error {
 	if d.more == 0 {
 		return d.errs
 	}
-	last := &Error{File: d.file, Text: fmt.Sprintf("and %d more mistakes; correct these first", d.more)}
+	last := &Error{File: d.file, Text: fmt.Sprintf("and %d more errors; correct these first", d.more)}
 	return append(slices.Clip(d.errs), last)
 }
 

@@ -28,7 +28,7 @@ type Edit struct {
 func Apply(text []byte, edits []Edit) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("the file is not valid YAML, mend it first: %w", err)
+		return nil, fmt.Errorf("the file is not valid YAML, correct it first: %w", err)
 	}
 	var out bytes.Buffer
 	if doc.Kind == 0 { // nothing, or comments alone, which belong to no node
@@ -130,7 +130,7 @@ func descend(at *yaml.Node, path string) (*yaml.Node, error) {
 // empty.
 func child(m *yaml.Node, key string, kind yaml.Kind) (*yaml.Node, error) {
 	if m.Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("what holds %s is not a mapping; mend the file first", key)
+		return nil, fmt.Errorf("the parent of %s is not a mapping; correct the file first", key)
 	}
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		if m.Content[i].Value != key {

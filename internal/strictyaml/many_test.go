@@ -21,7 +21,7 @@ func TestManyMistakes(t *testing.T) {
 		}
 		return b.String()
 	}
-	more := fmt.Sprintf("and %d more mistakes; correct these first", many-MaxMistakes)
+	more := fmt.Sprintf("and %d more errors; correct these first", many-MaxMistakes)
 	for _, c := range []struct{ name, text, last string }{
 		{"unknown keys", lines("", "k%d: 1\n", many), more},
 		{"one key given again", lines("limits: {}\n", "limits: {} #%d\n", many), more},

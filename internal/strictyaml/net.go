@@ -51,14 +51,14 @@ func (v Value) CIDR(s string) (netip.Prefix, bool) {
 	switch {
 	case err != nil:
 		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-			v.Fail("%q has no length; use %s/%d for the one address", s, a, a.BitLen())
+			v.Fail("%q has no length; use %s/%d for a single address", s, a, a.BitLen())
 			return p, false
 		}
 		v.Fail("%q is not a CIDR; use one such as 10.0.0.0/8 or 2001:db8::/32", s)
 	case p.Addr().Is4In6():
 		v.Fail("%q is an IPv4 prefix in IPv6 form; write it as IPv4", s)
 	case p != p.Masked():
-		v.Fail("%q has bits set behind its length; use %s", s, p.Masked())
+		v.Fail("%q has host bits set; use %s", s, p.Masked())
 	default:
 		return p, true
 	}

@@ -47,7 +47,7 @@ func Bool(dst *bool) func(Value) {
 		case s == "false":
 			*dst = false
 		default:
-			v.Fail("%q is not a truth value; use true or false", s)
+			v.Fail("%q is not a boolean; use true or false", s)
 		}
 	}
 }

@@ -186,7 +186,7 @@ func (r *Registry) remove(ctx context.Context, b ipam.Block, force bool) (bool, 
 			return false, err
 		}
 		if have.Node != b.Node || have.Epoch > b.Epoch && !force {
-			return false, fmt.Errorf("%w: node %q has it with epoch %d", ipam.ErrNotOwner, have.Node, have.Epoch)
+			return false, fmt.Errorf("%w: node %q owns it with epoch %d", ipam.ErrNotOwner, have.Node, have.Epoch)
 		}
 		ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(r.keys.node(have.Node) + blockPart(b.CIDR))}
 		if force {

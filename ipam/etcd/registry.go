@@ -22,7 +22,7 @@ var (
 	// errRecord is a key or value that onlink did not write.
 	errRecord = errors.New("not a record of onlink")
 	// errBusy is returned when other nodes were faster again and again.
-	errBusy = errors.New("too many nodes change the same blocks")
+	errBusy = errors.New("too many nodes change the same blocks at once")
 )
 
 // Config says which cluster to use.

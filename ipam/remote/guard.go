@@ -78,15 +78,15 @@ func (g *guard) admit(src netip.Addr, now time.Time) error {
 	c := g.callerLocked(src, now)
 	var err error
 	if i := slices.IndexFunc(g.pools, func(p netip.Prefix) bool { return p.Contains(src) }); i >= 0 {
-		err = status.Errorf(codes.PermissionDenied, "the registry answers nobody inside the pools: %v is in %v", src, g.pools[i])
+		err = status.Errorf(codes.PermissionDenied, "the registry rejects callers inside the pools: %v is in %v", src, g.pools[i])
 	} else if c.left < 1 {
-		err = status.Errorf(codes.Unavailable, "too many calls from %v: %d a second are answered", src, callRate)
+		err = status.Errorf(codes.Unavailable, "too many calls from %v: the limit is %d a second", src, callRate)
 	} else {
 		c.left--
 	}
 	if err != nil && now.Sub(c.logged) > time.Minute {
 		c.logged = now
-		g.log.Warn("registry refuses a call", "from", src, "err", err)
+		g.log.Warn("registry rejects a call", "from", src, "err", err)
 	}
 	return err
 }
@@ -134,7 +134,7 @@ func (g *guard) bind(ctx context.Context, by ipam.Caller) error {
 		how = ", and its certificate names neither the node nor the address"
 	}
 	return status.Errorf(codes.PermissionDenied,
-		"node %q announces its blocks from %s and asks from %v%s: set node.address to the address it asks from, or give it a certificate that names it",
+		"node %q announces its blocks from %s and calls from %v%s: set node.address to the address it calls from, or give it a certificate that names it",
 		by.Node, by.Where(), src, how)
 }
 

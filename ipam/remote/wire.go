@@ -34,7 +34,7 @@ func callerFromWire(w *onlinkv1.Caller, node string) (ipam.Caller, error) {
 		return c, nil
 	}
 	if node != "" && w.GetNode() != node {
-		return c, fmt.Errorf("node %q asks for node %q", w.GetNode(), node)
+		return c, fmt.Errorf("node %q calls for node %q", w.GetNode(), node)
 	}
 	c.Node, c.Instance, c.Period = w.GetNode(), w.GetInstance(), time.Duration(w.GetPeriodMs())*time.Millisecond
 	for _, f := range []struct {
