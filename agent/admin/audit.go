@@ -13,8 +13,8 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// Auditor notes in the database what is taken by force: before it is done, so
-// that nothing can be done unnoted, and how it went.
+// Auditor records forced actions in the database: before they happen, so that
+// none goes unrecorded, and with their result afterwards.
 type Auditor struct {
 	Store interface {
 		BeginAudit(e ipam.AuditEntry) (uint64, error)
@@ -23,8 +23,8 @@ type Auditor struct {
 	Log *slog.Logger
 }
 
-// Do does what an operator asks for, and returns what was taken. The deed is
-// not done when it cannot be noted.
+// Do performs a forced action of an operator, and returns the taken blocks. It
+// does nothing when the action cannot be recorded.
 func (a Auditor) Do(ctx context.Context, action, target string, deed func() ([]ipam.Block, error)) ([]ipam.Block, error) {
 	by := caller(ctx)
 	n, err := a.Store.BeginAudit(ipam.AuditEntry{Began: time.Now(), Action: action, Target: target, By: by})

@@ -102,12 +102,12 @@ func configEdits(req *onlinkv1.ChangeConfigRequest) ([]config.Edit, error) {
 	return out, nil
 }
 
-// maxAnswer bounds the text of a refusal, which may quote what was sent: it
-// goes into the headers of the answer, and a client that gets more of those
-// than it accepts sees no reason at all.
+// maxAnswer bounds the text of an error, which may quote the request: it goes
+// into the headers of the answer, and a client that receives more of those than
+// it accepts sees no reason at all.
 const maxAnswer = 128 << 10
 
-// configStatus says whose fault an error is.
+// configStatus returns the code of an error: the caller's fault or the agent's.
 func configStatus(err error) error {
 	var mistakes config.Errors
 	var edit editError

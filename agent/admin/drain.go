@@ -19,7 +19,7 @@ const (
 	maxDrainWait = time.Hour
 	// adminHolder names the operator's holds of sessions.
 	adminHolder = "admin"
-	// maxReason is what a CEASE carries of a reason.
+	// maxReason is the longest reason that a CEASE carries (RFC 9003).
 	maxReason = 128
 )
 
@@ -43,7 +43,7 @@ func (s *Server) Undrain(ctx context.Context, _ *onlinkv1.UndrainRequest) (*onli
 	return s.drained(ctx, drain.Serving)
 }
 
-// drained waits for a phase and reports what is announced then.
+// drained waits for a phase and returns the announcements of that moment.
 func (s *Server) drained(ctx context.Context, p drain.Phase) (*onlinkv1.DrainReply, error) {
 	if err := s.Drainer.Await(ctx, p); err != nil {
 		if ctx.Err() != nil {

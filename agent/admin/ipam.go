@@ -119,7 +119,7 @@ func (s *Server) BackupIPAM(_ *onlinkv1.BackupIPAMRequest, out onlinkv1.Admin_Ba
 	return nil
 }
 
-// chunkWriter sends what is written to it.
+// chunkWriter sends its input as messages of a stream.
 type chunkWriter struct {
 	out onlinkv1.Admin_BackupIPAMServer
 }

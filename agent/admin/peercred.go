@@ -18,8 +18,8 @@ import (
 func PeerCredentials() credentials.TransportCredentials { return peerCreds{} }
 
 // peerCreds are the credentials of a unix socket's server: nothing is sent, the
-// kernel tells who the other end is (unix(7), SO_PEERCRED). The socket's mode
-// and group say who may come at all.
+// kernel identifies the client (unix(7), SO_PEERCRED). The socket's mode and
+// group limit the clients.
 type peerCreds struct{}
 
 var _ credentials.TransportCredentials = peerCreds{}
@@ -82,8 +82,8 @@ func (c peerCreds) Clone() credentials.TransportCredentials { return c }
 // OverrideServerName implements credentials.TransportCredentials.
 func (peerCreds) OverrideServerName(string) error { return nil }
 
-// caller names who sent a request: the user at a unix socket, the name in a
-// client's certificate, or an address where nobody proved more.
+// caller names the client of a request: the user at a unix socket, the name in a
+// certificate, or the address of an unauthenticated client.
 func caller(ctx context.Context) string {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {

@@ -62,7 +62,7 @@ type File interface {
 	Reread(ctx context.Context) error
 }
 
-// Speaker is what operators see and control of BGP: a [bgp.Speaker].
+// Speaker is the operator's view and control of BGP: a [bgp.Speaker].
 type Speaker interface {
 	Peers() []bgp.PeerStatus
 	Hold(ctx context.Context, peer netip.Addr, holder, why string) error
@@ -72,7 +72,7 @@ type Speaker interface {
 	TestExport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error)
 }
 
-// Allocator is what operators see and control of addresses: an
+// Allocator is the operator's view and control of addresses: an
 // [ipam.Allocator].
 type Allocator interface {
 	Blocks() []ipam.BlockUsage
@@ -90,7 +90,7 @@ type Store interface {
 	Backup(w io.Writer) error
 }
 
-// Pods frees what pods have: a [cni.Server].
+// Pods frees the addresses of pods: a [cni.Server].
 type Pods interface {
 	Sweep(ctx context.Context) ([]cni.Attachment, error)
 	Evict(ctx context.Context, a cni.Attachment) error

@@ -1,8 +1,8 @@
 // Package admin is the operator's API over gRPC: status, peers, routes, blocks,
-// addresses, the configuration, and what takes something by force, which it
-// notes in the audit. It reads from the parts of the agent that [Config] names
-// and decides nothing. It is the only package of the agent that knows protobuf:
-// wire.go has every translation.
+// addresses, the configuration, and forced actions, which it records in the
+// audit. It reads from the parts of the agent that [Config] names and decides
+// nothing. It is the only package of the agent that imports protobuf: wire.go
+// has every translation.
 package admin
 
 import (
@@ -135,7 +135,7 @@ func (s *Server) ShowIPAM(_ context.Context, r *onlinkv1.ShowIPAMRequest) (*onli
 	return rep, nil
 }
 
-// routeMatcher selects routes that cover the wanted prefix or are inside it.
+// routeMatcher selects routes that cover the given prefix or are inside it.
 func routeMatcher(want string) (func(netip.Prefix) bool, error) {
 	if want == "" {
 		return func(netip.Prefix) bool { return true }, nil

@@ -20,7 +20,7 @@ import (
 	"onlink/rib"
 )
 
-// This file is what goes over the wire: the agent's values as messages.
+// This file translates the agent's values into messages.
 
 func routeToWire(r rib.Route, failed string) *onlinkv1.Route {
 	w := &onlinkv1.Route{Prefix: r.Prefix.String(), Kind: r.Kind.String(), Reason: r.Reason.String()}
@@ -120,14 +120,14 @@ func blocksToWire(list []ipam.Block) []*onlinkv1.Block {
 	return out
 }
 
-// usageToWire is a block of this node with what is used of it.
+// usageToWire is a block of this node with its use.
 func usageToWire(b ipam.BlockUsage) *onlinkv1.Block {
 	w := blockToWire(b.Block)
 	w.Used, w.Size, w.Cooling, w.Announced = number(b.Used), number(b.Size), number(b.Cooling), b.Confirmed
 	return w
 }
 
-// poolToWire is a pool with what the given blocks of this node have of it.
+// poolToWire is a pool with the sums of this node's blocks in it.
 func poolToWire(p config.Pool, blocks []ipam.BlockUsage) *onlinkv1.Pool {
 	w := &onlinkv1.Pool{
 		Name: p.Name, Cidr: p.CIDR.String(), BlockSize: number(p.BlockSize),
@@ -173,7 +173,7 @@ func explanationToWire(r explain.Result) *onlinkv1.ExplainReply {
 	return w
 }
 
-// policyRoute reads the route of a request; what it leaves out stays zero.
+// policyRoute reads the route of a request; missing fields stay zero.
 func policyRoute(w *onlinkv1.PolicyRoute) (policy.Route, error) {
 	r := policy.Route{
 		ASPath: w.GetAsPath(), Communities: w.GetCommunities(), LargeCommunities: w.GetLargeCommunities(), Origin: w.GetOrigin(),

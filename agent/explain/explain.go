@@ -1,8 +1,8 @@
-// Package explain follows the chain that an address hangs on, link by link:
-// block owner, BGP path, decision, kernel route, neighbour, and what the host
-// forwards; for a pod of this node: owner, pod, decision, kernel route. It says
-// where the chain breaks and what an operator should look at. It asks a
-// [World] and changes nothing.
+// Package explain follows the chain of an address, link by link: block owner,
+// BGP path, decision, kernel route, neighbour, and the host's forwarding; for a
+// pod of this node: owner, pod, decision, kernel route. It reports where the
+// chain breaks and what an operator should check. It reads from a [World] and
+// changes nothing.
 package explain
 
 import (
@@ -17,7 +17,7 @@ import (
 	"onlink/rib"
 )
 
-// World is what an explanation asks of the node it runs on.
+// World is the state of the node that an explanation reads.
 type World interface {
 	// Node returns this node's name.
 	Node() string
@@ -30,12 +30,12 @@ type World interface {
 	// Registered returns the blocks of all nodes, or why the registry does not
 	// answer; it returns soon.
 	Registered(ctx context.Context) ([]ipam.Block, error)
-	// Decision returns what is decided for an address.
+	// Decision returns the decision for an address.
 	Decision(ctx context.Context, addr netip.Addr) (Decision, error)
 	// Paths returns the BGP paths of exactly a prefix, best first.
 	Paths(ctx context.Context, prefix netip.Prefix) []bgp.PathInfo
-	// Announced returns what peers announce for the prefixes around an address,
-	// and what import makes of it.
+	// Announced returns the peers' announcements of the prefixes around an
+	// address, with the verdict of import.
 	Announced(ctx context.Context, addr netip.Addr) []bgp.Announced
 	// Lookup returns the kernel's route that covers an address best.
 	Lookup(addr netip.Addr) (underlay.KernelRoute, error)
@@ -45,17 +45,17 @@ type World interface {
 	Device(name string) error
 	// Neighbours returns a device's neighbours.
 	Neighbours(dev string) ([]underlay.Neighbour, error)
-	// HostObstacle returns what of the host's network keeps packets for an
-	// address of a pool from being forwarded; "": nothing.
+	// HostObstacle returns the setting or chain of the host that keeps packets
+	// for an address of a pool from being forwarded; "": none.
 	HostObstacle(addr netip.Addr) string
 }
 
-// Decision is what the learn flow decided for an address.
+// Decision is the learn flow's decision for an address.
 type Decision struct {
 	Route rib.Route // the longest match
 	Known bool      // there is one
 	// Installable is the longest match among the routes that belong into the
-	// kernel; Uses says that there is one.
+	// kernel; Uses reports whether there is one.
 	Installable rib.Route
 	Uses        bool
 	// Failed returns why the kernel does not hold a prefix that is decided; "":
@@ -74,7 +74,7 @@ type Step struct {
 type Result struct {
 	Address   netip.Addr
 	Steps     []Step
-	Verdict   string // what comes of it, and what to look at
+	Verdict   string // the result, and what to check
 	Reachable bool   // no link is broken
 }
 
@@ -189,8 +189,8 @@ func (c *chain) pod(as ipam.Assignment) string {
 	return fmt.Sprintf("%s is the pod %s/%s on this node, behind %s", c.addr, as.Namespace, as.Pod, as.HostDevice)
 }
 
-// foreign is for addresses that onlink does not assign and no peer announces:
-// the node's own routes decide, and the kernel knows them.
+// foreign is for addresses outside the pools that no peer announces: the node's
+// own routes decide.
 func (c *chain) foreign(refused bool) string {
 	nobody := "no peer announces it"
 	if refused {

@@ -45,8 +45,8 @@ func (c *chain) explainOwner(ctx context.Context) {
 }
 
 // passRefused steps over a route that a rule keeps out of the kernel, where a
-// shorter one takes its packets: what somebody announces without success is no
-// broken link of the address.
+// shorter one takes its packets: a rejected announcement does not break the
+// chain of the address.
 func (c *chain) passRefused(d Decision) rib.Route {
 	if d.Route.Kind != rib.Unresolved || !d.Route.Reason.Refused() || !d.Uses {
 		return d.Route
@@ -55,8 +55,8 @@ func (c *chain) passRefused(d Decision) rib.Route {
 	return d.Installable
 }
 
-// refused adds what peers announce for the address and import refuses, and
-// reports whether there is something. It breaks the chain where no other route
+// refused adds the announcements of the address that import rejects, and
+// reports whether there are any. They break the chain where no other route
 // covers the address.
 func (c *chain) refused(ctx context.Context) bool {
 	found := false
@@ -85,9 +85,9 @@ func (c *chain) path(ctx context.Context) bool {
 	return true
 }
 
-// kernel compares the decision with what the kernel itself answers for the
-// address, and looks at the neighbour the packet is handed to. It returns ""
-// when all is well.
+// kernel compares the decision with the kernel's own answer for the address,
+// and checks the neighbour that receives the packet. It returns "" when all is
+// well.
 func (c *chain) kernel() string {
 	got, err := c.Lookup(c.addr)
 	if err != nil {
@@ -130,8 +130,8 @@ func (c *chain) neighbourState(addr netip.Addr, dev string) int {
 	return unix.NUD_NONE
 }
 
-// host adds what in the host's network is in the way of the address's packets,
-// when all else is well.
+// host adds the obstacle in the host's network for the address's packets, when
+// all else is well.
 func (c *chain) host(verdict string) string {
 	if !c.InPool(c.addr) {
 		return verdict

@@ -10,7 +10,7 @@ import (
 	"onlink/rib"
 )
 
-// unusable says why a route is not in the kernel, and what to look at.
+// unusable returns why a route is not in the kernel, and what to check.
 func unusable(r rib.Route) string {
 	why := "has no usable next hop (%s): the underlay has no route to it; see `ip route get` for the next hop"
 	switch r.Reason {

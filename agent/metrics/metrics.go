@@ -1,7 +1,7 @@
-// Package metrics serves what monitoring reads of the agent: /metrics for
+// Package metrics serves the agent's monitoring endpoints: /metrics for
 // Prometheus, /healthz and /readyz. All of it comes from the snapshots of
-// package state: a scrape asks no other room, and scrapes that come at once
-// share one snapshot.
+// package state: a scrape calls no other room, and concurrent scrapes share one
+// snapshot.
 package metrics
 
 import (

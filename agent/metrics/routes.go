@@ -7,7 +7,7 @@ import (
 	"onlink/rib"
 )
 
-// routeMetrics are the metrics of what the learn flow decided and wrote. Every
+// routeMetrics are the metrics of the learn flow's decisions and writes. Every
 // label is one of a fixed set, so the number of series does not grow with the
 // cluster.
 type routeMetrics struct {
