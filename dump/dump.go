@@ -1,11 +1,11 @@
-// Package dump lists what the kernel holds: links, addresses, neighbours,
+// Package dump lists objects of the kernel: links, addresses, neighbours,
 // routes and policy rules. It is the only place that calls the list functions
 // of the netlink library.
 //
 // The kernel marks a list with NLM_F_DUMP_INTR when the table changed while it
-// was read: something may be missing from it or be in it twice. Every function
-// here then asks again, at most [tries] times. A host with many devices, on
-// which another program makes and removes some, interrupts one list of five.
+// was read: an entry may be missing from it or be in it twice. Every function
+// here then repeats the list, at most [tries] times. A host with many devices,
+// on which another program makes and removes some, interrupts one list of five.
 package dump
 
 import (
@@ -15,15 +15,15 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// tries bounds how often a list is asked for. A list of a thousand links takes
-// some milliseconds, so that it ends within a second at the latest.
+// tries bounds how often a list is read. A list of a thousand links takes some
+// milliseconds, so that it ends within a second at the latest.
 const tries = 50
 
-// ErrInterrupted is returned with a list that the kernel called inconsistent
-// each time. The last one comes with it, for callers that look again soon.
+// ErrInterrupted is returned with a list that the kernel marked inconsistent
+// each time. The last one comes with it, for callers that read again soon.
 var ErrInterrupted = netlink.ErrDumpInterrupted
 
-// whole asks until a list is consistent.
+// whole repeats list until it is consistent.
 func whole[T any](what string, list func() (T, error)) (T, error) {
 	var out T
 	var err error

@@ -21,13 +21,13 @@ import (
 )
 
 // ErrReadOnly is returned by Write where /proc/sys is read-only and the kernel
-// gives no other; the error says why not.
+// provides no other procfs; the error gives the reason.
 var ErrReadOnly = errors.New("/proc/sys is read-only, and the kernel provides no procfs of this process's own (fsmount: needs CAP_SYS_ADMIN and Linux 5.2)")
 
-// host is where the settings are for everybody.
+// host is the procfs of the host.
 const host = "/proc/sys"
 
-// longest bounds what a setting can hold; a page is what the kernel writes.
+// longest bounds the value of a setting: the kernel writes at most a page.
 const longest = 4096
 
 // own opens the process's own procfs, once.
@@ -38,7 +38,7 @@ func mount() (root int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("fsopen: %w", err)
 	}
-	defer func() { _ = unix.Close(fd) }() // the mount has what it needs of it
+	defer func() { _ = unix.Close(fd) }() // the mount no longer needs it
 	if err := unix.FsconfigCreate(fd); err != nil {
 		return -1, fmt.Errorf("fsconfig: %w", err)
 	}

@@ -1,8 +1,7 @@
 package ours
 
-// Tables of nftables, both in the family inet. A table is ours by the set in
-// it and not by its name: one that has content without that set is somebody
-// else's.
+// Tables of nftables, both in the family inet. A table is ours by the set in it
+// and not by its name: one that has content without that set is foreign.
 const (
 	FilterTable  = "onlink"      // masquerading, the guard, anti-spoofing by address
 	SendersTable = "onlink-pods" // anti-spoofing by MAC address

@@ -1,9 +1,9 @@
 // Package ours is onlink's identity in the kernel: the numbers and names by
-// which an agent knows its own routes, objects, devices and tables, also those
-// that a former run or another version left (DESIGN.md, "Identity in the
-// kernel"). Each is defined here and nowhere else. A changed value makes a new
-// version take what the old one left for somebody else's, so a change needs
-// code that knows both.
+// which an agent recognises its own routes, objects, devices and tables, also
+// those of a former run or another version (DESIGN.md, "Identity in the
+// kernel"). Each is defined here and nowhere else. After a changed value a new
+// version takes the old one's objects for foreign ones, so a change needs code
+// that recognises both.
 //
 // The numbers come from 0x4f4c, "OL" in ASCII.
 //
@@ -19,11 +19,11 @@ const Protocol = 179
 // the range has no end. An object in it is ours if it has [Protocol] too.
 const FirstNexthopID = 0x4f4c0000
 
-// Netlink port IDs (nl_pid, netlink(7)) from FirstPort on, Ports of them, are
-// those that package fib writes from. A notification carries the port of the
-// socket that made the change: one about a route of ours from any other port
-// is somebody else's change. Ports is a power of two and divides FirstPort, so
-// that a mask tells the range.
+// Netlink port IDs (nl_pid, netlink(7)): package fib writes from Ports of them,
+// FirstPort the first. A notification carries the port of the socket that made
+// the change: one about a route of ours from any other port is a foreign
+// change. Ports is a power of two and divides FirstPort, so that a mask selects
+// the range.
 const (
 	FirstPort = 0x4f4c0000
 	Ports     = 256
@@ -36,7 +36,7 @@ const (
 	GatewayPriority = 20300
 )
 
-// SpreadMark is the packet mark (SO_MARK, `meta mark`) of what goes into a
-// VXLAN device while the underlay has several ways. The lower 16 bits, which
-// most programs' masks look at, are zero.
+// SpreadMark is the packet mark (SO_MARK, `meta mark`) of packets into a VXLAN
+// device while the underlay has several ways. The lower 16 bits, which most
+// programs' masks cover, are zero.
 const SpreadMark = 0x4f4c0000

@@ -2,8 +2,8 @@ package rtnl
 
 import "golang.org/x/sys/unix"
 
-// Address is what comes before the attributes of a device's address (struct
-// ifaddrmsg).
+// Address is the fixed part of a device's address, before the attributes
+// (struct ifaddrmsg).
 type Address struct {
 	Family    uint8 // AF_INET or AF_INET6
 	PrefixLen uint8

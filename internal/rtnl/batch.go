@@ -1,18 +1,18 @@
 package rtnl
 
 // Batch is a sequence of requests that are sent with one system call. The
-// kernel acknowledges the last one only, and goes on after one it refuses.
+// kernel acknowledges the last one only, and continues after one it rejects.
 type Batch struct {
 	Builder
 
-	ops   []string // what each message does, for errors
+	ops   []string // operation of each message, for errors
 	heads []int    // where each message starts
 }
 
 // NewBatch returns an empty batch with room for size bytes.
 func NewBatch(size int) *Batch { return &Batch{Builder: Builder{B: make([]byte, 0, size)}} }
 
-// Add begins the next message. op says for errors what it does.
+// Add begins the next message; errors name it op.
 func (b *Batch) Add(op string, kind, flags uint16) {
 	b.ops = append(b.ops, op)
 	b.heads = append(b.heads, b.Begin(kind, flags, 0))
@@ -21,11 +21,11 @@ func (b *Batch) Add(op string, kind, flags uint16) {
 // Len returns the number of messages.
 func (b *Batch) Len() int { return len(b.heads) }
 
-// Op returns what message i does.
+// Op returns the operation of message i.
 func (b *Batch) Op(i int) string { return b.ops[i] }
 
 // Stamp makes the batch ready to be sent: it fills in the lengths and the
-// sequence numbers, the first message's being first, and asks for the
+// sequence numbers, the first message's being first, and requests the
 // acknowledgement of the last message.
 func (b *Batch) Stamp(first uint32) {
 	const seqAt = 8

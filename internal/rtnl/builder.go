@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Builder appends messages to one buffer. The zero value is ready; who keeps
-// one and empties B (b.B = b.B[:0]) builds without allocating.
+// Builder appends messages to one buffer. The zero value is ready; a caller
+// that keeps one and empties B (b.B = b.B[:0]) builds without allocating.
 type Builder struct {
-	B []byte // what was built
+	B []byte // the messages
 }
 
 // Begin appends the header of a request and returns where it starts, for
@@ -29,8 +29,8 @@ func (b *Builder) End(start int) {
 	native.PutUint32(b.B[start:], uint32(len(b.B)-start))
 }
 
-// AskAck asks the kernel to acknowledge the message that starts at start also
-// when it carries it out; a refusal always comes.
+// AskAck requests the kernel's acknowledgement of the message that starts at
+// start also when it succeeds; an error is always sent.
 func (b *Builder) AskAck(start int) {
 	const flagsAt = 6
 	native.PutUint16(b.B[start+flagsAt:], native.Uint16(b.B[start+flagsAt:])|unix.NLM_F_ACK)
@@ -97,8 +97,8 @@ func (b *Builder) Nest(kind uint16, inner func()) {
 	b.Close(at)
 }
 
-// Open begins an attribute whose value is appended next, and returns where it
-// starts, for [Builder.Close].
+// Open begins an attribute whose value is appended next, and returns its start
+// for [Builder.Close].
 func (b *Builder) Open(kind uint16) (at int) {
 	at = len(b.B)
 	b.Uint16(0)

@@ -1,12 +1,12 @@
 // Package rtnl reads and writes the messages of rtnetlink (rtnetlink(7)): the
-// header, the attributes, and what comes before the attributes of routes,
-// links, addresses, neighbours, nexthop objects and policy rules. One file
-// holds one object of the kernel.
+// header, the fixed parts and the attributes of routes, links, addresses,
+// neighbours, nexthop objects and policy rules. One file holds one object of the
+// kernel.
 //
-// It opens no socket and knows nothing of onlink's: package fib writes routes
-// with it, fib/underlay reads what the kernel reports, and cni makes pods'
-// interfaces. Reading never fails on a malformed message and never looks
-// beyond its end: it stops where a length contradicts the bytes that are there.
+// It opens no socket and contains nothing of onlink's: package fib writes routes
+// with it, fib/underlay reads the kernel's notifications, and cni makes pods'
+// interfaces. Reading never fails on a malformed message and never reads beyond
+// its end: it stops where a length contradicts the bytes.
 package rtnl
 
 import "encoding/binary"

@@ -30,8 +30,8 @@ func (e *Error) Unwrap() error { return e.Errno }
 
 // Err reads the outcome that an NLMSG_ERROR or NLMSG_DONE message carries: nil
 // for an acknowledgement and for the end of a list, otherwise an [*Error] that
-// says what op was refused. A message too short to hold an outcome is EBADMSG,
-// but for an NLMSG_DONE, which need have none.
+// names the rejected op. A message too short to hold an outcome is EBADMSG,
+// except an NLMSG_DONE, which need have none.
 func (m Message) Err(op string) error {
 	if len(m.Body) < 4 {
 		if m.Type == unix.NLMSG_DONE {

@@ -2,7 +2,7 @@ package rtnl
 
 import "golang.org/x/sys/unix"
 
-// Link is what comes before the attributes of a device (struct ifinfomsg).
+// Link is the fixed part of a device, before the attributes (struct ifinfomsg).
 type Link struct {
 	Family uint8 // AF_UNSPEC; AF_BRIDGE: a port's forwarding state
 	Index  int32

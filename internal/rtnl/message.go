@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Message is one received message (struct nlmsghdr and what follows it).
+// Message is one received message: struct nlmsghdr and its payload.
 type Message struct {
 	Type  uint16 // RTM_*, or NLMSG_*
 	Flags uint16 // NLM_F_*

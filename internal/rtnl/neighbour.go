@@ -2,8 +2,8 @@ package rtnl
 
 import "golang.org/x/sys/unix"
 
-// Neighbour is what comes before the attributes of an entry of a neighbour
-// table or FDB (struct ndmsg).
+// Neighbour is the fixed part of an entry of a neighbour table or FDB, before
+// the attributes (struct ndmsg).
 type Neighbour struct {
 	Family uint8  // AF_INET, AF_INET6, or AF_BRIDGE for an FDB entry
 	Index  int32  // of the device

@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // NHAFDB is NHA_FDB: the object is for bridge FDB entries (linux/nexthop.h).
 const NHAFDB = 11
 
-// Nexthop is what comes before the attributes of a nexthop object (struct
+// Nexthop is the fixed part of a nexthop object, before the attributes (struct
 // nhmsg).
 type Nexthop struct {
 	Family   uint8 // AF_UNSPEC for a group

@@ -10,7 +10,7 @@ import (
 // (linux/rtnetlink.h).
 const RTANHID = 30
 
-// Route is what comes before the attributes of a route (struct rtmsg).
+// Route is the fixed part of a route, before the attributes (struct rtmsg).
 type Route struct {
 	Family         uint8 // AF_INET or AF_INET6
 	DstLen, SrcLen uint8 // in bits
@@ -106,8 +106,8 @@ func Via(b []byte) netip.Addr {
 	return Addr(b[2:])
 }
 
-// Destination makes a route's prefix of RTA_DST, whose absence is the default
-// route's. The result may be invalid.
+// Destination returns a route's prefix from RTA_DST, whose absence means the
+// default route. The result may be invalid.
 func (r *Route) Destination(dst netip.Addr) netip.Prefix {
 	if !dst.IsValid() {
 		switch r.Family {

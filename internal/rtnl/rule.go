@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // sizeofRule is that of struct fib_rule_hdr (linux/fib_rules.h).
 const sizeofRule = 12
 
-// Rule is what comes before the attributes of a policy rule (struct
+// Rule is the fixed part of a policy rule, before the attributes (struct
 // fib_rule_hdr, ip-rule(8)).
 type Rule struct {
 	Family         uint8 // AF_INET or AF_INET6

@@ -1,8 +1,8 @@
 // Package strictyaml reads configuration files in YAML strictly: an unknown
 // key, a key given twice, a value of the wrong type or out of range is a
 // mistake, and all of them are reported together, each with file, line, field
-// and what to write instead ([Error]). It knows no key: a schema is a function
-// that reads a [Value], a line per key.
+// and remedy ([Error]). It contains no key: a schema is a function that reads a
+// [Value], a line per key.
 //
 //	func readServer(v strictyaml.Value, s *Server) {
 //		v.Mapping(strictyaml.Fields{

@@ -18,7 +18,7 @@ const (
 	// refused before it is parsed.
 	MaxFileSize = 4 << 20
 	// MaxMistakes bounds the list of mistakes: a file of the wrong kind may have
-	// more than anybody reads.
+	// more than a reader needs.
 	MaxMistakes = 100
 	// maxText and maxField bound one mistake, in bytes, which may quote a value
 	// or a key of any length.
@@ -120,8 +120,8 @@ func (d *Document) Add(e *Error) {
 }
 
 // Fail reports a mistake in the field path, at its line or at that of the
-// nearest part of the path that is in the file. The text says what is wrong
-// and, after a semicolon, what to write instead.
+// nearest part of the path that is in the file. The text names the mistake and,
+// after a semicolon, the remedy.
 func (d *Document) Fail(path, format string, args ...any) {
 	switch {
 	case d.keys != nil: // there is no file
@@ -163,8 +163,8 @@ func (d *Document) Err() error {
 // Places returns the lines of the file's fields.
 func (d *Document) Places() Places { return Places{d.file, d.lines} }
 
-// Places knows the lines of a file, for mistakes that are found later, when
-// more is known than the file. It plays no part in comparisons.
+// Places keeps the lines of a file, for mistakes that are found only with facts
+// from outside the file. Comparisons ignore it.
 type Places struct {
 	file  string
 	lines map[string]int
@@ -205,8 +205,8 @@ func parent(path string) string {
 	return ""
 }
 
-// clip cuts a text that is too long, between two characters, and says so. It
-// keeps the end, which has the fix.
+// clip cuts a text that is too long, between two characters, and marks the cut.
+// It keeps the end, which has the remedy.
 func clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s

@@ -12,8 +12,8 @@ import (
 // Edit changes one entry of a list of a file.
 type Edit struct {
 	List string // path of the list, with dots: web.servers
-	// By are the keys that tell one entry from another, such as name: the first
-	// one that an entry has names it.
+	// By are the keys that identify an entry, such as name: the first one that
+	// an entry has names it.
 	By []string
 	// Name is the entry's.
 	Name string
@@ -51,7 +51,7 @@ func Apply(text []byte, edits []Edit) ([]byte, error) {
 }
 
 // EntryName returns the name in an entry's YAML, by the first of some keys that
-// it has. The error says so where it has none of them.
+// it has. An entry without any of them is an error.
 func EntryName(entry string, by ...string) (string, error) {
 	n, err := entryNode(entry)
 	if err != nil {
@@ -150,8 +150,8 @@ func child(m *yaml.Node, key string, kind yaml.Kind) (*yaml.Node, error) {
 	return n, nil
 }
 
-// nameOf returns what the first key that an entry has names it by; "" when it
-// has none of them.
+// nameOf returns the value of the first of the keys that an entry has; "" when
+// it has none of them.
 func nameOf(n *yaml.Node, by []string) string {
 	n = target(n)
 	text := map[string]string{}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ErrInvalid is what every mistake in a file is: errors.Is(err, ErrInvalid)
-// tells a file that must be corrected from one that could not be read.
+// ErrInvalid wraps every mistake in a file: errors.Is(err, ErrInvalid)
+// distinguishes a file that must be corrected from one that could not be read.
 var ErrInvalid = errors.New("invalid configuration")
 
 // Error is one mistake in a file.
@@ -17,10 +17,10 @@ type Error struct {
 	File  string // as given to [Parse]
 	Line  int    // from 1; 0 when the mistake belongs to no line
 	Field string // path of the field, such as servers[1].port; "" for the file itself
-	Text  string // what is wrong and, after a semicolon, what to write instead
+	Text  string // the mistake and, after a semicolon, the remedy
 }
 
-// Error returns one line: file:line: field: what is wrong; the fix.
+// Error returns one line: file:line: field: mistake; remedy.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -52,7 +52,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap lets errors.Is and errors.As look into the list.
+// Unwrap lets errors.Is and errors.As search the list.
 func (e Errors) Unwrap() []error {
 	list := make([]error, len(e))
 	for i, one := range e {

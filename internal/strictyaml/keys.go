@@ -14,7 +14,7 @@ func Keys(read func(Value)) []string {
 	return slices.Sorted(maps.Keys(d.keys))
 }
 
-// describe notes the keys of a mapping and of what is inside.
+// describe records the keys of a mapping and of the values inside it.
 func (v Value) describe(schema Fields) {
 	for key, read := range schema {
 		child := Value{d: v.d, path: Join(v.path, key)}

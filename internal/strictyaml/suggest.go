@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Suggest names the word that was probably meant, else all that would do, as
-// the second half of a mistake's text.
+// Suggest names the most similar known word, else all known words, as the
+// second half of a mistake's text.
 func Suggest(word string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {

@@ -12,13 +12,13 @@ import (
 type Value struct {
 	d    *Document
 	path string
-	n    *yaml.Node // nil: Keys asks for the schema, there is no file
+	n    *yaml.Node // nil: Keys reads the schema, there is no file
 }
 
-// Fields is the schema of a mapping: what reads the value of each key.
+// Fields is the schema of a mapping: the reader of each key's value.
 type Fields map[string]func(Value)
 
-// Path returns the value's place in words, such as servers[1].port.
+// Path returns the value's place, such as servers[1].port.
 func (v Value) Path() string { return v.path }
 
 // Fail reports a mistake in the value: see [Document.Fail].
@@ -32,7 +32,7 @@ func (v Value) FailKey(key, format string, args ...any) {
 // Failed reports whether the value already has a mistake: see [Document.Failed].
 func (v Value) Failed() bool { return v.d.Failed(v.path) }
 
-// resolve follows an alias (*name) to what it stands for.
+// resolve follows an alias (*name) to its anchor.
 func (v Value) resolve() Value {
 	v.n = target(v.n)
 	return v
@@ -72,7 +72,7 @@ func (v Value) IsScalar() bool {
 	return n != nil && n.Kind == yaml.ScalarNode
 }
 
-// Kind names what was written, for messages.
+// Kind names the value's type, for messages.
 func (v Value) Kind() string {
 	switch {
 	case v.IsNull():
@@ -85,7 +85,7 @@ func (v Value) Kind() string {
 	return fmt.Sprintf("%q", target(v.n).Value)
 }
 
-// Decode stores the value as the yaml package does, for what has no schema.
+// Decode stores the value as the yaml package does, for values without a schema.
 func (v Value) Decode(into any) error {
 	if v.n == nil {
 		return nil
@@ -148,7 +148,7 @@ func (v Value) Pairs(read func(key string, child Value)) {
 	}
 }
 
-// Get returns the value of a key of the mapping, for a schema that must know
+// Get returns the value of a key of the mapping, for a schema that depends on
 // one key before it reads the others. It reports false where there is none.
 func (v Value) Get(key string) (Value, bool) {
 	v = v.resolve()
@@ -219,9 +219,9 @@ func (v Value) List(read func(Value)) {
 	}
 }
 
-// Text returns the text of a scalar; want names what it should be, for
-// messages. It reports false for an empty value, which leaves the default, and
-// for anything but a scalar, which is a mistake.
+// Text returns the text of a scalar; want names the expected type, for messages.
+// It reports false for an empty value, which leaves the default, and for anything
+// but a scalar, which is a mistake.
 func (v Value) Text(want string) (string, bool) {
 	v = v.resolve()
 	switch {
