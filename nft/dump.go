@@ -11,12 +11,12 @@ import (
 // readTries bounds how often a reading of the ruleset is begun again.
 const readTries = 20
 
-// settled reads something of the ruleset until no transaction of anybody's came
-// between: the kernel marks a list that one interrupts (NLM_F_DUMP_INTR), and
-// the nftables library does not look at the mark. Several lists that belong
-// together are then of one generation, too. What is read last is returned when
-// others never stop; the caller looks again in a while. netns is a descriptor
-// of the network namespace, 0: the calling thread's.
+// settled repeats a read of the ruleset until no other transaction came between:
+// the kernel marks a list that one interrupts (NLM_F_DUMP_INTR), and the
+// nftables library ignores the mark. Several lists that belong together are then
+// of one generation, too. When other transactions never stop, the last read is
+// returned, and the caller reads again later. netns is a descriptor of the
+// network namespace, 0: the calling thread's.
 func settled[T any](netns int, read func() (T, error)) (out T, err error) {
 	conn, err := dialGeneration(netns)
 	if err != nil {
@@ -76,7 +76,7 @@ func generation(conn *netlink.Conn) (uint32, error) {
 			}
 		}
 	}
-	return 0, nil // a kernel that does not tell
+	return 0, nil // a kernel without the attribute
 }
 
 const sizeofNfGenMsg = 4 // struct nfgenmsg of linux/netfilter/nfnetlink.h

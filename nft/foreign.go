@@ -13,9 +13,9 @@ import (
 // and none of our sets. It is left alone.
 var ErrForeign = errors.New("table is not onlink's")
 
-// notForeign refuses a table of our name that somebody else made. One of ours
-// always has the set named mark, whatever else was changed in it; an empty one
-// may be taken.
+// notForeign rejects a table of our name that another program made. A table of
+// ours always has the set named mark, whatever else was changed in it; an empty
+// one may be taken.
 func notForeign(conn *nftables.Conn, name, mark string) error {
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// Obstacle is a chain of somebody else's in which packets between pods end: a
-// drop in any base chain of a hook wins over an accept elsewhere (nft(8)), so
-// that nothing of onlink's can help.
+// Obstacle is a foreign chain that drops packets between pods: a drop in any
+// base chain of a hook overrides an accept elsewhere (nft(8)), so that no rule of
+// onlink's can help.
 type Obstacle struct {
 	Family string // ip, ip6 or inet, as nft(8) writes it
 	Table  string
@@ -23,7 +23,7 @@ type Obstacle struct {
 	Before string
 }
 
-// Fix is what an operator may do about it, as commands.
+// Fix returns the commands with which an operator lets the packets through.
 func (o Obstacle) Fix() string {
 	rule := func(direction string) string {
 		switch o.Family {
@@ -41,7 +41,7 @@ func (o Obstacle) Fix() string {
 	return rule("saddr") + "; " + rule("daddr")
 }
 
-// String says what is wrong.
+// String names the chain and the reason why it drops.
 func (o Obstacle) String() string {
 	how := "one of its rules drops"
 	if o.Policy {
@@ -51,9 +51,9 @@ func (o Obstacle) String() string {
 }
 
 // Obstacles returns the chains that keep pods of these pools from each other,
-// in the network namespace of the calling thread. A rule that looks at
-// something else than addresses, families and pods' devices is passed over: it
-// may match some packets, and the question is whether all get through.
+// in the network namespace of the calling thread. A rule that matches anything
+// but addresses, families and pods' devices is passed over: it may match only
+// some packets, and an obstacle drops all of them.
 func Obstacles(pools []netip.Prefix) ([]Obstacle, error) {
 	conn, err := dial()
 	if err != nil {
@@ -82,7 +82,7 @@ func Obstacles(pools []netip.Prefix) ([]Obstacle, error) {
 	})
 }
 
-// obstaclesAmong looks through the base chains of one family.
+// obstaclesAmong searches the base chains of one family.
 func obstaclesAmong(conn *nftables.Conn, family string, chains []*nftables.Chain, pools []netip.Prefix) ([]Obstacle, error) {
 	var out []Obstacle
 	for _, c := range chains {
@@ -140,8 +140,8 @@ func (w *walk) obstacle(base *nftables.Chain, pool netip.Prefix) (Obstacle, bool
 	return o, false, nil
 }
 
-// follow returns what becomes of a packet in a chain: accept, drop, or continue
-// when it comes to the chain's end.
+// follow returns the fate of a packet in a chain: accept, drop, or continue when
+// it reaches the chain's end.
 func (w *walk) follow(table *nftables.Table, chain string, p packet, depth int) (expr.VerdictKind, error) {
 	const deep = 16 // NFT_JUMP_STACK_SIZE
 	rules, known := w.rules[chain]
@@ -154,7 +154,7 @@ func (w *walk) follow(table *nftables.Table, chain string, p packet, depth int) 
 	}
 	for _, r := range rules {
 		if w.steps++; depth > deep || w.steps > maxSteps {
-			return expr.VerdictAccept, nil // nothing certain can be said
+			return expr.VerdictAccept, nil // too deep to decide
 		}
 		verdict, err := w.judge(table, r, p)
 		if err != nil || verdict == nil {

@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tables of iptables before nftables (ip_tables, ip6_tables) are none of
-// nf_tables' and are asked for by socket options (linux/netfilter_ipv4/
-// ip_tables.h). Both kinds may be in force at once.
+// The tables of iptables before nftables (ip_tables, ip6_tables) are not part of
+// nf_tables: socket options read them (linux/netfilter_ipv4/ip_tables.h). Both
+// kinds may be in force at once.
 
 // legacy describes one family's tables.
 type legacy struct {
-	names          string // file with the tables in force: asking would make them
+	names          string // file with the tables in force: a request would create them
 	domain, level  int
 	address, entry int // sizes in bytes of an address and of an entry without matches
 	offsets        int // where an entry's offsets of target and next entry are
@@ -78,7 +78,7 @@ func (l legacy) read() (*legacyTable, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	const tries = 10 // EAGAIN: somebody changed it between the two questions
+	const tries = 10 // EAGAIN: the table changed between the two calls
 	for range tries {
 		info := make([]byte, sizeofInfo)
 		copy(info, "filter")
@@ -100,7 +100,7 @@ func (l legacy) read() (*legacyTable, error) {
 	return nil, err
 }
 
-// getsockopt asks with a buffer that holds the question and takes the answer.
+// getsockopt passes a buffer that holds the request and receives the answer.
 func getsockopt(fd, level, name int, b []byte) error {
 	size := uint32(len(b)) //nolint:gosec // checked by the kernel
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
@@ -147,7 +147,7 @@ func (t *legacyTable) follow(p packet) (through, policy bool) {
 			at = next
 		case name == "REJECT", name == "" && verdict == legacyDrop:
 			return false, at == t.underflow
-		case name != "": // a mark, a log and the like: the packet goes on
+		case name != "": // a mark, a log and the like: the packet continues
 			at = next
 		case verdict == legacyAccept:
 			return true, false
@@ -162,7 +162,7 @@ func (t *legacyTable) follow(p packet) (through, policy bool) {
 			return true, false
 		}
 	}
-	return true, false // nothing certain can be said
+	return true, false // undecided: it may match only some packets
 }
 
 // matches reports whether an entry certainly matches the packet.

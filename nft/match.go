@@ -23,10 +23,10 @@ type packet struct {
 // podDevice is how the names of pods' devices begin.
 const podDevice = ours.HostDevicePrefix
 
-// operand is what a rule has in a register.
+// operand is the content of a rule's register.
 type operand struct {
 	address bool   // the source or destination address, or its first bytes
-	mask    []byte // what of it counts; nil: all
+	mask    []byte // the bits that count; nil: all
 	length  int
 	family  bool // the protocol family
 	device  bool // the name of the device on the pod's side
@@ -63,7 +63,7 @@ func (w *walk) judge(table *nftables.Table, r *nftables.Rule, p packet) (*expr.V
 			if e.Name == "REJECT" {
 				return &expr.Verdict{Kind: expr.VerdictDrop}, nil
 			}
-			return nil, nil //nolint:nilnil // marks, logs and the like: the packet goes on
+			return nil, nil //nolint:nilnil // marks, logs and the like: the packet continues
 		case *expr.Verdict:
 			return e, nil
 		default:
@@ -76,7 +76,7 @@ func (w *walk) judge(table *nftables.Table, r *nftables.Rule, p packet) (*expr.V
 	return nil, nil //nolint:nilnil // a rule that only counts
 }
 
-// field says what a rule loads from the packet.
+// field returns the operand that a rule loads from the packet.
 func (p packet) field(e *expr.Payload) operand {
 	source, size := uint32(12), uint32(4) // struct iphdr
 	if p.pool.Addr().Is6() {
@@ -86,7 +86,7 @@ func (p packet) field(e *expr.Payload) operand {
 	return operand{address: known, length: int(e.Len)}
 }
 
-// meta says what a rule loads that is not in the packet.
+// meta returns the operand that a rule loads from the packet's metadata.
 func (p packet) meta(e *expr.Meta) operand {
 	switch e.Key { //nolint:exhaustive // nothing certain is known of the others
 	case expr.MetaKeyNFPROTO:

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// registryChains drop what pods send to where the block registry is served. On
-// the node of the pod, because masquerading gives the packet the node's
-// address, by which the registry knows the node; in the input hook too, for a
-// registry on the pod's own node.
+// registryChains drop packets of pods to the served block registry. They do so
+// on the node of the pod, because masquerading gives the packet the node's
+// address, which the registry takes for the node; and in the input hook too, for
+// a registry on the pod's own node.
 func registryChains(b *builder, served []netip.AddrPort, pools map[bool]*nftables.Set) {
 	accept := nftables.ChainPolicyAccept
 	chain := func(name string, hook *nftables.ChainHook) *nftables.Chain {

@@ -23,7 +23,7 @@ const (
 // the 64 KiB that the length of a netlink attribute can express.
 const elementsPerMessage = 1000
 
-// family is what differs between IPv4 and IPv6 in a rule.
+// family is the difference between IPv4 and IPv6 in a rule.
 type family struct {
 	v4       bool
 	suffix   string
@@ -189,7 +189,7 @@ func protocol(number byte) []expr.Any {
 	}
 }
 
-// drop counts the packet, so that an operator sees what is refused, and drops
+// drop counts the packet, so that an operator sees the dropped ones, and drops
 // it.
 func drop() []expr.Any {
 	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}

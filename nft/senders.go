@@ -33,11 +33,11 @@ type Senders struct {
 
 	mu    sync.Mutex
 	want  map[string]string // MAC address by device; guarded by mu
-	dirty map[string]bool   // devices whose entry no transaction has taken yet; guarded by mu
+	dirty map[string]bool   // devices with an entry to be written; guarded by mu
 
 	write   sync.Mutex        // held during a transaction
 	conn    *nftables.Conn    // nil: none is open; guarded by write
-	written map[string]string // what the kernel's set holds, nil before the first Replace; guarded by write
+	written map[string]string // the content of the kernel's set, nil before the first Replace; guarded by write
 	rules   string            // the kernel's handles of our rules, "" when the table must be written; guarded by write
 }
 
@@ -54,7 +54,7 @@ func NewSenders(log *slog.Logger) (*Senders, error) {
 	return &Senders{log: log, home: home, want: map[string]string{}, dirty: map[string]bool{}}, nil
 }
 
-// Close frees what the Senders holds; the table stays.
+// Close closes the Senders' handles; the table stays.
 func (s *Senders) Close() error {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -85,8 +85,8 @@ func (s *Senders) Forget(devices ...string) error {
 	return s.flush()
 }
 
-// flush returns when the kernel has everything that was changed before. Who
-// waits for another's transaction finds its own change done, or tries again.
+// flush returns when the kernel has every earlier change. A caller that waits for
+// another's transaction finds its own change done, or tries again.
 func (s *Senders) flush() error {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -176,7 +176,7 @@ func (s *Senders) send(add, remove []nftables.SetElement) error {
 }
 
 // Replace makes the table hold exactly these devices and MAC addresses,
-// whatever it held before.
+// whatever its content was.
 func (s *Senders) Replace(all map[string]net.HardwareAddr) error {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -189,8 +189,8 @@ func (s *Senders) Replace(all map[string]net.HardwareAddr) error {
 	return s.replace()
 }
 
-// Repair writes the table again if the kernel's is not what it should be. It
-// does nothing before the first Replace.
+// Repair writes the table again if the kernel's differs from it. It does nothing
+// before the first Replace.
 func (s *Senders) Repair() error {
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -205,7 +205,7 @@ func (s *Senders) Repair() error {
 	return s.replace()
 }
 
-// whole compares the kernel's table with what was written.
+// whole compares the kernel's table with the written one.
 func (s *Senders) whole() (bool, error) {
 	conn, err := s.dial()
 	if err != nil {
@@ -248,7 +248,7 @@ func (s *Senders) replace() error {
 	if err := notForeign(conn, ours.SendersTable, ours.SendersSet); err != nil {
 		return errors.Join(err, s.hangUp())
 	}
-	// Deleting what is absent is an error, so the table is added first.
+	// Deleting an absent table is an error, so the table is added first.
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)

@@ -8,11 +8,11 @@ import (
 	"onlink/internal/ours"
 )
 
-// spoofChain drops what a pod sends from an address that is not routed to its
-// own interface. The routes say which those are, so nothing has to be kept
-// here per pod, and nothing can be left behind. rp_filter does the same, but
-// not for IPv6, and not where net.ipv4.conf.all.rp_filter is 2 (loose), which
-// wins over the interface's strict 1.
+// spoofChain drops a pod's packets from an address that is not routed to its own
+// interface. The routes hold those addresses, so there is no state here per pod,
+// and nothing can be left behind. rp_filter does the same, but not for IPv6, and
+// not where net.ipv4.conf.all.rp_filter is 2 (loose), which overrides the
+// interface's strict 1.
 //
 // The chain comes before connection tracking and every translation: forged
 // packets make no entry.

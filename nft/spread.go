@@ -9,13 +9,13 @@ import (
 	"onlink/internal/ours"
 )
 
-// spreadChain marks what goes into the devices with [ours.SpreadMark]. A
-// packet that has a mark keeps it, and does not need another.
+// spreadChain marks packets into the devices with [ours.SpreadMark]. A packet
+// with another mark keeps it, and does not need this one.
 //
-// A VXLAN device remembers the route to a far node and so puts all flows to it
-// on one of several uplinks. It looks the route up anew, with the outer packet's
-// ports, for a packet that has a mark (ip_tunnel_dst_cache_usable); which one
-// does not matter.
+// A VXLAN device caches the route to a far node and so puts all flows to it on
+// one of several uplinks. For a packet with a mark it looks the route up again,
+// with the outer packet's ports (ip_tunnel_dst_cache_usable); the value of the
+// mark does not matter.
 func spreadChain(b *builder, devices []string) {
 	accept := nftables.ChainPolicyAccept
 	chain := b.conn.AddChain(&nftables.Chain{

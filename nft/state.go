@@ -16,7 +16,7 @@ type State struct {
 	// Nodes are the addresses tunnelled packets may come from: the other
 	// nodes', and the far ends of tunnels that are not onlink's.
 	Nodes []netip.Addr
-	// AntiSpoof drops what a pod sends from an address that is not its own. It
+	// AntiSpoof drops a pod's packets from an address that is not its own. It
 	// needs [SupportsAntiSpoof].
 	AntiSpoof bool
 	VXLANPort uint16 // UDP port that the guard protects as well; 0: none
@@ -114,7 +114,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// difference returns what is in a and not in b; both are sorted.
+// difference returns the elements of a that b lacks; both are sorted.
 func difference(a, b []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, x := range a {

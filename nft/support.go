@@ -30,8 +30,7 @@ func dial() (*nftables.Conn, error) {
 // Supported reports whether this kernel can hold the table: nil,
 // [ErrUnsupported] with the kernel's answer, or another error such as
 // os.ErrPermission (CAP_NET_ADMIN is missing). It tries, in one transaction
-// that ends with the removal of what it made, so nothing is left behind and no
-// packet meets it.
+// that also removes the table, so nothing is left behind and no packet meets it.
 func Supported() error {
 	return probe(State{
 		MasqueradeFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
@@ -56,14 +55,14 @@ func probe(s State) error {
 	return nil
 }
 
-// probeTable is a table of a name that nobody has: it is deleted again.
+// probeTable is a table with an unused name: it is deleted again.
 func probeTable() *nftables.Table {
 	return &nftables.Table{Name: fmt.Sprintf("onlink-probe-%016x", rand.Uint64()), Family: nftables.TableFamilyINet}
 }
 
-// unsupported are the kernel's ways of saying that a part of nf_tables is not
-// built in: no netfilter netlink at all, no nf_tables subsystem, no such
-// family, chain type or expression.
+// unsupported are the kernel's errors for a part of nf_tables that is not built
+// in: no netfilter netlink at all, no nf_tables subsystem, no such family, chain
+// type or expression.
 var unsupported = []error{
 	unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.ENOSYS,
 }

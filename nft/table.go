@@ -1,7 +1,8 @@
-// Package nft owns the nftables table "inet onlink": the masquerading of what
-// leaves all pools, the guard that accepts tunnelled packets only from known
-// nodes, the rule that a pod sends from its own addresses, and the mark that
-// spreads tunnelled flows over uplinks; and the table "inet onlink-pods", by which it sends from its own MAC address ([Senders]).
+// Package nft owns two nftables tables. "inet onlink" has the masquerading of
+// packets that leave all pools, the guard that accepts tunnelled packets only
+// from known nodes, the rule that a pod sends from its own addresses, and the
+// mark that spreads tunnelled flows over uplinks. "inet onlink-pods" has the rule
+// that a pod sends from its own MAC address ([Senders]).
 //
 // The first table is a function of one [State]. It is replaced in one transaction,
 // so no packet meets half of it, and no other table is read or changed. A
@@ -14,11 +15,11 @@
 //	chain forward (filter):    the same out of a pod, not to Pools -> drop
 //	chains registry-input and registry-forward (filter): TCP out of Pools to Registry -> drop
 //
-// The guard sits in the input hook and not before it, because a packet that
-// this node only forwards is not its to judge, and because the input hook sees
-// whole packets and not fragments. The forward chain closes the way around it:
-// a pod that builds tunnelled packets by itself would be masqueraded to its
-// node's address, and so be known.
+// The guard sits in the input hook and not before it, because it must not judge
+// packets that this node only forwards, and because the input hook sees whole
+// packets and not fragments. The forward chain closes the way around it: tunnelled
+// packets that a pod builds by itself would be masqueraded to its node's address,
+// which the guard accepts.
 //
 // A [Table] is for one goroutine. It acts on the network namespace of the
 // calling thread.
@@ -40,8 +41,8 @@ import (
 type Table struct {
 	log     *slog.Logger
 	applied bool
-	state   State  // what Apply wrote last, in normal form; valid if applied
-	written string // what the kernel then said it holds
+	state   State  // the last written one, in normal form; valid if applied
+	written string // the kernel's table after that write
 	writes  uint64 // transactions so far
 }
 
@@ -56,9 +57,9 @@ func New(log *slog.Logger) *Table {
 
 // Apply makes the kernel's table express the state. It writes nothing when
 // the state is the last one and the kernel still holds it, replaces the table
-// when somebody else changed it, and takes over the table of an earlier run.
-// After an error the table is as it was before; so is one that somebody else
-// made under our name ([ErrForeign]).
+// when another program changed it, and takes over the table of an earlier run.
+// After an error the table is unchanged; so is a foreign one under our name
+// ([ErrForeign]).
 func (t *Table) Apply(s State) error {
 	s = s.normal()
 	conn, err := dial()
@@ -89,7 +90,7 @@ func (t *Table) replace(conn *nftables.Conn, s State) error {
 		return err
 	}
 	table := &nftables.Table{Name: ours.FilterTable, Family: nftables.TableFamilyINet}
-	// Deleting what is absent is an error, so the table is added first.
+	// Deleting an absent table is an error, so the table is added first.
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)
@@ -127,7 +128,8 @@ func (t *Table) updateNodes(conn *nftables.Conn, s State) error {
 		}
 	}
 	if err := conn.Flush(); err != nil {
-		// Somebody raced us; the next Apply writes the whole table.
+		// Another program changed the set meanwhile; the next Apply writes the
+		// whole table.
 		t.applied = false
 		return fmt.Errorf("update known nodes: %w", err)
 	}
@@ -136,8 +138,8 @@ func (t *Table) updateNodes(conn *nftables.Conn, s State) error {
 	return t.remember(conn, s)
 }
 
-// remember notes what the kernel holds after a write, so that the next Apply
-// can tell whether somebody changed it.
+// remember records the kernel's table after a write, so that the next Apply
+// detects a foreign change.
 func (t *Table) remember(conn *nftables.Conn, s State) error {
 	now, err := settled(0, func() (string, error) { return fingerprint(conn) })
 	if err != nil {
@@ -171,8 +173,8 @@ func (t *Table) Remove() error {
 // Writes returns the number of transactions so far, for metrics.
 func (t *Table) Writes() uint64 { return t.writes }
 
-// fingerprint describes what the kernel's table holds: chains, rules and set
-// elements, but no counters. It is "" when there is no table.
+// fingerprint describes the kernel's table: chains, rules and set elements, but
+// no counters. It is "" when there is no table.
 func fingerprint(conn *nftables.Conn) (string, error) {
 	var b strings.Builder
 	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
