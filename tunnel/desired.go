@@ -60,11 +60,11 @@ type Desired struct {
 }
 
 // inner is the IPv4 address of every device, a /32 of scope host: the dummy
-// address of RFC 7600. It is not for talking: with an interface that has no
-// address the kernel's loose reverse-path check (rp_filter 2) drops what has
-// another way back, such as packets another node itself sends to a pod here.
-// It is not the node's own address: the kernel would go on answering for that
-// when it has moved to another machine.
+// address of RFC 7600. No program uses it: on an interface without an address the
+// kernel's loose reverse-path check (rp_filter 2) drops packets whose way back
+// differs, such as those that another node itself sends to a pod here. It is not
+// the node's own address: the kernel would keep answering ARP for that after it
+// has moved to another machine.
 var inner = netip.MustParseAddr(ours.TunnelAddress)
 
 // Overhead returns the bytes a kind adds to each packet. VXLAN counts its
@@ -81,7 +81,7 @@ func Overhead(k Kind, local netip.Addr) int {
 	return 70
 }
 
-// mtu returns the MTU the device shall have.
+// mtu returns the desired MTU of the device.
 func (d Desired) mtu() int {
 	if d.MTU != 0 {
 		return d.MTU
@@ -92,7 +92,7 @@ func (d Desired) mtu() int {
 // minMTU is the smallest packet every IPv4 link must take (RFC 791).
 const minMTU = 68
 
-// validate reports what is wrong with d.
+// validate returns the first fault of d.
 func (d Desired) validate() error {
 	invalid := func(field string, value any, fix string) error {
 		return fmt.Errorf("%w %s: %s: %v; %s", ErrInvalid, d.Name, field, value, fix)
@@ -119,10 +119,10 @@ func (d Desired) validate() error {
 }
 
 // MAC returns the Ethernet address of the VXLAN device of the node with this
-// address. It is computed, so that no node has to ask another for it: locally
+// address. It is computed, so that no node has to query another for it: locally
 // administered, for IPv4 with the whole address in it, for IPv6 with 40 bits
-// of a hash, which makes two equal ones among 5,000 nodes a matter of 1 in
-// 80,000.
+// of a hash, so that two of 5,000 nodes have the same one with a probability of
+// 1 in 80,000.
 func MAC(node netip.Addr) net.HardwareAddr {
 	node = node.Unmap()
 	if node.Is4() {

@@ -26,7 +26,7 @@ type Ensurer struct {
 	indexes map[string]int      // of the devices that were well at the last Ensure
 	sets    map[string]*nodeSet // of VXLAN devices
 	untold  map[string]bool     // devices that lost their routes in an Ensure that then failed
-	foreign []string            // devices that the last Ensure found to be somebody else's
+	foreign []string            // foreign devices of the last Ensure
 }
 
 // New returns an Ensurer; nothing is done yet.
@@ -37,7 +37,7 @@ type Device struct {
 	Name  string
 	Index int
 	MTU   int // bytes
-	// Reset says that the kernel holds no routes over the device, because it
+	// Reset reports that the kernel holds no routes over the device, because it
 	// was created, or was down: they must be installed again.
 	Reset bool
 }
@@ -73,8 +73,8 @@ func (e *Ensurer) Ensure(ctx context.Context, desired []Desired) ([]Device, erro
 	return devices, errors.Join(errs...)
 }
 
-// Foreign names the devices that the last Ensure left alone because they are
-// somebody else's: nothing may be sent through them.
+// Foreign names the devices that the last Ensure left alone because another
+// program made them: no route may lead through them.
 func (e *Ensurer) Foreign() []string { return e.foreign }
 
 // Remove deletes devices of ours. One that is absent is no error; one that is
@@ -95,7 +95,7 @@ func (e *Ensurer) Remove(ctx context.Context, names []string) error {
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-		case l == nil: // its rule may be left: the agent was killed in between, or somebody removed the device
+		case l == nil: // its rule may be left: the agent was killed in between, or another program removed the device
 			if err := e.noGateways(name); err != nil && !errors.Is(err, ErrUnsupported) {
 				errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, err))
 			}
@@ -141,13 +141,13 @@ func (e *Ensurer) open() error {
 	return nil
 }
 
-// lookAgain bounds how often a device is looked at again that somebody sets
-// down or deletes while it is worked on.
+// lookAgain bounds how often a device is checked again that another program sets
+// down or deletes during its repair.
 const lookAgain = 3
 
-// ensure brings one device about. What it saw of the device may be over before
-// it acts on it: then the kernel says that the device is down or gone, and the
-// next look sees that too.
+// ensure creates or repairs one device. The device may change between the check
+// and the repair: the kernel then reports it as down or absent, and the next
+// check finds that too.
 func (e *Ensurer) ensure(d Desired) (dev Device, err error) {
 	if err := d.validate(); err != nil {
 		return Device{}, err
@@ -166,7 +166,7 @@ func (e *Ensurer) ensure(d Desired) (dev Device, err error) {
 	return dev, nil
 }
 
-// once looks at the device and does what it lacks.
+// once checks the device and repairs the differences.
 func (e *Ensurer) once(d Desired) (Device, error) {
 	l, err := e.find(d.Name)
 	if err != nil {
@@ -196,8 +196,8 @@ func (e *Ensurer) once(d Desired) (Device, error) {
 	return e.settle(d, l)
 }
 
-// lost notes that the kernel holds no routes over the device. It is told with
-// the Ensure that succeeds, which may be a later one.
+// lost records that the kernel holds no routes over the device. The next
+// successful Ensure reports it, which may be a later one.
 func (e *Ensurer) lost(d Desired) {
 	if e.untold == nil {
 		e.untold = map[string]bool{}
@@ -229,7 +229,7 @@ func (e *Ensurer) make(d Desired) (netlink.Link, error) {
 				ErrConflict, r.Attrs().Name, d.Local, r.Attrs().Name, r.Type())
 		}
 		// Ours under another name. Its routes refer to the index and would
-		// stay, but nobody would look for them under that name: start over.
+		// stay, but no check finds them under that name: start over.
 		e.log.Info("tunnel was renamed, recreating it", "device", d.Name, "renamed", r.Attrs().Name)
 		if err := e.handle.LinkDel(r); err != nil {
 			return nil, fmt.Errorf("delete renamed device %s: %w", r.Attrs().Name, err)
@@ -248,7 +248,7 @@ func (e *Ensurer) make(d Desired) (netlink.Link, error) {
 	return l, err
 }
 
-// createError says what the kernel's refusal to create d means.
+// createError explains the kernel's error for the creation of d.
 func (d Desired) createError(err error) error {
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("create device: %w: no %s devices; load the module (modprobe %s)", ErrUnsupported, d.Kind, d.Kind.module())
@@ -256,7 +256,7 @@ func (d Desired) createError(err error) error {
 	return fmt.Errorf("create device: %w", err)
 }
 
-// rivals lists the devices that take the packets d's device shall take. The
+// rivals lists the devices that would receive the packets of d's device. The
 // module's own device (tunl0, ip6tnl0) has no local address and is none.
 func (e *Ensurer) rivals(d Desired) ([]netlink.Link, error) {
 	links, err := dump.Links(e.handle)
@@ -272,8 +272,8 @@ func (e *Ensurer) rivals(d Desired) ([]netlink.Link, error) {
 	return out, nil
 }
 
-// settle sets what can be set on an existing device. The alias comes first:
-// it is what makes the device ours.
+// settle sets the changeable settings of an existing device. The alias comes
+// first: it makes the device ours.
 func (e *Ensurer) settle(d Desired, l netlink.Link) (Device, error) {
 	a := l.Attrs()
 	if a.Alias != ours.TunnelAlias {
@@ -316,7 +316,7 @@ func (e *Ensurer) settle(d Desired, l netlink.Link) (Device, error) {
 	return Device{Name: d.Name, Index: a.Index, MTU: d.mtu()}, nil
 }
 
-// foreign says whose the device seems to be.
+// foreign returns the error that describes a foreign device.
 func foreign(l netlink.Link) error {
 	return fmt.Errorf("%w: it is a %s device with alias %q, not touched; rename or delete it", ErrForeign, l.Type(), l.Attrs().Alias)
 }

@@ -12,16 +12,15 @@ import (
 	"onlink/internal/ours"
 )
 
-// gateways makes routes over a tunnel with an IPv6 underlay possible.
+// gateways enables routes over a tunnel with an IPv6 underlay.
 //
-// A route through a tunnel names the far node as its gateway. IPv4 takes any
-// gateway that is said to be on-link (RTNH_F_ONLINK). IPv6 does not: it refuses
-// one to which table main knows another device, be it the connected network or
-// any route but the default one (ip6_route_check_nh_onlink). It does take one
-// that a lookup with the tunnel as output device finds on that device, so a
-// rule for just such lookups leads to a table in which everything is behind
-// the tunnel. The outer packets are looked up without an output device and
-// never meet it.
+// A route through a tunnel names the far node as its gateway. IPv4 accepts any
+// gateway marked on-link (RTNH_F_ONLINK). IPv6 rejects one for which table main
+// has another device, by the connected network or by any route but the default
+// one (ip6_route_check_nh_onlink). It accepts one that a lookup with the tunnel
+// as output device finds on that device, so a rule for just such lookups leads to
+// a table in which everything is behind the tunnel. The outer packets are looked
+// up without an output device and never meet it.
 func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
 	if !d.Local.Is6() {
 		return nil

@@ -13,7 +13,7 @@ const (
 	noEncapLim = 1  // IP6_TNL_F_IGN_ENCAP_LIMIT: no destination option, which routers drop
 )
 
-// template returns the device as it is asked of the kernel.
+// template returns the device in the form of a request to the kernel.
 func (d Desired) template() netlink.Link {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = d.Name, d.mtu()
@@ -81,13 +81,13 @@ func (d Desired) differs(l netlink.Link) string {
 	return ""
 }
 
-// remains reports whether l is what a run that was killed between creating
-// and marking the device has left: ours in all but the alias, not yet up.
+// remains reports whether l is the leftover of a run that was killed between
+// creating and marking the device: ours in all but the alias, not yet up.
 func (d Desired) remains(l netlink.Link) bool {
 	return l.Attrs().Alias == "" && l.Attrs().Flags&net.FlagUp == 0 && d.differs(l) == ""
 }
 
-// rival reports whether l takes the packets the device shall take.
+// rival reports whether l would receive the packets of the device.
 func (d Desired) rival(l netlink.Link) bool {
 	switch l := l.(type) {
 	case *netlink.Iptun:
@@ -95,8 +95,8 @@ func (d Desired) rival(l netlink.Link) bool {
 	case *netlink.Ip6tnl:
 		return d.Kind == IP6 && toAddr(l.Local) == d.Local && !toAddr(l.Remote).IsValid()
 	case *netlink.Vxlan:
-		// The kernel tells the two families apart, whether a local address is
-		// given or not (vxlan_config_validate); one without counts as IPv4.
+		// The kernel distinguishes the two families, with or without a local
+		// address (vxlan_config_validate); a device without one counts as IPv4.
 		over6 := toAddr(l.SrcAddr).Is6() || toAddr(l.Group).Is6()
 		return d.Kind == VXLAN && l.VxlanId == int(d.VNI) && l.Port == int(d.Port) && over6 == d.Local.Is6()
 	}

@@ -20,7 +20,7 @@ import (
 // Ethernet address, the forwarding entry (FDB, bridge(8)) gives that Ethernet
 // address its far end, which is the node's address again.
 
-// nodeSet is what the kernel is known to hold for one VXLAN device.
+// nodeSet is the kernel's known content for one VXLAN device.
 type nodeSet struct {
 	index int                      // of the device; entries go with it
 	known map[netip.Addr]struct{}  // both entries are there
@@ -28,9 +28,8 @@ type nodeSet struct {
 	due   time.Time                // of the next reading of the kernel
 }
 
-// The kernel's entries are read back at most this often, so that somebody
-// else's hand is noticed, and never for more than one part in readShare of
-// the time.
+// The kernel's entries are read back at most this often, to detect foreign
+// changes, and never for more than one part in readShare of the time.
 const (
 	readEvery = 8 * time.Second
 	readShare = 100
@@ -103,8 +102,8 @@ func (d Desired) carries(node netip.Addr) bool {
 	return node.Is4() == d.Local.Is4() && node != d.Local && node.Zone() == ""
 }
 
-// nodes returns what the kernel holds for the device, read when nothing is
-// known or it is time again; nil when there is no such device.
+// nodes returns the kernel's entries of the device, which it reads the first time
+// and when they are due again; nil when there is no such device.
 func (e *Ensurer) nodes(d Desired) (*nodeSet, error) {
 	if err := e.open(); err != nil {
 		return nil, err
@@ -168,8 +167,8 @@ func (e *Ensurer) readNodes(d Desired, index int) (*nodeSet, error) {
 		}
 		set.stray["fdb "+n.String()] = n
 	}
-	// A node with one entry of two is not known: it is added again, or, when
-	// nobody wants it, removed as a stray.
+	// A node with one entry of two is incomplete: it is added again, or removed
+	// as a stray if no route needs it.
 	for addr := range half {
 		neigh, _ := entries(index, addr)
 		set.stray[neigh.String()] = *neigh
@@ -192,8 +191,8 @@ func (e *Ensurer) listEntries(index, family int) ([]netlink.Neigh, error) {
 	return list, err
 }
 
-// addNode writes both entries of a node, over whatever is there. The strays
-// that it overwrites are none any more.
+// addNode writes both entries of a node, over existing ones. A stray that it
+// overwrites is none any more.
 func (e *Ensurer) addNode(set *nodeSet, node netip.Addr) error {
 	neigh, fdb := entries(set.index, node)
 	// A forwarding entry with another far end would get a second one instead
