@@ -162,7 +162,7 @@ func (t *legacyTable) follow(p packet) (through, policy bool) {
 			return true, false
 		}
 	}
-	return true, false // undecided: it may match only some packets
+	return true, false // undecided: too deep
 }
 
 // matches reports whether an entry certainly matches the packet.

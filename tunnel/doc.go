@@ -16,5 +16,4 @@
 // differences and reports the devices whose routes the kernel has dropped
 // meanwhile. An [Ensurer] belongs to one goroutine and to the network namespace
 // of the thread that first uses it.
-// namespace of the thread that first uses it.
 package tunnel
