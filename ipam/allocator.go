@@ -23,17 +23,18 @@ const (
 	DefaultSticky         = 24 * time.Hour
 )
 
-// Config is what an [Allocator] is made of.
+// Config is the configuration of an [Allocator].
 type Config struct {
 	Node string // this node's name in the registry; required
 	// Address and Address6 are the next hops of this node's announcements: they
-	// tell its database from a copy on another machine. Both zero: not known.
+	// distinguish its database from a copy on another machine. Both zero: unknown.
 	Address, Address6 netip.Addr
 	// Running are the attachments whose interfaces are on this machine.
 	Running []Handle
-	// Announced says who announces one of the blocks over BGP besides this
-	// machine, or that it cannot tell; empty: nobody. Before it takes a name
-	// over from a silent machine the allocator asks. nil: silence is enough.
+	// Announced names the announcer of one of the blocks over BGP besides this
+	// machine, or the reason why that is unknown; empty: none. The allocator
+	// calls it before it takes a name over from a silent machine. nil: silence is
+	// enough.
 	Announced func(ctx context.Context, blocks []netip.Prefix) string
 	Pools     []Pool   // in order of preference
 	Registry  Registry // required
@@ -45,8 +46,8 @@ type Config struct {
 	// Cooldown is how long a freed address rests (default 60 s; negative: not
 	// at all).
 	Cooldown time.Duration
-	// Sticky is how long addresses are kept for a workload that let go of them
-	// (default 24 h; negative: not at all).
+	// Sticky is how long addresses are reserved for a workload that has released
+	// them (default 24 h; negative: not at all).
 	Sticky time.Duration
 	// ClaimTimeout bounds every call to the registry (default 5 s).
 	ClaimTimeout time.Duration
@@ -100,7 +101,7 @@ type Allocator struct {
 	sameBoot  bool // set by New
 }
 
-// New makes an allocator from what the store holds. It starts nothing: call
+// New makes an allocator from the store's content. It starts nothing: call
 // [Allocator.Run].
 func New(cfg Config) (*Allocator, error) {
 	if err := cfg.Validate(); err != nil {
@@ -115,7 +116,7 @@ func New(cfg Config) (*Allocator, error) {
 	return a, nil
 }
 
-// load reads the store and settles whose it is.
+// load reads the store and settles whether it belongs to this machine.
 func (a *Allocator) load() error {
 	c, err := a.newBoot()
 	if err != nil {
@@ -162,10 +163,9 @@ func defaultsOf(pools []Pool) []Pool {
 	return out
 }
 
-// SetPools replaces the pools. A pool that is gone or whose CIDR changed must
-// have no assigned address ([ErrPoolInUse]): disable it first and wait. New
-// block sizes and reserved ranges count for what is claimed and assigned from
-// now on.
+// SetPools replaces the pools. A removed pool, or one with a changed CIDR, must
+// have no assigned address ([ErrPoolInUse]): disable it first and wait. New block
+// sizes and reserved ranges apply to later claims and assignments.
 func (a *Allocator) SetPools(pools []Pool) error {
 	if err := ValidatePools(pools); err != nil {
 		return fmt.Errorf("set pools: %w", err)
@@ -197,9 +197,9 @@ func (a *Allocator) SetPools(pools []Pool) error {
 	return nil
 }
 
-// Run commits what is decided and deals with the registry until ctx ends. It
-// returns nil then, or the error that made the store unusable. After it every
-// call returns [ErrClosed]. It is called once.
+// Run commits decisions and calls the registry until ctx ends. It returns nil
+// then, or the error that made the store unusable. After it every call returns
+// [ErrClosed]. It is called once.
 func (a *Allocator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -223,7 +223,7 @@ func (a *Allocator) Run(ctx context.Context) error {
 	return nil
 }
 
-// close refuses new work and ends the claims that nobody will serve.
+// close rejects new work and ends the claims that will not be served.
 func (a *Allocator) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 
 // Assign gives an attachment its addresses and returns when they are durable.
 // It is idempotent: an attachment that has addresses gets the same again, with
-// the request's names noted anew.
+// the names of the latest request.
 //
-// An address comes from a held block when there is one in any of the pools; the
-// registry is asked only when all are full, for no longer than the claim
-// timeout. Errors: [ErrInvalidRequest], [ErrExhausted], [ErrAddressInUse],
-// [ErrBlockTaken] (a requested address of another node's block),
-// [ErrClaimFailed] (try again later), what [Allocator.Standing] says, [ErrClosed], ctx's error. After the last
-// one the address may be assigned; calling again, or Release, settles it.
+// An address comes from a held block when one of the pools has any; the registry
+// is called only when all are full, for no longer than the claim timeout. Errors:
+// [ErrInvalidRequest], [ErrExhausted], [ErrAddressInUse], [ErrBlockTaken] (a
+// requested address of another node's block), [ErrClaimFailed] (try again later),
+// the error of [Allocator.Standing], [ErrClosed], ctx's error. After the last one
+// the address may be assigned; another call, or Release, settles it.
 func (a *Allocator) Assign(ctx context.Context, req Request) (Assignment, error) {
 	as, err := a.assign(ctx, &req)
 	if err != nil {
@@ -57,15 +57,15 @@ func (a *Allocator) assign(ctx context.Context, req *Request) (Assignment, error
 	}
 }
 
-// decision is the outcome of one look at the state: an assignment and the
-// batches it becomes durable with, or a claim to wait for before the next look.
+// decision is the outcome of one pass over the state: an assignment and the
+// batches it becomes durable with, or a claim to wait for before the next pass.
 type decision struct {
 	result      Assignment
 	born, batch *batch
 	claim       *attempt
 }
 
-// decide assigns in memory what the request asks for, or starts a claim.
+// decide assigns the requested addresses in memory, or starts a claim.
 func (a *Allocator) decide(req *Request, failed map[target]error) (decision, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -24,14 +24,14 @@ const (
 	AuditTakeOver       = "take-over"
 )
 
-// AuditEntry says that an operator took something from somebody by force. It
-// is durable before that is done, and completed afterwards: an entry that is
-// not done tells that the agent died in between.
+// AuditEntry records a forced action of an operator. It is durable before the
+// action, and completed afterwards: an entry that is not done means that the
+// agent ended in between.
 type AuditEntry struct {
 	Began  time.Time
 	Action string // such as [AuditReleaseNode]
 	Target string // the node or address it was done to
-	By     string // who asked for it
+	By     string // the author
 	Done   bool
 	Failed string         // why it failed; empty: it did not. Valid when Done
 	Blocks []netip.Prefix // taken. Valid when Done
@@ -60,8 +60,8 @@ func (s *Store) BeginAudit(e AuditEntry) (uint64, error) {
 	return n, nil
 }
 
-// EndAudit completes an entry with what was taken, or why nothing or not all
-// of it was. An entry that is gone already is a success.
+// EndAudit completes an entry with the taken blocks, or the reason why not all
+// of them were. An entry that was dropped already is a success.
 func (s *Store) EndAudit(n uint64, taken []Block, failed error) error {
 	err := s.update(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketAudit).Get(auditKey(n))

@@ -13,7 +13,7 @@ type Block struct {
 	Pool string // the pool's name when the block was claimed
 	Node string // the owner
 	// Epoch orders claims: a registry gives every claim a larger one than all
-	// before, so that an owner from the past can be told from the present one.
+	// before, which distinguishes a former owner from the present one.
 	Epoch uint64
 }
 

@@ -12,23 +12,22 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// DefaultSettle is how long a registry whose file was damaged refuses claims,
-// so that every node can assert its blocks first: twice the interval in which
-// they do.
+// DefaultSettle is how long a registry whose file was damaged rejects claims,
+// so that every node can assert its blocks first: twice the assert interval.
 const DefaultSettle = 2 * DefaultAssertInterval
 
 // BoltRegistry is the embedded [Registry]: it lives in the store of the agent
 // that serves it, next to that node's own blocks but in other buckets.
 //
-// When its file is lost, nodes rebuild it with Assert. After a damaged file was
-// moved aside, an older copy was put in its place (a node asserts a claim of
-// later than all it knows, or the marker has one; see [StoreOptions].Marker),
-// but not at a first start, Claim returns [ErrSettling] for [DefaultSettle], so
-// that it gives nobody a block that another node is about to assert.
+// When its file is lost, nodes rebuild it with Assert. Claim returns
+// [ErrSettling] for [DefaultSettle] after a damaged file was moved aside, and when
+// the file is an older copy (a node asserts a later claim than the file has, or
+// the marker has one; see [StoreOptions].Marker), but not at a first start. It
+// would otherwise assign a block that another node is about to assert.
 type BoltRegistry struct {
 	store  *Store
 	settle time.Duration
-	own    bool // it speaks for the node whose file this is
+	own    bool // it acts for the node whose file this is
 }
 
 // BoltRegistry returns the registry in the store's file.
@@ -98,8 +97,8 @@ func (r *BoltRegistry) settled(tx *bolt.Tx) error {
 	return nil
 }
 
-// freeBlock returns the block to give: the one asked for, or the first that
-// overlaps no owned one, beginning at the node's own starting point.
+// freeBlock returns the requested block, or the first that overlaps no owned one,
+// beginning at the node's own starting point.
 func freeBlock(ctx context.Context, tx *bolt.Tx, req ClaimRequest) (netip.Prefix, error) {
 	c := tx.Bucket(bucketRegistry).Cursor()
 	if req.Block.IsValid() {
@@ -177,9 +176,9 @@ func (r *BoltRegistry) Release(ctx context.Context, by Caller, b Block) error {
 	return nil
 }
 
-// ForceRelease takes all blocks from a node that will not come back, and
-// returns them. If it does come back, its asserts of them are refused. The name
-// is nobody's then: the next machine that calls has it.
+// ForceRelease takes all blocks from a node that will not return, and returns
+// them. If the node returns, its asserts of them are rejected. The name is free
+// then: the next caller holds it.
 func (r *BoltRegistry) ForceRelease(ctx context.Context, node string) ([]Block, error) {
 	var out []Block
 	err := r.update(ctx, func(tx *bolt.Tx) error {
@@ -208,8 +207,8 @@ func (r *BoltRegistry) ForceRelease(ctx context.Context, node string) ([]Block, 
 	return out, nil
 }
 
-// Assert implements [Registry]. Nothing is written when the registry knows all
-// of it, which is the usual case.
+// Assert implements [Registry]. Nothing is written when the registry has all of
+// the blocks, which is the usual case.
 func (r *BoltRegistry) Assert(ctx context.Context, by Caller, held []Block) (lost []Block, err error) {
 	if err := by.checkAssert(held); err != nil {
 		return nil, err
@@ -246,7 +245,7 @@ func (r *BoltRegistry) Assert(ctx context.Context, by Caller, held []Block) (los
 	return lost, nil
 }
 
-// checkAssert checks what a caller says that it holds.
+// checkAssert checks the blocks that a caller asserts.
 func (c Caller) checkAssert(held []Block) error {
 	if err := c.validate(); err != nil {
 		return fmt.Errorf("assert blocks: %w", err)
@@ -273,7 +272,7 @@ func assertEach(tx *bolt.Tx, held []Block) (lost []Block, err error) {
 	return lost, nil
 }
 
-// assertOne records b unless somebody has a better right to it, and reports
+// assertOne records b unless another node has a better right to it, and reports
 // whether it is b.Node's.
 func assertOne(tx *bolt.Tx, b Block) (bool, error) {
 	o, ok, err := overlapping(tx.Bucket(bucketRegistry).Cursor(), b.CIDR)
@@ -317,10 +316,9 @@ func assertOne(tx *bolt.Tx, b Block) (bool, error) {
 }
 
 // outranks reports whether the owner o of a block, or of a part of it, has a
-// better right to it than b.Node. What the registry itself gave away it knows.
-// Of two nodes that both say they have a block, the later claim counts: the
-// other one was away while it lost the block, and the registry that took it
-// was lost since.
+// better right to it than b.Node. A claim that this registry gave is certain. Of
+// two nodes that both assert a block the later claim counts: the other one did not
+// call while it lost the block, and the registry that took it was lost since.
 func outranks(tx *bolt.Tx, o, b Block) (bool, error) {
 	switch {
 	case o.CIDR != b.CIDR:
@@ -364,7 +362,7 @@ func (r *BoltRegistry) view(ctx context.Context, f func(*bolt.Tx) error) error {
 
 // nextEpoch returns an epoch above all earlier ones. Its floor is the wall
 // clock (microseconds), so that a registry whose file was lost does not begin
-// below what the nodes hold.
+// below the nodes' epochs.
 func nextEpoch(tx *bolt.Tx) (uint64, error) {
 	last, err := metaUint(tx, metaEpoch)
 	if err != nil {
@@ -385,7 +383,7 @@ func owned(tx *bolt.Tx, p netip.Prefix) (Block, bool, error) {
 	return b, err == nil, err
 }
 
-// putOwned stores what the registry gives away.
+// putOwned stores the owner of a block.
 func putOwned(tx *bolt.Tx, b Block) error { return putEntry(tx, heldBlock{Block: b}) }
 
 // putEntry stores an entry of the registry; its fence, if any, has served.

@@ -9,7 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Check verifies the file's invariants and returns what is wrong, one sentence
+// Check verifies the file's invariants and returns the violations, one sentence
 // each; none when all is well. It works on an open store, in use or opened
 // read-only by onlinkd fsck ([OpenStore] has then checked the pages).
 func (s *Store) Check() ([]string, error) {
@@ -24,11 +24,11 @@ func (s *Store) Check() ([]string, error) {
 	return out, nil
 }
 
-// problems looks at every record of a transaction.
+// problems checks every record of a transaction.
 func problems(tx *bolt.Tx) []string {
 	c, err := readContents(tx)
 	if err != nil {
-		return []string{err.Error()} // nothing more can be said of what cannot be read
+		return []string{err.Error()} // the rest cannot be read
 	}
 	var out []string
 	for i, b := range c.order {
@@ -82,7 +82,7 @@ func (a *Allocator) Check(ctx context.Context) ([]string, error) {
 func differences(tx *bolt.Tx, memory map[Handle][]netip.Addr) []string {
 	c, err := readContents(tx)
 	if err != nil {
-		return nil // problems has said it
+		return nil // problems has reported it
 	}
 	var out []string
 	for _, as := range c.assignments {

@@ -9,8 +9,8 @@ import (
 )
 
 // Bounds of the wait after a registry that could not be reached, and the waits
-// before a pool without free blocks, or a registry that settles, is asked for a
-// spare block again.
+// before the next claim of a spare block from a pool without free blocks or a
+// registry that settles.
 const (
 	retryFirst  = 200 * time.Millisecond
 	retryLast   = 5 * time.Second
@@ -18,10 +18,10 @@ const (
 	settleRetry = 5 * time.Second
 )
 
-// promiseTime is how long a block that an assign waited for is not given back.
+// promiseTime is how long a block that an assign waited for is not released.
 const promiseTime = 10 * time.Second
 
-// target names what a claim is for: any block of a pool, or exactly one.
+// target is the subject of a claim: any block of a pool, or exactly one.
 type target struct {
 	pool  string
 	block netip.Prefix
@@ -39,7 +39,7 @@ func (t *attempt) finish(err error) {
 	close(t.done)
 }
 
-// registryState is what the registrar remembers of the registry.
+// registryState is the registrar's memory of the registry.
 type registryState struct {
 	err     error         // of the last call; nil: it answered
 	retryAt time.Time     // before it, claims are refused with err
@@ -66,7 +66,7 @@ func (r *registrar) requestLocked(t target) (*attempt, error) {
 	return at, nil
 }
 
-// run does what is due until ctx ends.
+// run does the due work until ctx ends.
 func (r *registrar) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -81,14 +81,14 @@ func (r *registrar) run(ctx context.Context) {
 	}
 }
 
-// tend does what is due and returns the time until it wants to be called again.
+// tend does the due work and returns the time until its next call.
 func (r *registrar) tend(ctx context.Context) time.Duration {
 	r.serveOrders(ctx)
 	r.mu.Lock()
 	others := r.tenure.standing == foreign
 	due := !time.Now().Before(r.reg.syncAt) && !time.Now().Before(r.reg.retryAt)
 	r.mu.Unlock()
-	if others { // the registry could only say of this node what the database does not know
+	if others { // the database is another node's: no answer about this one would match it
 		return r.cfg.AssertInterval
 	}
 	if due {
@@ -106,8 +106,8 @@ func (r *registrar) tend(ctx context.Context) time.Duration {
 	return min(max(time.Until(r.reg.syncAt), retryFirst), r.cfg.AssertInterval/2+retryFirst)
 }
 
-// assertDue tells the registry what this node holds, unless the database may be
-// a copy of one that is in use.
+// assertDue asserts this node's blocks, unless the database may be a copy of one
+// that is in use.
 func (r *registrar) assertDue(ctx context.Context) {
 	if who := r.copied(ctx); who != "" {
 		r.doubt(who)
@@ -164,17 +164,17 @@ func claimError(err error) error {
 	return fmt.Errorf("%w: %w", ErrClaimFailed, err)
 }
 
-// answered reports whether err is the registry's own word.
+// answered reports whether err is an answer of the registry itself.
 func answered(err error) bool {
 	return err == nil || errors.Is(err, ErrPoolExhausted) || errors.Is(err, ErrBlockTaken) ||
 		errors.Is(err, ErrNotOwner) || errors.Is(err, ErrSettling) || refusal(err)
 }
 
-// heard notes the outcome of a call to the registry. Only a registry that did
+// heard records the outcome of a call to the registry. Only a registry that did
 // not answer makes the next call wait.
 func (r *registrar) heard(ctx context.Context, err error) {
 	if ctx.Err() != nil {
-		return // we are being stopped: says nothing of the registry
+		return // stopping: no outcome of the registry
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -253,7 +253,7 @@ func (r *registrar) noteFull(pool string, err error) {
 	r.reg.full[pool] = time.Now().Add(wait)
 }
 
-// adopt serves from a block that the registry says is ours.
+// adopt serves from a block that the registry lists as ours.
 func (r *registrar) adopt(b Block) error {
 	r.mu.Lock()
 	instead, other := r.stock.inTheWay(b)
@@ -290,7 +290,7 @@ func (r *registrar) adopt(b Block) error {
 	return nil
 }
 
-// prefetch claims what the node wants to have ahead.
+// prefetch claims the blocks that the node keeps ahead.
 func (r *registrar) prefetch(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.mu.Lock()

@@ -12,13 +12,13 @@ import (
 // batch is a group of changes that become durable together.
 type batch struct {
 	changes []change
-	freed   []Handle      // whose release is in it
+	freed   []Handle      // released in it
 	done    chan struct{} // closed by the committer
 	err     error         // valid after done
 }
 
 // wait returns the batch's outcome, or ctx's error when that ends first; the
-// changes may become durable all the same then.
+// changes may still become durable then.
 func (b *batch) wait(ctx context.Context) error {
 	select {
 	case <-b.done:
@@ -41,7 +41,8 @@ func (b *batch) waitAny(ctx context.Context) error {
 	return b.wait(ctx)
 }
 
-// durable reports whether the batch was committed; nil is what was loaded.
+// durable reports whether the batch was committed; nil stands for the loaded
+// state.
 func (b *batch) durable() bool {
 	if b == nil {
 		return true
@@ -62,7 +63,7 @@ type queue struct {
 	log     *slog.Logger
 	reload  func() error  // makes memory equal the store; called with mu held
 	changed chan struct{} // gets a signal when memory was reloaded
-	wake    chan struct{} // to the committer; full: it will look anyway
+	wake    chan struct{} // to the committer; full: it is awake already
 
 	open    *batch            // of changes that wait for the committer; nil: none; guarded by mu
 	leaving map[Handle]*batch // releases that are not durable yet; guarded by mu
@@ -92,8 +93,8 @@ func (q *queue) releaseLocked(h Handle, changes ...change) *batch {
 	return b
 }
 
-// submit queues changes and waits for them, whatever happens: the committer
-// answers everything before it ends.
+// submit queues changes and waits for them without a bound: the committer answers
+// everything before it ends.
 func (q *queue) submit(changes ...change) error {
 	q.mu.Lock()
 	if err := q.closed; err != nil {
@@ -106,10 +107,10 @@ func (q *queue) submit(changes ...change) error {
 	return b.err
 }
 
-// run is the committer: it takes all that is queued, makes it durable in one
-// transaction, answers, and looks again. There is no timer: alone, a change is
-// committed at once; under load, what comes during one commit is the next
-// group. It returns when stop is closed and the queue is empty, or when the
+// run is the committer: it takes all queued changes, makes them durable in one
+// transaction, answers, and takes the next. There is no timer: alone, a change is
+// committed at once; under load, the changes that arrive during one commit are the
+// next group. It returns when stop is closed and the queue is empty, or when the
 // store is damaged.
 func (q *queue) run(stop <-chan struct{}) error {
 	for {
@@ -146,8 +147,8 @@ func (q *queue) commit() error {
 }
 
 // failedLocked answers the batch and the one queued behind it, which was
-// decided on top of it, with the error, and returns memory to what the file
-// holds. It returns an error when nothing can go on.
+// decided on top of it, with the error, and returns memory to the file's content.
+// It returns an error when the store is unusable.
 func (q *queue) failedLocked(b *batch, err error) error {
 	q.commits.errors++
 	q.log.Error("failed to store changes, they are undone", "changes", len(b.changes), "err", err)
@@ -173,7 +174,7 @@ func (q *queue) failedLocked(b *batch, err error) error {
 	return nil
 }
 
-// finishLocked answers everyone who waits for b.
+// finishLocked answers every waiter of b.
 func (q *queue) finishLocked(b *batch, err error) {
 	for _, h := range b.freed {
 		if q.leaving[h] == b {

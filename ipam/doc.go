@@ -1,7 +1,7 @@
-// Package ipam owns pools, blocks and addresses: which blocks of a pool this
-// node holds, and which attachment has which address of them.
+// Package ipam owns pools, blocks and addresses: the blocks of a pool that this
+// node holds, and the attachment of each of their addresses.
 //
-// # Who holds the truth
+// # The source of truth
 //
 // The node's own file (bbolt, opened only here, by [OpenStore]) is the truth
 // about its addresses: an assign or a release needs no other machine. The
@@ -16,7 +16,7 @@
 // the queue into one bbolt transaction and answers every caller in it (group
 // commit, no timer). Nothing is answered before its commit, so a crash between
 // any two steps loses no address and gives none twice.
-//
+// any two steps loses no address and assigns none twice.
 // # Rules
 //
 // A node assigns from its own blocks only: no borrowed addresses. It keeps one
@@ -24,8 +24,8 @@
 // cool down before they are used again, least recently freed first, also over
 // a restart. All addresses of a block can be assigned, the first and the last
 // one too, as in Calico: pods have /32 (/128) routes, so there is neither a
-// network nor a broadcast address. Who wants the .0 of a pool left alone names
-// it in [Pool].Reserved.
+// network nor a broadcast address. An operator who reserves the .0 of a pool
+// names it in [Pool].Reserved.
 //
 // A block whose ownership the registry denies (fencing by epoch) is not
 // confirmed any more: it must not be announced and gives no new address, while
@@ -35,8 +35,8 @@
 //
 // [Allocator] decides about requests. Its memory has parts with a state of
 // their own, all under one mutex: stock (pools, blocks, assignments), workloads
-// (sticky addresses), quarantines, doubts, and tenure (what this machine may do
-// with its blocks). The queue makes decisions durable in their order; the
+// (sticky addresses), quarantines, doubts, and tenure (this machine's right to
+// its blocks). The queue makes decisions durable in their order; the
 // registrar alone calls the registry.
 //
 // # Concurrency
@@ -44,6 +44,6 @@
 // [Store], [BoltRegistry] and [Allocator] are safe for concurrent use.
 // [Allocator.Run] starts the goroutines and ends them; constructors start none.
 //
-// The package refuses to guess: a file it cannot trust (damaged, of another
+// The package does not guess: a file that cannot be trusted (damaged, of another
 // program, of a newer version) is an error, never an empty start.
 package ipam

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// doubt says why a held block is not trusted to be this node's. It ends when
-// the registry confirms or denies the block.
+// doubt is the reason why a held block may not be this node's. It ends when the
+// registry confirms or denies the block.
 type doubt uint8
 
 const (
@@ -22,10 +22,10 @@ const (
 )
 
 // DoubtBlocks compares the held blocks with those that the last run announced,
-// of which the kernel keeps drop routes. What the kernel does not have the
-// node may not own any more. What was entered for the pods in it, and is
-// announced as it was, is no guess. It is called between [New] and
-// [Allocator.Run], on a machine that was not rebooted since.
+// of which the kernel keeps drop routes. A block without one may not be this
+// node's any more. A block that was recorded for its pods, and is announced as
+// before, is no guess. It is called between [New] and [Allocator.Run], on a
+// machine that was not rebooted since.
 func (a *Allocator) DoubtBlocks(announced []netip.Prefix) []netip.Prefix {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,5 +66,5 @@ func (d doubts) settle(h *held) bool {
 }
 
 // SameBoot reports whether the store was used before in this boot of the
-// machine, so that what the kernel holds is a former run's.
+// machine, so that the kernel's state is a former run's.
 func (a *Allocator) SameBoot() bool { return a.sameBoot }

@@ -1,8 +1,8 @@
 package ipam
 
-// SetDraining says whether the node is being emptied: then it keeps no block
-// ahead, and gives back every block that nobody uses, the last one too, so
-// that other nodes can have them. Pods that come all the same are served.
+// SetDraining sets whether the node is being emptied: then it keeps no block
+// ahead, and releases every unused block, the last one too, so that other nodes
+// can claim them. New pods are still served.
 func (a *Allocator) SetDraining(on bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

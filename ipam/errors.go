@@ -8,7 +8,7 @@ var (
 	// wrapping error names the field and the fix.
 	ErrInvalidPool = errors.New("invalid pool")
 	// ErrInvalidRequest is returned for a request or handle that cannot be
-	// served whatever the state is.
+	// served in any state.
 	ErrInvalidRequest = errors.New("invalid request")
 )
 
@@ -20,20 +20,20 @@ var (
 	// attachment has.
 	ErrAddressInUse = errors.New("address in use")
 	// ErrClaimFailed is returned when an address needs a new block and the
-	// registry could not be asked; the caller may try again later.
+	// registry did not answer; the caller may try again later.
 	ErrClaimFailed = errors.New("block claim failed")
 	// ErrOtherNode is returned for new addresses while the database is that of
 	// a node of another name.
 	ErrOtherNode = errors.New("database of another node")
-	// ErrUnconfirmed is returned for new addresses while only the registry can
-	// say that this machine is the one of the database.
+	// ErrUnconfirmed is returned for new addresses until the registry confirms
+	// that this machine is the one of the database.
 	ErrUnconfirmed = errors.New("no address is assigned")
 	// ErrClosed is returned after [Allocator.Run] has ended.
 	ErrClosed = errors.New("allocator closed")
 )
 
 // Errors of a registry. Implementations on a wire must preserve them: the
-// allocator tells them apart with [errors.Is].
+// allocator distinguishes them with [errors.Is].
 var (
 	// ErrPoolExhausted is returned by Claim when the pool has no free block.
 	ErrPoolExhausted = errors.New("pool has no free block")
@@ -44,11 +44,11 @@ var (
 	// own with that epoch.
 	ErrNotOwner = errors.New("node does not own the block")
 	// ErrSettling is returned by Claim for a while after a registry was lost,
-	// until the nodes had time to assert what they hold.
+	// until the nodes had time to assert their blocks.
 	ErrSettling = errors.New("registry waits for nodes to assert their blocks")
-	// ErrRefused is returned for a call of a machine that the registry does not
-	// take for the node it says it is; see [HeldError]. It is the registry's
-	// word, not a registry that is away: the machine owns nothing.
+	// ErrRefused is returned for a call of a machine that is not the holder of
+	// the node's name; see [HeldError]. The registry has answered: the machine
+	// owns nothing.
 	ErrRefused = errors.New("refused by the registry")
 )
 

@@ -12,9 +12,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// heardFrom remembers when the holders of names were last heard of. It is not
-// in the file: a call of every node a minute would be a write each. After a
-// restart all of them count as heard of at the start.
+// heardFrom records the last call of each name's holder. It is not in the file: a
+// call of every node a minute would be a write each. After a restart all of them
+// count as having called at the start.
 type heardFrom struct {
 	mu    sync.Mutex
 	start time.Time
@@ -25,7 +25,7 @@ func newHeardFrom() *heardFrom {
 	return &heardFrom{start: time.Now(), at: map[string]time.Time{}}
 }
 
-// age is the time since the holder of a name was heard of.
+// age is the time since the last call of a name's holder.
 func (h *heardFrom) age(node string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -36,32 +36,32 @@ func (h *heardFrom) age(node string) time.Duration {
 	return time.Since(last)
 }
 
-// note says that the holder of a name was heard of.
+// note records a call of the holder of a name.
 func (h *heardFrom) note(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.at[node] = time.Now()
 }
 
-// forget says that nobody holds a name any more.
+// forget drops a name that has no holder any more.
 func (h *heardFrom) forget(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.at, node)
 }
 
-// OwnNode returns the registry as the node uses it in whose file it is: that
-// machine has the file, so nobody else can hold its name.
+// OwnNode returns the registry for the node whose file it is in: that machine has
+// the file, so no other can hold its name.
 func (r *BoltRegistry) OwnNode() *BoltRegistry {
 	own := *r
 	own.own = true
 	return &own
 }
 
-// admit reports who holds the caller's name after this call, and whether that
-// is to be recorded. While the registry settles, it has forgotten who held a name:
-// only a caller that has blocks gets it. Another machine of the same name that
-// happened to ask first would cut off the one whose pods run, and adopt its blocks.
+// admit returns the holder of the caller's name after this call, and whether it is
+// to be recorded. A registry that settles has lost the holders: only a caller with
+// blocks becomes one. Another machine of the same name that happened to call first
+// would cut off the one whose pods run, and adopt its blocks.
 func (r *BoltRegistry) admit(tx *bolt.Tx, by Caller, holds bool) (next Holder, changed bool, err error) {
 	h, err := holderOf(tx, by.Node)
 	if err != nil {
@@ -131,7 +131,7 @@ func (r *BoltRegistry) TakeOver(ctx context.Context, by Caller, from string, for
 }
 
 // moveBlocks gives all blocks of a node to another, or to itself, with new
-// epochs: who held them before has lost them.
+// epochs: their former owner has lost them.
 func moveBlocks(tx *bolt.Tx, from, to string) error {
 	blocks, err := registryBlocks(tx, from)
 	if err != nil {
@@ -149,7 +149,7 @@ func moveBlocks(tx *bolt.Tx, from, to string) error {
 	return nil
 }
 
-// holderOf returns who holds a name; the zero Holder: nobody.
+// holderOf returns the holder of a name; the zero Holder: none.
 func holderOf(tx *bolt.Tx, node string) (Holder, error) {
 	key := []byte(node)
 	v := tx.Bucket(bucketHolders).Get(key)
@@ -163,7 +163,7 @@ func holderOf(tx *bolt.Tx, node string) (Holder, error) {
 	return decodeHolder(key, p)
 }
 
-// putHolder records who holds a name. A holder without an instance is nobody.
+// putHolder records the holder of a name. A Holder without an instance is none.
 func putHolder(tx *bolt.Tx, node string, h Holder) error {
 	if h.Instance == "" {
 		return tx.Bucket(bucketHolders).Delete([]byte(node))

@@ -6,16 +6,16 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// identity says whose database a file is. The zero value is that of a new file,
-// and of one that a version before wrote.
+// identity is the owner of a database. The zero value is that of a new file, and
+// of one that a former version wrote.
 type identity struct {
 	Instance          string     // made at the first start, see [Caller]
 	Node              string     // the name the machine had
-	Address, Address6 netip.Addr // of the machine when its registry last knew it
-	Refused           string     // what the registry said when it refused this machine; empty: it did not
+	Address, Address6 netip.Addr // of the machine at the registry's last confirmation
+	Refused           string     // the registry's rejection of this machine; empty: none
 }
 
-// readIdentity reads whose file it is.
+// readIdentity reads the owner of the file.
 func readIdentity(tx *bolt.Tx) (identity, error) {
 	v, err := getMeta(tx, metaIdentity)
 	if err != nil || v == nil {
@@ -26,7 +26,7 @@ func readIdentity(tx *bolt.Tx) (identity, error) {
 	return id, r.done("identity", []byte(metaIdentity))
 }
 
-// saveIdentity stores whose file it is.
+// saveIdentity stores the owner of the file.
 func saveIdentity(id identity) change {
 	return func(tx *bolt.Tx) error {
 		v := appendString(appendString(nil, id.Instance), id.Node)

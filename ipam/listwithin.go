@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// ListWithin returns every node's blocks, or an error after the given time. A
-// registry that ignores its context is not waited for: what a node knows by
-// itself must not wait for a registry whose packets are dropped.
+// ListWithin returns every node's blocks, or an error after the given time. It
+// does not wait for a registry that ignores its context: the node's own state must
+// not wait for a registry whose packets are dropped.
 func ListWithin(ctx context.Context, reg Registry, patience time.Duration) ([]Block, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

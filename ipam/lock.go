@@ -14,7 +14,7 @@ import (
 )
 
 // lockFile takes the flock(2) that bbolt will take, on the same open file, but
-// with an answer to who has it. It waits at most wait.
+// returns the process that has it. It waits at most wait.
 func lockFile(f *os.File, shared bool, wait time.Duration) error {
 	how := unix.LOCK_EX
 	if shared {

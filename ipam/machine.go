@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// Caller is the machine that asks a registry. A node's name is no proof of a
-// machine: hosts of one image have one name. So every call that changes
-// something carries the instance too, which is made at the first start, kept
-// in the node's database and not derived from the name.
+// Caller is the machine that calls a registry. A node's name does not identify a
+// machine: hosts of one image have one name. So every call that changes something
+// carries the instance too, which is made at the first start, kept in the node's
+// database and not derived from the name.
 type Caller struct {
 	Node string
 	// Instance is that of the machine's database; empty: the caller is of a
 	// version before databases had one.
 	Instance string
-	// Address and Address6 are where the node's blocks lead: the next hops of
-	// its announcements. They tell a database from its copy.
+	// Address and Address6 are the next hops of the node's announcements. They
+	// distinguish a database from its copy.
 	Address, Address6 netip.Addr
 	// Period is the time between two of its asserts.
 	Period time.Duration
 }
 
-// maxPeriod bounds what a caller may say of its period, so that none holds a
-// name for ever.
+// maxPeriod bounds the period that a caller may claim, so that none holds a name
+// for ever.
 const maxPeriod = 10 * time.Minute
 
-// validate checks what a stranger may send.
+// validate checks the fields, which a stranger may send.
 func (c Caller) validate() error {
 	switch {
 	case c.Node == "" || len(c.Node) > maxName:
@@ -57,11 +57,11 @@ func (c Caller) at(o Caller) bool {
 	return c.Address.IsValid() && c.Address == o.Address || c.Address6.IsValid() && c.Address6 == o.Address6
 }
 
-// known reports whether the caller tells an address.
+// known reports whether the caller has an address.
 func (c Caller) known() bool { return c.Address.IsValid() || c.Address6.IsValid() }
 
 // same reports whether two callers are one machine: of one instance and, where
-// both tell it, of one address.
+// both have an address, of one address.
 func (c Caller) same(o Caller) bool {
 	return c.Instance == o.Instance && (c.at(o) || !c.known() || !o.known())
 }
@@ -88,9 +88,9 @@ func newInstance() string {
 type Holder struct {
 	Caller
 	Since time.Time // it holds the name
-	// Before is the instance that the machine at this address had before: its
-	// database was lost. Should it come back, the machine has two databases in
-	// use, and must not change from one to the other with every assert.
+	// Before is the former instance of the machine at this address: its database
+	// was lost. If that instance returns, the machine has two databases in use,
+	// and must not change from one to the other with every assert.
 	Before string
 }
 
@@ -99,9 +99,9 @@ type Holder struct {
 type HeldError struct {
 	Node   string
 	Holder Holder
-	Age    time.Duration // since the holder was last heard of
+	Age    time.Duration // since the holder's last call
 	Silent bool          // for longer than two of its periods: [Registry.TakeOver] takes the name from it
-	By     Caller        // the one that is refused
+	By     Caller        // the rejected caller
 	// Why the name is not taken from a silent holder; empty otherwise.
 	Why string
 }
@@ -127,20 +127,20 @@ func (e *HeldError) Error() string {
 // Unwrap makes it an [ErrRefused].
 func (e *HeldError) Unwrap() error { return ErrRefused }
 
-// Admit is the rule of every registry: it says who holds a name after by has
-// called. The error is a [HeldError]. changed says that the holder is to be
+// Admit is the rule of every registry: it returns the holder of a name after a
+// call of by. The error is a [HeldError]. changed reports that the holder is to be
 // recorded; one without an instance means that there is none.
 //
-//   - A name that nobody holds is the first caller's.
-//   - The holder's own calls are good.
+//   - The first caller of a free name becomes its holder.
+//   - The holder's own calls are accepted.
 //   - A machine at the holder's address with another instance is the holder
-//     with a new database. That instance was there before: two databases are in
-//     use on one machine, and the one that came back is refused.
-//   - All others are refused, also the holder's own instance at another
+//     with a new database. If the former instance returns, two databases are in
+//     use on one machine, and the returning one is rejected.
+//   - All others are rejected, also the holder's own instance at another
 //     address, which may be a copy. Once the holder is silent they may take
 //     over, see [Registry.TakeOver].
 //
-// age is the time since the holder was last heard of.
+// age is the time since the holder's last call.
 func Admit(h Holder, by Caller, age time.Duration) (next Holder, changed bool, err error) {
 	silent := age > h.Patience()
 	switch {
@@ -160,7 +160,7 @@ func Admit(h Holder, by Caller, age time.Duration) (next Holder, changed bool, e
 }
 
 // AdmitTakeOver is the rule of every registry for a take-over of the name that
-// h holds. Without force a machine that was heard of lately keeps it.
+// h holds. Without force a machine that called lately keeps it.
 func AdmitTakeOver(name string, h Holder, by Caller, age time.Duration, force bool) error {
 	silent := age > h.Patience()
 	switch {

@@ -13,13 +13,13 @@ import (
 )
 
 // The marker is a file apart from the database, in a folder that a reboot
-// empties, with the last epoch that the registry in the database gave. A
-// database that is put back from a backup, or lost, knows less than it, and its
-// registry would give away blocks that other nodes have claimed since: it waits
-// until they have asserted them.
+// empties, with the last epoch that the registry in the database gave. A database
+// that was restored from a backup, or lost, is behind it, and its registry would
+// assign blocks that other nodes have claimed since: it waits until they have
+// asserted them.
 
-// compareMarker makes the registry settle when the marker knows of a later
-// claim than the file.
+// compareMarker makes the registry settle when the marker has a later claim than
+// the file.
 func (s *Store) compareMarker() error {
 	if s.marker == "" {
 		return nil
@@ -33,7 +33,7 @@ func (s *Store) compareMarker() error {
 	}
 	marked, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 	if err != nil {
-		return nil //nolint:nilerr // cut short by a full disk: it says nothing, and the next claim writes it anew
+		return nil //nolint:nilerr // truncated by a full disk: it is ignored, and the next claim writes it again
 	}
 	s.marked = marked
 	return s.update(func(tx *bolt.Tx) error {
@@ -49,7 +49,7 @@ func (s *Store) compareMarker() error {
 	})
 }
 
-// mark notes an epoch that was given, before anybody learns of it.
+// mark writes an epoch to the marker, before any node receives it.
 func (s *Store) mark(epoch uint64) error {
 	if s.marker == "" {
 		return nil
@@ -70,8 +70,8 @@ func (s *Store) mark(epoch uint64) error {
 	return nil
 }
 
-// Older reports whether the registry has given blocks that the file does not
-// know: an older copy was put back, or the file was lost.
+// Older reports whether the registry has given blocks that the file lacks: an
+// older copy was restored, or the file was lost.
 func (s *Store) Older() bool { return s.older }
 
 // startSettling makes the registry refuse claims for its settling time.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// memory is the state of an [Allocator]: what its file holds, and what follows
-// from that. Decisions are made in it, under its mutex, and become durable in
+// memory is the state of an [Allocator]: the content of its file, and its
+// consequences. Decisions are made in it, under its mutex, and become durable in
 // the order in which they were made, see [queue].
 type memory struct {
 	store   *Store
@@ -49,7 +49,7 @@ func (m *memory) reloadLocked() error {
 	return m.loadLocked(c)
 }
 
-// loadLocked makes memory what the store holds; it takes c over.
+// loadLocked sets memory to the store's content; it takes c over.
 func (m *memory) loadLocked(c *contents) error {
 	if err := c.overlap(); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (m *memory) placeLocked() {
 	m.tenure.apply(&m.stock.index)
 }
 
-// setStandingLocked changes what the machine may do with its blocks.
+// setStandingLocked changes the machine's right to its blocks.
 func (m *memory) setStandingLocked(to footing) {
 	m.tenure.footing = to
 	m.tenure.apply(&m.stock.index)

@@ -10,20 +10,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Node is a node that a registry knows, and where its blocks lead: the next
-// hops of its announcements, those that it has.
+// Node is a node of a registry with the next hops of its announcements, those
+// that it has.
 type Node struct {
 	Name      string
 	Addresses []netip.Addr
 }
 
-// NodeLister is a [Registry] that can tell where the blocks of the nodes lead.
-// A node that has not said so is not among them.
+// NodeLister is a [Registry] that lists the next hops of the nodes. A node that
+// has not sent its own is not among them.
 type NodeLister interface {
 	Nodes(ctx context.Context) ([]Node, error)
 }
 
-// node returns what others need to know of the machine.
+// node returns the caller's entry in a list of nodes.
 func (c Caller) node() Node {
 	n := Node{Name: c.Node}
 	for _, a := range []netip.Addr{c.Address, c.Address6} {
@@ -64,7 +64,7 @@ func (r *BoltRegistry) Nodes(ctx context.Context) ([]Node, error) {
 	return NodesOf(all), nil
 }
 
-// Nodes implements [NodeLister]. Where both parts know a node, one of them may
+// Nodes implements [NodeLister]. Where both parts list a node, one of them may
 // have an older address, so all of them are returned.
 func (s *Split) Nodes(ctx context.Context) ([]Node, error) {
 	var found [2][]Node

@@ -10,9 +10,9 @@ import (
 )
 
 // The page format of bbolt (its internal/common), in the machine's byte order.
-// bbolt maps the file and follows what the pages say; on a damaged page it
-// panics, faults, or recurses without end, which no caller can survive. So all
-// that bbolt will follow is checked here first, once, while the lock is held.
+// bbolt maps the file and follows its page numbers; on a damaged page it panics,
+// faults, or recurses without end, which no caller can survive. So everything that
+// bbolt will follow is checked here first, once, while the lock is held.
 const (
 	boltMagic      = 0xED0CDAED
 	boltVersion    = 2
@@ -28,7 +28,7 @@ const (
 	maxTreeDepth   = 64
 )
 
-// boltMeta is what a meta page says.
+// boltMeta is the content of a meta page.
 type boltMeta struct {
 	pageSize       int
 	root, freelist uint64
@@ -214,7 +214,7 @@ func (c *pageCheck) tree(id uint64, low, high []byte, depth, nested int) error {
 	return nil
 }
 
-// node checks one page (or inline bucket) and what it refers to.
+// node checks one page (or inline bucket) and the pages it refers to.
 func (c *pageCheck) node(id uint64, b, low, high []byte, depth, nested int) error {
 	ne := binary.NativeEndian
 	flags, count := ne.Uint16(b[8:]), int(ne.Uint16(b[10:]))

@@ -11,8 +11,8 @@ import (
 // maxPodMTUs bounds how many former MTUs are remembered.
 const maxPodMTUs = 16
 
-// PodMTUs returns the MTUs that this node gave to pods by itself, in bytes, the
-// latest first. A pod with another one has it by somebody's choice.
+// PodMTUs returns the MTUs that this node gave to pods by default, in bytes, the
+// latest first. A pod with another one has chosen it.
 func (s *Store) PodMTUs() ([]int, error) {
 	var out []int
 	err := s.view(func(tx *bolt.Tx) (err error) {

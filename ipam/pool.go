@@ -35,16 +35,16 @@ type Pool struct {
 	// BlockSize is the prefix length of a block: 20..32 in IPv4 (0 means 26),
 	// 116..128 in IPv6 (0 means 122).
 	BlockSize int
-	Disabled  bool // no new address and no new block; what is assigned stays
+	Disabled  bool // no new address and no new block; assigned addresses stay
 	Manual    bool // used only when a request names the pool or an address in it
-	// Elsewhere says that this node is none of those the pool is for: it takes
-	// nothing from it, as if it were disabled.
+	// Elsewhere reports that the pool is not for this node: it takes nothing from
+	// it, as if it were disabled.
 	Elsewhere bool
 	// Namespaces are patterns (path.Match) of the namespaces whose pods get an
-	// address of the pool without naming it; empty: all.
+	// address of the pool by default; empty: all.
 	Namespaces []string
 	// Reserved ranges inside CIDR are never chosen; a request for a specific
-	// address gets it all the same.
+	// address still gets it.
 	Reserved []netip.Prefix
 }
 
@@ -60,7 +60,7 @@ func (p Pool) withDefaults() Pool {
 }
 
 // Validate checks one pool. The error wraps [ErrInvalidPool], names the field
-// and says what to change.
+// and the remedy.
 func (p Pool) Validate() error {
 	p = p.withDefaults()
 	if p.Name == "" {
@@ -133,7 +133,7 @@ func (p *Pool) reserves(addr netip.Addr) bool {
 // closed reports whether nothing new is taken from the pool on this node.
 func (p *Pool) closed() bool { return p.Disabled || p.Elsewhere }
 
-// closedWord says why, for errors.
+// closedWord returns the reason why the pool is closed, for errors.
 func (p *Pool) closedWord() string {
 	if p.Elsewhere {
 		return "not for this node (its node selector): name another or change the node's labels"
@@ -142,7 +142,7 @@ func (p *Pool) closedWord() string {
 }
 
 // automatic reports whether a pod of a namespace gets addresses of the pool
-// without asking for it.
+// by default.
 func (p *Pool) automatic(namespace string) bool {
 	if p.closed() || p.Manual {
 		return false

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Quarantine is an address that a running pod uses and that could not be
-// entered as the pod's: it is given to nobody for as long as the pod runs.
+// Quarantine is an address that a running pod uses and that could not be recorded
+// as the pod's: it is not assigned as long as the pod runs.
 type Quarantine struct {
 	Handle
 	Address    netip.Addr
 	Namespace  string
 	Pod        string
 	HostDevice string // host end of the pod's veth
-	Why        string // and what to do about it
+	Why        string // with the remedy
 }
 
 // String is one line for an operator.

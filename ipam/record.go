@@ -190,8 +190,8 @@ func parseHandleKey(key string) (Handle, error) {
 // registry.
 type heldBlock struct {
 	Block
-	lost     bool // of this node: the registry says that it is not ours
-	asserted bool // in the registry: not given by it, its node has said so
+	lost     bool // of this node: the registry named another owner
+	asserted bool // in the registry: not given by it, its node has asserted it
 }
 
 // The flags of a stored block.

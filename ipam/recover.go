@@ -23,22 +23,22 @@ type Running struct {
 	DropRoutes []netip.Prefix
 }
 
-// Recovery is what [Allocator.Recover] did.
+// Recovery is the result of [Allocator.Recover].
 type Recovery struct {
 	Entered []Assignment // entered or changed, as they are now
 	// Displaced are attachments that the file gives an address of a running
 	// pod, as the file had them: they have lost it, or are gone.
 	Displaced []Assignment
-	Kept      []Quarantine // what could not be entered: out of use while the pod runs
+	Kept      []Quarantine // could not be recorded: out of use while the pod runs
 	Refused   []error      // pods of which nothing is known that could be kept
 }
 
-// Recover makes the file agree with the pods that run, of which all are given:
-// it was lost, or an older copy was restored. The kernel's word counts more
-// than the file's. An address that the file gives to an attachment that does
-// not have it any more becomes the running pod's; what two running pods have,
-// or what does not fit a record, is quarantined. A block that is known from its
-// pods alone is entered too; the next assert tells the registry of it.
+// Recover makes the file agree with all running pods: it was lost, or an older
+// copy was restored. The kernel takes precedence over the file. An address that
+// the file gives to an attachment that does not have it any more becomes the
+// running pod's; an address of two running pods, or one that does not fit a
+// record, is quarantined. A block that is known from its pods alone is recorded
+// too; the next assert sends it to the registry.
 //
 // It is called between [New] and [Allocator.Run].
 func (a *Allocator) Recover(pods []Running) (Recovery, error) {
@@ -118,7 +118,7 @@ func (r *recovering) take(p *Running) {
 	}
 }
 
-// bars says why an address of a running pod cannot be entered as its own, ""
+// bars returns why an address of a running pod cannot be recorded as its own, ""
 // when it can: have are those that it has already.
 func (r *recovering) bars(h Handle, addr netip.Addr, have []netip.Addr) string {
 	if o, ok := r.taken[addr]; ok {
@@ -137,8 +137,8 @@ func (r *recovering) bars(h Handle, addr netip.Addr, have []netip.Addr) string {
 	return ""
 }
 
-// unseen returns what the file gives to a running pod in a family of which the
-// kernel shows no address: somebody may have removed the route.
+// unseen returns the addresses that the file gives to a running pod in a family
+// in which the kernel has none: the route may have been removed by hand.
 func (r *recovering) unseen(known *entry, have []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, addr := range known.Addresses {
@@ -153,8 +153,8 @@ func (r *recovering) unseen(known *entry, have []netip.Addr) []netip.Addr {
 	return out
 }
 
-// claim notes whose addresses are, and takes them from the attachments that do
-// not have them any more.
+// claim records the owner of addresses, and takes them from the attachments that
+// do not have them any more.
 func (r *recovering) claim(h Handle, addrs []netip.Addr) {
 	for _, addr := range addrs {
 		r.taken[addr] = h
@@ -181,11 +181,11 @@ func (r *recovering) keep(p *Running, addrs []netip.Addr, why string) {
 	}
 }
 
-// enter writes what a pod has.
+// enter records the addresses of a pod.
 func (r *recovering) enter(p *Running, known *entry, addrs []netip.Addr) {
 	as := p.Assignment.clone()
 	as.Assigned = time.Now()
-	if known != nil { // the file knows more of the pod than the kernel does
+	if known != nil { // the file has more about the pod than the kernel
 		if slices.Equal(known.Addresses, addrs) {
 			return
 		}
@@ -224,7 +224,7 @@ func (r *recovering) enterBlock(p *Running, addr netip.Addr, pool *Pool) {
 	r.saves = append(r.saves, saveBlock(heldBlock{Block: Block{CIDR: b, Pool: pool.Name, Node: r.node, Epoch: recoveredEpoch}}))
 }
 
-// changes returns what is to be written, in order.
+// changes returns the writes, in order.
 func (r *recovering) changes() []change {
 	now := time.Now()
 	out := r.drops

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// registrar is the only part that calls the registry, from one goroutine, so
-// that a slow registry delays nothing but new blocks, and no two calls race. It
-// tells the registry what the node holds and adopts the answer, claims blocks
-// that assigns wait for or that shall be ahead, and gives surplus ones back.
+// registrar is the only part that calls the registry, from one goroutine, so that
+// a slow registry delays nothing but new blocks, and no two calls race. It asserts
+// the node's blocks and adopts the answer, claims blocks that assigns wait for or
+// that are kept ahead, and releases surplus ones.
 type registrar struct {
 	*memory
 
 	cfg  Config
-	kick chan struct{} // full: it will look anyway
+	kick chan struct{} // full: a run is pending already
 
 	// The memory's mutex guards all below.
 	orders   []*order
@@ -29,13 +29,13 @@ func newRegistrar(cfg Config, m *memory) *registrar {
 	return &registrar{cfg: cfg, memory: m, kick: make(chan struct{}, 1), attempts: map[target]*attempt{}}
 }
 
-// poolsChangedLocked makes the registrar look what the new pools want.
+// poolsChangedLocked makes the registrar check the needs of the new pools.
 func (r *registrar) poolsChangedLocked() {
 	clear(r.reg.full)
 	signal(r.kick)
 }
 
-// blockFreed asks again for blocks of pools that had none.
+// blockFreed claims again from pools that had no block.
 func (r *registrar) blockFreed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,7 +58,7 @@ func (r *registrar) closeLocked(err error) {
 	r.orders = nil
 }
 
-// expire forgets the workloads that did not come back in time.
+// expire forgets the workloads that did not return in time.
 func (r *registrar) expire() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,8 +97,8 @@ func (r *registrar) accepted() error {
 	return r.keepIdentity("")
 }
 
-// refuse notes that the registry takes another machine for the node: nothing is
-// given out and nothing announced until it says otherwise.
+// refuse records that another machine holds the node's name: nothing is assigned
+// and nothing announced until the registry confirms this one.
 func (r *registrar) refuse(err error) {
 	r.mu.Lock()
 	now := time.Now()
@@ -107,8 +107,8 @@ func (r *registrar) refuse(err error) {
 		next.since = now
 		r.log.Error("the registry rejects this machine", "err", err)
 	}
-	// As long as the other machine with our database was not heard of since, it
-	// may be this one at its old address.
+	// As long as the other machine with our database did not call since, it may
+	// be this one at its old address.
 	var held *HeldError
 	next.moving = errors.As(err, &held) && held.Holder.Instance == held.By.Instance &&
 		now.Add(-held.Age).Before(next.since.Add(time.Second))
@@ -127,9 +127,9 @@ func (r *registrar) refuse(err error) {
 	}
 }
 
-// copied says why the database may be a copy of one that is in use: its blocks
-// are announced by another machine. A registry that lost its own file does not
-// know, and would take this machine for the node.
+// copied returns why the database may be a copy of one that is in use: another
+// machine announces its blocks. A registry that lost its own file cannot detect
+// that, and would accept this machine as the node.
 func (r *registrar) copied(ctx context.Context) string {
 	r.mu.Lock()
 	suspect := r.tenure.standing == unproven && !r.tenure.livesAny(&r.stock.index)
@@ -144,7 +144,7 @@ func (r *registrar) copied(ctx context.Context) string {
 	return r.cfg.Announced(ctx, blocks)
 }
 
-// doubt keeps the registry from being asked for this machine, and says why.
+// doubt keeps this machine from calling the registry, and records the reason.
 func (r *registrar) doubt(who string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,8 +158,8 @@ func (r *registrar) doubt(who string) {
 	r.reg.syncAt = time.Now().Add(min(refusedRetry, r.cfg.AssertInterval))
 }
 
-// assertAll tells the registry what this node holds. From a machine that is
-// gone it takes the name over.
+// assertAll asserts this node's blocks. It takes the name over from a silent
+// machine.
 func (r *registrar) assertAll(ctx context.Context, held []Block) (lost []Block, err error) {
 	by := r.caller()
 	lost, err = r.cfg.Registry.Assert(ctx, by, held)
@@ -202,8 +202,8 @@ func (r *registrar) caller() Caller {
 	}
 }
 
-// keepIdentity stores that the registry knows this machine, or why it does not,
-// when that is news.
+// keepIdentity stores that the registry confirmed this machine, or why it did
+// not, when that has changed.
 func (r *registrar) keepIdentity(refused string) error {
 	r.mu.Lock()
 	id := r.tenure.identity

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 )
 
-// ClaimRequest asks a registry for one block of a pool.
+// ClaimRequest is a claim of one block of a pool.
 type ClaimRequest struct {
 	Caller
 	Pool      string // name, kept with the block
@@ -16,8 +16,8 @@ type ClaimRequest struct {
 	BlockSize int // prefix length of a block
 	// Reserved ranges: a block that lies wholly in one is not handed out.
 	Reserved []netip.Prefix
-	// Block, when valid, is the one block wanted: Claim gives that one or
-	// returns [ErrBlockTaken]. A block the node owns already is given again.
+	// Block, when valid, is the requested block: Claim gives that one or returns
+	// [ErrBlockTaken]. A block the node owns already is given again.
 	Block netip.Prefix
 }
 
@@ -39,10 +39,9 @@ func (r ClaimRequest) Validate() error {
 	return nil
 }
 
-// Start returns the number of the block at which a registry begins to look for
-// a free one: a hash of the node's name, so that nodes which claim at the same
-// time want different blocks and a node that lost everything finds the same
-// ones again.
+// Start returns the number of the block at which a registry begins its search for
+// a free one: a hash of the node's name, so that concurrent claims do not compete
+// for one block and a node that lost everything finds the same ones again.
 func (r ClaimRequest) Start() uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(r.Node)) // a hash.Hash never returns an error
@@ -69,8 +68,8 @@ func (r ClaimRequest) Number(addr netip.Addr) uint64 {
 	return hi<<(64-host) | lo>>host
 }
 
-// ReleaseWatcher is a [Registry] that tells when somebody gave a block back,
-// so that a node which found a pool full need not ask again and again.
+// ReleaseWatcher is a [Registry] that signals released blocks, so that a node
+// which found a pool full need not poll.
 type ReleaseWatcher interface {
 	// WatchReleases calls released after blocks became free, until ctx ends.
 	// It may call it too often, and misses nothing for longer than a
@@ -78,32 +77,32 @@ type ReleaseWatcher interface {
 	WatchReleases(ctx context.Context, released func())
 }
 
-// Registry says which node owns which block: no two blocks it has given
-// overlap. A node's name is held by one machine at a time, see [Admit]: calls
-// of another one are refused with a [HeldError]. Every method is bounded by its
-// context and may be called concurrently and again: asking twice does no harm.
+// Registry records the owner of every block: no two blocks it has given overlap.
+// A node's name is held by one machine at a time, see [Admit]: calls of another
+// one are rejected with a [HeldError]. Every method is bounded by its context and
+// may be called concurrently; all are idempotent.
 type Registry interface {
-	// Claim gives the node a block that nobody owns, with an epoch above all
-	// earlier ones of that block. Errors: [ErrPoolExhausted], [ErrBlockTaken],
-	// [ErrSettling], [ErrRefused].
+	// Claim gives the node a free block, with an epoch above all earlier ones of
+	// that block. Errors: [ErrPoolExhausted], [ErrBlockTaken], [ErrSettling],
+	// [ErrRefused].
 	Claim(ctx context.Context, req ClaimRequest) (Block, error)
-	// Release gives a block back. A block that nobody owns is a success; one
-	// that is owned otherwise (node or a newer epoch) is [ErrNotOwner].
+	// Release releases a block. A free block is a success; one with another owner
+	// or a newer epoch is [ErrNotOwner].
 	Release(ctx context.Context, by Caller, b Block) error
-	// Assert says that the caller holds these blocks. Those that the registry
-	// does not know it records (a lost registry is rebuilt so); those that are
-	// not the node's any more (owned by another, or a newer epoch, or released
-	// by force) it returns in lost. Of two nodes that assert a block which this
-	// registry gave to neither, the larger epoch has it, whoever came first.
+	// Assert states that the caller holds these blocks. The registry records those
+	// that it lacks (a lost registry is rebuilt so); it returns in lost those that
+	// are not the node's any more (another owner, a newer epoch, or released by
+	// force). Of two nodes that assert a block which this registry gave to neither,
+	// the one with the larger epoch has it, whichever called first.
 	Assert(ctx context.Context, by Caller, held []Block) (lost []Block, err error)
 	// List returns the blocks of a node, or of all nodes when node is empty,
 	// in order of address.
 	List(ctx context.Context, node string) ([]Block, error)
 	// TakeOver makes the caller the holder of its name, and gives it all blocks
-	// of node from, which is its own name or the one it had before, each with
-	// a new epoch. It returns all blocks of the caller's name. Without force a
-	// machine that holds one of the two names and was heard of within two of
-	// its periods keeps it, and the error is a [HeldError].
+	// of node from, which is its own name or its former one, each with a new
+	// epoch. It returns all blocks of the caller's name. Without force a machine
+	// that holds one of the two names and called within two of its periods keeps
+	// it, and the error is a [HeldError].
 	TakeOver(ctx context.Context, by Caller, from string, force bool) ([]Block, error)
 }
 

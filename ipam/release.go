@@ -38,9 +38,9 @@ func (a *Allocator) releaseLocked(e *entry) *batch {
 }
 
 // Collect frees every assignment of which gone reports true, and returns them.
-// gone is called without any lock held; what it was asked about is freed only
-// if it is still the same assignment then. It must look at the network
-// namespace (and the runtime's list), never only at names.
+// gone is called without any lock held; an assignment is freed only if it is still
+// the same one then. gone must check the network namespace (and the runtime's
+// list), never only names.
 func (a *Allocator) Collect(ctx context.Context, gone func(Assignment) bool) ([]Assignment, error) {
 	var dead []Assignment
 	for _, as := range a.Assignments() {

@@ -6,13 +6,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Repair puts right what [Store.Check] finds where only one answer can be
-// right, in one transaction, and returns a sentence for each step. No agent
-// may use the store meanwhile. What it leaves needs a decision: see
-// [Allocator.Recover].
+// Repair fixes those faults of [Store.Check] that have one right answer, in one
+// transaction, and returns a sentence for each step. No agent may use the store
+// meanwhile. The other faults need a decision: see [Allocator.Recover].
 //
 //   - An address that is free and assigned is assigned: a pod may have it.
-//   - A free address outside the held blocks is nobody's to remember.
+//   - A free address outside the held blocks is removed.
 //   - A held block that the registry in this file gives to another node is
 //     lost, and not announced any more.
 func (s *Store) Repair() ([]string, error) {
@@ -38,7 +37,7 @@ func (s *Store) Repair() ([]string, error) {
 	return out, nil
 }
 
-// repairFreed drops what is remembered of addresses that are not free or not
+// repairFreed drops the records of freed addresses that are not free or not
 // ours.
 func repairFreed(tx *bolt.Tx, c *contents) ([]string, error) {
 	var out []string

@@ -11,8 +11,8 @@ import (
 // maxName bounds the strings of a request, so that no caller can fill the file.
 const maxName = 1024
 
-// Handle names an attachment: one interface of one container. It is what an
-// address belongs to, and comparable.
+// Handle names an attachment: one interface of one container. It owns addresses,
+// and is comparable.
 type Handle struct {
 	ContainerID string
 	IfName      string
@@ -34,7 +34,7 @@ func (h Handle) validate() error {
 	return nil
 }
 
-// Request asks for the addresses of one attachment.
+// Request is a request for the addresses of one attachment.
 type Request struct {
 	Handle
 
@@ -53,13 +53,13 @@ type Request struct {
 	// Sticky names a workload of the namespace that gets the same addresses
 	// again on this node, for as long as they are kept; empty: none.
 	Sticky string
-	// IPv4 and IPv6 say which families are wanted; all of them or none is
-	// assigned. Both false: the families of Addresses, or when there are none
-	// every family that has a pool.
+	// IPv4 and IPv6 select the families; all of them or none is assigned. Both
+	// false: the families of Addresses, or when there are none every family that
+	// has a pool.
 	IPv4, IPv6 bool
 }
 
-// validate checks what can be checked without pools.
+// validate checks everything that does not depend on pools.
 func (r *Request) validate() error {
 	if err := r.Handle.validate(); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (r *Request) validate() error {
 	return nil
 }
 
-// Assignment is what an attachment has. Callers must not change the slices.
+// Assignment has the addresses of an attachment. Callers must not change the slices.
 type Assignment struct {
 	Handle
 

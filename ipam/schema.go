@@ -9,7 +9,7 @@ import (
 
 // The buckets of the file.
 var (
-	bucketMeta        = []byte("onlink")      // what the file is
+	bucketMeta        = []byte("onlink")      // the kind of the file
 	bucketBlocks      = []byte("blocks")      // prefix -> heldBlock: blocks of this node
 	bucketAssignments = []byte("assignments") // handle -> Assignment
 	bucketFreed       = []byte("freed")       // address -> time it was freed
@@ -26,8 +26,8 @@ const (
 	metaBoot       = "boot"        // boot ID of the last run
 	metaEpoch      = "epoch"       // last epoch the registry gave
 	metaSettleFrom = "settle-from" // since when the registry waits for the nodes
-	metaIdentity   = "identity"    // identity: whose file this is
-	metaPodMTUs    = "pod-mtus"    // that pods got without asking, the latest first
+	metaIdentity   = "identity"    // identity: the owner of the file
+	metaPodMTUs    = "pod-mtus"    // given to pods by default, the latest first
 )
 
 // schemaBuckets are the buckets that each schema added to the one before:
@@ -48,7 +48,7 @@ var migrations = []func(*bolt.Tx) error{
 	addBuckets(4),
 }
 
-// errOlderSchema is what [checkSchema] says of a file that a migration brings
+// errOlderSchema is the error of [checkSchema] for a file that a migration brings
 // up to date.
 var errOlderSchema = errors.New("database was written by an older version")
 
@@ -122,8 +122,8 @@ func checkSchema(tx *bolt.Tx) error {
 	return nil
 }
 
-// checkBuckets makes sure that the buckets of a schema are there, so that
-// their users need not ask.
+// checkBuckets makes sure that the buckets of a schema exist, so that their users
+// need not check.
 func checkBuckets(tx *bolt.Tx, schema uint64) error {
 	for _, added := range schemaBuckets[:min(schema, uint64(len(schemaBuckets)))] {
 		for _, b := range added {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// slotState says what an address of a block is doing.
+// slotState is the state of an address of a block.
 type slotState uint8
 
 const (
@@ -19,7 +19,7 @@ const (
 // slot is one address of a held block.
 type slot struct {
 	owner *entry // nil unless state is slotUsed
-	turn  uint32 // counts frees, to tell the entries of freedSlot apart
+	turn  uint32 // counts frees, to distinguish the entries of freedSlot
 	state slotState
 }
 
@@ -34,8 +34,8 @@ type freedSlot struct {
 // held is a block of this node in memory. The allocator's mutex guards it.
 type held struct {
 	heldBlock
-	pool *Pool // the configured pool it lies in; nil when that is gone
-	// leaving is set while the block is given back: it serves nobody.
+	pool *Pool // the configured pool it lies in; nil when that was removed
+	// leaving is set while the block is released: it serves no request.
 	leaving bool
 	doubt   doubt // whether it is the node's at all
 	// withheld and hidden follow from the machine's standing: it gives no new
@@ -49,7 +49,7 @@ type held struct {
 	kept       map[int]time.Time // free slots that are a workload's, and until when
 	barred     map[int]bool      // slots that are quarantined
 	emptySince time.Time         // valid while used is 0
-	promised   time.Time         // until then it is not given back
+	promised   time.Time         // until then it is not released
 }
 
 func newHeld(b heldBlock, now time.Time) *held {
@@ -96,7 +96,7 @@ func (h *held) pick(now time.Time, cooldown time.Duration) (int, bool) {
 	return 0, false
 }
 
-// keeps reports whether a slot is kept for a workload, or from everybody.
+// keeps reports whether a slot is reserved for a workload, or barred.
 func (h *held) keeps(ord int, now time.Time) bool { return h.barred[ord] || now.Before(h.kept[ord]) }
 
 func (h *held) stale(f freedSlot) bool {
@@ -169,8 +169,8 @@ func (h *held) spare(now time.Time, cooldown time.Duration) bool {
 	return n*2 < len(h.slots)
 }
 
-// index is what the allocator knows of the node: blocks and assignments. Its
-// owner's mutex guards it. Whose an address is stands in its block's slot.
+// index has the allocator's blocks and assignments. Its owner's mutex guards it.
+// An address's owner is kept in its block's slot.
 type index struct {
 	blocks   map[netip.Prefix]*held
 	order    []*held     // as they are filled: by pool's place, then claim
@@ -246,7 +246,7 @@ func (x *index) dropBlock(h *held) {
 	}
 }
 
-// add enters an assignment and takes its addresses, which nobody has.
+// add enters an assignment and takes its addresses, which must be free.
 func (x *index) add(e *entry) {
 	x.byHandle[e.Handle] = e
 	for _, addr := range e.Addresses {
@@ -258,8 +258,8 @@ func (x *index) add(e *entry) {
 	}
 }
 
-// load is add for what a file says, which may be wrong: two attachments that
-// have one address are [ErrCorrupt], and x is of no use then.
+// load is add for the records of a file, which may be wrong: two attachments that
+// have one address are [ErrCorrupt], and x is unusable then.
 func (x *index) load(e *entry) error {
 	x.byHandle[e.Handle] = e
 	for _, addr := range e.Addresses {

@@ -13,11 +13,11 @@ import (
 
 // Split is one [Registry] made of two, so that neither is a single point of
 // failure: the first has the lower half of every pool, the second the upper
-// one. A node claims from the half its name falls on, and from the other when
-// that one does not answer or is full. All nodes must know the two in the same
-// order, and the same pools.
+// one. A node claims from the half its name selects, and from the other when
+// that one does not answer or is full. All nodes must list the two in the same
+// order, and have the same pools.
 //
-// While one does not answer, Assert and List speak for the other alone: what
+// While one does not answer, Assert and List cover the other alone: a block that
 // is not known to be lost is kept. They fail when neither answers.
 type Split struct {
 	parts [2]Registry
@@ -46,14 +46,14 @@ func (s *Split) SetPools(pools []Pool) {
 	}
 }
 
-// Problem says which of the two did not answer its last call; nil: both did.
+// Problem returns which of the two did not answer its last call; nil: both did.
 func (s *Split) Problem() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(s.problem[0], s.problem[1])
 }
 
-// heard notes whether a part answered.
+// heard records whether a part answered.
 func (s *Split) heard(part int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +125,8 @@ func (s *Split) Claim(ctx context.Context, req ClaimRequest) (Block, error) {
 	return Block{}, full
 }
 
-// claimFrom asks one part, for half of the time that is left, so that a part
-// which hangs leaves some for the other.
+// claimFrom calls one part, for half of the remaining time, so that a part which
+// hangs leaves some for the other.
 func (s *Split) claimFrom(ctx context.Context, part int, req ClaimRequest) (Block, error) {
 	ctx, cancel := halfTime(ctx)
 	defer cancel()
@@ -135,8 +135,7 @@ func (s *Split) claimFrom(ctx context.Context, part int, req ClaimRequest) (Bloc
 	return b, err
 }
 
-// halfTime bounds what is done with the returned context to half of the time
-// ctx leaves.
+// halfTime returns a context that ends after half of the time that ctx leaves.
 func halfTime(ctx context.Context) (context.Context, context.CancelFunc) {
 	if end, ok := ctx.Deadline(); ok {
 		return context.WithTimeout(ctx, time.Until(end)/2)
@@ -177,8 +176,8 @@ func (s *Split) Assert(ctx context.Context, by Caller, held []Block) ([]Block, e
 		part := s.partOf(b.CIDR)
 		share[part] = append(share[part], b)
 	}
-	// One after the other, first the one that decides who holds the name: of two
-	// machines that ask at once each would get the name from one half.
+	// One after the other, first the one that decides the holder of the name: of
+	// two concurrent machines each would get the name from one half.
 	var lost []Block
 	var errs []error
 	for i, part := range s.order(by.Node) {
@@ -209,7 +208,7 @@ func (s *Split) assertTo(ctx context.Context, first bool, part int, by Caller, h
 	return lost, err
 }
 
-// order returns the parts in the order in which a node asks them.
+// order returns the parts in the order in which a node calls them.
 func (s *Split) order(node string) [2]int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(node)) // a hash.Hash never returns an error
@@ -254,7 +253,7 @@ func (s *Split) TakeOver(ctx context.Context, by Caller, from string, force bool
 		blocks, err := s.parts[part].TakeOver(ctx, by, from, force)
 		s.heard(part, err)
 		if err != nil {
-			return nil, err // what one half has done, the next try finds done
+			return nil, err // the next try finds the half that succeeded done
 		}
 		all = append(all, blocks...)
 	}

@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// standing is what this machine may do with the blocks in its database.
+// standing is this machine's right to the blocks in its database.
 type standing int
 
 const (
-	// trusted: they are ours until the registry says otherwise, also while it
-	// is away.
+	// trusted: they are ours until the registry denies it, also while it does not
+	// answer.
 	trusted standing = iota
-	// unproven: the database may be a copy, or the registry refused us in the
-	// run before. Only the registry's word makes the blocks ours again.
+	// unproven: the database may be a copy, or the registry rejected us in the
+	// run before. Only the registry can make the blocks ours again.
 	unproven
 	// refused: the registry takes another machine for this node.
 	refused
-	// foreign: the database is another node's. The registry is not asked.
+	// foreign: the database is another node's. The registry is not called.
 	foreign
 )
 
-// movingText is what a machine says that may have moved.
+// movingText is the note of a machine that may have moved.
 const movingText = "blocks with pods that run here stay announced until it answers again"
 
-// refusedRetry is how soon a machine that was refused asks again, at most.
+// refusedRetry is the interval at which a rejected machine calls again, at most.
 const refusedRetry = 5 * time.Second
 
 // footing is the machine's standing and why it is not the best.
 type footing struct {
 	standing
 	why error // nil when trusted
-	// doubt is what made the database suspect at the start; nil when it was not.
+	// doubt is the suspicion about the database at the start; nil without one.
 	doubt error
 	// moving: we may be the machine of the database at another address than
 	// before. Blocks with pods that run here stay announced meanwhile.
@@ -42,14 +42,14 @@ type footing struct {
 	since  time.Time // the registry refused us first; valid when refused
 }
 
-// foreignError says that the database is another node's, and the ways out.
+// foreignError returns that the database is another node's, and the remedies.
 func foreignError(owner, node string) error {
 	return fmt.Errorf("%w: the database is that of node %q and this is node %q: no address is assigned and no block announced. "+
 		"If this machine had that name before, run onlinkctl ipam take-over %s; if its name is wrong, set node.name or --node-name; "+
 		"if its disk is a copy, stop onlinkd, move onlink.db away and start it", ErrOtherNode, owner, node, owner)
 }
 
-// unprovenError says that the registry has to speak first.
+// unprovenError returns that the registry has to confirm this machine first.
 func unprovenError(why string) error {
 	return fmt.Errorf("%w until the registry has confirmed this machine: %s", ErrUnconfirmed, why)
 }
@@ -60,7 +60,7 @@ func suspect(why string) footing {
 	return footing{standing: unproven, why: err, doubt: err}
 }
 
-// refusal reports whether an error of an assert is the registry's word against
+// refusal reports whether an error of an assert is the registry's rejection of
 // this machine.
 func refusal(err error) bool {
 	return errors.Is(err, ErrRefused) || errors.Is(err, ErrInvalidRequest)
@@ -108,7 +108,7 @@ func newTenure(cfg Config, c *contents) (tenure, error) {
 	return t, cfg.Store.commit([]change{saveIdentity(*id)})
 }
 
-// apply puts on every held block what the standing allows.
+// apply puts the standing on every held block.
 func (t *tenure) apply(x *index) {
 	for _, h := range x.order {
 		h.withheld = t.standing != trusted
@@ -117,7 +117,7 @@ func (t *tenure) apply(x *index) {
 }
 
 // lives reports whether a pod that runs on this machine has an address of the
-// block: the kernel's word that the block was this machine's.
+// block: the kernel's proof that the block was this machine's.
 func (t *tenure) lives(x *index, h *held) bool {
 	if t.proven {
 		return h.used > 0
@@ -130,7 +130,7 @@ func (t *tenure) lives(x *index, h *held) bool {
 
 // moved reports whether the silent holder of the name is this machine at its
 // former address: it has the database, and pods of it run here. Its peers may
-// go on with its announcements for a while (RFC 4724), which say nothing then.
+// keep its announcements for a while (RFC 4724), which prove nothing then.
 func (t *tenure) moved(x *index, holder Holder) bool {
 	return holder.Instance == t.identity.Instance && t.livesAny(x)
 }
@@ -141,8 +141,8 @@ func (t *tenure) livesAny(x *index) bool {
 	return slices.ContainsFunc(x.order, func(h *held) bool { return t.lives(x, h) })
 }
 
-// Standing says why this machine gives out no address and announces no block;
-// nil when nothing is in its way.
+// Standing returns why this machine assigns no address and announces no block;
+// nil when it does.
 func (a *Allocator) Standing() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

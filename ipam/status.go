@@ -13,22 +13,21 @@ type BlockUsage struct {
 	Used    int // assigned addresses
 	Cooling int // freed ones that are not assigned again yet
 	Size    int // all
-	// Confirmed says that the block is this node's to announce. It is false
-	// after the registry said that it is somebody else's, and while it is
-	// given back.
+	// Confirmed reports that this node may announce the block. It is false after
+	// the registry named another owner, and while the block is released.
 	Confirmed bool
-	// Doubtful says that the registry has not said yet whose the block is,
-	// which an older database or the pods in it made this node's.
+	// Doubtful reports that the registry has not named the block's owner yet: an
+	// older database or the pods in it made it this node's.
 	Doubtful bool
 	Poolless bool // it lies in no configured pool
 }
 
-// PoolUsage is what this node has of one pool.
+// PoolUsage is this node's use of one pool.
 type PoolUsage struct {
 	Pool
 	Blocks, Used, Cooling, Size int // of this node's blocks
-	// NoFreeBlock says that the registry had none left when it was last asked;
-	// it is asked again at times.
+	// NoFreeBlock reports that the registry had none left at the last claim; the
+	// node claims again at times.
 	NoFreeBlock bool
 }
 

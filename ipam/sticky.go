@@ -10,11 +10,11 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// sticky is what a named workload had: it gets the same addresses again, on
-// this node, as long as they are kept for it.
+// sticky has the addresses of a named workload: it gets the same again, on this
+// node, as long as they are reserved for it.
 type sticky struct {
 	addrs []netip.Addr
-	freed time.Time // when it let go of them; zero: it has them
+	freed time.Time // when it released them; zero: it has them
 }
 
 // stickyKey names a workload: namespaces do not share names.
@@ -54,7 +54,7 @@ func decodeSticky(key, payload []byte) (sticky, error) {
 	return s, r.done("sticky addresses", key)
 }
 
-// saveSticky stores what a workload has or had.
+// saveSticky stores the addresses of a workload.
 func saveSticky(key string, s sticky) change {
 	return func(tx *bolt.Tx) error { return put(tx, bucketSticky, []byte(key), encodeSticky(s)) }
 }
@@ -83,14 +83,14 @@ type workloads struct {
 	all     map[string]sticky
 }
 
-// load takes the stored workloads over and keeps the addresses of those that do
-// not run. One that had its addresses when the last run ended, and is gone, has
-// freed them now; so has one whose time is in the future, because the clock was
-// ahead. It returns the changes that store this.
+// load takes the stored workloads over and reserves the addresses of those that do
+// not run. One that had its addresses when the last run ended, and does not run
+// any more, has released them now; so has one whose time is in the future, because
+// the clock was ahead. It returns the changes that store this.
 func (w *workloads) load(all map[string]sticky, now time.Time) (todo []change) {
 	w.all = all
 	if len(all) == 0 {
-		return nil // the usual case: no look at every attachment
+		return nil // the usual case: no pass over every attachment
 	}
 	running := map[string]bool{}
 	for _, e := range w.held.byHandle {
@@ -130,8 +130,8 @@ func (w *workloads) keep(s sticky) {
 	}
 }
 
-// pick returns the addresses that are kept for the request's
-// workload, when all of them can be had and are what it asks for.
+// pick returns the addresses that are reserved for the request's workload, when
+// all of them are available and match the request.
 func (w *workloads) pick(req *Request, families []bool, pools []*Pool, barred func(netip.Addr) bool) []netip.Addr {
 	s, ok := w.all[req.stickyKey()]
 	if !ok || len(req.Addresses) > 0 || s.freed.IsZero() || time.Since(s.freed) >= w.keptFor || len(s.addrs) != len(families) {
@@ -153,7 +153,7 @@ func (w *workloads) hold(e *entry, key string) []change {
 	if key == "" || known && old.freed.IsZero() {
 		return nil
 	}
-	if known { // what it had before and has not now is not kept any more
+	if known { // former addresses that it has not now are not reserved any more
 		w.unkeep(old)
 	}
 	todo := w.inherit(key, e.Addresses)
@@ -164,9 +164,9 @@ func (w *workloads) hold(e *entry, key string) []change {
 	return append(todo, saveSticky(key, s))
 }
 
-// inherit forgets workloads that had one of addrs, which another
-// workload gets now: by name, or because nobody came for it in time. Two that
-// remember one address would keep it, and let go of it, for each other.
+// inherit forgets workloads that had one of addrs, which another workload gets
+// now: by name, or because its reservation has ended. Two workloads with one
+// recorded address would reserve and release it for each other.
 func (w *workloads) inherit(heir string, addrs []netip.Addr) []change {
 	var todo []change
 	for key, s := range w.all {
@@ -180,7 +180,7 @@ func (w *workloads) inherit(heir string, addrs []netip.Addr) []change {
 	return todo
 }
 
-// unkeep gives kept addresses back to everybody.
+// unkeep ends the reservation of addresses.
 func (w *workloads) unkeep(s sticky) {
 	w.keep(sticky{addrs: s.addrs})
 }
@@ -197,7 +197,7 @@ func (w *workloads) free(e *entry, now time.Time) []change {
 	return []change{saveSticky(e.Sticky, s)}
 }
 
-// expire forgets the workloads that did not come back in time, and returns the
+// expire forgets the workloads that did not return in time, and returns the
 // changes that store it.
 func (w *workloads) expire() []change {
 	var todo []change

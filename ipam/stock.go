@@ -150,9 +150,9 @@ func (s *stock) exhausted(pools []*Pool, is4 bool, now time.Time) error {
 	return fmt.Errorf("%w%s: add a pool, or free blocks of dead nodes", ErrExhausted, b.String())
 }
 
-// promise keeps the empty blocks that a claim was for until the assigns that
-// waited had time to take an address. On a draining node the block would be
-// gone again before they look, they would claim once more, and so on for ever.
+// promise keeps the empty blocks of a claim until the assigns that waited for it
+// had time to take an address. On a draining node the block would be released
+// before they do, they would claim once more, and so on for ever.
 func (s *stock) promise(t target) {
 	until := time.Now().Add(promiseTime)
 	for _, h := range s.order {

@@ -26,26 +26,25 @@ const initialMap = 64 << 20
 // third flush, and a backup copies all of it.
 const growBy = 256 << 10
 
-// StoreOptions say how to open a store; the zero value is the default.
+// StoreOptions are the options for opening a store; the zero value is the default.
 type StoreOptions struct {
-	// LockWait bounds the wait for another process to let go of the file
-	// (default 1 s).
+	// LockWait bounds the wait for another process to release the file (default
+	// 1 s).
 	LockWait time.Duration
 	// MoveAside renames a damaged file to PATH.corrupt-TIME and starts an
 	// empty one. A sound file of another program is never moved.
 	MoveAside bool
-	// Lost says that the file, if it does not exist, once did: the registry in
-	// the new one waits for the nodes to assert their blocks, as after
-	// MoveAside. With MoveAside it says so of a sound file too, which is an older
-	// copy then.
+	// Lost reports that the file, if it does not exist, once did: the registry in
+	// the new one waits for the nodes to assert their blocks, as after MoveAside.
+	// With MoveAside a sound file is an older copy, too.
 	Lost bool
-	// Marker is a file outside the state folder, gone after a reboot, in which
-	// the registry in this file notes the last epoch it gave. A file that is
-	// older than its marker settles. Empty: there is none.
+	// Marker is a file outside the state folder, which a reboot removes, with the
+	// last epoch that the registry in this file gave. A file that is older than
+	// its marker settles. Empty: there is none.
 	Marker string
 	// ReadOnly opens the file for checks: nothing is created or changed.
 	ReadOnly bool
-	// Log gets what happened at opening; nil means none.
+	// Log receives events of the opening; nil means none.
 	Log *slog.Logger
 }
 
@@ -61,8 +60,8 @@ type Store struct {
 	marking sync.Mutex // guards marked and the marker's file
 	marked  uint64     // in the marker
 	heard   *heardFrom
-	// fresh is what the file held when it was opened, for the first who asks;
-	// nil once anything was written.
+	// fresh is the file's content when it was opened, for the first reader; nil
+	// after the first write.
 	fresh atomic.Pointer[contents]
 	// broken keeps the first fault bbolt panicked with: the file is not
 	// trusted after it.
@@ -104,7 +103,7 @@ func OpenStore(path string, opt StoreOptions) (*Store, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, explain(err))
 	}
 	s.aside, s.marker = aside, opt.Marker
-	if opt.MoveAside && opt.Lost && !s.started { // the operator says that it is older
+	if opt.MoveAside && opt.Lost && !s.started { // the operator declares it older
 		s.older = true
 		err = s.update(forgetHolders)
 	}
@@ -144,7 +143,7 @@ func openExisting(path string, opt StoreOptions) (*Store, error) {
 	case err != nil && !opt.ReadOnly: // only then is a write worth its flush
 		err = s.update(func(tx *bolt.Tx) error { return migrate(tx, migrations) })
 	case errors.Is(err, errOlderSchema):
-		err = nil // can be read as it is: what it does not have is empty
+		err = nil // readable as it is: a missing bucket is empty
 	}
 	var c *contents
 	if err == nil {
@@ -206,7 +205,7 @@ func create(path string, recovered bool, opt StoreOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all went well
+	defer func() { _ = os.Remove(tmp.Name()) }() // removed already on success
 	if err := tmp.Close(); err != nil {
 		return err
 	}

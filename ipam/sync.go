@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// sync tells the registry what this node holds, and takes over its answer:
-// blocks that are not ours any more are fenced off, blocks that the registry
-// has for us and we do not know (our file was lost, or an answer) are adopted.
+// sync asserts this node's blocks, and applies the answer: blocks that are not
+// ours any more are fenced off, blocks that the registry lists for us and we lack
+// (our file was lost, or an answer) are adopted.
 func (r *registrar) sync(ctx context.Context) error {
 	r.mu.Lock()
 	var mine []Block
@@ -43,8 +43,8 @@ func (r *registrar) sync(ctx context.Context) error {
 	return nil
 }
 
-// fence marks held blocks as lost or ours again, as the registry says, and
-// forgets lost ones that nobody uses.
+// fence marks held blocks as lost or ours again, as in the registry's answer, and
+// forgets lost ones without use.
 func (r *registrar) fence(mine, lost, listed []Block) error {
 	isLost := make(map[Block]bool, len(lost))
 	for _, b := range lost {
@@ -72,7 +72,7 @@ func (r *registrar) fence(mine, lost, listed []Block) error {
 	return nil
 }
 
-// judge applies the registry's word to one held block in memory. It returns
+// judge applies the registry's answer to one held block in memory. It returns
 // the change for the file, nil when there is none, and whether the block goes.
 func (r *registrar) judge(b Block, lost bool) (todo change, drop bool) {
 	r.mu.Lock()
@@ -137,8 +137,8 @@ func (r *registrar) adoptListed(listed []Block) error {
 	return nil
 }
 
-// giveBack returns blocks that have been empty for long and are not wanted as
-// spare ones, and at once those of pools that are gone or disabled.
+// giveBack releases blocks that have been empty for long and are not needed as
+// spare ones, and at once those of removed or disabled pools.
 func (r *registrar) giveBack(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.mu.Lock()
@@ -148,7 +148,7 @@ func (r *registrar) giveBack(ctx context.Context) {
 			h = nil
 		}
 		if h != nil {
-			h.leaving = true // serves nobody from here on, and is not announced
+			h.leaving = true // serves no request from here on, and is not announced
 			h.lost = true    // also after a crash: the registry may have given it away by then
 			b = h.Block
 			signal(r.changed)

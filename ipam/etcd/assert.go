@@ -11,8 +11,8 @@ import (
 	"onlink/ipam"
 )
 
-// Assert implements [ipam.Registry]. When the registry knows all of it, which
-// is the usual case, it is one read of the node's own folder.
+// Assert implements [ipam.Registry]. When the registry has all of the blocks,
+// which is the usual case, it is one read of the node's own folder.
 func (r *Registry) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block) (lost []ipam.Block, err error) {
 	node := by.Node
 	if err := validNode(node); err != nil {
@@ -50,7 +50,7 @@ func (r *Registry) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block
 	return lost, nil
 }
 
-// assertOne records b unless somebody has a better right to it, and reports
+// assertOne records b unless another node has a better right to it, and reports
 // whether it is b.Node's.
 func (r *Registry) assertOne(ctx context.Context, b ipam.Block, mayHold clientv3.Cmp) (bool, error) {
 	o := r.overlapping(b.CIDR)
@@ -83,7 +83,7 @@ func (r *Registry) assertOne(ctx context.Context, b ipam.Block, mayHold clientv3
 			if better, err := outranks(old, taken, b); err != nil || better {
 				return false, err
 			}
-			// As long as it stays so, nobody else's block can overlap it.
+			// As long as it stays so, no other node's block can overlap it.
 			cmps = append(cmps[:3], clientv3.Compare(clientv3.ModRevision(r.keys.block(b.CIDR)), "=", old[0].ModRevision))
 			also = r.moved(taken[0], b)
 		}
@@ -95,11 +95,11 @@ func (r *Registry) assertOne(ctx context.Context, b ipam.Block, mayHold clientv3
 	return false, errBusy
 }
 
-// outranks reports whether one of the owners of what overlaps a block has a
-// better right to it than b.Node; kvs are the records of those inside it. What the registry itself gave away it knows. Of two
-// nodes that both say they have a block, the later claim counts: the other one
-// was away while it lost the block, and the registry that took it was lost
-// since.
+// outranks reports whether one of the owners of overlapping blocks has a better
+// right to a block than b.Node; kvs are the records of those inside it. A claim
+// that this registry gave is certain. Of two nodes that both assert a block the
+// later claim counts: the other one did not call while it lost the block, and the
+// registry that took it was lost since.
 func outranks(kvs []*mvccpb.KeyValue, taken []ipam.Block, b ipam.Block) (bool, error) {
 	owner := taken[0]
 	switch {
@@ -114,7 +114,7 @@ func outranks(kvs []*mvccpb.KeyValue, taken []ipam.Block, b ipam.Block) (bool, e
 	return rec.Epoch == 0, err
 }
 
-// moved is what else a block needs that goes from one owner to another.
+// moved returns the other writes for a block that changes its owner.
 func (r *Registry) moved(from, to ipam.Block) []clientv3.Op {
 	if from.Node == to.Node {
 		return nil // its record is written anew
@@ -122,9 +122,9 @@ func (r *Registry) moved(from, to ipam.Block) []clientv3.Op {
 	return []clientv3.Op{clientv3.OpDelete(r.keys.node(from.Node) + blockPart(from.CIDR))}
 }
 
-// record writes an asserted block, and does what else is to be done with it,
-// if cmps hold. Claims after it get larger
-// epochs: the base is lifted where revisions alone would not reach them.
+// record writes an asserted block and its other writes, if cmps hold. Claims after
+// it get larger epochs: the base is lifted where revisions alone would not reach
+// them.
 func (r *Registry) record(ctx context.Context, b ipam.Block, base uint64, cmps []clientv3.Cmp, also []clientv3.Op) (bool, error) {
 	value := record{Pool: b.Pool, Node: b.Node, Epoch: b.Epoch}.encode()
 	ops := []clientv3.Op{
@@ -219,7 +219,7 @@ func (r *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block,
 			out = append(out, b)
 		}
 	}
-	// The name is nobody's now: the next machine that calls has it.
+	// The name is free now: the next caller holds it.
 	if _, err := r.client.Txn(ctx).Then(clientv3.OpDelete(r.keys.holder(node)), clientv3.OpDelete(r.keys.alive(node))).Commit(); err != nil {
 		return out, fmt.Errorf("release name of node %q: %w", node, err)
 	}

@@ -29,7 +29,7 @@ func (r *Registry) Claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block
 	return b, nil
 }
 
-// claimant is what one call has left.
+// claimant is the remaining budget of one call.
 type claimant struct {
 	mayHold clientv3.Cmp // the node's name is the caller's
 	tries   int          // transactions
@@ -71,8 +71,8 @@ func (r *Registry) claimBetween(ctx context.Context, req ipam.ClaimRequest, from
 		if err != nil {
 			return ipam.Block{}, false, err
 		}
-		// The first is as good as any; after somebody else took it, one at
-		// random: others do the same search.
+		// The first is as good as any; after another node took it, one at
+		// random, because others do the same search.
 		for i := 0; len(free) > 0; i = rand.IntN(max(len(free), 1)) { //nolint:gosec // spread, not secrecy
 			tried := free[i]
 			b, owners, err := r.try(ctx, req, tried, c)
@@ -124,14 +124,14 @@ func (r *Registry) page(ctx context.Context, req ipam.ClaimRequest, from, end ui
 	return free, at, nil
 }
 
-// overlap is what must not be there for a block to be free.
+// overlap has the keys that must be absent for a block to be free.
 type overlap struct {
 	cmps []clientv3.Cmp
 	gets []clientv3.Op
 }
 
-// overlapping returns the comparisons that hold when nobody owns a part of p,
-// and the reads that tell who does.
+// overlapping returns the comparisons that hold when no node owns a part of p,
+// and the reads that return the owners.
 func (r *Registry) overlapping(p netip.Prefix) overlap {
 	from, end := r.keys.span(p)
 	o := overlap{
@@ -163,8 +163,8 @@ func owners(res *clientv3.TxnResponse) ([]ipam.Block, error) {
 	return out, nil
 }
 
-// try claims one block in one transaction. It returns the owners of what
-// overlaps the block when there are any.
+// try claims one block in one transaction. It returns the owners of overlapping
+// blocks when there are any.
 func (r *Registry) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix, c *claimant) (ipam.Block, []ipam.Block, error) {
 	o := r.overlapping(p)
 	for {
@@ -190,7 +190,7 @@ func (r *Registry) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefi
 		if err != nil || len(taken) > 0 {
 			return ipam.Block{}, taken, err
 		}
-		// The base or the holder of the name is what did not hold.
+		// The comparison of the base or of the holder did not hold.
 		r.forgetBase()
 		if c.mayHold, err = r.hold(ctx, req.Caller); err != nil {
 			return ipam.Block{}, nil, err

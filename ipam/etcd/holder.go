@@ -26,23 +26,23 @@ type holderRecord struct {
 	Since    time.Time     `json:"since"`
 }
 
-// holding is what etcd has of the machine that holds a name.
+// holding is etcd's state of the machine that holds a name.
 type holding struct {
 	name   string
 	holder ipam.Holder
 	rev    int64 // of the holder's key; 0: there is none
-	// alive is the lease of the other key, which ends when the machine was not
-	// heard of for two of its periods; 0: it has ended.
+	// alive is the lease of the other key, which ends when the machine did not
+	// assert for two of its periods; 0: it has ended.
 	alive clientv3.LeaseID
-	age   time.Duration // since the machine was heard of; see measure
+	age   time.Duration // since the machine's last call; see measure
 }
 
-// unchanged holds as long as nobody else took the name.
+// unchanged holds as long as no other machine took the name.
 func (h *holding) unchanged(k keys) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(k.holder(h.name)), "=", h.rev)
 }
 
-// held reads who holds a name.
+// held reads the holder of a name.
 func (r *Registry) held(ctx context.Context, name string) (*holding, error) {
 	res, err := r.client.Txn(ctx).Then(clientv3.OpGet(r.keys.holder(name)), clientv3.OpGet(r.keys.alive(name))).Commit()
 	if err != nil {
@@ -63,7 +63,7 @@ func (r *Registry) held(ctx context.Context, name string) (*holding, error) {
 	return h, nil
 }
 
-// measure finds out how long ago a holder was heard of.
+// measure computes the time since the holder's last call.
 func (r *Registry) measure(ctx context.Context, h *holding) error {
 	if h.alive == 0 {
 		return nil
@@ -93,8 +93,8 @@ func parseHolder(name string, kv *mvccpb.KeyValue) (ipam.Holder, error) {
 }
 
 // hold is the rule of [ipam.Admit]: it returns, when the caller holds its name
-// and the registry has heard of it, the comparison that holds as long as that
-// stays so.
+// and the registry has recorded the call, the comparison that holds as long as
+// that stays so.
 func (r *Registry) hold(ctx context.Context, by ipam.Caller) (clientv3.Cmp, error) {
 	for range maxRetries {
 		h, err := r.held(ctx, by.Node)
@@ -141,7 +141,7 @@ func (r *Registry) admit(ctx context.Context, h *holding, by ipam.Caller) (next 
 	return ipam.Admit(h.holder, by, h.age)
 }
 
-// hear notes that the holder was heard of.
+// hear records a call of the holder.
 func (r *Registry) hear(ctx context.Context, h *holding) error {
 	if h.alive != 0 {
 		_, err := r.client.KeepAliveOnce(ctx, h.alive)
@@ -158,7 +158,7 @@ func (r *Registry) hear(ctx context.Context, h *holding) error {
 	return err
 }
 
-// recordHolder returns what records a holder and that it was heard of: both keys.
+// recordHolder returns the writes that record a holder and its call: both keys.
 func (r *Registry) recordHolder(ctx context.Context, name string, h ipam.Holder) ([]clientv3.Op, error) {
 	if h.Instance == "" {
 		return []clientv3.Op{clientv3.OpDelete(r.keys.holder(name)), clientv3.OpDelete(r.keys.alive(name))}, nil
@@ -236,7 +236,7 @@ func (r *Registry) takeOver(ctx context.Context, by ipam.Caller, from string, fo
 	return r.list(ctx, r.keys.node(by.Node))
 }
 
-// move gives a block to a node with a new epoch, unless somebody was faster.
+// move gives a block to a node with a new epoch, unless another change came first.
 func (r *Registry) move(ctx context.Context, b ipam.Block, to string) error {
 	for range maxRetries {
 		got, err := r.client.Get(ctx, r.keys.block(b.CIDR))

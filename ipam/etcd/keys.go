@@ -40,7 +40,7 @@ func family(a netip.Addr) string {
 // addressPart is a block's key up to its length.
 func addressPart(a netip.Addr) string { return family(a) + hex.EncodeToString(a.AsSlice()) + "/" }
 
-// blockPart is a block's key without what precedes it.
+// blockPart is a block's key without its prefix.
 func blockPart(p netip.Prefix) string { return addressPart(p.Addr()) + strconv.Itoa(p.Bits()) }
 
 func (k keys) block(p netip.Prefix) string { return k.prefix + "blocks/" + blockPart(p) }
@@ -50,8 +50,8 @@ func (k keys) fence(p netip.Prefix) string { return k.prefix + "fences/" + block
 // node is the folder of a node's blocks.
 func (k keys) node(name string) string { return k.prefix + "nodes/" + url.PathEscape(name) + "/" }
 
-// holder is the key of the machine that holds a name; alive is there as long as
-// it is heard of.
+// holder is the key of the machine that holds a name; alive exists as long as the
+// machine asserts.
 func (k keys) holder(name string) string { return k.prefix + "holders/" + url.PathEscape(name) }
 func (k keys) alive(name string) string  { return k.prefix + "alive/" + url.PathEscape(name) }
 

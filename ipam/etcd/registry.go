@@ -25,7 +25,7 @@ var (
 	errBusy = errors.New("too many nodes change the same blocks at once")
 )
 
-// Config says which cluster to use.
+// Config selects the cluster.
 type Config struct {
 	Endpoints      []string    // host:port
 	Prefix         string      // of all keys; ends with "/"
@@ -77,8 +77,8 @@ func Open(c Config) (*Registry, error) {
 // Close ends the connections.
 func (r *Registry) Close() error { return r.client.Close() }
 
-// epochBase returns what epochs begin above and the revision of its key,
-// which every claim compares.
+// epochBase returns the floor of all epochs and the revision of its key, which
+// every claim compares.
 func (r *Registry) epochBase(ctx context.Context) (uint64, int64, error) {
 	r.mu.Lock()
 	base, rev := r.base, r.baseRev
@@ -160,7 +160,7 @@ func (r *Registry) WatchReleases(ctx context.Context, released func()) {
 			}
 		}
 		// The watch broke, as when its revision was compacted or there is no
-		// leader: begin anew, and as something may have been missed, ask.
+		// leader: watch again, and as a release may have been missed, claim.
 		again := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():

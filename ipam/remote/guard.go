@@ -112,9 +112,9 @@ func (g *guard) callerLocked(src netip.Addr, now time.Time) *callerState {
 	return c
 }
 
-// bind refuses a caller that asks for another node than its own: it must call
-// from the address that the node's blocks lead to, or show a certificate that
-// names the node.
+// bind rejects a caller that acts for another node than its own: it must call
+// from the next hop of the node's blocks, or show a certificate that names the
+// node.
 func (g *guard) bind(ctx context.Context, by ipam.Caller) error {
 	if g == nil {
 		return nil
@@ -125,7 +125,7 @@ func (g *guard) bind(ctx context.Context, by ipam.Caller) error {
 	case !src.IsValid(), src == by.Address, src == by.Address6, names(cert, by):
 		return nil
 	case by.Instance == "" && !by.Address.IsValid() && !by.Address6.IsValid():
-		return nil // an older version: the registry decides what it may do
+		return nil // an older version: the registry decides its rights
 	case src.IsLoopback():
 		return nil // this machine
 	}

@@ -15,16 +15,16 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// Audit notes what a caller takes from a node by force, before deed does it and
-// with its outcome after. It returns what deed returns, or an error of its own
-// if nothing was done. Actions are those of [ipam.AuditEntry].
+// Audit records a forced action of a caller, before deed does it and with its
+// outcome after. It returns the result of deed, or an error of its own if nothing
+// was done. Actions are those of [ipam.AuditEntry].
 type Audit func(ctx context.Context, action, target string, deed func() ([]ipam.Block, error)) ([]ipam.Block, error)
 
 // ServerConfig describes the registry to serve.
 type ServerConfig struct {
 	Registry ipam.Registry
 	// Pools are the ranges whose addresses are pods': calls from them are
-	// refused.
+	// rejected.
 	Pools []netip.Prefix
 	// TLS is nil for plain text.
 	TLS   *tls.Config

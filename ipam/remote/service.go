@@ -123,7 +123,7 @@ func (s *service) TakeOver(ctx context.Context, r *onlinkv1.TakeOverRequest) (*o
 	return &onlinkv1.ListReply{Blocks: blocksToWire(blocks)}, nil
 }
 
-// caller returns the caller of a request, which may ask for its own node only.
+// caller returns the caller of a request, which may act for its own node only.
 func (s *service) caller(ctx context.Context, w *onlinkv1.Caller, node string) (ipam.Caller, error) {
 	by, err := callerFromWire(w, node)
 	if err != nil {
