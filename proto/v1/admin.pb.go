@@ -180,16 +180,16 @@ type Status struct {
 	RoutesUnicast    uint32                 `protobuf:"varint,13,opt,name=routes_unicast,json=routesUnicast,proto3" json:"routes_unicast,omitempty"`
 	RoutesTunnelled  uint32                 `protobuf:"varint,14,opt,name=routes_tunnelled,json=routesTunnelled,proto3" json:"routes_tunnelled,omitempty"`
 	RoutesUnresolved uint32                 `protobuf:"varint,15,opt,name=routes_unresolved,json=routesUnresolved,proto3" json:"routes_unresolved,omitempty"`
-	RoutesFailed     uint32                 `protobuf:"varint,16,opt,name=routes_failed,json=routesFailed,proto3" json:"routes_failed,omitempty"` // decided but refused by the kernel, or the key is somebody else's
+	RoutesFailed     uint32                 `protobuf:"varint,16,opt,name=routes_failed,json=routesFailed,proto3" json:"routes_failed,omitempty"` // decided but rejected by the kernel, or the key is held by a foreign route
 	Blocks           uint32                 `protobuf:"varint,17,opt,name=blocks,proto3" json:"blocks,omitempty"`
 	AddressesUsed    uint32                 `protobuf:"varint,18,opt,name=addresses_used,json=addressesUsed,proto3" json:"addresses_used,omitempty"`
 	AddressesTotal   uint32                 `protobuf:"varint,19,opt,name=addresses_total,json=addressesTotal,proto3" json:"addresses_total,omitempty"`
 	Features         []*Feature             `protobuf:"bytes,20,rep,name=features,proto3" json:"features,omitempty"`
-	Problems         []string               `protobuf:"bytes,21,rep,name=problems,proto3" json:"problems,omitempty"`                  // one line each: what is wrong and what to do
+	Problems         []string               `protobuf:"bytes,21,rep,name=problems,proto3" json:"problems,omitempty"`                  // one line each: the fault and the remedy
 	Registry         string                 `protobuf:"bytes,22,opt,name=registry,proto3" json:"registry,omitempty"`                  // kind and state of the block registry
 	FibDrift         uint64                 `protobuf:"varint,23,opt,name=fib_drift,json=fibDrift,proto3" json:"fib_drift,omitempty"` // routes found changed by others and repaired since start
 	Drain            string                 `protobuf:"bytes,24,opt,name=drain,proto3" json:"drain,omitempty"`                        // serving | leaving | drained
-	Notes            []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                        // one line each: what was chosen and what it means
+	Notes            []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                        // one line each: a setting and its consequence
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -404,7 +404,7 @@ type Feature struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // ipip, nexthop-objects, nftables ...
 	Available     bool                   `protobuf:"varint,2,opt,name=available,proto3" json:"available,omitempty"`
-	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"` // what the agent does without it
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"` // the effect of its absence
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,7 +548,7 @@ type Peer struct {
 	Asn           uint32                 `protobuf:"varint,3,opt,name=asn,proto3" json:"asn,omitempty"`
 	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`                                   // ebgp | ibgp | reflector | client
 	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`                                 // Idle | Connect | Active | OpenSent | OpenConfirm | Established
-	Since         *durationpb.Duration   `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`                                 // how long the session is up, or down
+	Since         *durationpb.Duration   `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`                                 // since the session came up, or went down
 	PrefixesIn    uint64                 `protobuf:"varint,7,opt,name=prefixes_in,json=prefixesIn,proto3" json:"prefixes_in,omitempty"`    // received
 	Accepted      uint64                 `protobuf:"varint,8,opt,name=accepted,proto3" json:"accepted,omitempty"`                          // after import policy
 	PrefixesOut   uint64                 `protobuf:"varint,9,opt,name=prefixes_out,json=prefixesOut,proto3" json:"prefixes_out,omitempty"` // advertised
@@ -556,13 +556,13 @@ type Peer struct {
 	LastError     string                 `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	EndOfRib      bool                   `protobuf:"varint,12,opt,name=end_of_rib,json=endOfRib,proto3" json:"end_of_rib,omitempty"`
 	Dynamic       bool                   `protobuf:"varint,13,opt,name=dynamic,proto3" json:"dynamic,omitempty"`
-	Bfd           *BFD                   `protobuf:"bytes,14,opt,name=bfd,proto3" json:"bfd,omitempty"`   // absent: not watched
-	Held          string                 `protobuf:"bytes,15,opt,name=held,proto3" json:"held,omitempty"` // why the session is kept down; empty: it is not
+	Bfd           *BFD                   `protobuf:"bytes,14,opt,name=bfd,proto3" json:"bfd,omitempty"`   // absent: no BFD
+	Held          string                 `protobuf:"bytes,15,opt,name=held,proto3" json:"held,omitempty"` // why the session is held down; empty: it is not
 	Faults        *PeerFaults            `protobuf:"bytes,16,opt,name=faults,proto3" json:"faults,omitempty"`
 	LastErrorAge  *durationpb.Duration   `protobuf:"bytes,17,opt,name=last_error_age,json=lastErrorAge,proto3" json:"last_error_age,omitempty"` // since last_error; absent without one
-	Trouble       string                 `protobuf:"bytes,18,opt,name=trouble,proto3" json:"trouble,omitempty"`                                 // what is wrong though the session may be up: one router ID twice, no family in common
-	Gone          bool                   `protobuf:"varint,19,opt,name=gone,proto3" json:"gone,omitempty"`                                      // not waited for: a dynamic peer whose last session failed, or a stranger
-	Stranger      bool                   `protobuf:"varint,20,opt,name=stranger,proto3" json:"stranger,omitempty"`                              // its connections are refused: it is not configured; role is empty
+	Trouble       string                 `protobuf:"bytes,18,opt,name=trouble,proto3" json:"trouble,omitempty"`                                 // a fault beside a session that may be up: one router ID twice, no family in common
+	Gone          bool                   `protobuf:"varint,19,opt,name=gone,proto3" json:"gone,omitempty"`                                      // not expected: a dynamic peer whose last session failed, or a stranger
+	Stranger      bool                   `protobuf:"varint,20,opt,name=stranger,proto3" json:"stranger,omitempty"`                              // its connections are rejected: it is not configured; role is empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -737,14 +737,14 @@ func (x *Peer) GetStranger() bool {
 	return false
 }
 
-// PeerFaults counts what was wrong with a peer's messages, by what became of
-// them (RFC 7606), and with those for it.
+// PeerFaults counts malformed messages of a peer by their effect (RFC 7606), and
+// routes that no message to it could hold.
 type PeerFaults struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reset_        uint64                 `protobuf:"varint,1,opt,name=reset,proto3" json:"reset,omitempty"`         // ended the session
-	Withdrawn     uint64                 `protobuf:"varint,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"` // UPDATEs whose routes were taken as withdrawn
-	Discarded     uint64                 `protobuf:"varint,3,opt,name=discarded,proto3" json:"discarded,omitempty"` // UPDATEs used without some attributes
-	Ignored       uint64                 `protobuf:"varint,4,opt,name=ignored,proto3" json:"ignored,omitempty"`     // UPDATEs of which nothing was for the session
+	Withdrawn     uint64                 `protobuf:"varint,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"` // UPDATEs whose routes were treated as withdrawn
+	Discarded     uint64                 `protobuf:"varint,3,opt,name=discarded,proto3" json:"discarded,omitempty"` // UPDATEs accepted without some attributes
+	Ignored       uint64                 `protobuf:"varint,4,opt,name=ignored,proto3" json:"ignored,omitempty"`     // UPDATEs without a part for this session
 	Panics        uint64                 `protobuf:"varint,5,opt,name=panics,proto3" json:"panics,omitempty"`       // faults of the agent, contained to the session
 	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`   // routes that no message to the peer could hold
 	unknownFields protoimpl.UnknownFields
@@ -1021,9 +1021,8 @@ func (x *ControlPeerReply) GetPeer() *Peer {
 	return nil
 }
 
-// TestPolicyRequest asks for a route that a peer would tell us (import), or
-// that we would tell it (export). What is left out of an exported route is
-// taken from the table, where it has the prefix.
+// TestPolicyRequest has a route from a peer (import), or to it (export). Missing
+// attributes of an exported route come from the table, if it has the prefix.
 type TestPolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"` // name or address; of dynamic clients also an address inside their range
@@ -1084,7 +1083,7 @@ func (x *TestPolicyRequest) GetRoute() *PolicyRoute {
 	return nil
 }
 
-// PolicyRoute is a route as a policy sees it.
+// PolicyRoute is a route as input of a policy.
 type PolicyRoute struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Prefix           string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
@@ -1196,10 +1195,10 @@ func (x *PolicyRoute) GetSource() string {
 type TestPolicyReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`     // which decided
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`     // the deciding one
 	Steps         []*PolicyStep          `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`   // the rules that matched, the deciding one last
-	Before        *PolicyRoute           `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"` // the route, with what was not said filled in
-	After         *PolicyRoute           `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`   // as it is taken, or as the peer is sent it
+	Before        *PolicyRoute           `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"` // the route, with its missing attributes filled in
+	After         *PolicyRoute           `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`   // as accepted, or as announced to the peer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1272,7 +1271,7 @@ func (x *TestPolicyReply) GetAfter() *PolicyRoute {
 type PolicyStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
-	Effect        string                 `protobuf:"bytes,2,opt,name=effect,proto3" json:"effect,omitempty"` // in words
+	Effect        string                 `protobuf:"bytes,2,opt,name=effect,proto3" json:"effect,omitempty"` // as text
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1360,7 +1359,7 @@ func (*GetConfigRequest) Descriptor() ([]byte, []int) {
 type GetConfigReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
-	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`       // as it is in the file now
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`       // the file's present text
 	Digest        string                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`   // of the text
 	Problem       string                 `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"` // why the file is not in force; empty: it is, or was not read yet
 	unknownFields protoimpl.UnknownFields
@@ -1430,7 +1429,7 @@ type ChangeConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	Edits         []*ConfigEdit          `protobuf:"bytes,2,rep,name=edits,proto3" json:"edits,omitempty"`                       // made in this order
-	IfDigest      string                 `protobuf:"bytes,3,opt,name=if_digest,json=ifDigest,proto3" json:"if_digest,omitempty"` // refuse when the file is another one by now; empty: any
+	IfDigest      string                 `protobuf:"bytes,3,opt,name=if_digest,json=ifDigest,proto3" json:"if_digest,omitempty"` // reject when the file has changed since; empty: any
 	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`      // check only; nothing is written or changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1613,7 +1612,7 @@ func (*ConfigEdit_RemoveFilter) isConfigEdit_Edit() {}
 type ChangeConfigReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`    // of the new text
-	Changed       bool                   `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"` // the text is another one than before
+	Changed       bool                   `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"` // the text has changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1832,7 +1831,7 @@ func (*UndrainRequest) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
-// DrainReply says what is announced now.
+// DrainReply has the phase and the announced prefixes.
 type DrainReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`        // serving | leaving | drained
@@ -1973,7 +1972,7 @@ func (x *ListRoutesReply) GetRoutes() []*Route {
 	return nil
 }
 
-// Route is one decided route and what the kernel holds for it.
+// Route is one decided route and its state in the kernel.
 type Route struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
@@ -2173,7 +2172,7 @@ func (x *ListBlocksRequest) GetAll() bool {
 type ListBlocksReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Blocks        []*Block               `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"`
-	Missing       string                 `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"` // what is not in the list, and why; empty: nothing
+	Missing       string                 `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"` // the missing part of the list, and why; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2231,7 +2230,7 @@ type Block struct {
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Used          uint32                 `protobuf:"varint,5,opt,name=used,proto3" json:"used,omitempty"` // own blocks only
 	Size          uint32                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
-	Cooling       uint32                 `protobuf:"varint,7,opt,name=cooling,proto3" json:"cooling,omitempty"` // freed addresses not yet given out again
+	Cooling       uint32                 `protobuf:"varint,7,opt,name=cooling,proto3" json:"cooling,omitempty"` // released addresses in their cooldown
 	Announced     bool                   `protobuf:"varint,8,opt,name=announced,proto3" json:"announced,omitempty"`
 	Elsewhere     bool                   `protobuf:"varint,9,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"` // another node's: only the fields above used are known
 	unknownFields protoimpl.UnknownFields
@@ -2710,7 +2709,7 @@ func (x *Assignment) GetAssigned() *timestamppb.Timestamp {
 
 type CheckIPAMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Repair        bool                   `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"` // free what is proved to be gone
+	Repair        bool                   `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"` // free addresses of pods that have provably ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2754,7 +2753,7 @@ func (x *CheckIPAMRequest) GetRepair() bool {
 
 type CheckIPAMReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Problems      []string               `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"` // one line each; what is left after a repair
+	Problems      []string               `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"` // one line each; those left after a repair
 	Repaired      []string               `protobuf:"bytes,2,rep,name=repaired,proto3" json:"repaired,omitempty"`
 	Assignments   uint32                 `protobuf:"varint,3,opt,name=assignments,proto3" json:"assignments,omitempty"` // checked
 	Blocks        uint32                 `protobuf:"varint,4,opt,name=blocks,proto3" json:"blocks,omitempty"`           // checked
@@ -2823,7 +2822,7 @@ func (x *CheckIPAMReply) GetBlocks() uint32 {
 type ReleaseAddressRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also of a pod that lives: it is disconnected
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also of a running pod: it is disconnected
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2874,7 +2873,7 @@ func (x *ReleaseAddressRequest) GetForce() bool {
 
 type ReleaseAddressReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Assignment    *Assignment            `protobuf:"bytes,1,opt,name=assignment,proto3" json:"assignment,omitempty"` // what it was
+	Assignment    *Assignment            `protobuf:"bytes,1,opt,name=assignment,proto3" json:"assignment,omitempty"` // the freed one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2962,7 +2961,7 @@ func (x *ReleaseNodeRequest) GetNode() string {
 
 type ReleaseNodeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Blocks        []*Block               `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"` // which it had
+	Blocks        []*Block               `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"` // the released ones
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3007,7 +3006,7 @@ func (x *ReleaseNodeReply) GetBlocks() []*Block {
 type TakeOverNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also from a machine that lives
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also from a running machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3141,8 +3140,8 @@ type AuditEntry struct {
 	Began         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=began,proto3" json:"began,omitempty"`
 	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // release-node | release-address | take-over
 	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // the node or address
-	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`         // who asked for it
-	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`    // false: the agent died before it could tell
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`         // the author
+	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`    // false: the agent ended before it was done
 	Failed        string                 `protobuf:"bytes,6,opt,name=failed,proto3" json:"failed,omitempty"` // why it failed; empty: it did not
 	Blocks        []string               `protobuf:"bytes,7,rep,name=blocks,proto3" json:"blocks,omitempty"` // taken
 	unknownFields protoimpl.UnknownFields
@@ -3358,7 +3357,7 @@ type ExplainReply struct {
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Reachable     bool                   `protobuf:"varint,2,opt,name=reachable,proto3" json:"reachable,omitempty"` // every step holds
 	Steps         []*ExplainStep         `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
-	Verdict       string                 `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"` // one line: it works like this, or it breaks here and what to do
+	Verdict       string                 `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"` // one line: how it works, or where it breaks and the remedy
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -51,21 +51,21 @@ type AdminClient interface {
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersReply, error)
 	// ControlPeer disables, enables or resets the session to one peer.
 	ControlPeer(ctx context.Context, in *ControlPeerRequest, opts ...grpc.CallOption) (*ControlPeerReply, error)
-	// Drain takes the node out of traffic: GRACEFUL_SHUTDOWN first, withdrawal
-	// after the wait. It returns when all is withdrawn, and outlives restarts.
+	// Drain announces the node's prefixes with GRACEFUL_SHUTDOWN and withdraws them
+	// after the wait. It returns when all are withdrawn, and outlives restarts.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainReply, error)
 	// Undrain announces the node's prefixes again.
 	Undrain(ctx context.Context, in *UndrainRequest, opts ...grpc.CallOption) (*DrainReply, error)
-	// TestPolicy says what the policy in force does to a route: nothing is
-	// announced or changed.
+	// TestPolicy evaluates the policy in force on a route: nothing is announced or
+	// changed.
 	TestPolicy(ctx context.Context, in *TestPolicyRequest, opts ...grpc.CallOption) (*TestPolicyReply, error)
 	// GetConfig returns the configuration file.
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigReply, error)
-	// ChangeConfig edits the configuration file and takes it into the running
+	// ChangeConfig edits the configuration file and applies it to the running
 	// agent, as SIGHUP does: all of it or nothing.
 	ChangeConfig(ctx context.Context, in *ChangeConfigRequest, opts ...grpc.CallOption) (*ChangeConfigReply, error)
-	// ReloadConfig takes the file in as it is, as SIGHUP does, and says what came
-	// of it.
+	// ReloadConfig applies the file as it is, as SIGHUP does, and returns the
+	// result.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigReply, error)
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesReply, error)
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksReply, error)
@@ -73,20 +73,20 @@ type AdminClient interface {
 	ShowIPAM(ctx context.Context, in *ShowIPAMRequest, opts ...grpc.CallOption) (*ShowIPAMReply, error)
 	// CheckIPAM compares the database, memory and the kernel.
 	CheckIPAM(ctx context.Context, in *CheckIPAMRequest, opts ...grpc.CallOption) (*CheckIPAMReply, error)
-	// ReleaseAddress frees the address of a pod that is gone, or with force of
-	// any pod, which it disconnects.
+	// ReleaseAddress frees the address of an ended pod, or with force of any pod,
+	// which it disconnects.
 	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressReply, error)
-	// ReleaseNode takes all blocks from a node that will not come back.
+	// ReleaseNode takes all blocks from a node that will not return.
 	ReleaseNode(ctx context.Context, in *ReleaseNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error)
 	// TakeOverNode makes this machine the holder of its name, or takes over the
 	// blocks of the name it had before.
 	TakeOverNode(ctx context.Context, in *TakeOverNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error)
-	// AuditIPAM lists what operators took by force, newest first.
+	// AuditIPAM lists forced actions of operators, newest first.
 	AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts ...grpc.CallOption) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
 	BackupIPAM(ctx context.Context, in *BackupIPAMRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupIPAMChunk], error)
-	// Explain walks block owner, BGP path, decision, kernel route and neighbour
-	// of one address, and says where the chain breaks.
+	// Explain follows block owner, BGP path, decision, kernel route and neighbour
+	// of one address, and returns where the chain breaks.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 }
 
@@ -315,21 +315,21 @@ type AdminServer interface {
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersReply, error)
 	// ControlPeer disables, enables or resets the session to one peer.
 	ControlPeer(context.Context, *ControlPeerRequest) (*ControlPeerReply, error)
-	// Drain takes the node out of traffic: GRACEFUL_SHUTDOWN first, withdrawal
-	// after the wait. It returns when all is withdrawn, and outlives restarts.
+	// Drain announces the node's prefixes with GRACEFUL_SHUTDOWN and withdraws them
+	// after the wait. It returns when all are withdrawn, and outlives restarts.
 	Drain(context.Context, *DrainRequest) (*DrainReply, error)
 	// Undrain announces the node's prefixes again.
 	Undrain(context.Context, *UndrainRequest) (*DrainReply, error)
-	// TestPolicy says what the policy in force does to a route: nothing is
-	// announced or changed.
+	// TestPolicy evaluates the policy in force on a route: nothing is announced or
+	// changed.
 	TestPolicy(context.Context, *TestPolicyRequest) (*TestPolicyReply, error)
 	// GetConfig returns the configuration file.
 	GetConfig(context.Context, *GetConfigRequest) (*GetConfigReply, error)
-	// ChangeConfig edits the configuration file and takes it into the running
+	// ChangeConfig edits the configuration file and applies it to the running
 	// agent, as SIGHUP does: all of it or nothing.
 	ChangeConfig(context.Context, *ChangeConfigRequest) (*ChangeConfigReply, error)
-	// ReloadConfig takes the file in as it is, as SIGHUP does, and says what came
-	// of it.
+	// ReloadConfig applies the file as it is, as SIGHUP does, and returns the
+	// result.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigReply, error)
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesReply, error)
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksReply, error)
@@ -337,20 +337,20 @@ type AdminServer interface {
 	ShowIPAM(context.Context, *ShowIPAMRequest) (*ShowIPAMReply, error)
 	// CheckIPAM compares the database, memory and the kernel.
 	CheckIPAM(context.Context, *CheckIPAMRequest) (*CheckIPAMReply, error)
-	// ReleaseAddress frees the address of a pod that is gone, or with force of
-	// any pod, which it disconnects.
+	// ReleaseAddress frees the address of an ended pod, or with force of any pod,
+	// which it disconnects.
 	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressReply, error)
-	// ReleaseNode takes all blocks from a node that will not come back.
+	// ReleaseNode takes all blocks from a node that will not return.
 	ReleaseNode(context.Context, *ReleaseNodeRequest) (*ReleaseNodeReply, error)
 	// TakeOverNode makes this machine the holder of its name, or takes over the
 	// blocks of the name it had before.
 	TakeOverNode(context.Context, *TakeOverNodeRequest) (*ReleaseNodeReply, error)
-	// AuditIPAM lists what operators took by force, newest first.
+	// AuditIPAM lists forced actions of operators, newest first.
 	AuditIPAM(context.Context, *AuditIPAMRequest) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
 	BackupIPAM(*BackupIPAMRequest, grpc.ServerStreamingServer[BackupIPAMChunk]) error
-	// Explain walks block owner, BGP path, decision, kernel route and neighbour
-	// of one address, and says where the chain breaks.
+	// Explain follows block owner, BGP path, decision, kernel route and neighbour
+	// of one address, and returns where the chain breaks.
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	mustEmbedUnimplementedAdminServer()
 }
