@@ -12,9 +12,9 @@ import (
 	"onlink/nft"
 )
 
-// Filter is the nftables side of the plane: which nodes may send tunnelled
-// packets to this one, and whose packets leave with the node's address. It
-// belongs to the learn loop.
+// Filter is the nftables side of the plane: the nodes that may send tunnelled
+// packets to this one, and the pools whose packets leave with the node's address.
+// It belongs to the learn loop.
 type Filter struct {
 	// Senders is the table of the pods' MAC addresses, which cni writes; nil:
 	// this kernel has none.
@@ -25,9 +25,9 @@ type Filter struct {
 	kept  []netip.Addr // senders known from the routes of a previous run, until in sync
 }
 
-// Open prepares the tables that want describes, as far as this kernel has them,
-// and returns which features it has. Without nftables the agent runs on, unless
-// the guard is required.
+// Open prepares the tables that want describes, as far as this kernel supports
+// them, and returns the supported features. Without nftables the agent continues,
+// unless the guard is required.
 func (f *Filter) Open(log *slog.Logger, want nft.State, required bool) ([]state.Feature, error) {
 	var out []state.Feature
 	err := nft.Supported()
@@ -61,10 +61,10 @@ func (f *Filter) Open(log *slog.Logger, want nft.State, required bool) ([]state.
 	return out, nil
 }
 
-// Keep lets the nodes of a previous run's routes in until the peers have told
-// again who they are: a restart must not lose a packet. The kernel does not say
-// whether a gateway is a node, so what cannot be one is left out: the next hops
-// of routes outside the pools, addresses inside them, and the routers.
+// Keep admits the nodes of a previous run's routes until the peers have announced
+// theirs again: a restart must not lose a packet. The kernel does not record
+// whether a gateway is a node, so these are left out: the next hops of routes
+// outside the pools, addresses inside them, and the routers.
 func (f *Filter) Keep(routes []fib.KernelRoute, routers []netip.Addr) {
 	routes = slices.DeleteFunc(slices.Clone(routes), func(r fib.KernelRoute) bool { return !within(f.state.Pools, r.Prefix) })
 	f.kept = slices.DeleteFunc(Gateways(routes), func(a netip.Addr) bool {
@@ -93,15 +93,15 @@ func within(networks []netip.Prefix, p netip.Prefix) bool {
 // Pools returns all pools.
 func (f *Filter) Pools() []netip.Prefix { return f.state.Pools }
 
-// SetPools changes the pools, and those whose packets leave with the node's
-// address, with the next Admit.
+// SetPools changes the pools, and the masqueraded ones among them, with the next
+// Admit.
 func (f *Filter) SetPools(all, masqueraded []netip.Prefix) {
 	f.state.Pools, f.state.MasqueradeFrom = all, masqueraded
 }
 
-// update brings the table to the nodes that are known now, and to the devices
-// that have a choice of uplinks. A device that had one once stays among them:
-// an uplink that comes and goes shall not have the table written each time.
+// update brings the table to the present nodes, and to the devices that have a
+// choice of uplinks. A device that had one once stays among them: an uplink that
+// comes and goes must not have the table written each time.
 func (f *Filter) update(nodes []netip.Addr, spread []string) error {
 	if f.table == nil {
 		return nil

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// keepEvery is how often the host's settings are looked at, and at most
-	// how long one that somebody turns off cuts pods off.
+	// keepEvery is the interval of checks of the host's settings, and at most how
+	// long a setting that another program turns off cuts pods off.
 	keepEvery = 2 * time.Second
 	// Chains are read again no sooner than this, and for at most one part in
 	// chainsShare of the time.
 	chainsEvery = 4 * time.Second
 	chainsShare = 100
-	// A setting that is turned off so often within resetsTime is fought about:
-	// the operator must know.
+	// A setting that is turned off so often within resetsTime is contended, which
+	// is a problem for the operator.
 	resetsMany = 3
 	resetsTime = time.Minute
 )
@@ -31,12 +31,12 @@ const (
 // where they go.
 type hostFault struct {
 	text   string
-	v4, v6 bool // whose packets it ends; neither: it is worth knowing only
+	v4, v6 bool // families whose packets it drops; neither: only a warning
 }
 
-// Host keeps what the agent relies on in the host's network and what others
-// change: settings, which it sets again, and chains that drop what is
-// forwarded, which it names.
+// Host keeps the state of the host's network that the agent relies on and other
+// programs change: settings, which it sets again, and chains that drop forwarded
+// packets, which it names.
 type Host struct {
 	log       *slog.Logger
 	pools     func() []netip.Prefix
@@ -54,7 +54,7 @@ type Host struct {
 	faults []hostFault
 }
 
-// HostConfig is what a Host is made of. Both functions are called by its
+// HostConfig is the configuration of a Host. Both functions are called by its
 // goroutine.
 type HostConfig struct {
 	Log     *slog.Logger
@@ -92,7 +92,7 @@ func Families(pools []netip.Prefix) (v4, v6 bool) {
 	return v4, v6
 }
 
-// Run looks until ctx ends.
+// Run checks until ctx ends.
 func (h *Host) Run(ctx context.Context) error {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
@@ -106,7 +106,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 }
 
-// look sets right what it can and notes what it cannot.
+// look repairs the settings and records the faults that it cannot repair.
 func (h *Host) look(now time.Time) {
 	v4, v6 := Families(h.pools())
 	var faults []hostFault
@@ -125,7 +125,7 @@ func (h *Host) look(now time.Time) {
 	h.faults = faults
 }
 
-// keep sets one value again that somebody has changed.
+// keep sets one value again that another program has changed.
 func (h *Host) keep(s setting, now time.Time) []hostFault {
 	name := strings.ReplaceAll(s.name, "/", ".")
 	hash := strings.HasSuffix(s.name, "_hash_policy")
@@ -146,8 +146,8 @@ func (h *Host) keep(s setting, now time.Time) []hostFault {
 	return nil
 }
 
-// readChains looks for chains that drop what pods send each other, when
-// something has changed.
+// readChains searches for chains that drop packets between pods, when the ruleset
+// has changed.
 func (h *Host) readChains(now time.Time) {
 	if now.Before(h.chainsAt) {
 		return
@@ -168,7 +168,7 @@ func (h *Host) readChains(now time.Time) {
 	}
 }
 
-// Problems returns what is in the way of packets, one line each.
+// Problems returns the obstacles for packets, one line each.
 func (h *Host) Problems() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

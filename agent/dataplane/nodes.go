@@ -21,14 +21,14 @@ type nodes struct {
 	err        error        // of the last attempt
 }
 
-// nodesCheck is how often the kernel is compared with what should be there,
-// though no route changed: others may have changed it.
+// nodesCheck is the interval at which the kernel is compared with the desired
+// state though no route changed: other programs may have changed it.
 const nodesCheck = 8 * time.Second
 
 // Nodes returns how many other nodes there are.
 func (p *Plane) Nodes() int { return len(p.nodes.list) }
 
-// Recheck makes the next Admit compare the kernel with what should be there.
+// Recheck makes the next Admit compare the kernel with the desired state.
 func (p *Plane) Recheck() { p.nodes.checkAt = time.Time{} }
 
 // Admit makes everything ready for the nodes that are known now. It is called
@@ -60,9 +60,9 @@ func (p *Plane) Admit(ctx context.Context, routes Routes) {
 	p.nodesFailed(errors.Join(errs...))
 }
 
-// Dismiss removes what no route needs any more. It is called after the routes
-// that needed it are gone. What a previous run left stays until the node is in
-// sync: routes that need it may come yet.
+// Dismiss removes the nodes that no route needs any more. It is called after
+// their routes are gone. The nodes of a previous run stay until this one is in
+// sync: routes to them may still come.
 func (p *Plane) Dismiss(ctx context.Context, inSync bool) {
 	if !inSync || !p.nodes.surplus {
 		return
@@ -75,7 +75,7 @@ func (p *Plane) Dismiss(ctx context.Context, inSync bool) {
 	if len(p.surplus) > 0 {
 		err := p.tunnels.Remove(ctx, p.surplus)
 		if err == nil || errors.Is(err, tunnel.ErrForeign) {
-			p.surplus, err = nil, nil // somebody else's device of that name is none of our business
+			p.surplus, err = nil, nil // a foreign device of that name is left alone
 		}
 		errs = append(errs, err)
 	}
@@ -84,7 +84,7 @@ func (p *Plane) Dismiss(ctx context.Context, inSync bool) {
 	}
 }
 
-// InSync ends what was kept for the routes of a previous run.
+// InSync ends the admission of the nodes of a previous run.
 func (p *Plane) InSync() {
 	p.Filter.kept = nil
 	p.Recheck()
@@ -117,8 +117,8 @@ func (p *Plane) spread(routes Routes) []string {
 	return out
 }
 
-// vxlans returns the VXLAN devices among the wanted ones, without those whose
-// name somebody else's device has.
+// vxlans returns the VXLAN devices among the desired ones, without those whose
+// name a foreign device has.
 func (p *Plane) vxlans() []tunnel.Desired {
 	var out []tunnel.Desired
 	for _, d := range p.wanted {

@@ -1,11 +1,10 @@
 // Package dataplane keeps the kernel state that routes need beside themselves:
-// tunnel devices, and on them the entries that lead to each other node; the
-// nftables tables, which let tunnelled packets in and masquerade; settings of
-// the host; the MTU of pods. What a route needs exists before the route, and
-// goes after it.
+// tunnel devices with their entries for each other node; the nftables tables,
+// which accept tunnelled packets and masquerade; settings of the host; the MTU of
+// pods. State that a route needs exists before the route, and goes after it.
 //
 // A [Plane] belongs to the learn loop. Methods that other goroutines may call
-// say so. A [Host] has a goroutine of its own.
+// are marked. A [Host] has a goroutine of its own.
 package dataplane
 
 import (
@@ -23,11 +22,11 @@ import (
 	"onlink/tunnel"
 )
 
-// RepairEvery is how often Ensure is to be called, besides link events: what
-// others changed, and what failed, is put right then.
+// RepairEvery is the interval of Ensure, besides link events: it repairs foreign
+// changes and retries failures.
 const RepairEvery = 2 * time.Second
 
-// Links is what the plane asks about the node's links: an
+// Links is the plane's view of the node's links: an
 // [onlink/fib/underlay.Watcher].
 type Links interface {
 	// LinkFor returns the device that has an address, and its MTU; 0 when no
@@ -44,7 +43,7 @@ type Tunnels interface {
 	Remove(ctx context.Context, names []string) error
 }
 
-// Routes is what the plane asks about the decision: a [rib.Table].
+// Routes is the plane's view of the decision: a [rib.Table].
 type Routes interface {
 	Generation() uint64
 	Nodes() []netip.Addr
@@ -52,7 +51,7 @@ type Routes interface {
 	ReachOf(nextHop netip.Addr) (rib.Reach, bool)
 }
 
-// Config is what a Plane is made of.
+// Config is the configuration of a Plane.
 type Config struct {
 	Log     *slog.Logger
 	Links   Links
@@ -73,8 +72,8 @@ type Plane struct {
 	locals  []netip.Addr
 	nodes   nodes
 
-	lacking   map[string]bool // wanted devices that the last Ensure could not make
-	tunnelErr error           // what the tunnel devices lack
+	lacking   map[string]bool // desired devices that the last Ensure could not make
+	tunnelErr error           // of the last Ensure
 	filterErr error           // why the nftables table is not as it should be
 
 	podMTU   atomic.Int64
@@ -100,8 +99,8 @@ func unwanted(wanted []tunnel.Desired) []string {
 // Wanted returns the tunnel devices that the plane keeps.
 func (p *Plane) Wanted() []tunnel.Desired { return p.wanted }
 
-// Foreign names the wanted devices whose names somebody else's devices have:
-// nothing may be sent through them.
+// Foreign names the desired devices whose names foreign devices have: no route
+// may lead through them.
 func (p *Plane) Foreign() []string { return p.tunnels.Foreign() }
 
 // Ensure makes the tunnel devices as they should be and returns those that were
@@ -134,7 +133,7 @@ func (p *Plane) Ensure(ctx context.Context) (renewed []string) {
 	return renewed
 }
 
-// Features returns which of the wanted devices this kernel can have, as of the
+// Features returns which of the desired devices this kernel supports, as of the
 // last Ensure.
 func (p *Plane) Features() []state.Feature {
 	var out []state.Feature
@@ -150,8 +149,8 @@ func (p *Plane) Features() []state.Feature {
 	return out
 }
 
-// featureName is the kernel's name of the device's kind; the two VXLAN devices
-// are told apart.
+// featureName is the kernel's name of the device's kind, with distinct names for
+// the two VXLAN devices.
 func featureName(d tunnel.Desired) string {
 	if d.Name == ours.DeviceVXLAN6 {
 		return "vxlan6"
@@ -159,9 +158,9 @@ func featureName(d tunnel.Desired) string {
 	return d.Kind.String()
 }
 
-// Loose reports whether tunnels send from an IPv4 address: answers to what this
-// node itself sends may then come in another way than it went out, and
-// rp_filter must not be strict.
+// Loose reports whether tunnels send from an IPv4 address: answers to this node's
+// own packets may then arrive by another way than they left, and rp_filter must
+// not be strict.
 func (p *Plane) Loose() bool {
 	return slices.ContainsFunc(p.wanted, func(d tunnel.Desired) bool { return d.Local.Is4() })
 }
@@ -175,7 +174,7 @@ func (p *Plane) Devices() []string {
 	return nil
 }
 
-// PodMTU returns what a pod's interface gets, in bytes: the smallest of the
+// PodMTU returns the MTU of a pod's interface, in bytes: the smallest of the
 // tunnels' MTUs, or the underlay's when no tunnel is used. 0 leaves it to the
 // kernel. It may be called by any goroutine.
 func (p *Plane) PodMTU() int { return int(p.podMTU.Load()) }
@@ -218,7 +217,7 @@ func (p *Plane) fitting() int {
 	return mtu
 }
 
-// Problems returns what is wrong, one line each.
+// Problems returns the faults, one line each.
 func (p *Plane) Problems() []string {
 	var out []string
 	for _, f := range []struct {

@@ -17,8 +17,8 @@ type setting struct {
 
 // forwarding are the settings that turn the node into a router for the families
 // of its pools (ip-sysctl: ip_forward, conf/all/forwarding): without them a
-// pod's packets end at the node. The devices are looked at too, because one can
-// be turned off alone. A node without IPv6 pods stays an IPv6 host.
+// pod's packets end at the node. The devices are checked too, because one can be
+// turned off alone. A node without IPv6 pods stays an IPv6 host.
 func forwarding(v4, v6 bool, devices []string) []setting {
 	var out []setting
 	if v4 {
@@ -46,10 +46,10 @@ var multipathHash = []setting{
 	{"net/ipv6/fib_multipath_hash_policy", "1"},
 }
 
-// keepAdvertisements lets devices that take router advertisements go on taking
+// keepAdvertisements keeps router advertisements working on devices that accept
 // them when the node forwards IPv6 (ip-sysctl: accept_ra, 2 instead of 1).
 // Otherwise the kernel removes their default routes with the same write that
-// turns forwarding on, and hears no router any more.
+// turns forwarding on, and ignores routers from then on.
 func keepAdvertisements() error {
 	all, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
 	if err != nil {
@@ -70,8 +70,8 @@ func keepAdvertisements() error {
 
 // passDeadLinks makes the kernel pass over routes, and members of multipath
 // routes, whose device has no carrier (ip-sysctl:
-// ignore_routes_with_linkdown): it then agrees with what package underlay
-// answers, and traffic leaves a dead uplink at once.
+// ignore_routes_with_linkdown): it then agrees with the answers of package
+// underlay, and traffic leaves a dead uplink at once.
 func passDeadLinks(devices []string) error {
 	var errs []error
 	for _, dev := range devices {
@@ -92,9 +92,9 @@ func value(name string) string {
 	return v
 }
 
-// set sets a value unless it is so already, so that a read-only /proc with the
-// right values is fine, and returns what it was. A missing file (no IPv6 in this
-// kernel, a device that has gone) is not an error.
+// set sets a value unless it is set already, so that a read-only /proc with the
+// right values is fine, and returns the former one. A missing file (no IPv6 in
+// this kernel, a removed device) is not an error.
 func set(s setting) (was string, err error) {
 	was, err = sysctl.Read(s.name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,7 +1,6 @@
-// Package drain keeps whether this node announces its prefixes: a [Drain] takes
-// the node out of traffic and brings it back, and outlives restarts. It knows
-// no BGP: the originate flow asks it for the phase and reports what the peers
-// were sent.
+// Package drain keeps whether this node announces its prefixes: a [Drain]
+// withdraws and restores them, and outlives restarts. It contains no BGP: the
+// originate flow reads the phase and reports the announcements it has sent.
 package drain
 
 import (
@@ -17,22 +16,22 @@ import (
 	"onlink/internal/atomicfile"
 )
 
-// Drain is whether this node announces its prefixes. A drained node keeps its
-// sessions, routes and pods; what it owns is announced with GRACEFUL_SHUTDOWN
-// for a while, so that others move to other paths where there are any
-// (RFC 8326), and is then withdrawn. A file in paths.state keeps it over
+// Drain is the phase of this node's announcements. A drained node keeps its
+// sessions, routes and pods; its prefixes are announced with GRACEFUL_SHUTDOWN
+// for a while, so that other nodes move to other paths if there are any
+// (RFC 8326), and are then withdrawn. A file in paths.state keeps it over
 // restarts. Its methods may be called by any goroutine.
 type Drain struct {
 	path string
-	// changed has room for one signal: a new phase sends, nobody closes; full
+	// changed has room for one signal: a new phase sends, it is never closed; full
 	// means that the originate flow has a signal that it has not received yet.
 	changed chan struct{}
 
 	mu    sync.Mutex // guards all below
 	phase Phase
 	until time.Time     // when Leaving becomes Drained
-	moved chan struct{} // closed by the next change of phase, or of what is announced
-	told  Phase         // what is announced now
+	moved chan struct{} // closed by the next change of phase, or of the announcements
+	told  Phase         // of the present announcements
 	count int           // prefixes announced now
 }
 
@@ -119,7 +118,7 @@ func (d *Drain) Now() (p Phase, rest time.Duration) {
 	return Drained, 0
 }
 
-// Announced notes what the peers were sent: the phase, and how many prefixes.
+// Announced records the announcements sent: their phase and number of prefixes.
 func (d *Drain) Announced(p Phase, prefixes int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -156,7 +155,7 @@ func (d *Drain) Await(ctx context.Context, p Phase) error {
 	}
 }
 
-// ErrOvertaken means that somebody asked for the contrary meanwhile.
+// ErrOvertaken means that a concurrent request set the opposite phase.
 var ErrOvertaken = errors.New("another request changed the drain state")
 
 // writeMark makes an empty file that is there after a power cut.

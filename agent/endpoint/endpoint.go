@@ -17,14 +17,14 @@ import (
 // stopWait is how long requests under way may take when the agent ends.
 const stopWait = time.Second
 
-// Endpoint is one listening socket and what serves it.
+// Endpoint is one listening socket and its server.
 type Endpoint struct {
 	lis   net.Listener
 	serve func(ctx context.Context, lis net.Listener) error
 	stop  func() // nil: serve ends with its context
 }
 
-// Server is a gRPC server, or what has one inside.
+// Server is a gRPC server, or a type that contains one.
 type Server interface {
 	Serve(lis net.Listener) error
 	GracefulStop()
@@ -91,7 +91,7 @@ func (s *Set) Serve(ctx context.Context, g *errgroup.Group) {
 	})
 }
 
-// Close closes what was opened and never served.
+// Close closes the sockets that were opened and never served.
 func (s *Set) Close() {
 	for _, e := range s.list {
 		e.lis.Close() // closed already when served

@@ -48,8 +48,8 @@ func ClientTLS(t config.TLS) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}, nil
 }
 
-// TrustTLS is TLS with or without a certificate of our own: etcd may know its
-// clients by password.
+// TrustTLS is TLS with or without a certificate of our own: etcd may
+// authenticate its clients by password.
 func TrustTLS(t config.TLS) (*tls.Config, error) {
 	pem, err := os.ReadFile(t.CA)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 // ListenUnix opens a unix socket with the given mode and group. A socket file
-// that nobody answers is a leftover of a killed run and is replaced; one that
-// answers belongs to a running agent. Field is the key of the configuration, for errors.
+// without a listener is a leftover of a killed run and is replaced; one with a
+// listener belongs to a running agent. Field is the key of the configuration, for errors.
 func ListenUnix(field, path string, mode fs.FileMode, group string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // the sockets guard themselves
 		return nil, fmt.Errorf("%s: %w", field, err)

@@ -20,14 +20,14 @@ import (
 	"onlink/cni"
 )
 
-// Where container runtimes look unless they are told otherwise.
+// The default folders of container runtimes.
 const (
 	defaultBinDir  = "/opt/cni/bin"
 	defaultConfDir = "/etc/cni/net.d"
 )
 
-// installEvery is the interval at which the agent looks whether it can serve,
-// and puts back what somebody removed.
+// installEvery is the interval at which the agent checks whether it can serve,
+// and restores removed files.
 const installEvery = time.Second
 
 // Plan returns the paths and plugins of the configuration, with defaults.
@@ -54,7 +54,7 @@ func Plan(c config.CNI) (cni.Installation, error) {
 	return i, nil
 }
 
-// Installer installs what the running agent serves.
+// Installer installs the plugin and its configuration for the running agent.
 type Installer struct {
 	Log   *slog.Logger
 	Plan  cni.Installation
@@ -87,7 +87,7 @@ func (in *Installer) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(installEvery)
 	defer tick.Stop()
-	var last string // what was logged last
+	var last string // the last logged error
 	for {
 		err := in.Ready()
 		if err == nil {
@@ -124,9 +124,9 @@ func (in *Installer) note() {
 	}
 }
 
-// Once does from outside what cni.install makes the agent do: it puts
-// the plugin in place, waits until the agent serves, and then writes the
-// plugin's configuration. ctx bounds the wait.
+// Once does the work of cni.install from another process: it installs the plugin, waits until
+// the agent serves, and then writes the plugin's configuration. ctx bounds the
+// wait.
 func Once(ctx context.Context, cfg config.CNI) (cni.Installation, error) {
 	i, err := Plan(cfg)
 	if err != nil {
@@ -141,7 +141,7 @@ func Once(ctx context.Context, cfg config.CNI) (cni.Installation, error) {
 	return i, i.InstallConflist()
 }
 
-// Undo takes back what [Once] or the agent installed.
+// Undo removes the files that [Once] or the agent installed.
 func Undo(cfg config.CNI) error {
 	i, err := Plan(cfg)
 	if err != nil {

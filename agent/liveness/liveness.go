@@ -1,6 +1,6 @@
-// Package liveness acts on what BFD reports of the peers: what a dead peer
-// announced leaves the kernel at once, and its session is held down until its
-// packets are received again.
+// Package liveness acts on the BFD state of the peers: a dead peer's routes leave
+// the kernel at once, and its session is held down until its packets are received
+// again.
 package liveness
 
 import (
@@ -35,10 +35,10 @@ type Routes interface {
 	SetDead(ctx context.Context, died, alive []netip.Addr) error
 }
 
-// Liveness acts on what BFD reports.
+// Liveness acts on the BFD state of the peers.
 //
-// A peer whose BFD is AdminDown, or never came up, is not touched (RFC 5882
-// sections 3.2 and 4.1): BFD may be switched off, or not be there yet.
+// A peer whose BFD is AdminDown, or never came up, is left alone (RFC 5882
+// sections 3.2 and 4.1): BFD may be switched off, or not run yet.
 type Liveness struct {
 	Log     *slog.Logger
 	Monitor Monitor
@@ -49,7 +49,7 @@ type Liveness struct {
 	known map[netip.Addr]pulse
 }
 
-// pulse is what is known of one peer's BFD session.
+// pulse is the known state of one peer's BFD session.
 type pulse struct {
 	bfd.Status
 
@@ -57,10 +57,10 @@ type pulse struct {
 }
 
 const (
-	// A dead peer whose BFD is silent this long may have stopped to speak
-	// BFD: it is let back in, as a peer is whose BFD never came up.
+	// A dead peer whose BFD is silent for this long may no longer run BFD: its
+	// session is released, as that of a peer whose BFD never came up.
 	bfdSilence = 15 * time.Second
-	// bfdLook is how often that is looked at.
+	// bfdLook is the interval of that check.
 	bfdLook = time.Second
 	// bfdPortWait bounds how long the process of a previous run may take to end.
 	bfdPortWait = 3 * time.Second
@@ -68,8 +68,8 @@ const (
 	bfdHolder = "bfd"
 )
 
-// Begin sets the first sessions. The process of a previous run of the agent
-// may still be telling its neighbours AdminDown, with the ports in its hands.
+// Begin sets the first sessions. The process of a previous run of the agent may
+// still be sending AdminDown to its neighbours from the same ports.
 func (l *Liveness) Begin(ctx context.Context, sessions []bfd.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, bfdPortWait)
 	defer cancel()
@@ -105,7 +105,7 @@ func (l *Liveness) Run(ctx context.Context) error {
 	}
 }
 
-// round compares the sessions with what was known of them.
+// round compares the sessions with their known state.
 func (l *Liveness) round(ctx context.Context) error {
 	next := map[netip.Addr]pulse{}
 	var died, alive []netip.Addr
@@ -138,15 +138,15 @@ func (l *Liveness) round(ctx context.Context) error {
 	return l.act(ctx, died, alive)
 }
 
-// means reports whether a lost BFD session says that the peer's forwarding is
-// dead. It does not while the BGP session is gone already and the peer's BFD
+// means reports whether a lost BFD session means that the peer's forwarding is
+// dead. It does not while the BGP session is down already and the peer's BFD
 // shares the fate of its control plane (C bit clear): then its agent may just
 // be restarting, and graceful restart keeps its routes (RFC 5882 section 4.3).
 func (l *Liveness) means(st bfd.Status) bool {
 	return st.Independent || l.Speaker.IsUp(st.Session.Peer)
 }
 
-// heardAgain reports whether a dead peer's session may come back.
+// heardAgain reports whether a dead peer's session may be released.
 func heardAgain(st bfd.Status, now time.Time) bool {
 	return st.State == bfd.Up || st.RemoteState == bfd.AdminDown || now.Sub(later(st.LastHeard, st.Since)) > bfdSilence
 }
@@ -189,7 +189,7 @@ func (l *Liveness) Session(peer netip.Addr) (bfd.Status, bool) {
 	return p.Status, p.Session.Peer.IsValid()
 }
 
-// pulse returns what is known of a peer, the zero pulse when nothing is.
+// pulse returns the known state of a peer, the zero pulse for none.
 func (l *Liveness) pulse(peer netip.Addr) pulse {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,16 +16,16 @@ import (
 // by the service manager.
 var errNoAddress = errors.New("no usable address")
 
-// hostView is what the choice of the node's addresses looks at.
+// hostView is the input for the choice of the node's addresses.
 type hostView struct {
 	addrs  []underlay.Address
 	source func(netip.Addr) (underlay.KernelRoute, error) // the kernel's way to an address, and its source
 	match  func(netip.Addr) (underlay.KernelRoute, error) // the route that covers an address
 }
 
-// addresses are the two next hops of a node; either may be zero. Pending says
-// that one which is missing may come within seconds: the kernel still asks
-// whether another machine has it.
+// addresses are the two next hops of a node; either may be zero. Pending reports
+// that a missing one may come within seconds: duplicate address detection still
+// runs for it.
 type nodeAddresses struct {
 	v4, v6  netip.Addr
 	pending bool
@@ -39,11 +39,10 @@ func (n *nodeAddresses) of(v4 bool) *netip.Addr {
 	return &n.v6
 }
 
-// choose finds the node's addresses as `node.address` asks. An address that is
-// written out is taken as it is. A device or a network leaves the choice among
-// its usable addresses; auto asks the kernel for the source address towards
-// the targets, in their order. The address of the other family is taken from
-// the same device.
+// choose finds the node's addresses for `node.address`. An explicit address is
+// taken as it is. A device or a network leaves the choice among its usable
+// addresses; auto queries the kernel for the source address towards the targets,
+// in their order. The address of the other family comes from the same device.
 func (h hostView) choose(want config.NodeAddress, targets []netip.Addr) (nodeAddresses, error) {
 	var out nodeAddresses
 	for _, v4 := range []bool{true, false} {
@@ -150,9 +149,9 @@ func (h hostView) sourceTo(t netip.Addr) netip.Addr {
 	})
 }
 
-// meant reports whether a source address of another device than the packet's
-// is somebody's choice. Towards a device without an address the kernel takes
-// the first that it finds anywhere, be it that of a container bridge.
+// meant reports whether a source address of another device than the packet's was
+// chosen by an operator. Towards a device without an address the kernel takes the
+// first that it finds, even that of a container bridge.
 func (h hostView) meant(t netip.Addr, a underlay.Address, dev string) bool {
 	if a.Kind == "loopback" {
 		return true
@@ -165,8 +164,8 @@ func (h hostView) meant(t netip.Addr, a underlay.Address, dev string) bool {
 }
 
 // rankOf orders devices for a choice that no route decides: 2 for hardware and
-// what bundles or divides it, 1 for what stands for hardware inside a
-// container, 0 for what has addresses of inner networks.
+// devices that bundle or divide it, 1 for devices that replace hardware inside a
+// container, 0 for devices with addresses of inner networks.
 func rankOf(a underlay.Address) int {
 	switch a.Kind {
 	case "", "bond", "team", "vlan":
@@ -197,8 +196,8 @@ func (h hostView) sole(v4 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// complete finds the address of the other family beside the one that was
-// asked for: on the same device.
+// complete finds the address of the other family beside the configured one: on
+// the same device.
 func (h hostView) complete(n *nodeAddresses) {
 	for _, v4 := range []bool{true, false} {
 		have, other := n.of(v4), n.of(!v4)
@@ -228,7 +227,7 @@ func (h hostView) isPending(want config.NodeAddress, n nodeAddresses) bool {
 	})
 }
 
-// refuse says why no address was found, and what would help.
+// refuse returns why no address was found, and the remedy.
 func (h hostView) refuse(want config.NodeAddress) error {
 	var have []string
 	for _, a := range h.addrs {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckCapabilities looks for what an agent cannot work without
-// (capabilities(7)), so that the lack is one line at start and not a failing
+// CheckCapabilities checks for the capabilities that the agent needs
+// (capabilities(7)), so that a missing one is one line at start and not a failing
 // system call later.
 func CheckCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

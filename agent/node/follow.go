@@ -36,16 +36,16 @@ type Follower struct {
 	written netip.Addr // the address that the file names; the zero Addr: none
 	addrs   func() []underlay.Address
 	find    func() (Identity, error)
-	needs   func(v4 bool) bool // whether a pool is reached by nobody for want of an address of that family
+	needs   func(v4 bool) bool // whether a pool is unreachable because the node has no address of that family
 	accepts func(Identity) error
 
 	mu      sync.Mutex // guards all below
-	wish    Identity   // what the host would have us be; the zero value: what we are
+	wish    Identity   // the identity that the host suggests; the zero value: the present one
 	since   time.Time  // of the wish or of the loss
 	trouble string     // for `status`
 }
 
-// FollowerConfig is what a Follower is made of.
+// FollowerConfig is the configuration of a Follower.
 type FollowerConfig struct {
 	Log     *slog.Logger
 	ID      Identity // in force
@@ -54,8 +54,8 @@ type FollowerConfig struct {
 	// Addresses returns the node's addresses now, Find those that it would choose.
 	Addresses func() []underlay.Address
 	Find      func() (Identity, error)
-	// Needs reports whether a pool is not reachable for want of an address of
-	// that family.
+	// Needs reports whether a pool is unreachable because the node has no address
+	// of that family.
 	Needs func(v4 bool) bool
 	// Accepts returns why the agent could not start with these addresses.
 	Accepts func(Identity) error
@@ -69,7 +69,7 @@ func NewFollower(c FollowerConfig) *Follower {
 	}
 }
 
-// Run looks until ctx ends or the change has to be followed.
+// Run checks until ctx ends or the agent must restart with a new address.
 func (f *Follower) Run(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -149,8 +149,8 @@ func (f *Follower) compare(found Identity) (wish Identity, lost []netip.Addr, ga
 	return wish, lost, gained
 }
 
-// state reports whether an address in force is none of this node's any more,
-// and whether another should take its place: it is deprecated, say.
+// state reports whether this node has lost an address in force, and whether
+// another should take its place: it is deprecated, say.
 func (f *Follower) state(a netip.Addr, addrs []underlay.Address) (gone, poor bool) {
 	if !a.IsValid() {
 		return false, false
@@ -160,12 +160,12 @@ func (f *Follower) state(a netip.Addr, addrs []underlay.Address) (gone, poor boo
 	case at < 0:
 		return true, true
 	case addrs[at].Pending:
-		return false, false // it is asked for again, after its link was down
+		return false, false // duplicate address detection runs again, after its link was down
 	}
 	return !writable(addrs[at]), a != f.written && !usable(addrs[at])
 }
 
-// Problem is what `status` says.
+// Problem returns the line for `status`; "" when all is well.
 func (f *Follower) Problem() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

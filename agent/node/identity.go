@@ -1,5 +1,5 @@
-// Package node finds out what this node is to others: its addresses, router ID
-// and capabilities, and the peers at the other ends of its cables. It follows
+// Package node finds this node's identity towards others: its addresses, router
+// ID and capabilities, and the peers at the other ends of its links. It follows
 // changes of them while the agent runs, and changes nothing of the node.
 package node
 
@@ -15,7 +15,7 @@ import (
 	"onlink/fib/underlay"
 )
 
-// Identity is what this node is to its peers.
+// Identity is this node's identity towards its peers.
 type Identity struct {
 	Name     string
 	Address  netip.Addr // IPv4 next hop of this node's blocks and outer source of its tunnels; may be zero on an IPv6-only node

@@ -10,9 +10,9 @@ import (
 // 5737) and the documentation prefix (RFC 3849).
 var anywhere = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
-// Targets lists whom the node's address is for, the most telling first: the
-// other nodes it has sessions with, routers, the registry, clients, and last
-// the rest of the world.
+// Targets lists the destinations of the node's address, the most significant
+// first: the other nodes it has sessions with, routers, the registry, clients, and
+// last the default route.
 func Targets(c *config.Config) []netip.Addr {
 	var out []netip.Addr
 	add := func(a netip.Addr) {
@@ -35,7 +35,7 @@ func Targets(c *config.Config) []netip.Addr {
 	r := c.IPAM.Registry
 	add(r.Listen.Addr())
 	for _, text := range r.Addresses {
-		if at, err := netip.ParseAddrPort(text); err == nil { // a host name says nothing yet
+		if at, err := netip.ParseAddrPort(text); err == nil { // a host name is not resolved yet
 			add(at.Addr())
 		}
 	}

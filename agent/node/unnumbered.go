@@ -29,11 +29,11 @@ type Routers interface {
 	SetRouters(ctx context.Context, find func(*config.Effective) map[string]netip.Addr) error
 }
 
-// unnumberedEvery is how often interfaces without a session are looked at.
+// unnumberedEvery is the interval of the search on interfaces without a session.
 const unnumberedEvery = time.Second
 
-// Run looks for peers until ctx ends. A session that is up is left alone,
-// whatever else is on its link.
+// Run searches for peers until ctx ends. A session that is up is left alone,
+// whatever other routers are on its link.
 func (u *Unnumbered) Run(ctx context.Context) error {
 	tick := time.NewTicker(unnumberedEvery)
 	defer tick.Stop()
@@ -50,8 +50,7 @@ func (u *Unnumbered) Run(ctx context.Context) error {
 	}
 }
 
-// look returns the addresses of the peers of interfaces that are found now, by
-// interface.
+// look returns the present addresses of the peers of interfaces, by interface.
 func (u *Unnumbered) look(c *config.Effective) map[string]netip.Addr {
 	routers := c.Routers()
 	for _, p := range c.BGP.Peers {
@@ -69,7 +68,7 @@ func (u *Unnumbered) look(c *config.Effective) map[string]netip.Addr {
 }
 
 // RoutersNow returns the addresses of the peers of interfaces that the kernel
-// knows at the start, by interface. The others are found later.
+// has at the start, by interface. The others are found later.
 func RoutersNow(peers []config.Peer) map[string]netip.Addr {
 	routers := map[string]netip.Addr{}
 	for _, p := range peers {
@@ -86,9 +85,9 @@ func RoutersNow(peers []config.Peer) map[string]netip.Addr {
 // errNoRouter is why a peer of an interface has no address yet.
 var errNoRouter = errors.New("no neighbour yet")
 
-// routerOn returns the link-local address of the one machine at the other end
-// of a link: of several, the one that says it is a router (RFC 4861 section
-// 4.4). When the kernel knows nobody there, all are asked to speak up.
+// routerOn returns the link-local address of the one neighbour on a link: of
+// several, the one with the router flag (RFC 4861 section 4.4). When the kernel
+// has no neighbour there, all are asked to answer.
 func routerOn(device string) (netip.Addr, error) {
 	index, err := underlay.Index(device)
 	if err != nil {
@@ -120,7 +119,7 @@ func routerOn(device string) (netip.Addr, error) {
 }
 
 // callNeighbours sends an echo request to all machines on a link (RFC 4443
-// section 4.1): to answer they ask for our address, and the kernel knows them.
+// section 4.1): to answer they solicit our address, and become neighbours.
 func callNeighbours(index int) error {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package owners keeps the speaker informed of what it checks announcements by:
-// which node owns which block, as the block registry answers, how long blocks
-// are, and which subnets this node is in.
+// Package owners provides the speaker with the facts for its check of
+// announcements: the owners of blocks in the registry, the length of blocks, and
+// the subnets of this node.
 package owners
 
 import (
@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// The registry is asked so often by a node that has it in its own process,
-	// by a reflector, which refuses for others too, and by other nodes.
+	// Intervals of calls to the registry: by a node that has it in its own
+	// process, by a reflector, which rejects for others too, and by other nodes.
 	everyLocal     = 5 * time.Second
 	everyReflector = 15 * time.Second
 	everyNode      = time.Minute
@@ -32,7 +32,7 @@ const (
 	kept = 2 * ipam.DefaultAssertInterval
 )
 
-// Speaker takes what an import policy needs to know. [onlink/bgp.Speaker] is one.
+// Speaker receives the facts for its import policy. [onlink/bgp.Speaker] is one.
 type Speaker interface {
 	SetOwners(ctx context.Context, blocks []policy.Block) error
 	SetPools(ctx context.Context, pools []policy.Pool) error
@@ -53,7 +53,7 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Watch asks the registry who owns which block.
+// Watch reads the owners of blocks from the registry.
 type Watch struct {
 	cfg Config
 
@@ -77,8 +77,8 @@ func Interval(reg ipam.Registry, reflector bool) time.Duration {
 	return everyNode
 }
 
-// Open gives a fresh speaker what is known before the first peer: the subnets,
-// and the lengths of the blocks in this node's own database.
+// Open gives a fresh speaker the facts that are known before the first peer: the
+// subnets, and the lengths of the blocks in this node's own database.
 func (w *Watch) Open(ctx context.Context, own []ipam.Block) error {
 	if err := w.cfg.Speaker.SetPools(ctx, Lengths(w.cfg.Pools(), own)); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (w *Watch) Open(ctx context.Context, own []ipam.Block) error {
 	return w.cfg.Speaker.SetNetworks(ctx, w.networks())
 }
 
-// Run asks the registry again and again, and at once after a suspect
-// announcement, until ctx ends.
+// Run calls the registry at intervals, and at once after a suspect announcement,
+// until ctx ends.
 func (w *Watch) Run(ctx context.Context) error {
 	var last time.Time
 	next := time.NewTimer(0)
@@ -115,7 +115,7 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spread, not secrecy
 }
 
-// ask takes in the registry's answer. Without one the last answer counts for
+// ask applies the registry's answer. Without one the last answer counts for
 // [kept], then no block has a known owner.
 func (w *Watch) ask(ctx context.Context) {
 	bound, cancel := context.WithTimeout(ctx, patience)
@@ -152,7 +152,7 @@ func (w *Watch) list(ctx context.Context) ([]ipam.Block, []ipam.Node, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Second: a block that changes hands in between has an owner who is known.
+	// Second: a block that changes its owner in between has a known one.
 	blocks, err := w.cfg.Registry.List(ctx, "")
 	return blocks, nodes, err
 }

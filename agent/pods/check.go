@@ -12,10 +12,10 @@ import (
 	"onlink/ipam"
 )
 
-// kernelProblems compares the assignments with what the kernel has for the
-// pods: veths, host routes, namespaces. before and after are the assignments
-// before and after the kernel was read, so that pods which come and go in
-// between are left out.
+// kernelProblems compares the assignments with the kernel's state of the pods:
+// veths, host routes, namespaces. before and after are the assignments before and
+// after the kernel was read, so that pods which come and go in between are left
+// out.
 func kernelProblems(before, after []ipam.Assignment, wired []pod.Wired, table uint32) ([]string, error) {
 	known := map[ipam.Handle]bool{}
 	for _, as := range slices.Concat(before, after) {

@@ -13,9 +13,9 @@ import (
 	"onlink/cni"
 )
 
-// failpointsEnv says where the agent kills itself and how often, as in
+// failpointsEnv sets where the agent kills itself and how often, as in
 // "assign.before=0.01,assign.after=0.02". Only builds with the tag failpoints,
-// which the crash test makes, know of it.
+// which the crash test makes, read it.
 const failpointsEnv = "ONLINK_FAILPOINTS"
 
 // failpoints dies with SIGKILL before or after a commit, as a machine would.
@@ -52,7 +52,7 @@ func (f failpoints) Assign(ctx context.Context, a cni.Attachment, ask cni.Ask) (
 
 // Release implements cni.IPAM.
 func (f failpoints) Release(ctx context.Context, a cni.Attachment) error {
-	f.at("release.before") // the veth is gone, the address is not free
+	f.at("release.before") // the veth is removed, the address is not free
 	err := f.IPAM.Release(ctx, a)
 	f.at("release.after") // committed; no answer
 	return err

@@ -9,9 +9,9 @@ import (
 
 // Fsck checks the database of an agent that does not run: the file, its
 // records, and that they agree with the pods' interfaces in the kernel. With
-// repair it puts right what has one right answer and returns what it did.
-// Problems are one line each; none means that all is well. A file that cannot
-// be read at all is the error.
+// repair it repairs faults with one right answer and returns the steps. Problems
+// are one line each; none means that all is well. A file that cannot be read at
+// all is the error.
 func Fsck(database string, table uint32, repair bool) (problems, repaired []string, err error) {
 	s, err := ipam.OpenStore(database, ipam.StoreOptions{ReadOnly: !repair})
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 )
 
 // sweepEvery is the interval of the search for pods that ended without a DEL.
-// It looks at one path per pod.
+// It checks one path per pod.
 const sweepEvery = 5 * time.Second
 
-// Sweeper frees what pods that ended have: a [cni.Server].
+// Sweeper frees the addresses of ended pods: a [cni.Server].
 type Sweeper interface {
 	Sweep(ctx context.Context) ([]cni.Attachment, error)
 }
@@ -68,7 +68,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// endQuarantines gives quarantined addresses back whose pods have ended.
+// endQuarantines ends the quarantine of addresses whose pods have ended.
 func (c *Collector) endQuarantines() error {
 	kept := c.Alloc.Quarantined()
 	if len(kept) == 0 {

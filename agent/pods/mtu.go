@@ -11,12 +11,12 @@ import (
 	"onlink/ipam"
 )
 
-// mtuRetry is how long pods that could not be told their MTU wait.
+// mtuRetry is the wait before the next attempt to change a pod's MTU.
 const mtuRetry = 5 * time.Second
 
 // MTU gives running pods the MTU of new ones when that changes. Path MTU
-// discovery would find it too, for each destination by itself, and not for what
-// a pod sends to this node.
+// discovery would find it too, for each destination by itself, but not for a
+// pod's packets to this node.
 type MTU struct {
 	Log *slog.Logger
 	// Now returns the MTU that pods get, in bytes; 0: not known yet. Moved is
@@ -42,7 +42,7 @@ type MTUStore interface {
 }
 
 // Run follows the MTU until ctx ends. It begins with the pods of the last run,
-// which may have had another one, and repeats what failed.
+// which may have had another one, and retries failures.
 func (t *MTU) Run(ctx context.Context) error {
 	if t.host == nil {
 		t.host, t.give = hostMTUs, pod.SetMTU
@@ -63,7 +63,7 @@ func (t *MTU) Run(ctx context.Context) error {
 }
 
 // tell brings pods with an MTU of ours to the present one, and reports whether
-// some could not be told.
+// some changes failed.
 func (t *MTU) tell(mtu int) (left bool) {
 	if mtu == 0 || mtu == t.told && len(t.left) == 0 {
 		return false
@@ -90,9 +90,9 @@ func (t *MTU) tell(mtu int) (left bool) {
 	return len(missed) > 0
 }
 
-// set gives the MTU to the pods whose host device has another, and returns
-// those that it could not be given to. Again means that only the pods which
-// were left the last time are tried, without another line in the log.
+// set gives the MTU to the pods whose host device has another, and returns those
+// that failed. Again means that only the pods which failed last time are tried,
+// without another line in the log.
 func (t *MTU) set(has map[string]int, former []int, mtu int, again bool) map[ipam.Handle]bool {
 	missed := map[ipam.Handle]bool{}
 	for _, as := range t.Assignments() {
@@ -111,8 +111,8 @@ func (t *MTU) set(has map[string]int, former []int, mtu int, again bool) map[ipa
 	return missed
 }
 
-// hostMTUs returns the MTUs of pods' host devices: one that has the present
-// value needs no look into its pod.
+// hostMTUs returns the MTUs of pods' host devices: for one that has the present
+// value its pod need not be entered.
 func hostMTUs() (map[string]int, error) {
 	wired, err := pod.ListWired()
 	if err != nil {

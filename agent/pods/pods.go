@@ -1,8 +1,7 @@
-// Package pods keeps what the database, the CNI service and the kernel know of
-// this node's pods in agreement: it recovers pods that a lost database does not
-// know, frees the addresses of those that ended without a DEL, gives running
-// ones the MTU of new ones, and names what disagrees. It decides no address and
-// wires no pod.
+// Package pods keeps the database, the CNI service and the kernel in agreement
+// about this node's pods: it recovers pods that a lost database lacks, frees the
+// addresses of those that ended without a DEL, gives running ones the MTU of new
+// ones, and names differences. It decides no address and wires no pod.
 package pods
 
 import (
@@ -15,7 +14,7 @@ import (
 	"onlink/ipam"
 )
 
-// Addresses lends ipam to the CNI service, which knows attachments only.
+// Addresses lends ipam to the CNI service, which handles attachments only.
 type Addresses struct{ Alloc *ipam.Allocator }
 
 // Handle returns the name that ipam has for an attachment.
@@ -32,7 +31,7 @@ func (s Addresses) Assign(ctx context.Context, a cni.Attachment, ask cni.Ask) (c
 	switch {
 	case errors.Is(err, ipam.ErrInvalidRequest):
 		err = fmt.Errorf("%w: %w", cni.ErrConfig, err)
-	case err != nil: // a full pool, a registry that does not answer: pods may go, it may come back
+	case err != nil: // a full pool, a registry that does not answer: both may end
 		err = fmt.Errorf("%w: %w", cni.ErrRetryLater, err)
 	}
 	return cni.Lease{Addresses: as.Addresses}, err
@@ -62,8 +61,8 @@ func (s Addresses) Attachments() []cni.Attachment {
 	return out
 }
 
-// Here are the attachments whose interfaces the kernel has: what proves
-// that a database is this machine's.
+// Here are the attachments whose interfaces the kernel has: they prove that a
+// database is this machine's.
 func Here(wired []pod.Wired) []ipam.Handle {
 	var out []ipam.Handle
 	for _, w := range wired {

@@ -16,7 +16,7 @@ import (
 )
 
 // BootID identifies this boot of the machine (random(4)); empty when the
-// kernel does not tell.
+// kernel does not provide it.
 func BootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -62,8 +62,8 @@ func Recover(alloc *ipam.Allocator, wired []pod.Wired, table uint32, log *slog.L
 	return got.Refused, nil
 }
 
-// databaseAgrees reports whether every running pod has in the database what the
-// neighbour entries of its host end say.
+// databaseAgrees reports whether the database has for every running pod the
+// addresses in the neighbour entries of its host end.
 func databaseAgrees(alloc *ipam.Allocator, wired []pod.Wired, near map[int][]netip.Addr) bool {
 	for _, w := range wired {
 		as, known := alloc.Lookup(Handle(w.Attachment))
@@ -117,7 +117,7 @@ func runningPods(wired []pod.Wired, near map[int][]netip.Addr, table uint32) ([]
 // last run left, which had one for every block that was this node's.
 func DoubtBlocks(alloc *ipam.Allocator, left []fib.KernelRoute, log *slog.Logger) {
 	if !alloc.SameBoot() || len(left) == 0 {
-		return // there was no last run, or somebody has removed what it left
+		return // there was no last run, or its routes were removed
 	}
 	var drops []netip.Prefix
 	for _, r := range left {

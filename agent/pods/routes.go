@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Routes carries pod routes from the CNI service to the learn loop. The
-// latest word on an address wins; nobody ever waits for the loop. It
-// implements cni.Routes.
+// Routes carries pod routes from the CNI service to the learn loop. The latest
+// change of an address wins; callers never wait for the loop. It implements
+// cni.Routes.
 type Routes struct {
 	wake chan struct{} // cap 1; sent to by SetPod and DeletePod when it is empty, never closed
 
@@ -20,10 +20,10 @@ func NewRoutes() *Routes {
 	return &Routes{wake: make(chan struct{}, 1), pending: map[netip.Prefix]string{}}
 }
 
-// SetPod says that addr lives behind dev, which may not exist yet.
+// SetPod sets the device of addr, which may not exist yet.
 func (p *Routes) SetPod(addr netip.Prefix, dev string) { p.put(addr, dev) }
 
-// DeletePod says that addr is gone.
+// DeletePod withdraws addr.
 func (p *Routes) DeletePod(addr netip.Prefix) { p.put(addr, "") }
 
 func (p *Routes) put(addr netip.Prefix, dev string) {
@@ -39,8 +39,8 @@ func (p *Routes) put(addr netip.Prefix, dev string) {
 // Wake is received from by the learn loop: there is something to drain.
 func (p *Routes) Wake() <-chan struct{} { return p.wake }
 
-// Drain returns what changed since the last Drain: the device of each address;
-// "" withdraws it.
+// Drain returns the changes since the last Drain: the device of each address; ""
+// withdraws it.
 func (p *Routes) Drain() map[netip.Prefix]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,20 +13,20 @@ import (
 // Part is one part of the agent, and the keys of the file that are its own.
 type Part struct {
 	Name string // for messages
-	// Keys are as in the file: bgp.peers. A key stands for all below it that no
-	// other part names. Whatever key a part reads besides is another's to own:
+	// Keys are as in the file: bgp.peers. A key covers all keys below it that no
+	// other part names. A part may read other keys, which belong to other parts:
 	// all parts are applied to every change.
 	Keys []string
 	// Check refuses a change that Apply cannot make, before any part is applied.
 	// Nil: there is none.
 	Check func(last, next *config.Effective) error
-	// Apply brings the part to a configuration from whatever it is at, also from
-	// half way, and so undoes as well. It changes nothing when the error is a
-	// mistake of the operator. Nil: a change of the keys needs a restart.
+	// Apply brings the part to a configuration from any state, also from half way,
+	// and so undoes as well. It changes nothing when the error is a mistake of the
+	// operator. Nil: a change of the keys needs a restart.
 	Apply func(ctx context.Context, next *config.Effective) error
 }
 
-// Live is the Apply of keys whose readers ask [Reloader.Current] every time.
+// Live is the Apply of keys whose readers call [Reloader.Current] every time.
 func Live(context.Context, *config.Effective) error { return nil }
 
 // Parts is the table of an agent's parts, in the order in which they are
@@ -51,15 +51,14 @@ func (ps Parts) Owners(key string) []string {
 	return nil
 }
 
-// changeable reports whether a running agent can change a key. What no part
-// names needs a restart: a key that was forgotten here must not be taken in and
-// then ignored.
+// changeable reports whether a running agent can change a key. A key of no part
+// needs a restart: a forgotten key must not be accepted and then ignored.
 func (ps Parts) changeable(key string) bool {
 	owners := ps.Owners(key)
 	return len(owners) > 0 && !slices.ContainsFunc(ps, func(p Part) bool { return p.Apply == nil && slices.Contains(owners, p.Name) })
 }
 
-// check refuses what a running agent cannot take.
+// check rejects changes that need a restart.
 func (ps Parts) check(last, next *config.Effective) error {
 	var fixed []string
 	for _, key := range config.Diff(&last.Config, &next.Config) {
@@ -95,8 +94,8 @@ func (ps Parts) apply(ctx context.Context, last, next *config.Effective) error {
 	return nil
 }
 
-// back undoes the parts that were applied before one refused, and what that one
-// did.
+// back undoes the parts that were applied before one failed, and the changes of
+// that one.
 func (ps Parts) back(ctx context.Context, last *config.Effective, err error) error {
 	for _, p := range slices.Backward(ps) {
 		if p.Apply == nil {

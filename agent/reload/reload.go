@@ -1,10 +1,10 @@
-// Package reload takes a changed configuration file into a running agent. It
+// Package reload applies a changed configuration file to a running agent. It
 // holds the configuration in force ([Reloader.Current]) and the table of the
-// agent's [Part]s, which says what a change of a key asks for. It knows no part
-// itself.
+// agent's [Part]s, which maps each key to the part that applies its change. It
+// contains no part itself.
 //
-// A file is taken in whole or not at all: whatever is wrong with it, the agent
-// goes on with the last good one.
+// A file is applied as a whole or not at all: after any error the agent continues
+// with the last good one.
 package reload
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	// ErrRestart means that the file changes what only a restart can.
+	// ErrRestart means that the file has a change that needs a restart.
 	ErrRestart = errors.New("needs a restart of onlinkd, which keeps routes and pods")
 	// ErrStale means that the file is not the one that an edit was made for.
 	ErrStale = errors.New("the file has changed since it was read; read it again")
@@ -29,15 +29,15 @@ var (
 	ErrNoFile = errors.New("this agent was started without a configuration file")
 )
 
-// Setup is what a [Reloader] works with.
+// Setup is the environment of a [Reloader].
 type Setup struct {
 	Log  *slog.Logger
 	File *config.File // nil: the configuration does not change
 	// Asked has one receive for every wish to read the file now (SIGHUP).
 	Asked <-chan struct{}
 	Parts Parts
-	// Facts returns what the node is now, without Routers: those in force stay
-	// until [Reloader.SetRouters].
+	// Facts returns the node's present facts, without Routers: those in force
+	// stay until [Reloader.SetRouters].
 	Facts func() config.Facts
 }
 
@@ -49,7 +49,7 @@ type Reloader struct {
 	parts Parts
 	facts func() config.Facts
 
-	// current is replaced, never written to: every reader asks for it, and none
+	// current is replaced, never written to: every reader loads it, and none
 	// keeps it, so there is no second truth and no lock to hold in the wrong order.
 	current atomic.Pointer[config.Effective]
 
@@ -68,7 +68,7 @@ func New(s Setup, start *config.Effective) *Reloader {
 }
 
 // Current returns the configuration in force. It must not be written to, nor
-// kept for longer than what is done with it.
+// kept beyond the present operation.
 func (r *Reloader) Current() *config.Effective { return r.current.Load() }
 
 // Trouble returns why the newest file is not in force, nil when it is.
@@ -78,7 +78,7 @@ func (r *Reloader) Trouble() error {
 	return r.err
 }
 
-// note keeps what became of the newest file.
+// note keeps the outcome of the newest file.
 func (r *Reloader) note(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,7 +121,7 @@ func (r *Reloader) takeText(ctx context.Context, text []byte, err error) error {
 	return err
 }
 
-// resolve returns what a text of the file means on this node, as it is now.
+// resolve returns the effective configuration of a text on this node as it is now.
 func (r *Reloader) resolve(text []byte) (*config.Effective, error) {
 	file, err := r.file.Parse(text)
 	if err != nil {
@@ -145,8 +145,8 @@ func (r *Reloader) take(ctx context.Context, next *config.Effective) error {
 	return nil
 }
 
-// SetRouters changes the addresses of the peers of interfaces to what find
-// makes of the present ones, which it must not write to.
+// SetRouters replaces the addresses of the peers of interfaces by the result of
+// find for the present configuration, which find must not write to.
 func (r *Reloader) SetRouters(ctx context.Context, find func(*config.Effective) map[string]netip.Addr) error {
 	r.turn.Lock()
 	defer r.turn.Unlock()
@@ -170,7 +170,7 @@ func (r *Reloader) Text() (path string, text []byte, digest string, err error) {
 
 // Edit is one change of the file.
 type Edit struct {
-	By       string // who asked for it, for the log
+	By       string // the author, for the log
 	IfDigest string // of the text that it was made for; "": whatever the text is
 	DryRun   bool   // only check
 	// Make returns the new text.
@@ -225,7 +225,7 @@ func (r *Reloader) keep(ctx context.Context, by string, text []byte, next *confi
 		return errors.Join(err, draft.Discard())
 	}
 	err = draft.Keep()
-	r.note(err) // an error: what is in force is not in the file, and status says so
+	r.note(err) // an error: the file is not in force, and status reports it
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (r *Reloader) keep(ctx context.Context, by string, text []byte, next *confi
 	return nil
 }
 
-// digestOf tells two texts apart.
+// digestOf identifies a text.
 func digestOf(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])

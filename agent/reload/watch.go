@@ -11,17 +11,17 @@ import (
 	"onlink/agent/config"
 )
 
-// lookEvery is how often the file is looked at with reload: watch. It is polled
+// lookEvery is the interval of checks of the file with reload: watch. It is polled
 // because the kernel's watches are few, shared with every pod of the node, and
 // blind on some file systems.
 const lookEvery = time.Second
 
-// errEmptyFile refuses what a program leaves that is about to write, or that
-// ran out of disk: an empty file means all defaults, and that is no edit.
+// errEmptyFile rejects the file of a program that is about to write, or that ran
+// out of disk: an empty file means all defaults, and that is no edit.
 var errEmptyFile = errors.New("the file is empty; write {} for an empty configuration")
 
-// Run takes the file in whenever it is asked to, and with reload: watch when it
-// has changed, until ctx ends.
+// Run applies the file on request, and with reload: watch when it has changed,
+// until ctx ends.
 func (r *Reloader) Run(ctx context.Context) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
@@ -40,8 +40,8 @@ func (r *Reloader) Run(ctx context.Context) error {
 	}
 }
 
-// fileState tells one content of a file from another without reading it: also
-// that of a mounted ConfigMap, where a link to a folder is moved.
+// fileState identifies a content of the file without reading it: also that of a
+// mounted ConfigMap, where a link to a folder is moved.
 type fileState struct {
 	dev, inode uint64
 	size       int64
@@ -67,8 +67,8 @@ type fileWatch struct {
 	handled fileState // taken in, refused, or found the same
 }
 
-// look takes the file in if it has changed before the last look and not since:
-// a file that is being written is not looked into.
+// look applies the file if it changed before the last check and not since: a file
+// that is being written is not read.
 func (w *fileWatch) look(ctx context.Context, r *Reloader) {
 	if !r.watches() {
 		*w = fileWatch{}
@@ -84,7 +84,7 @@ func (w *fileWatch) look(ctx context.Context, r *Reloader) {
 	r.changed(ctx)
 }
 
-// watches reports whether the configuration in force asks for it.
+// watches reports whether the configuration in force has reload: watch.
 func (r *Reloader) watches() bool { return r.Current().Reload == config.ReloadWatch }
 
 // changed takes the file in unless its text is the one that was seen last.
@@ -100,11 +100,11 @@ func (r *Reloader) changed(ctx context.Context) {
 	case err == nil && len(bytes.TrimSpace(text)) == 0:
 		err = errEmptyFile
 	case err == nil && r.seen == "" && r.inForce(text):
-		r.seen = digestOf(text) // the first look finds the file of the start
+		r.seen = digestOf(text) // the first check finds the file of the start
 		return
 	}
 	if err != nil {
-		r.seen = "" // whatever comes next is looked at
+		r.seen = "" // any next file is read
 	}
 	_ = r.takeText(ctx, text, err) // it logs the error, and keeps it for status
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // Board carries snapshots from the one goroutine that publishes them to any
-// number of readers. Nothing is gathered while no reader asks: on a quiet node
-// it costs nothing.
+// number of readers. Without a request nothing is gathered: on a quiet node it
+// costs nothing.
 type Board struct {
 	latest atomic.Pointer[Snapshot]
 	turn   atomic.Pointer[Turn]
@@ -17,7 +17,7 @@ type Board struct {
 
 	mu        sync.Mutex
 	published chan struct{} // closed and replaced by Publish; guarded by mu
-	newest    time.Time     // the latest that a reader asked for; guarded by mu
+	newest    time.Time     // the latest requested time; guarded by mu
 }
 
 // NewBoard returns an empty board.
@@ -29,7 +29,7 @@ func NewBoard() *Board {
 // see Outdated.
 func (b *Board) Wanted() <-chan struct{} { return b.wanted }
 
-// Outdated reports whether a reader asked for a snapshot that is newer than the
+// Outdated reports whether a reader requested a snapshot that is newer than the
 // latest one.
 func (b *Board) Outdated() bool {
 	b.mu.Lock()
@@ -38,7 +38,7 @@ func (b *Board) Outdated() bool {
 	return s == nil || s.Taken.Before(b.newest)
 }
 
-// Publish makes s the latest snapshot. Nobody may change it from now on.
+// Publish makes s the latest snapshot. It must not be changed from now on.
 func (b *Board) Publish(s *Snapshot) {
 	b.latest.Store(s)
 	b.mu.Lock()
@@ -66,7 +66,7 @@ func (b *Board) Since(ctx context.Context, t time.Time) (*Snapshot, error) {
 		}
 		select {
 		case b.wanted <- struct{}{}:
-		default: // the publisher has not begun yet: what it gathers is new enough
+		default: // the publisher has not begun yet: its snapshot will be new enough
 		}
 		select {
 		case <-published:

@@ -10,9 +10,9 @@ import (
 )
 
 // Contested returns the blocks that two nodes announce, one line a block: both
-// give out the same addresses, whatever the registry says. A node learns it of
-// its own blocks; one that receives from several nodes, such as a reflector, of
-// any block.
+// assign the same addresses, whatever the registry has. A node detects it for its
+// own blocks; one that receives from several nodes, such as a reflector, for any
+// block.
 func (s *Snapshot) Contested() []string {
 	lines := append(stolen(s.IPAM.Confirmed(), s.Sessions.Rivals), refusedBlocks(s.Sessions.Intrusions)...)
 	for block, hops := range s.Sessions.Contested {
@@ -59,8 +59,8 @@ func rivalText(r bgp.Rival) string {
 	return text
 }
 
-// refusedBlocks returns a line for each block that a node announces which does
-// not own it, or parts of it, or what it is a part of.
+// refusedBlocks returns a line for each block that another node than its owner
+// announces, as a whole, in part or as part of a larger prefix.
 func refusedBlocks(list []bgp.Intrusion) []string {
 	byBlock := map[string][]string{}
 	for _, i := range list {

@@ -14,7 +14,7 @@ const (
 	poolFull = 0.95
 )
 
-// StandingText returns why this machine gives out no address, in the words of status;
+// StandingText returns why this machine assigns no address, as text for status;
 // "" when it does.
 func (s *IPAM) StandingText() string {
 	if s.Standing == nil {
@@ -27,7 +27,7 @@ func (s *IPAM) StandingText() string {
 	return text
 }
 
-// problems returns what is wrong with blocks, registry and pools.
+// problems returns the faults of blocks, registry and pools.
 func (s *IPAM) problems() []string {
 	var out []string
 	standing := s.StandingText()
@@ -63,7 +63,7 @@ func (s *IPAM) problems() []string {
 	return out
 }
 
-// blockProblem returns what an operator should know of a block, or "".
+// blockProblem returns the problem of a block for the operator, or "".
 func blockProblem(b ipam.BlockUsage) string {
 	switch {
 	case b.Doubtful && !b.Confirmed:
@@ -72,14 +72,14 @@ func blockProblem(b ipam.BlockUsage) string {
 		return fmt.Sprintf("block %s: recorded for the %d pods in it, it assigns no address until the registry has named its owner", b.CIDR, b.Used)
 	case b.Poolless && b.Used > 0 && b.Confirmed:
 		return fmt.Sprintf("block %s: its pool %s is no longer in the file, and %d addresses of it are in use: the pods keep them; add the pool again (disabled: true), or delete the pods", b.CIDR, b.Pool, b.Used)
-	case b.Confirmed || b.Used == 0: // an empty one that is given back is no trouble
+	case b.Confirmed || b.Used == 0: // an empty one that is being released is no problem
 		return ""
 	}
 	return fmt.Sprintf("block %s: belongs to another node now, %d pods here have its addresses and are unreachable: delete them", b.CIDR, b.Used)
 }
 
 // poolProblem warns of a pool that runs out; claimed is the share of it that
-// nodes own, as far as this node knows.
+// nodes own, as far as this node can see.
 func poolProblem(u ipam.PoolUsage, claimed float64) string {
 	word := func(share float64) string {
 		if share >= poolFull {

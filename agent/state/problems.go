@@ -7,8 +7,7 @@ import (
 	"onlink/agent/drain"
 )
 
-// Problems returns what an operator should look at, one line each: what is
-// wrong and what to do.
+// Problems returns the problems for the operator, one line each with the remedy.
 func (s *Snapshot) Problems() []string {
 	out := slices.Clone(s.Found)
 	if s.Drain != drain.Serving {
@@ -28,7 +27,7 @@ func (s *Snapshot) Problems() []string {
 // has the addresses can make as many as there are.
 const gonePeersShown = 8
 
-// problems returns what is wrong with each session.
+// problems returns the faults of each session.
 func (s *Sessions) problems() []string {
 	var out []string
 	gone := 0
@@ -54,7 +53,7 @@ func (s *Sessions) problems() []string {
 	return out
 }
 
-// Problem returns what an operator should look at; "" when all is well.
+// Problem returns the peer's problem for the operator; "" when all is well.
 func (p *Peer) Problem() string {
 	name := fmt.Sprintf("peer %s (%s)", p.Name, p.Address)
 	switch {

@@ -1,5 +1,5 @@
 // Package state is the running agent at one moment, as plain values: a
-// [Snapshot] holds what status, readiness and metrics show. A [Board] carries
+// [Snapshot] holds the content of status, readiness and metrics. A [Board] carries
 // the latest one from the flows, which publish it, to any number of readers. A
 // snapshot is never changed after it was published, and it holds no handle of
 // another room: readers need no lock and cost the flows nothing.
@@ -24,7 +24,7 @@ type Snapshot struct {
 	Taken    time.Time // when gathering began: nothing in it is older
 	Node     Node
 	Features []Feature
-	Notes    []string    // what was chosen and what it means, one line each
+	Notes    []string    // settings and their consequences, one line each
 	Found    []string    // problems that parts of the agent reported themselves
 	Drain    drain.Phase // as announced to the peers
 	Routes   Routes
@@ -33,7 +33,7 @@ type Snapshot struct {
 	CNI      cni.Stats
 }
 
-// Node is what does not change while the agent runs.
+// Node has the values that do not change while the agent runs.
 type Node struct {
 	Name      string
 	Version   string
@@ -50,10 +50,10 @@ type Node struct {
 type Feature struct {
 	Name      string
 	Available bool
-	Without   string // what the agent does without it
+	Without   string // the effect of its absence
 }
 
-// Routes is what the learn flow decided and wrote.
+// Routes has the results of the learn flow.
 type Routes struct {
 	InSync   bool // the routes of a previous run were swept
 	Counts   rib.Counts
@@ -65,11 +65,11 @@ type Routes struct {
 	Problems []string                      // of tunnels, nodes, nftables and the kernel's tables
 }
 
-// Sessions is what the speaker and BFD know of the peers.
+// Sessions is the state of the peers in the speaker and BFD.
 type Sessions struct {
 	Peers      []Peer
 	Faults     bgp.Faults        // of all peers
-	Refused    map[string]uint64 // announcements refused whatever policy accepts, by reason
+	Refused    map[string]uint64 // announcements rejected before any policy, by reason
 	Rivals     []bgp.Rival
 	Intrusions []bgp.Intrusion
 	Contested  map[netip.Prefix][]netip.Addr // blocks of unknown owners and their next hops
@@ -109,7 +109,7 @@ type IPAM struct {
 	Pools       []ipam.PoolUsage
 	Quarantined []ipam.Quarantine
 	Homeless    []ipam.Assignment
-	Standing    error  // why this machine gives out no address; nil: it does
+	Standing    error  // why this machine assigns no address; nil: it does
 	HalfFailed  error  // of a registry in two halves: why one does not answer
 	Database    string // path
 	Swept       uint64 // attachments that ended without a DEL and were freed
