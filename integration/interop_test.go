@@ -42,7 +42,7 @@ type feature struct {
 }
 
 const (
-	noTable = "ExaBGP keeps no table: what a lost session announced is lost for it"
+	noTable = "ExaBGP keeps no table: it loses the routes of a lost session"
 	noBFD   = "it has no BFD"
 )
 
@@ -62,8 +62,8 @@ func features() []feature {
 		}
 	}
 	return append(rows,
-		feature{name: "TCP MD5", run: checkMD5, shows: "session with the key on both sides; with it on ours alone none, and the kernel counts what it refused"},
-		feature{name: "GTSM", run: checkGTSM, shows: "session at TTL 255; none with a peer that sends another, and the kernel counts what it refused"},
+		feature{name: "TCP MD5", run: checkMD5, shows: "session with the key on both sides; with it on ours alone none, and the kernel counts the rejected segments"},
+		feature{name: "GTSM", run: checkGTSM, shows: "session at TTL 255; none with a peer that sends another, and the kernel counts the rejected packets"},
 		feature{
 			name: "graceful restart, ours", run: checkOurRestart, quick: []interop.Kind{interop.BIRD},
 			shows: "SIGKILL and start of onlinkd: the peer never loses our blocks",
@@ -152,7 +152,7 @@ func interopPage(rows []feature, results map[string]string) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(`# Interoperability
 
-What onlink does with other implementations of BGP, as Debian has them. Every
+onlink beside other implementations of BGP, in Debian's versions. Every
 cell is one run of real programs in network namespaces: onlinkd against the
 peer, sessions over a wire between them. ` + "`make test-interop`" + ` installs the
 peers, runs the matrix and writes this page; some cells are part of

@@ -80,7 +80,7 @@ const chosenMAC = "02:00:00:00:00:77"
 
 // The reasons that more than one line gives.
 const (
-	whySingle = "an onlink pod owns single addresses, without a subnet of its own"
+	whySingle = "an onlink pod has single addresses, without a subnet of its own"
 	whyCode   = "onlink's errors have the specification's codes"
 )
 
@@ -89,7 +89,7 @@ var referenceCases = []referenceCase{
 	{"IPv4", life(want{kind: kind4}), whySingle + ": the node routes each one"},
 	{"IPv6", life(want{kind: kind6}), whySingle},
 	{"dual stack", life(want{kind: kindDual}), whySingle},
-	{"two ranges of a family, one after the other", fillRanges, "onlink wants \"try again later\" (11) when all is taken: an address may come back. Every address of a block is used, none is kept for a gateway or a broadcast"},
+	{"two ranges of a family, one after the other", fillRanges, "onlink answers \"try again later\" (11) when all are taken: an address may be released. Every address of a block is used, none is kept for a gateway or a broadcast"},
 	{"two independent ranges of a family", life(want{kind: kindSets}), "a pod has one address of each family; for more it has more interfaces"},
 	{"nowhere to take addresses from", life(want{kind: kindNone}), whyCode},
 	{"MTU of 1300", func(ctx context.Context, s side) string {
@@ -107,7 +107,7 @@ var referenceCases = []referenceCase{
 		}))
 		return "MTU " + strconv.Itoa(mtu) + "; DEL " + outcome(s.del(ctx, b, "eth0", w))
 	}, ""},
-	{"an address by the capability `ips`", asking("10.66.0.50/24"), "an address that is taken may come back: \"try again later\" (11)"},
+	{"an address by the capability `ips`", asking("10.66.0.50/24"), "a taken address may be released: \"try again later\" (11)"},
 	{"an address outside all ranges", asking("192.0.2.9/24"), whyCode},
 	{"a MAC address by the capability `mac`", func(ctx context.Context, s side) string {
 		b, w := s.box(), want{kind: kind4, mac: chosenMAC}
@@ -123,7 +123,7 @@ var referenceCases = []referenceCase{
 			return err
 		}))
 		return said + "; DEL " + outcome(s.del(ctx, b, "eth0", w))
-	}, "ptp does not know the capability"},
+	}, "ptp does not support the capability"},
 	{"namespace that is not there", failing(func(b box) string { return b.path + "-none" }), whyCode},
 	{"a file in place of the namespace", failing(func(b box) string {
 		path := filepath.Join(filepath.Dir(b.path), "file")
@@ -144,7 +144,7 @@ var referenceCases = []referenceCase{
 			said += " with the same address"
 		}
 		return said + "; then " + s.reaches(b, first) + "; DEL " + outcome(s.del(ctx, b, "eth0", w))
-	}, "a runtime that got no answer may ask again"},
+	}, "a runtime without an answer may call again"},
 	{"a second interface of the same container", func(ctx context.Context, s side) string {
 		b, w := s.box(), want{kind: kind4}
 		r, err := s.add(ctx, b, "eth0", w)
@@ -163,7 +163,7 @@ var referenceCases = []referenceCase{
 		other.path = b.path
 		_, err := s.add(ctx, other, "eth0", w)
 		return "ADD " + outcome(err) + "; DEL " + outcome(s.del(ctx, other, "eth0", w)) + "; the first is " + map[bool]string{true: "there", false: "gone"}[b.has("eth0")]
-	}, "ptp removes an interface by its name, whosever it is; onlink removes its own"},
+	}, "ptp removes any interface of the name; onlink removes its own"},
 	{"DEL twice", after(func(side, *box) {}), ""},
 	{"DEL of a namespace that is gone", after(func(s side, b *box) { must(s.t, labtest.DropNetns(b.path)) }), ""},
 	{"DEL without CNI_NETNS", after(func(_ side, b *box) { b.path = "" }), ""},
@@ -199,7 +199,7 @@ var referenceCases = []referenceCase{
 		}
 		return map[bool]string{true: "the next pod has it", false: "the next pod has another"}[seen[0] == seen[1]]
 	}, ""},
-	{"a result of version 0.3.1", life(want{kind: kind4, version: "0.3.1"}), "as above; CHECK is new in 0.4.0, and libcni asks neither"},
+	{"a result of version 0.3.1", life(want{kind: kind4, version: "0.3.1"}), "as above; CHECK is new in 0.4.0, and libcni calls neither"},
 	{"version 1.1.0", life(want{kind: kind4, version: "1.1.0"}), "Debian's reference plugins are older than 1.1.0"},
 	{"an unknown key in CNI_ARGS", life(want{kind: kind4, args: [][2]string{{"NONSENSE", "1"}}}), whyCode},
 	{"the same with IgnoreUnknown", life(want{kind: kind4, args: [][2]string{{"NONSENSE", "1"}, {"IgnoreUnknown", "1"}}}), whySingle},
