@@ -109,11 +109,12 @@ func (h *Host) Run(ctx context.Context) error {
 // look repairs the settings and records the faults that it cannot repair.
 func (h *Host) look(now time.Time) {
 	v4, v6 := Families(h.pools())
+	uplinks := h.uplinks()
 	var faults []hostFault
-	for _, s := range slices.Concat(forwarding(v4, v6, h.uplinks()), multipathHash) {
+	for _, s := range slices.Concat(forwarding(v4, v6, uplinks), multipathHash) {
 		faults = append(faults, h.keep(s, now)...)
 	}
-	for _, dev := range h.uplinks() {
+	for _, dev := range uplinks {
 		if h.loose && h.strict(dev) {
 			faults = append(faults, hostFault{text: fmt.Sprintf("rp_filter is strict (1) on %s: answers to this node's own packets to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev)})
 		}

@@ -89,8 +89,12 @@ func (f *Follower) Run(ctx context.Context) error {
 // look compares the node's addresses with those in force. It returns
 // [ErrMoved] when a change has lasted and can be followed.
 func (f *Follower) look(now time.Time) error {
-	found, refused := f.find()
-	wish, lost, gained := f.compare(found)
+	// Finding costs more than looking, and a node at rest needs it for nothing.
+	find := sync.OnceValues(f.find)
+	wish, lost, gained := f.compare(func() Identity {
+		found, _ := find() // why nothing is found: below
+		return found
+	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(lost) == 0 && wish == f.id {
@@ -103,7 +107,7 @@ func (f *Follower) look(now time.Time) error {
 	f.trouble = ""
 	if len(lost) > 0 {
 		f.trouble = fmt.Sprintf("node.address: this node has lost %s, which is the next hop of its announced blocks", list(lost))
-		if refused != nil {
+		if _, refused := find(); refused != nil {
 			f.trouble += fmt.Sprintf("; restore it, or configure another: %v", refused)
 		}
 	}
@@ -126,24 +130,30 @@ func (f *Follower) look(now time.Time) error {
 
 // compare returns the addresses that the node should have in place of those in
 // force, those in force that it has lost, and whether it gained one of a family
-// that it had none of.
-func (f *Follower) compare(found Identity) (wish Identity, lost []netip.Addr, gained bool) {
+// that it had none of. It asks what the node would choose now only when one of
+// those in force is missing or should be replaced.
+func (f *Follower) compare(find func() Identity) (wish Identity, lost []netip.Addr, gained bool) {
 	addrs := f.addrs()
 	wish = f.id
 	for _, v4 := range []bool{true, false} {
-		have, next := &wish.Address, found.Address
+		have := &wish.Address
 		if !v4 {
-			have, next = &wish.Address6, found.Address6
+			have = &wish.Address6
 		}
 		gone, poor := f.state(*have, addrs)
 		if gone {
 			lost = append(lost, *have)
 		}
-		switch {
-		case !have.IsValid() && next.IsValid() && f.needs(v4):
-			gained, *have = true, next
-		case (gone || poor) && next.IsValid():
-			*have = next
+		wanted := !have.IsValid() && f.needs(v4)
+		if !wanted && !gone && !poor {
+			continue
+		}
+		next := find().Address
+		if !v4 {
+			next = find().Address6
+		}
+		if next.IsValid() {
+			gained, *have = gained || wanted, next
 		}
 	}
 	return wish, lost, gained
