@@ -19,7 +19,7 @@ func (p *checker) check(c *Config) {
 	p.checkOverlaps(c)
 	p.checkRegistry(c)
 	p.checkAdmin(&c.API)
-	p.checkCNI(&c.CNI)
+	c.CNI.Validate("cni", p.Document)
 	for path, socket := range map[string]string{"api.admin.socket": c.API.Admin.Socket, "cni.socket": c.CNI.Socket} {
 		if len(socket) > maxSocketPath {
 			p.Fail(path, "the path has %d bytes, and a unix socket's at most %d; set a shorter one, or a shorter paths.run", len(socket), maxSocketPath)

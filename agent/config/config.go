@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onlink/cni"
 	"onlink/fib"
 )
 
@@ -31,7 +32,7 @@ type Config struct {
 	Tunnel Tunnel
 	FIB    fib.Settings
 	API    API
-	CNI    CNI
+	CNI    cni.Settings
 	Log    Log
 	Paths  Paths
 	Reload Reload

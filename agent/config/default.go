@@ -11,6 +11,7 @@ import (
 
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
+	"onlink/cni"
 	"onlink/fib"
 )
 
@@ -42,7 +43,7 @@ func Default() *Config {
 		Tunnel: Tunnel{Guard: ModeAuto, VXLAN: VXLAN{VNI: 4096, Port: 4789}},
 		FIB:    fib.DefaultSettings(),
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},
-		CNI:    CNI{Sysctls: slices.Clone(safeSysctls)},
+		CNI:    cni.DefaultSettings(),
 		Log:    Log{Level: slog.LevelInfo, Format: LogText},
 		Reload: ReloadSignal,
 		Paths:  Paths{State: "/var/lib/onlink", Run: "/run/onlink"},

@@ -12,6 +12,7 @@ import (
 
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
+	"onlink/cni"
 	"onlink/fib"
 )
 
@@ -183,7 +184,7 @@ func TestFullFile(t *testing.T) {
 			Socket: "/srv/run/admin.sock", Group: "adm",
 			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: files,
 		}},
-		CNI:   CNI{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni", Plugins: []map[string]any{{"type": "portmap"}, {"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}}}},
+		CNI:   cni.Settings{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: cni.InstallSettings{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni", Plugins: []map[string]any{{"type": "portmap"}, {"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}}}},
 		Log:   Log{Level: slog.LevelDebug, Format: LogJSON},
 		Paths: Paths{State: "/srv/onlink", Run: "/srv/run"}, Reload: ReloadWatch,
 	}

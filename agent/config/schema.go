@@ -28,7 +28,7 @@ func readConfig(v strictyaml.Value, c *Config) {
 		"tunnel": func(v strictyaml.Value) { readTunnel(v, &c.Tunnel) },
 		"fib":    c.FIB.Read,
 		"api":    func(v strictyaml.Value) { readAPI(v, &c.API) },
-		"cni":    func(v strictyaml.Value) { readCNI(v, &c.CNI) },
+		"cni":    c.CNI.Read,
 		"log":    func(v strictyaml.Value) { readLog(v, &c.Log) },
 		"reload": strictyaml.OneOf(&c.Reload, ReloadSignal, ReloadWatch),
 		"paths": func(v strictyaml.Value) {

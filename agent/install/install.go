@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"onlink/agent/config"
 	"onlink/cni"
 )
 
@@ -31,7 +30,7 @@ const (
 const installEvery = time.Second
 
 // Plan returns the paths and plugins of the configuration, with defaults.
-func Plan(c config.CNI) (cni.Installation, error) {
+func Plan(c cni.Settings) (cni.Installation, error) {
 	i := cni.Installation{Plugin: c.Install.Plugin, BinDir: c.Install.BinDir, ConfDir: c.Install.ConfDir, Socket: c.Socket, Chain: slices.Clone(c.Install.Plugins)}
 	for n, plugin := range i.Chain {
 		name, _ := plugin["type"].(string)
@@ -127,7 +126,7 @@ func (in *Installer) note() {
 // Once does the work of cni.install from another process: it installs the plugin, waits until
 // the agent serves, and then writes the plugin's configuration. ctx bounds the
 // wait.
-func Once(ctx context.Context, cfg config.CNI) (cni.Installation, error) {
+func Once(ctx context.Context, cfg cni.Settings) (cni.Installation, error) {
 	i, err := Plan(cfg)
 	if err != nil {
 		return i, err
@@ -142,7 +141,7 @@ func Once(ctx context.Context, cfg config.CNI) (cni.Installation, error) {
 }
 
 // Undo removes the files that [Once] or the agent installed.
-func Undo(cfg config.CNI) error {
+func Undo(cfg cni.Settings) error {
 	i, err := Plan(cfg)
 	if err != nil {
 		return err

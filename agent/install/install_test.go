@@ -12,18 +12,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"onlink/agent/config"
+	"onlink/cni"
 )
 
 // folders is a configuration that installs below a folder of the test.
-func folders(t *testing.T) config.CNI {
+func folders(t *testing.T) cni.Settings {
 	t.Helper()
 	dir := t.TempDir()
 	plugin := filepath.Join(dir, "onlink-cni")
 	if err := os.WriteFile(plugin, []byte("#!"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := config.CNI{Socket: filepath.Join(dir, "cni.sock")}
+	c := cni.Settings{Socket: filepath.Join(dir, "cni.sock")}
 	c.Install.Plugin, c.Install.BinDir, c.Install.ConfDir = plugin, filepath.Join(dir, "bin"), filepath.Join(dir, "net.d")
 	return c
 }
@@ -44,7 +44,7 @@ func files(t *testing.T, dir string) string {
 
 // TestPlan: what the file leaves out is where runtimes look.
 func TestPlan(t *testing.T) {
-	p, err := Plan(config.CNI{Socket: "/run/onlink/cni.sock"})
+	p, err := Plan(cni.Settings{Socket: "/run/onlink/cni.sock"})
 	if err != nil || p.BinDir != "/opt/cni/bin" || p.ConfDir != "/etc/cni/net.d" || p.Socket != "/run/onlink/cni.sock" || filepath.Base(p.Plugin) != "onlink-cni" {
 		t.Errorf("%+v, %v", p, err)
 	}
