@@ -376,7 +376,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 
 // serve runs every long-lived part; the first that fails ends the others.
 func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
-	for _, note := range a.registryNotes() {
+	for _, note := range a.current().IPAM.Registry.Notes() {
 		a.log.Warn("this was chosen, and means", "note", note)
 	}
 	g, ctx := errgroup.WithContext(ctx)

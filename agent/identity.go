@@ -44,20 +44,6 @@ func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) s
 	return who
 }
 
-// registryNotes says what it means that the registry is used without TLS.
-func (a *agent) registryNotes() []string {
-	reg := a.current().IPAM.Registry
-	if !reg.Insecure {
-		return nil
-	}
-	if reg.Listen.IsValid() {
-		return []string{fmt.Sprintf("ipam.registry.insecure: the registry on %v has no TLS: whoever reaches the port reads who owns which block, "+
-			"takes over and releases nodes, and from a node's address claims and releases its blocks; set tls", reg.Listen)}
-	}
-	return []string{fmt.Sprintf("ipam.registry.insecure: the registry at %v is asked without TLS: whoever is on the way reads and changes "+
-		"what it says of the blocks; set tls", reg.Addresses)}
-}
-
 // dialBound bounds the try to connect from the node's own address.
 const dialBound = 3 * time.Second
 
@@ -88,7 +74,7 @@ func dialFrom(id node.Identity) func(ctx context.Context, target string) (net.Co
 // run had one. Without that sign, and after a damaged file is moved aside, the
 // operator says so with --repair-database.
 func storeOptions(cfg *config.Config, opt Options, wired []pod.Wired) ipam.StoreOptions {
-	serves := cfg.IPAM.Registry.Kind == config.RegistryBolt && cfg.IPAM.Registry.Listen.IsValid()
+	serves := cfg.IPAM.Registry.Served()
 	out := ipam.StoreOptions{MoveAside: opt.RepairDatabase, Lost: serves && (opt.RepairDatabase || len(wired) > 0)}
 	if serves {
 		out.Marker = filepath.Join(cfg.Paths.Run, "registry.epoch")

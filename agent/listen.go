@@ -83,7 +83,7 @@ func (a *agent) listenAdmin(s *endpoint.Set) error {
 	api.Register(srv)
 	s.Add(endpoint.GRPC("admin", lis, srv))
 	if tcp := cfg.TCP; tcp.IsValid() {
-		c, err := endpoint.ServerTLS(cfg.TLS)
+		c, err := cfg.TLS.Server()
 		if err != nil {
 			return fmt.Errorf("api.admin.tls: %w", err)
 		}
@@ -100,7 +100,7 @@ func (a *agent) listenAdmin(s *endpoint.Set) error {
 
 func (a *agent) listenRegistry(s *endpoint.Set) error {
 	reg := a.current().IPAM.Registry
-	if reg.Kind != config.RegistryBolt || !reg.Listen.IsValid() {
+	if !reg.Served() {
 		return nil
 	}
 	pools, _ := rooms.Ranges(a.current().Pools)
@@ -109,7 +109,7 @@ func (a *agent) listenRegistry(s *endpoint.Set) error {
 	}
 	if reg.TLS.Enabled() {
 		var err error
-		if c.TLS, err = endpoint.ServerTLS(reg.TLS); err != nil {
+		if c.TLS, err = reg.TLS.Server(); err != nil {
 			return fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"onlink/agent/config"
-	"onlink/agent/endpoint"
 	"onlink/agent/node"
 	"onlink/agent/rooms"
 	"onlink/ipam"
@@ -26,8 +24,8 @@ func (a *agent) listRegistry(ctx context.Context) ([]ipam.Block, error) {
 
 // openRegistry opens the block registry of the configuration. closeIt ends its
 // connections.
-func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id node.Identity) (reg ipam.Registry, closeIt func() error, err error) {
-	if cfg.Kind == config.RegistryEtcd {
+func openRegistry(cfg ipam.RegistrySettings, store *ipam.Store, pools []ipam.Pool, id node.Identity) (reg ipam.Registry, closeIt func() error, err error) {
+	if cfg.Kind == ipam.RegistryEtcd {
 		return openEtcd(cfg)
 	}
 	if len(cfg.Addresses) == 0 {
@@ -35,7 +33,7 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id 
 	}
 	client := remote.ClientConfig{Dial: dialFrom(id)}
 	if cfg.TLS.Enabled() {
-		if client.TLS, err = endpoint.ClientTLS(cfg.TLS); err != nil {
+		if client.TLS, err = cfg.TLS.Client(); err != nil {
 			return nil, nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}
@@ -67,11 +65,11 @@ func openRegistry(cfg config.Registry, store *ipam.Store, pools []ipam.Pool, id 
 	return ipam.NewSplit(parts[0], parts[1], pools), closeIt, nil
 }
 
-func openEtcd(cfg config.Registry) (ipam.Registry, func() error, error) {
+func openEtcd(cfg ipam.RegistrySettings) (ipam.Registry, func() error, error) {
 	c := etcd.Config{Endpoints: cfg.Addresses, Prefix: cfg.Prefix, User: cfg.User}
 	var err error
 	if cfg.TLS.Enabled() {
-		if c.TLS, err = endpoint.TrustTLS(cfg.TLS); err != nil {
+		if c.TLS, err = cfg.TLS.Trust(); err != nil {
 			return nil, nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}

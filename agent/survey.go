@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"onlink/agent/config"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/ipam"
@@ -43,7 +42,7 @@ func (a *agent) survey(ctx context.Context) error {
 func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 	cfg := a.current()
 	s := &state.Snapshot{
-		Taken: time.Now(), Features: a.features, Notes: a.registryNotes(), Found: a.found(),
+		Taken: time.Now(), Features: a.features, Notes: cfg.IPAM.Registry.Notes(), Found: a.found(),
 		Node: state.Node{
 			Name: a.id.Name, Version: version(), Engine: bgp.Engine(), Started: a.started,
 			Address: a.id.Primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
@@ -106,7 +105,7 @@ func (a *agent) ipamState() state.IPAM {
 	if split, ok := a.registry.(*ipam.Split); ok {
 		s.HalfFailed = split.Problem()
 	}
-	if a.current().IPAM.Registry.Kind == config.RegistryBolt {
+	if a.current().IPAM.Registry.Kind == ipam.RegistryBolt {
 		s.Registered = a.owners.Blocks()
 	}
 	return s

@@ -28,6 +28,15 @@ const (
 	minBlockSize6 = 116
 )
 
+// BlockSizes returns the prefix lengths that the blocks of a pool may have, from
+// the largest block to the smallest, and the one they have where nothing is said.
+func BlockSizes(cidr netip.Prefix) (largest, usual, smallest int) {
+	if cidr.Addr().Is4() {
+		return minBlockSize4, DefaultBlockSize4, 32
+	}
+	return minBlockSize6, DefaultBlockSize6, 128
+}
+
 // Pool is a range of addresses, cut into blocks of one size.
 type Pool struct {
 	Name string       // unique, shown in errors and by onlinkctl
@@ -51,10 +60,7 @@ type Pool struct {
 // withDefaults returns p with the default block size filled in.
 func (p Pool) withDefaults() Pool {
 	if p.BlockSize == 0 && p.CIDR.IsValid() {
-		p.BlockSize = DefaultBlockSize6
-		if p.CIDR.Addr().Is4() {
-			p.BlockSize = DefaultBlockSize4
-		}
+		_, p.BlockSize, _ = BlockSizes(p.CIDR)
 	}
 	return p
 }
@@ -75,10 +81,7 @@ func (p Pool) Validate() error {
 	if m := p.CIDR.Masked(); m != p.CIDR {
 		return fmt.Errorf("%w %q: cidr %v has host bits: write %v", ErrInvalidPool, p.Name, p.CIDR, m)
 	}
-	low, high := minBlockSize4, 32
-	if p.CIDR.Addr().Is6() {
-		low, high = minBlockSize6, 128
-	}
+	low, _, high := BlockSizes(p.CIDR)
 	if p.BlockSize < low || p.BlockSize > high {
 		return fmt.Errorf("%w %q: block size /%d: choose /%d to /%d", ErrInvalidPool, p.Name, p.BlockSize, low, high)
 	}

@@ -17,7 +17,8 @@ func (p *checker) check(c *Config) {
 	p.checkPools(c)
 	p.checkAggregates(c)
 	p.checkOverlaps(c)
-	p.checkRegistry(c)
+	c.IPAM.Validate("ipam", p.Document)
+	p.checkSplit(c)
 	p.checkAdmin(&c.API)
 	c.CNI.Validate("cni", p.Document)
 	for path, socket := range map[string]string{"api.admin.socket": c.API.Admin.Socket, "cni.socket": c.CNI.Socket} {
@@ -197,7 +198,7 @@ func (p *checker) checkPeerAddress(path string, peer Peer) {
 
 func (p *checker) checkAdmin(c *API) {
 	const path = "api.admin"
-	p.checkTLS(path+".tls", c.Admin.TLS)
+	c.Admin.TLS.Validate(path+".tls", p.Document)
 	switch tcp := c.Admin.TCP.IsValid(); {
 	case p.Failed(path + ".tcp"):
 	case tcp && !c.Admin.TLS.Enabled() && !p.Failed(path+".tls"):
@@ -206,17 +207,5 @@ func (p *checker) checkAdmin(c *API) {
 		p.Fail(path+".tls", "has no use without tcp; add tcp or remove it")
 	case tcp && c.Admin.TCP == c.Metrics:
 		p.Fail("api.metrics", "%s is also api.admin.tcp; use another port", c.Metrics)
-	}
-}
-
-// checkTLS wants all three files: a missing CA would admit everybody.
-func (p *checker) checkTLS(path string, t TLS) {
-	if !t.Enabled() {
-		return
-	}
-	for _, f := range []struct{ key, file string }{{"cert", t.Cert}, {"key", t.Key}, {"ca", t.CA}} {
-		if f.file == "" && !p.Failed(path+"."+f.key) {
-			p.Fail(path+"."+f.key, "is missing; mutual TLS needs cert, key and ca")
-		}
 	}
 }

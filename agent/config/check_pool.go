@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"onlink/bgp/policy"
+	"onlink/ipam"
 )
 
 // special are the ranges that no pod can be reached in: "this" network
@@ -57,7 +58,7 @@ func (p *checker) checkRange(path string, pool Pool) {
 			break
 		}
 	}
-	shortest, _, longest := blockRange(pool.CIDR)
+	shortest, _, longest := ipam.BlockSizes(pool.CIDR)
 	shortest = max(shortest, pool.CIDR.Bits())
 	if size := pool.BlockSize; (size < shortest || size > longest) && !p.Failed(path+".blockSize") {
 		p.Fail(path+".blockSize", "a block of /%d does not fit into %s; use %d to %d", size, pool.CIDR, shortest, longest)
@@ -69,6 +70,18 @@ func (p *checker) checkRange(path string, pool Pool) {
 	}
 	if pool.Encapsulation == EncapAlways && pool.Tunnel == TunnelNone {
 		p.Fail(path+".tunnel", "none contradicts encapsulation: Always; use ipip or vxlan, or encapsulation: Never")
+	}
+}
+
+// checkSplit wants pools that two registries can cut in two.
+func (p *checker) checkSplit(c *Config) {
+	if !c.IPAM.Registry.Split() || p.Failed("ipam.registry.kind") {
+		return
+	}
+	for i, pool := range c.Pools {
+		if pool.CIDR.IsValid() && pool.BlockSize <= pool.CIDR.Bits() {
+			p.Fail(fmt.Sprintf("pools[%d].blockSize", i), "is one block, which two registries cannot split; make it smaller than the pool")
+		}
 	}
 }
 

@@ -15,10 +15,11 @@ package config
 import (
 	"log/slog"
 	"net/netip"
-	"time"
 
 	"onlink/cni"
 	"onlink/fib"
+	"onlink/internal/tlsfiles"
+	"onlink/ipam"
 )
 
 // Config is one agent's whole configuration. Every field holds a usable value
@@ -28,7 +29,7 @@ type Config struct {
 	Node   Node
 	BGP    BGP
 	Pools  []Pool // in the order in which addresses are taken from them
-	IPAM   IPAM
+	IPAM   ipam.Settings
 	Tunnel Tunnel
 	FIB    fib.Settings
 	API    API
@@ -80,23 +81,6 @@ func (a NodeAddress) String() string {
 	return auto
 }
 
-// IPAM is where the node's blocks come from.
-type IPAM struct {
-	Registry Registry
-	Cooldown time.Duration // a freed address is not given out again before this; default 60 s
-	Sticky   time.Duration // a sticky address is kept for its workload this long after its release; default 24 h
-}
-
-// TLS names the files of one mutual-TLS endpoint: either all are set or none.
-type TLS struct {
-	Cert string // this agent's certificate chain, PEM
-	Key  string // its private key, PEM
-	CA   string // certificates that the other side must chain to, PEM
-}
-
-// Enabled reports whether the files are named.
-func (t TLS) Enabled() bool { return t != TLS{} }
-
 // Mode says how much a feature is wanted.
 type Mode string
 
@@ -132,7 +116,7 @@ type Admin struct {
 	Socket string         // unix socket; default: admin.sock in Paths.Run
 	Group  string         // group that may use the socket; "" (default): root only
 	TCP    netip.AddrPort // remote use, with mutual TLS only; the zero value: off
-	TLS    TLS            // required with TCP
+	TLS    tlsfiles.Files // required with TCP
 }
 
 // LogFormat is the form of a log line.

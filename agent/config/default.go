@@ -13,6 +13,7 @@ import (
 	"onlink/bgp/policy"
 	"onlink/cni"
 	"onlink/fib"
+	"onlink/ipam"
 )
 
 //go:embed default.yaml
@@ -39,7 +40,7 @@ func Default() *Config {
 	c := &Config{
 		BGP:    BGP{ASN: DefaultASN, Listen: Listen{Port: DefaultPort}},
 		Pools:  []Pool{defaultPool()},
-		IPAM:   IPAM{Registry: Registry{Kind: RegistryBolt, Prefix: "/onlink/", Assert: time.Minute}, Cooldown: time.Minute, Sticky: day},
+		IPAM:   ipam.DefaultSettings(),
 		Tunnel: Tunnel{Guard: ModeAuto, VXLAN: VXLAN{VNI: 4096, Port: 4789}},
 		FIB:    fib.DefaultSettings(),
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},
@@ -77,7 +78,7 @@ func defaultPool() Pool {
 // zero value is a choice.
 func (p *Pool) fill() {
 	if p.BlockSize == 0 && p.CIDR.IsValid() {
-		_, p.BlockSize, _ = blockRange(p.CIDR)
+		_, p.BlockSize, _ = ipam.BlockSizes(p.CIDR)
 	}
 	if p.Encapsulation == "" {
 		p.Encapsulation = EncapCrossSubnet

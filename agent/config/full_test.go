@@ -14,6 +14,8 @@ import (
 	"onlink/bgp/policy"
 	"onlink/cni"
 	"onlink/fib"
+	"onlink/internal/tlsfiles"
+	"onlink/ipam"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected messages under testdata")
@@ -119,7 +121,7 @@ func TestFullFile(t *testing.T) {
 		},
 		{Action: policy.Reject},
 	}}
-	files := TLS{Cert: "/c", Key: "/k", CA: "/ca"}
+	files := tlsfiles.Files{Cert: "/c", Key: "/k", CA: "/ca"}
 	want := &Config{
 		Node: Node{Name: "r1n1", Address: NodeAddress{Prefix: pfx("10.57.0.0/16")}, Labels: map[string]string{"rack": "r1", "row": "7"}},
 		BGP: BGP{
@@ -174,8 +176,8 @@ func TestFullFile(t *testing.T) {
 				Manual: true, NodeSelector: map[string]string{"rack": "r*"}, NamespaceSelector: []string{"default", "prod-*"},
 			},
 		},
-		IPAM: IPAM{
-			Registry: Registry{Kind: RegistryGRPC, Addresses: []string{"registry.example:4790"}, TLS: files, Prefix: "/onlink/", Assert: 20 * time.Second},
+		IPAM: ipam.Settings{
+			Registry: ipam.RegistrySettings{Kind: ipam.RegistryGRPC, Addresses: []string{"registry.example:4790"}, TLS: files, Prefix: "/onlink/", Assert: 20 * time.Second},
 			Cooldown: 90 * time.Second, Sticky: time.Hour,
 		},
 		Tunnel: Tunnel{MTU: 1440, Guard: ModeOff, VXLAN: VXLAN{VNI: 77, Port: 8472}},

@@ -40,19 +40,3 @@ const (
 	TunnelVXLAN TunnelKind = "vxlan"
 	TunnelNone  TunnelKind = "none"
 )
-
-// Block sizes (RFC 4632 prefix lengths) that a pool may be cut into. The upper
-// end bounds a block to 4096 addresses, which is what one bitmap record holds.
-const (
-	minBlock4, defaultBlock4 = 20, 26
-	minBlock6, defaultBlock6 = 116, 122
-)
-
-// blockRange returns the smallest, the default and the largest block size of
-// the pool's family.
-func blockRange(cidr netip.Prefix) (shortest, usual, longest int) {
-	if cidr.Addr().Is4() {
-		return minBlock4, defaultBlock4, 32
-	}
-	return minBlock6, defaultBlock6, 128
-}

@@ -5,16 +5,11 @@ import (
 	"math"
 	"net/netip"
 	"strings"
-	"time"
 
 	"onlink/internal/strictyaml"
 )
 
-// Bounds of numbers and times.
-const (
-	maxUint32 = math.MaxUint32
-	day       = 24 * time.Hour
-)
+const maxUint32 = math.MaxUint32
 
 // readConfig reads the whole file. Each function below is the schema of one
 // mapping: a line per key.
@@ -24,7 +19,7 @@ func readConfig(v strictyaml.Value, c *Config) {
 		"node":   func(v strictyaml.Value) { readNode(v, &c.Node) },
 		"bgp":    func(v strictyaml.Value) { readBGP(v, &c.BGP) },
 		"pools":  func(v strictyaml.Value) { readPools(v, &c.Pools) },
-		"ipam":   func(v strictyaml.Value) { readIPAM(v, &c.IPAM) },
+		"ipam":   c.IPAM.Read,
 		"tunnel": func(v strictyaml.Value) { readTunnel(v, &c.Tunnel) },
 		"fib":    c.FIB.Read,
 		"api":    func(v strictyaml.Value) { readAPI(v, &c.API) },
@@ -116,18 +111,6 @@ func readPool(v strictyaml.Value) Pool {
 	return p
 }
 
-func readIPAM(v strictyaml.Value, c *IPAM) {
-	v.Mapping(strictyaml.Fields{
-		"registry": func(v strictyaml.Value) { readRegistry(v, &c.Registry) },
-		"cooldown": strictyaml.Duration(&c.Cooldown, 0, day),
-		"sticky":   strictyaml.Duration(&c.Sticky, 0, 365*day),
-	})
-}
-
-func readTLS(v strictyaml.Value, c *TLS) {
-	v.Mapping(strictyaml.Fields{"cert": strictyaml.File(&c.Cert), "key": strictyaml.File(&c.Key), "ca": strictyaml.File(&c.CA)})
-}
-
 // Bounds of a device's MTU: RFC 791 section 3.2 wants 576 bytes everywhere.
 const minMTU, maxMTU = 576, 65535
 
@@ -155,7 +138,7 @@ func readAPI(v strictyaml.Value, c *API) {
 				"socket": strictyaml.File(&c.Admin.Socket),
 				"group":  strictyaml.Word(&c.Admin.Group),
 				"tcp":    strictyaml.AddrPort(&c.Admin.TCP, string(ModeOff)),
-				"tls":    func(v strictyaml.Value) { readTLS(v, &c.Admin.TLS) },
+				"tls":    c.Admin.TLS.Read,
 			})
 		},
 		"metrics": strictyaml.AddrPort(&c.Metrics, string(ModeOff)),

@@ -6,15 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-
-	"onlink/agent/config"
 )
 
 // TestSet: all endpoints are served until the context ends, and none of them
@@ -87,24 +83,3 @@ func TestServeFails(t *testing.T) {
 		}
 	}
 }
-
-// TestTLS: files that are no certificates are named.
-func TestTLS(t *testing.T) {
-	text := filepath.Join(t.TempDir(), "ca.crt")
-	if err := os.WriteFile(text, []byte("hello"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	bad := config.TLS{CA: text, Cert: text, Key: text}
-	for name, err := range map[string]error{
-		"server": second(ServerTLS(bad)), "client": second(ClientTLS(bad)), "missing": second(ServerTLS(config.TLS{CA: "/nonexistent", Cert: "/nonexistent", Key: "/nonexistent"})),
-	} {
-		if err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-	if _, err := TrustTLS(config.TLS{CA: text}); err == nil || !strings.Contains(err.Error(), text+": no certificate in PEM form") {
-		t.Errorf("trust: %v", err)
-	}
-}
-
-func second[T any](_ T, err error) error { return err }

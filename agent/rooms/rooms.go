@@ -220,7 +220,7 @@ func Tunnels(cfg *config.Config, id node.Identity) []tunnel.Desired {
 
 // Filter is what the configuration asks of the nftables tables.
 func Filter(cfg *config.Config, tunnels []tunnel.Desired) nft.State {
-	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(tunnels) > 0, Registry: RegistryEndpoints(cfg.IPAM.Registry)}
+	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(tunnels) > 0, Registry: cfg.IPAM.Registry.Endpoints()}
 	if slices.ContainsFunc(tunnels, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
 		want.VXLANPort = cfg.Tunnel.VXLAN.Port
 	}
@@ -257,20 +257,6 @@ func BFD(peers []config.Peer) []bfd.Session {
 	for _, p := range peers {
 		if p.BFD != nil {
 			out = append(out, p.BFD.Session(p.Address, p.LocalAddress))
-		}
-	}
-	return out
-}
-
-// RegistryEndpoints are where agents serve the registry, as far as the file has
-// addresses and not names.
-func RegistryEndpoints(reg config.Registry) []netip.AddrPort {
-	out := []netip.AddrPort{reg.Listen}
-	if reg.Kind != config.RegistryEtcd {
-		for _, text := range reg.Addresses {
-			if ap, err := netip.ParseAddrPort(text); err == nil {
-				out = append(out, ap)
-			}
 		}
 	}
 	return out
