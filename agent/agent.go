@@ -298,7 +298,7 @@ func (a *agent) openFilter() error {
 		return fmt.Errorf("mark the devices of running pods: %w", err)
 	}
 	cfg, plane := a.current(), a.learn.plane
-	found, err := plane.Filter.Open(a.log.With("part", "nft"), rooms.Filter(&cfg.Config, plane.Wanted()), cfg.Tunnel.Guard == config.ModeRequired)
+	found, err := plane.Filter.Open(a.log.With("part", "nft"), rooms.Filter(&cfg.Config, plane.Wanted()), cfg.Tunnel.Guard == tunnel.GuardRequired)
 	a.features = append(a.features, found...)
 	return err
 }

@@ -89,6 +89,9 @@ func (d Desired) mtu() int {
 	return d.UnderlayMTU - Overhead(d.Kind, d.Local)
 }
 
+// maxVNI is the largest VXLAN network identifier (RFC 7348 section 5).
+const maxVNI = 1<<24 - 1
+
 // minMTU is the smallest packet every IPv4 link must take (RFC 791).
 const minMTU = 68
 
@@ -110,7 +113,7 @@ func (d Desired) validate() error {
 		return invalid("local", d.Local, "use the node's own address")
 	case d.mtu() < minMTU:
 		return invalid("mtu", d.mtu(), "set the tunnel's MTU or the link's")
-	case d.Kind == VXLAN && (d.VNI == 0 || d.VNI >= 1<<24):
+	case d.Kind == VXLAN && (d.VNI == 0 || d.VNI > maxVNI):
 		return invalid("vni", d.VNI, "use 1 to 16777215")
 	case d.Kind == VXLAN && d.Port == 0:
 		return invalid("port", d.Port, "use 1 to 65535, by default 4789")

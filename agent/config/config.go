@@ -20,6 +20,7 @@ import (
 	"onlink/fib"
 	"onlink/internal/tlsfiles"
 	"onlink/ipam"
+	"onlink/tunnel"
 )
 
 // Config is one agent's whole configuration. Every field holds a usable value
@@ -30,7 +31,7 @@ type Config struct {
 	BGP    BGP
 	Pools  []Pool // in the order in which addresses are taken from them
 	IPAM   ipam.Settings
-	Tunnel Tunnel
+	Tunnel tunnel.Settings
 	FIB    fib.Settings
 	API    API
 	CNI    cni.Settings
@@ -79,30 +80,6 @@ func (a NodeAddress) String() string {
 		return a.Interface
 	}
 	return auto
-}
-
-// Mode says how much a feature is wanted.
-type Mode string
-
-// The modes of an optional feature.
-const (
-	ModeOff      Mode = "off"      // never
-	ModeAuto     Mode = "auto"     // where the kernel has it; its lack is reported
-	ModeRequired Mode = "required" // the agent does not start without it
-)
-
-// Tunnel is what all tunnel devices share.
-type Tunnel struct {
-	MTU   int  // bytes; 0 (auto): the underlay's MTU less the tunnel's header
-	Guard Mode // accept tunnelled packets only from known nodes (nftables); default auto
-	VXLAN VXLAN
-}
-
-// VXLAN is what the pools with tunnel vxlan share; it must be the same on all
-// nodes (RFC 7348).
-type VXLAN struct {
-	VNI  uint32 // network identifier, 24 bits; default 4096
-	Port uint16 // UDP port; default 4789
 }
 
 // API is how operators reach the agent.

@@ -14,6 +14,7 @@ import (
 	"onlink/cni"
 	"onlink/fib"
 	"onlink/ipam"
+	"onlink/tunnel"
 )
 
 //go:embed default.yaml
@@ -26,6 +27,7 @@ func DefaultYAML() []byte { return slices.Clone(defaultYAML) }
 // Defaults that more than one place needs.
 const (
 	auto        = "auto"
+	off         = "off"
 	adminSocket = "admin.sock"
 	cniSocket   = "cni.sock"
 
@@ -41,7 +43,7 @@ func Default() *Config {
 		BGP:    BGP{ASN: DefaultASN, Listen: Listen{Port: DefaultPort}},
 		Pools:  []Pool{defaultPool()},
 		IPAM:   ipam.DefaultSettings(),
-		Tunnel: Tunnel{Guard: ModeAuto, VXLAN: VXLAN{VNI: 4096, Port: 4789}},
+		Tunnel: tunnel.DefaultSettings(),
 		FIB:    fib.DefaultSettings(),
 		API:    API{Metrics: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9179)},
 		CNI:    cni.DefaultSettings(),

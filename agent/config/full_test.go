@@ -16,6 +16,7 @@ import (
 	"onlink/fib"
 	"onlink/internal/tlsfiles"
 	"onlink/ipam"
+	"onlink/tunnel"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected messages under testdata")
@@ -180,7 +181,7 @@ func TestFullFile(t *testing.T) {
 			Registry: ipam.RegistrySettings{Kind: ipam.RegistryGRPC, Addresses: []string{"registry.example:4790"}, TLS: files, Prefix: "/onlink/", Assert: 20 * time.Second},
 			Cooldown: 90 * time.Second, Sticky: time.Hour,
 		},
-		Tunnel: Tunnel{MTU: 1440, Guard: ModeOff, VXLAN: VXLAN{VNI: 77, Port: 8472}},
+		Tunnel: tunnel.Settings{MTU: 1440, Guard: tunnel.GuardOff, VXLAN: tunnel.VXLANSettings{VNI: 77, Port: 8472}},
 		FIB:    fib.Settings{Table: 100, Metric: 50, Resync: 2 * time.Minute, Source: addr("10.57.0.11")},
 		API: API{Admin: Admin{
 			Socket: "/srv/run/admin.sock", Group: "adm",

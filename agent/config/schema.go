@@ -20,7 +20,7 @@ func readConfig(v strictyaml.Value, c *Config) {
 		"bgp":    func(v strictyaml.Value) { readBGP(v, &c.BGP) },
 		"pools":  func(v strictyaml.Value) { readPools(v, &c.Pools) },
 		"ipam":   c.IPAM.Read,
-		"tunnel": func(v strictyaml.Value) { readTunnel(v, &c.Tunnel) },
+		"tunnel": c.Tunnel.Read,
 		"fib":    c.FIB.Read,
 		"api":    func(v strictyaml.Value) { readAPI(v, &c.API) },
 		"cni":    c.CNI.Read,
@@ -111,37 +111,17 @@ func readPool(v strictyaml.Value) Pool {
 	return p
 }
 
-// Bounds of a device's MTU: RFC 791 section 3.2 wants 576 bytes everywhere.
-const minMTU, maxMTU = 576, 65535
-
-// maxVNI is the largest VXLAN network identifier (RFC 7348 section 5).
-const maxVNI = 1<<24 - 1
-
-func readTunnel(v strictyaml.Value, c *Tunnel) {
-	v.Mapping(strictyaml.Fields{
-		"mtu": func(v strictyaml.Value) {
-			if s, ok := v.Text("auto or a number"); ok && s != auto {
-				strictyaml.Number(&c.MTU, minMTU, maxMTU)(v)
-			}
-		},
-		"guard": strictyaml.OneOf(&c.Guard, ModeOff, ModeAuto, ModeRequired),
-		"vxlan": func(v strictyaml.Value) {
-			v.Mapping(strictyaml.Fields{"vni": strictyaml.Number(&c.VXLAN.VNI, 1, maxVNI), "port": strictyaml.Number(&c.VXLAN.Port, 1, 65535)})
-		},
-	})
-}
-
 func readAPI(v strictyaml.Value, c *API) {
 	v.Mapping(strictyaml.Fields{
 		"admin": func(v strictyaml.Value) {
 			v.Mapping(strictyaml.Fields{
 				"socket": strictyaml.File(&c.Admin.Socket),
 				"group":  strictyaml.Word(&c.Admin.Group),
-				"tcp":    strictyaml.AddrPort(&c.Admin.TCP, string(ModeOff)),
+				"tcp":    strictyaml.AddrPort(&c.Admin.TCP, off),
 				"tls":    c.Admin.TLS.Read,
 			})
 		},
-		"metrics": strictyaml.AddrPort(&c.Metrics, string(ModeOff)),
+		"metrics": strictyaml.AddrPort(&c.Metrics, off),
 	})
 }
 

@@ -209,10 +209,7 @@ func Tunnels(cfg *config.Config, id node.Identity) []tunnel.Desired {
 		{config.TunnelVXLAN, ours.DeviceVXLAN6, tunnel.VXLAN, id.Address6},
 	} {
 		if asked[d.pools] && d.from.IsValid() {
-			want = append(want, tunnel.Desired{
-				Name: d.name, Kind: d.kind, Local: d.from, MTU: cfg.Tunnel.MTU,
-				VNI: cfg.Tunnel.VXLAN.VNI, Port: cfg.Tunnel.VXLAN.Port,
-			})
+			want = append(want, cfg.Tunnel.Device(d.name, d.kind, d.from))
 		}
 	}
 	return want
@@ -220,7 +217,7 @@ func Tunnels(cfg *config.Config, id node.Identity) []tunnel.Desired {
 
 // Filter is what the configuration asks of the nftables tables.
 func Filter(cfg *config.Config, tunnels []tunnel.Desired) nft.State {
-	want := nft.State{Guard: cfg.Tunnel.Guard != config.ModeOff && len(tunnels) > 0, Registry: cfg.IPAM.Registry.Endpoints()}
+	want := nft.State{Guard: cfg.Tunnel.Guard != tunnel.GuardOff && len(tunnels) > 0, Registry: cfg.IPAM.Registry.Endpoints()}
 	if slices.ContainsFunc(tunnels, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
 		want.VXLANPort = cfg.Tunnel.VXLAN.Port
 	}
