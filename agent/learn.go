@@ -12,6 +12,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/pods"
+	"onlink/agent/rooms"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/fib"
@@ -127,6 +128,16 @@ func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	return l.ensureTunnels(ctx) || ev.Relisted
 }
 
+// permit bounds what may be installed, by the peers' rules and the node's
+// networks as they are now.
+func (l *learn) permit() rib.Permit {
+	p := rooms.Permit(l.peers, l.plane.Filter.Pools(), l.watch.Subnets())
+	for _, n := range l.watch.Networks() {
+		p.Host = append(p.Host, n.Prefix)
+	}
+	return p
+}
+
 // fromPods takes in the pods that came and went.
 func (l *learn) fromPods() {
 	for addr, dev := range l.pods.Drain() {
@@ -233,9 +244,6 @@ func (l *learn) setOwn(ctx context.Context, blocks, aggregates []netip.Prefix) e
 	})
 }
 
-// established is RFC 4271's name of the state of a session that is up.
-const established = state.Established
-
 // failures returns, for every route that is decided and not in the kernel, the
 // reason.
 func (l *learn) failures() map[netip.Prefix]string {
@@ -255,49 +263,11 @@ const (
 	// take at most one part in touchedShare of a core.
 	touchedWait  = 500 * time.Millisecond
 	touchedShare = 20
-
-	syncTimeout = 15 * time.Second // a live peer that sends no End-of-RIB delays the sweep this long
-	staleBound  = 2 * time.Minute  // with no live peer at all the old routes are kept this long
 )
 
 // jitter spreads periodic work of many nodes: d plus or minus a tenth.
 func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spread, not secrecy
-}
-
-// syncGate tells when a restarted agent knows enough to call a route stale.
-// It belongs to the learn loop.
-type syncGate struct {
-	started time.Time
-	firstUp time.Time // when the first session was seen up
-	expects bool      // peers are configured, or routes of a previous run are there
-	kept    bool      // the kernel holds routes of a previous run
-	done    bool
-	took    time.Duration
-}
-
-// pass reports true once: when the gate opens.
-func (g *syncGate) pass(synced func() (bool, []string), peers func() []bgp.PeerStatus) bool {
-	if g.done {
-		return false
-	}
-	now := time.Now()
-	up := slices.ContainsFunc(peers(), func(p bgp.PeerStatus) bool { return p.State == established })
-	if up && g.firstUp.IsZero() {
-		g.firstUp = now
-	}
-	done, _ := synced()
-	switch {
-	case !g.expects:
-	case up && done:
-	case up && now.Sub(g.firstUp) > syncTimeout:
-	case !up && now.Sub(g.started) > staleBound:
-	case !up && !g.kept && now.Sub(g.started) > syncTimeout: // nothing to sweep, nobody to wait for
-	default:
-		return false
-	}
-	g.done, g.took = true, now.Sub(g.started)
-	return true
 }
 
 // reaches answers the decision's questions about next hops: as the kernel's

@@ -9,7 +9,6 @@ import (
 	"onlink/agent/owners"
 	"onlink/agent/reload"
 	"onlink/agent/rooms"
-	"onlink/ipam"
 	"onlink/tunnel"
 )
 
@@ -67,9 +66,7 @@ func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
 	if err := a.alloc.SetPools(pools); err != nil {
 		return err
 	}
-	if split, ok := a.registry.(*ipam.Split); ok {
-		split.SetPools(pools)
-	}
+	a.registry.SetPools(pools)
 	ranges, _ := rooms.Ranges(c.Pools)
 	a.served.SetPools(ranges)
 	if err := a.speaker.SetPools(ctx, owners.Lengths(rooms.BGPPools(c.Pools), a.owners.Blocks())); err != nil {

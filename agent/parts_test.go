@@ -55,8 +55,8 @@ func TestReadersFollowReload(t *testing.T) {
 	}{
 		{"the first IPv6 pool", pools4, both, func(a *agent) any { return a.poolsGiveIPv6() }, true},
 		{"the last IPv6 pool", both, pools4, func(a *agent) any { return a.poolsGiveIPv6() }, false},
-		{"a node that joins the mesh", meshA, meshB, func(a *agent) any { return a.acceptsIdentity(moved) == nil }, true},
-		{"a node that leaves it", meshB, meshA, func(a *agent) any { return a.acceptsIdentity(moved) == nil }, false},
+		{"a node that joins the mesh", meshA, meshB, func(a *agent) any { return moved.Accepts(a.current()) == nil }, true},
+		{"a node that leaves it", meshB, meshA, func(a *agent) any { return moved.Accepts(a.current()) == nil }, false},
 		{"whom the address is for", meshA, meshB, func(a *agent) any { return len(node.Targets(&a.current().Config)) }, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -11,14 +11,6 @@ import (
 	"onlink/ipam"
 )
 
-// problem notes something an operator should change; it is shown in `status`
-// until the agent restarts.
-func (a *agent) problem(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	a.problems = append(a.problems, text)
-	a.log.Warn("problem found", "problem", text)
-}
-
 // survey publishes a snapshot each time a reader asks for a newer one, until
 // ctx ends.
 func (a *agent) survey(ctx context.Context) error {
@@ -68,7 +60,7 @@ func (a *agent) found() []string {
 	if p := a.follow.Problem(); p != "" {
 		out = append(out, p)
 	}
-	out = append(out, a.overlapProblems()...)
+	out = append(out, a.around.Problems(a.current())...)
 	out = append(out, a.host.Problems()...)
 	out = append(out, a.cni.Problems()...)
 	if text := a.installer.Problem(); text != "" {
@@ -100,10 +92,7 @@ func (a *agent) ipamState() state.IPAM {
 	s := state.IPAM{
 		Stats: a.alloc.Stats(), Blocks: a.alloc.Blocks(), Pools: a.alloc.PoolUsages(),
 		Quarantined: a.alloc.Quarantined(), Homeless: a.alloc.Homeless(), Standing: a.alloc.Standing(),
-		Database: a.store.Path(), Swept: a.garbage.Swept(),
-	}
-	if split, ok := a.registry.(*ipam.Split); ok {
-		s.HalfFailed = split.Problem()
+		HalfFailed: a.registry.HalfFailed(), Database: a.store.Path(), Swept: a.garbage.Swept(),
 	}
 	if a.current().IPAM.Registry.Kind == ipam.RegistryBolt {
 		s.Registered = a.owners.Blocks()

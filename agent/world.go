@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"onlink/agent/admin"
 	"onlink/agent/config"
@@ -19,7 +20,7 @@ import (
 func (a *agent) adminConfig() admin.Config {
 	return admin.Config{
 		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain,
-		Speaker: a.speaker, Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry,
+		Speaker: a.speaker, Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
 }
@@ -38,6 +39,15 @@ func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string
 // checkIPAM compares file, memory and kernel of the running agent.
 func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
 	return pods.Check(ctx, a.alloc, a.cni, a.current().FIB.Table)
+}
+
+// registryPatience is how long an operator's question waits for the registry.
+const registryPatience = 700 * time.Millisecond
+
+// listRegistry returns every node's blocks, or after [registryPatience] an
+// error.
+func (a *agent) listRegistry(ctx context.Context) ([]ipam.Block, error) {
+	return ipam.ListWithin(ctx, a.registry.Registry, registryPatience)
 }
 
 // world is the node as an explanation asks it. It implements explain.World.

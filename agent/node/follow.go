@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"onlink/agent/config"
 	"onlink/fib/underlay"
 )
 
@@ -36,8 +37,8 @@ type Follower struct {
 	written netip.Addr // the address that the file names; the zero Addr: none
 	addrs   func() []underlay.Address
 	find    func() (Identity, error)
-	needs   func(v4 bool) bool // whether a pool is unreachable because the node has no address of that family
-	accepts func(Identity) error
+	needs   func(v4 bool) bool   // whether a pool is reached by nobody for want of an address of that family
+	accepts func(Identity) error // why the agent could not start with these addresses
 
 	mu      sync.Mutex // guards all below
 	wish    Identity   // the identity that the host suggests; the zero value: the present one
@@ -50,22 +51,20 @@ type FollowerConfig struct {
 	Log     *slog.Logger
 	ID      Identity // in force
 	Started time.Time
-	Written netip.Addr // the address that the file names; the zero Addr: none
-	// Addresses returns the node's addresses now, Find those that it would choose.
-	Addresses func() []underlay.Address
-	Find      func() (Identity, error)
-	// Needs reports whether a pool is unreachable because the node has no address
-	// of that family.
-	Needs func(v4 bool) bool
-	// Accepts returns why the agent could not start with these addresses.
-	Accepts func(Identity) error
+	Watch   *underlay.Watcher
+	Config  func() *config.Effective // returns the configuration in force
 }
 
 // NewFollower returns a Follower; it does nothing before Run.
 func NewFollower(c FollowerConfig) *Follower {
 	return &Follower{
-		log: c.Log, id: c.ID, started: c.Started, written: c.Written,
-		addrs: c.Addresses, find: c.Find, needs: c.Needs, accepts: c.Accepts,
+		log: c.Log, id: c.ID, started: c.Started, written: c.Config().Node.Address.Addr, addrs: c.Watch.Addresses,
+		find: func() (Identity, error) {
+			id, _, err := Identify(&c.Config().Config, c.Watch)
+			return id, err
+		},
+		needs:   func(v4 bool) bool { return c.ID.lacks(c.Config().Pools, v4) },
+		accepts: func(id Identity) error { return id.Accepts(c.Config()) },
 	}
 }
 

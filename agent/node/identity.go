@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"time"
 
 	"onlink/agent/config"
@@ -38,6 +39,25 @@ func (id Identity) Reaches(p netip.Prefix) bool {
 		return id.Address.IsValid()
 	}
 	return id.Address6.IsValid()
+}
+
+// has reports whether an address is one of the node's own.
+func (id Identity) has(a netip.Addr) bool { return a == id.Address || a == id.Address6 }
+
+// Accepts reports why an agent with this configuration could not start as id.
+func (id Identity) Accepts(c *config.Effective) error {
+	if m := c.BGP.Mesh; m != nil {
+		if _, member := m.Peers(id.Address, id.Address6); !member {
+			return fmt.Errorf("bgp.mesh: %s is not among its nodes; add it", id.Primary())
+		}
+	}
+	return nil
+}
+
+// lacks reports whether one of the pools is reached by nobody for want of an
+// address of its family.
+func (id Identity) lacks(pools []config.Pool, v4 bool) bool {
+	return slices.ContainsFunc(pools, func(p config.Pool) bool { return p.CIDR.Addr().Is4() == v4 && !id.Reaches(p.CIDR) })
 }
 
 // Identify finds the node's addresses. It reports whether one that is missing

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"onlink/agent/config"
@@ -255,6 +256,18 @@ func BFD(peers []config.Peer) []bfd.Session {
 		if p.BFD != nil {
 			out = append(out, p.BFD.Session(p.Address, p.LocalAddress))
 		}
+	}
+	return out
+}
+
+// Store tells a lost database from a first start: a node on which pods run had
+// one. Without that sign, and after a damaged file is moved aside, the operator
+// asks for its repair.
+func Store(cfg *config.Config, repair, podsRun bool) ipam.StoreOptions {
+	serves := cfg.IPAM.Registry.Served()
+	out := ipam.StoreOptions{MoveAside: repair, Lost: serves && (repair || podsRun)}
+	if serves {
+		out.Marker = filepath.Join(cfg.Paths.Run, "registry.epoch")
 	}
 	return out
 }

@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"onlink/agent/config"
+	"onlink/agent/install"
+	"onlink/agent/pods"
+	"onlink/bgp/bfd"
+	"onlink/cni"
+)
+
+// This file has what the program does besides running an agent.
+
+// Version is onlink's version. The Makefile sets it from git; a plain
+// `go build` leaves it to the module information.
+var Version = ""
+
+// version returns Version or the best the build information has.
+func version() string {
+	if Version != "" {
+		return Version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// VersionText returns the version as `onlinkd --version` shows it.
+func VersionText() string { return version() }
+
+// InstallCNI installs the plugin from outside, see [install.Once].
+func InstallCNI(ctx context.Context, cfg *config.Config) (cni.Installation, error) {
+	return install.Once(ctx, cfg.CNI)
+}
+
+// UninstallCNI takes back what [InstallCNI] or the agent installed.
+func UninstallCNI(cfg *config.Config) error { return install.Undo(cfg.CNI) }
+
+// WatchPeers is what the command of [Options].BFD must run: it watches peers
+// for the agent at the other end of in and out, until in ends.
+func WatchPeers(in io.Reader, out io.Writer) error {
+	return bfd.Serve(in, out, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
+// Fsck checks the database of an agent that does not run, see [pods.Fsck].
+func Fsck(cfg *config.Config, repair bool) (problems, repaired []string, err error) {
+	return pods.Fsck(databasePath(cfg), cfg.FIB.Table, repair)
+}
+
+// databasePath is where the node's database is.
+func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.State, "onlink.db") }

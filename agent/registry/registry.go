@@ -1,0 +1,121 @@
+// Package registry opens the block registry that the configuration names: the
+// one in the node's own database, another agent's, two that split the pools, or
+// etcd's. It serves none.
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"onlink/agent/rooms"
+	"onlink/ipam"
+	"onlink/ipam/etcd"
+	"onlink/ipam/remote"
+)
+
+// Config is what a registry is opened by.
+type Config struct {
+	ipam.RegistrySettings
+
+	Store *ipam.Store // the node's own database
+	Pools []ipam.Pool // that two registries split
+	// From and From6 are the node's addresses, by which another agent's registry
+	// knows it; the zero Addr: none.
+	From, From6 netip.Addr
+}
+
+// Opened is an open registry.
+type Opened struct {
+	// Registry is the registry itself: what else it can do is asked of its type
+	// ([ipam.ForceReleaser] and so on).
+	Registry ipam.Registry
+
+	conns []io.Closer // to other processes
+}
+
+// Open opens the registry. It waits for no other process: calls fail until that
+// answers.
+func Open(c Config) (*Opened, error) {
+	if c.Kind == ipam.RegistryEtcd {
+		return openEtcd(c)
+	}
+	if len(c.Addresses) == 0 {
+		return &Opened{Registry: c.own()}, nil
+	}
+	client := remote.ClientConfig{Dial: remote.DialFrom(c.From, c.From6)}
+	if c.TLS.Enabled() {
+		var err error
+		if client.TLS, err = c.TLS.Client(); err != nil {
+			return nil, fmt.Errorf("ipam.registry.tls: %w", err)
+		}
+	}
+	out := &Opened{}
+	var parts []ipam.Registry
+	for _, addr := range c.Addresses {
+		if c.Listen.IsValid() && addr == c.Listen.String() {
+			parts = append(parts, c.own())
+			continue
+		}
+		client.Target = addr
+		r, err := remote.Open(client)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("ipam.registry.address: %w", err), out.Close())
+		}
+		out.conns = append(out.conns, r)
+		parts = append(parts, r)
+	}
+	if out.Registry = parts[0]; len(parts) > 1 {
+		out.Registry = ipam.NewSplit(parts[0], parts[1], c.Pools)
+	}
+	return out, nil
+}
+
+// own is the registry in the node's own database.
+func (c Config) own() ipam.Registry {
+	return c.Store.BoltRegistry().WithSettle(c.Settle()).OwnNode()
+}
+
+func openEtcd(c Config) (*Opened, error) {
+	conf := etcd.Config{Endpoints: c.Addresses, Prefix: c.Prefix, User: c.User}
+	var err error
+	if c.TLS.Enabled() {
+		if conf.TLS, err = c.TLS.Trust(); err != nil {
+			return nil, fmt.Errorf("ipam.registry.tls: %w", err)
+		}
+	}
+	if conf.Password, err = rooms.Password(c.PasswordFile); err != nil {
+		return nil, fmt.Errorf("ipam.registry.passwordFile: %w", err)
+	}
+	reg, err := etcd.Open(conf)
+	if err != nil {
+		return nil, fmt.Errorf("ipam.registry: %w", err)
+	}
+	return &Opened{Registry: reg, conns: []io.Closer{reg}}, nil
+}
+
+// SetPools replaces the pools that two registries split.
+func (o *Opened) SetPools(pools []ipam.Pool) {
+	if split, ok := o.Registry.(*ipam.Split); ok {
+		split.SetPools(pools)
+	}
+}
+
+// HalfFailed says which of two registries did not answer its last call; nil:
+// both did, or there are no two.
+func (o *Opened) HalfFailed() error {
+	if split, ok := o.Registry.(*ipam.Split); ok {
+		return split.Problem()
+	}
+	return nil
+}
+
+// Close ends the connections.
+func (o *Opened) Close() error {
+	var errs []error
+	for _, c := range o.conns {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"onlink/agent/config"
+	"onlink/agent/endpoint"
+	"onlink/agent/node"
+	"onlink/agent/pods"
+	"onlink/agent/state"
+	"onlink/bgp"
+)
+
+// ErrRestart is returned by [Run] when the agent has to begin anew, because
+// its address is another one now. Routes and pods stay, the sessions restart
+// gracefully (RFC 4724): the caller calls the program again.
+var ErrRestart = node.ErrMoved
+
+// Run runs one agent until ctx ends or a part of it fails. Routes, tunnels and
+// pods stay as they are: the next run adopts them. The error of a failed start
+// is one line that names what to change; [ErrRestart] asks for another run.
+func Run(ctx context.Context, cfg *config.Config, opt Options) error {
+	log := newLogger(cfg.Log)
+	a := &agent{log: log, started: time.Now(), opt: opt, board: state.NewBoard()}
+	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
+	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
+		return fmt.Errorf("paths.run: %w", err)
+	}
+	if err := os.MkdirAll(cfg.Paths.State, 0o700); err != nil {
+		return fmt.Errorf("paths.state: %w", err)
+	}
+	defer a.close()
+	if err := a.open(ctx, cfg); err != nil {
+		return err
+	}
+	socks, err := a.listen()
+	if err != nil {
+		return err
+	}
+	defer socks.Close()
+	return a.serve(ctx, socks)
+}
+
+// serve runs every long-lived part; the first that fails ends the others.
+func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
+	for _, note := range a.current().IPAM.Registry.Notes() {
+		a.log.Warn("this was chosen, and means", "note", note)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.watch.Run(ctx) })
+	g.Go(func() error { return a.alloc.Run(ctx) })
+	g.Go(func() error { return a.speaker.Run(ctx) })
+	g.Go(func() error { return a.learn.Run(ctx) })
+	g.Go(func() error { return a.survey(ctx) })
+	g.Go(func() error { return a.owners.Run(ctx) })
+	g.Go(func() error { return a.orig.Run(ctx) })
+	mtu := &pods.MTU{Log: a.log, Now: a.learn.plane.PodMTU, Moved: a.learn.plane.MTUMoved(), Store: a.store, Assignments: a.alloc.Assignments}
+	g.Go(func() error { return mtu.Run(ctx) })
+	g.Go(func() error { return a.bfd.Run(ctx) })
+	g.Go(func() error { return a.live.Run(ctx) })
+	g.Go(func() error { return a.reload.Run(ctx) })
+	near := &node.Unnumbered{Log: a.log.With("part", "unnumbered"), Config: a.reload, IsUp: a.speaker.IsUp}
+	g.Go(func() error { return near.Run(ctx) })
+	g.Go(func() error { return a.follow.Run(ctx) })
+	g.Go(func() error { return a.host.Run(ctx) })
+	g.Go(func() error { return a.garbage.Run(ctx) })
+	cfg := a.current()
+	if a.installer != nil {
+		g.Go(func() error { return a.installer.Run(ctx) })
+	}
+	socks.Serve(ctx, g)
+	a.log.Info("ready", "address", a.id.Primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)
+	err := g.Wait()
+	a.log.Info("stopped, routes and pods stay as they are")
+	return err
+}
+
+// close gives back what open took; rooms that were not reached are nil.
+func (a *agent) close() {
+	if a.learn != nil {
+		if err := a.learn.fib.Close(); err != nil {
+			a.log.Warn("close route sockets", "err", err)
+		}
+	}
+	if a.registry != nil {
+		if err := a.registry.Close(); err != nil {
+			a.log.Warn("close connections to the block registry", "err", err)
+		}
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Warn("close database", "err", err)
+		}
+	}
+}
+
+func newLogger(cfg config.Log) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+}
