@@ -99,6 +99,9 @@ func (m *Mesh) Peers(own ...netip.Addr) (peers []Peer, member bool) {
 	return peers, member
 }
 
+// SelectsNode reports whether a node with these labels has the peer.
+func (p *Peer) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }
+
 // External reports whether the session is eBGP for a node of AS asn.
 func (p Peer) External(asn uint32) bool { return p.ASN != asn }
 

@@ -41,6 +41,12 @@ type Config struct {
 	Places Places `key:"-"` // where the values stand in the file
 }
 
+// Words that several keys have.
+const (
+	auto = "auto"
+	off  = "off"
+)
+
 // Reload says when a running agent takes a changed file in.
 type Reload string
 

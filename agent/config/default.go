@@ -26,8 +26,6 @@ func DefaultYAML() []byte { return slices.Clone(defaultYAML) }
 
 // Defaults that more than one place needs.
 const (
-	auto        = "auto"
-	off         = "off"
 	adminSocket = "admin.sock"
 	cniSocket   = "cni.sock"
 

@@ -13,6 +13,16 @@ import (
 	"onlink/internal/strictyaml"
 )
 
+// Load reads the configuration in the file path. A file that cannot be read
+// gives the error of the os package (fs.ErrNotExist and so on); a file with
+// mistakes gives [Errors].
+func Load(path string) (*Config, error) { return File{Path: path}.Load() }
+
+// Parse reads the configuration in data; name is the file's name for error
+// messages. The error, if any, is of type [Errors] and lists the first 100
+// mistakes, with the number of those beyond.
+func Parse(name string, data []byte) (*Config, error) { return parse(name, data, Override{}) }
+
 // File is the file that a configuration is kept in.
 type File struct {
 	Path string

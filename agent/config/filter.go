@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -44,11 +45,11 @@ func readFilterMatch(v strictyaml.Value, m *policy.Match) {
 
 func readFilterSet(v strictyaml.Value, s *policy.Set) {
 	v.Mapping(strictyaml.Fields{
-		"localPref": strictyaml.Number(&s.LocalPref, 1, maxUint32),
+		"localPref": strictyaml.Number(&s.LocalPref, 1, math.MaxUint32),
 		"med": func(v strictyaml.Value) {
 			if !v.IsNull() {
 				s.MED = new(uint32)
-				strictyaml.Number(s.MED, 0, maxUint32)(v)
+				strictyaml.Number(s.MED, 0, math.MaxUint32)(v)
 			}
 		},
 		"prepend":          strictyaml.Number(&s.Prepend, 1, 10),
@@ -91,6 +92,43 @@ func rules(dst *[]policy.PrefixRule) func(strictyaml.Value) {
 			}
 		})
 	}
+}
+
+// readRule reads a CIDR or {prefix, ge, le}.
+func readRule(v strictyaml.Value) (policy.PrefixRule, bool) {
+	var r policy.PrefixRule
+	if !v.IsMapping() {
+		strictyaml.Prefix(&r.Prefix)(v)
+		if !r.Prefix.IsValid() {
+			return r, false
+		}
+		r.Ge, r.Le = r.Prefix.Bits(), r.Prefix.Addr().BitLen()
+		return r, true
+	}
+	const unset = -1
+	r.Ge, r.Le = unset, unset
+	v.Mapping(strictyaml.Fields{
+		"prefix": strictyaml.Prefix(&r.Prefix),
+		"ge":     strictyaml.Number(&r.Ge, 0, 128),
+		"le":     strictyaml.Number(&r.Le, 0, 128),
+	})
+	if !r.Prefix.IsValid() {
+		if !v.Failed() {
+			v.Fail("has no prefix; write {prefix: 10.0.0.0/8, ge: 16, le: 24}")
+		}
+		return r, false
+	}
+	if r.Ge == unset {
+		r.Ge = r.Prefix.Bits()
+	}
+	if r.Le == unset {
+		r.Le = r.Prefix.Addr().BitLen()
+	}
+	if text := policy.LengthsFault(r.Prefix, r.Ge, r.Le); text != "" {
+		v.Fail("%s", text)
+		return r, false
+	}
+	return r, true
 }
 
 // communityTexts reads a list of communities with 2 (RFC 1997) or 3 (RFC
@@ -205,16 +243,4 @@ func (p *checker) useFilters(known map[string]policy.Filter, path string, in *po
 	}
 	fill(path+".import", in.Filters, policy.Use{External: external})
 	fill(path+".export", out.Filters, policy.Use{Export: true, External: external})
-}
-
-// report adds faults, but for those of fields with a mistake in them: they
-// would only repeat it.
-func (p *checker) report(faults []policy.Fault) {
-	added := map[string]bool{}
-	for _, f := range faults {
-		if added[f.Path] || !p.Failed(f.Path) {
-			added[f.Path] = true
-			p.Fail(f.Path, "%s", f.Text)
-		}
-	}
 }

@@ -19,12 +19,12 @@ type group struct {
 }
 
 // groupsOf finds the groups in the mapping of bgp, wherever they stand in it,
-// and reads each, so that a mistake is reported once and at its place.
-func groupsOf(v strictyaml.Value) groups {
+// and reads each as a peer, so that a mistake is reported once and at its place.
+func groupsOf(v strictyaml.Value, read func(strictyaml.Value)) groups {
 	found := groups{}
 	if list, ok := v.Get("groups"); ok {
 		list.Pairs(func(name string, keys strictyaml.Value) {
-			found[name] = group{keys, readGroup(keys)}
+			found[name] = group{keys, readGroup(keys, read)}
 		})
 	}
 	return found
@@ -32,8 +32,8 @@ func groupsOf(v strictyaml.Value) groups {
 
 // readGroup reports whether a group has no mistake. A group must not set name,
 // address or group: they identify one peer.
-func readGroup(v strictyaml.Value) bool {
-	readPeer(v, nil)
+func readGroup(v strictyaml.Value, read func(strictyaml.Value)) bool {
+	read(v)
 	for _, key := range []string{"name", "address", "group"} {
 		if _, given := v.Get(key); given {
 			v.FailKey(key, "is not for a group; write it in the peer")

@@ -40,3 +40,6 @@ const (
 	TunnelVXLAN TunnelKind = "vxlan"
 	TunnelNone  TunnelKind = "none"
 )
+
+// SelectsNode reports whether a node with these labels uses the pool.
+func (p *Pool) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }

@@ -2,14 +2,11 @@ package config
 
 import (
 	"log/slog"
-	"math"
 	"net/netip"
 	"strings"
 
 	"onlink/internal/strictyaml"
 )
-
-const maxUint32 = math.MaxUint32
 
 // readConfig reads the whole file. Each function below is the schema of one
 // mapping: a line per key.
@@ -40,9 +37,6 @@ func readNode(v strictyaml.Value, c *Node) {
 		"labels":  labels(&c.Labels, false),
 	})
 }
-
-// maxInterfaceName is IFNAMSIZ less the final zero (netdevice(7)).
-const maxInterfaceName = 15
 
 // nodeAddress reads auto, an address, a CIDR or the name of an interface.
 func nodeAddress(dst *NodeAddress) func(strictyaml.Value) {

@@ -3,7 +3,6 @@ package config
 import (
 	"math"
 	"net/netip"
-	"strings"
 	"time"
 
 	"onlink/bgp/bfd"
@@ -12,7 +11,7 @@ import (
 )
 
 func readBGP(v strictyaml.Value, c *BGP) {
-	groups := groupsOf(v)
+	groups := groupsOf(v, func(v strictyaml.Value) { readPeer(v, nil) })
 	v.Mapping(strictyaml.Fields{
 		"asn":      asn(&c.ASN),
 		"routerID": identifier(&c.RouterID),
@@ -92,7 +91,7 @@ const asTrans = 23456
 func asn(dst *uint32) func(strictyaml.Value) {
 	return func(v strictyaml.Value) {
 		n := *dst
-		strictyaml.Number(&n, 1, maxUint32)(v)
+		strictyaml.Number(&n, 1, math.MaxUint32)(v)
 		if n == asTrans {
 			v.Fail("%d is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as %d", asTrans, DefaultASN)
 			return
@@ -138,7 +137,7 @@ func readReflector(v strictyaml.Value) *Reflector {
 // readInside reads what is accepted of peers of our AS.
 func readInside(v strictyaml.Value, c *policy.Import) {
 	v.Mapping(strictyaml.Fields{
-		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, maxUint32),
+		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, math.MaxUint32),
 		"disableOwnerCheck": strictyaml.Bool(&c.DisableOwnerCheck),
 	})
 }
@@ -184,68 +183,16 @@ func readPeer(v strictyaml.Value, in groups) Peer {
 	return p
 }
 
-// device reads the name of a network interface.
-func device(dst *string) func(strictyaml.Value) {
-	return func(v strictyaml.Value) {
-		s, ok := v.Text("the name of an interface")
-		if !ok {
-			return
-		}
-		if s == "" || len(s) > maxInterfaceName || strings.ContainsAny(s, ":/% \t\n") {
-			v.Fail("%q is not the name of an interface; use one such as eth1", s)
-			return
-		}
-		*dst = s
-	}
-}
-
 func readImport(v strictyaml.Value, c *policy.Import) {
 	v.Mapping(strictyaml.Fields{
 		"filters":     filterNames(&c.Filters),
 		"accept":      rules(&c.Accept),
-		"maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, maxUint32),
-		"localPref":   strictyaml.Number(&c.LocalPref, 1, maxUint32),
+		"maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, math.MaxUint32),
+		"localPref":   strictyaml.Number(&c.LocalPref, 1, math.MaxUint32),
 
 		"disableConnectedCheck": strictyaml.Bool(&c.DisableConnectedCheck),
 		"disableOwnerCheck":     strictyaml.Bool(&c.DisableOwnerCheck),
 	})
-}
-
-// readRule reads a CIDR or {prefix, ge, le}.
-func readRule(v strictyaml.Value) (policy.PrefixRule, bool) {
-	var r policy.PrefixRule
-	if !v.IsMapping() {
-		strictyaml.Prefix(&r.Prefix)(v)
-		if !r.Prefix.IsValid() {
-			return r, false
-		}
-		r.Ge, r.Le = r.Prefix.Bits(), r.Prefix.Addr().BitLen()
-		return r, true
-	}
-	const unset = -1
-	r.Ge, r.Le = unset, unset
-	v.Mapping(strictyaml.Fields{
-		"prefix": strictyaml.Prefix(&r.Prefix),
-		"ge":     strictyaml.Number(&r.Ge, 0, 128),
-		"le":     strictyaml.Number(&r.Le, 0, 128),
-	})
-	if !r.Prefix.IsValid() {
-		if !v.Failed() {
-			v.Fail("has no prefix; write {prefix: 10.0.0.0/8, ge: 16, le: 24}")
-		}
-		return r, false
-	}
-	if r.Ge == unset {
-		r.Ge = r.Prefix.Bits()
-	}
-	if r.Le == unset {
-		r.Le = r.Prefix.Addr().BitLen()
-	}
-	if text := policy.LengthsFault(r.Prefix, r.Ge, r.Le); text != "" {
-		v.Fail("%s", text)
-		return r, false
-	}
-	return r, true
 }
 
 func readExport(v strictyaml.Value, c *policy.Export) {
@@ -254,7 +201,7 @@ func readExport(v strictyaml.Value, c *policy.Export) {
 		"own":         strictyaml.Bool(&c.Own),
 		"prefixes":    rules(&c.Prefixes),
 		"communities": communityTexts(&c.Communities, 0, false),
-		"med":         strictyaml.Number(&c.MED, 0, maxUint32),
+		"med":         strictyaml.Number(&c.MED, 0, math.MaxUint32),
 		"reflected":   strictyaml.Bool(&c.Reflected),
 		"aggregates": func(v strictyaml.Value) {
 			v.List(func(v strictyaml.Value) { c.Aggregates = append(c.Aggregates, readAggregate(v)) })

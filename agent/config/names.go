@@ -2,16 +2,31 @@ package config
 
 import (
 	"path"
+	"strings"
 
 	"onlink/internal/strictyaml"
 )
 
-// SelectsNode reports whether a node with these labels uses the pool.
-func (p *Pool) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }
+// maxInterfaceName is IFNAMSIZ less the final zero (netdevice(7)).
+const maxInterfaceName = 15
 
-// SelectsNode reports whether a node with these labels has the peer.
-func (p *Peer) SelectsNode(labels map[string]string) bool { return selects(p.NodeSelector, labels) }
+// device reads the name of a network interface.
+func device(dst *string) func(strictyaml.Value) {
+	return func(v strictyaml.Value) {
+		s, ok := v.Text("the name of an interface")
+		if !ok {
+			return
+		}
+		if s == "" || len(s) > maxInterfaceName || strings.ContainsAny(s, ":/% \t\n") {
+			v.Fail("%q is not the name of an interface; use one such as eth1", s)
+			return
+		}
+		*dst = s
+	}
+}
 
+// selects reports whether every label of a selector is one of the node's, with a
+// value that matches.
 func selects(selector, labels map[string]string) bool {
 	for key, pattern := range selector {
 		have, ok := labels[key]

@@ -1,0 +1,23 @@
+package config
+
+import (
+	"onlink/bgp/policy"
+	"onlink/internal/strictyaml"
+)
+
+// checker finds the values that are fine alone and wrong together.
+type checker struct {
+	*strictyaml.Document
+}
+
+// report adds faults, but for those of fields with a mistake in them: they
+// would only repeat it.
+func (p *checker) report(faults []policy.Fault) {
+	added := map[string]bool{}
+	for _, f := range faults {
+		if added[f.Path] || !p.Failed(f.Path) {
+			added[f.Path] = true
+			p.Fail(f.Path, "%s", f.Text)
+		}
+	}
+}
