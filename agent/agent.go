@@ -35,33 +35,33 @@ import (
 // agent holds the rooms of one running node. Fields are set before Run and
 // not changed after.
 type agent struct {
-	log           *slog.Logger
-	id            node.Identity
-	started       time.Time
-	store         *ipam.Store
-	registry      *registry.Opened
-	audit         admin.Auditor
-	served        *remote.Server // of the registry; nil: it is not served here
-	alloc         *ipam.Allocator
-	speaker       *bgp.Speaker
-	watch         *underlay.Watcher
-	around        node.Surroundings
-	learn         *learn
-	orig          *originate
-	owners        *owners.Watch
-	live          *liveness.Liveness
-	bfd           *bfd.Process
-	follow        *node.Follower
-	host          *dataplane.Host
-	drain         *drain.Drain
-	reload        *reload.Reloader // has the configuration in force
-	board         *state.Board
-	features      []state.Feature
-	problems      []string // found at start
-	cni           *cni.Server
-	opt           Options
-	garbage       *pods.Collector
-	installer     *install.Installer // nil: cni.install is off
+	log       *slog.Logger
+	id        node.Identity
+	started   time.Time
+	store     *ipam.Store
+	registry  *registry.Opened
+	audit     admin.Auditor
+	served    *remote.Server // of the registry; nil: it is not served here
+	alloc     *ipam.Allocator
+	speaker   *bgp.Speaker
+	watch     *underlay.Watcher
+	around    node.Surroundings
+	learn     *learn
+	orig      *originate
+	owners    *owners.Watch
+	live      *liveness.Liveness
+	bfd       *bfd.Process
+	follow    *node.Follower
+	host      *dataplane.Host
+	drain     *drain.Drain
+	reload    *reload.Reloader // has the configuration in force
+	board     *state.Board
+	features  []state.Feature
+	problems  []string // found at start
+	cni       *cni.Server
+	opt       Options
+	garbage   *pods.Collector
+	installer *install.Installer // nil: cni.install is off
 }
 
 // Options are what the command line says besides the configuration.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -35,6 +36,52 @@ func TestEveryKeyHasOnePart(t *testing.T) {
 				t.Errorf("part %s has the key %s, which is none", p.Name, key)
 			}
 		}
+	}
+}
+
+// TestTable: what a running agent takes of a changed file, and what it refuses
+// before anything is changed.
+func TestTable(t *testing.T) {
+	const peer = "{name: tor, address: 10.0.0.1, asn: 65001}"
+	for _, c := range []struct {
+		name, start, next string
+		want              string // how the error begins; "": it is taken
+	}{
+		{"a peer", "", "bgp: {peers: [" + peer + "]}", ""},
+		{"a group", "", "bgp: {groups: {tors: {asn: 65001}}, peers: [{address: 10.0.0.1, group: tors}]}", ""},
+		{"a filter", "", "bgp: {filters: [{name: f, rules: [{action: reject}]}]}", ""},
+		{"clients of a reflector", "bgp: {reflector: {}}", "bgp: {reflector: {clients: [10.0.0.0/24]}}", ""},
+		{"originated", "", "bgp: {originate: [192.0.2.0/24]}", ""},
+		{"sysctls of pods", "", "cni: {sysctls: [net.core.somaxconn]}", ""},
+		{"how changes are noticed", "", "reload: watch", ""},
+		{"labels", "", "node: {labels: {rack: r1}}", ""},
+		{"a pool", "", "pools: [{name: default, cidr: 10.244.0.0/16}, {name: more, cidr: 10.245.0.0/16}]", ""},
+		{"a pool without masquerading", "", "pools: [{name: default, cidr: 10.244.0.0/16, natOutgoing: false}]", ""},
+		{
+			"a pool of another tunnel", "", "pools: [{name: default, cidr: 10.244.0.0/16}, {name: more, cidr: 10.245.0.0/16, tunnel: vxlan}]",
+			"pools: a pool with another kind of tunnel needs a restart",
+		},
+		{"the last pool of a tunnel", "", "pools: [{name: default, cidr: 10.244.0.0/16, tunnel: none}]", "pools: a pool with another kind of tunnel needs a restart"},
+		{"a reflector", "", "bgp: {reflector: {}}", "bgp.reflector: needs a restart"},
+		{"the AS", "", "bgp: {asn: 65000}", "bgp.asn: needs a restart"},
+		{"the node", "", "node: {name: other}", "node.name: needs a restart"},
+		{"the registry", "", "ipam: {registry: {assert: 2m}}", "ipam.registry.assert: needs a restart"},
+		{"the guard", "", "tunnel: {guard: off}", "tunnel.guard: needs a restart"},
+		{"several", "", "fib: {table: 7}\nlog: {level: debug}\nbgp: {peers: [" + peer + "]}", "fib.table, log.level: needs a restart"},
+		{"where the plugin is installed", "", "cni: {install: {binDir: /b, confDir: /c}}", "cni.install.binDir, cni.install.confDir: needs a restart"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, err := change(t, c.start, c.next)
+			if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			if errors.Is(err, reload.ErrRestart) != (c.want != "") {
+				t.Errorf("%v is no wish for a restart", err)
+			}
+			if taken := len(config.Diff(&a.current().Config, parse(t, c.next))) == 0; taken != (err == nil) {
+				t.Errorf("in force %v, with the error %v", taken, err)
+			}
+		})
 	}
 }
 

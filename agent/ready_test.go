@@ -56,11 +56,22 @@ func inForce(t *testing.T, yaml string) *agent {
 // reloaded returns an agent that started with a file, and took another in.
 func reloaded(t *testing.T, start, next string) *agent {
 	t.Helper()
+	a, err := change(t, start, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// change returns an agent that started with a file, and what became of another.
+func change(t *testing.T, start, next string) (*agent, error) {
+	t.Helper()
 	file := config.File{Path: filepath.Join(t.TempDir(), "onlinkd.yaml")}
 	if err := os.WriteFile(file.Path, []byte(next), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a := inForce(t, start)
+	a.id.Address = ownFacts().Addresses[0]
 	parts := a.parts()
 	for i := range parts { // the rooms are not there
 		if parts[i].Apply != nil {
@@ -70,10 +81,7 @@ func reloaded(t *testing.T, start, next string) *agent {
 	a.reload = reload.New(reload.Setup{
 		Log: slog.New(slog.DiscardHandler), File: &file, Parts: parts, Facts: ownFacts,
 	}, a.current())
-	if err := a.reload.Reread(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return a
+	return a, a.reload.Reread(t.Context())
 }
 
 // TestReadyFollowsReload: STATUS asks for the peers in force, not for those of

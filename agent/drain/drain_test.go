@@ -1,7 +1,11 @@
 package drain
 
 import (
+	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,4 +64,106 @@ func TestDrain(t *testing.T) {
 		}
 		expect(last, Serving)
 	})
+}
+
+// TestLeaving: a second request only changes the wait of a node that leaves, and
+// none that of a node that has left.
+func TestLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := Open(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := func(wait time.Duration, phase Phase, rest time.Duration) {
+			t.Helper()
+			if err := d.Start(wait); err != nil {
+				t.Fatal(err)
+			}
+			if p, r := d.Now(); p != phase || r != rest {
+				t.Errorf("%s for %v, want %s for %v", p, r, phase, rest)
+			}
+		}
+		start(time.Minute, Leaving, time.Minute)
+		time.Sleep(50 * time.Second)
+		start(30*time.Second, Leaving, 30*time.Second)
+		start(0, Drained, 0)
+		start(time.Minute, Drained, 0)
+		if got := []string{Serving.String(), Leaving.String(), Drained.String()}; got[0] != "serving" || got[1] != "leaving" || got[2] != "drained" {
+			t.Errorf("phases are shown as %q", got)
+		}
+	})
+}
+
+// TestAwait: who waits for what is announced is told so, or why it will not be.
+func TestAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := Open(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Await(t.Context(), Serving); err != nil {
+			t.Errorf("what is announced already: %v", err)
+		}
+		if err := d.Start(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		await := func(ctx context.Context, p Phase) {
+			go func() { ended <- d.Await(ctx, p) }()
+			synctest.Wait()
+		}
+		await(t.Context(), Drained)
+		d.Announced(Leaving, 3) // not yet
+		synctest.Wait()
+		if len(ended) > 0 {
+			t.Fatalf("ended while the node leaves: %v", <-ended)
+		}
+		if err := d.End(); err != nil {
+			t.Fatal(err)
+		}
+		d.Announced(Serving, 3)
+		if err := <-ended; !errors.Is(err, ErrOvertaken) {
+			t.Errorf("brought back meanwhile: %v", err)
+		}
+		if err := d.Start(0); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		await(ctx, Drained)
+		if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("nothing is announced: %v", err)
+		}
+	})
+}
+
+// TestStateFolder: a request that cannot be kept over a restart is refused, and
+// the node stays as it is.
+func TestStateFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(time.Minute); err == nil || !strings.HasPrefix(err.Error(), "keep drain state: ") {
+		t.Errorf("start: %v", err)
+	}
+	if p, _ := d.Now(); p != Serving {
+		t.Errorf("the node is %s", p)
+	}
+	if err := d.End(); err == nil || !strings.HasPrefix(err.Error(), "forget drain state: ") {
+		t.Errorf("end: %v", err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil || !strings.HasPrefix(err.Error(), "read drain state: ") {
+		t.Errorf("a file in the folder's place: %v", err)
+	}
 }

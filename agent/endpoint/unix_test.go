@@ -1,10 +1,14 @@
 package endpoint
 
 import (
+	"errors"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -31,5 +35,58 @@ func TestListenUnix(t *testing.T) {
 	second.Close()
 	if _, err := ListenUnix("api.admin.socket", path, 0o660, "no-such-group"); err == nil {
 		t.Error("an unknown group is no error")
+	}
+}
+
+// TestListenUnixRefuses: an error names the key of the configuration, and what
+// is no leftover of an agent is not removed.
+func TestListenUnixRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file, full := filepath.Join(dir, "file"), filepath.Join(dir, "full")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.MkdirAll(filepath.Join(full, "inside"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, group, want string }{
+		{"below a file", filepath.Join(file, "x.sock"), "", "cni.socket: mkdir "},
+		{"a folder with something in it", full, "", "cni.socket: remove stale socket: "},
+		{"too long", filepath.Join(dir, strings.Repeat("x", 200)), "", "cni.socket: "},
+		{"a group that is not there", filepath.Join(dir, "g.sock"), "no-such-group", "cni.socket: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lis, err := ListenUnix("cni.socket", c.path, 0o600, c.group)
+			if err == nil {
+				lis.Close()
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(full, "inside")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestListenUnixGroup: the group that the file names owns the socket.
+func TestListenUnixGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	path := filepath.Join(t.TempDir(), "x.sock")
+	lis, err := ListenUnix("api.admin.socket", path, 0o660, "daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	group, err := user.LookupGroup("daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own := info.Sys().(*syscall.Stat_t); own.Uid != 0 || strconv.Itoa(int(own.Gid)) != group.Gid {
+		t.Errorf("the socket is of %d:%d, want 0:%s", own.Uid, own.Gid, group.Gid)
 	}
 }
