@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // Defaults of the fields of [Config], [Peer] and [Dynamic] left zero.
 const (
-	DefaultHoldTime     = 90 * time.Second
+	DefaultHoldTime     = session.DefaultHoldTime
 	DefaultKeepalive    = 30 * time.Second
-	DefaultConnectRetry = 5 * time.Second
+	DefaultConnectRetry = session.DefaultConnectRetry
 	DefaultRestartTime  = 120 * time.Second
 	DefaultDeferral     = 15 * time.Second
 	DefaultLimitRetry   = 5 * time.Minute

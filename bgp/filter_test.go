@@ -17,6 +17,7 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // announce makes the engine originate r as it is: what a peer of another make
@@ -360,11 +361,11 @@ func TestEvaluatorIsTheEngine(t *testing.T) {
 			n := startNodes(t, tor, dual(t, "127.30.0.2", "2001:db8::200"))
 			accept := []policy.PrefixRule{{Prefix: prefix("10.244.0.0/18")}, {Prefix: prefix("fd00:244::/32"), Le: 56}}
 			n[0].setPeers([]Peer{{Name: "x", Address: n[1].addr, Port: testPort, Session: Session{
-				Role: EBGP, ASN: 64512, LocalAddress: n[0].addr,
+				Role: EBGP, ASN: 64512, Options: session.Options{LocalAddress: n[0].addr},
 				Export: policy.Export{Own: seed != 1, Communities: []string{"65001:7", "65001:1:1"}, MED: 5, Filters: d.filters(exporting, EBGP)},
 			}}})
 			n[1].setPeers([]Peer{{Name: "tor", Address: n[0].addr, Port: testPort, Session: Session{
-				Role: EBGP, ASN: 65001, LocalAddress: n[1].addr, AllowOwnAS: uint8(seed % 2),
+				Role: EBGP, ASN: 65001, Options: session.Options{LocalAddress: n[1].addr, AllowOwnAS: uint8(seed % 2)},
 				Import: policy.Import{Accept: accept, LocalPref: uint32(seed * 80), Filters: d.filters(importing, EBGP)},
 			}}})
 			run(t, d, routes, []hop{{n[0], n[1]}}, total)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // TestFilterRules: every match and every change, with the result written out:
@@ -70,10 +71,10 @@ func TestFilterRules(t *testing.T) {
 		in.Rules = append(in.Rules, rule)
 	}
 	n[0].setPeers([]Peer{{Name: "x", Address: n[1].addr, Port: testPort, Session: Session{
-		Role: EBGP, ASN: 64512, LocalAddress: n[0].addr, Export: policy.Export{Own: true, Filters: []policy.Filter{out}},
+		Role: EBGP, ASN: 64512, Options: session.Options{LocalAddress: n[0].addr}, Export: policy.Export{Own: true, Filters: []policy.Filter{out}},
 	}}})
 	n[1].setPeers([]Peer{{Name: "tor", Address: n[0].addr, Port: testPort, Session: Session{
-		Role: EBGP, ASN: 65001, LocalAddress: n[1].addr,
+		Role: EBGP, ASN: 65001, Options: session.Options{LocalAddress: n[1].addr},
 		Import: policy.Import{Filters: []policy.Filter{in, {Name: "marker", Rules: []policy.Rule{{Match: policy.Match{Prefixes: []policy.PrefixRule{{Prefix: marker.Prefix}}}, Action: policy.Accept}}}}},
 	}}})
 	n[1].waitUp(n[0].addr)
@@ -100,9 +101,9 @@ func TestEditsResetNothing(t *testing.T) {
 	tor.ASN = 65001
 	n := startNodes(t, dual(t, "127.34.0.1", "2001:db8::101"), tor, dual(t, "127.34.0.3", "2001:db8::103"), dual(t, "127.34.0.4", "2001:db8::104"))
 	x, ebgp, still, moved := n[0], n[1], n[2], n[3]
-	up := Peer{Name: "tor", Address: ebgp.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 65001, LocalAddress: x.addr, Export: policy.Export{Own: true}}}
+	up := Peer{Name: "tor", Address: ebgp.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 65001, Options: session.Options{LocalAddress: x.addr}, Export: policy.Export{Own: true}}}
 	down := Peer{Name: "x", Address: x.addr, Port: testPort, Session: Session{
-		Role: EBGP, ASN: 64512, LocalAddress: ebgp.addr, Export: policy.Export{Own: true},
+		Role: EBGP, ASN: 64512, Options: session.Options{LocalAddress: ebgp.addr}, Export: policy.Export{Own: true},
 		Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("0.0.0.0/0"), Ge: 8}, {Prefix: prefix("::/0"), Ge: 8}}},
 	}}
 	others := []Peer{from(to(still.addr.String(), IBGP), x.addr.String()), from(to(moved.addr.String(), IBGP), x.addr.String())}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // TestLongLivedRestart: the routes of a ToR that is gone are the last resort
@@ -19,7 +20,7 @@ func TestLongLivedRestart(t *testing.T) {
 	var peers []Peer
 	for _, a := range []string{"127.38.0.2", "127.38.0.3"} {
 		peers = append(peers, Peer{Name: a, Address: addr(a), Passive: true, Session: Session{
-			Role: EBGP, ASN: 64512, LongLived: 5 * time.Second, Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("10.244.0.0/16")}}},
+			Role: EBGP, ASN: 64512, Options: session.Options{LongLived: 5 * time.Second}, Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("10.244.0.0/16")}}},
 		}})
 	}
 	x.setPeers(peers)

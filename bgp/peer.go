@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // Role says what a peer is to us.
@@ -60,39 +61,21 @@ func (f Family) String() string {
 // Session holds the fields that peers and dynamic peers share. Durations
 // have a resolution of one second.
 type Session struct {
+	// Options are what the operator asks for. HoldTime, Keepalive and ConnectRetry
+	// default to 90, 30 and 5 s.
+	session.Options
+
 	// ASN is the peer's AS; 0 means our own (not for EBGP).
 	ASN  uint32
 	Role Role
 	// Password is the TCP MD5 key (RFC 2385), at most 80 bytes; empty means none.
 	Password string
-	// TTLSecurity is the greatest number of hops a packet of the peer may
-	// have travelled (RFC 5082): 1 for a neighbour on the link. 0 means off.
-	TTLSecurity int
-	// Multihop is the TTL sent to an EBGP peer that is not on the link; 0
-	// means on the link (TTL 1). Not together with TTLSecurity.
-	Multihop int
-	// HoldTime, Keepalive and ConnectRetry default to 90, 30 and 5 s.
-	// HoldTime is at least 3 s: 0 (no hold timer) would never notice a dead peer.
-	HoldTime     time.Duration
-	Keepalive    time.Duration
-	ConnectRetry time.Duration
-	// LocalAddress is the session's own address; the zero Addr lets the kernel choose.
-	LocalAddress netip.Addr
 	// Interface binds the session to a device; empty means none.
 	Interface string
 	// Families carried; empty means those the node has an address for.
 	Families []Family
-	// AllowOwnAS is how often our own AS may appear in a path (fabrics that
-	// reuse one AS); 0 to 10.
-	AllowOwnAS uint8
-	// LocalAS is the AS we are to an EBGP peer, instead of our own, which it
-	// then does not see; 0 means our own.
-	LocalAS uint32
-	// LongLived is how long the routes of an EBGP peer that is gone are kept as
-	// a last resort after its restart time (RFC 9494), at most; 0 means not.
-	LongLived time.Duration
-	Import    policy.Import
-	Export    policy.Export
+	Import   policy.Import
+	Export   policy.Export
 }
 
 // Peer is one configured session. Peers are told apart by Address.
@@ -203,19 +186,19 @@ func (s Session) validate(c *Config, what string) error {
 		return bad("ASN %d is not our own %d: use role ebgp", s.ASN, c.ASN)
 	case len(s.Password) > 80:
 		return bad("Password has %d bytes, TCP MD5 allows 80", len(s.Password))
-	case s.TTLSecurity < 0 || s.TTLSecurity > 254:
+	case s.TTLSecurity < 0 || s.TTLSecurity > session.MaxTTLSecurity:
 		return bad("TTLSecurity %d is not within 0 to 254 hops", s.TTLSecurity)
-	case s.Multihop < 0 || s.Multihop > 255:
+	case s.Multihop < 0 || s.Multihop > session.MaxMultihop:
 		return bad("Multihop %d is not within 0 to 255", s.Multihop)
 	case s.Multihop > 0 && s.TTLSecurity > 0:
 		return bad("Multihop and TTLSecurity exclude each other: set one")
-	case s.HoldTime < 3*time.Second || s.HoldTime > 65535*time.Second:
+	case s.HoldTime < session.MinHoldTime || s.HoldTime > session.MaxHoldTime:
 		return bad("HoldTime %s is not within 3s to 65535s", s.HoldTime)
-	case s.Keepalive < time.Second || s.Keepalive > s.HoldTime/2:
+	case s.Keepalive < session.MinKeepalive || s.Keepalive > s.HoldTime/2:
 		return bad("Keepalive %s is not within 1s and half of HoldTime %s", s.Keepalive, s.HoldTime)
-	case s.ConnectRetry < 2*time.Second || s.ConnectRetry > time.Hour:
+	case s.ConnectRetry < session.MinConnectRetry || s.ConnectRetry > session.MaxConnectRetry:
 		return bad("ConnectRetry %s is not within 2s to 1h", s.ConnectRetry)
-	case s.AllowOwnAS > 10:
+	case s.AllowOwnAS > session.MaxAllowOwnAS:
 		return bad("AllowOwnAS %d is more than 10", s.AllowOwnAS)
 	}
 	if text := s.unfitRole(); text != "" {
@@ -239,7 +222,7 @@ func (s Session) unfitRole() string {
 		return "Export.Aggregates are for ebgp peers: remove them"
 	case s.LongLived != 0 && s.Role != EBGP:
 		return "LongLived is for ebgp peers: the blocks of a dead node must go"
-	case s.LongLived < 0 || seconds(s.LongLived) >= 1<<24:
+	case s.LongLived < 0 || s.LongLived > session.MaxLongLived:
 		return fmt.Sprintf("LongLived %s does not fit into 24 bits of seconds", s.LongLived)
 	case s.LocalAS != 0 && s.Role != EBGP:
 		return "LocalAS is for ebgp peers: remove it"

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // TestPolicyRefusals: what must not pass does not pass, in either direction.
@@ -20,7 +21,7 @@ func TestPolicyRefusals(t *testing.T) {
 
 	ebgp := func(to string, asn uint32, local string, imp policy.Import, exp policy.Export) Peer {
 		return Peer{Name: "to-" + to, Address: addr(to), Port: testPort, Session: Session{
-			Role: EBGP, ASN: asn, LocalAddress: addr(local), Import: imp, Export: exp,
+			Role: EBGP, ASN: asn, Options: session.Options{LocalAddress: addr(local)}, Import: imp, Export: exp,
 		}}
 	}
 	all := policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("0.0.0.0/0"), Ge: 1, Le: 32}, {Prefix: prefix("0.0.0.0/0")}}}
@@ -96,8 +97,8 @@ func TestReflectorKeepsTransitOut(t *testing.T) {
 	a.originate("10.244.1.0/26")
 	t1.originate("172.16.0.0/24")
 	wide := policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("0.0.0.0/0"), Ge: 8, Le: 32}}}
-	up := Peer{Name: "tor", Address: t1.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 65001, LocalAddress: rr.addr, Import: wide, Export: policy.Export{Own: true}}}
-	down := Peer{Name: "rr", Address: rr.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 64512, LocalAddress: t1.addr, Import: wide, Export: policy.Export{Own: true}}}
+	up := Peer{Name: "tor", Address: t1.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 65001, Options: session.Options{LocalAddress: rr.addr}, Import: wide, Export: policy.Export{Own: true}}}
+	down := Peer{Name: "rr", Address: rr.addr, Port: testPort, Session: Session{Role: EBGP, ASN: 64512, Options: session.Options{LocalAddress: t1.addr}, Import: wide, Export: policy.Export{Own: true}}}
 	rr.setPeers([]Peer{up}, clientsOf("127.11.0.0/24"))
 	t1.setPeers([]Peer{down})
 	for _, c := range []*node{a, b} {

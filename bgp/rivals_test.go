@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/session"
 )
 
 // TestRivals: an owner hears through a reflector that another node announces
@@ -64,7 +66,7 @@ func TestEchoes(t *testing.T) {
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	tor := Peer{Name: "tor", Address: addr("127.38.0.9"), Session: Session{Role: EBGP, ASN: 65001, LocalAS: 65100}}
+	tor := Peer{Name: "tor", Address: addr("127.38.0.9"), Session: Session{Role: EBGP, ASN: 65001, Options: session.Options{LocalAS: 65100}}}
 	if err := s.SetPeers(t.Context(), []Peer{tor, to("127.38.0.1", IBGP)}, nil); err != nil {
 		t.Fatalf("SetPeers: %v", err)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"onlink/bgp/session"
 )
 
 // logText keeps what a speaker logs.
@@ -129,7 +131,7 @@ func TestTTL(t *testing.T) {
 	n := startNodes(t, configs...)
 	x := n[0]
 	session := func(local netip.Addr, asn uint32, change func(*Session)) Session {
-		s := Session{Role: EBGP, ASN: asn, LocalAddress: local, ConnectRetry: 2 * time.Second}
+		s := Session{Role: EBGP, ASN: asn, Options: session.Options{LocalAddress: local, ConnectRetry: 2 * time.Second}}
 		change(&s)
 		return s
 	}

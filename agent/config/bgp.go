@@ -3,10 +3,10 @@ package config
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 )
 
 // BGP configures the speaker.
@@ -38,34 +38,25 @@ type Reflector struct {
 
 // Peer is one configured BGP session.
 type Peer struct {
-	Name         string        // default: the address
-	Group        string        // one of bgp.groups, from which it has what it does not say; "": none
-	Address      netip.Addr    // may carry a zone
-	Port         uint16        // default 179
-	ASN          uint32        // default: this node's AS
-	Client       bool          // we reflect to it (RFC 4456); only when the node is a reflector
-	PasswordFile string        // file with the TCP MD5 key (RFC 2385); "": none
-	TTLSecurity  uint8         // GTSM (RFC 5082): hops to the peer, 1 = neighbour; 0: off
-	Multihop     uint8         // eBGP: TTL of our packets; 0: directly connected
-	HoldTime     time.Duration // RFC 4271 section 4.2; default 90 s
-	Keepalive    time.Duration // default: a third of HoldTime
-	ConnectRetry time.Duration // pause between connection attempts; default 5 s
-	Passive      bool          // wait for the peer to connect
-	Yield        bool          // leave it to the peer to dial; of a mesh only
+	session.Options
+
+	Name         string     // default: the address
+	Group        string     // one of bgp.groups, from which it has what it does not say; "": none
+	Address      netip.Addr // may carry a zone
+	Port         uint16     // default 179
+	ASN          uint32     // default: this node's AS
+	Client       bool       // we reflect to it (RFC 4456); only when the node is a reflector
+	PasswordFile string     // file with the TCP MD5 key (RFC 2385); "": none
+	Passive      bool       // wait for the peer to connect
+	Yield        bool       // leave it to the peer to dial; of a mesh only
 	// Interface is the device that the session is bound to, or, without an
 	// address, the one at whose other end the peer is.
 	Interface    string
 	Unnumbered   bool              // Interface without Address, which the agent finds
-	LocalAddress netip.Addr        // our end of the session; the zero Addr: the kernel's choice
-	LocalASN     uint32            // eBGP: the AS we are to this peer; 0: this node's
-	AllowOwnAS   uint8             // how often our AS may be in a path (RFC 4271 section 9.1.2: never)
 	NodeSelector map[string]string // labels, with * and ?, of the nodes that have this peer; empty: all
-	// LongLived is how long the routes of an eBGP peer that is gone are kept as
-	// the last resort after its restart time (RFC 9494), at most; 0: not.
-	LongLived time.Duration
-	BFD       *bfd.Settings // nil: the peer's death is noticed by the hold time only
-	Import    policy.Import
-	Export    policy.Export
+	BFD          *bfd.Settings     // nil: the peer's death is noticed by the hold time only
+	Import       policy.Import
+	Export       policy.Export
 }
 
 // Mesh is a full mesh of nodes of our AS (RFC 4271), the same in the file of

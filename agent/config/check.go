@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"time"
 )
 
 // maxSocketPath is what fits into sun_path (unix(7)) with its final zero.
@@ -117,18 +116,9 @@ func (p *checker) checkApart(path string, list []netip.Prefix) {
 
 func (p *checker) checkPeer(path string, peer Peer, c *BGP) {
 	p.checkPeerAddress(path, peer)
-	if peer.Keepalive*3 > peer.HoldTime && !p.Failed(path+".keepalive") && !p.Failed(path+".holdTime") {
-		p.Fail(path+".keepalive", "%s is more than a third of the hold time %s; use at most %s (RFC 4271 section 10)",
-			peer.Keepalive, peer.HoldTime, (peer.HoldTime / 3).Truncate(time.Second))
-	}
+	peer.Options.Validate(path, p.Document, peer.ASN, c.ASN)
 	external := peer.External(c.ASN)
 	p.checkPeerAS(path, peer, c.ASN)
-	switch {
-	case !external && peer.Multihop > 0:
-		p.Fail(path+".multihop", "is for peers of another AS, and this one is of ours (%d); remove it", c.ASN)
-	case peer.Multihop > 0 && peer.TTLSecurity > 0:
-		p.Fail(path+".multihop", "cannot be combined with ttlSecurity, which sends with TTL 255 (RFC 5082); remove one")
-	}
 	switch {
 	case peer.Client && external:
 		p.Fail(path+".client", "is for peers of our AS (%d), and this one is of %d; remove it", c.ASN, peer.ASN)
@@ -140,12 +130,6 @@ func (p *checker) checkPeer(path string, peer Peer, c *BGP) {
 // checkPeerAS checks what is for peers of another AS, or of ours, only.
 func (p *checker) checkPeerAS(path string, peer Peer, asn uint32) {
 	external := peer.External(asn)
-	switch {
-	case peer.LocalASN != 0 && !external:
-		p.Fail(path+".localASN", "is for peers of another AS, and this one is of ours (%d); remove it", asn)
-	case peer.LocalASN != 0 && peer.LocalASN == peer.ASN:
-		p.Fail(path+".localASN", "%d is the peer's own AS; use another", peer.ASN)
-	}
 	if peer.Import.LocalPref != 0 && !external {
 		p.Fail(path+".import.localPref", "is for peers of another AS, and this one is of ours (%d); use a filter with set: {localPref: %d}", asn, peer.Import.LocalPref)
 	}
@@ -154,9 +138,6 @@ func (p *checker) checkPeerAS(path string, peer Peer, asn uint32) {
 	}
 	if peer.Import.DisableOwnerCheck && external {
 		p.Fail(path+".import.disableOwnerCheck", "is for peers of our AS (%d): who owns a block behind another AS is not looked at; remove it", asn)
-	}
-	if peer.LongLived != 0 && !external {
-		p.Fail(path+".longLivedRestart", "is for peers of another AS, and this one is of ours (%d); remove it: the blocks of a dead node must go", asn)
 	}
 	if !peer.Export.Own && !external {
 		p.Fail(path+".export.own", "false is for peers of another AS, and this one is of ours (%d), which needs this node's blocks; to hide some of them, use a filter that rejects {source: own, prefixes: [...]}", asn)

@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 	"onlink/cni"
 	"onlink/fib"
 	"onlink/ipam"
@@ -29,8 +29,6 @@ const (
 	adminSocket = "admin.sock"
 	cniSocket   = "cni.sock"
 
-	// DefaultASN is the first AS of the 16-bit private range (RFC 6996).
-	DefaultASN = 64512
 	// DefaultPort is BGP's well-known port (RFC 4271 section 8.2).
 	DefaultPort = 179
 )
@@ -38,7 +36,7 @@ const (
 // Default returns the configuration of an empty file.
 func Default() *Config {
 	c := &Config{
-		BGP:    BGP{ASN: DefaultASN, Listen: Listen{Port: DefaultPort}},
+		BGP:    BGP{ASN: session.DefaultASN, Listen: Listen{Port: DefaultPort}},
 		Pools:  []Pool{defaultPool()},
 		IPAM:   ipam.DefaultSettings(),
 		Tunnel: tunnel.DefaultSettings(),
@@ -91,10 +89,9 @@ func (p *Pool) fill() {
 // newPeer returns a peer with the defaults that depend on nothing else.
 func newPeer() Peer {
 	return Peer{
-		Port:         DefaultPort,
-		HoldTime:     90 * time.Second,
-		ConnectRetry: 5 * time.Second,
-		Export:       policy.Export{Own: true},
+		Options: session.Default(),
+		Port:    DefaultPort,
+		Export:  policy.Export{Own: true},
 	}
 }
 
@@ -119,7 +116,5 @@ func (p *Peer) fill(asn uint32) {
 			p.BFD.Hops = bfd.HopsMulti
 		}
 	}
-	if p.Keepalive == 0 {
-		p.Keepalive = (p.HoldTime / 3).Truncate(time.Second)
-	}
+	p.Options.Fill()
 }

@@ -12,6 +12,7 @@ import (
 
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 	"onlink/cni"
 	"onlink/fib"
 	"onlink/internal/tlsfiles"
@@ -136,9 +137,11 @@ func TestFullFile(t *testing.T) {
 				peer(func(p *Peer) { p.Name, p.Address = "10.57.0.10", addr("10.57.0.10") }),
 				{
 					Name: "tor1", Address: addr("fe80::1%eth0"), Port: 1179, ASN: 4200000001,
-					PasswordFile: "/etc/onlink/tor1.key", TTLSecurity: 1,
-					HoldTime: 10 * time.Second, Keepalive: 3 * time.Second, ConnectRetry: 2 * time.Second,
-					Passive: true, LocalAddress: addr("fe80::2%eth0"),
+					PasswordFile: "/etc/onlink/tor1.key", Passive: true,
+					Options: session.Options{
+						TTLSecurity: 1, HoldTime: 10 * time.Second, Keepalive: 3 * time.Second, ConnectRetry: 2 * time.Second,
+						LocalAddress: addr("fe80::2%eth0"),
+					},
 					Import: policy.Import{MaxPrefixes: 1000, Accept: []policy.PrefixRule{
 						{Prefix: pfx("10.0.0.0/8"), Ge: 8, Le: 32},
 						{Prefix: pfx("0.0.0.0/0"), Ge: 0, Le: 0},
@@ -155,7 +158,7 @@ func TestFullFile(t *testing.T) {
 					p.BFD = &bfd.Settings{Interval: 50 * time.Millisecond, Multiplier: 5, Hops: bfd.HopsSingle}
 				}),
 				peer(func(p *Peer) {
-					p.Name, p.Address, p.ASN, p.LocalASN, p.AllowOwnAS = "tor2", addr("10.57.0.2"), 65002, 65020, 2
+					p.Name, p.Address, p.ASN, p.LocalAS, p.AllowOwnAS = "tor2", addr("10.57.0.2"), 65002, 65020, 2
 					p.NodeSelector = map[string]string{"rack": "r?"}
 					p.Import = policy.Import{Filters: []policy.Filter{in}, LocalPref: 300}
 					p.Export = policy.Export{

@@ -1,19 +1,20 @@
 package config
 
 import (
+	"maps"
 	"math"
 	"net/netip"
-	"time"
 
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
+	"onlink/bgp/session"
 	"onlink/internal/strictyaml"
 )
 
 func readBGP(v strictyaml.Value, c *BGP) {
 	groups := groupsOf(v, func(v strictyaml.Value) { readPeer(v, nil) })
 	v.Mapping(strictyaml.Fields{
-		"asn":      asn(&c.ASN),
+		"asn":      session.ASN(&c.ASN),
 		"routerID": identifier(&c.RouterID),
 		"listen": func(v strictyaml.Value) {
 			v.Mapping(strictyaml.Fields{
@@ -45,20 +46,18 @@ func readBGP(v strictyaml.Value, c *BGP) {
 func readMesh(v strictyaml.Value) *Mesh {
 	m := &Mesh{Peer: newPeer()}
 	p := &m.Peer
-	v.Mapping(strictyaml.Fields{
+	fields := p.Options.Inside()
+	maps.Copy(fields, strictyaml.Fields{
 		"nodes": func(v strictyaml.Value) {
 			v.List(func(v strictyaml.Value) { m.Nodes = append(m.Nodes, readMeshNode(v)) })
 		},
 		"port":         strictyaml.Number(&p.Port, 1, math.MaxUint16),
 		"passwordFile": strictyaml.File(&p.PasswordFile),
-		"ttlSecurity":  strictyaml.Number(&p.TTLSecurity, 0, 254),
-		"holdTime":     strictyaml.Seconds(&p.HoldTime, minHold, maxHold),
-		"keepalive":    strictyaml.Seconds(&p.Keepalive, time.Second, maxHold/3),
-		"connectRetry": strictyaml.Seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
 		"bfd":          func(v strictyaml.Value) { p.BFD = bfd.ReadSettings(v) },
 		"import":       func(v strictyaml.Value) { readInside(v, &p.Import) },
 		"export":       func(v strictyaml.Value) { v.Mapping(strictyaml.Fields{"filters": filterNames(&p.Export.Filters)}) },
 	})
+	v.Mapping(fields)
 	if len(m.Nodes) == 0 && !v.Failed() {
 		v.Fail("has no nodes; write nodes: [...] with the addresses of all nodes, this one too")
 	}
@@ -81,23 +80,6 @@ func readMeshNode(v strictyaml.Value) MeshNode {
 		n.Name = n.Address.String()
 	}
 	return n
-}
-
-// asTrans is the AS that stands for a 32-bit one and belongs to nobody
-// (RFC 6793 section 9).
-const asTrans = 23456
-
-// asn reads an AS number (RFC 6793; 0 is refused as RFC 7607 demands).
-func asn(dst *uint32) func(strictyaml.Value) {
-	return func(v strictyaml.Value) {
-		n := *dst
-		strictyaml.Number(&n, 1, math.MaxUint32)(v)
-		if n == asTrans {
-			v.Fail("%d is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as %d", asTrans, DefaultASN)
-			return
-		}
-		*dst = n
-	}
 }
 
 // identifier reads a 32-bit BGP identifier (RFC 6286) written as an IPv4
@@ -142,44 +124,27 @@ func readInside(v strictyaml.Value, c *policy.Import) {
 	})
 }
 
-// Limits of a peer's timers: RFC 4271 section 4.2 has 16 bits of seconds for
-// the hold time and refuses less than three.
-const (
-	minHold = 3 * time.Second
-	maxHold = math.MaxUint16 * time.Second
-)
-
-// maxLongLived is what 24 bits of seconds hold (RFC 9494 section 3.1).
-const maxLongLived = (1<<24 - 1) * time.Second
-
 // readPeer reads a peer, or with no groups a group itself.
 func readPeer(v strictyaml.Value, in groups) Peer {
 	p := newPeer()
 	v = in.expand(v)
-	v.Mapping(strictyaml.Fields{
-		"group":            strictyaml.Word(&p.Group),
-		"name":             strictyaml.Word(&p.Name),
-		"address":          strictyaml.Addr(&p.Address),
-		"port":             strictyaml.Number(&p.Port, 1, math.MaxUint16),
-		"asn":              asn(&p.ASN),
-		"client":           strictyaml.Bool(&p.Client),
-		"passwordFile":     strictyaml.File(&p.PasswordFile),
-		"ttlSecurity":      strictyaml.Number(&p.TTLSecurity, 0, 254),
-		"multihop":         strictyaml.Number(&p.Multihop, 0, math.MaxUint8),
-		"holdTime":         strictyaml.Seconds(&p.HoldTime, minHold, maxHold),
-		"keepalive":        strictyaml.Seconds(&p.Keepalive, time.Second, maxHold/3),
-		"connectRetry":     strictyaml.Seconds(&p.ConnectRetry, 2*time.Second, time.Hour),
-		"passive":          strictyaml.Bool(&p.Passive),
-		"interface":        device(&p.Interface),
-		"localAddress":     strictyaml.Addr(&p.LocalAddress),
-		"localASN":         asn(&p.LocalASN),
-		"allowOwnAS":       strictyaml.Number(&p.AllowOwnAS, 0, 10),
-		"nodeSelector":     labels(&p.NodeSelector, true),
-		"longLivedRestart": strictyaml.Seconds(&p.LongLived, 0, maxLongLived),
-		"bfd":              func(v strictyaml.Value) { p.BFD = bfd.ReadSettings(v) },
-		"import":           func(v strictyaml.Value) { readImport(v, &p.Import) },
-		"export":           func(v strictyaml.Value) { readExport(v, &p.Export) },
+	fields := p.Options.Fields()
+	maps.Copy(fields, strictyaml.Fields{
+		"group":        strictyaml.Word(&p.Group),
+		"name":         strictyaml.Word(&p.Name),
+		"address":      strictyaml.Addr(&p.Address),
+		"port":         strictyaml.Number(&p.Port, 1, math.MaxUint16),
+		"asn":          session.ASN(&p.ASN),
+		"client":       strictyaml.Bool(&p.Client),
+		"passwordFile": strictyaml.File(&p.PasswordFile),
+		"passive":      strictyaml.Bool(&p.Passive),
+		"interface":    device(&p.Interface),
+		"nodeSelector": labels(&p.NodeSelector, true),
+		"bfd":          func(v strictyaml.Value) { p.BFD = bfd.ReadSettings(v) },
+		"import":       func(v strictyaml.Value) { readImport(v, &p.Import) },
+		"export":       func(v strictyaml.Value) { readExport(v, &p.Export) },
 	})
+	v.Mapping(fields)
 	return p
 }
 

@@ -155,11 +155,7 @@ func Peers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 
 func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 	out := bgp.Peer{Name: p.Name, Address: p.Address, Port: p.Port, Passive: p.Passive, Yield: p.Yield, Session: bgp.Session{
-		ASN: p.ASN, Role: bgp.IBGP, Password: key,
-		TTLSecurity: int(p.TTLSecurity), Multihop: int(p.Multihop),
-		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry,
-		LocalAddress: p.LocalAddress, LocalAS: p.LocalASN, AllowOwnAS: p.AllowOwnAS, LongLived: p.LongLived,
-		Import: p.Import, Export: p.Export,
+		ASN: p.ASN, Role: bgp.IBGP, Password: key, Options: p.Options, Import: p.Import, Export: p.Export,
 	}}
 	if !p.Unnumbered { // else the address has the device
 		out.Interface = p.Interface
