@@ -37,7 +37,7 @@ type Follower struct {
 	written netip.Addr // the address that the file names; the zero Addr: none
 	addrs   func() []underlay.Address
 	find    func() (Identity, error)
-	needs   func(v4 bool) bool   // whether a pool is reached by nobody for want of an address of that family
+	needs   func(v4 bool) bool   // whether a pool is unreachable because the node has no address of that family
 	accepts func(Identity) error // why the agent could not start with these addresses
 
 	mu      sync.Mutex // guards all below

@@ -54,7 +54,7 @@ func (id Identity) Accepts(c *config.Effective) error {
 	return nil
 }
 
-// lacks reports whether one of the pools is reached by nobody for want of an
+// lacks reports whether one of the pools is unreachable because the node has no
 // address of its family.
 func (id Identity) lacks(pools []config.Pool, v4 bool) bool {
 	return slices.ContainsFunc(pools, func(p config.Pool) bool { return p.CIDR.Addr().Is4() == v4 && !id.Reaches(p.CIDR) })

@@ -73,7 +73,7 @@ func (f Files) Client() (*tls.Config, error) {
 }
 
 // Trust returns TLS for a client, with or without a certificate of its own:
-// etcd may know its clients by password.
+// etcd may authenticate its clients by password.
 func (f Files) Trust() (*tls.Config, error) {
 	pool, err := f.authorities()
 	if err != nil {
