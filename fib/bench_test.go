@@ -82,11 +82,11 @@ func bare(b *testing.B, routes []rib.Route) {
 	t := benchTable(b, Config{})
 	t.Set(routes[0])
 	mustApply(b, t)
-	nh := t.routes.get(routes[0].Prefix).have
+	nh := t.routes.entries.get(routes[0].Prefix).have
 	run := func(v verb) {
 		reqs := make([]request, 0, batchSize)
 		for i, r := range routes {
-			reqs = append(reqs, request{verb: v, key: t.key(r.Prefix), nh: nh, id: nh.id})
+			reqs = append(reqs, request{verb: v, key: t.cfg.key(r.Prefix), nh: nh, id: nh.id})
 			if len(reqs) == batchSize || i == len(routes)-1 {
 				if err := t.kernel.write(reqs); err != nil {
 					b.Fatal(err)

@@ -125,7 +125,7 @@ func (f *flow) scratch() *rib.Table {
 // connect puts an address on a device: the kernel adds its network.
 func (f *flow) connect(p netip.Prefix, dev string) {
 	f.hood.nets[p] = dev
-	f.intrude(f.table.key(p), memRoute{protocol: unix.RTPROT_KERNEL, kind: unix.RTN_UNICAST, hops: []wireHop{{oif: f.kernel.links[dev]}}})
+	f.intrude(f.table.cfg.key(p), memRoute{protocol: unix.RTPROT_KERNEL, kind: unix.RTN_UNICAST, hops: []wireHop{{oif: f.kernel.links[dev]}}})
 	f.news = append(f.news, p)
 }
 
@@ -140,7 +140,7 @@ func (f *flow) route(p netip.Prefix) {
 		return
 	}
 	f.hood.static[p] = hop
-	f.intrude(f.table.key(p), m)
+	f.intrude(f.table.cfg.key(p), m)
 	f.news = append(f.news, p)
 }
 
@@ -148,7 +148,7 @@ func (f *flow) route(p netip.Prefix) {
 func (f *flow) withdraw(p netip.Prefix) {
 	delete(f.hood.nets, p)
 	delete(f.hood.static, p)
-	key := f.table.key(p)
+	key := f.table.cfg.key(p)
 	if _, foreign := f.aliens[key]; foreign {
 		delete(f.aliens, key)
 		delete(f.kernel.fib, key)
@@ -315,7 +315,7 @@ func (f *flow) event() {
 // meddle is world's, with the underlay's view of a route that went.
 func (f *flow) meddle(n int, p netip.Prefix) {
 	f.world.meddle(n, p)
-	if _, foreign := f.aliens[f.table.key(p)]; !foreign {
+	if _, foreign := f.aliens[f.table.cfg.key(p)]; !foreign {
 		f.withdraw(p)
 	} else if _, known := f.hood.nets[p]; !known && f.hood.static[p] == (rib.Hop{}) {
 		f.hood.static[p] = rib.Hop{}

@@ -25,13 +25,6 @@ type kernel interface {
 	links
 }
 
-// links maps device names to kernel indexes and back; an absent device is
-// ErrNoDevice.
-type links interface {
-	linkIndex(name string) (uint32, error)
-	linkName(index uint32) (string, error)
-}
-
 // verb is what a request does.
 type verb uint8
 

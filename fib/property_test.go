@@ -124,7 +124,7 @@ const meddlings = 7
 // meddle is something that another program, a hand or a previous run of ours
 // does to the kernel.
 func (w *world) meddle(n int, p netip.Prefix) {
-	key := w.table.key(p)
+	key := w.table.cfg.key(p)
 	held, there := w.kernel.fib[key]
 	own := there && held.protocol == ours.Protocol
 	_, foreign := w.aliens[key]
@@ -253,7 +253,7 @@ func (w *world) check() []string {
 	var wrong []string
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	for p, r := range w.desired {
-		key := w.table.key(p)
+		key := w.table.cfg.key(p)
 		got, there := w.kernel.fib[key]
 		ok, why := w.table.Installed(p)
 		if _, foreign := w.aliens[key]; foreign {
@@ -272,12 +272,12 @@ func (w *world) check() []string {
 		for _, id := range w.kernel.nhs[m.nhid].members {
 			used[id] = true
 		}
-		if _, want := w.desired[key.prefix]; m.protocol == ours.Protocol && (!want || key != w.table.key(key.prefix)) {
+		if _, want := w.desired[key.prefix]; m.protocol == ours.Protocol && (!want || key != w.table.cfg.key(key.prefix)) {
 			add("%v: not desired, still there: %+v", key, m)
 		}
 	}
 	for id, n := range w.kernel.nhs {
-		nh := w.table.hops.byID[id] // a route that a foreign one keeps out may want it
+		nh := w.table.routes.hops.byID[id] // a route that a foreign one keeps out may want it
 		wanted := nh != nil && (nh.refs > 0 || nh.groups > 0)
 		if n.protocol == ours.Protocol && !used[id] && !wanted {
 			add("object %d is left behind: %+v", id, n)

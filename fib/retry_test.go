@@ -29,7 +29,7 @@ func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tab, k := memTable(t)
 		p := pfx("10.1.0.0/26")
-		k.fib[tab.key(p)] = memRoute{protocol: unix.RTPROT_BIRD, kind: unix.RTN_BLACKHOLE}
+		k.fib[tab.cfg.key(p)] = memRoute{protocol: unix.RTPROT_BIRD, kind: unix.RTN_BLACKHOLE}
 		tab.Set(blackhole(p.String()))
 		start := time.Now()
 		for attempt := range 9 {
@@ -45,7 +45,7 @@ func TestBackoff(t *testing.T) {
 			}
 			time.Sleep(wait)
 		}
-		delete(k.fib, tab.key(p))
+		delete(k.fib, tab.cfg.key(p))
 		if err := tab.Apply(t.Context()); err != nil {
 			t.Error(err)
 		}

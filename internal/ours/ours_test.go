@@ -59,7 +59,7 @@ var elsewhere = map[string]string{
 	`bgp/sessions.go 179`:         "TCP port of BGP",
 	`cni/chain.go "onlink"`:       "name of the CNI network",
 	`ipam/schema.go "onlink"`:     "name of a bucket in the database",
-	`fib/outcome.go "onlink"`:     "name of the route protocol in errors",
+	`fib/protocol.go "onlink"`:    "name of the route protocol in errors",
 }
 
 // TestOneDefinition: no other package states a number or name of onlink's
