@@ -7,15 +7,6 @@ import (
 	"slices"
 )
 
-// What becomes of the attack's route in a session that survives it.
-const (
-	Used      = "used"      // the fault was ignored, or left out
-	Withdrawn = "withdrawn" // treat-as-withdraw
-
-	// Closed is an end without a NOTIFICATION.
-	Closed = "closed"
-)
-
 const (
 	flagOptional   = 0x80
 	flagTransitive = 0x40

@@ -25,6 +25,19 @@ const (
 	keepalive    = 4
 )
 
+// What becomes of the attack's route in a session that survives it.
+const (
+	Used      = "used"      // the fault was ignored, or left out
+	Withdrawn = "withdrawn" // treat-as-withdraw
+
+	// Closed is an end without a NOTIFICATION.
+	Closed = "closed"
+)
+
+// Any is the Want of an attack of which only this is known: it harms nobody
+// else, and when the attacker closes its half the speaker closes the rest.
+const Any = "any"
+
 // Connect opens a TCP connection and reads the speaker's OPEN. Everything on it
 // must be over within patience.
 func Connect(ctx context.Context, local netip.Addr, speaker netip.AddrPort, patience time.Duration) (*Peer, error) {
@@ -42,23 +55,6 @@ func Connect(ctx context.Context, local netip.Addr, speaker netip.AddrPort, pati
 		return p, nil
 	}
 	return nil, errors.Join(fmt.Errorf("no OPEN: type %d: %w", typ, err), c.Close())
-}
-
-// Establish connects and brings the session up, with both families and
-// four-octet AS numbers.
-func (s Set) Establish(ctx context.Context, local netip.Addr, speaker netip.AddrPort, patience time.Duration) (*Peer, error) {
-	p, err := Connect(ctx, local, speaker, patience)
-	if err != nil {
-		return nil, err
-	}
-	caps := []byte{1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4, 0, 0, byte(s.AS >> 8), byte(s.AS)}
-	body := append([]byte{4, byte(s.AS >> 8), byte(s.AS), 0, 90}, local.AsSlice()...)
-	p.Send(open, append(append(body, byte(len(caps)+2), 2, byte(len(caps))), caps...))
-	p.Send(keepalive, nil)
-	if got := p.Answer(); got != Used {
-		return nil, errors.Join(fmt.Errorf("session not up: %s", got), p.Conn.Close()) //nolint:err113 // for a test's log
-	}
-	return p, nil
 }
 
 // Send writes one message of the given type. That it cannot, because the
@@ -95,25 +91,6 @@ func (p *Peer) Stay(hold time.Duration) <-chan string {
 		}
 	}()
 	return ended
-}
-
-// Play sends an attack. It returns how the session ended, or that it is to
-// survive, which the caller sees from what becomes of a route.
-func (p *Peer) Play(a Attack) (ending string, survives bool) {
-	if a.Run != nil {
-		a.Run(p)
-	} else {
-		p.Send(a.Type, a.Body)
-	}
-	switch {
-	case a.Want == Any:
-		return p.end(), false
-	case a.Open && a.Want != "5/2": // a KEEPALIVE comes before that
-		return p.Answer(), false
-	case a.Want != Used && a.Want != Withdrawn:
-		return p.Closing(), false
-	}
-	return "", true
 }
 
 // end closes our half and is Any when the speaker closes the other.

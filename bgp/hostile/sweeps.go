@@ -7,10 +7,6 @@ import (
 	"slices"
 )
 
-// Any is the Want of an attack of which only this is known: it harms nobody
-// else, and when the attacker closes its half the speaker closes the rest.
-const Any = "any"
-
 // All are all attacks.
 func (s Set) All() []Attack {
 	return slices.Concat(s.Attributes(), s.Updates(), s.Messages(), s.Opens(), s.lengths(), s.orders(), s.prefixes(),
