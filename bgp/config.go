@@ -133,6 +133,17 @@ func (c *Config) families() []Family {
 	return f
 }
 
+// ownAddresses are the next hops of what the node announces.
+func (c *Config) ownAddresses() []netip.Addr {
+	var list []netip.Addr
+	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {
+		if a.IsValid() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 func orDefault(v, def time.Duration) time.Duration {
 	if v == 0 {
 		return def

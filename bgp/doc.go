@@ -2,16 +2,15 @@
 // (RFC 4456), origination and withdrawal of this node's prefixes, import and
 // export policy, graceful restart (RFC 4724, RFC 8538) and best-path events.
 //
-// It is the only package that knows GoBGP: no GoBGP or protobuf type appears
-// in its API. Callers say what they want (the set of peers, the set of
-// originated prefixes) and the speaker changes only what differs, so that an
-// edit of one peer never resets another.
+// It knows no engine's types: package gobgp runs the engine. Callers say what
+// they want (the set of peers, the set of originated prefixes) and the speaker
+// changes only what differs, so that an edit of one peer never resets another.
 //
 // Which routes are accepted and announced is decided by package policy, which
-// knows no engine; this package translates its statements. The node is no
-// transit: it exports its own prefixes only and, on a reflector, the routes of
-// its iBGP clients. From an eBGP peer without an import rule nothing is
-// accepted, and to one without Export.Own nothing is announced (RFC 8212).
+// knows no engine either. The node is no transit: it exports its own prefixes
+// only and, on a reflector, the routes of its iBGP clients. From an eBGP peer
+// without an import rule nothing is accepted, and to one without Export.Own
+// nothing is announced (RFC 8212).
 //
 // The engine is built with the patches of bgp/engine, without which what a
 // peer sends can end the process; a plain go build leaves them out, and

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"onlink/bgp/gobgp"
 )
 
 // rawMessage is one BGP message.
@@ -198,7 +200,7 @@ func TestStrangersAreBounded(t *testing.T) {
 	a := addr("10.1.0.0")
 	for range 10 * refusedKept {
 		a, now = a.Next(), now.Add(time.Millisecond)
-		l.stranger(sessionEvent{Peer: a})
+		l.stranger(gobgp.Event{Peer: a})
 	}
 	if n := len(l.strangers); n != refusedKept || l.strangers[a] == nil {
 		t.Errorf("%d strangers kept, the newest %t; want %d and the newest", n, l.strangers[a] != nil, refusedKept)

@@ -1,6 +1,11 @@
 package bgp
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"onlink/bgp/policy"
+)
 
 // Errors of [New], [Speaker.Start], [Speaker.SetPeers] and
 // [Speaker.SetOrigins]. Each is wrapped with the field or address concerned
@@ -28,3 +33,11 @@ var (
 	// ErrUnknownPeer means that no peer of this address is configured.
 	ErrUnknownPeer = errors.New("no such bgp peer")
 )
+
+// invalid returns an [ErrConfig] with the first of the faults, or nil.
+func invalid(faults []policy.Fault) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrConfig, faults[0])
+}

@@ -1,8 +1,6 @@
 package bgp
 
 import (
-	"log/slog"
-	"net/netip"
 	"strings"
 	"unicode"
 )
@@ -57,40 +55,6 @@ func (f *Faults) discarded() *uint64 { return &f.Discarded }
 func (f *Faults) ignored() *uint64   { return &f.Ignored }
 func (f *Faults) panics() *uint64    { return &f.Panics }
 func (f *Faults) withheld() *uint64  { return &f.Withheld }
-
-// fault counts and logs what was wrong with a message.
-func (b *logBridge) fault(e sessionEvent, count func(*Faults) *uint64, event string) {
-	b.ledger.fault(e.Peer, count, text(e.Err))
-	level := slog.LevelWarn
-	if e.Stack != "" {
-		level = slog.LevelError
-	}
-	b.write(level, entry{event: event, peer: addrText(e.Peer), err: text(e.Err), stack: e.Stack, prefix: e.Prefix, source: e.Source})
-}
-
-// fault counts a fault of a peer; why is its text. The zero Addr
-// stands for no peer.
-func (l *ledger) fault(addr netip.Addr, kind func(*Faults) *uint64, why string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	*kind(&l.faults)++
-	if !addr.IsValid() {
-		return
-	}
-	r := l.recordLocked(addr)
-	*kind(&r.faults)++
-	if kind(&r.faults) == &r.faults.Reset {
-		r.malformed = why
-	}
-}
-
-// Faults returns the counts of all peers since the start, also of those that
-// are gone.
-func (s *Speaker) Faults() Faults {
-	s.ledger.mu.Lock()
-	defer s.ledger.mu.Unlock()
-	return s.ledger.faults
-}
 
 // maxErrorText bounds what is kept of a text that a peer may have written.
 const maxErrorText = 512

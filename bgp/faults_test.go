@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"onlink/bgp/gobgp"
 )
 
 // TestHostileOpens: capabilities that cannot be understood, or told, are no
@@ -60,12 +62,8 @@ func TestHostileOpens(t *testing.T) {
 func TestContainedOperation(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.55")
-	watcher, ok := any(w.engine).(bestWatcher)
-	if !ok {
-		t.Fatal("the engine is not patched")
-	}
 	told := 0
-	stop := watcher.WatchBestSets(func(netip.Prefix, []enginePath) {
+	stop := w.engine.WatchSets(func(netip.Prefix, []gobgp.Path) {
 		if told++; told == 1 {
 			panic("planted")
 		}
@@ -179,11 +177,11 @@ func TestForgetStrangers(t *testing.T) {
 		a = a.Next()
 		s.ledger.failed(a, "never came up")
 	}
-	s.forgetStrangers(time.Now())
+	s.sessions.forgetStrangers(time.Now())
 	if n := len(s.ledger.peers); n != 2*strangers+1 {
 		t.Errorf("%d records at once, want all %d", n, 2*strangers+1)
 	}
-	s.forgetStrangers(time.Now().Add(2 * strangerMemory))
+	s.sessions.forgetStrangers(time.Now().Add(2 * strangerMemory))
 	if n := len(s.ledger.peers); n != 1 || s.ledger.get(configured).lastError != "of old" {
 		t.Errorf("%d records left, want the configured peer's", n)
 	}

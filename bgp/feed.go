@@ -44,40 +44,12 @@ type member struct {
 	path  rib.Path
 }
 
-// best is one path of a best-path event.
-type best struct {
-	prefix netip.Prefix
-	absent bool // withdrawn, or our own: it says only that the prefix is in the event
-	member member
-}
-
 func newFeed() *feed {
 	return &feed{changed: make(chan struct{}, 1), limit: feedLimit}
 }
 
-// fold takes one event of the engine. It is called on the engine's goroutine
-// and must not block.
-func (f *feed) fold(event []best) {
-	for len(event) > 0 {
-		// The paths of one prefix stand together.
-		n := 1
-		for n < len(event) && event[n].prefix == event[0].prefix {
-			n++
-		}
-		set := make([]member, 0, n)
-		for _, p := range event[:n] {
-			if !p.absent {
-				set = append(set, p.member)
-			}
-		}
-		f.replace(event[0].prefix, set)
-		event = event[n:]
-	}
-	f.signal()
-}
-
-// replace makes the set of prefix what an event says; the set is not kept. A
-// prefix that is ours has no set: what we announce ourselves is not learned.
+// replace makes the set of prefix what an event says; the set is not kept. It is
+// called on the engine's goroutine and must not block.
 func (f *feed) replace(prefix netip.Prefix, set []member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -4,66 +4,49 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/osrg/gobgp/v3/pkg/apiutil"
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
+	"onlink/bgp/gobgp"
 	"onlink/rib"
 )
 
-// event makes one path of a best-path event, as the engine tells it.
-func event(t *testing.T, peer, hop string, withdraw bool, communities ...uint32) best {
-	t.Helper()
-	nlri := nlriOf(prefix("10.244.0.0/26"))
-	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeNextHop(hop)}
-	if len(communities) > 0 {
-		attrs = append(attrs, bgp.NewPathAttributeCommunities(communities))
-	}
-	p, err := apiutil.NewPath(nlri, withdraw, attrs, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.SourceAsn, p.NeighborIp = 64512, peer
-	if peer == "" {
-		p.NeighborIp = "<nil>" // how the engine prints the neighbour of our own paths
-	}
-	b, err := bestOf(p, 64512)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// TestFeedFolds: every event replaces the set of its prefix.
+// TestFeedFolds: every set that the engine tells replaces that of its prefix.
 func TestFeedFolds(t *testing.T) {
-	one, two, other := event(t, "10.0.0.9", "10.0.0.2", false), event(t, "10.0.0.8", "10.0.0.3", false), event(t, "10.0.0.8", "10.0.0.2", false)
-	gone, own := event(t, "10.0.0.9", "10.0.0.2", true), event(t, "", "10.0.0.1", false)
-	stale := event(t, "10.0.0.9", "10.0.0.2", false, communityLLGRStale)
+	path := func(peer, hop string, communities ...uint32) gobgp.Path {
+		return gobgp.Path{Peer: addr(peer), PeerAS: 64512, NextHop: addr(hop), Communities: communities}
+	}
+	one, two, other := path("10.0.0.9", "10.0.0.2"), path("10.0.0.8", "10.0.0.3"), path("10.0.0.8", "10.0.0.2")
+	own := gobgp.Path{NextHop: addr("10.0.0.1")}
+	stale := path("10.0.0.9", "10.0.0.2", communityLLGRStale)
+	p := prefix("10.244.0.0/26")
+	started := func(t *testing.T) *watch {
+		c := testConfig(t, "10.0.0.1")
+		return newWatch(&c, newLedger())
+	}
 	tests := []struct {
-		name   string
-		events [][]best
-		want   []string // "hop peer"
+		name string
+		sets [][]gobgp.Path
+		want []string // "hop peer"
 	}{
-		{"two hops", [][]best{{two, one}}, []string{"10.0.0.2 10.0.0.9", "10.0.0.3 10.0.0.8"}},
-		{"one hop told by two reflectors", [][]best{{one, other}}, []string{"10.0.0.2 10.0.0.8"}},
-		{"a second hop joins", [][]best{{one}, {one, two}}, []string{"10.0.0.2 10.0.0.9", "10.0.0.3 10.0.0.8"}},
-		{"one of two leaves", [][]best{{one, two}, {two}}, []string{"10.0.0.3 10.0.0.8"}},
-		{"all leave", [][]best{{one, two}, {gone}}, nil},
-		{"own paths are no set", [][]best{{own}}, nil},
-		{"a prefix that becomes ours is withdrawn", [][]best{{one}, {own}}, nil},
-		{"withdrawal of the unknown", [][]best{{gone}, {}}, nil},
-		{"stale beside fresh is left out", [][]best{{stale, two}}, []string{"10.0.0.3 10.0.0.8"}},
-		{"stale alone stays", [][]best{{stale}}, []string{"10.0.0.2 10.0.0.9"}},
+		{"two hops", [][]gobgp.Path{{two, one}}, []string{"10.0.0.2 10.0.0.9", "10.0.0.3 10.0.0.8"}},
+		{"one hop told by two reflectors", [][]gobgp.Path{{one, other}}, []string{"10.0.0.2 10.0.0.8"}},
+		{"a second hop joins", [][]gobgp.Path{{one}, {one, two}}, []string{"10.0.0.2 10.0.0.9", "10.0.0.3 10.0.0.8"}},
+		{"one of two leaves", [][]gobgp.Path{{one, two}, {two}}, []string{"10.0.0.3 10.0.0.8"}},
+		{"all leave", [][]gobgp.Path{{one, two}, {}}, nil},
+		{"own paths are no set", [][]gobgp.Path{{own}}, nil},
+		{"a prefix that becomes ours is withdrawn", [][]gobgp.Path{{one}, {own}}, nil},
+		{"withdrawal of the unknown", [][]gobgp.Path{{}}, nil},
+		{"stale beside fresh is left out", [][]gobgp.Path{{stale, two}}, []string{"10.0.0.3 10.0.0.8"}},
+		{"stale alone stays", [][]gobgp.Path{{stale}}, []string{"10.0.0.2 10.0.0.9"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFeed()
-			for _, e := range tt.events {
-				f.fold(e)
+			w := started(t)
+			for _, set := range tt.sets {
+				w.bestSet(p, set)
 			}
-			updates := drained(f)
+			updates := drained(w.feed)
 			var got []string
 			if len(updates) != 1 {
 				t.Fatalf("got %d updates, want the prefix once", len(updates))
@@ -76,37 +59,29 @@ func TestFeedFolds(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("set (-want +got):\n%s", diff)
 			}
-			if again := drained(f); again != nil {
+			if again := drained(w.feed); again != nil {
 				t.Errorf("second drain: %v, want nothing", again)
 			}
 		})
 	}
-	t.Run("prefixes of one event are told apart", func(t *testing.T) {
-		b := event(t, "10.0.0.9", "10.0.0.2", false)
-		b.prefix = prefix("10.244.1.0/26")
-		f := newFeed()
-		f.fold([]best{one, two, b})
-		if got := drained(f); len(got) != 2 || len(got[0].Paths) != 2 || len(got[1].Paths) != 1 {
-			t.Errorf("got %+v, want two paths of the first prefix and one of the second", got)
-		}
-	})
 	t.Run("a frozen feed is deaf", func(t *testing.T) {
-		f := newFeed()
-		b := event(t, "10.0.0.9", "10.0.0.2", false)
-		b.member.path.EBGP = true
-		f.fold([]best{b})
+		w := started(t)
+		from := one
+		from.PeerAS = 65001
+		w.bestSet(p, []gobgp.Path{from})
+		w.feed.signal()
 		select {
-		case <-f.changed:
+		case <-w.feed.changed:
 		default:
 			t.Error("no signal")
 		}
-		f.freeze()
-		f.fold([]best{gone})
-		want := []rib.Update{{Prefix: prefix("10.244.0.0/26"), Paths: []rib.Path{{
+		w.feed.freeze()
+		w.bestSet(p, nil)
+		want := []rib.Update{{Prefix: p, Paths: []rib.Path{{
 			NextHop: addr("10.0.0.2"), Peer: addr("10.0.0.9"), EBGP: true,
 		}}}}
 		equal := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
-		if diff := cmp.Diff(want, drained(f), equal); diff != "" {
+		if diff := cmp.Diff(want, drained(w.feed), equal); diff != "" {
 			t.Errorf("update (-want +got):\n%s", diff)
 		}
 	})

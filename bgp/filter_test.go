@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -10,11 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	api "github.com/osrg/gobgp/v3/api"
-	"github.com/osrg/gobgp/v3/pkg/apiutil"
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"onlink/bgp/policy"
 	"onlink/bgp/session"
@@ -24,64 +18,9 @@ import (
 // might tell.
 func (n *node) announce(r policy.Route) {
 	n.t.Helper()
-	nlri := nlriOf(r.Prefix)
-	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(uint8(slices.Index(policy.Origins(), r.Origin)))}
-	if r.ASPath != "" {
-		attrs = append(attrs, asPathOf(n.t, r.ASPath))
-	}
-	if r.Prefix.Addr().Is4() {
-		attrs = append(attrs, bgp.NewPathAttributeNextHop(r.NextHop.String()))
-	} else {
-		attrs = append(attrs, bgp.NewPathAttributeMpReachNLRI(r.NextHop.String(), []bgp.AddrPrefixInterface{nlri}))
-	}
-	if r.MED != nil {
-		attrs = append(attrs, bgp.NewPathAttributeMultiExitDisc(*r.MED))
-	}
-	if r.LocalPref != nil {
-		attrs = append(attrs, bgp.NewPathAttributeLocalPref(*r.LocalPref))
-	}
-	attached, err := communityAttributes(slices.Concat(r.Communities, r.LargeCommunities))
-	if err != nil {
+	if err := n.engine.Announce(&r); err != nil {
 		n.t.Fatal(err)
 	}
-	attrs = append(attrs, attached...)
-	p, err := apiutil.NewPath(nlri, false, attrs, time.Now())
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if _, err := n.engine.AddPath(context.Background(), &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: p}); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-// asPathOf reads the text of an AS_PATH.
-func asPathOf(t *testing.T, text string) *bgp.PathAttributeAsPath {
-	t.Helper()
-	var segments []bgp.AsPathParamInterface
-	var seq []uint32
-	for f := range strings.FieldsSeq(text) {
-		set := strings.HasPrefix(f, "{")
-		var list []uint32
-		for a := range strings.SplitSeq(strings.Trim(f, "{}"), ",") {
-			var as uint32
-			if _, err := fmt.Sscan(a, &as); err != nil {
-				t.Fatalf("AS path %q: %v", text, err)
-			}
-			list = append(list, as)
-		}
-		if !set {
-			seq = append(seq, list...)
-			continue
-		}
-		if len(seq) > 0 {
-			segments, seq = append(segments, bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SEQ, seq)), nil
-		}
-		segments = append(segments, bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SET, list))
-	}
-	if len(seq) > 0 {
-		segments = append(segments, bgp.NewAs4PathParam(bgp.BGP_ASPATH_ATTR_TYPE_SEQ, seq))
-	}
-	return bgp.NewPathAttributeAsPath(segments)
 }
 
 // line writes what of a route can be compared after it was sent.

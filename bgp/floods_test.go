@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"onlink/bgp/gobgp"
 )
 
 // witnessed is a speaker that is to be flooded, with a good peer whose session
@@ -407,11 +409,7 @@ func TestFastPeer(t *testing.T) {
 			close(release)
 		}
 	})()
-	watcher, ok := any(w.engine).(bestWatcher)
-	if !ok {
-		t.Fatal("the engine is not patched")
-	}
-	defer watcher.WatchBestSets(func(p netip.Prefix, _ []enginePath) {
+	defer w.engine.WatchSets(func(p netip.Prefix, _ []gobgp.Path) {
 		if p == prefix("10.244.99.0/26") {
 			once()
 		}

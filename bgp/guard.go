@@ -1,26 +1,34 @@
 package bgp
 
 import (
-	"fmt"
 	"net/netip"
 	"sync/atomic"
 
 	"onlink/bgp/policy"
 )
 
-// importer is what bgp/engine adds to the engine: a check of what policy
-// accepts, and a second import of some prefixes.
-type importer interface {
-	SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix, announced, hop netip.Addr) (ok, held bool)) error
-	ImportAgain(match func(netip.Prefix) bool) error
+// importGuard refuses announcements whatever policy accepts: what is inside a pool
+// and another node's, and next hops that lead astray.
+type importGuard struct {
+	current atomic.Pointer[policy.Guard] // nil before Start
+	refused [policy.Refusals]atomic.Uint64
+	suspect chan struct{} // cap 1; the engine sends, nobody closes
+	facts   policy.Facts  // what it judges by; the speaker's lock guards it
+}
+
+// counts returns how many announcements were refused, by reason.
+func (g *importGuard) counts() map[string]uint64 {
+	out := map[string]uint64{"pool": 0, "owner": 0, "next-hop": 0}
+	for why := policy.Permitted + 1; why < policy.Refusals; why++ {
+		out[why.Kind()] += g.refused[why].Load()
+	}
+	return out
 }
 
 // gate asks the guard for the engine, on the engine's goroutine. The paths of
 // an UPDATE have one peer and one next hop, so it remembers the last of both.
 type gate struct {
-	current *atomic.Pointer[policy.Guard]
-	refused *[policy.Refusals]atomic.Uint64
-	suspect chan<- struct{}
+	*importGuard
 
 	guard *policy.Guard
 	peer  netip.Addr
@@ -57,39 +65,11 @@ func (t *gate) check(peer netip.Addr, prefix netip.Prefix, announced, hop netip.
 	return false, false
 }
 
-// storeGuardLocked makes the guard anew, for the next path on.
-func (s *Speaker) storeGuardLocked() {
-	node := s.cfg.policyNode()
-	s.guard.Store(policy.NewGuard(&node, policyPeers(s.peers), policyRanges(s.dynamics), policy.Facts{
-		Owners: s.owners, Networks: s.networks, NetworksKnown: s.networksKnown,
-	}))
-}
-
-// guardLocked puts the guard into a started engine.
-func (s *Speaker) guardLocked() error {
-	engine, able := any(s.engine).(importer)
-	if !able {
-		return nil
-	}
-	s.storeGuardLocked()
-	t := &gate{current: &s.guard, refused: &s.refused, suspect: s.suspect}
-	if err := engine.SetImportCheck(t.check); err != nil {
-		return fmt.Errorf("guard the import: %w", err)
-	}
-	return nil
-}
-
 // Suspect signals that a block was announced by another node than its owner:
 // what [Speaker.SetOwners] was given may be old. It has room for one signal
 // and is never closed.
-func (s *Speaker) Suspect() <-chan struct{} { return s.suspect }
+func (s *Speaker) Suspect() <-chan struct{} { return s.guard.suspect }
 
 // Refused counts the announcements that were refused whatever policy accepts,
 // by reason, since the start; one that is judged again counts again.
-func (s *Speaker) Refused() map[string]uint64 {
-	out := map[string]uint64{"pool": 0, "owner": 0, "next-hop": 0}
-	for why := policy.Permitted + 1; why < policy.Refusals; why++ {
-		out[why.Kind()] += s.refused[why].Load()
-	}
-	return out
-}
+func (s *Speaker) Refused() map[string]uint64 { return s.guard.counts() }

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	api "github.com/osrg/gobgp/v3/api"
-
 	"onlink/bgp/policy"
 	"onlink/rib"
 )
@@ -99,7 +97,7 @@ func (n *node) stop() {
 		n.t.Errorf("speaker ended: %v", err)
 	}
 	n.ended = nil
-	if err := n.engine.StopBgp(context.Background(), &api.StopBgpRequest{}); err != nil {
+	if err := n.engine.Stop(); err != nil {
 		n.t.Errorf("stop engine: %v", err)
 	}
 }

@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	api "github.com/osrg/gobgp/v3/api"
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"onlink/bgp/gobgp"
 )
 
 // noEORGrace is how long a session without graceful restart is taken to be
@@ -46,6 +45,22 @@ type record struct {
 	families  []Family        // offered by us
 	internal  bool            // the session is with our AS
 	reasons
+}
+
+// reasons is what a record keeps of the ends of its session.
+type reasons struct {
+	lost string // why an Established session ended last; "" after a new one
+	// explained: lost was noted before the end of the session was reported.
+	explained bool
+	silent    bool // with the newest error: nothing was heard of the peer
+	collided  bool // the newest error is a collision: another connection became the session
+	told      map[string]time.Time
+	ids       []netip.Addr // router IDs of the last sessions, the newest last
+	idAt      time.Time    // when the newest came
+	clash     string       // two speakers in the place of one
+	clashAt   time.Time
+	foreign   map[netip.Prefix]netip.Addr // next hops of others' paths with our router ID
+	ownID     string                      // which of them are confirmed, in words
 }
 
 func newLedger() *ledger {
@@ -150,63 +165,6 @@ func (r *record) fail(text string, now time.Time) {
 	r.lastError, r.errorAt, r.collided, r.silent = text, now, false, false
 }
 
-// peerChange is a change of a session's state.
-type peerChange struct {
-	addr    netip.Addr
-	state   string
-	limited bool    // held down by the engine: too many prefixes
-	carries carried // when established
-}
-
-// peerChange takes a state change of the engine. It runs on the watcher
-// goroutine and must not block.
-func (l *ledger) peerChange(c peerChange) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := l.recordLocked(c.addr)
-	if c.limited {
-		r.fail("maximum number of prefixes exceeded, the session is held down", l.now())
-		select {
-		case l.limited <- c.addr:
-		default:
-		}
-	}
-	if c.state == r.state {
-		return
-	}
-	was := r.state
-	r.state = c.state
-	r.waitEOR = nil
-	switch {
-	case c.state == established:
-		r.since = l.now()
-		r.opened(c.carries)
-		r.openedBy(c.carries.id, l.now())
-		l.listLocked(c.addr, r)
-	case was == established:
-		r.since = l.now()
-		r.flaps++
-		r.ownID, r.foreign = "", nil
-		l.unlistLocked(c.addr, r)
-	}
-}
-
-// opened notes what the session that came up carries.
-func (r *record) opened(c carried) {
-	r.families, r.usesEOR, r.internal = c.families, c.usesEOR, c.internal
-	r.waitEOR = make(map[Family]bool, len(c.families))
-	for _, f := range c.families {
-		r.waitEOR[f] = true
-	}
-}
-
-// endOfRIB takes an End-of-RIB marker (RFC 4724 section 2).
-func (l *ledger) endOfRIB(peer netip.Addr, f Family) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.recordLocked(peer).waitEOR, f)
-}
-
 // done reports whether the session is up and its first dump complete.
 func (r *record) done(now time.Time) bool {
 	if r.state != established {
@@ -220,36 +178,72 @@ func (r *record) done(now time.Time) bool {
 
 // The names of the first and the last state; in the last, routes are exchanged.
 const (
-	idle        = "Idle"
-	established = "Established"
+	idle        = gobgp.Idle
+	established = gobgp.Established
 )
 
-// stateName returns the name RFC 4271 section 8.2.2 gives to a state.
-func stateName(s api.PeerState_SessionState) string {
-	switch s {
-	case api.PeerState_CONNECT:
-		return "Connect"
-	case api.PeerState_ACTIVE:
-		return "Active"
-	case api.PeerState_OPENSENT:
-		return "OpenSent"
-	case api.PeerState_OPENCONFIRM:
-		return "OpenConfirm"
-	case api.PeerState_ESTABLISHED:
-		return established
-	default:
-		return idle
+// idOf is a router ID among the sessions over one IP version: those over both
+// may be of one node.
+type idOf struct {
+	id  netip.Addr
+	is4 bool
+}
+
+// listLocked notes whose router ID a session that came up has.
+func (l *ledger) listLocked(addr netip.Addr, r *record) {
+	if !r.internal || !r.id().IsValid() {
+		return
+	}
+	key := idOf{r.id(), addr.Is4()}
+	if l.byID[key] == nil {
+		l.byID[key] = map[netip.Addr]bool{}
+	}
+	l.byID[key][addr] = true
+}
+
+func (l *ledger) unlistLocked(addr netip.Addr, r *record) {
+	key := idOf{r.id(), addr.Is4()}
+	delete(l.byID[key], addr)
+	if len(l.byID[key]) == 0 {
+		delete(l.byID, key)
 	}
 }
 
-// familyOf returns our name of an engine's family, 0 for one we do not speak.
-func familyOf(f bgp.RouteFamily) Family {
-	switch f {
-	case bgp.RF_IPv4_UC:
-		return IPv4
-	case bgp.RF_IPv6_UC:
-		return IPv6
-	default:
-		return 0
+// fault counts a fault of a peer; why is its text. The zero Addr
+// stands for no peer.
+func (l *ledger) fault(addr netip.Addr, kind func(*Faults) *uint64, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*kind(&l.faults)++
+	if !addr.IsValid() {
+		return
 	}
+	r := l.recordLocked(addr)
+	*kind(&r.faults)++
+	if kind(&r.faults) == &r.faults.Reset {
+		r.malformed = why
+	}
+}
+
+// each calls fn with every record.
+func (l *ledger) each(fn func(netip.Addr, *record)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for addr, r := range l.peers {
+		fn(addr, r)
+	}
+}
+
+// anyEstablished reports whether a session is up.
+func (l *ledger) anyEstablished() bool {
+	up := false
+	l.each(func(_ netip.Addr, r *record) { up = up || r.state == established })
+	return up
+}
+
+// total returns the faults of all peers, also of those that are gone.
+func (l *ledger) total() Faults {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.faults
 }

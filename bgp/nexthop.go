@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"onlink/bgp/gobgp"
 	"onlink/bgp/policy"
 )
 
@@ -15,22 +16,19 @@ import (
 func (s *Speaker) SetNetworks(_ context.Context, networks []policy.Network) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.networksKnown && slices.Equal(s.networks, networks) {
+	had := s.guard.facts
+	if had.NetworksKnown && slices.Equal(had.Networks, networks) {
 		return nil
 	}
-	had, known := s.networks, s.networksKnown
-	s.networks, s.networksKnown = slices.Clone(networks), true
-	if !s.started {
-		return nil
-	}
-	if _, able := any(s.engine).(importer); !able {
+	s.guard.facts.Networks, s.guard.facts.NetworksKnown = slices.Clone(networks), true
+	if !s.started || !s.engine.ChecksImport() {
 		return nil
 	}
 	s.storeGuardLocked()
 	var errs []error
-	for addr, p := range s.peers {
-		if seen := p.policy(); p.Role == EBGP && (!known || !slices.Equal(seen.Shared(had), seen.Shared(networks))) {
-			errs = append(errs, s.softResetLocked(addr.String(), softIn))
+	for addr, p := range s.sessions.want.peers {
+		if seen := p.policy(); p.Role == EBGP && (!had.NetworksKnown || !slices.Equal(seen.Shared(had.Networks), seen.Shared(networks))) {
+			errs = append(errs, s.sessions.judgeAgain(addr, gobgp.In))
 		}
 	}
 	return errors.Join(errs...)

@@ -22,9 +22,8 @@ func (s *Speaker) SetOwners(_ context.Context, blocks []policy.Block) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	had := s.owners
-	next := policy.NewOwners(blocks)
-	s.owners = next
+	had, next := s.guard.facts.Owners, policy.NewOwners(blocks)
+	s.guard.facts.Owners = next
 	diff := had.Changed(next)
 	if len(diff) == 0 && had.SameNodes(next) {
 		return nil
@@ -33,12 +32,7 @@ func (s *Speaker) SetOwners(_ context.Context, blocks []policy.Block) error {
 	if !s.started || len(diff) == 0 {
 		return nil
 	}
-	engine, able := any(s.engine).(importer)
-	if !able {
-		return nil
-	}
-	changed := policy.NewOverlaps(maps.Keys(diff))
-	if err := engine.ImportAgain(changed.Touch); err != nil {
+	if err := s.engine.ImportAgain(policy.NewOverlaps(maps.Keys(diff)).Touch); err != nil {
 		return fmt.Errorf("judge announcements of blocks again: %w", err)
 	}
 	return nil

@@ -6,13 +6,13 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"onlink/bgp/gobgp"
 )
 
 // ownOriginator takes a path with this speaker's router ID as ORIGINATOR_ID.
 // With two reflectors our own announcements come back in this way; those have
 // our next hop.
-func (l *ledger) ownOriginator(e sessionEvent, me self) {
+func (l *ledger) ownOriginator(e gobgp.Event, me self) {
 	if !e.NextHop.IsValid() || !e.Prefix.IsValid() || slices.Contains(me.addresses, e.NextHop) {
 		return
 	}
@@ -27,35 +27,22 @@ func (l *ledger) ownOriginator(e sessionEvent, me self) {
 	}
 }
 
-// findOwnIDs looks whether the paths of others that carry our router ID are
-// still announced: another node has it as well then, and we ignore what that
-// node announces (RFC 4456 section 8).
-func (s *Speaker) findOwnIDs() {
-	engine, able := any(s.engine).(receiver)
-	wanted := s.ledger.foreign()
-	if !able || len(wanted) == 0 {
-		return
-	}
-	me, own := s.self(), s.ownOrigins()
+// foreignPaths asks the engine which of the wanted prefixes of others are still
+// announced with our router ID: by peer, with their next hops.
+func foreignPaths(engine *gobgp.Engine, wanted map[netip.Prefix]bool, me self, own ownPrefixes) (map[netip.Addr]map[netip.Prefix]netip.Addr, error) {
 	found := map[netip.Addr]map[netip.Prefix]netip.Addr{}
 	err := engine.EachReceived(func(p netip.Prefix) bool { return wanted[p] && !own.holding(p).IsValid() },
-		func(peer netip.Addr, _ uint32, p netip.Prefix, attrs []bgp.PathAttributeInterface) {
-			r := rivalOf(peer, p, attrs)
-			if r.OriginatorID != me.id || slices.Contains(me.addresses, r.NextHop) {
+		func(peer netip.Addr, p netip.Prefix, attrs gobgp.Attributes) {
+			hop := attrs.NextHop()
+			if attrs.OriginatorID() != me.id || slices.Contains(me.addresses, hop) {
 				return
 			}
 			if found[peer] == nil {
 				found[peer] = map[netip.Prefix]netip.Addr{}
 			}
-			found[peer][p] = r.NextHop
+			found[peer][p] = hop
 		})
-	if err != nil {
-		s.log.Warn("look for other nodes with our router ID did not succeed", "error", err)
-		return
-	}
-	for peer, why := range s.ledger.confirm(found, me) {
-		s.log.Warn("our router ID is another node's", "peer", peer, "why", why)
-	}
+	return found, err
 }
 
 // foreign returns the prefixes of others' paths with our router ID.

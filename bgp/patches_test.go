@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -11,9 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
-	"github.com/osrg/gobgp/v3/pkg/server"
 
 	"onlink/bgp/hostile"
 )
@@ -213,30 +210,5 @@ func TestQuickReconnect(t *testing.T) {
 	}
 	if took := time.Since(start); took > 18*time.Second {
 		t.Errorf("five sessions took %s", took)
-	}
-}
-
-// TestStartAgain: a start that did not succeed leaves no listener behind.
-func TestStartAgain(t *testing.T) {
-	needsPatches(t)
-	taken, err := net.Listen("tcp4", "127.44.0.2:1790")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	s := server.NewBgpServer(server.LoggerOption(&logBridge{out: testConfig(t, "127.44.0.1").Log, ledger: newLedger()}))
-	go s.Serve()
-	start := &api.StartBgpRequest{Global: &api.Global{
-		Asn: 64512, RouterId: "127.44.0.1", ListenPort: testPort, ListenAddresses: []string{"127.44.0.1", "127.44.0.2"}, Families: []uint32{0, 1},
-	}}
-	if err := s.StartBgp(t.Context(), start); err == nil {
-		t.Fatal("started on a port that is taken")
-	}
-	start.Global.ListenAddresses = start.Global.ListenAddresses[:1]
-	if err := s.StartBgp(t.Context(), start); err != nil {
-		t.Errorf("second start: %v", err)
-	}
-	if err := s.StopBgp(context.Background(), &api.StopBgpRequest{}); err != nil {
-		t.Errorf("stop: %v", err)
 	}
 }

@@ -3,15 +3,10 @@ package bgp
 import (
 	"context"
 	"net/netip"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
-	api "github.com/osrg/gobgp/v3/api"
-	"github.com/osrg/gobgp/v3/pkg/apiutil"
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
-
-	"onlink/bgp/policy"
+	"onlink/bgp/gobgp"
 )
 
 // PathInfo is one path of the Loc-RIB (RFC 4271 section 3.2) in full, for
@@ -36,94 +31,39 @@ type PathInfo struct {
 
 // Paths returns the paths known for exactly prefix. It is nil before Start
 // and for a prefix without a path.
-func (s *Speaker) Paths(ctx context.Context, prefix netip.Prefix) []PathInfo {
+func (s *Speaker) Paths(_ context.Context, prefix netip.Prefix) []PathInfo {
 	s.mu.Lock()
 	engine := s.engine
 	s.mu.Unlock()
 	if engine == nil || !prefix.IsValid() {
 		return nil
 	}
-	family := apiFamily(IPv4)
-	if prefix.Addr().Is6() {
-		family = apiFamily(IPv6)
-	}
-	var list []PathInfo
-	err := engine.ListPath(ctx, &api.ListPathRequest{
-		TableType: api.TableType_GLOBAL, Family: family,
-		Prefixes: []*api.TableLookupPrefix{{Prefix: prefix.Masked().String(), Type: api.TableLookupPrefix_EXACT}},
-	}, func(d *api.Destination) {
-		for _, p := range d.GetPaths() {
-			list = append(list, s.pathInfo(prefix.Masked(), p))
-		}
-	})
+	paths, err := engine.Paths(prefix)
 	if err != nil {
 		s.log.Warn("look-up of paths did not succeed", "prefix", prefix, "error", err)
+	}
+	var list []PathInfo
+	for i := range paths {
+		list = append(list, pathInfo(prefix.Masked(), &paths[i], s.cfg.ASN))
 	}
 	return list
 }
 
-func (s *Speaker) pathInfo(prefix netip.Prefix, p *api.Path) PathInfo {
-	attrs, err := apiutil.GetNativePathAttributes(p)
-	if err != nil {
-		s.log.Warn("attributes of a path not understood", "prefix", prefix, "error", err)
+// pathInfo is a path of the engine's table as operators see it.
+func pathInfo(prefix netip.Prefix, p *gobgp.TablePath, asn uint32) PathInfo {
+	r := p.Attrs.Route(prefix)
+	i := PathInfo{
+		Prefix: prefix, NextHop: r.NextHop, Peer: p.Peer, Own: !p.Peer.IsValid(), EBGP: p.Peer.IsValid() && p.PeerAS != asn,
+		ASPath: r.ASPath, LocalPref: 100, Origin: r.Origin,
+		OriginatorID: p.Attrs.OriginatorID(), ClusterList: p.Attrs.ClusterList(),
+		Communities: slices.Concat(r.Communities, r.LargeCommunities),
+		Age:         p.Age, Stale: p.Stale, Best: p.Best,
 	}
-	info := PathInfo{
-		Prefix: prefix, NextHop: nextHopOf(attrs), LocalPref: 100, Stale: p.GetStale(), Best: p.GetBest(),
-		Age: time.Since(p.GetAge().AsTime()).Truncate(time.Second),
+	if r.LocalPref != nil {
+		i.LocalPref = *r.LocalPref
 	}
-	if peer, err := netip.ParseAddr(p.GetNeighborIp()); err == nil {
-		info.Peer, info.EBGP = peer.Unmap(), p.GetSourceAsn() != s.cfg.ASN
-	} else {
-		info.Own = true
+	if r.MED != nil {
+		i.MED = *r.MED
 	}
-	for _, a := range attrs {
-		info.attribute(a)
-	}
-	return info
-}
-
-func (i *PathInfo) attribute(a bgp.PathAttributeInterface) {
-	switch a := a.(type) {
-	case *bgp.PathAttributeOrigin:
-		i.Origin = policy.Origins()[min(a.Value, 2)]
-	case *bgp.PathAttributeAsPath:
-		i.ASPath = asPathText(a)
-	case *bgp.PathAttributeLocalPref:
-		i.LocalPref = a.Value
-	case *bgp.PathAttributeMultiExitDisc:
-		i.MED = a.Value
-	case *bgp.PathAttributeOriginatorId:
-		i.OriginatorID, _ = netip.AddrFromSlice(a.Value.To4())
-	case *bgp.PathAttributeClusterList:
-		for _, id := range a.Value {
-			if addr, ok := netip.AddrFromSlice(id.To4()); ok {
-				i.ClusterList = append(i.ClusterList, addr)
-			}
-		}
-	case *bgp.PathAttributeCommunities:
-		for _, c := range a.Value {
-			i.Communities = append(i.Communities, policy.StandardText(c))
-		}
-	case *bgp.PathAttributeLargeCommunities:
-		for _, c := range a.Values {
-			i.Communities = append(i.Communities, c.String())
-		}
-	}
-}
-
-// asPathText writes an AS_PATH; sets are put in braces.
-func asPathText(a *bgp.PathAttributeAsPath) string {
-	var parts []string
-	for _, seg := range a.Value {
-		var list []string
-		for _, as := range seg.GetAS() {
-			list = append(list, strconv.FormatUint(uint64(as), 10))
-		}
-		if seg.GetType() == bgp.BGP_ASPATH_ATTR_TYPE_SET {
-			parts = append(parts, "{"+strings.Join(list, ",")+"}")
-			continue
-		}
-		parts = append(parts, strings.Join(list, " "))
-	}
-	return strings.Join(parts, " ")
+	return i
 }

@@ -38,26 +38,6 @@ func (r Role) String() string {
 	return fmt.Sprintf("Role(%d)", uint8(r))
 }
 
-// Family is an address family carried by a session (RFC 4760).
-type Family uint8
-
-// The families onlink speaks.
-const (
-	IPv4 Family = iota + 1 // IPv4 unicast
-	IPv6                   // IPv6 unicast
-)
-
-// String returns the family's name.
-func (f Family) String() string {
-	switch f {
-	case IPv4:
-		return "ipv4"
-	case IPv6:
-		return "ipv6"
-	}
-	return fmt.Sprintf("Family(%d)", uint8(f))
-}
-
 // Session holds the fields that peers and dynamic peers share. Durations
 // have a resolution of one second.
 type Session struct {

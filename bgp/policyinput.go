@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -15,16 +14,6 @@ import (
 // policyNode is this node as policies see it.
 func (c *Config) policyNode() policy.Node {
 	return policy.Node{ASN: c.ASN, Addresses: c.ownAddresses(), Pools: c.Pools, PodGateways: c.PodGateways}
-}
-
-func (c *Config) ownAddresses() []netip.Addr {
-	var list []netip.Addr
-	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {
-		if a.IsValid() {
-			list = append(list, a)
-		}
-	}
-	return list
 }
 
 // policy is the peer as policies see it.
@@ -59,9 +48,9 @@ func policyRanges(dynamics map[string]Dynamic) []policy.Peer {
 	return out
 }
 
-func policyOwn(origins map[netip.Prefix]Origin) []policy.OwnPrefix {
-	out := make([]policy.OwnPrefix, 0, len(origins))
-	for _, o := range inOrder(origins, func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) }) {
+func policyOwn(own map[netip.Prefix]Origin) []policy.OwnPrefix {
+	out := make([]policy.OwnPrefix, 0, len(own))
+	for _, o := range inOrder(own, func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) }) {
 		out = append(out, policy.OwnPrefix{Prefix: o.Prefix, Aggregate: o.Aggregate})
 	}
 	return out
@@ -69,12 +58,4 @@ func policyOwn(origins map[netip.Prefix]Origin) []policy.OwnPrefix {
 
 func inOrder[K comparable, V any](set map[K]V, compare func(a, b V) int) []V {
 	return slices.SortedFunc(maps.Values(set), compare)
-}
-
-// invalid returns an [ErrConfig] with the first of the faults, or nil.
-func invalid(faults []policy.Fault) error {
-	if len(faults) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: %s", ErrConfig, faults[0])
 }

@@ -3,10 +3,7 @@ package bgp
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/netip"
-
-	api "github.com/osrg/gobgp/v3/api"
 
 	"onlink/bgp/policy"
 )
@@ -15,8 +12,8 @@ import (
 // announced it now. What r leaves zero is what a plain announcement has. It
 // wraps [ErrUnknownPeer], [ErrNotStarted] or, for a route that cannot be,
 // [ErrConfig].
-func (s *Speaker) TestImport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error) {
-	t, err := s.testOf(ctx, peer, &r)
+func (s *Speaker) TestImport(_ context.Context, peer string, r policy.Route) (policy.Verdict, error) {
+	t, err := s.testOf(peer, &r)
 	if err != nil {
 		return policy.Verdict{}, err
 	}
@@ -36,7 +33,7 @@ func (t *policyTest) importOf(r policy.Route) policy.Verdict {
 // now. What r leaves zero is taken from the route to its prefix in the table,
 // if there is one. Errors are those of TestImport.
 func (s *Speaker) TestExport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error) {
-	t, err := s.testOf(ctx, peer, &r)
+	t, err := s.testOf(peer, &r)
 	if err != nil {
 		return policy.Verdict{}, err
 	}
@@ -62,7 +59,7 @@ type policyTest struct {
 }
 
 // testOf finds the peer and checks the route.
-func (s *Speaker) testOf(ctx context.Context, peer string, r *policy.Route) (policyTest, error) {
+func (s *Speaker) testOf(peer string, r *policy.Route) (policyTest, error) {
 	r.Origin = cmp.Or(r.Origin, policy.Origins()[0])
 	if err := invalid(r.Validate("route")); err != nil {
 		return policyTest{}, err
@@ -72,7 +69,7 @@ func (s *Speaker) testOf(ctx context.Context, peer string, r *policy.Route) (pol
 	if !s.started {
 		return policyTest{}, ErrNotStarted
 	}
-	session, name, addr, err := s.sessionLocked(peer)
+	session, name, addr, err := s.sessions.want.find(peer)
 	if err != nil {
 		return policyTest{}, err
 	}
@@ -80,51 +77,17 @@ func (s *Speaker) testOf(ctx context.Context, peer string, r *policy.Route) (pol
 		name: name, plan: s.plan, peer: session.policy(netip.PrefixFrom(addr, addr.BitLen())),
 		ends: policy.Ends{Peer: addr, Local: session.LocalAddress},
 	}
-	if _, able := any(s.engine).(importer); able {
-		t.guard = s.guard.Load()
+	if s.engine.ChecksImport() {
+		t.guard = s.guard.current.Load()
 	}
 	if !t.ends.Local.IsValid() {
-		t.ends.Local = s.localEndLocked(ctx, addr)
+		st, _, err := s.engine.Neighbor(addr)
+		if err != nil {
+			s.log.Warn("look-up of a session's own address did not succeed", "peer", peer, "error", err)
+		}
+		t.ends.Local = st.Local
 	}
 	return t, nil
-}
-
-// sessionLocked finds a configured peer by its name or address, or dynamic
-// ones by their name or the address of one.
-func (s *Speaker) sessionLocked(peer string) (Session, string, netip.Addr, error) {
-	addr, notAddr := netip.ParseAddr(peer)
-	for a, p := range s.peers {
-		if p.Name == peer || notAddr == nil && a.WithZone("") == addr.WithZone("") {
-			return p.Session, p.Name, a.WithZone(""), nil
-		}
-	}
-	if d, ok := s.dynamics[peer]; ok {
-		return d.Session, d.Name, d.Prefix.Addr(), nil
-	}
-	var best *Dynamic
-	for _, d := range s.dynamics {
-		if notAddr == nil && d.Prefix.Contains(addr) && (best == nil || d.Prefix.Bits() > best.Prefix.Bits()) {
-			best = &d
-		}
-	}
-	if best == nil {
-		return Session{}, "", addr, fmt.Errorf("%w: %s", ErrUnknownPeer, peer)
-	}
-	return best.Session, best.Name, addr, nil
-}
-
-// localEndLocked returns our address of a session that was up.
-func (s *Speaker) localEndLocked(ctx context.Context, peer netip.Addr) netip.Addr {
-	var local netip.Addr
-	err := s.engine.ListPeer(ctx, &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
-		if a, err := netip.ParseAddr(p.GetTransport().GetLocalAddress()); err == nil && !a.IsUnspecified() {
-			local = a.Unmap()
-		}
-	})
-	if err != nil {
-		s.log.Warn("look-up of a session's own address did not succeed", "peer", peer, "error", err)
-	}
-	return local
 }
 
 // fill takes over from a path what the route leaves open. A route said to be

@@ -3,8 +3,10 @@ package bgp
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
+	"onlink/bgp/gobgp"
 	"onlink/bgp/policy"
 )
 
@@ -30,5 +32,5 @@ func (s *Speaker) SetPools(_ context.Context, pools []policy.Pool) error {
 		s.cfg.Pools = had
 		return fmt.Errorf("set pools: %w", err)
 	}
-	return s.softResetLocked("", softIn)
+	return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
 }

@@ -20,22 +20,6 @@ const (
 	foreignKept = 16
 )
 
-// reasons is what a record keeps of the ends of its session.
-type reasons struct {
-	lost string // why an Established session ended last; "" after a new one
-	// explained: lost was noted before the end of the session was reported.
-	explained bool
-	silent    bool // with the newest error: nothing was heard of the peer
-	collided  bool // the newest error is a collision: another connection became the session
-	told      map[string]time.Time
-	ids       []netip.Addr // router IDs of the last sessions, the newest last
-	idAt      time.Time    // when the newest came
-	clash     string       // two speakers in the place of one
-	clashAt   time.Time
-	foreign   map[netip.Prefix]netip.Addr // next hops of others' paths with our router ID
-	ownID     string                      // which of them are confirmed, in words
-}
-
 // ended notes that an Established session ended: attempts that fail later do
 // not hide why. text is the reason unless a failure said it before.
 func (l *ledger) ended(addr netip.Addr, text string) {
@@ -146,33 +130,6 @@ func (r *record) trouble(now time.Time) string {
 		return "no address family in common with the peer: nothing is exchanged"
 	}
 	return ""
-}
-
-// idOf is a router ID among the sessions over one IP version: those over both
-// may be of one node.
-type idOf struct {
-	id  netip.Addr
-	is4 bool
-}
-
-// listLocked notes whose router ID a session that came up has.
-func (l *ledger) listLocked(addr netip.Addr, r *record) {
-	if !r.internal || !r.id().IsValid() {
-		return
-	}
-	key := idOf{r.id(), addr.Is4()}
-	if l.byID[key] == nil {
-		l.byID[key] = map[netip.Addr]bool{}
-	}
-	l.byID[key][addr] = true
-}
-
-func (l *ledger) unlistLocked(addr netip.Addr, r *record) {
-	key := idOf{r.id(), addr.Is4()}
-	delete(l.byID[key], addr)
-	if len(l.byID[key]) == 0 {
-		delete(l.byID, key)
-	}
 }
 
 // twins returns another session of our AS that carries the router ID of a

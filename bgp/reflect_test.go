@@ -12,6 +12,8 @@ import (
 	"time"
 
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
+	"onlink/bgp/gobgp"
 )
 
 // heard is what a client was told of one prefix.
@@ -170,7 +172,7 @@ func (c *rawClient) take(u *packet.BGPUpdate) {
 	for _, n := range u.NLRI {
 		told = append(told, n)
 	}
-	h.nextHop = nextHopOf(u.PathAttributes)
+	h.nextHop = gobgp.Attributes(u.PathAttributes).NextHop()
 	for _, a := range u.PathAttributes {
 		switch a := a.(type) {
 		case *packet.PathAttributeMultiExitDisc:
@@ -196,6 +198,12 @@ func (c *rawClient) take(u *packet.BGPUpdate) {
 			c.known[p], c.paths[p] = h, path
 		}
 	}
+}
+
+// prefixOf returns the prefix of a unicast NLRI.
+func prefixOf(n packet.AddrPrefixInterface) (netip.Prefix, bool) {
+	p, err := netip.ParsePrefix(n.String())
+	return p.Masked(), err == nil
 }
 
 // announce tells the reflector of prefixes of one family; med tells one

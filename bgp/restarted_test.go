@@ -7,8 +7,7 @@ import (
 	"testing"
 	"time"
 
-	api "github.com/osrg/gobgp/v3/api"
-
+	"onlink/bgp/gobgp"
 	"onlink/bgp/policy"
 )
 
@@ -221,7 +220,7 @@ func TestRestartExpiresInOpenConfirm(t *testing.T) {
 		r.keeps("the restart time is over")
 		eventually(t, func() string {
 			known := 0
-			if err := r.x.engine.ListPeer(t.Context(), &api.ListPeerRequest{}, func(*api.Peer) { known++ }); err != nil || known != 0 {
+			if err := r.x.engine.Neighbors(false, func(gobgp.State) { known++ }); err != nil || known != 0 {
 				return fmt.Sprintf("the engine knows %d clients, want none: %v", known, err)
 			}
 			return ""

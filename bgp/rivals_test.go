@@ -109,7 +109,7 @@ func TestEchoes(t *testing.T) {
 			if r.NextHop != addr(tt.hop) {
 				t.Fatalf("next hop %s, want %s", r.NextHop, tt.hop)
 			}
-			e := s.echoes()
+			e := echoesOf(&s.cfg, s.sessions.want)
 			if got := e.has(&r, attrs); got != tt.want {
 				t.Errorf("echo %t, want %t", got, tt.want)
 			}
@@ -130,7 +130,7 @@ func TestHolding(t *testing.T) {
 	if err := s.SetOrigins(t.Context(), list); err != nil {
 		t.Fatalf("SetOrigins: %v", err)
 	}
-	own := s.ownOrigins()
+	own := ownPrefixesOf(s.origins)
 	for in, want := range map[string]string{
 		"10.244.1.0/26": "10.244.1.0/26", "10.244.1.63/32": "10.244.1.0/26", "10.244.1.64/27": "10.244.1.64/26",
 		"10.244.9.7/32": "10.244.9.0/24", "10.244.1.0/25": "", "10.244.2.0/26": "", "fd00:244::/64": "",

@@ -1,199 +1,183 @@
 package bgp
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 
-	api "github.com/osrg/gobgp/v3/api"
+	"onlink/bgp/gobgp"
 )
 
-// SetPeers makes the sessions exactly those given: new ones are added, absent
-// ones closed, changed ones changed. Policy and timers change without a
-// reset; a session whose peer and policy are the same is not touched.
-// Nothing is changed when it returns an [ErrConfig] or [ErrUnpatched]. It may
-// be called before Start.
-func (s *Speaker) SetPeers(_ context.Context, peers []Peer, dynamics []Dynamic) error {
-	wantPeers, wantDynamics, err := s.normalize(peers, dynamics)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.started {
-		s.peers, s.dynamics = wantPeers, wantDynamics
-		return nil
-	}
-	return s.applyPeersLocked(wantPeers, wantDynamics)
+// sessions brings the engine's sessions to those that are wanted. The speaker's
+// lock guards it.
+type sessions struct {
+	cfg    *Config
+	log    *slog.Logger
+	ledger *ledger
+	engine *gobgp.Engine // nil before Start
+
+	want    wanted                // as far as the engine took it
+	adopted map[netip.Addr]string // Known clients added for the restart, and their Dynamic
+	holds   holds
 }
 
-// normalize validates the desired sessions and fills in their defaults.
-func (s *Speaker) normalize(peers []Peer, dynamics []Dynamic) (map[netip.Addr]Peer, map[string]Dynamic, error) {
-	if s.refuses && len(peers)+len(dynamics) > 0 {
-		return nil, nil, ErrUnpatched
+func newSessions(c *Config, l *ledger) sessions {
+	return sessions{
+		cfg: c, log: c.Log, ledger: l, adopted: map[netip.Addr]string{},
+		holds: holds{of: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{}},
 	}
-	names := map[string]bool{}
-	claim := func(name string) error {
-		if name == "" || names[name] {
-			return fmt.Errorf("%w: Name %q is empty or used twice: give every peer its own", ErrConfig, name)
-		}
-		names[name] = true
-		return nil
-	}
-	wantPeers, err := s.normalizePeers(peers, claim)
-	if err != nil {
-		return nil, nil, err
-	}
-	wantDynamics := make(map[string]Dynamic, len(dynamics))
-	for _, d := range dynamics {
-		d.Session = d.Session.withDefaults(&s.cfg)
-		if err := claim(d.Name); err != nil {
-			return nil, nil, err
-		}
-		if err := validPrefix("dynamic peers "+d.Name+": Prefix", d.Prefix); err != nil {
-			return nil, nil, err
-		}
-		if err := d.validate(&s.cfg, "dynamic peers "+d.Name); err != nil {
-			return nil, nil, err
-		}
-		if d.AllowOwnAS != 0 {
-			return nil, nil, fmt.Errorf("%w: dynamic peers %s: AllowOwnAS is for configured peers only: leave it 0", ErrConfig, d.Name)
-		}
-		wantDynamics[d.Name] = d
-	}
-	return wantPeers, wantDynamics, nil
 }
 
-// normalizePeers is normalize for the configured peers; claim takes a name.
-func (s *Speaker) normalizePeers(peers []Peer, claim func(name string) error) (map[netip.Addr]Peer, error) {
-	want := make(map[netip.Addr]Peer, len(peers))
-	for _, p := range peers {
-		p.Session = p.Session.withDefaults(&s.cfg)
-		if p.Port == 0 {
-			p.Port = 179
-		}
-		if err := claim(p.Name); err != nil {
-			return nil, err
-		}
-		if !p.Address.IsValid() || p.Address.IsUnspecified() || p.Address.Is4In6() {
-			return nil, fmt.Errorf("%w: peer %s: Address %q is not a peer's address", ErrConfig, p.Name, p.Address)
-		}
-		if old, twice := want[p.Address]; twice {
-			return nil, fmt.Errorf("%w: peer %s: Address %s is already peer %s", ErrConfig, p.Name, p.Address, old.Name)
-		}
-		if err := p.validate(&s.cfg, "peer "+p.Name); err != nil {
-			return nil, err
-		}
-		want[p.Address] = p
-	}
-	if _, err := zonesOf(want); err != nil {
-		return nil, err
-	}
-	return want, nil
+// drop ends the sessions that next does not have, and those that must be made
+// anew.
+func (s *sessions) drop(next wanted) error {
+	return errors.Join(s.dropDynamics(next), s.dropPeers(next))
 }
 
-// applyPeersLocked moves the engine to the desired sessions. One peer that
-// the engine refuses does not stop the rest; it is tried again by the next
-// call.
-func (s *Speaker) applyPeersLocked(peers map[netip.Addr]Peer, dynamics map[string]Dynamic) error {
-	if z, err := zonesOf(peers); err == nil { // checked before
-		s.zones.Store(&z)
-	}
-	first := !s.applied
-	s.applied = true
+func (s *sessions) dropDynamics(next wanted) error {
 	var errs []error
-	errs = append(errs, s.dropDynamicsLocked(dynamics), s.dropPeersLocked(peers))
-
-	// The policy must know a peer before it is added: to the policy of
-	// before it is a stranger, and strangers are refused.
-	had, hadDynamics := s.peers, s.dynamics
-	s.peers, s.dynamics = peers, dynamics
-	if err := s.installPolicyLocked(); err != nil {
-		s.peers, s.dynamics = had, hadDynamics
-		return errors.Join(append(errs, err)...)
-	}
-	restarting := first && s.cfg.Restarting
-	for addr, p := range peers {
-		old, exists := had[addr]
-		if err := s.putPeerLocked(p, old, exists, restarting); err != nil {
-			delete(s.peers, addr)
-			errs = append(errs, err)
+	for name, d := range s.want.dynamics {
+		w, keep := next.dynamics[name]
+		if keep && d.Prefix == w.Prefix && d.wire() == w.wire() && d.timers() == w.timers() {
+			continue
 		}
-	}
-	for name, d := range dynamics {
-		old, exists := hadDynamics[name]
-		if err := s.putDynamicLocked(d, old, exists, restarting); err != nil {
-			delete(s.dynamics, name)
+		if err := s.removeDynamic(d); err != nil {
 			errs = append(errs, err)
+			continue
 		}
+		delete(s.want.dynamics, name)
 	}
 	return errors.Join(errs...)
 }
 
-// dropPeersLocked closes the sessions that are not wanted or must be made
-// anew.
-func (s *Speaker) dropPeersLocked(want map[netip.Addr]Peer) error {
+func (s *sessions) dropPeers(next wanted) error {
 	var errs []error
-	for addr, p := range s.peers {
-		w, keep := want[addr]
+	for addr, p := range s.want.peers {
+		w, keep := next.peers[addr]
 		if keep && p.wire() == w.wire() && p.Port == w.Port && p.Passive == w.Passive && p.Yield == w.Yield {
 			continue
 		}
 		was := s.ledger.get(addr).state
-		if err := s.removePeerLocked(addr, p.Session); err != nil {
+		if err := s.remove(addr, p.Session); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		if keep && was == established {
 			s.ledger.failed(addr, "closed by this node: its configuration of the peer changed")
 		}
-		delete(s.peers, addr)
+		delete(s.want.peers, addr)
 	}
 	for addr, name := range s.adopted {
-		if _, configured := want[addr]; configured {
-			errs = append(errs, s.removePeerLocked(addr, s.dynamics[name].Session))
+		if _, configured := next.peers[addr]; configured {
+			errs = append(errs, s.remove(addr, s.want.dynamics[name].Session))
 			delete(s.adopted, addr)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// putPeerLocked adds p, or updates what may be updated in place.
-func (s *Speaker) putPeerLocked(p, old Peer, exists, restarting bool) error {
-	ctx := context.Background()
+// put adds and changes what is wanted and was not in had. One peer that the
+// engine refuses does not stop the rest: it is wanted no longer, so that the next
+// call tries it again.
+func (s *sessions) put(had wanted, restarting bool) error {
+	var errs []error
+	for addr, p := range s.want.peers {
+		old, exists := had.peers[addr]
+		if err := s.putPeer(p, old, exists, restarting); err != nil {
+			delete(s.want.peers, addr)
+			errs = append(errs, err)
+		}
+	}
+	for name, d := range s.want.dynamics {
+		old, exists := had.dynamics[name]
+		if err := s.putDynamic(d, old, exists, restarting); err != nil {
+			delete(s.want.dynamics, name)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// putPeer adds p, or updates what may be updated in place.
+func (s *sessions) putPeer(p, old Peer, exists, restarting bool) error {
 	if !exists {
-		if err := s.engine.AddPeer(ctx, &api.AddPeerRequest{Peer: s.apiPeer(p, restarting)}); err != nil {
+		if err := s.engine.AddNeighbor(s.neighbor(p, restarting)); err != nil {
 			return fmt.Errorf("add peer %s: %w", p.Name, err)
 		}
 		s.log.Info("peer added", "peer", p.Name, "address", p.Address, "role", p.Role.String())
 		return nil
 	}
 	if old.timers() != p.timers() {
-		if _, err := s.engine.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: s.apiPeer(p, false)}); err != nil {
+		if err := s.engine.UpdateNeighbor(s.neighbor(p, false)); err != nil {
 			return fmt.Errorf("update peer %s: %w", p.Name, err)
 		}
 	}
 	if !old.samePolicy(p.Session) {
-		return s.softResetLocked(p.Address.String(), softBoth)
+		return s.judgeAgain(p.Address, gobgp.Both)
 	}
 	return nil
 }
 
-// removePeerLocked closes the session to addr with a CEASE and forgets it.
-// The engine leaves the TCP MD5 key of a deleted peer on the listener, where
-// it would make a later session without a password time out in silence; so
-// the password is taken away first.
-func (s *Speaker) removePeerLocked(addr netip.Addr, session Session) error {
-	ctx := context.Background()
+// putDynamic adds d, or applies a changed policy to its sessions.
+func (s *sessions) putDynamic(d, old Dynamic, exists, restarting bool) error {
+	if exists {
+		if old.samePolicy(d.Session) {
+			return nil
+		}
+		members, err := s.members(d.Name)
+		for addr, name := range s.adopted {
+			if name == d.Name {
+				members = append(members, addr)
+			}
+		}
+		for _, addr := range members {
+			err = errors.Join(err, s.judgeAgain(addr, gobgp.Both))
+		}
+		return err
+	}
+	if restarting {
+		if err := s.adopt(d); err != nil {
+			return err
+		}
+	}
+	if err := s.engine.AddRange(&gobgp.Range{Name: d.Name, Prefix: d.Prefix, Options: s.options(&d.Session, false)}); err != nil {
+		return fmt.Errorf("add dynamic peers %s: %w", d.Name, err)
+	}
+	s.log.Info("dynamic peers added", "peer", d.Name, "prefix", d.Prefix, "role", d.Role.String())
+	return nil
+}
+
+// adopt waits for the clients of the previous run as for configured passive
+// peers, because only those take part in the restart: the engine never sets the
+// Restart State for a dynamic neighbour.
+func (s *sessions) adopt(d Dynamic) error {
+	for _, addr := range d.Known {
+		if _, configured := s.want.peers[addr]; configured || !d.Prefix.Contains(addr) || s.adopted[addr] != "" {
+			continue
+		}
+		p := Peer{Name: d.Name + " " + addr.String(), Address: addr, Passive: true, Session: d.Session}
+		if err := s.engine.AddNeighbor(s.neighbor(p, true)); err != nil {
+			return fmt.Errorf("await client %s of %s: %w", addr, d.Name, err)
+		}
+		s.adopted[addr] = d.Name
+	}
+	return nil
+}
+
+// remove closes the session to addr with a CEASE and forgets it. The engine
+// leaves the TCP MD5 key of a deleted peer on the listener, where it would make a
+// later session without a password time out in silence; so the password is taken
+// away first.
+func (s *sessions) remove(addr netip.Addr, session Session) error {
 	if session.Password != "" {
 		session.Password = ""
-		if _, err := s.engine.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: s.apiPeer(Peer{Address: addr, Passive: true, Session: session}, false)}); err != nil {
+		if err := s.engine.UpdateNeighbor(s.neighbor(Peer{Address: addr, Passive: true, Session: session}, false)); err != nil {
 			return fmt.Errorf("remove password of peer %s: %w", addr, err)
 		}
 	}
-	if err := s.engine.DeletePeer(ctx, &api.DeletePeerRequest{Address: addr.String()}); err != nil {
+	if err := s.engine.RemoveNeighbor(addr); err != nil {
 		return fmt.Errorf("remove peer %s: %w", addr, err)
 	}
 	s.ledger.forget(addr)
@@ -201,133 +185,129 @@ func (s *Speaker) removePeerLocked(addr netip.Addr, session Session) error {
 	return nil
 }
 
-// reflectsLocked reports whether this speaker is a reflector.
-func (s *Speaker) reflectsLocked() bool {
-	for _, p := range s.peers {
-		if p.Role == Client {
-			return true
+func (s *sessions) removeDynamic(d Dynamic) error {
+	if err := s.engine.CloseRange(d.Name, d.Prefix); err != nil {
+		return fmt.Errorf("remove dynamic peers %s: %w", d.Name, err)
+	}
+	members, err := s.members(d.Name)
+	if err != nil {
+		return err
+	}
+	for _, addr := range members {
+		if err := s.engine.RemoveNeighbor(addr); err != nil {
+			return fmt.Errorf("remove dynamic peer %s: %w", addr, err)
+		}
+		s.ledger.forget(addr)
+	}
+	for addr, name := range s.adopted {
+		if name == d.Name {
+			if err := s.remove(addr, d.Session); err != nil {
+				return err
+			}
+			delete(s.adopted, addr)
 		}
 	}
-	for _, d := range s.dynamics {
-		if d.Role == Client {
-			return true
-		}
-	}
-	return false
-}
-
-// The directions of a soft reset (RFC 2918).
-const (
-	softIn   = api.ResetPeerRequest_IN
-	softOut  = api.ResetPeerRequest_OUT
-	softBoth = api.ResetPeerRequest_BOTH
-)
-
-// softResetLocked applies the policy again to the routes of a peer ("" for
-// all) without touching its session.
-func (s *Speaker) softResetLocked(addr string, dir api.ResetPeerRequest_SoftResetDirection) error {
-	if addr == "" {
-		addr = "all"
-	}
-	if err := s.engine.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: addr, Soft: true, Direction: dir}); err != nil {
-		return fmt.Errorf("apply policy to peer %s: %w", addr, err)
+	if err := s.engine.ForgetRange(d.Name); err != nil {
+		return fmt.Errorf("remove dynamic peers %s: %w", d.Name, err)
 	}
 	return nil
 }
 
-// apiPeer is the engine's form of p.
-func (s *Speaker) apiPeer(p Peer, restarting bool) *api.Peer {
-	// Yielding is a patch's: passive with MTU discovery, which nothing else
-	// uses. The engine as it is would never dial.
-	_, patched := any(s.engine).(bestWatcher)
-	yield := p.Yield && patched && !p.Passive
-	return &api.Peer{
-		Conf: &api.PeerConf{
-			NeighborAddress: p.Address.String(), PeerAsn: p.ASN, AuthPassword: p.Password,
-			AllowOwnAsn: uint32(p.AllowOwnAS), LocalAsn: p.LocalAS, Description: p.Name, AdminDown: len(s.held[p.Address]) > 0,
-		},
-		Timers: s.apiTimers(&p.Session),
-		Transport: &api.Transport{
-			PassiveMode: p.Passive || yield, MtuDiscovery: yield, RemotePort: uint32(p.Port),
-			LocalAddress: addrText(p.LocalAddress), BindInterface: p.Interface,
-		},
-		RouteReflector:  s.apiReflector(&p.Session),
-		EbgpMultihop:    apiMultihop(&p.Session),
-		TtlSecurity:     apiTTL(&p.Session),
-		GracefulRestart: s.apiGracefulRestart(&p.Session, restarting),
-		AfiSafis:        apiFamilies(&p.Session),
+// members returns the addresses of the sessions that a Dynamic accepted.
+func (s *sessions) members(name string) (list []netip.Addr, err error) {
+	err = s.engine.Neighbors(false, func(st gobgp.State) {
+		if st.Range == name {
+			list = append(list, st.Address)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list peers: %w", err)
+	}
+	return list, nil
+}
+
+// judgeAgain applies the policy again to the routes of a peer, an invalid address
+// for all, without touching its session (RFC 2918).
+func (s *sessions) judgeAgain(peer netip.Addr, d gobgp.Direction) error {
+	if err := s.engine.SoftReset(peer, d); err != nil {
+		who := "all peers"
+		if peer.IsValid() {
+			who = "peer " + peer.String()
+		}
+		return fmt.Errorf("apply policy to %s: %w", who, err)
+	}
+	return nil
+}
+
+// neighbor is the engine's form of p.
+func (s *sessions) neighbor(p Peer, restarting bool) *gobgp.Neighbor {
+	return &gobgp.Neighbor{
+		Name: p.Name, Address: p.Address, Port: p.Port, Down: s.holds.isHeld(p.Address),
+		Passive: p.Passive, Yield: p.Yield, Options: s.options(&p.Session, restarting),
 	}
 }
 
-func (s *Speaker) apiTimers(p *Session) *api.Timers {
-	return &api.Timers{Config: &api.TimersConfig{
-		HoldTime: seconds(p.HoldTime), KeepaliveInterval: seconds(p.Keepalive), ConnectRetry: seconds(p.ConnectRetry),
-		IdleHoldTimeAfterReset: 1,
-	}}
-}
-
-func (s *Speaker) apiReflector(p *Session) *api.RouteReflector {
-	if p.Role != Client {
-		return nil
+// options is the engine's form of p. A node that only originates announces a
+// second after a session comes back: its own prefixes are complete before it
+// starts, so waiting for a dead peer's End-of-RIB would gain nothing.
+func (s *sessions) options(p *Session, restarting bool) gobgp.Options {
+	o := gobgp.Options{
+		Options: p.Options, ASN: p.ASN, Password: p.Password, Device: p.Interface, MaxPrefixes: p.Import.MaxPrefixes,
+		Restart: gobgp.Restart{Time: s.cfg.RestartTime, Deferral: time.Second, Restarting: restarting},
 	}
-	return &api.RouteReflector{RouteReflectorClient: true, RouteReflectorClusterId: s.cfg.ClusterID.String()}
-}
-
-// apiGracefulRestart announces graceful restart in both roles with the N bit
-// (RFC 8538). A node that only originates announces a second after a
-// session comes back: its own prefixes are complete before it starts, so
-// waiting for a dead peer's End-of-RIB would gain nothing.
-func (s *Speaker) apiGracefulRestart(p *Session, restarting bool) *api.GracefulRestart {
-	deferral := uint32(1)
-	if s.reflectsLocked() {
-		deferral = uint32(max(seconds(s.cfg.Deferral), 1))
+	if p.Role == Client {
+		o.Cluster = s.cfg.ClusterID
 	}
-	return &api.GracefulRestart{
-		Enabled: true, RestartTime: uint32(seconds(s.cfg.RestartTime)), DeferralTime: deferral,
-		NotificationEnabled: true, LocalRestarting: restarting,
-		LonglivedEnabled: p.LongLived > 0,
+	if p.Role != EBGP {
+		o.Multihop = 0 // the engine has it for peers of another AS alone
 	}
-}
-
-func apiMultihop(p *Session) *api.EbgpMultihop {
-	if p.Multihop == 0 || p.Role != EBGP {
-		return nil
+	if s.want.reflects() {
+		o.Restart.Deferral = max(s.cfg.Deferral.Truncate(time.Second), time.Second)
 	}
-	return &api.EbgpMultihop{Enabled: true, MultihopTtl: uint32(p.Multihop)}
-}
-
-func apiTTL(p *Session) *api.TtlSecurity {
-	if p.TTLSecurity == 0 {
-		return nil
-	}
-	return &api.TtlSecurity{Enabled: true, TtlMin: uint32(256 - p.TTLSecurity)}
-}
-
-func apiFamilies(p *Session) []*api.AfiSafi {
-	list := make([]*api.AfiSafi, 0, len(p.Families))
 	for _, f := range p.Families {
-		a := &api.AfiSafi{
-			Config:            &api.AfiSafiConfig{Family: apiFamily(f), Enabled: true},
-			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
-		}
-		if p.LongLived > 0 {
-			a.LongLivedGracefulRestart = &api.LongLivedGracefulRestart{Config: &api.LongLivedGracefulRestartConfig{
-				Enabled: true, RestartTime: uint32(seconds(p.LongLived)),
-			}}
-		}
-		if n := p.Import.MaxPrefixes; n > 0 {
-			a.PrefixLimits = &api.PrefixLimit{Family: apiFamily(f), MaxPrefixes: n, ShutdownThresholdPct: 75}
-		}
-		list = append(list, a)
+		o.Families = append(o.Families, gobgp.Family(f))
 	}
-	return list
+	return o
 }
 
-func addrText(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
+// describe joins what the configuration says of a session to its status.
+func (s *sessions) describe(st *PeerStatus, e gobgp.State, r *record) {
+	st.Held = s.holds.of[st.Address].text()
+	if c, ok := s.want.peers[st.Address]; ok {
+		st.Name, st.Role, st.ASN = c.Name, c.Role, c.ASN
+		if st.State != established && r.silent {
+			st.LastError += c.advice()
+		}
+		return
 	}
-	return a.String()
+	st.Dynamic = true
+	for name, d := range s.want.dynamics {
+		if name == e.Range || s.adopted[st.Address] == name {
+			st.Name, st.Role, st.ASN = name, d.Role, d.ASN
+		}
+	}
 }
 
-func seconds(d time.Duration) uint64 { return uint64(d / time.Second) }
+// names returns the name of every peer that a session is waited for.
+func (s *sessions) names() map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for addr, p := range s.want.peers {
+		out[addr] = p.Name
+	}
+	for addr, name := range s.adopted {
+		out[addr] = name + " " + addr.String()
+	}
+	return out
+}
+
+// absent returns the peers that have no session in the engine and a reason.
+func (s *sessions) absent(listed []PeerStatus) []PeerStatus {
+	has := make(map[netip.Addr]bool, len(listed))
+	for _, p := range listed {
+		has[p.Address] = true
+	}
+	for a := range s.want.peers {
+		has[a] = true
+	}
+	return s.ledger.absent(time.Now(), has, s.want.dynamicOf)
+}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	api "github.com/osrg/gobgp/v3/api"
 
 	"onlink/bgp/policy"
 )
@@ -276,7 +275,7 @@ func TestStartErrors(t *testing.T) {
 		t.Errorf("second start: got %v, want ErrStarted", err)
 	}
 	s.stop()
-	if err := s.engine.StopBgp(t.Context(), &api.StopBgpRequest{}); err != nil {
+	if err := s.engine.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 

@@ -3,8 +3,7 @@ package bgp
 import (
 	"net"
 	"testing"
-
-	api "github.com/osrg/gobgp/v3/api"
+	"time"
 )
 
 // restarts is the graceful restart capability of IPv4: with the F bit or not,
@@ -28,12 +27,12 @@ func TestStaleBound(t *testing.T) {
 	peer.Passive = true
 	x.setPeers([]Peer{peer})
 	// The engine's stale-routes-time is not ours to configure otherwise.
-	if err := x.engine.DeletePeer(t.Context(), &api.DeletePeerRequest{Address: other}); err != nil {
+	if err := x.engine.RemoveNeighbor(addr(other)); err != nil {
 		t.Fatal(err)
 	}
-	with := x.apiPeer(x.peers[addr(other)], false)
-	with.GracefulRestart.StaleRoutesTime = 10
-	if err := x.engine.AddPeer(t.Context(), &api.AddPeerRequest{Peer: with}); err != nil {
+	with := x.Speaker.sessions.neighbor(x.Speaker.sessions.want.peers[addr(other)], false)
+	with.StaleRoutes = 10 * time.Second
+	if err := x.engine.AddNeighbor(with); err != nil {
 		t.Fatal(err)
 	}
 
@@ -94,12 +93,8 @@ func TestStaleBound(t *testing.T) {
 	p = stale("no End-of-RIB", restarts(true)...)
 	marker(p)
 	gone("no End-of-RIB")
-	if err := x.engine.ListPeer(t.Context(), &api.ListPeerRequest{Address: other}, func(p *api.Peer) {
-		if got := p.GetGracefulRestart().GetPeerRestartTime(); got != 10 {
-			t.Errorf("routes are kept for %d s, want 10", got)
-		}
-	}); err != nil {
-		t.Error(err)
+	if st, _, err := x.engine.Neighbor(addr(other)); err != nil || st.PeerRestart != 10 {
+		t.Errorf("routes are kept for %d s, want 10: %v", st.PeerRestart, err)
 	}
 	_ = p.conn.Close()
 }

@@ -1,13 +1,10 @@
 package bgp
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
-
-	api "github.com/osrg/gobgp/v3/api"
 )
 
 // TestStopEnds: the engine stops while dynamic peers go by themselves.
@@ -31,7 +28,7 @@ func TestStopEnds(t *testing.T) {
 		for _, c := range clients {
 			gone.Go(func() { _ = c.conn.Close() }) // what is tested
 		}
-		go func() { ended <- n.engine.StopBgp(context.Background(), &api.StopBgpRequest{}) }()
+		go func() { ended <- n.engine.Stop() }()
 		select {
 		case err := <-ended:
 			if err != nil {

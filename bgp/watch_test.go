@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"onlink/bgp/gobgp"
 )
 
 // setLog is what a watcher of best-path sets was told.
@@ -16,7 +18,7 @@ type setLog struct {
 	open    bool // set was called and flush not yet
 }
 
-func (l *setLog) set(p netip.Prefix, paths []enginePath) {
+func (l *setLog) set(p netip.Prefix, paths []gobgp.Path) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open = true
@@ -52,10 +54,9 @@ func TestBestSetsAreWhole(t *testing.T) {
 	needsPatches(t)
 	n := startNodes(t, withoutPools(testConfig(t, "127.41.0.1")))[0]
 	n.setPeers(nil, anything(clientsOfBoth("127.41.1.0/24")))
-	engine := any(n.engine).(bestWatcher)
 	watch := func() (*setLog, func()) {
 		l := &setLog{sets: map[netip.Prefix][]string{}}
-		return l, engine.WatchBestSets(l.set, l.flush)
+		return l, n.engine.WatchSets(l.set, l.flush)
 	}
 	early, stopEarly := watch()
 	defer stopEarly()

@@ -1,6 +1,10 @@
 package bgp
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"onlink/bgp/gobgp"
+)
 
 // Withheld is what a peer is not told because no message to it can hold it: a
 // BGP message has 4,096 bytes (RFC 4271 section 4.1), and attributes grow when
@@ -11,21 +15,12 @@ type Withheld struct {
 	Why    string       // of that one
 }
 
-// withholder is what bgp/engine adds to the engine. fn runs on the engine's
-// main goroutine.
-type withholder interface {
-	EachWithheld(fn func(peer netip.Addr, prefix netip.Prefix, why string)) error
-}
-
-// withheld returns what each peer is not told. It is nil with an unpatched
-// engine, which cannot tell.
-func (s *Speaker) withheld() map[netip.Addr]Withheld {
-	engine, able := any(s.engine).(withholder)
-	if !able {
-		return nil
-	}
-	all := map[netip.Addr]Withheld{}
-	err := engine.EachWithheld(func(peer netip.Addr, prefix netip.Prefix, why string) {
+// withheldBy returns what each peer is not told; an unpatched engine cannot tell.
+func withheldBy(engine *gobgp.Engine) (all map[netip.Addr]Withheld, err error) {
+	err = engine.EachWithheld(func(peer netip.Addr, prefix netip.Prefix, why string) {
+		if all == nil {
+			all = map[netip.Addr]Withheld{}
+		}
 		w := all[peer]
 		if w.Routes == 0 || prefix.Compare(w.Prefix) < 0 {
 			w.Prefix, w.Why = prefix, why
@@ -33,8 +28,5 @@ func (s *Speaker) withheld() map[netip.Addr]Withheld {
 		w.Routes++
 		all[peer] = w
 	})
-	if err != nil {
-		s.log.Warn("list of withheld routes did not succeed", "error", err)
-	}
-	return all
+	return all, err
 }

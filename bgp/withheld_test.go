@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	api "github.com/osrg/gobgp/v3/api"
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
+	"onlink/bgp/gobgp"
 	"onlink/bgp/hostile"
 	"onlink/bgp/policy"
 )
@@ -177,7 +177,7 @@ func TestWithheld(t *testing.T) {
 			for _, ask := range []func(){
 				func() { later.send(5, []byte{0, 1, 0, 1}); later.send(5, []byte{0, 2, 0, 1}) },
 				func() {
-					if err := r.engine.ResetPeer(t.Context(), &api.ResetPeerRequest{Address: "all", Soft: true, Direction: softOut}); err != nil {
+					if err := r.engine.SoftReset(netip.Addr{}, gobgp.Out); err != nil {
 						t.Fatal(err)
 					}
 				},
@@ -291,12 +291,12 @@ func TestWithheldWithoutGroup(t *testing.T) {
 	many := to(other, Client)
 	many.Passive = true
 	r.setPeers([]Peer{many}, clientsOf("127.75.5.0/24"))
-	if err := r.engine.DeletePeer(t.Context(), &api.DeletePeerRequest{Address: other}); err != nil {
+	if err := r.engine.RemoveNeighbor(addr(other)); err != nil {
 		t.Fatal(err)
 	}
-	with := r.apiPeer(r.peers[addr(other)], false)
-	with.AfiSafis[0].AddPaths = &api.AddPaths{Config: &api.AddPathsConfig{SendMax: 4}}
-	if err := r.engine.AddPeer(t.Context(), &api.AddPeerRequest{Peer: with}); err != nil {
+	with := r.Speaker.sessions.neighbor(r.Speaker.sessions.want.peers[addr(other)], false)
+	with.SendPaths = 4
+	if err := r.engine.AddNeighbor(with); err != nil {
 		t.Fatal(err)
 	}
 	r.from = dialRaw(t, r.net+"2", self)

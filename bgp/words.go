@@ -2,6 +2,21 @@ package bgp
 
 import "fmt"
 
+// The error codes and subcodes of a NOTIFICATION that mean something here.
+const (
+	openError             = 2
+	badPeerAS             = 2
+	badIdentifier         = 3
+	unsupportedCapability = 7
+
+	cease              = 6
+	adminShutdown      = 2
+	adminReset         = 4
+	connectionRejected = 5
+	collision          = 7
+	hardReset          = 9
+)
+
 // codeWords names the error codes of a NOTIFICATION (RFC 4271 section 4.5).
 var codeWords = map[int]string{
 	1: "message header error",
@@ -47,3 +62,43 @@ func wordOr(word, otherwise string) string {
 	}
 	return word
 }
+
+// notification is what a NOTIFICATION says.
+type notification struct {
+	code, subcode int
+	reason        string // the operator's text (RFC 9003)
+	fault         string // what was wrong with the message that it answers
+}
+
+// notificationOf reads the data of a NOTIFICATION: the one inside a hard reset
+// (RFC 8538 section 3.1) in place of that, and the operator's text of a
+// shutdown or reset (RFC 9003), which begins with its length.
+func notificationOf(code, subcode uint8, data []byte) notification {
+	if code == cease && subcode == hardReset && len(data) >= 2 {
+		code, subcode, data = data[0], data[1], data[2:]
+	}
+	n := notification{code: int(code), subcode: int(subcode)}
+	says := code == cease &&
+		(subcode == adminShutdown || subcode == adminReset)
+	if says && len(data) > 1 {
+		n.reason = string(data[1:min(1+int(data[0]), len(data))])
+	}
+	return n
+}
+
+// words says a NOTIFICATION, with the operator's text or what was wrong.
+func (n notification) words() string {
+	text := notificationText(n.code, n.subcode)
+	if n.reason != "" {
+		text += ": " + n.reason
+	} else if n.fault != "" {
+		text += ": " + n.fault
+	}
+	return text
+}
+
+// sentNotification and receivedNotification begin the texts of a NOTIFICATION.
+const (
+	sentNotification     = "sent NOTIFICATION "
+	receivedNotification = "received NOTIFICATION "
+)

@@ -30,8 +30,8 @@ func zonesOf(peers map[netip.Addr]Peer) (zones, error) {
 // scope adds the device to a link-local peer, and to a next hop on its link.
 // The next hop of a neighbour on the link is its link-local one where it says
 // one (RFC 2545 section 3); linkLocal may be invalid.
-func (s *Speaker) scope(peer, hop, linkLocal netip.Addr) (netip.Addr, netip.Addr) {
-	device, ok := (*s.zones.Load())[peer]
+func (z zones) scope(peer, hop, linkLocal netip.Addr) (netip.Addr, netip.Addr) {
+	device, ok := z[peer]
 	if !ok {
 		return peer, hop
 	}

@@ -53,7 +53,6 @@ func TestScope(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.zones.Store(&z)
 	none := netip.Addr{}
 	for _, tt := range []struct{ peer, hop, local, wantPeer, wantHop netip.Addr }{
 		{addr("fe80::1"), addr("fe80::1"), none, addr("fe80::1%up1"), addr("fe80::1%up1")},
@@ -62,7 +61,7 @@ func TestScope(t *testing.T) {
 		{addr("fe80::1"), addr("192.0.2.9"), none, addr("fe80::1%up1"), addr("192.0.2.9")},
 		{addr("fd00::1"), addr("fd00::1"), addr("fe80::1"), addr("fd00::1"), addr("fd00::1")},
 	} {
-		if p, h := s.scope(tt.peer, tt.hop, tt.local); p != tt.wantPeer || h != tt.wantHop {
+		if p, h := z.scope(tt.peer, tt.hop, tt.local); p != tt.wantPeer || h != tt.wantHop {
 			t.Errorf("scope(%s, %s, %s) = %s, %s; want %s, %s", tt.peer, tt.hop, tt.local, p, h, tt.wantPeer, tt.wantHop)
 		}
 	}

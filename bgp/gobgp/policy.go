@@ -1,4 +1,4 @@
-package bgp
+package gobgp
 
 import (
 	"fmt"
@@ -191,11 +191,4 @@ func apiNextHop(n policy.NextHop) *api.NexthopAction {
 	case policy.NextHopKeep:
 	}
 	return nil
-}
-
-func apiFamily(f Family) *api.Family {
-	if f == IPv6 {
-		return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
-	}
-	return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 }

@@ -1,4 +1,4 @@
-package bgp
+package gobgp
 
 import (
 	"net/netip"
@@ -13,10 +13,10 @@ import (
 func TestStatementsNameTheirPeers(t *testing.T) {
 	peers := []policy.Peer{
 		{Neighbor: netip.MustParsePrefix("10.0.0.1/32"), ASN: 64512},
-		{Neighbor: netip.MustParsePrefix("10.0.0.3/32"), ASN: 65001, External: true, Import: accepting("10.0.0.0/8")},
+		{Neighbor: netip.MustParsePrefix("10.0.0.3/32"), ASN: 65001, External: true, Import: policy.Import{Accept: []policy.PrefixRule{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Ge: 8, Le: 32}}}},
 	}
 	ranges := []policy.Peer{{Neighbor: netip.MustParsePrefix("10.9.0.0/16"), ASN: 64512}}
-	plan := policy.NewPlan(&policy.Node{ASN: 64512}, peers, ranges, []policy.OwnPrefix{{Prefix: prefix("10.244.0.0/26")}})
+	plan := policy.NewPlan(&policy.Node{ASN: 64512}, peers, ranges, []policy.OwnPrefix{{Prefix: netip.MustParsePrefix("10.244.0.0/26")}})
 	b := buildPolicy(plan, 1)
 	members := map[string]int{}
 	for _, set := range b.sets {

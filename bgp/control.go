@@ -1,0 +1,109 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// SetPeers makes the sessions exactly those given: new ones are added, absent
+// ones closed, changed ones changed. Policy and timers change without a
+// reset; a session whose peer and policy are the same is not touched.
+// Nothing is changed when it returns an [ErrConfig] or [ErrUnpatched]. It may
+// be called before Start.
+func (s *Speaker) SetPeers(_ context.Context, peers []Peer, dynamics []Dynamic) error {
+	if s.refuses && len(peers)+len(dynamics) > 0 {
+		return ErrUnpatched
+	}
+	want, err := wantedOf(&s.cfg, peers, dynamics)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.started {
+		s.sessions.want = want
+		return nil
+	}
+	return s.applyPeersLocked(want)
+}
+
+// applyPeersLocked moves the engine to the desired sessions. One peer that
+// the engine refuses does not stop the rest; it is tried again by the next
+// call.
+func (s *Speaker) applyPeersLocked(want wanted) error {
+	if z, err := zonesOf(want.peers); err == nil { // checked before
+		s.watch.zones.Store(&z)
+	}
+	restarting := !s.applied && s.cfg.Restarting
+	s.applied = true
+	dropped := s.sessions.drop(want)
+
+	// The policy must know a peer before it is added: to the policy of
+	// before it is a stranger, and strangers are refused.
+	had := s.sessions.want
+	s.sessions.want = want
+	if err := s.installPolicyLocked(); err != nil {
+		s.sessions.want = had
+		return errors.Join(dropped, err)
+	}
+	return errors.Join(dropped, s.sessions.put(had, restarting))
+}
+
+// Hold keeps the session to a configured peer down until [Speaker.Release]:
+// its routes go at once and the peer is told why (a CEASE with RFC 9003 text,
+// cut to 128 bytes). Each holder has a name; the session comes back when the
+// last one releases it. A hold outlives changes of the peer's configuration.
+// It fails with [ErrUnknownPeer].
+func (s *Speaker) Hold(_ context.Context, peer netip.Addr, holder, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, known := s.sessions.want.peers[peer]
+	if !known {
+		return fmt.Errorf("%w: %s", ErrUnknownPeer, peer)
+	}
+	if first := s.sessions.holds.add(peer, holder, why); !s.started || !first {
+		return nil
+	}
+	s.sessions.holds.unsettled[peer] = true
+	s.log.Warn("session held down", "peer", p.Name, "address", peer, "why", why)
+	if err := s.engine.Disable(peer, why); err != nil {
+		return fmt.Errorf("hold peer %s down: %w", peer, err)
+	}
+	return nil
+}
+
+// Release ends a holder's [Speaker.Hold]; without one it does nothing.
+func (s *Speaker) Release(_ context.Context, peer netip.Addr, holder string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.sessions.holds.remove(peer, holder)
+	p, known := s.sessions.want.peers[peer]
+	if !last || !s.started || !known {
+		return nil
+	}
+	s.sessions.holds.unsettled[peer] = true
+	s.log.Info("session released", "peer", p.Name, "address", peer)
+	if err := s.engine.Enable(peer); err != nil {
+		return fmt.Errorf("release peer %s: %w", peer, err)
+	}
+	return nil
+}
+
+// Reset ends the session to a configured peer with a CEASE that carries why;
+// it comes up again by itself. It fails with [ErrUnknownPeer].
+func (s *Speaker) Reset(_ context.Context, peer netip.Addr, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.sessions.want.peers[peer]; !known || !s.started {
+		return fmt.Errorf("%w: %s", ErrUnknownPeer, peer)
+	}
+	if err := s.engine.Reset(peer, why); err != nil {
+		return fmt.Errorf("reset peer %s: %w", peer, err)
+	}
+	return nil
+}
+
+// IsUp reports whether the session to peer is Established.
+func (s *Speaker) IsUp(peer netip.Addr) bool { return s.ledger.get(peer).state == established }

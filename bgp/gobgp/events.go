@@ -1,0 +1,129 @@
+package gobgp
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/osrg/gobgp/v3/pkg/log"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// Reporter takes what the engine reports about itself and its sessions. It is
+// called from the engine's goroutines, several at once: it must not block and
+// must not ask the engine.
+type Reporter interface {
+	// Record takes a warning or an error of the engine's log.
+	Record(level slog.Level, r Record)
+	// Event takes what happened to a connection or to a message. An unpatched
+	// engine reports none.
+	Event(e Event)
+}
+
+// Record is what is worth keeping of a record in the engine's log.
+type Record struct {
+	Text string // the same for all of a kind
+	Peer string // its address, or what the record names instead; may be empty
+	Err  string // may be from a peer
+}
+
+// Event is what happened to a connection or to a message. Its kinds and the
+// fields of each are in bgp/engine/overlay/pkg/server/sessionevents.go.
+type Event struct {
+	Kind      string
+	Peer      netip.Addr
+	Local     netip.Addr // the address of ours that the peer used
+	State     string     // of the session before
+	Reason    string
+	Code      uint8 // of the NOTIFICATION received or sent, if any
+	Subcode   uint8
+	Data      []byte
+	Err       error // of the connection or the message
+	Stack     string
+	AS        uint32 // of the OPEN that a refused peer sent
+	ID        netip.Addr
+	SessionID netip.Addr // of the speaker that the session is with
+	Prefix    netip.Prefix
+	NextHop   netip.Addr
+	Source    netip.Addr // who announced Prefix
+}
+
+// sessionEvent is the engine's form of an Event: an alias, because the engine
+// names the type by its fields.
+type sessionEvent = struct {
+	Kind          string
+	Peer          netip.Addr
+	Local         netip.Addr
+	State         bgp.FSMState
+	Reason        string
+	Code, Subcode uint8
+	Data          []byte
+	Err           error
+	Stack         string
+	AS            uint32
+	ID            netip.Addr
+	SessionID     netip.Addr
+	Prefix        netip.Prefix
+	NextHop       netip.Addr
+	Source        netip.Addr
+}
+
+// logger is the engine's logger. It stays on level Info, because on Debug the
+// engine makes a record of every path.
+type logger struct{ to Reporter }
+
+// SessionEvent takes an event of a patched engine.
+func (l *logger) SessionEvent(e sessionEvent) {
+	l.to.Event(Event{
+		Kind: e.Kind, Peer: e.Peer, Local: e.Local, State: machineState(e.State), Reason: e.Reason,
+		Code: e.Code, Subcode: e.Subcode, Data: e.Data, Err: e.Err, Stack: e.Stack,
+		AS: e.AS, ID: e.ID, SessionID: e.SessionID, Prefix: e.Prefix, NextHop: e.NextHop, Source: e.Source,
+	})
+}
+
+// Panic implements [log.Logger]. It does not: the engine calls it for what a
+// peer sent, and no peer may end the agent.
+func (l *logger) Panic(msg string, f log.Fields) { l.to.Record(slog.LevelError, recordOf(msg, f)) }
+
+// Fatal implements [log.Logger], without ending the process.
+func (l *logger) Fatal(msg string, f log.Fields) { l.to.Record(slog.LevelError, recordOf(msg, f)) }
+
+// Error implements [log.Logger].
+func (l *logger) Error(msg string, f log.Fields) { l.to.Record(slog.LevelError, recordOf(msg, f)) }
+
+// Warn implements [log.Logger].
+func (l *logger) Warn(msg string, f log.Fields) { l.to.Record(slog.LevelWarn, recordOf(msg, f)) }
+
+// Info implements [log.Logger]: what operators need of it comes as an event.
+func (l *logger) Info(string, log.Fields) {}
+
+// Debug implements [log.Logger].
+func (l *logger) Debug(string, log.Fields) {}
+
+// SetLevel implements [log.Logger]; the level is fixed.
+func (l *logger) SetLevel(log.LogLevel) {}
+
+// GetLevel implements [log.Logger].
+func (l *logger) GetLevel() log.LogLevel { return log.InfoLevel }
+
+// recordOf takes the engine's record with the fields that are worth keeping.
+func recordOf(msg string, f log.Fields) Record {
+	r := Record{Text: msg, Peer: text(f["Key"])}
+	for _, key := range []string{"Error", "Err", "error"} {
+		if r.Err == "" {
+			r.Err = text(f[key])
+		}
+	}
+	if err, ok := f["Data"].(error); ok && r.Err == "" {
+		r.Err = err.Error()
+	}
+	return r
+}
+
+// text writes a field; "" for an absent one.
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}

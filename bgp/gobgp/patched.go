@@ -1,0 +1,133 @@
+package gobgp
+
+import (
+	"net/netip"
+	"runtime/debug"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"github.com/osrg/gobgp/v3/pkg/server"
+)
+
+// module is the module path of the engine.
+const module = "github.com/osrg/gobgp/v3"
+
+// Version returns the name and version of the engine in this binary, as the
+// build recorded it, and whether it is patched: "gobgp v3.37.0 patched" or
+// "gobgp v3.37.0 unpatched".
+func Version() string {
+	state := " unpatched"
+	if Patched() {
+		state = " patched"
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "gobgp (version not recorded in this binary)" + state
+	}
+	for _, m := range info.Deps {
+		if m.Path == module {
+			return "gobgp " + m.Version + state
+		}
+	}
+	return "gobgp (version not recorded in this binary)" + state
+}
+
+// Patched reports whether the engine in this binary is the patched one. An
+// unpatched engine can be made to panic by what a peer sends.
+func Patched() bool {
+	_, ok := any((*server.BgpServer)(nil)).(bestWatcher)
+	return ok
+}
+
+// bestWatcher is what a patched engine adds: best paths without a detour over
+// protobuf. Both functions run on the engine's main goroutine.
+type bestWatcher interface {
+	WatchBestSets(set func(prefix netip.Prefix, paths []Path), flush func()) (stop func())
+}
+
+// importer is what a patched engine adds: a check of what policy accepts, and a
+// second import of some prefixes.
+type importer interface {
+	SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix, announced, hop netip.Addr) (ok, held bool)) error
+	ImportAgain(match func(netip.Prefix) bool) error
+}
+
+// receiver is what a patched engine adds: what peers announced, before import
+// policy.
+type receiver interface {
+	EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, peerAS uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface)) error
+}
+
+// contestant is what a patched engine adds: the held prefixes with several next
+// hops.
+type contestant interface {
+	EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) error
+}
+
+// withholder is what a patched engine adds: the routes that no message to a peer
+// can hold.
+type withholder interface {
+	EachWithheld(fn func(peer netip.Addr, prefix netip.Prefix, why string)) error
+}
+
+// ChecksImport reports whether SetImportCheck has an effect.
+func (e *Engine) ChecksImport() bool {
+	_, able := any(e.server).(importer)
+	return able
+}
+
+// SetImportCheck has check asked about every path that policy accepts, with the
+// next hop that was announced and the one that policy made of it; held says that
+// the prefix stays with the node that has it. It runs on the engine's main
+// goroutine and must not block. An unpatched engine never asks it.
+func (e *Engine) SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix, announced, hop netip.Addr) (ok, held bool)) error {
+	if i, able := any(e.server).(importer); able {
+		return i.SetImportCheck(check)
+	}
+	return nil
+}
+
+// ImportAgain puts the received routes to the prefixes that match through import
+// again. An unpatched engine does nothing.
+func (e *Engine) ImportAgain(match func(netip.Prefix) bool) error {
+	if i, able := any(e.server).(importer); able {
+		return i.ImportAgain(match)
+	}
+	return nil
+}
+
+// KeepsReceived reports whether EachReceived has an effect.
+func (e *Engine) KeepsReceived() bool {
+	_, able := any(e.server).(receiver)
+	return able
+}
+
+// EachReceived calls fn with what peers announced, before import policy, for the
+// prefixes that match. Both run on the engine's main goroutine. An unpatched
+// engine calls neither.
+func (e *Engine) EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, prefix netip.Prefix, attrs Attributes)) error {
+	r, able := any(e.server).(receiver)
+	if !able {
+		return nil
+	}
+	return r.EachReceived(match, func(peer netip.Addr, _ uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface) {
+		fn(peer, prefix, attrs)
+	})
+}
+
+// EachContested calls fn with the held prefixes that several nodes announce. An
+// unpatched engine does not.
+func (e *Engine) EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) error {
+	if c, able := any(e.server).(contestant); able {
+		return c.EachContested(fn)
+	}
+	return nil
+}
+
+// EachWithheld calls fn with the routes that no message to a peer can hold. An
+// unpatched engine does not.
+func (e *Engine) EachWithheld(fn func(peer netip.Addr, prefix netip.Prefix, why string)) error {
+	if w, able := any(e.server).(withholder); able {
+		return w.EachWithheld(fn)
+	}
+	return nil
+}
