@@ -151,13 +151,13 @@ func TestStateFolder(t *testing.T) {
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Start(time.Minute); err == nil || !strings.HasPrefix(err.Error(), "keep drain state: ") {
+	if err := d.Start(time.Minute); err == nil || !strings.HasPrefix(err.Error(), "write drain state: ") {
 		t.Errorf("start: %v", err)
 	}
 	if p, _ := d.Now(); p != Serving {
 		t.Errorf("the node is %s", p)
 	}
-	if err := d.End(); err == nil || !strings.HasPrefix(err.Error(), "forget drain state: ") {
+	if err := d.End(); err == nil || !strings.HasPrefix(err.Error(), "remove drain state: ") {
 		t.Errorf("end: %v", err)
 	}
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
