@@ -102,7 +102,7 @@ func TestMissingPlugin(t *testing.T) {
 	told := func() bool {
 		st, err := n.Status(ctx)
 		must(t, err)
-		return strings.Contains(strings.Join(st.GetProblems(), "\n"), "cni.install.plugins: bandwidth not in "+d.Bin)
+		return strings.Contains(strings.Join(st.GetProblems(), "\n"), "cni.install.plugins: bandwidth is not in "+d.Bin)
 	}
 	if !told() {
 		t.Error("status does not name the missing plugin")

@@ -57,7 +57,7 @@ func TestHostSettings(t *testing.T) {
 	for range 3 {
 		again("net/ipv4/ip_forward")
 	}
-	must(t, lab.Eventually(ctx, labtest.Back, "the fight to be named", func() error { return labtest.Problem(ctx, n, "net.ipv4.ip_forward was set") }))
+	must(t, lab.Eventually(ctx, labtest.Back, "the fight to be named", func() error { return labtest.Problem(ctx, n, "net.ipv4.ip_forward was changed") }))
 	if got, err := value("net/ipv6/conf/all/forwarding"); err != nil || got != "0" {
 		t.Errorf("net.ipv6.conf.all.forwarding is %s (%v) on a node whose pools are IPv4", got, err)
 	}
