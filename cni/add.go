@@ -172,7 +172,7 @@ func (s *Server) detach(ctx context.Context, a Attachment, lease Lease) error {
 // forget withdraws the routes and releases the addresses.
 func (s *Server) forget(ctx context.Context, a Attachment, lease Lease) error {
 	if err := s.cfg.Senders.Forget(pod.HostDevice(a.ContainerID, a.IfName)); err != nil {
-		return fmt.Errorf("forget MAC address: %w", err)
+		return fmt.Errorf("remove MAC address: %w", err)
 	}
 	for _, addr := range lease.Addresses {
 		s.cfg.Routes.DeletePod(hostPrefix(addr))
@@ -190,7 +190,7 @@ func (s *Server) spared(err error) bool {
 	if !errors.Is(err, pod.ErrNameTaken) {
 		return false
 	}
-	s.cfg.Log.Warn("a device has the name of a pod's and is not onlink's, left alone", "error", err)
+	s.cfg.Log.Warn("a foreign device has the name of a pod's device, left alone", "err", err)
 	return true
 }
 

@@ -106,7 +106,7 @@ func (s *Server) probe(ctx context.Context) {
 	}
 	text := err.Error()
 	if old := s.prober.fault.Swap(&text); old == nil || *old != text {
-		s.cfg.Log.Error("pods cannot be connected on this node", "error", err)
+		s.cfg.Log.Error("pods cannot be connected on this node", "err", err)
 	}
 }
 

@@ -125,7 +125,7 @@ func (l *rootListener) Accept() (net.Conn, error) {
 			return struct{ net.Conn }{conn}, nil
 		}
 		_ = conn.Close()
-		l.log.Warn("cni connection refused", "uid", uid, "error", err)
+		l.log.Warn("cni connection refused", "uid", uid, "err", err)
 	}
 }
 

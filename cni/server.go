@@ -135,7 +135,7 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 		"duration", time.Since(start),
 	}
 	if err != nil {
-		s.cfg.Log.Warn("cni request failed", append(about, "error", err)...)
+		s.cfg.Log.Warn("cni request failed", append(about, "err", err)...)
 		return &onlinkv1.CNIReply{Stdout: newErrorObject(r.version(), err).encode(), ExitCode: 1}, nil
 	}
 	s.cfg.Log.Debug("cni request served", about...)

@@ -17,7 +17,7 @@ func (s *Server) settle(ctx context.Context) error {
 	}
 	if err := s.cfg.Senders.Replace(found.Senders); err != nil {
 		// The self-test finds it too, and until it is mended no pod is added.
-		s.cfg.Log.Error("MAC addresses of pods are not in force", "error", err)
+		s.cfg.Log.Error("failed to enforce MAC addresses of pods", "err", err)
 	}
 	for _, a := range found.Ended {
 		s.finish(a)
@@ -27,7 +27,7 @@ func (s *Server) settle(ctx context.Context) error {
 			continue
 		}
 		if err := s.settleOne(ctx, a); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("cannot tell whether a pod without veth has ended", "container", a.ContainerID, "netns", a.Netns, "error", err)
+			s.cfg.Log.Warn("cannot tell whether a pod without veth has ended", "container", a.ContainerID, "netns", a.Netns, "err", err)
 		}
 	}
 	return nil

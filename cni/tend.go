@@ -77,7 +77,7 @@ func (s *Server) tend(ctx context.Context) {
 		timer.Reset(tendRetry)
 		if text := err.Error(); text != told {
 			told = text
-			s.cfg.Log.Warn("devices of pods not all as they should be, will look again", "error", err)
+			s.cfg.Log.Warn("failed to repair devices of pods, retrying", "err", err)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func (s *Server) mend(ctx context.Context, a Attachment, device string) error {
 	defer cancel()
 	unlock, err := s.locks.lock(waiting, a.Key())
 	if err != nil {
-		return fmt.Errorf("look at %s: %w", device, err)
+		return fmt.Errorf("check %s: %w", device, err)
 	}
 	defer unlock()
 	lease, held := s.cfg.IPAM.Lookup(a)
@@ -125,7 +125,7 @@ func (s *Server) mend(ctx context.Context, a Attachment, device string) error {
 	if err != nil {
 		return fmt.Errorf("host end %s of pod %s/%s %s: %w", device, a.Namespace, a.Pod, what, err)
 	}
-	s.cfg.Log.Warn("pod's host end mended", "namespace", a.Namespace, "pod", a.Pod, "device", device, "it", what)
+	s.cfg.Log.Warn("repaired a pod's host end", "namespace", a.Namespace, "pod", a.Pod, "device", device, "it", what)
 	return nil
 }
 
@@ -167,7 +167,7 @@ func (s *Server) Problems() []string {
 		case f.err != nil:
 			out = append(out, fmt.Sprintf("pod %s: its host end %s %s: %v", f.pod, device, f.what, f.err))
 		case age < toldFor:
-			out = append(out, fmt.Sprintf("pod %s: its host end %s %s by somebody %s ago; it was put right", f.pod, device, f.what, age))
+			out = append(out, fmt.Sprintf("pod %s: its host end %s %s by another program %s ago; it was repaired", f.pod, device, f.what, age))
 		default:
 			delete(t.found, device)
 		}

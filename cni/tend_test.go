@@ -46,7 +46,7 @@ func TestTend(t *testing.T) {
 			n.space.do(t, tt.harm)
 			n.server.Look()
 			eventually(t, func() error {
-				if text := strings.Join(n.server.Problems(), "\n"); !strings.Contains(text, "pod default/web-0: its host end "+testDevice+" "+tt.want+" by somebody") {
+				if text := strings.Join(n.server.Problems(), "\n"); !strings.Contains(text, "pod default/web-0: its host end "+testDevice+" "+tt.want+" by another program") {
 					return fmt.Errorf("problems are %q", text)
 				}
 				return nil

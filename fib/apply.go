@@ -73,7 +73,7 @@ func (t *Table) flush(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return r.failing.ended(err)
 			}
-			t.log.Warn("replies of the kernel were lost, reading it again", "error", err)
+			t.log.Warn("replies of the kernel were lost, reading it again", "err", err)
 		}
 	}
 	if err := t.writer.removeStrays(ctx); err != nil {

@@ -53,7 +53,7 @@ func (f *failures) addOwned(e *entry, err error, owner string) {
 	f.refused++
 	f.report(err)
 	if why.attempts == 1 {
-		f.log.Warn("route is not installed", "prefix", e.prefix, "error", err)
+		f.log.Warn("route is not installed", "prefix", e.prefix, "err", err)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestHostEndDown(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		want := "its host end " + device + " was set down by somebody"
+		want := "its host end " + device + " was set down by another program"
 		if text := strings.Join(status.GetProblems(), "\n"); !strings.Contains(text, want) {
 			return fmt.Errorf("status does not say %q: %s", want, text)
 		}

@@ -135,14 +135,14 @@ func (r *Reaper) Run(ctx context.Context) {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTimeout)
 			defer cancel()
 			if err := r.reapAll(last); err != nil {
-				r.cfg.Log.Warn("ended pods are left for the next start", "error", err)
+				r.cfg.Log.Warn("ended pods are left for the next start", "err", err)
 			}
 			return
 		case <-r.wake:
 		case <-retry.C:
 		}
 		if err := r.reapAll(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Log.Warn("ended pods not removed, will try again", "error", err)
+			r.cfg.Log.Warn("failed to remove ended pods, retrying", "err", err)
 			retry.Reset(reapRetry)
 		}
 	}
@@ -184,7 +184,7 @@ func (r *Reaper) reap(ctx context.Context, group []*ended) ([]*ended, error) {
 		return group, err
 	}
 	if err := r.cfg.Forget(names...); err != nil {
-		return group, fmt.Errorf("forget MAC addresses: %w", err)
+		return group, fmt.Errorf("remove MAC addresses: %w", err)
 	}
 	errs := make([]error, len(group))
 	var releases errgroup.Group

@@ -99,7 +99,7 @@ const extSkipStats = 1 << 3
 // isUp asks whether the link with an index is up.
 func (s *socket) isUp(index int32) (up bool, err error) {
 	m := rtnl.Batch{}
-	m.Add("look at the new interface", unix.RTM_GETLINK, 0)
+	m.Add("check the new interface", unix.RTM_GETLINK, 0)
 	m.Link(rtnl.Link{Index: index})
 	m.AttrUint32(unix.IFLA_EXT_MASK, extSkipStats)
 	err = s.ask(&m, func(m rtnl.Message) { up = up || linkUp(m, index) })

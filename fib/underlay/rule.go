@@ -59,6 +59,6 @@ func (r rule) problem() string {
 	if r.family == unix.AF_INET6 {
 		family = "IPv6"
 	}
-	return fmt.Sprintf("%s policy rule %d (table %d) is not followed: next hops are judged by tables local and main only",
+	return fmt.Sprintf("%s policy rule %d (table %d) is ignored: next hops are resolved in tables local and main only",
 		family, r.priority, r.table)
 }

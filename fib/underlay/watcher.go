@@ -129,13 +129,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer func() {
 		if w.sub != nil {
 			if err := w.closeSockets(); err != nil {
-				w.log.Debug("close underlay sockets", "error", err)
+				w.log.Debug("close underlay sockets", "err", err)
 			}
 		}
 	}()
 	for ctx.Err() == nil {
 		if err := w.follow(ctx); err != nil {
-			w.log.Warn("underlay socket lost, opening another", "error", err)
+			w.log.Warn("underlay socket lost, opening another", "err", err)
 			w.reopen(ctx)
 		}
 	}
@@ -147,7 +147,7 @@ func (w *Watcher) follow(ctx context.Context) error {
 	sub := w.sub
 	stop := context.AfterFunc(ctx, func() {
 		if err := sub.interrupt(); err != nil {
-			w.log.Debug("interrupt underlay socket", "error", err)
+			w.log.Debug("interrupt underlay socket", "err", err)
 		}
 	})
 	defer stop()
@@ -199,14 +199,14 @@ func (w *Watcher) reopen(ctx context.Context) {
 	for {
 		if w.sub != nil {
 			if err := w.closeSockets(); err != nil {
-				w.log.Debug("close underlay sockets", "error", err)
+				w.log.Debug("close underlay sockets", "err", err)
 			}
 		}
 		err := w.Load()
 		if err == nil {
 			return
 		}
-		w.log.Warn("open underlay sockets", "error", err)
+		w.log.Warn("open underlay sockets", "err", err)
 		select {
 		case <-ctx.Done():
 			return
