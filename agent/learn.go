@@ -157,7 +157,7 @@ func (l *learn) install(ctx context.Context, full bool) {
 	if full {
 		l.resyncAt = time.Now().Add(jitter(l.resync))
 		if _, err := l.fib.Resync(ctx); err != nil && ctx.Err() == nil {
-			l.log.Warn("routes not as decided", "err", err)
+			l.log.Warn("failed to apply routes", "err", err)
 		}
 	}
 	l.fromPods()
@@ -170,7 +170,7 @@ func (l *learn) install(ctx context.Context, full bool) {
 		}
 	})
 	if err := l.fib.Apply(ctx); err != nil && ctx.Err() == nil {
-		l.log.Warn("routes not installed", "err", err)
+		l.log.Warn("failed to install routes", "err", err)
 	}
 	l.plane.Dismiss(ctx, l.sync.done)
 }
@@ -208,7 +208,7 @@ func (l *learn) tidy(ctx context.Context) {
 	removed, err := l.fib.SweepElsewhere(ctx, ours.GatewayTable)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.log.Warn("routes of a previous run are left in another table, trying again", "err", err)
+			l.log.Warn("failed to remove routes of a previous run from another table, retrying", "err", err)
 		}
 		return
 	}

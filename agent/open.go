@@ -90,9 +90,9 @@ func (a *agent) openIPAM(context.Context) error {
 	}
 	switch {
 	case a.store.Older() && !a.store.Created():
-		a.problem("database: it is an older copy, whose registry has forgotten blocks that it gave since; claims of blocks are refused for %v, until every node has said what it holds", cfg.IPAM.Registry.Settle())
+		a.problem("database: it is an older copy, whose registry lacks the latest blocks; claims of blocks are rejected for %v, until every node has asserted its blocks", cfg.IPAM.Registry.Settle())
 	case a.store.Created() && (opt.Lost || a.store.Older()):
-		a.problem("database: it was lost; claims of blocks are refused for %v, until every node has said what it holds", cfg.IPAM.Registry.Settle())
+		a.problem("database: it was lost; claims of blocks are rejected for %v, until every node has asserted its blocks", cfg.IPAM.Registry.Settle())
 	}
 	a.audit = admin.Auditor{Store: a.store, Log: a.log.With("part", "audit")}
 	pools := rooms.IPAM(cfg.Pools, cfg.Node.Labels)
@@ -210,7 +210,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	}
 	for _, p := range cfg.Pools {
 		if !a.id.Reaches(p.CIDR) {
-			a.problem("pool %s: this node has no address of the family of %s, so its blocks are not announced and its pods are reached by nobody; give the node one, or disable the pool here", p.Name, p.CIDR)
+			a.problem("pool %s: this node has no address of the family of %s, so its blocks are not announced and its pods are unreachable; give the node one, or disable the pool here", p.Name, p.CIDR)
 		}
 	}
 	direct := func(ctx context.Context, blocks, aggregates []netip.Prefix) error { // the learn loop does not run yet

@@ -60,7 +60,7 @@ func (o *originate) Run(ctx context.Context) error {
 		}
 		retry.Stop()
 		if err := o.round(ctx, o.learn.setOwn); err != nil && ctx.Err() == nil {
-			o.log.Error("blocks not announced, trying again", "err", err, "wait", originateRetry)
+			o.log.Error("failed to announce blocks, retrying", "err", err, "wait", originateRetry)
 			retry.Reset(originateRetry)
 		}
 	}

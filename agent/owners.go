@@ -32,12 +32,12 @@ func (a *agent) openOwners(ctx context.Context) error {
 func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) string {
 	peers := a.current().BGP.Peers
 	if len(peers) > 0 && !slices.ContainsFunc(a.speaker.Peers(), func(p bgp.PeerStatus) bool { return p.State == established }) {
-		return "no BGP session is up here, so it cannot be told whether its blocks are still announced"
+		return "no BGP session is up here, so it is unknown whether its blocks are still announced"
 	}
 	var who string
 	err := a.learn.do(ctx, func() {
 		if len(peers) > 0 && !a.learn.sync.done {
-			who = "BGP is not in sync here yet, so it cannot be told whether its blocks are still announced"
+			who = "BGP is not in sync here yet, so it is unknown whether its blocks are still announced"
 			return
 		}
 		for _, b := range blocks {
@@ -50,7 +50,7 @@ func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) s
 		}
 	})
 	if err != nil {
-		return "it cannot be told whether its blocks are still announced: " + err.Error()
+		return "it is unknown whether its blocks are still announced: " + err.Error()
 	}
 	return who
 }

@@ -22,7 +22,7 @@ func (a *agent) ready() error {
 		return fmt.Errorf("%w: %w", cni.ErrNotAvailable, err)
 	}
 	if !slices.ContainsFunc(a.alloc.Blocks(), func(b ipam.BlockUsage) bool { return b.Confirmed }) {
-		text := "no pool gives out addresses"
+		text := "no pool assigns addresses"
 		if err := a.alloc.Stats().RegistryLastError; err != "" {
 			text = "the registry: " + err
 		}
@@ -48,5 +48,5 @@ func connected(configured int, peers []bgp.PeerStatus) error {
 	if configured == 0 || slices.ContainsFunc(peers, func(p bgp.PeerStatus) bool { return p.State == established }) {
 		return nil
 	}
-	return fmt.Errorf("%w: none of the %d BGP sessions is established, look at onlinkctl peers", cni.ErrLimited, configured)
+	return fmt.Errorf("%w: none of the %d BGP sessions is established, see onlinkctl peers", cni.ErrLimited, configured)
 }

@@ -50,7 +50,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 // serve runs every long-lived part; the first that fails ends the others.
 func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	for _, note := range a.current().IPAM.Registry.Notes() {
-		a.log.Warn("this was chosen, and means", "note", note)
+		a.log.Warn("configured with a consequence", "note", note)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.watch.Run(ctx) })

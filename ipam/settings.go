@@ -86,11 +86,11 @@ func (r RegistrySettings) Notes() []string {
 	case !r.Insecure:
 		return nil
 	case r.Listen.IsValid():
-		return []string{fmt.Sprintf("ipam.registry.insecure: the registry on %v has no TLS: whoever reaches the port reads who owns which block, "+
-			"takes over and releases nodes, and from a node's address claims and releases its blocks; set tls", r.Listen)}
+		return []string{fmt.Sprintf("ipam.registry.insecure: the registry on %v has no TLS: every host that reaches the port can list the owners of blocks, "+
+			"take over and release nodes, and from a node's address claim and release its blocks; set tls", r.Listen)}
 	}
-	return []string{fmt.Sprintf("ipam.registry.insecure: the registry at %v is asked without TLS: whoever is on the way reads and changes "+
-		"what it says of the blocks; set tls", r.Addresses)}
+	return []string{fmt.Sprintf("ipam.registry.insecure: the registry at %v is called without TLS: every host on the way can read and change "+
+		"its answers; set tls", r.Addresses)}
 }
 
 // Read reads the section; keys that it does not have stay.
@@ -205,6 +205,6 @@ func (c registryCheck) tls() {
 	case c.TLS.Enabled() && c.Insecure:
 		c.fail("insecure", "contradicts tls; remove one")
 	case used && !c.TLS.Enabled() && !c.Insecure:
-		c.fail("tls", "is missing: whoever reaches the registry could take blocks; add cert, key and ca, or write insecure: true")
+		c.fail("tls", "is missing: any host that reaches the registry could take blocks; add cert, key and ca, or write insecure: true")
 	}
 }

@@ -131,7 +131,7 @@ func TestRegistrySettings(t *testing.T) {
 			RegistrySettings{Kind: RegistryGRPC, Addresses: []string{"10.0.0.2:1", "registry:1"}, Insecure: true},
 			false, true,
 			[]netip.AddrPort{{}, at("10.0.0.2:1")},
-			"ipam.registry.insecure: the registry at [10.0.0.2:1 registry:1] is asked without TLS",
+			"ipam.registry.insecure: the registry at [10.0.0.2:1 registry:1] is called without TLS",
 		},
 		{"etcd's own agents are no agents", RegistrySettings{Kind: RegistryEtcd, Addresses: []string{"10.0.0.2:1", "10.0.0.3:1"}}, false, false, []netip.AddrPort{{}}, ""},
 	} {

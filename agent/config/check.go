@@ -137,13 +137,13 @@ func (p *checker) checkPeerAS(path string, peer Peer, asn uint32) {
 		p.Fail(path+".import.disableConnectedCheck", "is for peers of another AS, and this one is of ours (%d), whose next hops may be anywhere; remove it", asn)
 	}
 	if peer.Import.DisableOwnerCheck && external {
-		p.Fail(path+".import.disableOwnerCheck", "is for peers of our AS (%d): who owns a block behind another AS is not looked at; remove it", asn)
+		p.Fail(path+".import.disableOwnerCheck", "is for peers of our AS (%d): the owner of a block behind another AS is not checked; remove it", asn)
 	}
 	if !peer.Export.Own && !external {
 		p.Fail(path+".export.own", "false is for peers of another AS, and this one is of ours (%d), which needs this node's blocks; to hide some of them, use a filter that rejects {source: own, prefixes: [...]}", asn)
 	}
 	if peer.Export.Reflected && external {
-		p.Fail(path+".export.reflected", "is for peers of our AS (%d), and this one is of %d; remove it: a node is transit for nobody", asn, peer.ASN)
+		p.Fail(path+".export.reflected", "is for peers of our AS (%d), and this one is of %d; remove it: a node provides no transit", asn, peer.ASN)
 	}
 }
 

@@ -41,7 +41,7 @@ func (c *Config) Overlaps(claims []Claim) Errors {
 		}
 		at := slices.IndexFunc(claims, func(claim Claim) bool { return attracts(prefix, claim) })
 		if at >= 0 {
-			errs = append(errs, c.Places.Mistake(fmt.Sprintf("bgp.originate[%d]", i), "%s contains %s, %s: routers would send this node what is for others; announce a part without it, or remove it", prefix, claims[at].Prefix, claims[at].describe()))
+			errs = append(errs, c.Places.Mistake(fmt.Sprintf("bgp.originate[%d]", i), "%s contains %s, %s: routers would send this node packets for others; announce a part without it, or remove it", prefix, claims[at].Prefix, claims[at].describe()))
 		}
 	}
 	errs.Sort()

@@ -74,7 +74,7 @@ func (s Surroundings) Uplinks(reached ...string) []string {
 func (s Surroundings) Problems(c *config.Effective) []string {
 	var out []string
 	for _, e := range c.Overlaps(s.claims()) {
-		out = append(out, fmt.Sprintf("%s: %s; no drop route covers it, and the next start is refused", e.Field, e.Text))
+		out = append(out, fmt.Sprintf("%s: %s; no drop route covers it, and the next start fails", e.Field, e.Text))
 	}
 	return out
 }

@@ -105,7 +105,7 @@ func TestProblems(t *testing.T) {
 	}
 	got := s.Problems(effective(t, "pools: [{name: a, cidr: 10.244.0.0/16}, {name: b, cidr: 172.16.0.0/12}]"))
 	if len(got) != 1 || !strings.HasPrefix(got[0], "pools[1].cidr: 172.16.0.0/12 overlaps 172.17.0.0/16, the network of docker0") ||
-		!strings.HasSuffix(got[0], "; no drop route covers it, and the next start is refused") {
+		!strings.HasSuffix(got[0], "; no drop route covers it, and the next start fails") {
 		t.Errorf("over a container bridge: %q", got)
 	}
 }

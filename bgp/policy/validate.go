@@ -32,7 +32,7 @@ func (f *Filter) Validate(path string) []Fault {
 		list = append(list, f.Rules[i].Validate(fmt.Sprintf("%s.rules[%d]", path, i))...)
 	}
 	if f.Name == "" {
-		list.add(path, "has no name; add one, for the peers to refer to")
+		list.add(path, "has no name; add one for the peers to use")
 	} else if len(f.Rules) == 0 {
 		list.add(path, "has no rules; add some or remove the filter")
 	}

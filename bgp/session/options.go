@@ -134,7 +134,7 @@ func ASN(dst *uint32) func(strictyaml.Value) {
 		n := *dst
 		strictyaml.Number(&n, 1, math.MaxUint32)(v)
 		if n == asTrans {
-			v.Fail("%d is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as %d", asTrans, DefaultASN)
+			v.Fail("%d is AS_TRANS, which is reserved; use your own AS, or a private one such as %d", asTrans, DefaultASN)
 			return
 		}
 		*dst = n

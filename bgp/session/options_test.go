@@ -73,7 +73,7 @@ func TestMistakes(t *testing.T) {
 		{"{multihop: 2, ttlSecurity: 1}", outer, "f:1: peer.multihop: cannot be combined with ttlSecurity, which sends with TTL 255 (RFC 5082); remove one"},
 		{"{localASN: 65002}", inner, "f:1: peer.localASN: is for peers of another AS, and this one is of ours (64512); remove it"},
 		{"{localASN: 65001}", outer, "f:1: peer.localASN: 65001 is the peer's own AS; use another"},
-		{"{localASN: 23456}", outer, "f:1: peer.localASN: 23456 is AS_TRANS, which belongs to nobody; use your own AS, or a private one such as 64512"},
+		{"{localASN: 23456}", outer, "f:1: peer.localASN: 23456 is AS_TRANS, which is reserved; use your own AS, or a private one such as 64512"},
 		{"{longLivedRestart: 1h}", inner, "f:1: peer.longLivedRestart: is for peers of another AS, and this one is of ours (64512); remove it: the blocks of a dead node must go"},
 	} {
 		t.Run(c.text, func(t *testing.T) {
