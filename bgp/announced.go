@@ -46,7 +46,7 @@ func (s *Speaker) Announced(_ context.Context, around netip.Addr) []Announced {
 			}
 		})
 	if err != nil {
-		s.log.Warn("look-up of announcements did not succeed", "address", around, "error", err)
+		s.log.Warn("failed to look up announcements", "address", around, "err", err)
 	}
 	for i := range list {
 		a := &list[i]

@@ -30,9 +30,9 @@ func lostText(e gobgp.Event) string {
 	case "graceful-restart", "read-failed":
 		return "the peer closed the connection without a NOTIFICATION"
 	case "write-failed":
-		return "writing to the peer did not succeed"
+		return "failed to write to the peer"
 	case "hold-timer-expired":
-		return "hold timer expired: nothing heard from the peer"
+		return "hold timer expired: nothing received from the peer"
 	case "notification-sent":
 		return sentNotification + notificationOf(e.Code, e.Subcode, e.Data).words()
 	case "notification-received", "hard-reset":

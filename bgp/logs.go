@@ -44,7 +44,7 @@ func (b *logBridge) write(level slog.Level, e entry) {
 	if !ok {
 		return
 	}
-	attrs := []slog.Attr{slog.String("event", e.event), slog.String("peer", e.peer), slog.String("error", printable(e.err))}
+	attrs := []slog.Attr{slog.String("event", e.event), slog.String("peer", e.peer), slog.String("err", printable(e.err))}
 	if e.stack != "" {
 		attrs = append(attrs, slog.String("stack", e.stack))
 	}

@@ -56,7 +56,7 @@ func (s *Speaker) look(ctx context.Context) {
 	case err == nil:
 		s.lookout.take(found)
 	case ctx.Err() == nil:
-		s.log.Warn("look for other announcements of blocks did not succeed", "error", err)
+		s.log.Warn("failed to search for other announcements of blocks", "err", err)
 	}
 	wanted, me := s.ledger.foreign(), s.cfg.self()
 	if len(wanted) == 0 {
@@ -64,10 +64,10 @@ func (s *Speaker) look(ctx context.Context) {
 	}
 	paths, err := foreignPaths(s.engine, wanted, me, own)
 	if err != nil {
-		s.log.Warn("look for other nodes with our router ID did not succeed", "error", err)
+		s.log.Warn("failed to search for nodes with our router ID", "err", err)
 		return
 	}
 	for peer, why := range s.ledger.confirm(paths, me) {
-		s.log.Warn("our router ID is another node's", "peer", peer, "why", why)
+		s.log.Warn("another node has our router ID", "peer", peer, "why", why)
 	}
 }

@@ -89,7 +89,7 @@ func (l *lookout) takeRivalsLocked(found map[Rival]bool) {
 	})
 	for _, r := range list {
 		if !slices.Contains(l.rivals, r) {
-			l.log.Warn("somebody else announces our prefix", "origin", r.Origin, "prefix", r.Prefix, "peer", r.Peer, "next_hop", r.NextHop, "originator_id", r.OriginatorID, "as_path", r.ASPath)
+			l.log.Warn("another node announces our prefix", "origin", r.Origin, "prefix", r.Prefix, "peer", r.Peer, "next_hop", r.NextHop, "originator_id", r.OriginatorID, "as_path", r.ASPath)
 		}
 	}
 	l.rivals = list

@@ -33,7 +33,7 @@ func (s *Speaker) SetOwners(_ context.Context, blocks []policy.Block) error {
 		return nil
 	}
 	if err := s.engine.ImportAgain(policy.NewOverlaps(maps.Keys(diff)).Touch); err != nil {
-		return fmt.Errorf("judge announcements of blocks again: %w", err)
+		return fmt.Errorf("evaluate announcements of blocks again: %w", err)
 	}
 	return nil
 }

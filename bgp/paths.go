@@ -40,7 +40,7 @@ func (s *Speaker) Paths(_ context.Context, prefix netip.Prefix) []PathInfo {
 	}
 	paths, err := engine.Paths(prefix)
 	if err != nil {
-		s.log.Warn("look-up of paths did not succeed", "prefix", prefix, "error", err)
+		s.log.Warn("failed to look up paths", "prefix", prefix, "err", err)
 	}
 	var list []PathInfo
 	for i := range paths {

@@ -83,7 +83,7 @@ func (s *Speaker) testOf(peer string, r *policy.Route) (policyTest, error) {
 	if !t.ends.Local.IsValid() {
 		st, _, err := s.engine.Neighbor(addr)
 		if err != nil {
-			s.log.Warn("look-up of a session's own address did not succeed", "peer", peer, "error", err)
+			s.log.Warn("failed to look up a session's own address", "peer", peer, "err", err)
 		}
 		t.ends.Local = st.Local
 	}

@@ -110,13 +110,13 @@ func (r *record) reason() string {
 func (s *Session) advice() string {
 	switch {
 	case s.Password != "":
-		return ": is the TCP MD5 key the same at both ends? a wrong one is answered with silence"
+		return ": is the TCP MD5 key the same at both ends? a peer does not answer a wrong one"
 	case s.TTLSecurity > 0:
 		return fmt.Sprintf(": does the peer use TTL security too, and is it at most %d hops away?", s.TTLSecurity)
 	case s.Role == EBGP && s.Multihop == 0:
 		return ": is the peer on a network of this node? a router between needs multihop"
 	}
-	return ": is the peer there, and has it no TCP MD5 key for this node?"
+	return ": is the peer up, and has it no TCP MD5 key for this node?"
 }
 
 // trouble says what is wrong with a peer whose session may be up.

@@ -176,7 +176,7 @@ func (s *Speaker) closeSessions(reason string) error {
 	}
 	s.watch.feed.freeze()
 	if err := s.applyOriginsLocked(origins{}); err != nil {
-		s.log.Warn("withdraw of own prefixes did not succeed", "error", err)
+		s.log.Warn("failed to withdraw own prefixes", "err", err)
 	}
 	if err := s.engine.Shutdown(reason); err != nil {
 		return fmt.Errorf("shut peers down: %w", err)

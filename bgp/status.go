@@ -27,7 +27,7 @@ func (s *Speaker) Peers() []PeerStatus {
 	counted := err == nil && count <= advertisedLimit
 	withheld, err := withheldBy(s.engine)
 	if err != nil {
-		s.log.Warn("list of withheld routes did not succeed", "error", err)
+		s.log.Warn("failed to list withheld routes", "err", err)
 	}
 	var list []PeerStatus
 	err = s.engine.Neighbors(counted, func(e gobgp.State) {
@@ -39,7 +39,7 @@ func (s *Speaker) Peers() []PeerStatus {
 		list = append(list, st)
 	})
 	if err != nil {
-		s.log.Warn("list of peers did not succeed", "error", err)
+		s.log.Warn("failed to list peers", "err", err)
 	}
 	s.mu.Lock()
 	list = append(list, s.sessions.absent(list)...)

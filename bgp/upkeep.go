@@ -27,7 +27,7 @@ func (s *sessions) settleHolds() {
 			err = s.engine.Enable(peer)
 		}
 		if err != nil {
-			s.log.Warn("hold of a session not settled", "peer", peer, "error", err)
+			s.log.Warn("failed to hold or release a session", "peer", peer, "err", err)
 		}
 	}
 }
@@ -44,7 +44,7 @@ func (s *sessions) retryLimited(limited map[netip.Addr]time.Time) {
 			continue // Release brings it back
 		}
 		if err := s.engine.Enable(addr); err != nil {
-			s.log.Warn("retry of a peer did not succeed", "peer", addr, "error", err)
+			s.log.Warn("failed to retry a peer", "peer", addr, "err", err)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func (s *sessions) forgetAdopted(now, startedAt time.Time) {
 			continue
 		}
 		if err := s.remove(addr, s.want.dynamics[name].Session); err != nil {
-			s.log.Warn("removal of an absent client did not succeed", "peer", addr, "error", err)
+			s.log.Warn("failed to remove an absent client", "peer", addr, "err", err)
 			continue
 		}
 		delete(s.adopted, addr)

@@ -37,7 +37,7 @@ func (w *watch) begin(engine *gobgp.Engine) (stop func(), err error) {
 	w.engine = engine
 	stop, err = engine.Watch(gobgp.Handler{
 		Peer: w.peer, EndOfRIB: w.endOfRIB, Set: w.bestSet, Flush: w.feed.signal,
-		Fault: func(err error) { w.log.Warn("best path not understood", "error", err) },
+		Fault: func(err error) { w.log.Warn("failed to decode a best path", "err", err) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watch bgp events: %w", err)
@@ -91,7 +91,7 @@ func (w *watch) peer(ev gobgp.PeerEvent) {
 func (w *watch) carries(addr netip.Addr) carried {
 	o, err := w.engine.Opened(addr)
 	if err != nil {
-		w.log.Warn("look-up of a peer did not succeed", "peer", addr, "error", err)
+		w.log.Warn("failed to look up a peer", "peer", addr, "err", err)
 	}
 	c := carried{usesEOR: o.GracefulRestart, id: o.RouterID, internal: o.ASN == w.asn}
 	for _, f := range o.Families {

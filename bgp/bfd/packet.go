@@ -37,7 +37,7 @@ type Diag uint8
 // The diagnostics this package gives; a neighbour may send others.
 const (
 	DiagNone      Diag = 0
-	DiagExpired   Diag = 1 // nothing heard for the detection time
+	DiagExpired   Diag = 1 // nothing received for the detection time
 	DiagNeighbour Diag = 3 // the neighbour says that its session is down
 	DiagAdminDown Diag = 7
 )
@@ -45,8 +45,8 @@ const (
 // String returns the diagnostic in words.
 func (d Diag) String() string {
 	texts := [...]string{
-		"no diagnostic", "nothing heard for the detection time", "echo function failed",
-		"the neighbour signalled its session down", "forwarding plane reset", "path down",
+		"no diagnostic", "nothing received for the detection time", "echo function failed",
+		"the neighbour signalled session down", "forwarding plane reset", "path down",
 		"concatenated path down", "administratively down", "reverse concatenated path down",
 	}
 	if int(d) < len(texts) {

@@ -128,15 +128,15 @@ func (p *Process) ask(sessions []Session) (fresh bool, err error) {
 		p.mu.Unlock()
 	}()
 	if err := c.enc.Encode(r); err != nil {
-		return fresh, fmt.Errorf("tell the bfd process: %w", err)
+		return fresh, fmt.Errorf("send to the bfd process: %w", err)
 	}
 	select {
 	case rep := <-answer:
 		return fresh, p.settle(sessions, rep)
 	case <-c.gone:
-		return fresh, fmt.Errorf("tell the bfd process: %w", errEnded)
+		return fresh, fmt.Errorf("send to the bfd process: %w", errEnded)
 	case <-time.After(wait):
-		return fresh, errors.Join(fmt.Errorf("tell the bfd process: %w within %s", errSilent, wait), c.giveUp())
+		return fresh, errors.Join(fmt.Errorf("send to the bfd process: %w within %s", errSilent, wait), c.giveUp())
 	}
 }
 
@@ -245,7 +245,7 @@ func (p *Process) Run(ctx context.Context) error {
 			want := p.want
 			p.mu.Unlock()
 			if err := p.Set(want); err != nil {
-				p.log.Error("bfd process not started", "err", err)
+				p.log.Error("failed to start bfd process", "err", err)
 				retry.Reset(startAgain)
 			}
 		}

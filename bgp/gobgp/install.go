@@ -25,7 +25,7 @@ func (e *Engine) InstallPolicy(p *policy.Plan) error {
 		return nil
 	}
 	if err := e.deletePolicy(old); err != nil { // it costs memory alone
-		e.reporter.Record(slog.LevelWarn, Record{Text: "removal of the replaced policy did not succeed", Err: err.Error()})
+		e.reporter.Record(slog.LevelWarn, Record{Text: "failed to remove the replaced policy", Err: err.Error()})
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (p *Plan) Import(s *Peer, at Ends, r Route) Verdict {
 func (p *Plan) Export(s *Peer, at Ends, r Route) Verdict {
 	v := Verdict{Before: r}
 	if countAS(r.ASPath, s.ASN) > 0 {
-		return v.Decide(fmt.Sprintf("the AS_PATH holds the peer's AS %d: it would find a loop", s.ASN), Reject, r)
+		return v.Decide(fmt.Sprintf("the AS_PATH holds the peer's AS %d: it would detect a loop", s.ASN), Reject, r)
 	}
 	seen := view{Ends: at, before: r.NextHop}
 	if s.External {

@@ -246,7 +246,7 @@ func (g *Guard) Review(v Verdict, peer netip.Addr) Verdict {
 	if held && v.After.LocalPref != nil && v.Before.LocalPref != nil && *v.After.LocalPref == *v.Before.LocalPref && *v.After.LocalPref != 100 {
 		hundred := uint32(100)
 		v.After.LocalPref = &hundred
-		v.Steps = slices.Insert(v.Steps, len(v.Steps)-1, Step{"LOCAL_PREF has no say between nodes", "LOCAL_PREF 100"})
+		v.Steps = slices.Insert(v.Steps, len(v.Steps)-1, Step{"LOCAL_PREF is ignored between nodes", "LOCAL_PREF 100"})
 	}
 	return v
 }

@@ -187,7 +187,7 @@ func (p *Plan) classExports(k *Class) {
 	ch := ownChange(&s.Export)
 	if len(s.Export.Filters) > 0 {
 		if reflects {
-			say("no transit: routes of eBGP peers are not told on", Condition{Source: External}, Reject)
+			say("no transit: routes of eBGP peers are not announced further", Condition{Source: External}, Reject)
 		}
 		p.exportFilters(k, ch, reflects)
 		ch = Change{}
@@ -204,7 +204,7 @@ func (p *Plan) classExports(k *Class) {
 	if reflects {
 		say("reflected routes", Condition{Source: Reflected}, Accept)
 	}
-	say("nothing else is told", Condition{}, Reject)
+	say("nothing else is announced", Condition{}, Reject)
 }
 
 // classAggregates refuses the aggregates that are for other peers, and what

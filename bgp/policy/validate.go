@@ -52,7 +52,7 @@ func (r *Rule) Validate(path string) []Fault {
 	case r.Action == Next && len(r.Set.Communities.Replace) > 0:
 		list.add(path, "set.communities.replace leaves nothing for the next rule to match; use action: accept")
 	case r.Action == Next && r.Set.empty():
-		list.add(path, "does nothing: it says next and has no set; add set, or use another action")
+		list.add(path, "does nothing: its action is next and it has no set; add set, or use another action")
 	}
 	return list
 }
@@ -152,7 +152,7 @@ func (r *Rule) misuseExport(u *Use) string {
 	case r.Set.NextHop.Kind == NextHopPeer:
 		return "set.nextHop: peer-address is for import; use self, unchanged or an address"
 	case u.External && len(r.Match.ASPath) > 0:
-		return "match.asPath has no use in the export to another AS, which is told our own prefixes only, and they have an empty path; use another filter here"
+		return "match.asPath has no use in the export to another AS, which receives our own prefixes only, and they have an empty path; use another filter here"
 	case !u.External && r.Set.Prepend > 0:
 		return prependInside
 	case r.Match.Source == External:
