@@ -58,7 +58,7 @@ lab: engine ## bring the demo's topology up and leave it up, with a shell
 deps: engine ## install the Debian packages that demo, lab and test need (root)
 	@$(BED) deps lab frr etcd runtime race
 
-test: engine ## run everything: unit, race, kernel, whole-system; what ran where is listed
+test: engine ## run everything: unit, race, kernel, whole-system; end with a list of what ran where
 	@$(BED) test
 
 test-unit: engine ## run the tests of all rooms natively, without the whole-system ones
@@ -67,22 +67,22 @@ test-unit: engine ## run the tests of all rooms natively, without the whole-syst
 test-integration: engine ## run the whole-system tests
 	@$(BED) test ./integration/...
 
-test-interop: build ## hold onlinkd against BIRD, FRR, ExaBGP and gobgpd, and write docs/interop.md
+test-interop: build ## run onlinkd against BIRD, FRR, ExaBGP and gobgpd, and write docs/interop.md
 	@$(BED) deps interop
 	ONLINK_INTEROP=1 go test -count=1 -run '^TestInterop$$' ./bgp/bfd
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestInterop' ./integration -args -interop.full -interop.write
 
-test-kernel: build ## run what a kernel decides on Debian's stock kernel in QEMU, which has ipip and nftables at once (TESTS=pattern)
+test-kernel: build ## run the kernel's tests on Debian's stock kernel in QEMU, which has ipip and nftables at once (TESTS=pattern)
 	@$(BED) deps lab qemu
 	@$(BED) kernel -run '$(value TESTS)'
 
-test-long: build ## run the tests that repeat something as often as is promised (an hour, every CPU busy for forty minutes)
+test-long: build ## run the tests with many repetitions (an hour, every CPU busy for forty minutes)
 	@$(BED) deps lab frr etcd
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile)$$' ./integration -args -long -crash.ops=10000
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestFaults$$' ./integration -args -faults.time=10m
 	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
 
-bench: engine ## measure next to BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
+bench: engine ## compare with BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
 	@$(BED) deps bench
 	@go run ./integration/cmd/bench -figures '$(FIGURES)' -o build/bench.json
 
@@ -95,10 +95,10 @@ bench-compare: engine ## compare the benchmarks of this tree with those of REF=c
 fuzz: engine ## run every fuzz target for FUZZTIME=30s
 	@$(BED) fuzz -time $(FUZZTIME)
 
-lint: ## run golangci-lint as .golangci.yml says (the first run builds it: two minutes)
+lint: ## run golangci-lint with .golangci.yml (the first run builds it: two minutes)
 	GOFLAGS="$$ONLINK_GOFLAGS" $(LINT) run ./...
 
-fmt: ## format as lint wants it
+fmt: ## format the Go files
 	GOFLAGS="$$ONLINK_GOFLAGS" $(LINT) fmt ./...
 
 house: engine ## print figures of the tree's structure beside their goals and bounds
@@ -114,8 +114,8 @@ generate: ## generate Go from proto/ (needs protoc: apt-get install protobuf-com
 	PATH="$(CURDIR)/build/tools:$$PATH" protoc --go_out=. --go_opt=module=onlink \
 		--go-grpc_out=. --go-grpc_opt=module=onlink -I proto/v1 $$(cd proto/v1 && ls *.proto)
 
-check: lint vet test ## what must pass before a change goes in
+check: lint vet test ## run everything that a change must pass
 
-clean: ## remove what the other targets built, but for the work in build/engine-edit
+clean: ## remove the files of the other targets, except the work in build/engine-edit
 	rm -rf bin
 	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name engine-edit -exec rm -rf {} +
