@@ -1,18 +1,13 @@
 package rib
 
-import (
-	"net/netip"
-	"slices"
-)
-
 // decide returns what the kernel shall hold for an entry's prefix, and whether
 // its next hops are those of a pool's route. It is the decision described in
 // the package comment, from the most certain source to the least.
-func (t *Table) decide(e *entry) (v verdict, pooled bool) {
+func decide(e *entry, own *ownership, hops *nextHops) (v verdict, pooled bool) {
 	switch {
 	case e.pod:
-		return verdict{kind: Local, reason: ReasonPod, hops: MakeHops(Hop{Dev: t.pods[e.prefix], Reason: ReasonPod})}, false
-	case (e.own || e.summed) && t.permit.cutsOff(e.prefix):
+		return verdict{kind: Local, reason: ReasonPod, hops: MakeHops(Hop{Dev: own.pods[e.prefix], Reason: ReasonPod})}, false
+	case (e.own || e.summed) && own.permit.cutsOff(e.prefix):
 		return verdict{kind: Unresolved, reason: ReasonHostNetwork}, false
 	case e.own:
 		return verdict{kind: Blackhole, reason: ReasonOwnBlock}, false
@@ -22,64 +17,16 @@ func (t *Table) decide(e *entry) (v verdict, pooled bool) {
 		return absent, false
 	case Martian(e.prefix):
 		return verdict{kind: Unresolved, reason: ReasonMartian}, false
-	case inside(t.own, e.prefix):
+	case inside(own.blocks, e.prefix):
 		return verdict{kind: Unresolved, reason: ReasonInsideOwnBlock}, false
-	case !t.permit.allows(e.prefix):
+	case !own.permit.allows(e.prefix):
 		return verdict{kind: Unresolved, reason: ReasonForbidden}, false
 	}
-	pool := t.poolOf(e.prefix)
-	if t.takesPath(e, pool < 0) {
+	pool := own.poolOf(e.prefix)
+	if hops.takenBy(e, pool < 0) {
 		return verdict{kind: Unresolved, reason: ReasonCoversNextHop}, false
 	}
-	return t.forward(e.ways, pool, e.prefix.Addr().Is4()), pool >= 0
-}
-
-// poolOf returns the index of the most specific pool that covers prefix, or -1.
-func (t *Table) poolOf(prefix netip.Prefix) int {
-	return slices.IndexFunc(t.pools, func(p Pool) bool { return covers(p.Prefix, prefix) })
-}
-
-// takesPath reports whether installing the entry's prefix would change how the
-// kernel reaches a BGP next hop or peer. Such a route may break the session or
-// the tunnel it depends on, be withdrawn with it, and come back with it: the
-// recursive flap of RFC 4271 section 9.1.2.1.
-//
-// One kind may do so: a prefix outside every pool told only by peers of
-// another AS is the underlay itself speaking (a ToR announcing the other
-// rack), as long as it does not cover the next hop or peer it came from, and
-// leads into no pool: packets between nodes would go into their own tunnel.
-//
-// An address inside a pool has no path of the underlay that could be taken: it
-// is reached by the pool's routes, whoever names it as next hop. Else anybody
-// could take a block away with a route whose next hop lies in it.
-func (t *Table) takesPath(e *entry, outside bool) bool {
-	underlay := outside && !slices.ContainsFunc(e.ways.set, func(w way) bool { return !w.ebgp }) &&
-		!slices.ContainsFunc(e.ways.hops, (*nextHop).isInner)
-	at, _ := slices.BinarySearchFunc(t.sorted, e.prefix.Addr(), compareHop)
-	for _, hop := range t.sorted[at:] {
-		if !e.prefix.Contains(hop.addr.WithZone("")) {
-			return false // sorted: none behind it is inside either
-		}
-		if !hop.guards(e.prefix) {
-			continue
-		}
-		if !underlay || e.ways.names(hop.addr) {
-			return true
-		}
-	}
-	return false
-}
-
-// guards reports whether the kernel's way to hop would yield to prefix, which
-// contains it.
-func (hop *nextHop) guards(prefix netip.Prefix) bool {
-	r := hop.reach
-	return hop.class == outerHop && (r.Kind == OnLink || r.Kind == Gateway) && r.Match.IsValid() && prefix.Bits() >= r.Match.Bits()
-}
-
-// names reports whether addr is a next hop or the peer of one of the paths.
-func (w *ways) names(addr netip.Addr) bool {
-	return slices.ContainsFunc(w.set, func(p way) bool { return p.nextHop == addr || p.peer == addr })
+	return e.ways.forward(own.pools, pool, e.prefix.Addr().Is4()), pool >= 0
 }
 
 // slot is the place of a pool (-1: none) and a family in ways.verdicts.
@@ -93,15 +40,15 @@ func slot(pool int, v4 bool) int {
 
 // forward returns the verdict by the next hops alone, from the cache or anew.
 // It is the same for all prefixes of one pool and family.
-func (t *Table) forward(w *ways, pool int, v4 bool) verdict {
+func (w *ways) forward(pools []Pool, pool int, v4 bool) verdict {
 	if w.verdicts == nil {
-		w.verdicts = make([]verdict, slot(len(t.pools)-1, true)+1)
+		w.verdicts = make([]verdict, slot(len(pools)-1, true)+1)
 	}
 	cached := &w.verdicts[slot(pool, v4)]
 	if *cached == (verdict{}) {
 		var p *Pool
 		if pool >= 0 {
-			p = &t.pools[pool]
+			p = &pools[pool]
 		}
 		*cached = forward(w.hops, p, v4)
 	}
@@ -202,4 +149,22 @@ func encapsulation(nh *nextHop, pool *Pool) (dev string, why Reason) {
 		return dev, ReasonAlways
 	}
 	return dev, ReasonViaGateway
+}
+
+// appendThrough appends the members that reach an inner next hop: a pod of this
+// node as a gateway on its own device, else what the pool's route has.
+func appendThrough(hops []Hop, nh *nextHop) ([]Hop, Reason) {
+	switch nh.through.kind {
+	case Local:
+		pod := nh.through.hops.At(0)
+		return append(hops, Hop{Via: nh.addr, Dev: pod.Dev, Onlink: nh.addr.Is4(), Reason: ReasonThroughPool}), ReasonNone
+	case Unicast:
+		for h := range nh.through.hops.All() {
+			h.Reason = ReasonThroughPool
+			hops = append(hops, h)
+		}
+		return hops, ReasonNone
+	case Unresolved, Blackhole:
+	}
+	return hops, ReasonHopInPool
 }

@@ -67,3 +67,16 @@ func (x *index) all(yield func(*entry) bool) {
 		}
 	}
 }
+
+// longest returns the route of the longest prefix that contains addr and is
+// wanted.
+func (x *index) longest(addr netip.Addr, want func(*entry) bool) (Route, bool) {
+	addr = addr.Unmap().WithZone("")
+	for bits := addr.BitLen(); bits >= 0 && addr.IsValid(); bits-- {
+		e := x.get(netip.PrefixFrom(addr, bits).Masked())
+		if e != nil && !e.gone() && want(e) {
+			return e.route(), true
+		}
+	}
+	return Route{}, false
+}

@@ -1,13 +1,26 @@
 package rib
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 )
 
+// NextHops yields, in address order, every address whose reachability matters:
+// BGP next hops and peers. The table must not be changed meanwhile.
+func (t *Table) NextHops() iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, hop := range t.hops.sorted {
+			if hop.addr.IsValid() && !yield(hop.addr) {
+				return
+			}
+		}
+	}
+}
+
 // Generation changes whenever [Table.Nodes] or [Table.Devices] may answer
 // otherwise than before.
-func (t *Table) Generation() uint64 { return t.generation }
+func (t *Table) Generation() uint64 { return t.hops.generation }
 
 // Nodes returns the other nodes, in address order: the next hops of routes into
 // a pool, as peers of our AS tell them and, of other ASes, those for which the
@@ -17,34 +30,20 @@ func (t *Table) Generation() uint64 { return t.generation }
 // refused as a whole.
 func (t *Table) Nodes() []netip.Addr {
 	var out []netip.Addr
-	for _, hop := range t.sorted {
+	for _, hop := range t.hops.sorted {
 		if hop.addr.IsValid() && hop.addr.Zone() == "" && hop.class == outerHop && hop.reach.Kind != Self &&
-			slices.ContainsFunc(hop.ways, func(w *ways) bool { return t.isNode(hop, w) }) {
+			slices.ContainsFunc(hop.ways, func(w *ways) bool { return t.own.isNode(hop, w) }) {
 			out = append(out, hop.addr)
 		}
 	}
 	return out
 }
 
-// isNode reports whether w has a route into a pool through hop as a node.
-func (t *Table) isNode(hop *nextHop, w *ways) bool {
-	return w.pooled > 0 && slices.ContainsFunc(w.set, func(p way) bool {
-		switch {
-		case p.nextHop != hop.addr:
-			return false
-		case !p.ebgp:
-			return true
-		}
-		_, named := slices.BinarySearchFunc(t.permit.PoolPeers, p.peer, netip.Addr.Compare)
-		return named && (p.peer != hop.addr || hop.reach.Kind != OnLink)
-	})
-}
-
 // Devices returns the names of the devices that next hops and peers are
 // reached over: the underlay, as far as onlink uses it; sorted.
 func (t *Table) Devices() []string {
 	var out []string
-	for _, hop := range t.sorted {
+	for _, hop := range t.hops.sorted {
 		if hop.class != outerHop {
 			continue // not reached over the underlay
 		}

@@ -32,7 +32,7 @@ type Permit struct {
 }
 
 // equal reports whether both say the same, in the same order.
-func (p Permit) equal(o Permit) bool {
+func (p *Permit) equal(o *Permit) bool {
 	return p.Default == o.Default &&
 		slices.Equal(p.Prefixes, o.Prefixes) &&
 		slices.Equal(p.NodeSubnets, o.NodeSubnets) &&
@@ -42,18 +42,20 @@ func (p Permit) equal(o Permit) bool {
 }
 
 // clone returns a copy which shares nothing with the caller's.
-func (p Permit) clone() Permit {
-	p.Prefixes = slices.Clone(p.Prefixes)
-	p.NodeSubnets = slices.Clone(p.NodeSubnets)
-	p.Peers = slices.Clone(p.Peers)
-	p.PoolPeers = slices.Clone(p.PoolPeers)
-	p.Host = slices.Clone(p.Host)
-	return p
+func (p *Permit) clone() Permit {
+	return Permit{
+		Default:     p.Default,
+		Prefixes:    slices.Clone(p.Prefixes),
+		NodeSubnets: slices.Clone(p.NodeSubnets),
+		Peers:       slices.Clone(p.Peers),
+		PoolPeers:   slices.Clone(p.PoolPeers),
+		Host:        slices.Clone(p.Host),
+	}
 }
 
 // allows reports whether a learned route to prefix may be installed as far as
 // default routes and node subnets are concerned.
-func (p Permit) allows(prefix netip.Prefix) bool {
+func (p *Permit) allows(prefix netip.Prefix) bool {
 	if prefix.Bits() == 0 && !p.Default {
 		return false
 	}
@@ -62,7 +64,7 @@ func (p Permit) allows(prefix netip.Prefix) bool {
 
 // cutsOff reports whether a drop route for prefix would take something of the
 // node's.
-func (p Permit) cutsOff(prefix netip.Prefix) bool {
+func (p *Permit) cutsOff(prefix netip.Prefix) bool {
 	return slices.ContainsFunc(p.Host, prefix.Overlaps) || slices.ContainsFunc(p.Peers, prefix.Contains)
 }
 

@@ -6,28 +6,27 @@ import (
 	"slices"
 )
 
+// Route returns the decided route of exactly this prefix; false when nobody
+// has anything to say about it.
+func (t *Table) Route(prefix netip.Prefix) (Route, bool) {
+	e := t.entries.get(prefix.Masked())
+	if e == nil || e.gone() {
+		return Route{}, false
+	}
+	return e.route(), true
+}
+
 // Lookup returns the longest matching route, be it installable or not: an
 // operator who asks for an address wants to hear of the unresolved one. Use
 // [Table.LookupInstallable] for what the kernel would do.
 func (t *Table) Lookup(addr netip.Addr) (Route, bool) {
-	return t.lookup(addr, func(*entry) bool { return true })
+	return t.entries.longest(addr, func(*entry) bool { return true })
 }
 
 // LookupInstallable returns the longest matching route among those that belong
 // into the kernel.
 func (t *Table) LookupInstallable(addr netip.Addr) (Route, bool) {
-	return t.lookup(addr, func(e *entry) bool { return e.now.kind.Installable() })
-}
-
-func (t *Table) lookup(addr netip.Addr, want func(*entry) bool) (Route, bool) {
-	addr = addr.Unmap().WithZone("")
-	for bits := addr.BitLen(); bits >= 0 && addr.IsValid(); bits-- {
-		e := t.entries.get(netip.PrefixFrom(addr, bits).Masked())
-		if e != nil && !e.gone() && want(e) {
-			return e.route(), true
-		}
-	}
-	return Route{}, false
+	return t.entries.longest(addr, func(e *entry) bool { return e.now.kind.Installable() })
 }
 
 // Routes yields every decided route, unresolved ones too, IPv4 first, then by
@@ -69,10 +68,10 @@ func (t *Table) Paths(prefix netip.Prefix) []Path {
 // visits the distinct sets of paths, and only the prefixes it returns.
 func (t *Table) Shared() map[netip.Prefix][]netip.Addr {
 	out := map[netip.Prefix][]netip.Addr{}
-	for _, w := range t.ways {
+	for _, w := range t.paths.byKey {
 		hops := w.inside()
 		for e := w.first; e != nil && len(hops) > 1; e = e.next {
-			if t.poolOf(e.prefix) >= 0 {
+			if t.own.poolOf(e.prefix) >= 0 {
 				out[e.prefix] = hops
 			}
 		}
@@ -83,7 +82,7 @@ func (t *Table) Shared() map[netip.Prefix][]netip.Addr {
 // ReachOf returns what the table was last told of a next hop or peer; false
 // when it is neither.
 func (t *Table) ReachOf(nextHop netip.Addr) (Reach, bool) {
-	hop, ok := t.hops[nextHop.Unmap()]
+	hop, ok := t.hops.byAddr[nextHop.Unmap()]
 	if !ok {
 		return Reach{}, false
 	}
@@ -104,8 +103,8 @@ type Counts struct {
 
 // Counts counts the routes; it visits each once.
 func (t *Table) Counts() Counts {
-	c := Counts{NextHops: len(t.sorted), ByKind: map[Kind]int{}, ByReason: map[Reason]int{}, ByReach: map[ReachKind]int{}, ByWay: map[string]int{}}
-	for _, hop := range t.sorted {
+	c := Counts{NextHops: len(t.hops.sorted), ByKind: map[Kind]int{}, ByReason: map[Reason]int{}, ByReach: map[ReachKind]int{}, ByWay: map[string]int{}}
+	for _, hop := range t.hops.sorted {
 		c.ByReach[hop.reach.Kind]++
 	}
 	for e := range t.entries.all {
