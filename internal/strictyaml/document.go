@@ -35,23 +35,6 @@ type Document struct {
 	keys   map[string]bool // of the schema, for Keys; nil: a file is read
 }
 
-// Parse reads data with a schema; file is the file's name for messages. read is
-// not called for an empty file, nor for one that is not YAML. The mistakes are
-// in [Document.Err].
-func Parse(file string, data []byte, read func(Value)) *Document {
-	d := &Document{file: file, lines: map[string]int{}}
-	if root := d.root(data); root != nil {
-		read(Value{d: d, n: root})
-	}
-	return d
-}
-
-// Scalar returns a value that stands outside the file, such as the argument of
-// a flag, which path names. It is read by the rules of the file.
-func (d *Document) Scalar(path, text string) Value {
-	return Value{d: d, path: path, n: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
-}
-
 // Readable reports whether the file is YAML. Of one that is not no value was
 // read, so that a check of values would judge the defaults.
 func (d *Document) Readable() bool { return !d.unread }

@@ -13,12 +13,3 @@ func Keys(read func(Value)) []string {
 	read(Value{d: d})
 	return slices.Sorted(maps.Keys(d.keys))
 }
-
-// describe records the keys of a mapping and of the values inside it.
-func (v Value) describe(schema Fields) {
-	for key, read := range schema {
-		child := Value{d: v.d, path: Join(v.path, key)}
-		v.d.keys[child.path] = true
-		read(child)
-	}
-}

@@ -113,6 +113,15 @@ func (v Value) Mapping(schema Fields) {
 	})
 }
 
+// describe records the keys of a mapping and of the values inside it.
+func (v Value) describe(schema Fields) {
+	for key, read := range schema {
+		child := Value{d: v.d, path: Join(v.path, key)}
+		v.d.keys[child.path] = true
+		read(child)
+	}
+}
+
 // Pairs calls read for every key of a mapping that was given once, in the order
 // of the file.
 func (v Value) Pairs(read func(key string, child Value)) {
