@@ -15,9 +15,8 @@ import (
 
 // Bounds of the search for a free block.
 const (
-	pageKeys   = 256 // keys read at a time
-	pageFree   = 16  // free blocks collected of a page
-	maxRetries = 32  // transactions that others overtook, of one call
+	pageKeys = 256 // keys read at a time
+	pageFree = 16  // free blocks collected of a page
 )
 
 // Claim implements [ipam.Registry].

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,13 +15,6 @@ import (
 	"google.golang.org/grpc/backoff"
 
 	"onlink/ipam"
-)
-
-var (
-	// errRecord is a key or value that onlink did not write.
-	errRecord = errors.New("not a record of onlink")
-	// errBusy is returned when other nodes were faster again and again.
-	errBusy = errors.New("too many nodes change the same blocks at once")
 )
 
 // Config selects the cluster.
