@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 
@@ -12,12 +13,12 @@ import (
 	"onlink/dump"
 )
 
-// address makes the device's IPv4 addresses exactly [inner], and reports
+// setAddress makes the device's IPv4 addresses exactly [inner], and reports
 // whether the device had none meanwhile. It is added before others go, such as
 // the node's own, which former versions put there: with the last address the
 // kernel would take the routes.
-func (e *Ensurer) address(d Desired, l netlink.Link) (bare bool, err error) {
-	have, err := dump.Addrs(e.handle, l, netlink.FAMILY_V4)
+func setAddress(h *netlink.Handle, log *slog.Logger, l netlink.Link) (bare bool, err error) {
+	have, err := dump.Addrs(h, l, netlink.FAMILY_V4)
 	if err != nil {
 		return false, err
 	}
@@ -27,7 +28,7 @@ func (e *Ensurer) address(d Desired, l netlink.Link) (bare bool, err error) {
 	}
 	if !slices.ContainsFunc(have, isInner) {
 		own := &netlink.Addr{IPNet: &net.IPNet{IP: inner.AsSlice(), Mask: net.CIDRMask(32, 32)}, Scope: unix.RT_SCOPE_HOST}
-		if err := e.handle.AddrReplace(l, own); err != nil {
+		if err := h.AddrReplace(l, own); err != nil {
 			return false, fmt.Errorf("add address %s: %w", own.IPNet, err)
 		}
 	}
@@ -35,10 +36,10 @@ func (e *Ensurer) address(d Desired, l netlink.Link) (bare bool, err error) {
 		if isInner(a) {
 			continue
 		}
-		if err := e.handle.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		if err := h.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return false, fmt.Errorf("remove address %s: %w", a.IPNet, err)
 		}
-		e.log.Info("tunnel address removed", "device", d.Name, "address", a.IPNet.String())
+		log.Info("tunnel address removed", "device", l.Attrs().Name, "address", a.IPNet.String())
 	}
 	return len(have) == 0, nil
 }

@@ -96,7 +96,7 @@ func (e *Ensurer) Remove(ctx context.Context, names []string) error {
 		case err != nil:
 			errs = append(errs, err)
 		case l == nil: // its rule may be left: the agent was killed in between, or another program removed the device
-			if err := e.noGateways(name); err != nil && !errors.Is(err, ErrUnsupported) {
+			if err := removeGateways(e.handle, name); err != nil && !errors.Is(err, ErrUnsupported) {
 				errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, err))
 			}
 		case l.Attrs().Alias != ours.TunnelAlias:
@@ -107,7 +107,7 @@ func (e *Ensurer) Remove(ctx context.Context, names []string) error {
 				continue
 			}
 			e.log.Info("tunnel removed", "device", name)
-			if err := e.noGateways(name); err != nil {
+			if err := removeGateways(e.handle, name); err != nil {
 				errs = append(errs, fmt.Errorf("remove tunnel %s: %w", name, err))
 			}
 		}
@@ -290,7 +290,7 @@ func (e *Ensurer) settle(d Desired, l netlink.Link) (Device, error) {
 	if err := setParameters(d.Name); err != nil {
 		return Device{}, err
 	}
-	bare, err := e.address(d, l)
+	bare, err := setAddress(e.handle, e.log, l)
 	if err != nil {
 		return Device{}, err
 	}
@@ -310,7 +310,7 @@ func (e *Ensurer) settle(d Desired, l netlink.Link) (Device, error) {
 		}
 		e.lost(d)
 	}
-	if err := e.gateways(d, l); err != nil {
+	if err := addGateways(e.handle, d, l); err != nil {
 		return Device{}, err
 	}
 	return Device{Name: d.Name, Index: a.Index, MTU: d.mtu()}, nil

@@ -12,7 +12,7 @@ import (
 	"onlink/internal/ours"
 )
 
-// gateways enables routes over a tunnel with an IPv6 underlay.
+// addGateways enables routes over a tunnel with an IPv6 underlay.
 //
 // A route through a tunnel names the far node as its gateway. IPv4 accepts any
 // gateway marked on-link (RTNH_F_ONLINK). IPv6 rejects one for which table main
@@ -21,16 +21,16 @@ import (
 // as output device finds on that device, so a rule for just such lookups leads to
 // a table in which everything is behind the tunnel. The outer packets are looked
 // up without an output device and never meet it.
-func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
+func addGateways(h *netlink.Handle, d Desired, l netlink.Link) error {
 	if !d.Local.Is6() {
 		return nil
 	}
-	rules, err := e.gatewayRules(d.Name)
+	rules, err := gatewayRules(h, d.Name)
 	if err != nil {
 		return err
 	}
 	if len(rules) == 0 {
-		if err := e.handle.RuleAdd(gatewayRule(d.Name)); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := h.RuleAdd(gatewayRule(d.Name)); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("add rule for gateways: %w", err)
 		}
 	}
@@ -38,27 +38,27 @@ func (e *Ensurer) gateways(d Desired, l netlink.Link) error {
 		LinkIndex: l.Attrs().Index, Table: ours.GatewayTable, Protocol: ours.Protocol, Scope: unix.RT_SCOPE_UNIVERSE,
 		Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
 	}
-	have, err := dump.Routes(e.handle, netlink.FAMILY_V6, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+	have, err := dump.Routes(h, netlink.FAMILY_V6, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
 	if err != nil && !errors.Is(err, dump.ErrInterrupted) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("routes for gateways: %w", err)
 	}
 	if len(have) > 0 {
 		return nil
 	}
-	if err := e.handle.RouteAppend(all); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := h.RouteAppend(all); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add route for gateways: %w", err)
 	}
 	return nil
 }
 
-// noGateways removes the rule of a device; the route goes with the device.
-func (e *Ensurer) noGateways(name string) error {
-	rules, err := e.gatewayRules(name)
+// removeGateways removes the rule of a device; the route goes with the device.
+func removeGateways(h *netlink.Handle, name string) error {
+	rules, err := gatewayRules(h, name)
 	if err != nil {
 		return err
 	}
 	for range rules {
-		if err := e.handle.RuleDel(gatewayRule(name)); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := h.RuleDel(gatewayRule(name)); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove rule for gateways: %w", err)
 		}
 	}
@@ -66,9 +66,9 @@ func (e *Ensurer) noGateways(name string) error {
 }
 
 // gatewayRules lists the rules of a device.
-func (e *Ensurer) gatewayRules(name string) ([]netlink.Rule, error) {
+func gatewayRules(h *netlink.Handle, name string) ([]netlink.Rule, error) {
 	want := gatewayRule(name)
-	list, err := dump.Rules(e.handle, netlink.FAMILY_V6, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PRIORITY)
+	list, err := dump.Rules(h, netlink.FAMILY_V6, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PRIORITY)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, fmt.Errorf("list rules: %w: no IPv6 policy rules (CONFIG_IPV6_MULTIPLE_TABLES)", ErrUnsupported)
 	}

@@ -35,7 +35,7 @@ func TestGateways(t *testing.T) {
 			b.do(route("fd44:2::/64", "fd57:2::11"))
 
 			rules := func() int {
-				list, err := b.e.gatewayRules(s.d.Name)
+				list, err := gatewayRules(b.e.handle, s.d.Name)
 				b.do(err)
 				return len(list)
 			}
