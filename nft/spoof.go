@@ -48,7 +48,3 @@ func notRoutedBack() []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
 	}
 }
-
-// SupportsAntiSpoof reports whether this kernel can look routes up in a rule:
-// nil, [ErrUnsupported] with the kernel's answer, or another error.
-func SupportsAntiSpoof() error { return probe(State{AntiSpoof: true}) }

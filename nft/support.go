@@ -38,6 +38,10 @@ func Supported() error {
 	})
 }
 
+// SupportsAntiSpoof reports whether this kernel can look routes up in a rule:
+// nil, [ErrUnsupported] with the kernel's answer, or another error.
+func SupportsAntiSpoof() error { return probe(State{AntiSpoof: true}) }
+
 // probe writes a state to a table that goes with the same transaction.
 func probe(s State) error {
 	conn, err := dial()

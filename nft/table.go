@@ -28,7 +28,6 @@ package nft
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -216,15 +215,4 @@ func fingerprint(conn *nftables.Conn) (string, error) {
 		fmt.Fprintf(&b, "set %s %s\n", set.Name, strings.Join(keys, " "))
 	}
 	return b.String(), nil
-}
-
-// addresses returns the family's members of the list as set elements.
-func (f family) addresses(list []netip.Addr) []nftables.SetElement {
-	var out []nftables.SetElement
-	for _, a := range list {
-		if a.Is4() == f.v4 {
-			out = append(out, nftables.SetElement{Key: a.AsSlice()})
-		}
-	}
-	return out
 }
