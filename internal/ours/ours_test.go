@@ -56,7 +56,7 @@ func TestRanges(t *testing.T) {
 // thing, by file and text.
 var elsewhere = map[string]string{
 	`agent/config/default.go 179`: "TCP port of BGP",
-	`bgp/sessions.go 179`:         "TCP port of BGP",
+	`bgp/wanted.go 179`:           "TCP port of BGP",
 	`cni/chain.go "onlink"`:       "name of the CNI network",
 	`ipam/schema.go "onlink"`:     "name of a bucket in the database",
 	`fib/protocol.go "onlink"`:    "name of the route protocol in errors",
