@@ -87,6 +87,21 @@ func TestFeedFolds(t *testing.T) {
 	})
 }
 
+// BenchmarkBestSets is the way of 100,000 routes from the engine to the consumer.
+func BenchmarkBestSets(b *testing.B) {
+	c := Config{ASN: 64512}
+	w := newWatch(&c, newLedger())
+	hops := [][]gobgp.Path{{{Peer: addr("10.0.0.9"), PeerAS: 64512, NextHop: addr("10.0.0.2")}}, {{Peer: addr("10.0.0.9"), PeerAS: 64512, NextHop: addr("10.0.0.3")}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range 100_000 {
+			w.bestSet(block4(i), hops[i/64%2])
+		}
+		w.feed.signal()
+		w.feed.drain(func(rib.Update) {})
+	}
+}
+
 // TestFeedOrder: whatever the order of the events, a drain names each prefix
 // once, with its last set, in prefix order.
 func TestFeedOrder(t *testing.T) {
