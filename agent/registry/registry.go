@@ -15,20 +15,20 @@ import (
 	"onlink/ipam/remote"
 )
 
-// Config is what a registry is opened by.
+// Config is the input for opening a registry.
 type Config struct {
 	ipam.RegistrySettings
 
 	Store *ipam.Store // the node's own database
 	Pools []ipam.Pool // that two registries split
 	// From and From6 are the node's addresses, by which another agent's registry
-	// knows it; the zero Addr: none.
+	// identifies it; the zero Addr: none.
 	From, From6 netip.Addr
 }
 
 // Opened is an open registry.
 type Opened struct {
-	// Registry is the registry itself: what else it can do is asked of its type
+	// Registry is the registry itself; its type has its other abilities
 	// ([ipam.ForceReleaser] and so on).
 	Registry ipam.Registry
 
@@ -102,7 +102,7 @@ func (o *Opened) SetPools(pools []ipam.Pool) {
 	}
 }
 
-// HalfFailed says which of two registries did not answer its last call; nil:
+// HalfFailed returns which of two registries did not answer its last call; nil:
 // both did, or there are no two.
 func (o *Opened) HalfFailed() error {
 	if split, ok := o.Registry.(*ipam.Split); ok {

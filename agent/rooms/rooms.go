@@ -1,5 +1,5 @@
-// Package rooms turns the configuration's words into each room's own. It is
-// pure, but for reading the files of passwords.
+// Package rooms translates the configuration into each room's types. It is pure,
+// except that it reads the files of passwords.
 package rooms
 
 import (
@@ -71,12 +71,12 @@ func encap(e config.Encapsulation) rib.Encap {
 	return rib.CrossSubnet
 }
 
-// Permit returns what bounds what peers may make this node install. A rule of an eBGP
-// peer's import permits a node subnet only when it names it or a part of it: a
-// wide rule such as 10.0.0.0/8 does not mean the node's own networks.
-// What the clients of a reflector may tell does not permit any. In the same way
-// only a rule that names a pool, or a part of one, makes nodes of the next hops
-// that a peer of another AS tells: 10.0.0.0/8 does not mean the pools.
+// Permit returns the bounds of the routes that this node installs. An import rule
+// of an eBGP peer permits a node subnet only when it names it or a part of it: a
+// wide rule such as 10.0.0.0/8 does not mean the node's own networks. Import rules
+// for reflector clients never permit one. In the same way only a rule that names a
+// pool, or a part of one, makes nodes of the next hops that a peer of another AS
+// announces: 10.0.0.0/8 does not mean the pools.
 func Permit(peers []config.Peer, pools, subnets []netip.Prefix) rib.Permit {
 	p := rib.Permit{NodeSubnets: subnets}
 	for _, peer := range peers {
@@ -186,8 +186,8 @@ func Password(path string) (string, error) {
 	return string(key), nil
 }
 
-// Tunnels lists the devices that the pools ask for and the node's
-// addresses allow; their underlay MTU is filled in when they are made.
+// Tunnels lists the devices that the pools need and the node's addresses allow;
+// their underlay MTU is filled in when they are made.
 func Tunnels(cfg *config.Config, id node.Identity) []tunnel.Desired {
 	asked := map[config.TunnelKind]bool{}
 	for _, p := range cfg.Pools {
@@ -212,7 +212,7 @@ func Tunnels(cfg *config.Config, id node.Identity) []tunnel.Desired {
 	return want
 }
 
-// Filter is what the configuration asks of the nftables tables.
+// Filter returns the nftables tables for the configuration.
 func Filter(cfg *config.Config, tunnels []tunnel.Desired) nft.State {
 	want := nft.State{Guard: cfg.Tunnel.Guard != tunnel.GuardOff && len(tunnels) > 0, Registry: cfg.IPAM.Registry.Endpoints()}
 	if slices.ContainsFunc(tunnels, func(d tunnel.Desired) bool { return d.Kind == tunnel.VXLAN }) {
@@ -245,7 +245,7 @@ func Routers(cfg *config.Effective) []netip.Addr {
 	return out
 }
 
-// BFD are the sessions that the configured peers ask for.
+// BFD returns the BFD sessions of the configured peers.
 func BFD(peers []config.Peer) []bfd.Session {
 	var out []bfd.Session
 	for _, p := range peers {
@@ -256,9 +256,9 @@ func BFD(peers []config.Peer) []bfd.Session {
 	return out
 }
 
-// Store tells a lost database from a first start: a node on which pods run had
-// one. Without that sign, and after a damaged file is moved aside, the operator
-// asks for its repair.
+// Store distinguishes a lost database from a first start: a node on which pods run
+// had one. Without that sign, and for a damaged file, the operator requests the
+// repair.
 func Store(cfg *config.Config, repair, podsRun bool) ipam.StoreOptions {
 	serves := cfg.IPAM.Registry.Served()
 	out := ipam.StoreOptions{MoveAside: repair, Lost: serves && (repair || podsRun)}

@@ -1,7 +1,6 @@
-// Package session has what an operator asks of a BGP session: the keys of a peer
-// in onlinkd.yaml that reach the engine as they are, with their defaults, bounds
-// and what contradicts among them. A key is one field here, and what the engine
-// makes of it.
+// Package session has the configuration of a BGP session: the keys of a peer in
+// onlinkd.yaml that reach the engine as they are, with their defaults, bounds and
+// contradictions. A key is one field here, and its translation for the engine.
 package session
 
 import (
@@ -13,7 +12,7 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// Options are what an operator asks of a session. Durations have a resolution of
+// Options are the configured options of a session. Durations have a resolution of
 // one second.
 type Options struct {
 	// TTLSecurity is the greatest number of hops a packet of the peer may
@@ -26,7 +25,7 @@ type Options struct {
 	// section 10). HoldTime is at least 3 s: 0 (no hold timer) would never notice
 	// a dead peer.
 	HoldTime     time.Duration
-	Keepalive    time.Duration // a third of HoldTime where nothing is said
+	Keepalive    time.Duration // default: a third of HoldTime
 	ConnectRetry time.Duration // pause between connection attempts
 	// LocalAddress is the session's own address; the zero Addr lets the kernel choose.
 	LocalAddress netip.Addr
@@ -36,8 +35,8 @@ type Options struct {
 	// LocalAS is the AS we are to an EBGP peer, instead of our own, which it
 	// then does not see; 0 means our own.
 	LocalAS uint32
-	// LongLived is how long the routes of an EBGP peer that is gone are kept as
-	// a last resort after its restart time (RFC 9494), at most; 0 means not.
+	// LongLived is how long the routes of a failed EBGP peer are kept as a last
+	// resort after its restart time (RFC 9494), at most; 0 means not.
 	LongLived time.Duration
 }
 
@@ -65,7 +64,7 @@ const (
 // Default returns the options of a peer that has none.
 func Default() Options { return Options{HoldTime: DefaultHoldTime, ConnectRetry: DefaultConnectRetry} }
 
-// Fill sets what depends on other options: the keepalive interval is a third of
+// Fill sets the defaults that depend on other options: the keepalive interval is a third of
 // the hold time (RFC 4271 section 10).
 func (o *Options) Fill() {
 	if o.Keepalive == 0 {
@@ -96,7 +95,7 @@ func (o *Options) Fields() strictyaml.Fields {
 	return fields
 }
 
-// Validate adds what contradicts among the options, whose peer is the field path
+// Validate adds the contradictions among the options, whose peer is the field path
 // of the file, to its mistakes. asn is the peer's AS, own this node's.
 func (o *Options) Validate(path string, d *strictyaml.Document, asn, own uint32) {
 	if o.Keepalive*3 > o.HoldTime && !d.Failed(path+".keepalive") && !d.Failed(path+".holdTime") {
@@ -124,8 +123,7 @@ func (o *Options) Validate(path string, d *strictyaml.Document, asn, own uint32)
 // DefaultASN is the first AS of the 16-bit private range (RFC 6996).
 const DefaultASN = 64512
 
-// asTrans is the AS that stands for a 32-bit one and belongs to nobody
-// (RFC 6793 section 9).
+// asTrans is the reserved AS that stands for a 32-bit one (RFC 6793 section 9).
 const asTrans = 23456
 
 // ASN reads an AS number (RFC 6793; 0 is refused as RFC 7607 demands).

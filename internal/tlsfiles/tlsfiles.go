@@ -1,6 +1,6 @@
-// Package tlsfiles knows the files of a TLS endpoint: the section `tls` of
-// onlinkd.yaml, which several sections have, and the configurations that
-// crypto/tls makes of them. It keeps no file open and reads each once.
+// Package tlsfiles reads the files of a TLS endpoint: the section `tls` of
+// onlinkd.yaml, which several sections have, and the configurations of crypto/tls
+// for them. It keeps no file open and reads each once.
 package tlsfiles
 
 import (
@@ -28,9 +28,9 @@ func (f *Files) Read(v strictyaml.Value) {
 	v.Mapping(strictyaml.Fields{"cert": strictyaml.File(&f.Cert), "key": strictyaml.File(&f.Key), "ca": strictyaml.File(&f.CA)})
 }
 
-// Validate adds what is missing in the section, which is the field path of the
-// file, to its mistakes. It wants all three files: a missing CA would admit
-// everybody.
+// Validate adds the missing keys of the section, which is the field path of the
+// file, to its mistakes. It requires all three files: without a CA every client
+// would be admitted.
 func (f Files) Validate(path string, d *strictyaml.Document) {
 	if !f.Enabled() {
 		return
