@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 
 	"github.com/spf13/cobra"
 
@@ -55,15 +54,6 @@ device of each. With an address: only that one.`,
 			})
 		},
 	}
-}
-
-// addressOf reads one address.
-func addressOf(s string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(s)
-	if err != nil || addr.Zone() != "" {
-		return addr, fmt.Errorf("%q is not an address; use one such as 10.244.1.7", s)
-	}
-	return addr.Unmap(), nil
 }
 
 // shortID is the shown length of a container ID, as in container tools.
