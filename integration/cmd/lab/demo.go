@@ -5,15 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
 )
-
-// podsPerNode is how many pods the story makes on every worker.
-const podsPerNode = 2
 
 // transferSize is what each ordered pair of pods sends by TCP, in bytes.
 const transferSize = 256 << 10
@@ -44,76 +38,6 @@ func tellDemo(ctx context.Context, o options, out *screen) error {
 	out.checked("clean-up", "namespaces, devices and processes of the lab are gone")
 	out.summary()
 	out.say("all of it is true")
-	return nil
-}
-
-// bringUp builds the two racks and starts everything in them. The lab is
-// returned with an error, too, once it was built: its logs are the evidence.
-func bringUp(ctx context.Context, o options, out *screen) (*lab.Lab, error) {
-	var host unix.Utsname
-	if err := unix.Uname(&host); err != nil {
-		return nil, fmt.Errorf("ask kernel release: %w", err)
-	}
-	out.title("two racks, each with a switch, a top-of-rack router and two nodes; one reflector")
-	out.say("kernel %s", unix.ByteSliceToString(host.Release[:]))
-	l, err := lab.Build(ctx, lab.Spec{Name: o.name, ToR: lab.ToRKind(o.tor)}, lab.Options{Bin: o.bin})
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range l.Racks {
-		for _, t := range r.ToRs {
-			out.say("rack %d: %s %s (AS %d, %s)", r.Number, t.Name, t.Addr, t.ASN, l.Spec.ToR)
-		}
-		for _, n := range r.Nodes {
-			out.say("rack %d: %s %s (AS %d%s)", r.Number, n.Name, n.Addr, lab.NodeASN, role(n))
-		}
-	}
-	if err := l.StartToRs(ctx); err != nil {
-		return l, err
-	}
-	out.checked("ToRs", "%d x %s, eBGP between the racks is up", len(l.ToRs()), l.Spec.ToR)
-	out.say("starting onlinkd on %d nodes, the reflector first", len(l.Nodes()))
-	if err := l.StartNodes(ctx); err != nil {
-		return l, err
-	}
-	if err := l.WaitConverged(ctx); err != nil {
-		return l, err
-	}
-	out.checked("agents", "%d ready, every BGP session up, every block known everywhere", len(l.Nodes()))
-	return l, addPods(ctx, l, out)
-}
-
-func role(n *lab.Node) string {
-	if n.Reflector {
-		return ", reflector and block registry"
-	}
-	return ""
-}
-
-// addPods makes the pods through CNI and waits until their blocks are known
-// everywhere.
-func addPods(ctx context.Context, l *lab.Lab, out *screen) error {
-	out.title("pods, by CNI ADD through libcni and onlink-cni")
-	began := time.Now()
-	for _, n := range l.Workers() {
-		for i := range podsPerNode {
-			p, err := n.AddPod(ctx, fmt.Sprintf("%s-pod%d", n.Name, i+1))
-			if err != nil {
-				return err
-			}
-			out.say("%s on %s", p, n.Name)
-		}
-	}
-	took := time.Since(began)
-	for _, p := range l.Pods() {
-		if err := p.Check(ctx); err != nil {
-			return err
-		}
-	}
-	if err := l.WaitConverged(ctx); err != nil {
-		return err
-	}
-	out.checked("CNI", "%d pods added in %s, CHECK finds each as it should be", len(l.Pods()), took.Round(time.Millisecond))
 	return nil
 }
 
@@ -255,16 +179,4 @@ func takeDown(ctx context.Context, l *lab.Lab, out *screen) error {
 	}
 	out.checked("agents stopped", "%d, exit code 0 after SIGTERM", len(l.Nodes()))
 	return nil
-}
-
-// showLogs prints the end of every program's log.
-func showLogs(l *lab.Lab, out *screen) {
-	for _, t := range l.ToRs() {
-		out.title("log of " + t.Name)
-		out.block(t.Logs(10))
-	}
-	for _, n := range l.Nodes() {
-		out.title("log of onlinkd on " + n.Name)
-		out.block(n.Logs(15))
-	}
 }

@@ -33,14 +33,6 @@ func main() {
 	}
 }
 
-// options are the flags of both commands.
-type options struct {
-	native, uml, keep bool
-	tor               string
-	bin               string
-	name              string
-}
-
 func command() *cobra.Command {
 	var o options
 	root := &cobra.Command{

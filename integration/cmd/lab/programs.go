@@ -14,8 +14,8 @@ import (
 	"onlink/integration/uml"
 )
 
-// exitError is the exit code of the same command inside user-mode Linux, which
-// has printed its own error.
+// exitError is the exit code after an error that is printed already: by the
+// story, or by the same command inside user-mode Linux.
 type exitError int
 
 func (c exitError) Error() string { return "exit code " + strconv.Itoa(int(c)) }

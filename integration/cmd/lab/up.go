@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"onlink/integration/lab"
 )
+
+// podsPerNode is how many pods the story makes on every worker.
+const podsPerNode = 2
 
 // leaveUp builds the demo's topology and opens a shell; the shell's end is the
 // lab's end.
@@ -27,59 +29,84 @@ func leaveUp(ctx context.Context, o options, out *screen) error {
 	return errors.Join(shell(ctx, l, out), l.Close())
 }
 
-// shell prints the cheat sheet and runs a shell on this terminal.
-func shell(ctx context.Context, l *lab.Lab, out *screen) error {
-	cheat(l, out)
-	path := "/bin/bash"
-	if _, err := os.Stat(path); err != nil {
-		path = "/bin/sh"
+// bringUp builds the two racks and starts everything in them. The lab is
+// returned with an error, too, once it was built: its logs are the evidence.
+func bringUp(ctx context.Context, o options, out *screen) (*lab.Lab, error) {
+	var host unix.Utsname
+	if err := unix.Uname(&host); err != nil {
+		return nil, fmt.Errorf("ask kernel release: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "PATH="+l.Bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "PS1=onlink lab# ")
-	err := cmd.Run()
-	if _, ok := errors.AsType[*exec.ExitError](err); ok {
-		return nil // the last command's failure is the shell's exit code
-	}
+	out.title("two racks, each with a switch, a top-of-rack router and two nodes; one reflector")
+	out.say("kernel %s", unix.ByteSliceToString(host.Release[:]))
+	l, err := lab.Build(ctx, lab.Spec{Name: o.name, ToR: lab.ToRKind(o.tor)}, lab.Options{Bin: o.bin})
 	if err != nil {
-		return fmt.Errorf("run shell: %w", err)
+		return nil, err
 	}
+	for _, r := range l.Racks {
+		for _, t := range r.ToRs {
+			out.say("rack %d: %s %s (AS %d, %s)", r.Number, t.Name, t.Addr, t.ASN, l.Spec.ToR)
+		}
+		for _, n := range r.Nodes {
+			out.say("rack %d: %s %s (AS %d%s)", r.Number, n.Name, n.Addr, lab.NodeASN, role(n))
+		}
+	}
+	if err := l.StartToRs(ctx); err != nil {
+		return l, err
+	}
+	out.checked("ToRs", "%d x %s, eBGP between the racks is up", len(l.ToRs()), l.Spec.ToR)
+	out.say("starting onlinkd on %d nodes, the reflector first", len(l.Nodes()))
+	if err := l.StartNodes(ctx); err != nil {
+		return l, err
+	}
+	if err := l.WaitConverged(ctx); err != nil {
+		return l, err
+	}
+	out.checked("agents", "%d ready, every BGP session up, every block known everywhere", len(l.Nodes()))
+	return l, addPods(ctx, l, out)
+}
+
+func role(n *lab.Node) string {
+	if n.Reflector {
+		return ", reflector and block registry"
+	}
+	return ""
+}
+
+// addPods makes the pods through CNI and waits until their blocks are known
+// everywhere.
+func addPods(ctx context.Context, l *lab.Lab, out *screen) error {
+	out.title("pods, by CNI ADD through libcni and onlink-cni")
+	began := time.Now()
+	for _, n := range l.Workers() {
+		for i := range podsPerNode {
+			p, err := n.AddPod(ctx, fmt.Sprintf("%s-pod%d", n.Name, i+1))
+			if err != nil {
+				return err
+			}
+			out.say("%s on %s", p, n.Name)
+		}
+	}
+	took := time.Since(began)
+	for _, p := range l.Pods() {
+		if err := p.Check(ctx); err != nil {
+			return err
+		}
+	}
+	if err := l.WaitConverged(ctx); err != nil {
+		return err
+	}
+	out.checked("CNI", "%d pods added in %s, CHECK finds each as it should be", len(l.Pods()), took.Round(time.Millisecond))
 	return nil
 }
 
-// cheat prints what to type.
-func cheat(l *lab.Lab, out *screen) {
-	n := l.Workers()[0]
-	t := l.ToRs()[0]
-	out.title("the lab is up; `exit` takes it down")
-	var names []string
+// showLogs prints the end of every program's log.
+func showLogs(l *lab.Lab, out *screen) {
 	for _, t := range l.ToRs() {
-		names = append(names, t.NS.Name)
+		out.title("log of " + t.Name)
+		out.block(t.Logs(10))
 	}
 	for _, n := range l.Nodes() {
-		names = append(names, n.NS.Name)
+		out.title("log of onlinkd on " + n.Name)
+		out.block(n.Logs(15))
 	}
-	for _, p := range l.Pods() {
-		names = append(names, p.NS.Name)
-	}
-	out.block("namespaces: " + strings.Join(names, " "))
-	rows := [][]string{
-		{"a node's routes", "ip -n " + n.NS.Name + " route"},
-		{"a node's agent", "onlinkctl --socket " + n.AdminSocket() + " status"},
-		{"", "onlinkctl --socket " + n.AdminSocket() + " routes"},
-		{"its log", "less " + n.LogFile()},
-	}
-	if l.Spec.ToR == lab.BIRD {
-		rows = append(rows, []string{"a ToR", "birdc -s " + filepath.Join(l.Dir, t.Name+".ctl") + " show route"})
-	} else {
-		rows = append(rows, []string{"a ToR's routes", "ip -n " + t.NS.Name + " route"})
-	}
-	if pods := l.Pods(); len(pods) > 1 {
-		far := pods[len(pods)-1]
-		rows = append(rows,
-			[]string{"why a pod is reachable", "onlinkctl --socket " + n.AdminSocket() + " explain " + far.Addr().String()},
-			[]string{"pod to pod", "ip netns exec " + pods[0].NS.Name + " ping " + far.Addr().String()},
-			[]string{"the wire", "ip netns exec " + n.NS.Name + " tcpdump -ni eth0 proto 4"})
-	}
-	out.columns(rows)
 }

@@ -1,0 +1,9 @@
+package main
+
+// options are the flags of both commands.
+type options struct {
+	native, uml, keep bool
+	tor               string
+	bin               string
+	name              string
+}
