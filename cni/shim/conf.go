@@ -6,6 +6,15 @@ import (
 	"unicode/utf8"
 )
 
+// Defaults of the two configuration keys the shim reads itself.
+const (
+	DefaultSocket  = "/run/onlink/cni.sock" // conf key "socket": absolute path of the agent's unix socket
+	DefaultTimeout = 60                     // conf key "timeout": seconds for the whole call
+)
+
+// newestVersion is the CNI version of answers to callers that name none.
+const newestVersion = "1.1.0"
+
 // conf is what the shim itself needs of the network configuration.
 type conf struct {
 	cniVersion string

@@ -25,8 +25,8 @@ type textError string
 
 func (e textError) Error() string { return string(e) }
 
-// fail prints f as a CNI error object and returns the exit code.
-func (p Process) fail(version string, f *failure) int {
+// encode returns f as the text of a CNI error object.
+func (f *failure) encode(version string) []byte {
 	out := append([]byte(nil), `{"cniVersion":`...)
 	out = appendJSON(out, version)
 	out = append(out, `,"code":`...)
@@ -35,9 +35,7 @@ func (p Process) fail(version string, f *failure) int {
 	out = appendJSON(out, f.msg)
 	out = append(out, `,"details":`...)
 	out = appendJSON(out, f.details)
-	out = append(out, "}\n"...)
-	_, _ = p.Stdout.Write(out)
-	return 1
+	return append(out, "}\n"...)
 }
 
 func appendUint(b []byte, v uint) []byte {

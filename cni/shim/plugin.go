@@ -6,12 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// Defaults of the two configuration keys the shim reads itself.
-const (
-	DefaultSocket  = "/run/onlink/cni.sock" // conf key "socket": absolute path of the agent's unix socket
-	DefaultTimeout = 60                     // conf key "timeout": seconds for the whole call
-)
-
 // MaxConfig bounds stdin, in bytes. A GC call names every attachment of the
 // node in about 100 bytes each, so this is some 5,000 pods; all else is far
 // smaller. The agent accepts messages of this size and the environment.
@@ -21,9 +15,6 @@ const MaxConfig = 512 << 10
 // 256 KiB, grow six times when every character of them is escaped. The agent
 // gets none of it.
 const maxDelConfig = 16 << 20
-
-// newestVersion is the CNI version of answers to callers that name none.
-const newestVersion = "1.1.0"
 
 const supportedVersions = `["0.3.1","0.4.0","1.0.0","1.1.0"]`
 
@@ -89,6 +80,12 @@ func Run(p Process) int {
 		return 1
 	}
 	return code
+}
+
+// fail prints f as a CNI error object and returns the exit code.
+func (p Process) fail(version string, f *failure) int {
+	_, _ = p.Stdout.Write(f.encode(version))
+	return 1
 }
 
 func methodOf(verb string) string {
