@@ -75,3 +75,14 @@ func parseBool(s string) (bool, error) {
 	}
 	return false, fmt.Errorf("%q is neither true nor false", s)
 }
+
+// words splits a list at commas; spaces and empty words do not count.
+func words(s string) []string {
+	var out []string
+	for w := range strings.SplitSeq(s, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
+}

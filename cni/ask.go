@@ -1,9 +1,6 @@
 package cni
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // The annotations of a pod that say what addresses it wants. They reach the
 // plugin where the network configuration declares the capability
@@ -66,15 +63,4 @@ func (r *request) readAsk(args podArgs) error {
 		r.ask.Sticky = ""
 	}
 	return nil
-}
-
-// words splits a list at commas; spaces and empty words do not count.
-func words(s string) []string {
-	var out []string
-	for w := range strings.SplitSeq(s, ",") {
-		if w = strings.TrimSpace(w); w != "" {
-			out = append(out, w)
-		}
-	}
-	return out
 }

@@ -46,7 +46,7 @@ func (i Installation) InstallConflist() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("install conflist: %w", err)
 	}
-	text, err := i.conflist(have)
+	text, err := mergeConflist(have, i.Socket, i.chain())
 	if err != nil {
 		return err
 	}
@@ -54,6 +54,39 @@ func (i Installation) InstallConflist() error {
 		return fmt.Errorf("install conflist: %w", err)
 	}
 	return nil
+}
+
+// has reports whether the runtime would find a plugin.
+func (i Installation) has(plugin string) bool {
+	st, err := os.Stat(filepath.Join(i.BinDir, plugin))
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
+}
+
+// chain returns the plugins to chain: those whose programs are there, because a
+// runtime fails every pod for one that is not.
+func (i Installation) chain() (chain []Chained) {
+	wanted := i.Chain
+	if wanted == nil {
+		for _, name := range defaultChain {
+			wanted = append(wanted, ChainedPlugin(name))
+		}
+	}
+	for _, c := range wanted {
+		if name, _ := c["type"].(string); i.has(name) {
+			chain = append(chain, c)
+		}
+	}
+	return chain
+}
+
+// Missing names the plugins that Chain asks for and that are not in BinDir.
+func (i Installation) Missing() (names []string) {
+	for _, c := range i.Chain {
+		if name, _ := c["type"].(string); !i.has(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Uninstall removes both, the configuration first: without the plugin it would

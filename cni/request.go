@@ -27,14 +27,6 @@ type verb struct {
 	read func(*request, *onlinkv1.CNIRequest) error
 }
 
-var (
-	verbAdd    = verb{name: "ADD", read: (*request).readAdd}
-	verbDel    = verb{name: "DEL", read: (*request).readDel}
-	verbCheck  = verb{name: "CHECK", since: "0.4.0", read: (*request).readCheck}
-	verbGC     = verb{name: "GC", since: "1.1.0", read: (*request).readLeast}
-	verbStatus = verb{name: "STATUS", since: "1.1.0", read: (*request).readLeast}
-)
-
 // versions are the CNI versions onlink speaks, oldest first.
 var versions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
@@ -87,13 +79,6 @@ type request struct {
 	mac  net.HardwareAddr // nil: [pod.MAC]
 
 	sysctls []pod.Sysctl
-}
-
-// parseRequest reads a call. The returned request names the version to answer
-// in even when the error is not nil.
-func parseRequest(v verb, in *onlinkv1.CNIRequest) (*request, error) {
-	r := &request{verb: v, Attachment: Attachment{ContainerID: in.GetContainerId(), IfName: in.GetIfname(), Netns: in.GetNetns()}}
-	return r, v.read(r, in)
 }
 
 // version returns the version to answer in. An unreadable one is not echoed.
@@ -162,22 +147,6 @@ func (r *request) checkAttachment() error {
 	if r.Netns == "" {
 		return fmt.Errorf("%w: CNI_NETNS is empty", ErrEnvironment)
 	}
-	return nil
-}
-
-func (r *request) readMAC(args podArgs) error {
-	text, kind, field := r.conf.RuntimeConfig.MAC, ErrConfig, "runtimeConfig.mac"
-	if text == "" {
-		text, kind, field = args.mac, ErrEnvironment, "CNI_ARGS: MAC"
-	}
-	if text == "" {
-		return nil
-	}
-	mac, err := net.ParseMAC(text)
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-		return fmt.Errorf("%w: %s: %q is not a unicast Ethernet address", kind, field, text)
-	}
-	r.mac = mac
 	return nil
 }
 

@@ -3,6 +3,7 @@ package cni
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 
 	"github.com/containernetworking/cni/pkg/utils"
 
@@ -11,6 +12,21 @@ import (
 
 // This file says what each verb reads of a call. What is wrong with the rest
 // is none of its business.
+
+var (
+	verbAdd    = verb{name: "ADD", read: (*request).readAdd}
+	verbDel    = verb{name: "DEL", read: (*request).readDel}
+	verbCheck  = verb{name: "CHECK", since: "0.4.0", read: (*request).readCheck}
+	verbGC     = verb{name: "GC", since: "1.1.0", read: (*request).readLeast}
+	verbStatus = verb{name: "STATUS", since: "1.1.0", read: (*request).readLeast}
+)
+
+// parseRequest reads a call. The returned request names the version to answer
+// in even when the error is not nil.
+func parseRequest(v verb, in *onlinkv1.CNIRequest) (*request, error) {
+	r := &request{verb: v, Attachment: Attachment{ContainerID: in.GetContainerId(), IfName: in.GetIfname(), Netns: in.GetNetns()}}
+	return r, v.read(r, in)
+}
 
 // readAdd reads all of it: what the pod shall be, and what its result holds.
 func (r *request) readAdd(in *onlinkv1.CNIRequest) error {
@@ -119,4 +135,21 @@ func (r *request) readMade(args podArgs) error {
 		return err
 	}
 	return r.readMAC(args)
+}
+
+// readMAC reads the MAC address that the runtime wants.
+func (r *request) readMAC(args podArgs) error {
+	text, kind, field := r.conf.RuntimeConfig.MAC, ErrConfig, "runtimeConfig.mac"
+	if text == "" {
+		text, kind, field = args.mac, ErrEnvironment, "CNI_ARGS: MAC"
+	}
+	if text == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return fmt.Errorf("%w: %s: %q is not a unicast Ethernet address", kind, field, text)
+	}
+	r.mac = mac
+	return nil
 }
