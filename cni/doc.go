@@ -13,6 +13,11 @@
 // the names in the kernel are fixed by DESIGN.md, "Pod routes and the sweep"
 // and "Identity in the kernel".
 //
+// The [Server] speaks the wire. Its parts have a job each: the connector connects
+// and disconnects one pod, in the order above; the collector frees what pods that
+// are gone have; the tender keeps the host ends of running pods as ADD made them;
+// the prober tries whether this node can connect a pod.
+//
 // A [Server] may be used from many goroutines; requests for one attachment are
 // served one after the other. See the CNI specification 1.1.0,
 // https://www.cni.dev/docs/spec/.

@@ -92,7 +92,7 @@ func FuzzServer(f *testing.F) {
 		if _, err := client.Del(t.Context(), end); err != nil {
 			t.Fatalf("the agent is gone: %v", err)
 		}
-		if err := n.server.reaper.Flush(t.Context()); err != nil {
+		if err := n.server.pods.reaper.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if left := n.ipam.Attachments(); len(left) > 0 || n.routes.len() > 0 {

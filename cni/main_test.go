@@ -434,7 +434,7 @@ func (n *node) reaped() {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
-	if err := n.server.reaper.Flush(ctx); err != nil {
+	if err := n.server.pods.reaper.Flush(ctx); err != nil {
 		n.t.Error(err)
 	}
 }

@@ -45,7 +45,7 @@ func TestDelGroups(t *testing.T) {
 	}
 	all.Wait()
 	n.clean()
-	if pending, reaped := n.server.reaper.Counts(); pending != 0 || reaped != pods {
+	if pending, reaped := n.server.pods.reaper.Counts(); pending != 0 || reaped != pods {
 		t.Errorf("%d pending, %d reaped, want 0 and %d", pending, reaped, pods)
 	}
 }

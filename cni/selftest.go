@@ -28,13 +28,19 @@ var probeAddresses = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustPa
 // or whose /proc/sys is read-only, would else call itself ready and fail every
 // pod.
 type prober struct {
-	again chan struct{} // cap 1; sent to by suspect, never closed
+	cfg   *Config
+	pods  *connector
+	again chan struct{} // cap 1; sent to by wake, never closed
 	fault atomic.Pointer[string]
 }
 
-// Trouble says why an ADD would fail, as [ErrNotAvailable]; nil: it would not.
-func (s *Server) Trouble() error {
-	fault := s.prober.fault.Load()
+func newProber(cfg *Config, pods *connector) *prober {
+	return &prober{cfg: cfg, pods: pods, again: make(chan struct{}, 1)}
+}
+
+// trouble says why an ADD would fail, as [ErrNotAvailable]; nil: it would not.
+func (p *prober) trouble() error {
+	fault := p.fault.Load()
 	if fault == nil {
 		return nil
 	}
@@ -43,7 +49,7 @@ func (s *Server) Trouble() error {
 
 // suspect has the self-test run again after an ADD has failed, unless the call
 // itself is to blame.
-func (s *Server) suspect(ctx context.Context, err error) {
+func (p *prober) suspect(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -52,7 +58,7 @@ func (s *Server) suspect(ctx context.Context, err error) {
 			return
 		}
 	}
-	s.prober.wake()
+	p.wake()
 }
 
 // doubt has a self-test that failed run again: an ADD has worked.
@@ -69,22 +75,22 @@ func (p *prober) wake() {
 	}
 }
 
-// keepProbing repeats the self-test when an ADD has failed, and as long as it
+// run repeats the self-test when an ADD has failed, and as long as it
 // fails, until ctx ends.
-func (s *Server) keepProbing(ctx context.Context) {
+func (p *prober) run(ctx context.Context) {
 	tick := time.NewTicker(probeRetry)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.prober.again:
+		case <-p.again:
 		case <-tick.C:
-			if s.prober.fault.Load() == nil {
+			if p.fault.Load() == nil {
 				continue
 			}
 		}
-		s.probe(ctx)
+		p.probe(ctx)
 		select { // pods that fail for reasons of their own shall not keep us at it
 		case <-ctx.Done():
 		case <-time.After(probeRest):
@@ -93,36 +99,35 @@ func (s *Server) keepProbing(ctx context.Context) {
 }
 
 // probe runs the self-test and notes its outcome.
-func (s *Server) probe(ctx context.Context) {
-	err := s.selfTest(ctx)
+func (p *prober) probe(ctx context.Context) {
+	err := p.selfTest(ctx)
 	if ctx.Err() != nil {
 		return
 	}
 	if err == nil {
-		if s.prober.fault.Swap(nil) != nil {
-			s.cfg.Log.Info("pods can be connected again")
+		if p.fault.Swap(nil) != nil {
+			p.cfg.Log.Info("pods can be connected again")
 		}
 		return
 	}
 	text := err.Error()
-	if old := s.prober.fault.Swap(&text); old == nil || *old != text {
-		s.cfg.Log.Error("pods cannot be connected on this node", "err", err)
+	if old := p.fault.Swap(&text); old == nil || *old != text {
+		p.cfg.Log.Error("pods cannot be connected on this node", "err", err)
 	}
 }
 
 // selfTest connects a namespace of its own as ADD connects a pod's, but for the
 // routes to it, and removes it again.
-func (s *Server) selfTest(ctx context.Context) error {
-	w := pod.NewWiring(Attachment{ContainerID: probeID, IfName: "eth0"}, probeAddresses[:1])
-	w.Metric, w.Table = s.cfg.Metric, s.cfg.Table
-	if s.cfg.IPv6 != nil && s.cfg.IPv6() {
+func (p *prober) selfTest(ctx context.Context) error {
+	w := p.pods.wiring(Attachment{ContainerID: probeID, IfName: "eth0"}, probeAddresses[:1])
+	if p.cfg.IPv6 != nil && p.cfg.IPv6() {
 		w.Addresses = probeAddresses
 	}
-	if s.cfg.MTU != nil {
-		w.MTU = s.cfg.MTU()
+	if p.cfg.MTU != nil {
+		w.MTU = p.cfg.MTU()
 	}
-	if err := blame(s.host.Try(ctx, w)); err != nil {
+	if err := blame(p.pods.host.Try(ctx, w)); err != nil {
 		return err
 	}
-	return errors.Join(s.allow(w), s.cfg.Senders.Forget(w.HostDevice()))
+	return errors.Join(p.pods.allow(w), p.cfg.Senders.Forget(w.HostDevice()))
 }

@@ -65,7 +65,7 @@ func TestTroubleOfCalls(t *testing.T) {
 	n := newNode(t)
 	n.ok(call{verb: "STATUS"})
 	for _, err := range []error{ErrConfig, ErrNetns, pod.ErrNameTaken, pod.ErrElsewhere, pod.ErrIfName} {
-		n.server.suspect(t.Context(), err)
+		n.server.prober.suspect(t.Context(), err)
 		if len(n.server.prober.again) > 0 {
 			t.Errorf("the self-test is run again for: %v", err)
 		}
@@ -83,14 +83,14 @@ func TestSelfTest(t *testing.T) {
 	for _, v6 := range []bool{true, false} {
 		n.server.cfg.IPv6 = func() bool { return v6 }
 		begin := time.Now()
-		if err := n.server.selfTest(t.Context()); err != nil {
+		if err := n.server.prober.selfTest(t.Context()); err != nil {
 			t.Errorf("IPv6 %v: %v", v6, err)
 		}
 		t.Logf("the self-test took %v", time.Since(begin))
 		n.clean()
 	}
 	veth(t, n, newSpace(t), device)
-	if err := n.server.selfTest(t.Context()); !errors.Is(err, pod.ErrNameTaken) {
+	if err := n.server.prober.selfTest(t.Context()); !errors.Is(err, pod.ErrNameTaken) {
 		t.Errorf("with somebody else's device in the way: %v", err)
 	}
 	if g := n.attrs(device).Group; g != 0 {

@@ -67,22 +67,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stopReaper()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		s.reaper.Run(reapCtx)
+		s.pods.reaper.Run(reapCtx)
 		return nil
 	})
 	group.Go(func() error {
 		defer stopReaper()
-		if err := s.settle(ctx); err != nil && ctx.Err() == nil {
+		if err := s.collector.settle(ctx); err != nil && ctx.Err() == nil {
 			_ = l.Close()
 			return fmt.Errorf("settle pods of the previous run: %w", err)
 		}
-		s.probe(ctx) // before STATUS can be asked
+		s.prober.probe(ctx) // before STATUS can be asked
 		group.Go(func() error {
-			s.tend(ctx)
+			s.tender.run(ctx)
 			return nil
 		})
 		group.Go(func() error {
-			s.keepProbing(ctx)
+			s.prober.run(ctx)
 			return nil
 		})
 		served := make(chan error, 1)

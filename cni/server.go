@@ -4,84 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"onlink/cni/pod"
 	onlinkv1 "onlink/proto/v1"
 )
 
-// Config is what a [Server] needs of the agent.
-type Config struct {
-	IPAM   IPAM   // required
-	Routes Routes // required
-
-	// Senders is told which MAC address each pod may send from. Nil: a pod may
-	// send from any.
-	Senders Senders
-	// Sysctls are the extra sysctls that pods may have, as names with dots, with
-	// * and ? as in path.Match, until SetSysctls. Nil: none.
-	Sysctls []string
-	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
-	// the tunnel's overhead. Nil, or 0: the kernel's default.
-	MTU func() int
-	// IPv6 reports whether pods get IPv6 addresses, so that the self-test tries
-	// those too. Nil: no.
-	IPv6 func() bool
-	// Ready returns nil when the agent can serve. Its error is what ADD and
-	// STATUS answer with, as "try again later" and "not available"; an error
-	// that wraps [ErrLimited] or [ErrNotAvailable] lets ADD try all the same.
-	// Nil: always ready.
-	Ready func() error
-
-	Table  uint32       // routing table of pod routes; 0: main
-	Metric uint32       // metric of pod routes, the same that fib uses; 0: the kernel's default
-	Log    *slog.Logger // nil: discard
-}
-
-// Server is the agent's side of CNI. It implements onlinkv1.CNIServer.
+// Server is the agent's side of CNI: it speaks the wire, and leaves the pods to
+// its parts. It implements onlinkv1.CNIServer.
 type Server struct {
 	onlinkv1.UnimplementedCNIServer
 
-	cfg    Config
-	host   *pod.Host
-	reaper *pod.Reaper
-	locks  keyLock // by attachment
+	cfg       *Config
+	pods      *connector
+	collector *collector
+	tender    *tender
+	prober    *prober
 
 	counters counters
-	tender   tender
-	prober   prober
 	sysctls  atomic.Pointer[[]string] // what pods may have
 }
 
-// undoTimeout bounds the undoing of a failed ADD, which no longer listens to
-// its request's cancellation.
-const undoTimeout = 15 * time.Second
-
 // NewServer returns a server that wires pods to the network namespace of the
 // calling thread. It starts nothing; see [Server.Serve].
-func NewServer(cfg Config) (*Server, error) {
-	if cfg.IPAM == nil || cfg.Routes == nil {
-		return nil, fmt.Errorf("new CNI server: %w: IPAM and Routes are required", ErrInternal)
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Senders == nil {
-		cfg.Senders = allSenders{}
-	}
-	if cfg.Table == 0 {
-		cfg.Table = unix.RT_TABLE_MAIN
+func NewServer(config Config) (*Server, error) {
+	cfg, err := config.withDefaults()
+	if err != nil {
+		return nil, err
 	}
 	host, err := pod.OpenHost()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, host: host, tender: tender{looks: make(chan struct{}, 1)}, prober: prober{again: make(chan struct{}, 1)}}
-	s.reaper = pod.NewReaper(host, pod.ReaperConfig{Release: cfg.IPAM.Release, Forget: cfg.Senders.Forget, Log: cfg.Log})
+	pods := newConnector(&cfg, host)
+	s := &Server{
+		cfg: &cfg, pods: pods,
+		collector: &collector{&cfg, pods}, tender: newTender(&cfg, pods), prober: newProber(&cfg, pods),
+	}
+	pods.failed = s.prober.suspect
 	s.SetSysctls(cfg.Sysctls)
 	return s, nil
 }
@@ -91,7 +53,7 @@ func NewServer(cfg Config) (*Server, error) {
 func (s *Server) SetSysctls(allowed []string) { s.sysctls.Store(&allowed) }
 
 // Close frees what NewServer took. Serve must have returned.
-func (s *Server) Close() error { return s.host.Close() }
+func (s *Server) Close() error { return s.pods.host.Close() }
 
 // Add serves ADD.
 func (s *Server) Add(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
@@ -100,17 +62,17 @@ func (s *Server) Add(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CN
 
 // Del serves DEL.
 func (s *Server) Del(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
-	return s.answer(ctx, verbDel, in, s.del)
+	return s.answer(ctx, verbDel, in, s.pods.del)
 }
 
 // Check serves CHECK.
 func (s *Server) Check(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
-	return s.answer(ctx, verbCheck, in, s.check)
+	return s.answer(ctx, verbCheck, in, s.pods.check)
 }
 
 // Gc serves GC.
 func (s *Server) Gc(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1.CNIReply, error) {
-	return s.answer(ctx, verbGC, in, s.gc)
+	return s.answer(ctx, verbGC, in, s.collector.gc)
 }
 
 // Status serves STATUS.
@@ -142,9 +104,21 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 	return &onlinkv1.CNIReply{Stdout: out}, nil
 }
 
+// add serves ADD: while the agent is ready for it the connector does it.
+func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
+	if err := s.ready(); err != nil && !errors.Is(err, ErrLimited) && !errors.Is(err, ErrNotAvailable) {
+		return nil, fmt.Errorf("%w: %w", ErrRetryLater, err)
+	}
+	out, err := s.pods.add(ctx, r, *s.sysctls.Load())
+	if err == nil {
+		s.prober.doubt()
+	}
+	return out, err
+}
+
 // ready returns why ADD would fail, or the agent's own error.
 func (s *Server) ready() error {
-	if err := s.Trouble(); err != nil {
+	if err := s.prober.trouble(); err != nil {
 		return err
 	}
 	if s.cfg.Ready == nil {
@@ -160,4 +134,41 @@ func (s *Server) status(_ context.Context, _ *request) ([]byte, error) {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: %w", ErrNotAvailable, err)
+}
+
+// Sweep frees the attachments of pods that ended without a DEL, as after a
+// crash of the runtime, and returns them. Serve must be running.
+func (s *Server) Sweep(ctx context.Context) ([]Attachment, error) { return s.collector.sweep(ctx) }
+
+// Evict disconnects one attachment by an operator's order, whatever state its
+// pod is in: veth, route and addresses go, as with DEL.
+func (s *Server) Evict(ctx context.Context, a Attachment) error { return s.pods.evict(ctx, a) }
+
+// WaitEnded returns when nothing is left of the pods that DEL has disconnected
+// so far.
+func (s *Server) WaitEnded(ctx context.Context) error { return s.pods.reaper.Flush(ctx) }
+
+// Look has the host ends of all pods looked at soon. It neither blocks nor
+// fails; whoever watches the links calls it when some changed.
+func (s *Server) Look() { s.tender.look() }
+
+// Trouble says why an ADD would fail, as [ErrNotAvailable]; nil: it would not.
+func (s *Server) Trouble() error { return s.prober.trouble() }
+
+// Problems says what an operator should know: why a new pod could not be
+// connected, what is wrong with the host ends of pods, and what was mended in the
+// last minutes.
+func (s *Server) Problems() []string {
+	out := s.tender.problems()
+	if err := s.prober.trouble(); err != nil {
+		out = append(out, err.Error())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Stats returns the counts so far.
+func (s *Server) Stats() Stats {
+	pending, reaped := s.pods.reaper.Counts()
+	return Stats{Verbs: s.counters.verbStats(), Ending: pending, Ended: reaped, Mended: s.tender.count()}
 }

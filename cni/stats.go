@@ -42,10 +42,9 @@ func (c *counters) count(verb string, took time.Duration, err error) {
 	c.verbs[verb] = v
 }
 
-// Stats returns the counts so far.
-func (s *Server) Stats() Stats {
-	pending, reaped := s.reaper.Counts()
-	s.counters.mu.Lock()
-	defer s.counters.mu.Unlock()
-	return Stats{Verbs: maps.Clone(s.counters.verbs), Ending: pending, Ended: reaped, Mended: s.tender.count()}
+// verbStats returns a copy of the counts.
+func (c *counters) verbStats() map[string]VerbStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.verbs)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -26,11 +25,17 @@ const (
 // one down, take it out of its group, or rename it, and nobody would set it up
 // again as long as the pod runs.
 type tender struct {
-	looks chan struct{} // cap 1; sent to by Look, never closed
+	cfg   *Config
+	pods  *connector
+	looks chan struct{} // cap 1; sent to by look, never closed
 
 	mu     sync.Mutex
 	found  map[string]finding // by host device; guarded by mu
 	mended uint64             // guarded by mu
+}
+
+func newTender(cfg *Config, pods *connector) *tender {
+	return &tender{cfg: cfg, pods: pods, looks: make(chan struct{}, 1)}
 }
 
 // finding is what was wrong with a pod's host end.
@@ -41,17 +46,16 @@ type finding struct {
 	err  error // why it is so still; nil: mended
 }
 
-// Look has the host ends of all pods looked at soon. It neither blocks nor
-// fails; whoever watches the links calls it when some changed.
-func (s *Server) Look() {
+// look has the host ends of all pods looked at soon; see [Server.Look].
+func (t *tender) look() {
 	select {
-	case s.tender.looks <- struct{}{}:
+	case t.looks <- struct{}{}:
 	default:
 	}
 }
 
-// tend looks at the host ends when asked, until ctx ends.
-func (s *Server) tend(ctx context.Context) {
+// run looks at the host ends when asked, until ctx ends.
+func (t *tender) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	soon := false // a look comes after tendWait at the latest
@@ -60,7 +64,7 @@ func (s *Server) tend(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.tender.looks:
+		case <-t.looks:
 			if !soon { // else devices that come and go all the time would put it off for ever
 				soon = true
 				timer.Reset(tendWait)
@@ -69,7 +73,7 @@ func (s *Server) tend(ctx context.Context) {
 		case <-timer.C:
 		}
 		soon = false
-		err := s.tendAll(ctx)
+		err := t.tendAll(ctx)
 		if err == nil || ctx.Err() != nil {
 			told = ""
 			continue
@@ -77,14 +81,14 @@ func (s *Server) tend(ctx context.Context) {
 		timer.Reset(tendRetry)
 		if text := err.Error(); text != told {
 			told = text
-			s.cfg.Log.Warn("failed to repair devices of pods, retrying", "err", err)
+			t.cfg.Log.Warn("failed to repair devices of pods, retrying", "err", err)
 		}
 	}
 }
 
 // tendAll looks at the host end of every attachment and mends what it can.
-func (s *Server) tendAll(ctx context.Context) error {
-	faulty, err := s.host.Faulty(ctx, s.cfg.IPAM.Attachments())
+func (t *tender) tendAll(ctx context.Context) error {
+	faulty, err := t.pods.host.Faulty(ctx, t.cfg.IPAM.Attachments())
 	if err != nil {
 		return err
 	}
@@ -93,39 +97,37 @@ func (s *Server) tendAll(ctx context.Context) error {
 	for _, a := range faulty {
 		device := pod.HostDevice(a.ContainerID, a.IfName)
 		ill[device] = true
-		if err := s.mend(ctx, a, device); err != nil {
+		if err := t.mend(ctx, a, device); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	s.tender.keep(ill)
+	t.keep(ill)
 	return errors.Join(errs...)
 }
 
 // mend looks at one host end again while no ADD or DEL works on it, and makes
 // it what it was.
-func (s *Server) mend(ctx context.Context, a Attachment, device string) error {
+func (t *tender) mend(ctx context.Context, a Attachment, device string) error {
 	waiting, cancel := context.WithTimeout(ctx, tendLock)
 	defer cancel()
-	unlock, err := s.locks.lock(waiting, a.Key())
+	unlock, err := t.pods.locks.lock(waiting, a.Key())
 	if err != nil {
 		return fmt.Errorf("check %s: %w", device, err)
 	}
 	defer unlock()
-	lease, held := s.cfg.IPAM.Lookup(a)
-	if !held || s.reaper.Has(a.Key()) {
+	lease, held := t.cfg.IPAM.Lookup(a)
+	if !held || t.pods.reaper.Has(a.Key()) {
 		return nil
 	}
-	w := pod.NewWiring(a, lease.Addresses)
-	w.Metric, w.Table = s.cfg.Metric, s.cfg.Table
-	what, err := s.host.Mend(ctx, w)
+	what, err := t.pods.host.Mend(ctx, t.pods.wiring(a, lease.Addresses))
 	if what == "" {
 		return err
 	}
-	s.tender.note(device, finding{pod: a.Namespace + "/" + a.Pod, what: what, at: time.Now(), err: err})
+	t.note(device, finding{pod: a.Namespace + "/" + a.Pod, what: what, at: time.Now(), err: err})
 	if err != nil {
 		return fmt.Errorf("host end %s of pod %s/%s %s: %w", device, a.Namespace, a.Pod, what, err)
 	}
-	s.cfg.Log.Warn("repaired a pod's host end", "namespace", a.Namespace, "pod", a.Pod, "device", device, "it", what)
+	t.cfg.Log.Warn("repaired a pod's host end", "namespace", a.Namespace, "pod", a.Pod, "device", device, "it", what)
 	return nil
 }
 
@@ -153,11 +155,9 @@ func (t *tender) keep(ill map[string]bool) {
 	}
 }
 
-// Problems says what an operator should know: why a new pod could not be
-// connected, what is wrong with the host ends of pods, and what was mended in the
-// last minutes.
-func (s *Server) Problems() []string {
-	t := &s.tender
+// problems says what is wrong with the host ends of pods, and what was mended in
+// the last minutes.
+func (t *tender) problems() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []string
@@ -172,13 +172,10 @@ func (s *Server) Problems() []string {
 			delete(t.found, device)
 		}
 	}
-	if err := s.Trouble(); err != nil {
-		out = append(out, err.Error())
-	}
-	slices.Sort(out)
 	return out
 }
 
+// count returns how often a host end was mended.
 func (t *tender) count() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

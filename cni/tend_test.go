@@ -98,7 +98,7 @@ func TestTendEnded(t *testing.T) {
 	block := make(chan struct{})
 	n.ipam.set(func() { n.ipam.releasing = func(Attachment) error { <-block; return nil } })
 	n.ok(add(pod).as("DEL"))
-	if err := n.server.tendAll(t.Context()); err != nil {
+	if err := n.server.tender.tendAll(t.Context()); err != nil {
 		t.Error(err)
 	}
 	close(block)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/utils"
 
 	onlinkv1 "onlink/proto/v1"
@@ -97,6 +98,22 @@ func (r *request) readLeast(in *onlinkv1.CNIRequest) error {
 		return err
 	}
 	return r.checkVersion()
+}
+
+// validAttachments returns the keys of the attachments that GC keeps.
+func (r *request) validAttachments() (map[string]bool, error) {
+	if len(r.conf.ValidAttachments) == 0 {
+		return nil, fmt.Errorf("%w: cni.dev/valid-attachments is missing", ErrConfig)
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(r.conf.ValidAttachments, &list); err != nil {
+		return nil, fmt.Errorf("%w: cni.dev/valid-attachments: %w", ErrConfig, err)
+	}
+	valid := make(map[string]bool, len(list))
+	for _, a := range list {
+		valid[Attachment{ContainerID: a.ContainerID, IfName: a.IfName}.Key()] = true
+	}
+	return valid, nil
 }
 
 func (r *request) readVersion(in *onlinkv1.CNIRequest) error {
