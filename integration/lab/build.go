@@ -121,8 +121,8 @@ func (l *Lab) buildUplink() error {
 	}
 	s := steps{}
 	s.do(func() error { return plug(l.core, "uplink", l.Uplink, "core") })
-	s.do(func() error { return l.Uplink.addAddr("core", netip.PrefixFrom(coreAddr(254), 24)) })
-	s.do(func() error { return l.Uplink.addAddr("lo", netip.PrefixFrom(outside, 32)) })
+	s.do(func() error { return l.Uplink.AddAddr("core", netip.PrefixFrom(coreAddr(254), 24)) })
+	s.do(func() error { return l.Uplink.AddAddr("lo", netip.PrefixFrom(outside, 32)) })
 	s.do(func() error { return l.Uplink.Sysctl("net/ipv4/ip_forward", "1") })
 	for _, rack := range l.Racks {
 		var gateways []netip.Addr

@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,14 +62,4 @@ func (n *Node) Exec(ctx context.Context, c Command) (Output, error) {
 // Ctl runs onlinkctl against the node's agent.
 func (n *Node) Ctl(ctx context.Context, args ...string) (Output, error) {
 	return n.Exec(ctx, Command{Program: "onlinkctl", Args: append([]string{"--socket", n.AdminSocket()}, args...)})
-}
-
-// ReplaceRoute overwrites whatever route holds the prefix, as an operator with
-// `ip route replace` does.
-func (ns *NS) ReplaceRoute(dst netip.Prefix, gateway netip.Addr, protocol int) error {
-	r := &netlink.Route{Dst: ipNet(dst), Gw: gateway.AsSlice(), Protocol: netlink.RouteProtocol(protocol)}
-	if err := ns.Link.RouteReplace(r); err != nil {
-		return fmt.Errorf("replace route %s in %s: %w", dst, ns.Name, err)
-	}
-	return nil
 }

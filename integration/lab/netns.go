@@ -6,9 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -18,19 +16,18 @@ import (
 // netnsDir is where `ip netns` looks for named namespaces.
 const netnsDir = "/run/netns"
 
-// NS is one named network namespace with its loopback device up.
+// NS is one named network namespace with its loopback device up. [Kernel] is what
+// it asks of the kernel; its own methods run programs and open sockets inside.
 type NS struct {
-	Name string          // as in `ip netns exec NAME`
-	Link *netlink.Handle // route netlink inside the namespace
+	Kernel
 
 	fd     netns.NsHandle
-	calls  chan func() // sent by keep; closed by close; unbuffered: the sender waits for the thread
-	closed sync.Once
+	thread *thread // starts programs
 }
 
 // newNS makes a namespace and pins it under /run/netns.
 func newNS(name string) (*NS, error) {
-	ns := &NS{Name: name, calls: make(chan func())}
+	ns := &NS{Kernel: Kernel{Name: name}}
 	err := onThread(func() error {
 		fd, err := netns.NewNamed(name)
 		if err != nil {
@@ -46,10 +43,8 @@ func newNS(name string) (*NS, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", name, err), ns.remove())
 	}
-	entered := make(chan error, 1)
-	go ns.serve(entered)
-	if err := <-entered; err != nil {
-		return nil, errors.Join(fmt.Errorf("enter namespace %s: %w", name, err), ns.close())
+	if ns.thread, err = startThread(ns.fd); err != nil {
+		return nil, errors.Join(fmt.Errorf("enter namespace %s: %w", name, err), ns.remove())
 	}
 	lo, err := ns.Link.LinkByName("lo")
 	if err == nil {
@@ -75,24 +70,6 @@ func (ns *NS) Do(f func() error) error {
 	})
 }
 
-// keep runs f on the one thread that lives as long as the namespace: children
-// started there with Pdeathsig die with the lab, however it ends.
-func (ns *NS) keep(f func() error) error {
-	done := make(chan error, 1)
-	ns.calls <- func() { done <- f() }
-	return <-done
-}
-
-// serve is the long-lived thread behind keep. It is never unlocked, so that
-// the runtime ends the thread with it.
-func (ns *NS) serve(entered chan<- error) {
-	runtime.LockOSThread()
-	entered <- netns.Set(ns.fd)
-	for f := range ns.calls {
-		f()
-	}
-}
-
 // Sysctl writes /proc/sys/KEY (slashes, no dots) inside the namespace.
 func (ns *NS) Sysctl(key, value string) error {
 	return ns.Do(func() error {
@@ -103,10 +80,18 @@ func (ns *NS) Sysctl(key, value string) error {
 	})
 }
 
+// AskAgainSoon makes a device ask for an IPv6 neighbour that does not answer
+// again after 0.1 s instead of 1 s. An address is tentative for an instant
+// after its link came up, even without duplicate detection, and whoever asks
+// for it in that instant gets no answer.
+func (ns *NS) AskAgainSoon(dev string) error {
+	return ns.Sysctl("net/ipv6/neigh/"+dev+"/retrans_time_ms", "100")
+}
+
 // close ends the namespace's thread and removes its name; the kernel frees it
 // with everything inside once the last process in it is gone.
 func (ns *NS) close() error {
-	ns.closed.Do(func() { close(ns.calls) })
+	ns.thread.end()
 	return ns.remove()
 }
 
@@ -146,15 +131,4 @@ func namesWithPrefix(prefix string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// onThread runs f on a fresh locked thread that ends with f: its namespace
-// may have been changed, so no other goroutine may ever run on it.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		done <- f()
-	}()
-	return <-done
 }

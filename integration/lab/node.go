@@ -63,11 +63,11 @@ func (l *Lab) addNode(rack *Rack, name string, host int, reflector bool) error {
 	}
 	s := steps{}
 	s.do(func() error { return plug(rack.Switch, name, n.NS, "eth0") })
-	s.do(func() error { return n.NS.addAddr("eth0", netip.PrefixFrom(n.Addr, 24)) })
+	s.do(func() error { return n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr, 24)) })
 	s.do(func() error { return n.NS.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateways...) })
 	if l.Spec.DualStack {
 		n.Addr6 = rackAddr6(rack.Number, host)
-		s.do(func() error { return n.NS.addAddr("eth0", netip.PrefixFrom(n.Addr6, 64)) })
+		s.do(func() error { return n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr6, 64)) })
 		s.do(func() error { return n.NS.addRoute(netip.PrefixFrom(netip.IPv6Unspecified(), 0), gateways6...) })
 	}
 	s.do(func() error { return os.MkdirAll(n.path("run"), 0o755) })

@@ -48,7 +48,7 @@ func start(ns *NS, name, log string, argv ...string) (*Process, error) {
 	// Own process group: an interrupt typed at the lab reaches the lab only,
 	// which then stops its programs in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := ns.keep(cmd.Start); err != nil {
+	if err := ns.thread.run(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Process{Name: name, Log: log, cmd: cmd, done: make(chan struct{})}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,17 +65,17 @@ func (h KernelHop) String() string {
 
 // Routes returns the routes of one protocol in table main, IPv4 before IPv6,
 // each family in order of its prefixes.
-func (ns *NS) Routes(protocol int) ([]KernelRoute, error) {
-	names, err := ns.linkNames()
+func (k *Kernel) Routes(protocol int) ([]KernelRoute, error) {
+	names, err := k.linkNames()
 	if err != nil {
 		return nil, err
 	}
 	var out []KernelRoute
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		filter := &netlink.Route{Protocol: netlink.RouteProtocol(protocol)}
-		list, err := ns.Link.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL)
+		list, err := k.Link.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL)
 		if err != nil {
-			return nil, fmt.Errorf("list routes in %s: %w", ns.Name, err)
+			return nil, fmt.Errorf("list routes in %s: %w", k.Name, err)
 		}
 		for _, r := range list {
 			out = append(out, kernelRoute(r, names))
@@ -128,10 +129,10 @@ func kernelHop(gw []byte, via netlink.Destination, index, flags int, names map[i
 }
 
 // linkNames maps device indexes to names.
-func (ns *NS) linkNames() (map[int]string, error) {
-	links, err := ns.Link.LinkList()
+func (k *Kernel) linkNames() (map[int]string, error) {
+	links, err := k.Link.LinkList()
 	if err != nil {
-		return nil, fmt.Errorf("list devices in %s: %w", ns.Name, err)
+		return nil, fmt.Errorf("list devices in %s: %w", k.Name, err)
 	}
 	names := make(map[int]string, len(links))
 	for _, l := range links {
@@ -141,8 +142,8 @@ func (ns *NS) linkNames() (map[int]string, error) {
 }
 
 // Devices returns the names of the namespace's devices that start with prefix.
-func (ns *NS) Devices(prefix string) ([]string, error) {
-	names, err := ns.linkNames()
+func (k *Kernel) Devices(prefix string) ([]string, error) {
+	names, err := k.linkNames()
 	if err != nil {
 		return nil, err
 	}
@@ -156,39 +157,114 @@ func (ns *NS) Devices(prefix string) ([]string, error) {
 	return out, nil
 }
 
+// Gateway is one way of a route; the zero Via means that the destination is on
+// the device itself.
+type Gateway struct {
+	Via netip.Addr
+	Dev string // may be empty when Via says it
+}
+
+// SetRoute adds or replaces a static route of table main through one or more
+// gateways.
+func (k *Kernel) SetRoute(dst netip.Prefix, ways ...Gateway) error {
+	r := &netlink.Route{Dst: ipNet(dst), Protocol: unix.RTPROT_STATIC}
+	for _, w := range ways {
+		hop := &netlink.NexthopInfo{}
+		switch {
+		case !w.Via.IsValid():
+		case w.Via.Is6() && dst.Addr().Is4(): // RFC 8950
+			hop.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: w.Via.AsSlice()}
+		default:
+			hop.Gw = net.IP(w.Via.AsSlice())
+		}
+		if w.Dev != "" {
+			link, err := k.link(w.Dev)
+			if err != nil {
+				return err
+			}
+			hop.LinkIndex = link.Attrs().Index
+		}
+		r.MultiPath = append(r.MultiPath, hop)
+	}
+	if len(ways) == 1 {
+		r.Gw, r.Via, r.LinkIndex, r.MultiPath = r.MultiPath[0].Gw, r.MultiPath[0].Via, r.MultiPath[0].LinkIndex, nil
+		if r.Gw == nil && r.Via == nil {
+			r.Scope = unix.RT_SCOPE_LINK
+		}
+	}
+	if err := k.Link.RouteReplace(r); err != nil {
+		return fmt.Errorf("set route %s in %s: %w", dst, k.Name, err)
+	}
+	return nil
+}
+
+// RemoveRoute removes a static route that [Kernel.SetRoute] made.
+func (k *Kernel) RemoveRoute(dst netip.Prefix) error {
+	if err := k.Link.RouteDel(&netlink.Route{Dst: ipNet(dst), Protocol: unix.RTPROT_STATIC}); err != nil {
+		return fmt.Errorf("remove route %s in %s: %w", dst, k.Name, err)
+	}
+	return nil
+}
+
+// addRoute adds a route through one or more gateways.
+func (k *Kernel) addRoute(dst netip.Prefix, gateways ...netip.Addr) error {
+	r := &netlink.Route{Dst: ipNet(dst), Protocol: unix.RTPROT_STATIC}
+	if len(gateways) == 1 {
+		r.Gw = gateways[0].AsSlice()
+	} else {
+		for _, g := range gateways {
+			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: g.AsSlice()})
+		}
+	}
+	if err := k.Link.RouteAdd(r); err != nil {
+		return fmt.Errorf("add route %s in %s: %w", dst, k.Name, err)
+	}
+	return nil
+}
+
 // AddRoute adds a static route through a gateway, or with an invalid gateway a
 // blackhole, with the given protocol: somebody else's route.
-func (ns *NS) AddRoute(dst netip.Prefix, gateway netip.Addr, protocol int) error {
+func (k *Kernel) AddRoute(dst netip.Prefix, gateway netip.Addr, protocol int) error {
 	r := &netlink.Route{Dst: ipNet(dst), Protocol: netlink.RouteProtocol(protocol)}
 	if gateway.IsValid() {
 		r.Gw = gateway.AsSlice()
 	} else {
 		r.Type = unix.RTN_BLACKHOLE
 	}
-	if err := ns.Link.RouteAdd(r); err != nil {
-		return fmt.Errorf("add route %s in %s: %w", dst, ns.Name, err)
+	if err := k.Link.RouteAdd(r); err != nil {
+		return fmt.Errorf("add route %s in %s: %w", dst, k.Name, err)
 	}
 	return nil
 }
 
 // DeleteRoute removes one route of that protocol by hand.
-func (ns *NS) DeleteRoute(dst netip.Prefix, protocol int) error {
+func (k *Kernel) DeleteRoute(dst netip.Prefix, protocol int) error {
 	filter := &netlink.Route{Dst: ipNet(dst), Protocol: netlink.RouteProtocol(protocol)}
 	family := unix.AF_INET
 	if dst.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	list, err := ns.Link.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_DST)
+	list, err := k.Link.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_DST)
 	if err != nil {
-		return fmt.Errorf("find route %s in %s: %w", dst, ns.Name, err)
+		return fmt.Errorf("find route %s in %s: %w", dst, k.Name, err)
 	}
 	if len(list) != 1 {
-		return fmt.Errorf("find route %s in %s: %d routes of protocol %d", dst, ns.Name, len(list), protocol)
+		return fmt.Errorf("find route %s in %s: %d routes of protocol %d", dst, k.Name, len(list), protocol)
 	}
 	// The key and the type are enough, and a next-hop object cannot be named here.
 	del := &netlink.Route{Dst: list[0].Dst, Protocol: list[0].Protocol, Priority: list[0].Priority, Type: list[0].Type}
-	if err := ns.Link.RouteDel(del); err != nil {
-		return fmt.Errorf("delete route %s in %s: %w", dst, ns.Name, err)
+	if err := k.Link.RouteDel(del); err != nil {
+		return fmt.Errorf("delete route %s in %s: %w", dst, k.Name, err)
+	}
+	return nil
+}
+
+// ReplaceRoute overwrites whatever route holds the prefix, as an operator with
+// `ip route replace` does.
+func (k *Kernel) ReplaceRoute(dst netip.Prefix, gateway netip.Addr, protocol int) error {
+	r := &netlink.Route{Dst: ipNet(dst), Gw: gateway.AsSlice(), Protocol: netlink.RouteProtocol(protocol)}
+	if err := k.Link.RouteReplace(r); err != nil {
+		return fmt.Errorf("replace route %s in %s: %w", dst, k.Name, err)
 	}
 	return nil
 }

@@ -81,8 +81,8 @@ func (l *Lab) newToR(rack *Rack, index int) (*ToR, error) {
 	}
 	s.do(func() error { return plug(rack.Switch, name, t.NS, "rack") })
 	s.do(func() error { return plug(l.core, name, t.NS, "core") })
-	s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr, 24)) })
-	s.do(func() error { return t.NS.addAddr("core", netip.PrefixFrom(t.Core, 24)) })
+	s.do(func() error { return t.NS.AddAddr("rack", netip.PrefixFrom(t.Addr, 24)) })
+	s.do(func() error { return t.NS.AddAddr("core", netip.PrefixFrom(t.Core, 24)) })
 	s.do(func() error { return t.NS.Sysctl("net/ipv4/ip_forward", "1") })
 	// Two ToRs a rack make the way back differ from the way there.
 	s.do(func() error { return t.NS.Sysctl("net/ipv4/conf/all/rp_filter", "0") })
@@ -94,8 +94,8 @@ func (l *Lab) newToR(rack *Rack, index int) (*ToR, error) {
 	if l.Spec.DualStack {
 		s.do(func() error { return t.NS.AskAgainSoon("rack") })
 		s.do(func() error { return t.NS.AskAgainSoon("core") })
-		s.do(func() error { return t.NS.addAddr("rack", netip.PrefixFrom(t.Addr6, 64)) })
-		s.do(func() error { return t.NS.addAddr("core", netip.PrefixFrom(t.Core6, 64)) })
+		s.do(func() error { return t.NS.AddAddr("rack", netip.PrefixFrom(t.Addr6, 64)) })
+		s.do(func() error { return t.NS.AddAddr("core", netip.PrefixFrom(t.Core6, 64)) })
 		s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/all/forwarding", "1") })
 		// A device that comes back has its addresses, as in IPv4.
 		s.do(func() error { return t.NS.Sysctl("net/ipv6/conf/all/keep_addr_on_down", "1") })
