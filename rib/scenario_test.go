@@ -1,56 +1,26 @@
 package rib
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
+	"onlink/internal/scenario"
 )
 
-var update = flag.Bool("update", false, "write what the scenarios yield into testdata")
-
-// TestScenarios runs testdata/*.txtar: each file of an archive is a scenario,
-// a list of commands (see world.do), each followed by the output it must have,
-// marked with "> ".
+// TestScenarios runs testdata/*.txtar; see [scenario.Run], and world.do for the
+// commands.
 func TestScenarios(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no scenarios found: %v", err)
-	}
-	for _, path := range paths {
-		archive, err := txtar.ParseFile(path)
-		if err != nil {
-			t.Fatal(err)
+	scenario.Run(t, func(t *testing.T) func(string) []string {
+		w := newWorld(t)
+		return func(line string) []string {
+			words := strings.Fields(line)
+			return w.do(words[0], words[1:])
 		}
-		if len(archive.Files) == 0 {
-			t.Errorf("%s: no scenario in it", path)
-		}
-		for i, file := range archive.Files {
-			t.Run(filepath.Base(path)+"/"+file.Name, func(t *testing.T) {
-				got := newWorld(t).play(string(file.Data))
-				if *update {
-					archive.Files[i].Data = []byte(got)
-					return
-				}
-				if diff := cmp.Diff(strings.Split(string(file.Data), "\n"), strings.Split(got, "\n")); diff != "" {
-					t.Errorf("-want +got\n%s", diff)
-				}
-			})
-		}
-		if *update {
-			if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	})
 }
 
 // world is a table with the underlay and pools a scenario has built.
@@ -71,24 +41,6 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	u := underlay{}
 	return &world{t: t, table: NewTable(u), reach: u}
-}
-
-// play runs the commands and returns them with their output.
-func (w *world) play(script string) string {
-	var out strings.Builder
-	for line := range strings.Lines(script) {
-		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, ">") {
-			continue
-		}
-		out.WriteString(line + "\n")
-		if words := strings.Fields(line); len(words) > 0 && words[0] != "#" {
-			for _, l := range w.do(words[0], words[1:]) {
-				out.WriteString("> " + l + "\n")
-			}
-		}
-	}
-	return out.String()
 }
 
 // do runs one command:
