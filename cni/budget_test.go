@@ -240,7 +240,7 @@ func (c *traced) stopped(tid int, status unix.WaitStatus) error {
 	switch sig := status.StopSignal(); {
 	case sig == unix.SIGTRAP|0x80:
 		number, begins, err := callOf(tid)
-		if err == unix.ESRCH { // another thread has just ended the process
+		if errors.Is(err, unix.ESRCH) { // another thread has just ended the process
 			return nil
 		} else if err != nil {
 			return err

@@ -24,6 +24,7 @@ import (
 	"onlink/cni/pod"
 	"onlink/cni/pod/podtest"
 	"onlink/cni/shim"
+	"onlink/dump"
 	"onlink/internal/ours"
 )
 
@@ -396,7 +397,7 @@ func (n *node) devices() []string {
 	n.t.Helper()
 	var out []string
 	n.space.do(n.t, func() error {
-		links, err := netlink.LinkList()
+		links, err := dump.Links(&netlink.Handle{}) // whole, though devices end meanwhile
 		for _, l := range links {
 			if strings.HasPrefix(l.Attrs().Name, ours.HostDevicePrefix) {
 				out = append(out, l.Attrs().Name)
@@ -411,6 +412,13 @@ func (n *node) devices() []string {
 func (n *node) clean() {
 	n.t.Helper()
 	n.reaped()
+	probing := hostDevice(probeID, "eth0")
+	eventually(n.t, func() error { // a failed ADD starts the self-test, which has a device for a moment
+		if slices.Contains(n.devices(), probing) {
+			return fmt.Errorf("the self-test's device %s is still there", probing)
+		}
+		return nil
+	})
 	if d := n.devices(); len(d) != 0 {
 		n.t.Errorf("host devices left: %v", d)
 	}
@@ -421,7 +429,7 @@ func (n *node) clean() {
 		n.t.Errorf("routes left: %v", n.routes.pods)
 	}
 	n.space.do(n.t, func() error {
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: ours.Protocol}, netlink.RT_FILTER_PROTOCOL)
+		routes, err := dump.Routes(&netlink.Handle{}, netlink.FAMILY_ALL, &netlink.Route{Protocol: ours.Protocol}, netlink.RT_FILTER_PROTOCOL)
 		if len(routes) != 0 {
 			n.t.Errorf("kernel routes left: %v", routes)
 		}
@@ -440,7 +448,7 @@ func (n *node) reaped() {
 }
 
 // eventually waits until f returns nil.
-func eventually(t *testing.T, f func() error) {
+func eventually(t testing.TB, f func() error) {
 	t.Helper()
 	var err error
 	tick := time.NewTicker(20 * time.Millisecond)
