@@ -24,7 +24,7 @@ var (
 	ErrPermission = errors.New("not permitted to listen on the bgp port")
 	// ErrUnpatched is returned by SetPeers when the engine in this binary is
 	// built without onlink's patches.
-	ErrUnpatched = errors.New("the BGP engine in this binary is unpatched: what a peer sends can end the agent; " +
+	ErrUnpatched = errors.New("the BGP engine in this binary is unpatched: one message of a peer can end the agent; " +
 		"build with make, or start onlinkd with --allow-unpatched-engine")
 	// ErrStarted is returned by Start when it was called before.
 	ErrStarted = errors.New("speaker was started before")

@@ -121,6 +121,6 @@ func (p *checker) checkAggregate(path string, a policy.Aggregate, c *Config) {
 		p.Fail(path, "%s is not larger than a block of pool %s (/%d); use a shorter prefix", a.Prefix, pool.Name, pool.BlockSize)
 	}
 	if a.SummaryOnly && pool.Encapsulation == EncapNever {
-		p.Fail(path, "summaryOnly hides the blocks from the router, and pool %s says encapsulation: Never, so a packet to a node behind the router would come back; use CrossSubnet or Always, or remove summaryOnly", pool.Name)
+		p.Fail(path, "summaryOnly hides the blocks from the router, and pool %s has encapsulation: Never, so a packet to a node behind the router would return; use CrossSubnet or Always, or remove summaryOnly", pool.Name)
 	}
 }
