@@ -13,17 +13,17 @@ import (
 
 // connector connects pods and disconnects them. What an attachment has is in four
 // places: addresses in [IPAM], routes with the learn loop, the MAC address it may
-// send from with [Senders], and the veth in the kernel. The connector alone knows
-// in which order they are taken and given back, and that a step which fails leaves
-// nothing that another pod could get too early.
+// send from with [Senders], and the veth in the kernel. The connector alone
+// has the order in which they are taken and released: a step that fails must not
+// free what another pod could then get too early.
 type connector struct {
 	cfg    *Config
 	host   *pod.Host
 	reaper *pod.Reaper
 	locks  keyLock // by attachment
 
-	// failed is told why the kernel did not connect a pod whose call was right so
-	// far, before that is undone: the node may be the cause.
+	// failed receives the error when the kernel refused a pod whose call was valid,
+	// before the ADD is undone: the node may be the cause.
 	failed func(context.Context, error)
 }
 

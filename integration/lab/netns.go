@@ -16,8 +16,9 @@ import (
 // netnsDir is where `ip netns` looks for named namespaces.
 const netnsDir = "/run/netns"
 
-// NS is one named network namespace with its loopback device up. [Kernel] is what
-// it asks of the kernel; its own methods run programs and open sockets inside.
+// NS is one named network namespace with its loopback device up. [Kernel] reads
+// and changes its devices and routes; its own methods run programs and open
+// sockets inside.
 type NS struct {
 	Kernel
 
