@@ -57,7 +57,7 @@ func TestRanges(t *testing.T) {
 var elsewhere = map[string]string{
 	`agent/config/default.go 179`: "TCP port of BGP",
 	`bgp/wanted.go 179`:           "TCP port of BGP",
-	`cni/chain.go "onlink"`:       "name of the CNI network",
+	`cni/conflist.go "onlink"`:    "name of the CNI network",
 	`ipam/schema.go "onlink"`:     "name of a bucket in the database",
 	`fib/protocol.go "onlink"`:    "name of the route protocol in errors",
 }
