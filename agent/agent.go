@@ -1,8 +1,8 @@
-// Package agent is onlink's composition root: it makes the rooms, wires the
-// two flows (learn.go, originate.go), serves the operator and the CNI plugin,
-// and supervises all of it. It owns the process's life, nothing of the work:
-// decisions are in rib, the kernel in fib and tunnel, addresses in ipam, BGP
-// in bgp.
+// Package agent is onlink's composition root: it makes the rooms, wires the two
+// flows (learn.go, originate.go), serves the operator and the CNI plugin, and
+// supervises all parts. It owns the process's life and none of the work: rib
+// decides, fib and tunnel write the kernel, ipam assigns addresses, bgp runs the
+// sessions.
 package agent
 
 import (
@@ -41,7 +41,7 @@ type agent struct {
 	store     *ipam.Store
 	registry  *registry.Opened
 	audit     admin.Auditor
-	served    *remote.Server // of the registry; nil: it is not served here
+	served    *remote.Server // of the registry; nil: this node does not serve it
 	alloc     *ipam.Allocator
 	speaker   *bgp.Speaker
 	watch     *underlay.Watcher
@@ -54,21 +54,22 @@ type agent struct {
 	follow    *node.Follower
 	host      *dataplane.Host
 	drain     *drain.Drain
-	reload    *reload.Reloader // has the configuration in force
+	reload    *reload.Reloader // holds the configuration in force
 	board     *state.Board
 	features  []state.Feature
-	problems  []string // found at start
+	problems  []string // found at the start
 	cni       *cni.Server
 	opt       Options
 	garbage   *pods.Collector
 	installer *install.Installer // nil: cni.install is off
 }
 
-// Options are what the command line says besides the configuration.
+// Options are the settings of the command line; all others are in the
+// configuration.
 type Options struct {
 	// RepairDatabase moves a damaged database aside and rebuilds it from the
-	// running pods and the registry. A registry served here then waits for the
-	// nodes to say what they hold.
+	// running pods and the registry. A registry served here then rejects claims
+	// until the nodes have asserted their blocks.
 	RepairDatabase bool
 	// AllowUnpatchedEngine permits BGP sessions with an engine built without
 	// onlink's patches.
@@ -76,17 +77,17 @@ type Options struct {
 	// BFD is the command of the process that watches peers: it must call
 	// WatchPeers.
 	BFD []string
-	// File is read again each time Reload is sent to (SIGHUP), and changed by
-	// the API. Both nil: the configuration does not change.
+	// File is read again at each signal on Reload (SIGHUP), and the API edits it.
+	// Both nil: the configuration does not change.
 	File   *config.File
 	Reload <-chan struct{}
 }
 
-// current returns the configuration in force. Whoever needs a key asks here,
-// every time: a value that was kept would be that of the start after a reload.
+// current returns the configuration in force. Read every key through it, at every
+// use: after a reload a kept value is still that of the start.
 func (a *agent) current() *config.Effective { return a.reload.Current() }
 
-// pools are those in force.
+// pools returns the pools in force.
 func (a *agent) pools() []config.Pool { return a.current().Pools }
 
 func (a *agent) poolPrefixes() []netip.Prefix {
@@ -94,8 +95,8 @@ func (a *agent) poolPrefixes() []netip.Prefix {
 	return all
 }
 
-// problem notes something an operator should change; it is shown in `status`
-// until the agent restarts.
+// problem records a fault that an operator can mend; `status` shows it until the
+// agent restarts.
 func (a *agent) problem(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	a.problems = append(a.problems, text)

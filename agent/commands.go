@@ -15,13 +15,13 @@ import (
 	"onlink/cni"
 )
 
-// This file has what the program does besides running an agent.
+// This file holds the commands of the program besides running an agent.
 
 // Version is onlink's version. The Makefile sets it from git; a plain
 // `go build` leaves it to the module information.
 var Version = ""
 
-// version returns Version or the best the build information has.
+// version returns Version, or the module's version of the build information.
 func version() string {
 	if Version != "" {
 		return Version
@@ -40,19 +40,19 @@ func InstallCNI(ctx context.Context, cfg *config.Config) (cni.Installation, erro
 	return install.Once(ctx, cfg.CNI)
 }
 
-// UninstallCNI takes back what [InstallCNI] or the agent installed.
+// UninstallCNI removes the files that [InstallCNI] or the agent installed.
 func UninstallCNI(cfg *config.Config) error { return install.Undo(cfg.CNI) }
 
-// WatchPeers is what the command of [Options].BFD must run: it watches peers
-// for the agent at the other end of in and out, until in ends.
+// WatchPeers is the program of [Options].BFD: it watches peers for the agent at
+// the other end of in and out, until in ends.
 func WatchPeers(in io.Reader, out io.Writer) error {
 	return bfd.Serve(in, out, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 }
 
-// Fsck checks the database of an agent that does not run, see [pods.Fsck].
+// Fsck checks the database of an agent that is not running, see [pods.Fsck].
 func Fsck(cfg *config.Config, repair bool) (problems, repaired []string, err error) {
 	return pods.Fsck(databasePath(cfg), cfg.FIB.Table, repair)
 }
 
-// databasePath is where the node's database is.
+// databasePath returns the path of the node's database.
 func databasePath(cfg *config.Config) string { return filepath.Join(cfg.Paths.State, "onlink.db") }

@@ -21,34 +21,34 @@ import (
 	"onlink/rib"
 )
 
-// learn is the learn flow: best paths from the peers, decided by the kernel's
-// own FIB, into kernel routes. Its Run is the only goroutine that touches rib,
-// fib and tunnel, so none of them has a lock.
+// learn is the learn flow: it receives best paths from the peers, resolves them
+// by the kernel's own FIB, and writes kernel routes. Its Run is the only
+// goroutine that touches rib, fib and tunnel, so none of them has a lock.
 type learn struct {
 	log     *slog.Logger
 	speaker *bgp.Speaker
 	watch   *underlay.Watcher
 	table   *rib.Table
-	reaches *reaches // what table asks about next hops
+	reaches *reaches // resolves the table's next hops
 	fib     *fib.Table
 	plane   *dataplane.Plane
 	pods    *pods.Routes
-	peers   []config.Peer // their import rules bound what may be installed
+	peers   []config.Peer // their import rules bound the routes that may be installed
 	sync    syncGate
 	resync  time.Duration // between full comparisons with the kernel
 
 	tidied    bool      // no routes of a former run are left in other tables
-	resyncAt  time.Time // of the next one
-	linksNews func()    // told that links changed, ours too; does not block
+	resyncAt  time.Time // of the next full comparison
+	linksNews func()    // called after a change of links, ours too; does not block
 
 	moved chan struct{} // cap 1; sent to by the learn loop when the node's subnets changed, never closed
 
-	asks  chan func() // from do, unbuffered; Run is the only receiver
+	asks  chan func() // sent to by do, unbuffered; Run is the only receiver
 	board *state.Board
 }
 
-// Run follows every source of change until ctx ends, and leaves the routes in
-// the kernel: a restart or an upgrade must not lose a packet.
+// Run follows every source of change until ctx ends, and leaves the routes in the
+// kernel: a restart or an upgrade must not lose a packet.
 func (l *learn) Run(ctx context.Context) error {
 	repair := time.NewTicker(dataplane.RepairEvery)
 	defer repair.Stop()
@@ -66,13 +66,13 @@ func (l *learn) Run(ctx context.Context) error {
 		case <-l.watch.Changed():
 			full = l.fromUnderlay(ctx)
 		case <-l.pods.Wake():
-			// drained in install, as before every write
+			// install drains them, as before every write
 		case <-repair.C:
 			full = l.ensureTunnels(ctx)
 			l.trySync(ctx)
 			l.tidy(ctx)
 		case <-wake.C:
-			// a refused route may be due again: Apply knows which
+			// a refused route may be due again: Apply retries it
 			full = !time.Now().Before(l.resyncAt)
 		case ask := <-l.asks:
 			ask()
@@ -82,7 +82,8 @@ func (l *learn) Run(ctx context.Context) error {
 	}
 }
 
-// nextWork returns when there is something to do though nothing happens.
+// nextWork returns the time of the next work that no event starts: a retry of
+// refused routes, or the full comparison.
 func (l *learn) nextWork() time.Time {
 	if at := l.fib.NextRetry(); !at.IsZero() && at.Before(l.resyncAt) {
 		return at
@@ -90,14 +91,14 @@ func (l *learn) nextWork() time.Time {
 	return l.resyncAt
 }
 
-// fromPeers takes in what BGP says since last time.
+// fromPeers passes the changed paths of the peers to the decision.
 func (l *learn) fromPeers() {
 	l.speaker.Drain(l.table.Update)
 }
 
-// fromUnderlay decides again what depends on the links, addresses and routes
-// that changed. It reports whether routes of ours may have gone with a link,
-// which only a dump can tell.
+// fromUnderlay decides again every route that depends on a changed link, address
+// or route. It reports whether the kernel may have dropped routes of ours with a
+// link, which only a dump shows.
 func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	ev := l.watch.Drain()
 	if ev.Addrs || ev.All || ev.Relisted || len(ev.Prefixes) > 0 {
@@ -118,7 +119,7 @@ func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	if len(ev.Links) > 0 || ev.Relisted {
 		l.linksNews()
 	}
-	// A foreign route that went may have held the key of one of ours.
+	// A foreign route that was removed may have held the key of one of ours.
 	if freed := len(ev.Prefixes) > 0 || ev.All; ev.Touched || freed && l.fib.Stats().Failing > 0 {
 		soon := time.Now().Add(max(touchedWait, touchedShare*l.fib.Stats().LastResync))
 		if soon.Before(l.resyncAt) {
@@ -128,8 +129,8 @@ func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 	return l.ensureTunnels(ctx) || ev.Relisted
 }
 
-// permit bounds what may be installed, by the peers' rules and the node's
-// networks as they are now.
+// permit returns the bounds of the installable routes, from the peers' rules and
+// the node's present networks.
 func (l *learn) permit() rib.Permit {
 	p := rooms.Permit(l.peers, l.plane.Filter.Pools(), l.watch.Subnets())
 	for _, n := range l.watch.Networks() {
@@ -138,7 +139,7 @@ func (l *learn) permit() rib.Permit {
 	return p
 }
 
-// fromPods takes in the pods that came and went.
+// fromPods passes the pods that came and went to the decision.
 func (l *learn) fromPods() {
 	for addr, dev := range l.pods.Drain() {
 		if dev == "" {
@@ -149,10 +150,10 @@ func (l *learn) fromPods() {
 	}
 }
 
-// install brings the kernel to what is decided: only the differences, or
-// everything after a full dump. A route that the dump shows and nobody wants
-// goes with the Apply after it: what cni queued before wiring a pod is known
-// by then.
+// install writes the decided routes into the kernel: the differences alone, or
+// everything after a full dump. A route that the dump shows and that is not
+// decided is swept by the Apply after it, not earlier: by then the decision has
+// the pods that cni queued before it wired them.
 func (l *learn) install(ctx context.Context, full bool) {
 	if full {
 		l.resyncAt = time.Now().Add(jitter(l.resync))
@@ -175,8 +176,8 @@ func (l *learn) install(ctx context.Context, full bool) {
 	l.plane.Dismiss(ctx, l.sync.done)
 }
 
-// ensureTunnels makes the tunnel devices as they should be and reports whether
-// one was made anew: the kernel dropped the routes of the old one.
+// ensureTunnels brings the tunnel devices to their desired state and reports
+// whether one was made anew: the kernel dropped the routes of the old one.
 func (l *learn) ensureTunnels(ctx context.Context) (full bool) {
 	renewed := l.plane.Ensure(ctx)
 	l.fib.Avoid(l.plane.Foreign())
@@ -184,8 +185,8 @@ func (l *learn) ensureTunnels(ctx context.Context) (full bool) {
 	return len(renewed) > 0
 }
 
-// trySync lets fib sweep the routes of a previous run once the peers that are
-// up have told all they know (RFC 4724 section 4.1), or the deadline passed.
+// trySync lets fib sweep the routes of a previous run once every established peer
+// has sent End-of-RIB (RFC 4724 section 4.1), or the deadline has passed.
 func (l *learn) trySync(ctx context.Context) {
 	if !l.sync.pass(l.speaker.Synced, l.speaker.Peers) {
 		return
@@ -198,9 +199,9 @@ func (l *learn) trySync(ctx context.Context) {
 	l.tidy(ctx)
 }
 
-// tidy removes the routes that a previous run with another fib.table left in
-// that table, once those of this run are in theirs. It is repeated until it
-// works.
+// tidy removes the routes that a previous run with another fib.table left in that
+// table, once the routes of this run are in theirs. It is repeated until it
+// succeeds.
 func (l *learn) tidy(ctx context.Context) {
 	if !l.sync.done || l.tidied {
 		return
@@ -218,8 +219,8 @@ func (l *learn) tidy(ctx context.Context) {
 	}
 }
 
-// do runs ask in the learn loop and returns when what it changed is in the
-// kernel.
+// do runs ask in the learn loop and returns when its changes are in the kernel.
+// An error is ctx's: ask was not run then.
 func (l *learn) do(ctx context.Context, ask func()) error {
 	done := make(chan struct{})
 	f := func() {
@@ -244,7 +245,7 @@ func (l *learn) setOwn(ctx context.Context, blocks, aggregates []netip.Prefix) e
 	})
 }
 
-// failures returns, for every route that is decided and not in the kernel, the
+// failures returns, for every decided route that is not in the kernel, the
 // reason.
 func (l *learn) failures() map[netip.Prefix]string {
 	out := map[netip.Prefix]string{}
@@ -258,20 +259,21 @@ func (l *learn) failures() map[netip.Prefix]string {
 }
 
 const (
-	// After somebody changed a route of ours the kernel is read again this
-	// late, so that a script that edits many costs one reading, and readings
-	// take at most one part in touchedShare of a core.
+	// After a change of our routes by another program the kernel is read again this
+	// late, so that a script that edits many costs one reading, and readings take
+	// at most one part in touchedShare of a core.
 	touchedWait  = 500 * time.Millisecond
 	touchedShare = 20
 )
 
-// jitter spreads periodic work of many nodes: d plus or minus a tenth.
+// jitter returns d plus or minus a tenth, so that the periodic work of many nodes
+// spreads out.
 func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spread, not secrecy
 }
 
-// reaches answers the decision's questions about next hops: as the kernel's
-// FIB does, but a dead one is unreachable. It belongs to the learn loop.
+// reaches resolves next hops as the kernel's FIB does, except that a dead one is
+// unreachable. It belongs to the learn loop.
 type reaches struct {
 	rib.Resolver
 
@@ -286,8 +288,8 @@ func (r *reaches) Reach(nextHop netip.Addr) rib.Reach {
 	return r.Resolver.Reach(nextHop)
 }
 
-// SetDead notes which next hops BFD calls dead and which live again, and returns
-// when the kernel has what follows.
+// SetDead marks next hops dead and alive again, as BFD reports them, and returns
+// when the routes that follow are in the kernel.
 func (l *learn) SetDead(ctx context.Context, died, alive []netip.Addr) error {
 	return l.do(ctx, func() {
 		for _, a := range died {

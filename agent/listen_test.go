@@ -19,8 +19,8 @@ import (
 	"onlink/ipam/remote"
 )
 
-// freePort returns a TCP port that nobody listens on, and busyPort one that is
-// taken until the test ends.
+// freePort returns a TCP port without a listener, and busyPort one that is taken
+// until the test ends.
 func freePort(t *testing.T) string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,7 +70,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// listening returns an agent that can open its sockets, but for that of CNI.
+// listening returns an agent that can open its sockets, except that of CNI.
 func listening(t *testing.T, yaml string) *agent {
 	t.Helper()
 	a := inForce(t, yaml)
@@ -83,7 +83,7 @@ func listening(t *testing.T, yaml string) *agent {
 	return a
 }
 
-// serve serves what the agent listens on until the test ends.
+// serve serves the agent's sockets until the test ends.
 func serve(t *testing.T, s *endpoint.Set) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -97,7 +97,7 @@ func serve(t *testing.T, s *endpoint.Set) {
 	})
 }
 
-// TestListenMetrics: health is served where the file says, or nowhere.
+// TestListenMetrics: health is served at the file's address, or not at all.
 func TestListenMetrics(t *testing.T) {
 	var off, on endpoint.Set
 	if err := listening(t, "api: {metrics: off}").listenMetrics(&off); err != nil {
@@ -123,8 +123,8 @@ func TestListenMetrics(t *testing.T) {
 	}
 }
 
-// TestListenRegistry: only an agent that holds the registry and is to serve it
-// does, and another node claims a block of it.
+// TestListenRegistry: an agent serves the registry only when its file makes it,
+// and another node lists the blocks there.
 func TestListenRegistry(t *testing.T) {
 	for name, yaml := range map[string]string{
 		"in its own database": "",

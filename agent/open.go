@@ -27,9 +27,9 @@ import (
 	"onlink/tunnel"
 )
 
-// open makes every room, in the order in which they need each other, and ends
-// with the first round of both flows: own blocks are announced and known
-// routes kept before a peer can connect.
+// open makes every room, in the order of their needs, and ends with the first
+// round of both flows: own blocks are announced and the kernel's routes adopted
+// before a peer can connect.
 func (a *agent) open(ctx context.Context, file *config.Config) error {
 	if err := node.CheckCapabilities(); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (a *agent) open(ctx context.Context, file *config.Config) error {
 	return a.openBGP(ctx)
 }
 
-// openConfig puts the file's configuration in force, as it is on this node.
+// openConfig puts the file's configuration in force, resolved for this node.
 func (a *agent) openConfig(file *config.Config) error {
 	facts := a.around.Facts()
 	facts.Routers = node.RoutersNow(file.BGP.Peers)
@@ -117,7 +117,8 @@ func (a *agent) openIPAM(context.Context) error {
 	return err
 }
 
-// orNone is a duration for ipam, where 0 is the default and less is none.
+// orNone returns d for ipam, whose 0 is the default and whose negative values
+// mean none.
 func orNone(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -165,9 +166,10 @@ func (a *agent) openLearn(ctx context.Context) error {
 	return nil
 }
 
-// openFilter prepares the nftables tables that the configuration asks for.
+// openFilter prepares the nftables tables that the configuration needs.
 func (a *agent) openFilter() error {
-	// The rules know pods by their group, which those of an earlier agent lack.
+	// The rules match pods by their group, which the host ends of an earlier agent
+	// lack.
 	if err := pod.Adopt(pods.Addresses{Alloc: a.alloc}.Attachments()); err != nil {
 		return fmt.Errorf("mark the devices of running pods: %w", err)
 	}
@@ -234,7 +236,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	return a.openBFD(ctx)
 }
 
-// openBFD begins to watch the peers that ask for it.
+// openBFD begins to watch the peers that have BFD configured.
 func (a *agent) openBFD(ctx context.Context) error {
 	a.bfd = bfd.NewProcess(a.log.With("part", "bfd"), a.opt.BFD...)
 	a.live = &liveness.Liveness{Log: a.log.With("part", "bfd"), Monitor: a.bfd, Speaker: a.speaker, Routes: a.learn}

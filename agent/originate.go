@@ -27,20 +27,20 @@ type originate struct {
 	summed  []netip.Prefix // aggregates as of the last round
 	node    node.Identity  // its addresses are the next hops
 	drain   *drain.Drain
-	// edited has room for one signal: configure sends, nobody closes; full
-	// means that Run has been told and has not looked yet.
+	// edited has room for one signal: configure sends, nothing closes it; full
+	// means that Run has not yet received the last signal.
 	edited chan struct{}
 
-	mu    sync.Mutex     // guards what is below, from the config
+	mu    sync.Mutex     // guards the fields below, which come from the configuration
 	extra []netip.Prefix // announced besides the blocks
-	sums  []netip.Prefix // announced instead of them, to the peers that ask for it
+	sums  []netip.Prefix // announced instead of the blocks, to the peers with aggregates configured
 }
 
-// originateRetry is how long a failed round waits for the next one.
+// originateRetry is the wait between a failed round and the next one.
 const originateRetry = 5 * time.Second
 
-// Run follows the set of confirmed blocks until ctx ends. Announcements stay
-// up then: peers keep the routes while the agent restarts (RFC 4724).
+// Run follows the set of confirmed blocks until ctx ends. It withdraws nothing
+// then: peers keep the routes while the agent restarts (RFC 4724).
 func (o *originate) Run(ctx context.Context) error {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
@@ -67,8 +67,8 @@ func (o *originate) Run(ctx context.Context) error {
 }
 
 // round brings routes and announcements to the confirmed blocks. The order
-// never lets a packet loop: drop route before announcement, withdrawal before
-// the drop route goes.
+// prevents a loop of packets: the drop route is installed before the
+// announcement, and removed after the withdrawal.
 func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, blocks, aggregates []netip.Prefix) error) error {
 	next := state.Confirmed(o.alloc.Blocks())
 	extra, sums := o.configured()
@@ -103,7 +103,7 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	return nil
 }
 
-// contributed returns the aggregates that have something of ours inside.
+// contributed returns the aggregates that contain one of our prefixes.
 func contributed(aggregates, own []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	for _, a := range aggregates {
@@ -114,7 +114,8 @@ func contributed(aggregates, own []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// configure changes what is announced besides the blocks, and instead of them.
+// configure changes the prefixes that are announced besides the blocks, and the
+// aggregates that replace them.
 func (o *originate) configure(prefixes, aggregates []netip.Prefix) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

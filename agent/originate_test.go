@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestContributed: an aggregate is announced while the node has something inside
-// it that is smaller.
+// TestContributed: an aggregate is announced while the node has a smaller prefix
+// inside it.
 func TestContributed(t *testing.T) {
 	t.Parallel()
 	pfx := func(list ...string) []netip.Prefix {
@@ -38,7 +38,7 @@ func TestContributed(t *testing.T) {
 	}
 }
 
-// TestConfigure: what a file says is there for the next round, and a second file
+// TestConfigure: a file's prefixes take part in the next round, and a second file
 // before it neither waits nor is lost.
 func TestConfigure(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,8 @@ import (
 	"onlink/ipam"
 )
 
-// openOwners informs the fresh speaker before the first peer.
+// openOwners gives the owners of blocks to the fresh speaker before the first
+// peer connects.
 func (a *agent) openOwners(ctx context.Context) error {
 	a.owners = owners.New(owners.Config{
 		Registry: a.registry.Registry, Speaker: a.speaker, Networks: a.watch.Networks,
@@ -27,8 +28,8 @@ func (a *agent) openOwners(ctx context.Context) error {
 	return a.owners.Open(ctx, own)
 }
 
-// announcedElsewhere says who announces one of the blocks besides this node, or
-// why that cannot be told; empty: nobody does.
+// announcedElsewhere returns a text that names a block announced by another node,
+// or the reason that this cannot be decided; empty: no other node announces one.
 func (a *agent) announcedElsewhere(ctx context.Context, blocks []netip.Prefix) string {
 	peers := a.current().BGP.Peers
 	if len(peers) > 0 && !slices.ContainsFunc(a.speaker.Peers(), func(p bgp.PeerStatus) bool { return p.State == established }) {

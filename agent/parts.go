@@ -12,7 +12,7 @@ import (
 	"onlink/tunnel"
 )
 
-// parts are the parts of this agent that follow a changed file, and the keys
+// parts returns the parts of this agent that follow a changed file, and the keys
 // that only a restart can change. The pools come first, because ipam may refuse
 // them: a pool whose addresses are in use stays.
 func (a *agent) parts() reload.Parts {
@@ -25,7 +25,7 @@ func (a *agent) parts() reload.Parts {
 				"bgp.reflector.clients", "bgp.reflector.passwordFile", "bgp.reflector.import", "bgp.reflector.export",
 			},
 		},
-		// No key is BFD's own: what is watched is written at each peer.
+		// BFD has no key of its own: each peer carries its settings.
 		{Name: "bgp.peers bfd", Apply: func(_ context.Context, c *config.Effective) error {
 			return a.bfd.Set(rooms.BFD(c.BGP.Peers))
 		}},
@@ -48,8 +48,8 @@ func (a *agent) parts() reload.Parts {
 	}
 }
 
-// checkTunnels refuses pools that ask for other tunnel devices: those of the
-// start are built into the guard, the pods' MTU and the kernel's routes.
+// checkTunnels refuses pools that need other tunnel devices: those of the start
+// are built into the guard, the pods' MTU and the kernel's routes.
 func (a *agent) checkTunnels(last, next *config.Effective) error {
 	same := func(x, y tunnel.Desired) bool { return x.Name == y.Name }
 	if !slices.EqualFunc(rooms.Tunnels(&last.Config, a.id), rooms.Tunnels(&next.Config, a.id), same) {
@@ -58,9 +58,9 @@ func (a *agent) checkTunnels(last, next *config.Effective) error {
 	return nil
 }
 
-// applyPools changes the pools: what addresses are taken from, how routes into
-// them go, what is masqueraded, and what iBGP peers may announce. ipam comes
-// first, because it alone may refuse.
+// applyPools changes the pools: the ranges that addresses are taken from, the
+// kind of the routes into them, the masquerading, and the prefixes that iBGP
+// peers may announce. ipam comes first, because it alone may refuse.
 func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
 	pools := rooms.IPAM(c.Pools, c.Node.Labels)
 	if err := a.alloc.SetPools(pools); err != nil {
@@ -75,11 +75,12 @@ func (a *agent) applyPools(ctx context.Context, c *config.Effective) error {
 	return a.learn.do(ctx, func() {
 		a.learn.table.SetPools(rooms.RIB(c.Pools, a.learn.plane.Wanted()))
 		a.learn.plane.Filter.SetPools(rooms.Ranges(c.Pools))
-		a.learn.plane.Recheck() // brings the filter to it now
+		a.learn.plane.Recheck() // brings the filter to the new pools now
 	})
 }
 
-// applyPeers changes the sessions, and what their peers may make us install.
+// applyPeers changes the sessions, and the bounds of the routes that their peers
+// may make us install.
 func (a *agent) applyPeers(ctx context.Context, c *config.Effective) error {
 	peers, dynamic, err := rooms.Peers(c)
 	if err != nil {

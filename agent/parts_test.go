@@ -14,8 +14,8 @@ import (
 	"onlink/agent/reload"
 )
 
-// TestEveryKeyHasOnePart: whoever adds a key says what a change of it asks for,
-// and no two parts claim one.
+// TestEveryKeyHasOnePart: every key belongs to a part, which applies a change of
+// it or requires a restart, and no two parts claim one.
 func TestEveryKeyHasOnePart(t *testing.T) {
 	parts := new(agent).parts()
 	keys := config.Keys()
@@ -32,20 +32,20 @@ func TestEveryKeyHasOnePart(t *testing.T) {
 		names[p.Name] = true
 		for _, key := range p.Keys {
 			known := func(k string) bool { return k == key || strings.HasPrefix(k, key+".") }
-			if !slices.ContainsFunc(keys, known) && key != "bgp.groups" { // read into the peers
+			if !slices.ContainsFunc(keys, known) && key != "bgp.groups" { // expanded into the peers
 				t.Errorf("part %s has the key %s, which is none", p.Name, key)
 			}
 		}
 	}
 }
 
-// TestTable: what a running agent takes of a changed file, and what it refuses
-// before anything is changed.
+// TestTable: the changes of a file that a running agent accepts, and those that
+// it refuses before any change.
 func TestTable(t *testing.T) {
 	const peer = "{name: tor, address: 10.0.0.1, asn: 65001}"
 	for _, c := range []struct {
 		name, start, next string
-		want              string // how the error begins; "": it is taken
+		want              string // how the error begins; "": it is accepted
 	}{
 		{"a peer", "", "bgp: {peers: [" + peer + "]}", ""},
 		{"a group", "", "bgp: {groups: {tors: {asn: 65001}}, peers: [{address: 10.0.0.1, group: tors}]}", ""},
@@ -85,8 +85,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestReadersFollowReload: what the agent asks the configuration for while it
-// runs is that of the file in force.
+// TestReadersFollowReload: every value that the running agent reads from the
+// configuration is that of the file in force.
 func TestReadersFollowReload(t *testing.T) {
 	const (
 		pools4 = "pools: [{name: a, cidr: 10.1.0.0/16}]"
@@ -116,7 +116,7 @@ func TestReadersFollowReload(t *testing.T) {
 
 // TestOneTruth: no part of the agent keeps a value of the configuration, which
 // would be that of another file after a reload. The learn loop may: its part
-// changes the copy in the loop, with what is decided by it.
+// changes the copy in the loop, with the routes that depend on it.
 func TestOneTruth(t *testing.T) {
 	allowed := []string{"Options.File", "learn.peers"}
 	var found []string

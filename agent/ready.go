@@ -10,10 +10,10 @@ import (
 	"onlink/ipam"
 )
 
-// ready reports why a new pod would get no address or no connectivity, or nil.
-// CNI's STATUS answers with it, and the container runtime is told of the
-// network only when it is nil. ADD tries all the same: the registry may have a
-// block for it by now.
+// ready returns the reason that a new pod would get no address or no
+// connectivity, or nil. CNI's STATUS answers with it, and the container runtime
+// calls the network ready only when it is nil. ADD tries all the same: the
+// registry may confirm a block by then.
 func (a *agent) ready() error {
 	if err := a.cni.Trouble(); err != nil {
 		return err //nolint:wrapcheck // it says all
@@ -31,11 +31,12 @@ func (a *agent) ready() error {
 	return a.unreachable()
 }
 
-// unreachable reports that nobody learns where this node's pods are, by the
-// configuration in force: that of the start may have named other peers.
+// unreachable returns an error when no peer receives this node's blocks. It reads
+// the peers from the configuration in force: that of the start may have named
+// others.
 func (a *agent) unreachable() error {
-	// This is asked before every pod, and the list of all peers makes the engine
-	// count what each was sent: mostly one look-up will do.
+	// This runs before every ADD, and for the list of all peers the engine counts
+	// the routes sent to each: mostly one look-up will do.
 	peers := a.current().BGP.Peers
 	if len(peers) == 0 || slices.ContainsFunc(peers, func(p config.Peer) bool { return a.speaker.IsUp(p.Address) }) {
 		return nil
@@ -43,7 +44,8 @@ func (a *agent) unreachable() error {
 	return connected(len(peers), a.speaker.Peers())
 }
 
-// connected reports whether anybody learns where this node's pods are.
+// connected returns an error when peers are configured and no session is
+// established, so that no peer receives this node's blocks.
 func connected(configured int, peers []bgp.PeerStatus) error {
 	if configured == 0 || slices.ContainsFunc(peers, func(p bgp.PeerStatus) bool { return p.State == established }) {
 		return nil

@@ -38,7 +38,7 @@ func TestConnected(t *testing.T) {
 	}
 }
 
-// ownFacts are those of a node with the address 10.0.0.11.
+// ownFacts returns the facts of a node with the address 10.0.0.11.
 func ownFacts() config.Facts {
 	return config.Facts{Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.11")}}
 }
@@ -53,7 +53,7 @@ func inForce(t *testing.T, yaml string) *agent {
 	return &agent{reload: reload.New(reload.Setup{}, c)}
 }
 
-// reloaded returns an agent that started with a file, and took another in.
+// reloaded returns an agent that started with one file and accepted another.
 func reloaded(t *testing.T, start, next string) *agent {
 	t.Helper()
 	a, err := change(t, start, next)
@@ -63,7 +63,7 @@ func reloaded(t *testing.T, start, next string) *agent {
 	return a
 }
 
-// change returns an agent that started with a file, and what became of another.
+// change returns an agent that started with one file, and the outcome of another.
 func change(t *testing.T, start, next string) (*agent, error) {
 	t.Helper()
 	file := config.File{Path: filepath.Join(t.TempDir(), "onlinkd.yaml")}
@@ -73,7 +73,7 @@ func change(t *testing.T, start, next string) (*agent, error) {
 	a := inForce(t, start)
 	a.id.Address = ownFacts().Addresses[0]
 	parts := a.parts()
-	for i := range parts { // the rooms are not there
+	for i := range parts { // the rooms do not exist
 		if parts[i].Apply != nil {
 			parts[i].Apply = reload.Live
 		}
@@ -84,7 +84,7 @@ func change(t *testing.T, start, next string) (*agent, error) {
 	return a, a.reload.Reread(t.Context())
 }
 
-// TestReadyFollowsReload: STATUS asks for the peers in force, not for those of
+// TestReadyFollowsReload: STATUS depends on the peers in force, not on those of
 // the file that the agent started with.
 func TestReadyFollowsReload(t *testing.T) {
 	speaker, err := bgp.New(bgp.Config{

@@ -17,14 +17,15 @@ import (
 	"onlink/bgp"
 )
 
-// ErrRestart is returned by [Run] when the agent has to begin anew, because
-// its address is another one now. Routes and pods stay, the sessions restart
-// gracefully (RFC 4724): the caller calls the program again.
+// ErrRestart is returned by [Run] when the agent must begin anew, because the
+// node's address has changed. Routes and pods stay, the sessions restart
+// gracefully (RFC 4724): the caller executes the program again.
 var ErrRestart = node.ErrMoved
 
 // Run runs one agent until ctx ends or a part of it fails. Routes, tunnels and
-// pods stay as they are: the next run adopts them. The error of a failed start
-// is one line that names what to change; [ErrRestart] asks for another run.
+// pods stay in the kernel: the next run adopts them. The error of a failed start
+// is one line that names the setting to change; [ErrRestart] requires another
+// run.
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	log := newLogger(cfg.Log)
 	a := &agent{log: log, started: time.Now(), opt: opt, board: state.NewBoard()}
@@ -81,7 +82,7 @@ func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	return err
 }
 
-// close gives back what open took; rooms that were not reached are nil.
+// close releases the resources of open; rooms that open did not reach are nil.
 func (a *agent) close() {
 	if a.learn != nil {
 		if err := a.learn.fib.Close(); err != nil {

@@ -11,8 +11,8 @@ import (
 	"onlink/ipam"
 )
 
-// survey publishes a snapshot each time a reader asks for a newer one, until
-// ctx ends.
+// survey publishes a snapshot each time a reader needs a newer one, until ctx
+// ends.
 func (a *agent) survey(ctx context.Context) error {
 	for {
 		select {
@@ -21,7 +21,7 @@ func (a *agent) survey(ctx context.Context) error {
 		case <-a.board.Wanted():
 		}
 		if !a.board.Outdated() {
-			continue // what was published meanwhile is new enough
+			continue // the snapshot published meanwhile is new enough
 		}
 		if s, err := a.snapshot(ctx); err == nil {
 			a.board.Publish(s)
@@ -29,8 +29,7 @@ func (a *agent) survey(ctx context.Context) error {
 	}
 }
 
-// snapshot gathers what the parts of the agent know of themselves. It fails
-// only when ctx ends.
+// snapshot gathers the state of the agent's parts. It fails only when ctx ends.
 func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 	cfg := a.current()
 	s := &state.Snapshot{
@@ -46,7 +45,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
 }
 
-// found returns the problems that the agent's parts know of.
+// found returns the present problems of the agent's parts.
 func (a *agent) found() []string {
 	out := append([]string(nil), a.problems...)
 	if err := a.reload.Trouble(); err != nil {
@@ -69,7 +68,7 @@ func (a *agent) found() []string {
 	return out
 }
 
-// sessions returns what the speaker and BFD know of the peers.
+// sessions returns the speaker's and BFD's state of the peers.
 func (a *agent) sessions() state.Sessions {
 	s := state.Sessions{
 		Faults: a.speaker.Faults(), Refused: a.speaker.Refused(),
@@ -85,9 +84,9 @@ func (a *agent) sessions() state.Sessions {
 	return s
 }
 
-// ipamState returns what ipam knows of this node's addresses. The blocks of
-// other nodes are those of the registry's last answer: a reader of the state
-// never waits for the registry.
+// ipamState returns ipam's state of this node's addresses. The blocks of other
+// nodes are those of the registry's last answer: a reader of the state never
+// waits for the registry.
 func (a *agent) ipamState() state.IPAM {
 	s := state.IPAM{
 		Stats: a.alloc.Stats(), Blocks: a.alloc.Blocks(), Pools: a.alloc.PoolUsages(),
@@ -100,8 +99,8 @@ func (a *agent) ipamState() state.IPAM {
 	return s
 }
 
-// state returns what the learn flow decided and wrote. It belongs to the learn
-// loop.
+// state returns the decided routes and their outcome in the kernel. It belongs to
+// the learn loop.
 func (l *learn) state() state.Routes {
 	r := state.Routes{
 		InSync: l.sync.done, Counts: l.table.Counts(), FIB: l.fib.Stats(), Failed: l.failures(),

@@ -12,16 +12,16 @@ import (
 const established = state.Established
 
 const (
-	syncTimeout = 15 * time.Second // a live peer that sends no End-of-RIB delays the sweep this long
-	staleBound  = 2 * time.Minute  // with no live peer at all the old routes are kept this long
+	syncTimeout = 15 * time.Second // how long a live peer that sends no End-of-RIB delays the sweep
+	staleBound  = 2 * time.Minute  // how long the routes of a previous run stay while no session is up
 )
 
-// syncGate tells when a restarted agent knows enough to call a route stale.
-// It belongs to the learn loop.
+// syncGate opens when a restarted agent may call a route stale: when its peers
+// have sent their tables, or a deadline has passed. It belongs to the learn loop.
 type syncGate struct {
 	started time.Time
-	firstUp time.Time // when the first session was seen up
-	expects bool      // peers are configured, or routes of a previous run are there
+	firstUp time.Time // when a session was first seen established
+	expects bool      // peers are configured, or the kernel holds routes of a previous run
 	kept    bool      // the kernel holds routes of a previous run
 	done    bool
 	took    time.Duration
@@ -43,7 +43,7 @@ func (g *syncGate) pass(synced func() (bool, []string), peers func() []bgp.PeerS
 	case up && done:
 	case up && now.Sub(g.firstUp) > syncTimeout:
 	case !up && now.Sub(g.started) > staleBound:
-	case !up && !g.kept && now.Sub(g.started) > syncTimeout: // nothing to sweep, nobody to wait for
+	case !up && !g.kept && now.Sub(g.started) > syncTimeout: // no route to sweep, no peer to wait for
 	default:
 		return false
 	}

@@ -8,9 +8,9 @@ import (
 	"onlink/bgp"
 )
 
-// TestSyncGate walks the times at which a restarted agent may call a route of
-// its previous run stale: late enough to know all live peers, and never held
-// up by a dead one.
+// TestSyncGate walks the times at which a restarted agent may call a route of its
+// previous run stale: after the tables of all live peers have arrived, and never
+// held up by a dead one.
 func TestSyncGate(t *testing.T) {
 	up := []bgp.PeerStatus{{State: established}, {State: "Active"}}
 	down := []bgp.PeerStatus{{State: "Active"}, {State: "Idle"}}

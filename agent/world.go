@@ -16,7 +16,8 @@ import (
 	"onlink/rib"
 )
 
-// adminConfig is what the operator's API reads and steers of this agent.
+// adminConfig returns the parts of this agent that the operator's API reads and
+// steers.
 func (a *agent) adminConfig() admin.Config {
 	return admin.Config{
 		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain,
@@ -25,8 +26,8 @@ func (a *agent) adminConfig() admin.Config {
 	}
 }
 
-// routes calls each with every decided route, and why the kernel does not hold
-// it.
+// routes calls each with every decided route and, for a route that the kernel
+// does not hold, the reason.
 func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string)) error {
 	return l.do(ctx, func() {
 		failed := l.failures()
@@ -41,16 +42,15 @@ func (a *agent) checkIPAM(ctx context.Context) ([]string, error) {
 	return pods.Check(ctx, a.alloc, a.cni, a.current().FIB.Table)
 }
 
-// registryPatience is how long an operator's question waits for the registry.
+// registryPatience bounds the wait of an operator's request for the registry.
 const registryPatience = 700 * time.Millisecond
 
-// listRegistry returns every node's blocks, or after [registryPatience] an
-// error.
+// listRegistry returns every node's blocks, or an error after [registryPatience].
 func (a *agent) listRegistry(ctx context.Context) ([]ipam.Block, error) {
 	return ipam.ListWithin(ctx, a.registry.Registry, registryPatience)
 }
 
-// world is the node as an explanation asks it. It implements explain.World.
+// world gives an explanation the state of this node. It implements explain.World.
 type world struct{ a *agent }
 
 // Node implements explain.World.
