@@ -13,7 +13,7 @@ import (
 type BGP struct {
 	ASN       uint32          // this node's AS; default 64512
 	RouterID  netip.Addr      // an IPv4 address; the zero Addr (auto): derived from the node's address
-	Listen    Listen          // where other speakers connect to
+	Listen    Listen          // the socket that other speakers connect to
 	Reflector *Reflector      // nil: this node does not reflect
 	Peers     []Peer          // sessions this node opens or expects
 	Mesh      *Mesh           `key:"mesh"` // nil: no full mesh
@@ -30,7 +30,7 @@ type Listen struct {
 // Reflector makes the node a route reflector (RFC 4456).
 type Reflector struct {
 	ClusterID    netip.Addr     // an IPv4 address; the zero Addr (auto): the router ID
-	Clients      []netip.Prefix // speakers of our AS from here are accepted as clients without further configuration
+	Clients      []netip.Prefix // speakers of our AS in these ranges are clients without an entry in Peers
 	PasswordFile string         // TCP MD5 key (RFC 2385) of those clients; "": none
 	Import       policy.Import  `key:"import"` // of those clients
 	Export       policy.Export  `key:"export"` // to those clients
@@ -41,20 +41,20 @@ type Peer struct {
 	session.Options
 
 	Name         string     // default: the address
-	Group        string     // one of bgp.groups, from which it has what it does not say; "": none
+	Group        string     // one of bgp.groups, which gives the keys that the peer leaves out; "": none
 	Address      netip.Addr // may carry a zone
 	Port         uint16     // default 179
 	ASN          uint32     // default: this node's AS
-	Client       bool       // we reflect to it (RFC 4456); only when the node is a reflector
+	Client       bool       // a client of this reflector (RFC 4456); only where the node is one
 	PasswordFile string     // file with the TCP MD5 key (RFC 2385); "": none
 	Passive      bool       // wait for the peer to connect
-	Yield        bool       // leave it to the peer to dial; of a mesh only
-	// Interface is the device that the session is bound to, or, without an
-	// address, the one at whose other end the peer is.
+	Yield        bool       // the peer dials, not this node; of a mesh only
+	// Interface is the device that the session is bound to, or, without an address,
+	// the link whose other end is the peer.
 	Interface    string
-	Unnumbered   bool              // Interface without Address, which the agent finds
+	Unnumbered   bool              // Interface without Address: the agent finds the address
 	NodeSelector map[string]string // labels, with * and ?, of the nodes that have this peer; empty: all
-	BFD          *bfd.Settings     // nil: the peer's death is noticed by the hold time only
+	BFD          *bfd.Settings     // nil: only the hold time detects the peer's death
 	Import       policy.Import
 	Export       policy.Export
 }
@@ -74,7 +74,7 @@ type MeshNode struct {
 
 // Peers returns the sessions of the node with these addresses (an invalid one
 // stands for none): to every other node. Of two nodes the one with the lower
-// address dials, the other one yields. It reports whether the node is one of
+// address dials, the other one yields. It reports whether the node is a member of
 // the mesh.
 func (m *Mesh) Peers(own ...netip.Addr) (peers []Peer, member bool) {
 	for _, n := range m.Nodes {

@@ -5,11 +5,12 @@ import (
 	"net/netip"
 )
 
-// maxSocketPath is what fits into sun_path (unix(7)) with its final zero.
+// maxSocketPath is the longest path that fits into sun_path (unix(7)) with its
+// final zero.
 const maxSocketPath = 107
 
-// check finds the values that are fine alone and wrong together. A field that
-// could not be read is not judged again.
+// check finds the values that are valid alone and contradict each other. A field
+// that could not be read is not judged again.
 func (p *checker) check(c *Config) {
 	p.checkNode(c)
 	p.checkBGP(&c.BGP, c.Node.Labels)
@@ -41,7 +42,7 @@ func (p *checker) checkNode(c *Config) {
 	}
 }
 
-// checkBGP compares only peers that this node has: those of other nodes may
+// checkBGP compares only the peers that this node has: those of other nodes may
 // have the same names and addresses.
 func (p *checker) checkBGP(c *BGP, labels map[string]string) {
 	names, addresses := map[string]int{}, map[netip.Addr]int{}
@@ -77,8 +78,8 @@ func (p *checker) checkBGP(c *BGP, labels map[string]string) {
 	}
 }
 
-// checkMesh checks what all sessions of the mesh share, and that no node is
-// there twice or a peer as well.
+// checkMesh checks the options that all sessions of the mesh share, and that no
+// node is there twice or a peer as well.
 func (p *checker) checkMesh(c *BGP, names map[string]int, addresses map[netip.Addr]int) {
 	const path = "bgp.mesh"
 	shared := c.Mesh.Peer
@@ -127,7 +128,8 @@ func (p *checker) checkPeer(path string, peer Peer, c *BGP) {
 	}
 }
 
-// checkPeerAS checks what is for peers of another AS, or of ours, only.
+// checkPeerAS checks the options that only peers of another AS, or only peers of
+// ours, can have.
 func (p *checker) checkPeerAS(path string, peer Peer, asn uint32) {
 	external := peer.External(asn)
 	if peer.Import.LocalPref != 0 && !external {

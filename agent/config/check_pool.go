@@ -9,8 +9,8 @@ import (
 	"onlink/ipam"
 )
 
-// special are the ranges that no pod can be reached in: "this" network
-// (RFC 791), loopback, link-local and multicast.
+// special are the ranges in which no pod is reachable: "this" network (RFC 791),
+// loopback, link-local and multicast.
 var special = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
@@ -49,8 +49,8 @@ func (p *checker) checkPools(c *Config) {
 	}
 }
 
-// checkRange checks a pool's CIDR, the size of its blocks and what is
-// reserved in it.
+// checkRange checks a pool's CIDR, the size of its blocks and its reserved
+// ranges.
 func (p *checker) checkRange(path string, pool Pool) {
 	for _, s := range special {
 		if pool.CIDR.Overlaps(s) {
@@ -73,7 +73,7 @@ func (p *checker) checkRange(path string, pool Pool) {
 	}
 }
 
-// checkSplit wants pools that two registries can cut in two.
+// checkSplit requires pools that two registries can cut in two.
 func (p *checker) checkSplit(c *Config) {
 	if !c.IPAM.Registry.Split() || p.Failed("ipam.registry.kind") {
 		return
@@ -85,8 +85,8 @@ func (p *checker) checkSplit(c *Config) {
 	}
 }
 
-// checkAggregates keeps aggregates to what is ours: a node attracts the packets
-// for all of an aggregate and must know where each of them goes.
+// checkAggregates keeps aggregates inside our own ranges: a node attracts the
+// packets for all of an aggregate and needs a route for each of them.
 func (p *checker) checkAggregates(c *Config) {
 	for i, peer := range c.BGP.Peers {
 		path := fmt.Sprintf("bgp.peers[%d].export.aggregates", i)

@@ -5,13 +5,13 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// checker finds the values that are fine alone and wrong together.
+// checker finds the values that are valid alone and contradict each other.
 type checker struct {
 	*strictyaml.Document
 }
 
-// report adds faults, but for those of fields with a mistake in them: they
-// would only repeat it.
+// report adds faults, except those of fields with a mistake already: they would
+// only repeat it.
 func (p *checker) report(faults []policy.Fault) {
 	added := map[string]bool{}
 	for _, f := range faults {

@@ -1,15 +1,15 @@
 // Package config reads onlinkd.yaml, the configuration of one agent.
 //
-// Reading is strict: an unknown key, a key given twice, a value of the wrong
-// type or out of range, and keys that contradict each other are errors, and
-// all of them are reported together, each with file, line, field and what to
-// write instead (see [Error]). An empty file is valid and equals [Default].
+// Reading is strict: an unknown key, a key given twice, a value of the wrong type
+// or out of range, and keys that contradict each other are errors, and all of
+// them are reported together, each with file, line, field and the correction (see
+// [Error]). An empty file is valid and equals [Default].
 //
 // The package owns the file's format and nothing else: it opens no other file
-// (a passwordFile is read by the agent) and looks at no interface. A [Config]
-// is plain values, which are not written to once they are parsed: it is safe for
-// concurrent use. What a file means on one node, where peers of an interface
-// have an address and a mesh has sessions, is an [Effective].
+// (the agent reads a passwordFile) and looks at no interface. A [Config] is plain
+// values, which are not written to once they are parsed: it is safe for
+// concurrent use. An [Effective] is the meaning of a file on one node: its peers
+// of interfaces have addresses, and its mesh has sessions.
 package config
 
 import (
@@ -38,7 +38,7 @@ type Config struct {
 	Log    Log
 	Paths  Paths
 	Reload Reload
-	Places Places `key:"-"` // where the values stand in the file
+	Places Places `key:"-"` // the lines of the values in the file
 }
 
 // Words that several keys have.
@@ -47,16 +47,16 @@ const (
 	off  = "off"
 )
 
-// Reload says when a running agent takes a changed file in.
+// Reload selects when a running agent reads a changed file.
 type Reload string
 
 // The kinds of reloading.
 const (
-	ReloadSignal Reload = "signal" // when it is told to: SIGHUP, onlinkctl config reload
-	ReloadWatch  Reload = "watch"  // besides, by itself, once the file stays the same for a moment
+	ReloadSignal Reload = "signal" // on a signal: SIGHUP, onlinkctl config reload
+	ReloadWatch  Reload = "watch"  // also by itself, once the file stays the same for a moment
 )
 
-// Node says who this node is.
+// Node identifies this node.
 type Node struct {
 	Name    string            // unique in the cluster; default: the host's name
 	Address NodeAddress       `key:"address"` // which of the host's addresses is the next hop of its blocks
@@ -72,7 +72,7 @@ type NodeAddress struct {
 	Prefix    netip.Prefix // the oldest usable address of any interface inside this prefix
 }
 
-// Auto reports whether the agent has to find the address by itself.
+// Auto reports whether the agent must find the address by itself.
 func (a NodeAddress) Auto() bool { return a == NodeAddress{} }
 
 // String returns the value as it is written in the file.
@@ -88,7 +88,7 @@ func (a NodeAddress) String() string {
 	return auto
 }
 
-// API is how operators reach the agent.
+// API holds the endpoints of the agent for operators.
 type API struct {
 	Admin   Admin
 	Metrics netip.AddrPort // Prometheus metrics and health; the zero value: off
@@ -111,7 +111,7 @@ const (
 	LogJSON LogFormat = "json" // one JSON object a line
 )
 
-// Log is how the agent logs, to standard error.
+// Log configures the agent's log, which goes to standard error.
 type Log struct {
 	Level  slog.Level // default info
 	Format LogFormat  // default text

@@ -18,7 +18,7 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// compare sees netip's values as such.
+// compare treats netip's values as such.
 var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})}
 
 func TestDefaultYAMLIsDefault(t *testing.T) {
@@ -67,7 +67,7 @@ func schemaKeys() []string {
 	return strictyaml.Keys(func(v strictyaml.Value) { readConfig(v, Default()) })
 }
 
-// given notes the keys in a file's value, by path without list indexes.
+// given collects the keys in a file's value, by path without list indexes.
 func given(path string, value any, keys map[string]bool) {
 	keys[path] = true
 	switch value := value.(type) {
@@ -99,8 +99,8 @@ func mentioned(key string, keys map[string]bool) bool {
 	return false
 }
 
-// TestDefaultYAMLMentionsEveryKey wants every key of the schema among the
-// examples of the default file.
+// TestDefaultYAMLMentionsEveryKey: the examples of the default file have every
+// key of the schema.
 func TestDefaultYAMLMentionsEveryKey(t *testing.T) {
 	t.Parallel()
 	var file map[string]any

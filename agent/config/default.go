@@ -20,8 +20,8 @@ import (
 //go:embed default.yaml
 var defaultYAML []byte
 
-// DefaultYAML returns the default configuration as a commented file that
-// mentions every key: what onlinkd --print-default-config prints.
+// DefaultYAML returns the default configuration as a commented file that mentions
+// every key: the output of onlinkd --print-default-config.
 func DefaultYAML() []byte { return slices.Clone(defaultYAML) }
 
 // Defaults that more than one place needs.

@@ -5,7 +5,7 @@ import "onlink/internal/strictyaml"
 // Edit changes one entry of a list of the file.
 type Edit struct {
 	List EditList
-	// Name is the entry's, for a peer without a name its address.
+	// Name is the entry's name, for a peer without one its address.
 	Name string
 	// Entry is the entry as YAML, which replaces the one of that name or is
 	// appended; "" removes it.
@@ -25,8 +25,8 @@ const (
 var named = []string{"name", "address"}
 
 // Apply returns the text with all edits made, in their order; comments stay,
-// indentation and blank lines become uniform. It does not judge the result:
-// see [Parse].
+// indentation and blank lines become uniform. It does not check the result: see
+// [Parse].
 func Apply(text []byte, edits []Edit) ([]byte, error) {
 	list := make([]strictyaml.Edit, len(edits))
 	for i, e := range edits {

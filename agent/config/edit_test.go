@@ -98,7 +98,7 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
-// TestDraft: a draft is nothing until it is kept; then the file has its text
+// TestDraft: a draft changes nothing until it is kept; then the file has its text
 // and its own mode, and a link to it is still one.
 func TestDraft(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Facts are what only the node knows and its configuration depends on.
+// Facts are the properties of one node that its configuration depends on.
 type Facts struct {
 	// Addresses are the node's own; an invalid one stands for none.
 	Addresses []netip.Addr
@@ -20,9 +20,9 @@ type Facts struct {
 }
 
 // Effective is the configuration of one node: a file's, in which BGP.Peers has
-// every session of the node, those of the mesh too, and each peer of an
-// interface has the address that was found there. It is never written to:
-// readers share it without a lock.
+// every session of the node, those of the mesh too, and each peer of an interface
+// has the address that was found there. It is never written to: readers share it
+// without a lock.
 type Effective struct {
 	Config
 
@@ -30,8 +30,8 @@ type Effective struct {
 }
 
 // Resolve returns the configuration that a file means on one node. It changes
-// neither argument. The error lists the pools and originated prefixes that take
-// a range of the node ([Errors]), or says that the node is not one of the mesh.
+// neither argument. The error lists the pools and originated prefixes that take a
+// range of the node ([Errors]), or names a mesh without the node.
 func Resolve(file *Config, node Facts) (*Effective, error) {
 	if errs := file.Overlaps(node.Claims); len(errs) > 0 {
 		return nil, errs
@@ -68,8 +68,7 @@ func (e *Effective) place(routers map[string]netip.Addr) {
 	}
 }
 
-// Routers returns the addresses that the peers of interfaces have, by
-// interface.
+// Routers returns the addresses of the peers of interfaces, by interface.
 func (e *Effective) Routers() map[string]netip.Addr {
 	out := map[string]netip.Addr{}
 	for _, p := range e.BGP.Peers {

@@ -28,7 +28,7 @@ func mustParse(t *testing.T, text string) *Config {
 	return c
 }
 
-// sessions are the peers by name, address and who dials.
+// sessions lists the peers by name, address and the end that dials.
 func sessions(c *Effective) []string {
 	var out []string
 	for _, p := range c.BGP.Peers {
@@ -41,7 +41,7 @@ func sessions(c *Effective) []string {
 	return out
 }
 
-// TestResolve: what one file means on nodes that know different things.
+// TestResolve: the meaning of one file on nodes with different facts.
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	addr := netip.MustParseAddr
@@ -126,7 +126,7 @@ func TestWithRouters(t *testing.T) {
 }
 
 // TestKeys: the types and the schema name the same keys, so that no key of the
-// file is missing where a change of it is looked for.
+// file is missing in a comparison of two configurations.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	schema := schemaKeys()
@@ -141,7 +141,7 @@ func TestKeys(t *testing.T) {
 	}
 	for _, s := range schema {
 		named := slices.ContainsFunc(keys, func(key string) bool { return strictyaml.Within(s, key) || strictyaml.Within(key, s) })
-		if !named && !strictyaml.Within(s, "bgp.groups") { // they are read into the peers
+		if !named && !strictyaml.Within(s, "bgp.groups") { // groups are expanded into the peers
 			t.Errorf("%s is in the file and not in the types", s)
 		}
 	}

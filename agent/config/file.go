@@ -26,8 +26,8 @@ func Parse(name string, data []byte) (*Config, error) { return parse(name, data,
 // File is the file that a configuration is kept in.
 type File struct {
 	Path string
-	// Optional says that a file that is not there stands for an empty one, so
-	// that onlinkd runs on a bare node.
+	// Optional makes an absent file stand for an empty one, so that onlinkd runs on
+	// a bare node.
 	Optional bool
 	// Node wins over the file's node.name and node.address.
 	Node Override
@@ -46,8 +46,8 @@ func (f File) Load() (*Config, error) {
 // Parse reads data as if it were in the file.
 func (f File) Parse(data []byte) (*Config, error) { return parse(f.Path, data, f.Node) }
 
-// Text returns what is in the file, one byte too much of a file that is too
-// large, which Parse refuses.
+// Text returns the file's content. Of a file that is too large it returns one
+// byte more than the limit, which Parse refuses.
 func (f File) Text() ([]byte, error) {
 	file, err := os.Open(f.Path)
 	if f.Optional && errors.Is(err, fs.ErrNotExist) {
@@ -64,13 +64,13 @@ func (f File) Text() ([]byte, error) {
 	return data, nil
 }
 
-// Draft is a new content of a file that is written and not in its place yet.
+// Draft is a file's new content, written beside it and not yet in its place.
 type Draft struct {
 	temp, path string
 }
 
-// Draft writes text beside the file, with the file's owner and mode, so that
-// all that can go wrong has gone wrong before anything is changed.
+// Draft writes text beside the file, with the file's owner and mode, so that an
+// error comes before the file has changed.
 func (f File) Draft(text []byte) (*Draft, error) {
 	d := &Draft{path: f.Path}
 	if target, err := filepath.EvalSymlinks(f.Path); err == nil {
@@ -89,8 +89,8 @@ func (f File) Draft(text []byte) (*Draft, error) {
 	return d, nil
 }
 
-// like gives a file the owner and the mode of another, or those of a
-// configuration where there is none.
+// like gives a file the owner and the mode of another, or, where that is absent,
+// those of a new configuration file.
 func like(path string, to *os.File) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,8 +107,8 @@ func like(path string, to *os.File) error {
 	return to.Chmod(info.Mode().Perm())
 }
 
-// Keep puts the draft in the file's place: after a power cut there is the old
-// or the new one.
+// Keep puts the draft in the file's place: after a power cut there is the old or
+// the new one.
 func (d *Draft) Keep() error {
 	if err := os.Rename(d.temp, d.path); err != nil {
 		return fmt.Errorf("write configuration: %w", err)

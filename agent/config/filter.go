@@ -10,7 +10,7 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// This file reads filters, whose types and rules are package policy's.
+// This file reads filters, whose types and rules are in package policy.
 
 func readFilter(v strictyaml.Value) policy.Filter {
 	var f policy.Filter
@@ -188,7 +188,8 @@ func nextHop(dst *policy.NextHop) func(strictyaml.Value) {
 	}
 }
 
-// filterNames reads the names of filters; fillFilters adds what they are.
+// filterNames reads the names of filters; fillFilters replaces them by the
+// filters.
 func filterNames(dst *[]policy.Filter) func(strictyaml.Value) {
 	return func(v strictyaml.Value) {
 		v.List(func(v strictyaml.Value) {
@@ -200,9 +201,9 @@ func filterNames(dst *[]policy.Filter) func(strictyaml.Value) {
 	}
 }
 
-// fillFilters puts the rules of filters in the place of their names, and
-// reports the faults of filters, names that are none, and rules that the peer
-// cannot have.
+// fillFilters puts the rules of filters in the place of their names, and reports
+// the faults of filters, names without a filter, and rules that the peer cannot
+// have.
 func (p *checker) fillFilters(c *BGP) {
 	known := map[string]policy.Filter{}
 	for i, f := range c.Filters {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzParse wants that Parse never panics, that every error is a list of
-// mistakes with a text, and that an accepted file gives usable values.
+// FuzzParse: Parse never panics, every error is a list of mistakes with a text,
+// and an accepted file gives usable values.
 func FuzzParse(f *testing.F) {
 	f.Add(DefaultYAML())
 	f.Add([]byte(full))

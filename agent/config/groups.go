@@ -7,10 +7,10 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// groups are the peer groups of the file, by name: what several peers have in
-// common, written once. A peer of a group is read as if the group's keys that
-// it does not have itself were its own; inside import, export and bfd key by
-// key. Lists are not joined. A group with a mistake is known and not usable.
+// groups are the peer groups of the file, by name: the common keys of several
+// peers, written once. A peer of a group is read as if it had the group's keys
+// that it lacks; inside import, export and bfd key by key. Lists are not joined.
+// A group with a mistake is present and not usable.
 type groups map[string]group
 
 type group struct {

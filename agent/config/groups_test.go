@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestGroups: a file with groups means what the same file means with the keys
-// written out.
+// TestGroups: a file with groups means the same as the file with the keys written
+// out.
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	const with = `

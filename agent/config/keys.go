@@ -8,9 +8,9 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// This file names the parts of a configuration by their keys in the file, such
-// as bgp.asn and bgp.peers: sections key by key, lists and what has the tag
-// `key` in their type whole.
+// This file names the parts of a configuration by their keys in the file, such as
+// bgp.asn and bgp.peers: sections key by key; lists, and fields with the tag
+// `key`, whole.
 
 // Keys returns every key that [Diff] can return, in the order of the types.
 func Keys() []string {
@@ -20,8 +20,8 @@ func Keys() []string {
 	return keys
 }
 
-// Diff returns the keys whose values differ. An optional section that only one
-// of them has is named by its own key too: bgp.reflector.
+// Diff returns the keys whose values differ. An optional section that only one of
+// them has is named by its own key too: bgp.reflector.
 func Diff(a, b *Config) []string {
 	var keys []string
 	walk("", reflect.ValueOf(*a), reflect.ValueOf(*b), func(key string, same bool) {
@@ -63,7 +63,7 @@ func section(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "onlink/")
 }
 
-// pointed returns what p points to, the zero value where it is nil.
+// pointed returns the value that p points to, the zero value where p is nil.
 func pointed(p reflect.Value) reflect.Value {
 	if p.IsNil() {
 		return reflect.Zero(p.Type().Elem())

@@ -10,9 +10,9 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// TestManyMistakes: a file with more mistakes than anybody reads gives a list
-// of some and the number of the others; neither the list nor what it takes to
-// make it grows with them, nor with what one of them quotes.
+// TestManyMistakes: a file with very many mistakes gives a list of the first and
+// the number of the others; neither the list nor the cost of making it grows with
+// their number, nor with the length of a quoted text.
 func TestManyMistakes(t *testing.T) {
 	const (
 		many    = 150_000

@@ -8,19 +8,19 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// Claim is a range that belongs to somebody else than pods.
+// Claim is a range that belongs to a network, a host or a service, not to pods.
 type Claim struct {
 	Prefix netip.Prefix
-	What   string // what has it: "the network of eth0"
-	Field  string // the field that says so; "": none does
-	// Ours says that it is a network or an address of this node alone, which it
-	// may well announce (bgp.originate): all but those of its uplinks.
+	What   string // its owner: "the network of eth0"
+	Field  string // the field that gives it; "": no field does
+	// Ours marks a network or an address of this node alone, which it may announce
+	// (bgp.originate): all but those of its uplinks.
 	Ours bool
 }
 
 // Overlaps returns the mistakes of a configuration whose pools or originated
-// prefixes take what somebody else has, the first 100; none: nil. The drop route of a block
-// would cut that off, and a pod could get its address.
+// prefixes take a claimed range, the first 100; none: nil. The drop route of a
+// block would cut the claim's owner off, and a pod could get its address.
 func (c *Config) Overlaps(claims []Claim) Errors {
 	var errs Errors
 	for i, pool := range c.Pools {
@@ -66,15 +66,15 @@ func taken(p netip.Prefix, claims []Claim) (Claim, bool) {
 	return Claim{}, false
 }
 
-// attracts reports whether an originated prefix draws the packets for somebody
-// else's range. A default route does not, because every other route wins over
-// it, nor does a part of a network: that may be a service's address.
+// attracts reports whether an originated prefix draws the packets for a claimed
+// range. A default route does not, because every other route wins over it, nor
+// does a part of a network: that may be a service's address.
 func attracts(p netip.Prefix, claim Claim) bool {
 	return !claim.Ours && p.Bits() > 0 && p.Bits() <= claim.Prefix.Bits() && p.Overlaps(claim.Prefix)
 }
 
-// claims are the ranges that the configuration itself gives to others than
-// pods.
+// claims returns the ranges that the configuration itself gives to other owners
+// than pods.
 func (c *Config) claims() []Claim {
 	var out []Claim
 	one := func(a netip.Addr, what, field string, ours bool) {
@@ -108,8 +108,8 @@ func (c *Config) claims() []Claim {
 	return out
 }
 
-// checkOverlaps finds the pools and originated prefixes that take what the
-// file itself gives to others.
+// checkOverlaps finds the pools and originated prefixes that overlap the file's
+// own claims.
 func (p *checker) checkOverlaps(c *Config) {
 	for _, e := range c.Overlaps(c.claims()) {
 		if !p.Failed(e.Field) {

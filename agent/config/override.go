@@ -2,14 +2,14 @@ package config
 
 import "onlink/internal/strictyaml"
 
-// Override is what the command line or the environment says of the node. It
-// wins over the file, also when the file is read again: one file can then serve
-// nodes that know their names and addresses from elsewhere.
+// Override holds the node's settings from the command line or the environment.
+// They win over the file, also when the file is read again: one file can then
+// serve nodes that get their names and addresses from elsewhere.
 type Override struct {
 	Name, Address Setting
 }
 
-// Setting is one value and where it was given.
+// Setting is one value and its origin.
 type Setting struct {
 	Value string // empty: not given
 	From  string // such as --node-name, for messages

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestOverride: what the command line says of the node wins over the file, and
-// a mistake in it names the flag.
+// TestOverride: the command line's settings of the node win over the file, and a
+// mistake in them names the flag.
 func TestOverride(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "onlinkd.yaml")
 	if err := os.WriteFile(path, []byte("node: {name: file, address: eth7}\n"), 0o600); err != nil {

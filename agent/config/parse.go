@@ -15,7 +15,7 @@ func parse(name string, data []byte, node Override) (*Config, error) {
 	return c, nil
 }
 
-// read reads and checks the file, whose mistakes the document has.
+// read reads and checks the file; the document holds its mistakes.
 func read(name string, data []byte, node Override) (*Config, *strictyaml.Document) {
 	c := Default()
 	doc := strictyaml.Parse(name, data, func(v strictyaml.Value) { readConfig(v, c) })

@@ -42,7 +42,7 @@ func readBGP(v strictyaml.Value, c *BGP) {
 	}
 }
 
-// readMesh reads the nodes, and what is the same for all their sessions.
+// readMesh reads the nodes, and the options that all their sessions share.
 func readMesh(v strictyaml.Value) *Mesh {
 	m := &Mesh{Peer: newPeer()}
 	p := &m.Peer
@@ -116,7 +116,7 @@ func readReflector(v strictyaml.Value) *Reflector {
 	return r
 }
 
-// readInside reads what is accepted of peers of our AS.
+// readInside reads the import rules of peers of our AS.
 func readInside(v strictyaml.Value, c *policy.Import) {
 	v.Mapping(strictyaml.Fields{
 		"filters": filterNames(&c.Filters), "accept": rules(&c.Accept), "maxPrefixes": strictyaml.Number(&c.MaxPrefixes, 0, math.MaxUint32),
