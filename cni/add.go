@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// add serves ADD; package cni says in which order and why. The patterns of
-// sysctls that a pod may have are allowed.
+// add serves ADD; package cni gives the order and the reasons. allowed holds the
+// patterns of the sysctls that a pod may have.
 func (c *connector) add(ctx context.Context, r *request, allowed []string) ([]byte, error) {
-	if _, err := r.previous(); err != nil { // before anything is done for nothing
+	if _, err := r.previous(); err != nil { // before any other step, none of which needs undoing then
 		return nil, err
 	}
 	if err := permitted(r.sysctls, allowed); err != nil {
@@ -36,7 +36,7 @@ func (c *connector) add(ctx context.Context, r *request, allowed []string) ([]by
 	for _, a := range lease.Addresses {
 		c.cfg.Routes.SetPod(hostPrefix(a), w.HostDevice())
 	}
-	out, err := r.result(w) // known before anything is done
+	out, err := r.result(w) // before the kernel is changed
 	if err != nil {
 		return nil, c.undo(ctx, r.Attachment, lease, err)
 	}
@@ -47,15 +47,15 @@ func (c *connector) add(ctx context.Context, r *request, allowed []string) ([]by
 	}
 	err = c.connect(ctx, w, meanwhile)
 	if err == nil {
-		err = ctx.Err() // the shim is gone: nobody will know of this pod
+		err = ctx.Err() // the shim is gone: the runtime never receives this result
 	}
 	if err != nil {
 		c.failed(ctx, err)
 		return nil, c.undo(ctx, r.Attachment, lease, fmt.Errorf("connect pod: %w", err))
 	}
 	if beside == nil && r.mac != nil {
-		// A MAC address of the runtime's choice may not be what an interface
-		// has that is there already: until now it could be another's.
+		// Only after connect: an interface that was there already may have another
+		// MAC address than the runtime's choice.
 		beside = c.allow(w)
 	}
 	if beside != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// podArgs is what onlink reads of CNI_ARGS.
+// podArgs are the arguments of CNI_ARGS that onlink reads.
 type podArgs struct {
 	namespace, pod, uid string // K8S_POD_NAMESPACE, K8S_POD_NAME, K8S_POD_UID
 	ip                  netip.Addr
@@ -17,9 +17,9 @@ type podArgs struct {
 }
 
 // parseArgs reads CNI_ARGS: "KEY=VALUE" pairs divided by semicolons, in any
-// order. An unknown key is an error unless IgnoreUnknown is true, wherever in
-// the list that stands (the reference plugins do the same). The error is the
-// first mistake; what is right beside it is returned all the same.
+// order. An unknown key is an error unless IgnoreUnknown is true, at any place in
+// the list (the reference plugins do the same). The error is the first mistake;
+// the valid arguments beside it are returned all the same.
 func parseArgs(s string) (podArgs, error) {
 	var a podArgs
 	var first error

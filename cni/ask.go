@@ -2,8 +2,8 @@ package cni
 
 import "fmt"
 
-// The annotations of a pod that say what addresses it wants. They reach the
-// plugin where the network configuration declares the capability
+// The annotations of a pod that choose its addresses. They reach the plugin where
+// the network configuration declares the capability
 // io.kubernetes.cri.pod-annotations.
 const (
 	annotationPools  = "onlink.io/pools"  // names, divided by commas
@@ -11,7 +11,7 @@ const (
 	annotationSticky = "onlink.io/sticky" // "true" or a name
 )
 
-// wish is one place where a request can say what it wants.
+// wish is one place of a request that may choose addresses.
 type wish struct {
 	field  string // for errors
 	pools  []string
@@ -19,8 +19,8 @@ type wish struct {
 	sticky string
 }
 
-// readAsk collects what the request wants. Places are asked in this order, and
-// the first that says something counts, for pools, addresses and stickiness
+// readAsk collects the choice of addresses. It reads the places in this order,
+// and the first that sets a value counts, for pools, addresses and stickiness
 // each: the pod's annotations, the runtime's capabilities, the configuration's
 // args, CNI_ARGS, the configuration itself.
 func (r *request) readAsk(args podArgs) error {
@@ -58,7 +58,7 @@ func (r *request) readAsk(args podArgs) error {
 	}
 	switch r.ask.Sticky {
 	case "true":
-		r.ask.Sticky = r.Pod // empty without a name: nothing to know it by
+		r.ask.Sticky = r.Pod // empty for a pod without a name, which cannot be recognised
 	case "false":
 		r.ask.Sticky = ""
 	}

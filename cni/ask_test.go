@@ -9,7 +9,7 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// TestAskOrder: every place is stronger than those below it.
+// TestAskOrder: every place wins over those below it.
 func TestAskOrder(t *testing.T) {
 	const (
 		annotations = `"io.kubernetes.cri.pod-annotations":{"onlink.io/pools":"a, b","onlink.io/ips":"10.0.0.1,fd00::1","onlink.io/sticky":"db"}`

@@ -11,29 +11,29 @@ import (
 // Attachment is one interface of one container: the handle of its addresses.
 type Attachment = pod.Attachment
 
-// Ask is what a request wants beyond "an address of each family".
+// Ask is a request's choice of addresses beyond "an address of each family".
 type Ask struct {
 	Pools     []string     // names of the pools to take from; empty: IPAM decides
 	Addresses []netip.Addr // exactly these addresses; empty: any
-	Sticky    string       // the workload that shall get its addresses again; empty: none
+	Sticky    string       // the workload that gets its former addresses again; empty: none
 }
 
-// Lease is what IPAM gave an attachment.
+// Lease holds the addresses that IPAM assigned to an attachment.
 type Lease struct {
 	Addresses []netip.Addr // IPv4 before IPv6 by custom; at least one
 }
 
-// IPAM gives addresses to attachments. Its methods may be called from many
+// IPAM assigns addresses to attachments. Its methods may be called from many
 // goroutines, though never at once for one attachment.
 type IPAM interface {
 	// Assign returns only after the lease is on disk. It is idempotent: an
 	// attachment that holds a lease gets the same again. An error that wraps
-	// [ErrRetryLater] or [ErrConfig] tells the runtime so.
+	// [ErrRetryLater] or [ErrConfig] reaches the runtime with that code.
 	Assign(ctx context.Context, a Attachment, ask Ask) (Lease, error)
-	// Release frees what the attachment holds; holding nothing is success.
+	// Release frees the attachment's addresses; an attachment without any is a
+	// success.
 	Release(ctx context.Context, a Attachment) error
-	// Lookup returns what the attachment holds and reports whether that is
-	// anything.
+	// Lookup returns the attachment's lease and reports whether it holds one.
 	Lookup(a Attachment) (Lease, bool)
 	// Attachments returns all attachments that hold a lease.
 	Attachments() []Attachment
@@ -42,25 +42,26 @@ type IPAM interface {
 // Routes is the learn loop's view of pods. Its methods only queue: they
 // neither block nor fail.
 type Routes interface {
-	// SetPod says that addr, a /32 or /128, is behind the host device dev. It
-	// is called before the device exists.
+	// SetPod queues the route of addr, a /32 or /128, to the host device dev. It is
+	// called before the device exists.
 	SetPod(addr netip.Prefix, dev string)
-	// DeletePod says that addr is no pod's any more.
+	// DeletePod queues the removal of the route to addr.
 	DeletePod(addr netip.Prefix)
 }
 
-// Senders keeps which MAC address may send from a pod's host device. Its
-// methods may be called from many goroutines.
+// Senders holds, for each pod's host device, the MAC address that the pod may
+// send from. Its methods may be called from many goroutines.
 type Senders interface {
-	// Allow lets what is behind a device send from mac, and from nothing else.
+	// Allow lets the pod behind a device send from mac, and from no other address.
 	Allow(device string, mac net.HardwareAddr) error
-	// Forget takes devices out; an unknown one is out already.
+	// Forget removes devices; removing an absent one is a success.
 	Forget(devices ...string) error
-	// Replace makes these the only ones.
+	// Replace makes these devices and addresses the only ones.
 	Replace(all map[string]net.HardwareAddr) error
 }
 
-// allSenders is [Senders] where the kernel can hold none.
+// allSenders is [Senders] on a kernel without such a filter: it allows every
+// address.
 type allSenders struct{}
 
 // Allow implements Senders.

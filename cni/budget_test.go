@@ -22,12 +22,12 @@ const (
 	// budgetCalls is the system calls of one STATUS. It takes 18 when the answer
 	// arrives in one part; a part more takes three or four.
 	budgetCalls = 26
-	// budgetThreads is more threads than the empty program has. The runtime may
-	// start one when a call takes long.
+	// budgetThreads is the number of threads beyond those of the empty program. The
+	// runtime may start one when a call takes long.
 	budgetThreads = 2
 	// budgetSize is the program's size over the empty one's.
 	budgetSize = 1.3
-	// budgetMemory is what package initialisation allocates, in bytes.
+	// budgetMemory is the number of bytes that package initialisation allocates.
 	budgetMemory = 2 << 10
 )
 
@@ -36,7 +36,7 @@ const (
 // a dozen more.
 var budgetInits = []string{"errors", "iter", "sync", "syscall"}
 
-// TestStartBudget holds what starting the plugin costs to a budget.
+// TestStartBudget holds the cost of starting the plugin to a budget.
 func TestStartBudget(t *testing.T) {
 	tool, err := exec.LookPath("go")
 	if err != nil {
@@ -128,7 +128,7 @@ func packageInits(t *testing.T, path string, env []string) (names []string, allo
 	cmd.Env = append(slices.Clone(env), "GODEBUG=inittrace=1")
 	var text bytes.Buffer
 	cmd.Stderr = &text
-	_ = cmd.Run() // the plugin has no stdin and says so
+	_ = cmd.Run() // the plugin has no stdin and fails
 	for line := range strings.Lines(text.String()) {
 		var name string
 		var at, clock float64
@@ -144,14 +144,14 @@ func packageInits(t *testing.T, path string, env []string) (names []string, allo
 	return names, allocated
 }
 
-// traced is what a process asked of the kernel.
+// traced counts the requests of a process to the kernel.
 type traced struct {
 	calls   map[uint64]int // by number
 	threads int            // beside the first
 }
 
-// own counts the calls that only the program itself makes: the runtime's are
-// the empty program's too, and how many it makes depends on the machine.
+// own counts the calls that only the program itself makes: the empty program
+// makes those of the runtime too, and their number depends on the machine.
 func (c traced) own() (n int) {
 	for _, number := range []uint64{
 		unix.SYS_READ, unix.SYS_WRITE, unix.SYS_SOCKET, unix.SYS_CONNECT, unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT,
@@ -177,8 +177,8 @@ func trace(t *testing.T, path string, env []string, stdin []byte) traced {
 	c := traced{calls: map[uint64]int{}}
 	done := make(chan error, 1)
 	go func() {
-		// Only the thread that started the process may trace it; it is not given
-		// back, because others must not inherit the part.
+		// Only the thread that started the process may trace it; it stays locked,
+		// because other goroutines must not get it.
 		runtime.LockOSThread()
 		done <- c.follow(path, env, f)
 	}()
@@ -234,7 +234,7 @@ func (c *traced) follow(path string, env []string, stdin *os.File) error {
 	}
 }
 
-// stopped deals with one stop of a thread and lets it go on.
+// stopped handles one stop of a thread and lets it continue.
 func (c *traced) stopped(tid int, status unix.WaitStatus) error {
 	deliver := 0
 	switch sig := status.StopSignal(); {
@@ -250,7 +250,7 @@ func (c *traced) stopped(tid int, status unix.WaitStatus) error {
 		}
 	case sig == unix.SIGTRAP && status.TrapCause() == unix.PTRACE_EVENT_CLONE:
 		c.threads++
-	case sig == unix.SIGSTOP: // how a new thread begins
+	case sig == unix.SIGSTOP: // the first stop of a new thread
 	case sig != unix.SIGTRAP:
 		deliver = int(sig)
 	}

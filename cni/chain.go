@@ -6,19 +6,19 @@ import "maps"
 // with the key "type" at least.
 type Chained = map[string]any
 
-// defaultChain are the plugins behind onlink-cni where nothing else is said:
-// without them hostPort and the bandwidth annotations have no effect. A pod
-// that asks for neither is not changed by them.
+// defaultChain are the plugins behind onlink-cni by default: without them
+// hostPort and the bandwidth annotations have no effect. They do not change a pod
+// that uses neither.
 var defaultChain = []string{"portmap", "bandwidth"}
 
-// settings are what a plugin needs that is chained by its name alone.
+// settings are the required keys of the plugins that are chained by name alone.
 var settings = map[string]Chained{
 	"portmap":   {"snat": true, "capabilities": map[string]bool{"portMappings": true}},
 	"bandwidth": {"capabilities": map[string]bool{"bandwidth": true}},
 }
 
-// ChainedPlugin returns the configuration of a plugin that is chained by its
-// name alone.
+// ChainedPlugin returns the configuration of a plugin that is chained by its name
+// alone.
 func ChainedPlugin(name string) Chained {
 	c := Chained{"type": name}
 	maps.Copy(c, settings[name])

@@ -58,14 +58,14 @@ func (i Installation) install(t *testing.T) []string {
 	return out
 }
 
-// mark returns what a plugin's key "mark" holds.
+// mark returns the value of a plugin's key "mark".
 func mark(text []byte) string {
 	var c struct{ Mark string }
 	_ = json.Unmarshal(text, &c)
 	return c.Mark
 }
 
-// edit changes the installed conflist by hand.
+// edit changes the installed conflist as an operator does.
 func (i Installation) edit(t *testing.T, change func(list map[string]any)) {
 	t.Helper()
 	path := filepath.Join(i.ConfDir, ConflistName)
@@ -87,8 +87,8 @@ func (i Installation) edit(t *testing.T, change func(list map[string]any)) {
 // mine is an operator's plugin.
 func mine(kind string) map[string]any { return map[string]any{"type": kind, "mark": "+mine"} }
 
-// TestChainDefault chains what is there, with the capabilities that a runtime
-// looks for.
+// TestChainDefault chains the installed plugins, with the capabilities that a
+// runtime uses.
 func TestChainDefault(t *testing.T) {
 	i := installation(t, "plugin")
 	if got := i.install(t); !cmp.Equal(got, []string{PluginName}) {
@@ -123,7 +123,7 @@ func TestChainDefault(t *testing.T) {
 	}
 }
 
-// TestChainKeeps installs over what operators have written into the list.
+// TestChainKeeps installs over an operator's changes of the list.
 func TestChainKeeps(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -194,8 +194,8 @@ func TestChainKeeps(t *testing.T) {
 	}
 }
 
-// TestChainCheck: CHECK is off with the plugin that cannot do it, on again
-// without it, and always as an operator says.
+// TestChainCheck: CHECK is off with the plugin that panics in it, on again
+// without it, and always as an operator sets it.
 func TestChainCheck(t *testing.T) {
 	i := installation(t, "plugin")
 	i.withPrograms(t, "portmap", "bandwidth")
@@ -236,8 +236,8 @@ func TestChainCheck(t *testing.T) {
 	}
 }
 
-// TestChainChanged: new settings of a plugin that we chain take the place of the
-// old ones, and a program that is missing is named.
+// TestChainChanged: new settings of a plugin that we chain replace the old ones,
+// and a missing program is named.
 func TestChainChanged(t *testing.T) {
 	i := installation(t, "plugin")
 	i.withPrograms(t, "tuning")

@@ -8,24 +8,25 @@ import (
 	"onlink/cni/pod"
 )
 
-// collector frees the attachments of pods that are gone: what a killed agent
-// left half done, what the runtime does not list, and what ended without a DEL.
+// collector frees the attachments of pods that are gone: the unfinished ones of a
+// killed agent, those that the runtime does not list, and those that ended
+// without a DEL.
 type collector struct {
 	cfg  *Config
 	pods *connector
 }
 
-// settle finishes what a killed agent left half done, from what the kernel and
-// IPAM hold: pods that DEL took out of service, and attachments that have no
-// veth, because ADD did not get so far or DEL got further. It runs before the
-// first request is served.
+// settle finishes the work of a killed agent, from the kernel's and IPAM's state:
+// pods that DEL took out of service, and attachments without a veth, whose ADD
+// had not made it yet or whose DEL had removed it. It runs before the first
+// request is served.
 func (c *collector) settle(ctx context.Context) error {
 	found, err := c.pods.host.Settle(ctx, c.cfg.IPAM.Attachments())
 	if err != nil {
 		return err
 	}
 	if err := c.cfg.Senders.Replace(found.Senders); err != nil {
-		// The self-test finds it too, and until it is mended no pod is added.
+		// The self-test finds it too, and no pod is added before it is mended.
 		c.cfg.Log.Error("failed to enforce MAC addresses of pods", "err", err)
 	}
 	for _, a := range found.Ended {
@@ -42,10 +43,9 @@ func (c *collector) settle(ctx context.Context) error {
 	return nil
 }
 
-// settleOne frees an attachment without a veth, if nothing can have its
-// addresses: its namespace is gone, or has no interface of its name. That the
-// veth cannot be seen is not enough: the agent may have been started in the
-// wrong namespace.
+// settleOne frees an attachment without a veth, if no pod can have its addresses:
+// its namespace is gone, or has no interface of its name. An invisible veth is
+// not enough: the agent may have been started in the wrong namespace.
 func (c *collector) settleOne(ctx context.Context, a Attachment) error {
 	unlock, err := c.pods.locks.lock(ctx, a.Key())
 	if err != nil {
@@ -67,9 +67,9 @@ func (c *collector) settleOne(ctx context.Context, a Attachment) error {
 	return c.pods.forget(ctx, a, lease)
 }
 
-// gc serves GC: it frees what the runtime does not list. An attachment whose
-// network namespace still exists is kept even then, because the list may be
-// another network's.
+// gc serves GC: it frees the attachments that the runtime does not list. An
+// attachment whose network namespace still exists is kept even then, because the
+// list may be another network's.
 func (c *collector) gc(ctx context.Context, r *request) ([]byte, error) {
 	valid, err := r.validAttachments()
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *collector) gc(ctx context.Context, r *request) ([]byte, error) {
 }
 
 // garbage returns the attachments that are not valid: those with addresses but
-// without a namespace, and veths that no lease explains.
+// without a namespace, and veths without a lease.
 func (c *collector) garbage(ctx context.Context, valid map[string]bool) ([]Attachment, error) {
 	var out []Attachment
 	leased := map[string]bool{}
@@ -111,7 +111,7 @@ func (c *collector) garbage(ctx context.Context, valid map[string]bool) ([]Attac
 	return out, nil
 }
 
-// collect frees one attachment unless an ADD has taken it up meanwhile.
+// collect frees one attachment unless an ADD has connected it meanwhile.
 func (c *collector) collect(ctx context.Context, a Attachment) error {
 	unlock, err := c.pods.locks.lock(ctx, a.Key())
 	if err != nil {
@@ -126,16 +126,15 @@ func (c *collector) collect(ctx context.Context, a Attachment) error {
 	return c.pods.retire(ctx, a, lease)
 }
 
-// sweep frees the attachments of pods that ended without a DEL, as after a
-// crash of the runtime, and returns them. An attachment goes only when its
-// network namespace is gone and its veth too: a veth ends with the pod's
-// namespace, so a namespace that merely is not visible from here is not
-// mistaken for one that ended. Serve must be running.
+// sweep frees the attachments of pods that ended without a DEL, as after a crash
+// of the runtime, and returns them. An attachment is freed only when its network
+// namespace is gone and its veth too: a veth ends with the pod's namespace, so a
+// namespace that merely is not visible from here is not mistaken for one that
+// ended. Serve must be running.
 func (c *collector) sweep(ctx context.Context) ([]Attachment, error) {
 	var freed []Attachment
 	for _, a := range c.cfg.IPAM.Attachments() {
-		// Without a path (an attachment that was recovered) the veth alone
-		// tells.
+		// Without a path (an attachment that was recovered) the veth alone decides.
 		if a.Netns != "" && !pod.NetnsGone(a.Netns) {
 			continue
 		}
@@ -150,8 +149,8 @@ func (c *collector) sweep(ctx context.Context) ([]Attachment, error) {
 	return freed, nil
 }
 
-// sweepOne frees one attachment unless it has a veth. No ADD of the attachment
-// is under way then: one that began before has made its veth or was undone.
+// sweepOne frees one attachment unless it has a veth. No ADD of the attachment is
+// under way then: one that began before has made its veth or was undone.
 func (c *collector) sweepOne(ctx context.Context, a Attachment) (bool, error) {
 	unlock, err := c.pods.locks.lock(ctx, a.Key())
 	if err != nil {

@@ -19,14 +19,14 @@ const (
 // configuration of 1.1.0, and then refuse its results.
 const conflistVersion = "1.0.0"
 
-// chainedKey is the conflist's key that holds the plugins which were chained
-// here, as they were written. Runtimes ignore it. What is in the list and not
-// in it an operator has put there, or has changed.
+// chainedKey is the conflist's key that holds the plugins that onlink chained, as
+// it wrote them. Runtimes ignore it. A plugin of the list that is not in it was
+// added or changed by an operator.
 const chainedKey = "io.onlink.chained"
 
 // The reference plugin bandwidth (1.1.1, Debian) panics in the CHECK of a pod
-// without limits, so a list with it has no CHECK; unchecked says that this is our
-// doing, and that an operator may set disableCheck otherwise.
+// without limits, so a list with it has no CHECK; unchecked marks that as
+// onlink's setting, so that an operator's disableCheck is kept.
 const (
 	disableCheck = "disableCheck"
 	unchecked    = "io.onlink.unchecked"
@@ -43,7 +43,7 @@ func Conflist(socket string) ([]byte, error) {
 func pluginConf(socket string) (map[string]any, error) {
 	plugin := map[string]any{
 		"type": PluginName,
-		// What a runtime may pass on of a pod's wishes: see readAsk.
+		// The parts of a pod's request that a runtime may pass on: see readAsk.
 		"capabilities": map[string]bool{"ips": true, "mac": true, "io.kubernetes.cri.pod-annotations": true},
 	}
 	if socket != "" && socket != DefaultSocket {
@@ -56,8 +56,8 @@ func pluginConf(socket string) (map[string]any, error) {
 }
 
 // mergeConflist returns the configuration to install in the place of have, which
-// may be empty: our plugin and those we chain, and what others have added to the
-// list. An operator's own settings of a plugin win over ours.
+// may be empty: our plugin, the plugins that we chain, and the additions of
+// others to the list. An operator's own settings of a plugin win over ours.
 func mergeConflist(have []byte, socket string, chain []Chained) ([]byte, error) {
 	own, err := pluginConf(socket)
 	if err != nil {
@@ -109,7 +109,7 @@ func mergeConflist(have []byte, socket string, chain []Chained) ([]byte, error) 
 	return append(text, '\n'), nil
 }
 
-// oldConflist is what is in the conflist's place.
+// oldConflist is the list that is installed already.
 type oldConflist struct {
 	plugins []oldPlugin
 	rest    map[string]any // keys that we do not write
@@ -121,7 +121,7 @@ type oldPlugin struct {
 	chained bool // by us, and not changed since
 }
 
-// foreign returns the kinds of plugins that an operator has put there.
+// foreign returns the kinds of plugins that an operator has added.
 func (o oldConflist) foreign() map[string]bool {
 	kinds := map[string]bool{}
 	for _, p := range o.plugins {
@@ -132,8 +132,8 @@ func (o oldConflist) foreign() map[string]bool {
 	return kinds
 }
 
-// readConflist reads a conflist that holds our plugin. Anything else in its
-// place, such as half a file, is worth nothing: the result is empty.
+// readConflist reads a conflist that holds our plugin. Of any other text, such as
+// half a file, the result is empty.
 func readConflist(text []byte) oldConflist {
 	none := oldConflist{rest: map[string]any{}}
 	var all map[string]json.RawMessage
@@ -168,7 +168,7 @@ func readConflist(text []byte) oldConflist {
 	return o
 }
 
-// sameJSON reports whether two texts have one meaning.
+// sameJSON reports whether two texts encode the same value.
 func sameJSON(a, b json.RawMessage) bool {
 	var one, other any
 	if json.Unmarshal(a, &one) != nil || json.Unmarshal(b, &other) != nil {

@@ -11,11 +11,11 @@ import (
 	"onlink/cni/pod"
 )
 
-// connector connects pods and disconnects them. What an attachment has is in four
-// places: addresses in [IPAM], routes with the learn loop, the MAC address it may
-// send from with [Senders], and the veth in the kernel. The connector alone
-// has the order in which they are taken and released: a step that fails must not
-// free what another pod could then get too early.
+// connector connects pods and disconnects them. An attachment has its state in
+// four places: addresses in [IPAM], routes in the learn loop, the MAC address it
+// may send from in [Senders], and the veth in the kernel. The connector alone
+// sets the order in which they are taken and released: after a failed step no
+// address may be free that a pod still has.
 type connector struct {
 	cfg    *Config
 	host   *pod.Host
@@ -34,8 +34,8 @@ func newConnector(cfg *Config, host *pod.Host) *connector {
 	}
 }
 
-// undoTimeout bounds the undoing of a failed ADD, which no longer listens to
-// its request's cancellation.
+// undoTimeout bounds the undoing of a failed ADD, which goes on after its
+// request's cancellation.
 const undoTimeout = 15 * time.Second
 
 // allow lets the pod send from its MAC address.
@@ -69,14 +69,15 @@ func (c *connector) openNetns(path string) (*os.File, error) {
 	return f, nil
 }
 
-// wiring returns how an attachment's interface shall be on this node.
+// wiring returns the desired interface of an attachment on this node.
 func (c *connector) wiring(a Attachment, addresses []netip.Addr) *pod.Wiring {
 	w := pod.NewWiring(a, addresses)
 	w.Metric, w.Table = c.cfg.Metric, c.cfg.Table
 	return w
 }
 
-// requested returns how a request wants the attachment's interface.
+// requested returns the desired interface of an attachment, with the request's
+// own settings.
 func (c *connector) requested(r *request, lease Lease, netns *os.File) *pod.Wiring {
 	w := c.wiring(r.Attachment, lease.Addresses)
 	w.NetnsFile, w.MTU, w.Sysctls = netns, r.conf.MTU, r.sysctls
@@ -89,9 +90,9 @@ func (c *connector) requested(r *request, lease Lease, netns *os.File) *pod.Wiri
 	return w
 }
 
-// undo takes back a failed ADD and returns the error that made it fail, with
-// what went wrong in undoing it. An attachment that stands elsewhere, or an
-// interface that is not ours, is none of this ADD's doing and stays.
+// undo takes back a failed ADD and returns the error that made it fail, joined
+// with those of undoing it. An attachment that is connected elsewhere, or an
+// interface that is not ours, was not made by this ADD and stays.
 func (c *connector) undo(ctx context.Context, a Attachment, lease Lease, cause error) error {
 	if errors.Is(cause, pod.ErrElsewhere) {
 		return cause
@@ -151,8 +152,8 @@ func (c *connector) forget(ctx context.Context, a Attachment, lease Lease) error
 	return nil
 }
 
-// spared notes that a device of somebody else has the name of a host end, and
-// is left alone. It is no reason to keep the pod's addresses: its own veth
+// spared logs that a foreign device has the name of a host end, and reports that
+// it was left alone. That is no reason to keep the pod's addresses: its own veth
 // cannot be there.
 func (c *connector) spared(err error) bool {
 	if !errors.Is(err, pod.ErrNameTaken) {
@@ -164,7 +165,7 @@ func (c *connector) spared(err error) bool {
 
 func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// blame marks an error of the wiring that the call is the cause of.
+// blame marks an error of the wiring whose cause is the call.
 func blame(err error) error {
 	if errors.Is(err, pod.ErrIfName) {
 		return fmt.Errorf("%w: CNI_IFNAME: %w", ErrEnvironment, err)

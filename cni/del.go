@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// del serves DEL. Of the call it needs container ID and interface name only:
-// the host end's name says what to remove, IPAM what to release. When it is
-// answered the pod is cut off; its veth and addresses are freed a moment later,
-// see [pod.Reaper].
+// del serves DEL. It needs container ID and interface name only: the host end's
+// name leads to the veth, IPAM to the addresses. When it answers the pod is cut
+// off; its veth and addresses are freed a moment later, see [pod.Reaper].
 func (c *connector) del(ctx context.Context, r *request) ([]byte, error) {
 	unlock, err := c.locks.lock(ctx, r.Key())
 	if err != nil {
@@ -29,8 +28,7 @@ func (c *connector) del(ctx context.Context, r *request) ([]byte, error) {
 	return nil, nil
 }
 
-// evict disconnects an attachment whatever state its pod is in; see
-// [Server.Evict].
+// evict disconnects an attachment in any state of its pod; see [Server.Evict].
 func (c *connector) evict(ctx context.Context, a Attachment) error {
 	unlock, err := c.locks.lock(ctx, a.Key())
 	if err != nil {
@@ -48,7 +46,7 @@ func (c *connector) evict(ctx context.Context, a Attachment) error {
 	return nil
 }
 
-// check serves CHECK: it compares the kernel with what ADD made and names
+// check serves CHECK: it compares the kernel with the wiring of ADD and names
 // every difference.
 func (c *connector) check(ctx context.Context, r *request) ([]byte, error) {
 	unlock, err := c.locks.lock(ctx, r.Key())
@@ -71,7 +69,7 @@ func (c *connector) check(ctx context.Context, r *request) ([]byte, error) {
 	defer func() { _ = netns.Close() }()
 	w := c.requested(r, lease, netns)
 	if r.conf.MTU == 0 {
-		w.MTU = 0 // the agent's choice may have changed since ADD
+		w.MTU = 0 // the agent's MTU may have changed since ADD
 	}
 	found, err := c.host.Check(ctx, w)
 	if err != nil {

@@ -62,7 +62,7 @@ type errorObject struct {
 	Details    string `json:"details,omitempty"`
 }
 
-// newErrorObject is the one place where errors become CNI codes.
+// newErrorObject maps an error to its CNI code; no other function does.
 func newErrorObject(version string, err error) errorObject {
 	o := errorObject{CNIVersion: version, Code: 999, Msg: ErrInternal.Error(), Details: err.Error()}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -77,7 +77,7 @@ func newErrorObject(version string, err error) errorObject {
 	return o
 }
 
-// encode returns the object as the line the shim prints.
+// encode returns the object as the line that the shim prints.
 func (o errorObject) encode() []byte {
 	b, err := json.Marshal(o)
 	if err != nil { // two integers and two strings always encode

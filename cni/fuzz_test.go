@@ -14,8 +14,8 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// FuzzRequest reads requests of any content: what is refused has a code and
-// becomes an error object, what is accepted can be wired.
+// FuzzRequest reads requests of any content: a refused one has a code and becomes
+// an error object, an accepted one can be wired.
 func FuzzRequest(f *testing.F) {
 	conf := []byte(`{"cniVersion":"1.1.0","name":"x","runtimeConfig":{"ips":["10.0.0.1/8"],"mac":"02:00:00:00:00:01"},"prevResult":{"ips":[{"address":"10.0.0.1/8"}]}}`)
 	f.Add(uint8(0), "id", "eth0", "/run/netns/x", "K8S_POD_NAME=a;IP=10.0.0.1", conf)
@@ -53,8 +53,8 @@ func FuzzRequest(f *testing.F) {
 }
 
 // FuzzServer sends requests of any content to an agent over its socket, into a
-// real namespace and others. The agent must live, answer what the
-// specification wants, and have nothing left of the pod after one DEL of it.
+// real namespace and others. The agent must live, answer as the specification
+// requires, and hold nothing of the pod after one DEL of it.
 func FuzzServer(f *testing.F) {
 	conf := []byte(`{"cniVersion":"1.1.0","name":"x","mtu":1300,"sysctls":{"net.core.somaxconn":"5"},"runtimeConfig":{"mac":"02:00:00:00:00:01"}}`)
 	f.Add(uint8(0), true, "id", "eth0", "", "K8S_POD_NAME=a", conf)

@@ -10,21 +10,21 @@ import (
 	"onlink/internal/atomicfile"
 )
 
-// Installation is where the plugin and its configuration are for the
+// Installation holds the places of the plugin and its configuration for the
 // container runtime.
 type Installation struct {
-	Plugin  string // the onlink-cni to install
-	BinDir  string // where the runtime looks for plugins, usually /opt/cni/bin
-	ConfDir string // where it looks for configurations, usually /etc/cni/net.d
+	Plugin  string // path of the onlink-cni to install
+	BinDir  string // the runtime's folder of plugins, usually /opt/cni/bin
+	ConfDir string // its folder of configurations, usually /etc/cni/net.d
 	Socket  string // the agent's; empty: the default
 	// Chain are the plugins behind ours in the configuration. Nil: portmap and
-	// bandwidth, where BinDir has them. Others that are there are kept.
+	// bandwidth, where BinDir has them. Other plugins of the list are kept.
 	Chain []Chained
 }
 
-// InstallPlugin puts the plugin where the runtime finds it. A plugin that runs
-// meanwhile goes on with the old file, and no runtime ever sees half of the
-// new one. It does nothing when the same plugin is there.
+// InstallPlugin puts the plugin into BinDir. A plugin that runs meanwhile goes on
+// with the old file, and no runtime ever reads half of the new one. It does
+// nothing when the same plugin is there.
 func (i Installation) InstallPlugin() error {
 	text, err := os.ReadFile(i.Plugin)
 	if err != nil {
@@ -37,9 +37,8 @@ func (i Installation) InstallPlugin() error {
 }
 
 // InstallConflist writes the network configuration, and keeps the plugins that
-// others have added to it. From then on the runtime
-// reports the network as ready, so it comes after the plugin, and when the
-// agent serves.
+// others have added to it. From then on the runtime reports the network as ready,
+// so call it after InstallPlugin and once the agent serves.
 func (i Installation) InstallConflist() error {
 	path := filepath.Join(i.ConfDir, ConflistName)
 	have, err := os.ReadFile(path)
@@ -79,7 +78,7 @@ func (i Installation) chain() (chain []Chained) {
 	return chain
 }
 
-// Missing names the plugins that Chain asks for and that are not in BinDir.
+// Missing returns the names of Chain's plugins that are not in BinDir.
 func (i Installation) Missing() (names []string) {
 	for _, c := range i.Chain {
 		if name, _ := c["type"].(string); !i.has(name) {
@@ -90,9 +89,9 @@ func (i Installation) Missing() (names []string) {
 }
 
 // Uninstall removes both, the configuration first: without the plugin it would
-// promise a network that fails every pod. What is absent is removed already.
-// Pods that run keep their network; the runtime cannot end them cleanly
-// without the plugin, so they should be gone before.
+// promise a network that fails every pod. An absent file is a success. Running
+// pods keep their network; without the plugin the runtime cannot end them
+// cleanly, so end them before.
 func (i Installation) Uninstall() error {
 	for _, path := range []string{filepath.Join(i.ConfDir, ConflistName), filepath.Join(i.BinDir, PluginName)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -102,8 +101,8 @@ func (i Installation) Uninstall() error {
 	return nil
 }
 
-// place makes path hold text at once, in a folder that is made where it is
-// missing.
+// place replaces the content of path in one step, and makes its folder where that
+// is missing.
 func place(path string, text []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // runtimes of other users read it
 		return err

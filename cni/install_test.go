@@ -96,7 +96,7 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// TestInstallRepairs replaces files that somebody changed, and their modes.
+// TestInstallRepairs replaces files that were changed, and their modes.
 func TestInstallRepairs(t *testing.T) {
 	i := installation(t, "plugin")
 	if err := os.MkdirAll(i.BinDir, 0o755); err != nil {
@@ -112,7 +112,7 @@ func TestInstallRepairs(t *testing.T) {
 	}
 }
 
-// TestInstallFails leaves no half file when it cannot go on.
+// TestInstallFails leaves no half file after an error.
 func TestInstallFails(t *testing.T) {
 	i := installation(t, "plugin")
 	if err := os.MkdirAll(filepath.Join(i.BinDir, PluginName), 0o755); err != nil { // a folder where the file goes

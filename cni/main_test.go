@@ -40,10 +40,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// waitLimit bounds everything a test waits for.
+// waitLimit bounds every wait of a test.
 const waitLimit = 10 * time.Second
 
-// space is a network namespace with what tests do in it.
+// space is a network namespace with the operations of tests in it.
 type space struct {
 	*podtest.Space
 
@@ -79,16 +79,16 @@ var (
 	gateway4, gateway6 = pod.Gateways()[0], pod.Gateways()[1]
 )
 
-// memoryIPAM gives addresses in order from two prefixes.
+// memoryIPAM assigns addresses in order from two prefixes.
 type memoryIPAM struct {
 	mu     sync.Mutex
 	leases map[string]Lease
 	owners map[string]Attachment
 	next   int
 
-	fail      error                  // what Assign returns
-	block     chan struct{}          // what Assign waits for
-	waiting   int                    // calls that do
+	fail      error                  // returned by Assign
+	block     chan struct{}          // Assign waits for it
+	waiting   int                    // calls of Assign that wait
 	releasing func(Attachment) error // called by Release first
 	assigned  func(context.Context)  // called after an assignment, before Assign returns
 
@@ -183,7 +183,7 @@ func (m *memoryIPAM) set(f func()) {
 	f()
 }
 
-// memoryRoutes records what the learn loop would know.
+// memoryRoutes records the routes of pods as the learn loop does.
 type memoryRoutes struct {
 	mu   sync.Mutex
 	pods map[netip.Prefix]string
@@ -218,12 +218,12 @@ type node struct {
 	stop   func()
 	mtu    int
 	server *Server // of the last start
-	// senders is what the agent's server has since the next start; nil: none.
+	// senders are those of the agent's server from the next start on; nil: none.
 	senders Senders
-	sysctls []string // what pods may have
+	sysctls []string // the names that pods may have
 
 	mu    sync.Mutex
-	ready error // what Config.Ready returns; guarded by mu
+	ready error // returned by Config.Ready; guarded by mu
 }
 
 func newNode(t testing.TB) *node {
@@ -296,7 +296,7 @@ func (n *node) setReady(err error) {
 
 // testLog sends the agent's log to the test.
 func testLog(t testing.TB) *slog.Logger {
-	if _, fuzzing := t.(*testing.F); fuzzing { // nothing may be logged to it by then
+	if _, fuzzing := t.(*testing.F); fuzzing { // a fuzz test accepts no log lines any more
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -352,7 +352,7 @@ func (n *node) config(c call) []byte {
 	return text
 }
 
-// run starts the plugin and returns its exit code and what it printed.
+// run starts the plugin and returns its exit code and output.
 func (n *node) run(c call) (int, string) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 6*waitLimit)
@@ -392,7 +392,7 @@ func (n *node) fails(c call, code uint) errorObject {
 	return o
 }
 
-// devices returns the host ends of pods there are.
+// devices returns the host ends of all pods.
 func (n *node) devices() []string {
 	n.t.Helper()
 	var out []string
@@ -437,7 +437,7 @@ func (n *node) clean() {
 	})
 }
 
-// reaped waits until nothing is left of the pods that DEL has ended.
+// reaped waits until the pods that DEL has ended are removed.
 func (n *node) reaped() {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)

@@ -17,7 +17,7 @@ func (n *node) setGroup(device string, group uint32) {
 	n.space.do(n.t, func() error { return netlink.LinkSetGroup(link(device), int(group)) })
 }
 
-// attrs returns what the kernel says of a device of the node.
+// attrs returns the kernel's attributes of a device of the node.
 func (n *node) attrs(device string) (at netlink.LinkAttrs) {
 	n.t.Helper()
 	n.space.do(n.t, func() error {
@@ -31,8 +31,8 @@ func (n *node) attrs(device string) (at netlink.LinkAttrs) {
 	return at
 }
 
-// TestMark: a pod's host end has its group from ADD on, whatever its alias says
-// later; an agent that starts gives it to those of a former version.
+// TestMark: a pod's host end has its group from ADD on, after any change of its
+// alias; an agent gives it at its start to those of a former version.
 func TestMark(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ok(add(pod))
@@ -51,8 +51,8 @@ func TestMark(t *testing.T) {
 	n.clean()
 }
 
-// TestAdoptBare: a veth without any mark is a killed ADD's where an attachment
-// is known that has its name, and else somebody else's.
+// TestAdoptBare: a veth without any mark is a killed ADD's where a known
+// attachment has its name, and else foreign.
 func TestAdoptBare(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.stop()
@@ -78,8 +78,8 @@ func TestAdoptBare(t *testing.T) {
 	}
 }
 
-// TestForeignNameKeepsNoPod ends a pod in whose host end's name somebody has put
-// another device: its address is free, and the device stays.
+// TestForeignNameKeepsNoPod ends a pod after another device got its host end's
+// name: its address is free, and the device stays.
 func TestForeignNameKeepsNoPod(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ok(add(pod))

@@ -20,7 +20,7 @@ import (
 )
 
 // TestAgentDown runs every verb without an agent: ADD may be tried again, DEL
-// fails so that the runtime does, STATUS says why.
+// fails so that the runtime repeats it, STATUS returns the reason.
 func TestAgentDown(t *testing.T) {
 	for verb, code := range map[string]uint{"ADD": 11, "DEL": 11, "CHECK": 11, "GC": 11, "STATUS": 50} {
 		t.Run(verb, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestKilled(t *testing.T) {
 }
 
 // TestCancelUndo kills the plugin when its lease is made already: the agent
-// takes it back without being told.
+// releases it without a DEL.
 func TestCancelUndo(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -134,7 +134,7 @@ func TestCancelUndo(t *testing.T) {
 }
 
 // TestNotRoot refuses callers that are not root even where the socket's mode
-// lets them in.
+// admits them.
 func TestNotRoot(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	for path, mode := range map[string]os.FileMode{n.dir: 0o755, n.socket: 0o666} {
@@ -229,7 +229,7 @@ func TestLibcni(t *testing.T) {
 	n.clean()
 }
 
-// TestManyPods adds and deletes pods at once, beside DELs of what another
+// TestManyPods adds and deletes pods at once, beside DELs of pods that another
 // request is adding.
 func TestManyPods(t *testing.T) {
 	n := newNode(t)

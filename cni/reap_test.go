@@ -110,12 +110,12 @@ func TestReapRetry(t *testing.T) {
 	n.clean()
 }
 
-// TestSettle starts an agent on what a killed one can leave.
+// TestSettle starts an agent on the possible remains of a killed one.
 func TestSettle(t *testing.T) {
 	attachment := Attachment{ContainerID: testID, IfName: "eth0"}
 	tests := []struct {
 		name  string
-		leave func(t *testing.T, n *node, pod *space) // what the killed agent has done of a DEL or ADD
+		leave func(t *testing.T, n *node, pod *space) // the killed agent's steps of a DEL or ADD
 		kept  bool
 	}{
 		{name: "a connected pod", leave: func(*testing.T, *node, *space) {}, kept: true},

@@ -21,13 +21,13 @@ type verb struct {
 	name  string
 	since string // first version that has it; empty: all
 
-	// read takes what the verb needs from the call, and judges nothing else.
-	// Runtimes repeat DEL until it succeeds: a pod whose DEL fails for what only
-	// ADD uses, such as its annotations, could never be deleted.
+	// read reads the fields that the verb needs from the call, and checks no
+	// others. Runtimes repeat DEL until it succeeds: a pod whose DEL failed for a
+	// field of ADD alone, such as its annotations, could never be deleted.
 	read func(*request, *onlinkv1.CNIRequest) error
 }
 
-// versions are the CNI versions onlink speaks, oldest first.
+// versions are the CNI versions that onlink serves, oldest first.
 var versions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
 // newestVersion is the version of answers to callers whose own is unreadable.
@@ -37,8 +37,8 @@ const newestVersion = "1.1.0"
 // 64 characters.
 const maxContainerID = 128
 
-// netConf is what ADD reads of a network configuration; the specification lets
-// it hold other keys. Other verbs read less of it.
+// netConf holds the keys of a network configuration that ADD reads; the
+// specification allows others. Other verbs read fewer.
 type netConf struct {
 	CNIVersion string `json:"cniVersion"`
 	Name       string `json:"name"`
@@ -101,7 +101,7 @@ func confError(err error) error {
 func (r *request) checkVersion() error {
 	have := r.conf.CNIVersion
 	if have == "" {
-		have = "0.1.0" // what a configuration without the key means
+		have = "0.1.0" // the version of a configuration without the key
 	}
 	if !slices.Contains(versions, have) {
 		return fmt.Errorf("%w: cniVersion: %q; use one of %s", ErrVersion, have, strings.Join(versions, ", "))
@@ -112,7 +112,7 @@ func (r *request) checkVersion() error {
 	return nil
 }
 
-// named refuses a call that does not say which attachment it is about.
+// named refuses a call that does not identify its attachment.
 func (r *request) named() error {
 	if r.ContainerID == "" {
 		return fmt.Errorf("%w: CNI_CONTAINERID is empty", ErrEnvironment)
@@ -123,7 +123,8 @@ func (r *request) named() error {
 	return nil
 }
 
-// checkAttachment refuses what no attachment of ours can be called.
+// checkAttachment refuses container IDs and interface names that no attachment of
+// ours can have.
 func (r *request) checkAttachment() error {
 	if err := r.named(); err != nil {
 		return err

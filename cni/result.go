@@ -14,8 +14,8 @@ import (
 	"onlink/cni/pod"
 )
 
-// result returns the text ADD prints: what plugins before us in the list did,
-// then our two interfaces and addresses, in the version asked for.
+// result returns the text that ADD prints: the result of the plugins before us in
+// the list, then our two interfaces and addresses, in the version of the call.
 func (r *request) result(w *pod.Wiring) ([]byte, error) {
 	if !r.hasPrevious() && r.conf.DNS.IsEmpty() {
 		return r.ownResult(w), nil
@@ -23,7 +23,7 @@ func (r *request) result(w *pod.Wiring) ([]byte, error) {
 	return r.chainResult(w)
 }
 
-// chainResult returns a result that has more in it than our own.
+// chainResult returns a result that holds more than our own.
 func (r *request) chainResult(w *pod.Wiring) ([]byte, error) {
 	out, err := r.previous()
 	if err != nil {
@@ -86,8 +86,8 @@ func (r *request) previous() (*types100.Result, error) {
 	return out, nil
 }
 
-// since110 returns v where version 1.1.0 is spoken: the library would put
-// newer fields into a 1.0.0 result.
+// since110 returns v in an answer of version 1.1.0 or later: the library would
+// put newer fields into a 1.0.0 result.
 func (r *request) since110(v int) int {
 	if !r.speaks("1.1.0") {
 		return 0

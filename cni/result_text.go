@@ -10,7 +10,7 @@ import (
 )
 
 // ownResult returns the result of a plugin that is the first of its list, and
-// whose configuration has nothing to add.
+// whose configuration adds nothing to it.
 func (r *request) ownResult(w *pod.Wiring) []byte {
 	j := jsonText{b: make([]byte, 0, 1<<10)}
 	j.open("", '{')
@@ -50,7 +50,7 @@ func anywhere(a netip.Addr) netip.Prefix {
 type jsonText struct {
 	b     []byte
 	depth int
-	more  bool // something stands before the next value in its object or list
+	more  bool // a value stands before the next one in its object or list
 }
 
 // next begins a value; one in a list has no key.
@@ -75,7 +75,7 @@ func (j *jsonText) newline() {
 	}
 }
 
-// open begins an object or a list, which is not to remain empty.
+// open begins an object or a list, which must not remain empty.
 func (j *jsonText) open(key string, bracket byte) {
 	j.next(key)
 	j.b = append(j.b, bracket)
@@ -126,8 +126,8 @@ func (j *jsonText) device(name, mac string, mtu int, sandbox string) {
 	j.close('}')
 }
 
-// address appends an address of the pod's end, the second interface. Before
-// 1.0.0 its family had to be said.
+// address appends an address of the pod's end, the second interface. Versions
+// before 1.0.0 require its family.
 func (j *jsonText) address(a netip.Addr, family bool) {
 	j.open("", '{')
 	if family {

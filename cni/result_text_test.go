@@ -10,8 +10,8 @@ import (
 	"onlink/cni/pod"
 )
 
-// TestOwnResult compares the result that onlink writes itself with what the
-// CNI library makes of the same wiring.
+// TestOwnResult compares the result that onlink writes itself with the CNI
+// library's result of the same wiring.
 func TestOwnResult(t *testing.T) {
 	families := map[string][]netip.Addr{
 		"ipv4": {netip.MustParseAddr("10.65.0.1")},
@@ -36,7 +36,7 @@ func TestOwnResult(t *testing.T) {
 	}
 }
 
-// decode reads JSON; an empty "dns" says as much as none.
+// decode reads JSON; an empty "dns" means the same as none.
 func decode(t *testing.T, text []byte) map[string]any {
 	t.Helper()
 	var out map[string]any

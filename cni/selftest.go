@@ -24,9 +24,9 @@ const probeID = "onlink-selftest"
 // (RFC 5737, RFC 3849).
 var probeAddresses = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
-// prober knows whether an ADD can do what it must. A node that lacks a right,
-// or whose /proc/sys is read-only, would else call itself ready and fail every
-// pod.
+// prober tests whether an ADD can succeed on this node. A node that lacks a
+// right, or whose /proc/sys is read-only, would else call itself ready and fail
+// every pod.
 type prober struct {
 	cfg   *Config
 	pods  *connector
@@ -38,7 +38,8 @@ func newProber(cfg *Config, pods *connector) *prober {
 	return &prober{cfg: cfg, pods: pods, again: make(chan struct{}, 1)}
 }
 
-// trouble says why an ADD would fail, as [ErrNotAvailable]; nil: it would not.
+// trouble returns the reason that an ADD would fail, as [ErrNotAvailable]; nil:
+// it would not.
 func (p *prober) trouble() error {
 	fault := p.fault.Load()
 	if fault == nil {
@@ -61,7 +62,7 @@ func (p *prober) suspect(ctx context.Context, err error) {
 	p.wake()
 }
 
-// doubt has a self-test that failed run again: an ADD has worked.
+// doubt has a failed self-test run again: an ADD has succeeded.
 func (p *prober) doubt() {
 	if p.fault.Load() != nil {
 		p.wake()
@@ -91,14 +92,14 @@ func (p *prober) run(ctx context.Context) {
 			}
 		}
 		p.probe(ctx)
-		select { // pods that fail for reasons of their own shall not keep us at it
+		select { // pods that fail for other reasons must not repeat the self-test without a rest
 		case <-ctx.Done():
 		case <-time.After(probeRest):
 		}
 	}
 }
 
-// probe runs the self-test and notes its outcome.
+// probe runs the self-test and records its outcome.
 func (p *prober) probe(ctx context.Context) {
 	err := p.selfTest(ctx)
 	if ctx.Err() != nil {

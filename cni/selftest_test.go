@@ -12,8 +12,8 @@ import (
 
 var errNoTable = errors.New("no such table")
 
-// TestTrouble: a node on which no pod can be connected says so to STATUS and in
-// Problems, when it starts and when an ADD has shown it, and as long as it lasts.
+// TestTrouble: a node on which no pod can be connected reports that in STATUS and
+// in Problems, from its start or a failed ADD on, until it is mended.
 func TestTrouble(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	s := &brokenSenders{}
@@ -60,7 +60,7 @@ func TestTrouble(t *testing.T) {
 	n.clean()
 }
 
-// TestTroubleOfCalls: a call that is to blame itself says nothing of the node.
+// TestTroubleOfCalls: an error of the call itself makes no problem of the node.
 func TestTroubleOfCalls(t *testing.T) {
 	n := newNode(t)
 	n.ok(call{verb: "STATUS"})
@@ -72,8 +72,8 @@ func TestTroubleOfCalls(t *testing.T) {
 	}
 }
 
-// TestSelfTest: it leaves nothing, passes with and without IPv6, and removes what
-// a killed one left, but nothing of somebody else's.
+// TestSelfTest: it leaves nothing, passes with and without IPv6, and removes the
+// remains of a killed one, but no foreign device.
 func TestSelfTest(t *testing.T) {
 	n := newNode(t)
 	n.ok(call{verb: "STATUS"})

@@ -17,24 +17,24 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// DefaultSocket is where the shim looks for the agent.
+// DefaultSocket is the agent's socket to which the shim connects.
 const DefaultSocket = "/run/onlink/cni.sock"
 
 const (
-	// maxRequest is the largest request in bytes: the shim's limit for stdin
-	// and room for the environment. It is the flow control window too: a window
-	// of gRPC's own choice makes it probe every new connection with a ping,
-	// whose answer costs the shim a turn.
+	// maxRequest is the largest request in bytes: the shim's limit for stdin and
+	// room for the environment. It is the flow control window too: with a window of
+	// its own choice gRPC probes every new connection with a ping, whose answer
+	// costs the shim a turn.
 	maxRequest = 2 << 20
-	// drainTimeout is how long requests may go on after the agent was told to
-	// stop; after it they are cancelled, and undo themselves.
+	// drainTimeout is how long requests may go on after the agent began to stop;
+	// after it they are cancelled, and undo themselves.
 	drainTimeout = 5 * time.Second
 	handshake    = 5 * time.Second
 )
 
-// Listen listens on a unix socket that only root may open. It replaces a
-// socket nobody listens on, as a killed agent leaves it; the caller holds the
-// lock that says there is no other agent.
+// Listen listens on a unix socket that only root may open. It replaces a socket
+// without a listener, as a killed agent leaves it; the caller holds the lock that
+// excludes another agent.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of CNI socket: %w", err)
@@ -46,7 +46,7 @@ func Listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on CNI socket: %w", err)
 	}
-	// Whoever connects before this has passed Serve's check of credentials.
+	// A process that connects before this has to pass Serve's check of credentials.
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("restrict CNI socket: %w", err)
@@ -76,7 +76,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = l.Close()
 			return fmt.Errorf("settle pods of the previous run: %w", err)
 		}
-		s.prober.probe(ctx) // before STATUS can be asked
+		s.prober.probe(ctx) // before the first STATUS
 		group.Go(func() error {
 			s.tender.run(ctx)
 			return nil
@@ -104,9 +104,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return group.Wait()
 }
 
-// rootListener accepts only root's connections. The socket's mode says the
-// same, but modes get changed, and a namespace path from anyone else would be
-// opened with the agent's rights.
+// rootListener accepts only root's connections. The socket's mode enforces the
+// same, but modes get changed, and the agent would open a namespace path of any
+// other user with its own rights.
 type rootListener struct {
 	net.Listener
 	log *slog.Logger
@@ -121,7 +121,7 @@ func (l *rootListener) Accept() (net.Conn, error) {
 		}
 		uid, err := peerUID(conn)
 		if err == nil && uid == 0 {
-			// Only a net.Conn: of a socket gRPC would ask options nobody reads.
+			// A plain net.Conn: gRPC would read a socket's options, which nothing uses.
 			return struct{ net.Conn }{conn}, nil
 		}
 		_ = conn.Close()

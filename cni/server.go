@@ -12,8 +12,8 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// Server is the agent's side of CNI: it speaks the wire, and leaves the pods to
-// its parts. It implements onlinkv1.CNIServer.
+// Server is the agent's side of CNI: it serves the protocol, and leaves the pods
+// to its parts. It implements onlinkv1.CNIServer.
 type Server struct {
 	onlinkv1.UnimplementedCNIServer
 
@@ -24,7 +24,7 @@ type Server struct {
 	prober    *prober
 
 	counters counters
-	sysctls  atomic.Pointer[[]string] // what pods may have
+	sysctls  atomic.Pointer[[]string] // the names that pods may have
 }
 
 // NewServer returns a server that wires pods to the network namespace of the
@@ -48,11 +48,11 @@ func NewServer(config Config) (*Server, error) {
 	return s, nil
 }
 
-// SetSysctls changes which extra sysctls the pods of later requests may have;
-// see [Config.Sysctls]. The caller changes the list no more.
+// SetSysctls changes the extra sysctls that the pods of later requests may have;
+// see [Config.Sysctls]. The caller must not change the list afterwards.
 func (s *Server) SetSysctls(allowed []string) { s.sysctls.Store(&allowed) }
 
-// Close frees what NewServer took. Serve must have returned.
+// Close frees the resources of NewServer. Serve must have returned.
 func (s *Server) Close() error { return s.pods.host.Close() }
 
 // Add serves ADD.
@@ -80,8 +80,8 @@ func (s *Server) Status(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1
 	return s.answer(ctx, verbStatus, in, s.status)
 }
 
-// answer reads the request, runs the verb and turns its outcome into what the
-// shim prints. gRPC errors are left to the transport.
+// answer reads the request, runs the verb and returns the text and the exit code
+// of the shim. Errors of gRPC are left to the transport.
 func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, run func(context.Context, *request) ([]byte, error)) (*onlinkv1.CNIReply, error) {
 	start := time.Now()
 	r, err := parseRequest(v, in)
@@ -90,8 +90,8 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 		out, err = run(ctx, r)
 	}
 	s.counters.count(v.name, time.Since(start), err)
-	// Not a logger of its own: it would be made for every request, mostly to
-	// say nothing.
+	// Not a logger of its own: making one for every request would cost more than
+	// the few lines that are logged.
 	about := []any{
 		"verb", v.name, "container", r.ContainerID, "ifname", r.IfName, "namespace", r.Namespace, "pod", r.Pod,
 		"duration", time.Since(start),
@@ -104,7 +104,7 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 	return &onlinkv1.CNIReply{Stdout: out}, nil
 }
 
-// add serves ADD: while the agent is ready for it the connector does it.
+// add serves ADD through the connector, while the agent is ready.
 func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	if err := s.ready(); err != nil && !errors.Is(err, ErrLimited) && !errors.Is(err, ErrNotAvailable) {
 		return nil, fmt.Errorf("%w: %w", ErrRetryLater, err)
@@ -116,7 +116,7 @@ func (s *Server) add(ctx context.Context, r *request) ([]byte, error) {
 	return out, err
 }
 
-// ready returns why ADD would fail, or the agent's own error.
+// ready returns the reason that ADD would fail, or the agent's own error.
 func (s *Server) ready() error {
 	if err := s.prober.trouble(); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (s *Server) ready() error {
 	return s.cfg.Ready()
 }
 
-// status answers STATUS: an empty answer says that ADD would be served.
+// status answers STATUS: an empty answer means that ADD would be served.
 func (s *Server) status(_ context.Context, _ *request) ([]byte, error) {
 	err := s.ready()
 	if err == nil || errors.Is(err, ErrLimited) || errors.Is(err, ErrNotAvailable) {
@@ -140,24 +140,25 @@ func (s *Server) status(_ context.Context, _ *request) ([]byte, error) {
 // crash of the runtime, and returns them. Serve must be running.
 func (s *Server) Sweep(ctx context.Context) ([]Attachment, error) { return s.collector.sweep(ctx) }
 
-// Evict disconnects one attachment by an operator's order, whatever state its
-// pod is in: veth, route and addresses go, as with DEL.
+// Evict disconnects one attachment by an operator's order, in any state of its
+// pod: it removes veth, route and addresses, as DEL does.
 func (s *Server) Evict(ctx context.Context, a Attachment) error { return s.pods.evict(ctx, a) }
 
-// WaitEnded returns when nothing is left of the pods that DEL has disconnected
-// so far.
+// WaitEnded returns when the pods that DEL has disconnected so far are removed
+// and their addresses released.
 func (s *Server) WaitEnded(ctx context.Context) error { return s.pods.reaper.Flush(ctx) }
 
-// Look has the host ends of all pods looked at soon. It neither blocks nor
-// fails; whoever watches the links calls it when some changed.
+// Look has the host ends of all pods checked soon. It neither blocks nor fails;
+// the watcher of the links calls it after a change.
 func (s *Server) Look() { s.tender.look() }
 
-// Trouble says why an ADD would fail, as [ErrNotAvailable]; nil: it would not.
+// Trouble returns the reason that an ADD would fail, as [ErrNotAvailable]; nil:
+// it would not.
 func (s *Server) Trouble() error { return s.prober.trouble() }
 
-// Problems says what an operator should know: why a new pod could not be
-// connected, what is wrong with the host ends of pods, and what was mended in the
-// last minutes.
+// Problems returns the present problems for an operator: the reason that a new
+// pod could not be connected, faults of the host ends of pods, and those mended
+// in the last minutes.
 func (s *Server) Problems() []string {
 	out := s.tender.problems()
 	if err := s.prober.trouble(); err != nil {

@@ -217,7 +217,7 @@ func TestLimited(t *testing.T) {
 	n.ok(add(pod))
 }
 
-// TestRequests runs ADD with what runtimes may ask for.
+// TestRequests runs ADD with the settings that runtimes may pass.
 func TestRequests(t *testing.T) {
 	tests := []struct {
 		name string

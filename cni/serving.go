@@ -12,14 +12,14 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// servingEvery is how often WaitServing asks.
+// servingEvery is the interval between two requests of WaitServing.
 const servingEvery = 250 * time.Millisecond
 
-// errNotServing is the agent's STATUS answer.
+// errNotServing is the answer of an agent that does not serve yet.
 var errNotServing = errors.New("the agent does not serve yet")
 
-// WaitServing asks the agent for CNI's STATUS until it serves. The error
-// is its last answer, when ctx ends before.
+// WaitServing calls the agent's STATUS until it serves. When ctx ends before, the
+// error is the agent's last answer.
 func WaitServing(ctx context.Context, socket string) error {
 	cc, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

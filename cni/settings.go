@@ -13,31 +13,31 @@ import (
 
 // Settings are the section `cni` of onlinkd.yaml.
 type Settings struct {
-	Socket  string // unix socket; empty: the file does not say, and whoever knows the folder of sockets fills it in
+	Socket  string // unix socket; empty: not in the file, and the owner of the run folder fills it in
 	Install InstallSettings
-	// Sysctls are the names, with * and ?, of what pods may have set.
+	// Sysctls are the names, with * and ?, of the sysctls that pods may set.
 	Sysctls []string
 }
 
-// InstallSettings are where the agent puts the plugin and its configuration for
-// the container runtime. The zero value: it installs nothing.
+// InstallSettings are the places where the agent installs the plugin and its
+// configuration for the container runtime. The zero value: it installs nothing.
 type InstallSettings struct {
 	BinDir  string // folder of the runtime's plugins, usually /opt/cni/bin
 	ConfDir string // folder of its network configurations, usually /etc/cni/net.d
 	Plugin  string // the plugin to install; "" (default): onlink-cni beside onlinkd
 	// Plugins are the configurations of the plugins behind onlink-cni, each with
-	// its "type"; what they do not say is as usual for that plugin. Nil
+	// its "type"; the keys they leave out have the plugin's defaults. Nil
 	// (default): portmap and bandwidth, where BinDir has them.
 	Plugins []Chained
 }
 
-// Enabled reports whether the agent is to install anything.
+// Enabled reports whether the agent installs anything.
 func (i InstallSettings) Enabled() bool {
 	return i.BinDir != "" || i.ConfDir != "" || i.Plugin != "" || i.Plugins != nil
 }
 
-// safeSysctls change nothing outside the pod and cannot exhaust the node: what
-// Kubernetes calls safe.
+// safeSysctls change nothing outside the pod and cannot exhaust the node: those
+// that Kubernetes calls safe.
 var safeSysctls = []string{
 	"net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "net.ipv4.ip_unprivileged_port_start",
 	"net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
@@ -48,7 +48,7 @@ var safeSysctls = []string{
 // DefaultSettings are those of a file without the section.
 func DefaultSettings() Settings { return Settings{Sysctls: slices.Clone(safeSysctls)} }
 
-// Read reads the section; keys that it does not have stay.
+// Read reads the section; absent keys keep their values.
 func (s *Settings) Read(v strictyaml.Value) {
 	v.Mapping(strictyaml.Fields{
 		"socket":  strictyaml.File(&s.Socket),
@@ -63,8 +63,8 @@ func (s *Settings) Read(v strictyaml.Value) {
 	})
 }
 
-// Validate adds what is missing in the section, which is the field at of the
-// file, to its mistakes.
+// Validate adds the mistakes of the section, which is the field at of the file,
+// to the document.
 func (s *Settings) Validate(at string, d *strictyaml.Document) {
 	if !s.Install.Enabled() {
 		return
@@ -77,11 +77,11 @@ func (s *Settings) Validate(at string, d *strictyaml.Document) {
 	}
 }
 
-// pluginFile is what a CNI plugin's program may be called.
+// pluginFile matches the allowed names of a CNI plugin's program.
 var pluginFile = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// chainedPlugins reads the plugins behind onlink-cni: names, or mappings that are a
-// plugin's configuration.
+// chainedPlugins reads the plugins behind onlink-cni: names, or mappings that are
+// a plugin's configuration.
 func chainedPlugins(dst *[]Chained) func(strictyaml.Value) {
 	return func(v strictyaml.Value) {
 		*dst = []Chained{}

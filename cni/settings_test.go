@@ -60,8 +60,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestDefaultSysctls: what pods may set by default passes the check of a
-// request, and a file that changes its list does not change the default.
+// TestDefaultSysctls: the sysctls that pods may set by default pass the check of
+// a request, and a file that changes its list does not change the default.
 func TestDefaultSysctls(t *testing.T) {
 	t.Parallel()
 	s := DefaultSettings()

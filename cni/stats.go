@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Stats counts what a [Server] has done since its start.
+// Stats counts the work of a [Server] since its start.
 type Stats struct {
 	Verbs  map[string]VerbStats // by ADD, DEL, CHECK, GC and STATUS; those that were called
 	Ending int                  // pods that DEL has disconnected and that are not removed yet
 	Ended  uint64               // pods that were removed
-	Mended uint64               // times that a pod's host end was put right, see [Server.Look]
+	Mended uint64               // how often a pod's host end was mended, see [Server.Look]
 }
 
 // VerbStats counts the calls of one verb.
 type VerbStats struct {
 	Served, Failed uint64
-	Time           time.Duration // that all calls took together
+	Time           time.Duration // of all calls together
 }
 
 // counters are the server's counts.

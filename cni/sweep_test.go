@@ -11,12 +11,12 @@ import (
 	"onlink/cni/pod"
 )
 
-// TestSweep frees what has neither namespace nor veth, and nothing else.
+// TestSweep frees the attachments with neither namespace nor veth, and no others.
 func TestSweep(t *testing.T) {
 	tests := []struct {
 		name string
-		end  func(t *testing.T, n *node, pod *space) // what happens to the pod
-		want bool                                    // it is freed
+		end  func(t *testing.T, n *node, pod *space) // the end of the pod
+		want bool                                    // the attachment is freed
 	}{
 		{"the pod lives", func(*testing.T, *node, *space) {}, false},
 		{"the pod has ended", func(t *testing.T, n *node, pod *space) {

@@ -42,8 +42,8 @@ func (r *request) readSysctls() error {
 	return nil
 }
 
-// checkSysctl refuses what is no name of a network sysctl, so that it cannot
-// lead out of /proc/sys/net.
+// checkSysctl refuses a text that is not the name of a network sysctl, so that it
+// cannot lead out of /proc/sys/net.
 func checkSysctl(s pod.Sysctl) error {
 	parts := strings.Split(s.Name, ".")
 	known := len(parts) > 2 && parts[0] == "net" && !slices.Contains(parts, "")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestSysctls asks for sysctls in both places, allowed and not.
+// TestSysctls sets sysctls in both places, allowed ones and others.
 func TestSysctls(t *testing.T) {
 	annotations := func(text string) map[string]any {
 		return map[string]any{"runtimeConfig": map[string]any{

@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// tendWait gathers the changes of many devices for one look at all of them.
+	// tendWait gathers the changes of many devices for one check of all of them.
 	tendWait = time.Second
 	// tendRetry is how long a device rests that could not be mended.
 	tendRetry = 5 * time.Second
 	// tendLock bounds the wait for an attachment that an ADD or a DEL works on.
 	tendLock = time.Second
-	// toldFor is how long status tells of a device that was mended.
+	// toldFor is how long status shows a device after it was mended.
 	toldFor = 5 * time.Minute
 )
 
-// tender keeps the host ends of running pods as ADD made them: somebody may set
-// one down, take it out of its group, or rename it, and nobody would set it up
-// again as long as the pod runs.
+// tender keeps the host ends of running pods as ADD made them: another program
+// may set one down, take it out of its group, or rename it, and without the
+// tender it would stay so as long as the pod runs.
 type tender struct {
 	cfg   *Config
 	pods  *connector
@@ -38,15 +38,15 @@ func newTender(cfg *Config, pods *connector) *tender {
 	return &tender{cfg: cfg, pods: pods, looks: make(chan struct{}, 1)}
 }
 
-// finding is what was wrong with a pod's host end.
+// finding is a fault of a pod's host end.
 type finding struct {
 	pod  string
 	what string
 	at   time.Time
-	err  error // why it is so still; nil: mended
+	err  error // why it could not be mended; nil: mended
 }
 
-// look has the host ends of all pods looked at soon; see [Server.Look].
+// look has the host ends of all pods checked soon; see [Server.Look].
 func (t *tender) look() {
 	select {
 	case t.looks <- struct{}{}:
@@ -54,18 +54,18 @@ func (t *tender) look() {
 	}
 }
 
-// run looks at the host ends when asked, until ctx ends.
+// run checks the host ends after each look, until ctx ends.
 func (t *tender) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	soon := false // a look comes after tendWait at the latest
+	soon := false // a check follows within tendWait
 	var told string
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.looks:
-			if !soon { // else devices that come and go all the time would put it off for ever
+			if !soon { // else devices that come and go all the time would delay it for ever
 				soon = true
 				timer.Reset(tendWait)
 			}
@@ -86,7 +86,7 @@ func (t *tender) run(ctx context.Context) {
 	}
 }
 
-// tendAll looks at the host end of every attachment and mends what it can.
+// tendAll checks the host end of every attachment and mends the faulty ones.
 func (t *tender) tendAll(ctx context.Context) error {
 	faulty, err := t.pods.host.Faulty(ctx, t.cfg.IPAM.Attachments())
 	if err != nil {
@@ -105,8 +105,8 @@ func (t *tender) tendAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// mend looks at one host end again while no ADD or DEL works on it, and makes
-// it what it was.
+// mend checks one host end again while no ADD or DEL works on it, and restores
+// it.
 func (t *tender) mend(ctx context.Context, a Attachment, device string) error {
 	waiting, cancel := context.WithTimeout(ctx, tendLock)
 	defer cancel()
@@ -131,7 +131,7 @@ func (t *tender) mend(ctx context.Context, a Attachment, device string) error {
 	return nil
 }
 
-// note keeps what was found on a device.
+// note records the finding of a device.
 func (t *tender) note(device string, f finding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,7 +144,8 @@ func (t *tender) note(device string, f finding) {
 	}
 }
 
-// keep forgets what is old, and what was wrong and is right now without us.
+// keep drops old findings, and those of devices that are right again without our
+// work.
 func (t *tender) keep(ill map[string]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -155,8 +156,8 @@ func (t *tender) keep(ill map[string]bool) {
 	}
 }
 
-// problems says what is wrong with the host ends of pods, and what was mended in
-// the last minutes.
+// problems returns the faults of the host ends of pods, and those mended in the
+// last minutes.
 func (t *tender) problems() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 	"onlink/internal/ours"
 )
 
-// TestTend damages the host end of a running pod as somebody may by hand: the
-// pod is reached again at both addresses, all is as CHECK wants it, and Problems
-// says what happened.
+// TestTend damages the host end of a running pod as another program may: the pod
+// is reached again at both addresses, CHECK finds no difference, and Problems
+// names the fault.
 func TestTend(t *testing.T) {
 	tests := []struct {
 		name string
@@ -39,7 +39,7 @@ func TestTend(t *testing.T) {
 			n.ipam.set(func() { n.ipam.ipv6 = true })
 			n.hostAddress("10.0.0.1/32", "fd00::1/128")
 			c := add(pod)
-			// A MAC address of its own choice is known by nobody but the pod.
+			// Only the interface in the pod holds a MAC address of the runtime's choice.
 			c.conf = map[string]any{"runtimeConfig": map[string]any{"mac": "02:00:00:00:00:07"}}
 			check := c.as("CHECK")
 			check.conf = withPrev(t, c.conf, n.ok(c))
@@ -68,7 +68,7 @@ func TestTend(t *testing.T) {
 	}
 }
 
-// TestTendGone: what cannot be mended is told for as long as it is so.
+// TestTendGone: a fault that cannot be mended is reported until it is gone.
 func TestTendGone(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ok(add(pod))
@@ -91,7 +91,7 @@ func TestTendGone(t *testing.T) {
 	n.clean()
 }
 
-// TestTendEnded leaves alone what DEL took out of service.
+// TestTendEnded leaves the host ends alone that DEL took out of service.
 func TestTendEnded(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ok(add(pod))

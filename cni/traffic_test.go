@@ -149,7 +149,7 @@ func TestSpoofing(t *testing.T) {
 // guarded restarts the agent with the kernel's table of MAC addresses.
 func (n *node) guarded() {
 	n.t.Helper()
-	// Not skipped where it is asked: that is another goroutine.
+	// Not skipped inside try: that is another goroutine.
 	if err := n.space.try(nft.SupportsSenders); errors.Is(err, nft.ErrUnsupported) {
 		n.t.Skip("needs kernel feature: nftables")
 	}
@@ -192,8 +192,8 @@ func (s *space) silent(t *testing.T, n *node, own, forged net.HardwareAddr, from
 	}
 }
 
-// sendAs sends a datagram after giving eth0 a MAC address. That costs the pod
-// its neighbour entries, and nobody would answer for its gateway.
+// sendAs sends a datagram after giving eth0 a MAC address. That costs the pod its
+// neighbour entries, and no host answers for its gateway.
 func (s *space) sendAs(t *testing.T, mac net.HardwareAddr, text, from, to string) {
 	t.Helper()
 	s.do(t, func() error {
@@ -218,8 +218,8 @@ func (s *space) sendAs(t *testing.T, mac net.HardwareAddr, text, from, to string
 }
 
 // TestMACSpoofing sends from MAC addresses a pod does not have: its node's,
-// another pod's, and its own until it was given another one. An agent that
-// starts anew knows its pods, also those of a run without the table.
+// another pod's, and its own until it was given another one. A restarted agent
+// enforces the addresses of its pods, also those of a run without the table.
 func TestMACSpoofing(t *testing.T) {
 	n, pod, other := newNode(t), newSpace(t), newSpace(t)
 	n.ipam.set(func() { n.ipam.ipv6 = true })
@@ -240,7 +240,7 @@ func TestMACSpoofing(t *testing.T) {
 	}
 	check()
 	n.stop()
-	for _, device := range n.devices() { // as an agent leaves them that knew no group for running pods
+	for _, device := range n.devices() { // as left by an agent without a group for running pods
 		n.setGroup(device, 0)
 	}
 	n.start()
@@ -264,9 +264,9 @@ func TestHostPrefix(t *testing.T) {
 	}
 }
 
-// TestSecondAddress reaches a pod at the addresses of both its interfaces.
-// The host drops what comes out of the wrong one, so every answer must leave
-// through the interface that has the address.
+// TestSecondAddress reaches a pod at the addresses of both its interfaces. The
+// host drops packets from the wrong one, so every answer must leave through the
+// interface that has the address.
 func TestSecondAddress(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ipam.set(func() { n.ipam.ipv6 = true })

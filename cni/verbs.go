@@ -11,8 +11,8 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// This file says what each verb reads of a call. What is wrong with the rest
-// is none of its business.
+// This file reads the calls. Each verb reads the fields it needs, and does not
+// judge the others.
 
 var (
 	verbAdd    = verb{name: "ADD", read: (*request).readAdd}
@@ -22,14 +22,14 @@ var (
 	verbStatus = verb{name: "STATUS", since: "1.1.0", read: (*request).readLeast}
 )
 
-// parseRequest reads a call. The returned request names the version to answer
-// in even when the error is not nil.
+// parseRequest reads a call. The returned request has the version of the answer
+// even when the error is not nil.
 func parseRequest(v verb, in *onlinkv1.CNIRequest) (*request, error) {
 	r := &request{verb: v, Attachment: Attachment{ContainerID: in.GetContainerId(), IfName: in.GetIfname(), Netns: in.GetNetns()}}
 	return r, v.read(r, in)
 }
 
-// readAdd reads all of it: what the pod shall be, and what its result holds.
+// readAdd reads the whole call: the pod's interface, and the parts of its result.
 func (r *request) readAdd(in *onlinkv1.CNIRequest) error {
 	if err := json.Unmarshal(in.GetConfig(), &r.conf); err != nil {
 		return confError(err)
@@ -54,7 +54,8 @@ func (r *request) readAdd(in *onlinkv1.CNIRequest) error {
 	return r.readMade(args)
 }
 
-// readCheck reads what CHECK compares: what ADD made, and its result.
+// readCheck reads the two things that CHECK compares with the kernel: the wiring
+// of ADD, and its result.
 func (r *request) readCheck(in *onlinkv1.CNIRequest) error {
 	if err := r.readLeast(in); err != nil {
 		return err
@@ -76,15 +77,15 @@ func (r *request) readCheck(in *onlinkv1.CNIRequest) error {
 	}
 	r.conf.MTU, r.conf.Sysctls, r.conf.PrevResult = c.MTU, c.Sysctls, c.PrevResult
 	r.conf.RuntimeConfig.Annotations, r.conf.RuntimeConfig.MAC = c.RuntimeConfig.Annotations, c.RuntimeConfig.MAC
-	args, _ := parseArgs(in.GetArgs()) // an argument of ADD's is no matter here
+	args, _ := parseArgs(in.GetArgs()) // a mistake in ADD's arguments does not concern CHECK
 	r.name(args)
 	return r.readMade(args)
 }
 
-// readDel reads which attachment shall end: the container's ID and the
-// interface's name. The configuration only says in which version to answer, and
-// CNI_ARGS what to call the pod in the log. A name that ADD refuses is no
-// error: nothing of it can be here, and then DEL has done its work.
+// readDel reads the attachment to end: the container's ID and the interface's
+// name. The configuration only gives the version of the answer, and CNI_ARGS the
+// pod's name for the log. A name that ADD refuses is no error: no attachment can
+// have it, and so DEL has nothing left to do.
 func (r *request) readDel(in *onlinkv1.CNIRequest) error {
 	_ = r.readVersion(in)
 	args, _ := parseArgs(in.GetArgs())
@@ -92,7 +93,7 @@ func (r *request) readDel(in *onlinkv1.CNIRequest) error {
 	return r.named()
 }
 
-// readLeast reads the version, and what GC keeps.
+// readLeast reads the version, and the list that GC keeps.
 func (r *request) readLeast(in *onlinkv1.CNIRequest) error {
 	if err := r.readVersion(in); err != nil {
 		return err
@@ -134,16 +135,16 @@ func (r *request) readVersion(in *onlinkv1.CNIRequest) error {
 	return nil
 }
 
-// name notes Kubernetes' names of the pod.
+// name sets Kubernetes' names of the pod.
 func (r *request) name(args podArgs) { r.Namespace, r.Pod, r.UID = args.namespace, args.pod, args.uid }
 
-// MTU limits of a pod's interface: what IPv4 needs, and veth's most.
+// MTU limits of a pod's interface: the minimum of IPv4, and the maximum of veth.
 const (
 	minMTU = 68
 	maxMTU = 65535
 )
 
-// readMade reads what the pod's interface is made of besides its addresses.
+// readMade reads the properties of the pod's interface besides its addresses.
 func (r *request) readMade(args podArgs) error {
 	if r.conf.MTU != 0 && (r.conf.MTU < minMTU || r.conf.MTU > maxMTU) {
 		return fmt.Errorf("%w: mtu: %d; use %d to %d, or leave it out", ErrConfig, r.conf.MTU, minMTU, maxMTU)
@@ -154,7 +155,7 @@ func (r *request) readMade(args podArgs) error {
 	return r.readMAC(args)
 }
 
-// readMAC reads the MAC address that the runtime wants.
+// readMAC reads the MAC address that the runtime chose.
 func (r *request) readMAC(args podArgs) error {
 	text, kind, field := r.conf.RuntimeConfig.MAC, ErrConfig, "runtimeConfig.mac"
 	if text == "" {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// ofADD is what is wrong with a call whose verb does not need it: only ADD
-// reads it, and CHECK some of it.
+// ofADD are the mistakes of a call in fields that only ADD reads, and CHECK in
+// part.
 var ofADD = []struct {
 	name string
 	conf map[string]any
@@ -122,7 +122,8 @@ func TestDelAfterRules(t *testing.T) {
 	n.clean()
 }
 
-// TestOthersReadTheirs runs GC, STATUS and CHECK with what only ADD judges.
+// TestOthersReadTheirs runs GC, STATUS and CHECK with mistakes that only ADD
+// checks.
 func TestOthersReadTheirs(t *testing.T) {
 	n, pod := newNode(t), newSpace(t)
 	n.ok(add(pod))

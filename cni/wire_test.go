@@ -39,7 +39,7 @@ func dst(s string) *net.IPNet {
 	return n
 }
 
-// TestCheck breaks an attachment in every way CHECK promises to find.
+// TestCheck breaks an attachment in every way that CHECK promises to find.
 func TestCheck(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -198,7 +198,7 @@ func veth(t *testing.T, n *node, pod *space, name string) {
 	})
 }
 
-// TestLeftover runs ADD where an earlier one left something.
+// TestLeftover runs ADD over the remains of an earlier one.
 func TestLeftover(t *testing.T) {
 	tests := []struct {
 		name string
@@ -419,7 +419,8 @@ func undoNode(t *testing.T) (*node, *space, *brokenSenders) {
 	return n, newSpace(t), broken
 }
 
-// TestGC frees what the runtime does not list and whose namespace is gone.
+// TestGC frees the attachments that the runtime does not list and whose namespace
+// is gone.
 func TestGC(t *testing.T) {
 	n := newNode(t)
 	pods := map[string]*space{}
