@@ -12,7 +12,7 @@ import (
 )
 
 // Attachment is one interface of one container: the handle of its addresses.
-// The pair of ContainerID and IfName is what tells two attachments apart.
+// ContainerID and IfName together tell it from other attachments.
 type Attachment struct {
 	ContainerID string // CNI_CONTAINERID
 	IfName      string // CNI_IFNAME: the interface's name in the container
@@ -35,15 +35,15 @@ const MaxAlias = 254
 var hostMAC = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 
 // gateway4 and gateway6 are the pods' default gateways. No interface owns
-// 169.254.1.1: the permanent neighbour entry is all a pod needs of it.
-// gateway6 is what the kernel makes of hostMAC (RFC 4291 appendix A), so the
-// host end answers for it.
+// 169.254.1.1: a permanent neighbour entry is enough for a pod. gateway6 is the
+// link-local address that the kernel derives from hostMAC (RFC 4291 appendix A),
+// so the host end answers for it.
 var (
 	gateway4 = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 	gateway6 = netip.MustParseAddr("fe80::ecee:eeff:feee:eeee")
 )
 
-// Gateways returns the addresses that pods have as their default gateways.
+// Gateways returns the default gateways of pods.
 func Gateways() []netip.Addr { return []netip.Addr{gateway4, gateway6} }
 
 // GatewayOf returns the pods' default gateway of an address's family.
@@ -98,8 +98,8 @@ func aliasWord(s string) string {
 	}, s)
 }
 
-// parseAlias returns the attachment an alias names and reports whether dev is
-// that attachment's host device.
+// parseAlias returns the attachment that an alias names and reports whether dev
+// is that attachment's host device.
 func parseAlias(alias, dev string) (Attachment, bool) {
 	f := strings.Fields(alias)
 	if len(f) != 4 || f[0]+" " != ours.HostAliasPrefix || HostDevice(f[2], f[3]) != dev {

@@ -5,7 +5,7 @@ import "testing"
 // testID is a container ID as containerd makes them.
 const testID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-// TestNames pins what other rooms and restarted agents rely on.
+// TestNames pins the names that other rooms and restarted agents depend on.
 func TestNames(t *testing.T) {
 	if got, want := HostDevice("c", "eth0"), "onl4ae00ea5d4f"; got != want {
 		t.Errorf("HostDevice = %q, want %q", got, want)

@@ -66,7 +66,7 @@ func testThreads(t testing.TB, home *os.File, count int) *threads {
 	return th
 }
 
-// BenchmarkDel measures what DEL costs the runtime, with the removals behind
+// BenchmarkDel measures the cost of DEL for the runtime, with the removals behind
 // it going on, and the removal of one veth alone for comparison.
 func BenchmarkDel(b *testing.B) {
 	for _, grouped := range []bool{true, false} {

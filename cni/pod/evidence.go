@@ -14,12 +14,11 @@ import (
 	"onlink/internal/ours"
 )
 
-// Evidence is what the kernel has of pods' addresses, without asking any
-// database.
+// Evidence is the kernel's state of pods' addresses, read without any database.
 type Evidence struct {
 	// Routed are the addresses of each host end, by its index: those whose host
-	// routes lead to it. Of several routes to one address the one that the
-	// kernel uses counts: in the given table, then with the lowest metric.
+	// routes lead to it. Of several routes to one address the one that the kernel
+	// uses counts: in the given table, then with the lowest metric.
 	Routed map[int][]netip.Addr
 	// Drops are the drop routes: blocks and aggregates of a former run, the
 	// longest first.
@@ -109,9 +108,9 @@ func ListNeighbours() (map[int][]netip.Addr, error) {
 	return out, nil
 }
 
-// OwnAddresses returns the global addresses on the pod's own end: what is left
-// of a pod whose host end was set down, and so lost its routes. The pod may
-// have changed them; whoever asks takes no other pod's address on their word.
+// OwnAddresses returns the global addresses on the pod's own end: the remains of
+// a pod whose host end was set down, and so lost its routes. The pod may have
+// changed them; a caller must not take another pod's address because of them.
 func (w Wired) OwnAddresses() ([]netip.Addr, error) {
 	if w.Netns == "" {
 		return nil, nil

@@ -17,7 +17,7 @@ import (
 type Host struct {
 	home    *os.File // the namespace
 	wiring  *threads
-	reaping *threads // of the reaper and the repair, which must not keep the wiring waiting
+	reaping *threads // of the reaper and the repair, which must not delay the wiring
 }
 
 // OpenHost returns the network namespace of the calling thread as a host.
@@ -33,7 +33,7 @@ func OpenHost() (*Host, error) {
 	return h, nil
 }
 
-// newHost takes home over, unless it fails.
+// newHost returns the host of home, which it owns unless it fails.
 func newHost(home *os.File) (*Host, error) {
 	wiring, err := newThreads(home, wiringThreads)
 	if err != nil {
@@ -46,22 +46,22 @@ func newHost(home *os.File) (*Host, error) {
 	return &Host{home: home, wiring: wiring, reaping: reaping}, nil
 }
 
-// Close frees what OpenHost took. No other method runs any more.
+// Close frees the resources of OpenHost. No other method may run any more.
 func (h *Host) Close() error { return errors.Join(h.wiring.close(), h.reaping.close(), h.home.Close()) }
 
 // OpenNetns opens a pod's network namespace for [Wiring].
 func (h *Host) OpenNetns(path string) (*os.File, error) { return openNetns(path, h.home) }
 
-// Connect makes the veth with everything on it, and calls meanwhile, if not
-// nil, beside that. After an error nothing of this call is left. A complete
-// veth of an earlier call is kept as it is; an incomplete one is replaced.
-// Errors: [ErrNameTaken], [ErrElsewhere], [ErrIfName], [SysctlError].
+// Connect makes the veth with everything on it, and calls meanwhile, if not nil,
+// beside that. After an error nothing of this call is left. A complete veth of an
+// earlier call is kept as it is; an incomplete one is replaced. Errors:
+// [ErrNameTaken], [ErrElsewhere], [ErrIfName], [SysctlError].
 func (h *Host) Connect(ctx context.Context, w *Wiring, meanwhile func()) error {
 	return h.wiring.doWhile(ctx, w.connect, meanwhile)
 }
 
-// Check compares the kernel with a wiring and returns one line for everything
-// that is missing or different.
+// Check compares the kernel with a wiring and returns one line for each
+// difference.
 func (h *Host) Check(ctx context.Context, w *Wiring) (found []string, err error) {
 	err = h.wiring.do(ctx, func(th *thread) (err error) {
 		found, err = w.check(th)
@@ -148,7 +148,7 @@ func (h *Host) Attachments(ctx context.Context) ([]Attachment, error) {
 	return out, nil
 }
 
-// Found is what a former run left on a host.
+// Found is the state that a former run left on a host.
 type Found struct {
 	Ended   []Attachment                // out of service, to be reaped
 	Senders map[string]net.HardwareAddr // the MAC address of each pod, by host device

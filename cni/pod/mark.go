@@ -37,8 +37,8 @@ func isOurs(link netlink.Link) bool {
 	return IsHostEnd(at.Group, link.Type(), at.Name, at.Alias)
 }
 
-// hostEnds tells whose host ends are: the alias says it, or, where somebody
-// changed that, the name, which follows from a known attachment.
+// hostEnds maps host ends to their attachments: by the alias, or, where another
+// program changed that, by the name, which follows from a known attachment.
 type hostEnds map[string]Attachment // by host device
 
 func hostEndsOf(known []Attachment) hostEnds {
@@ -49,7 +49,7 @@ func hostEndsOf(known []Attachment) hostEnds {
 	return h
 }
 
-// owner returns the attachment that a link is the host end of.
+// owner returns the attachment of a host end; false for any other link.
 func (h hostEnds) owner(link netlink.Link) (Attachment, bool) {
 	if !isOurs(link) {
 		return Attachment{}, false
@@ -61,9 +61,9 @@ func (h hostEnds) owner(link netlink.Link) (Attachment, bool) {
 	return a, ok
 }
 
-// unmarked returns the attachment of a host end that lacks our group: an
-// earlier agent's, which has the alias, or was killed before it gave one to the
-// veth of a known attachment.
+// unmarked returns the attachment of a host end without our group: an earlier
+// agent's, which has the alias, or the veth of a known attachment whose agent was
+// killed before it gave one.
 func (h hostEnds) unmarked(link netlink.Link) (Attachment, bool) {
 	at := link.Attrs()
 	if link.Type() != "veth" || at.Group&ours.PodGroupMask == ours.PodGroup {
@@ -76,9 +76,9 @@ func (h hostEnds) unmarked(link netlink.Link) (Attachment, bool) {
 	return a, ok && at.Alias == ""
 }
 
-// Adopt gives the host ends that an earlier agent left without it their group,
+// Adopt gives our group to the host ends that an earlier agent left without it,
 // in the network namespace of the calling thread. It must come before the
-// nftables rules, which know pods by it.
+// nftables rules, which match pods by it.
 func Adopt(known []Attachment) error {
 	h, err := newHandle()
 	if err != nil {
@@ -115,15 +115,16 @@ func (h hostEnds) adopt(host *socket, links []netlink.Link) error {
 	return dropErrors(host.exec(&m), func(e *rtnl.Error) bool { return e.Errno == unix.ENODEV })
 }
 
-// foreignDevice says what has the name of a host end.
+// foreignDevice returns an error that describes the device with the name of a
+// host end.
 func foreignDevice(link netlink.Link) error {
 	at := link.Attrs()
 	return fmt.Errorf("%w: %s is a %s in group %d with alias %q; rename or delete it", ErrNameTaken, at.Name, link.Type(), at.Group, strings.ToValidUTF8(at.Alias, "?"))
 }
 
-// senders returns the MAC addresses of the pods that a previous run wired: the
-// permanent neighbour entries of the host ends say them. The pod's end may have
-// been changed by the pod.
+// senders returns the MAC addresses of the pods that a previous run wired, from
+// the permanent neighbour entries of the host ends. The pod's end is no source:
+// the pod may have changed it.
 func (h hostEnds) senders(links []netlink.Link, neighbours []netlink.Neigh) map[string]net.HardwareAddr {
 	said := map[int]net.HardwareAddr{}
 	for _, n := range neighbours {
@@ -139,7 +140,7 @@ func (h hostEnds) senders(links []netlink.Link, neighbours []netlink.Neigh) map[
 			continue
 		}
 		mac := said[at.Index]
-		if mac == nil { // somebody removed the entry; CHECK will say so
+		if mac == nil { // another program removed the entry; CHECK reports that
 			mac = MAC(a.ContainerID, a.IfName)
 		}
 		out[at.Name] = mac

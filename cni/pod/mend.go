@@ -15,8 +15,8 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// Faulty returns those of the attachments whose host ends are not as Connect
-// made them. What is taken out of service is as it should be.
+// Faulty returns the attachments whose host ends differ from those that Connect
+// made. A host end that is taken out of service has no fault.
 func (h *Host) Faulty(ctx context.Context, all []Attachment) ([]Attachment, error) {
 	links, err := h.listLinks(ctx, h.reaping)
 	if err != nil {
@@ -33,8 +33,8 @@ func (h *Host) Faulty(ctx context.Context, all []Attachment) ([]Attachment, erro
 	}), nil
 }
 
-// Mend makes a host end again what Connect made it. It returns what was wrong,
-// "" for nothing, and the reason if it still is.
+// Mend restores a host end as Connect made it. It returns the fault, "" for none,
+// and the reason if the fault remains.
 func (h *Host) Mend(ctx context.Context, w *Wiring) (what string, err error) {
 	err = h.reaping.do(ctx, func(th *thread) error {
 		links, err := endsNamed(th, w.hostDevice)
@@ -59,7 +59,7 @@ func (h *Host) Mend(ctx context.Context, w *Wiring) (what string, err error) {
 	return what, err
 }
 
-// rightName is the name that ADD gave a device of ours, by its alias.
+// rightName returns the name that ADD gave a device of ours, by its alias.
 func rightName(link netlink.Link) string {
 	at := link.Attrs()
 	if f := strings.Fields(at.Alias); isOurs(link) && len(f) == 4 && f[0]+" " == ours.HostAliasPrefix {
@@ -68,8 +68,8 @@ func rightName(link netlink.Link) string {
 	return at.Name
 }
 
-// fault says what is wrong with the host end of an attachment, "" for nothing.
-// What is taken out of service is as it should be.
+// fault returns the fault of an attachment's host end, "" for none. A host end
+// that is taken out of service has no fault.
 func fault(a Attachment, link netlink.Link) string {
 	if link == nil {
 		if a.Netns == "" || NetnsGone(a.Netns) {
@@ -96,8 +96,8 @@ func fault(a Attachment, link netlink.Link) string {
 	return ""
 }
 
-// errEndGone is a host end that no longer exists, and so no interface in the
-// pod either.
+// errEndGone: the host end no longer exists, and so the pod has no interface
+// either.
 var errEndGone = errors.New("the pod has no network: delete it")
 
 // endsNamed returns the devices whose right name is the given one, ours first.

@@ -10,8 +10,8 @@ import (
 )
 
 // SetMTU changes the MTU of a pod's interface and of its host device, in bytes,
-// from any of some values to another. An interface with yet another MTU is left
-// alone: somebody chose it. fs.ErrNotExist: the pod's namespace is gone.
+// from any of some values to another. An interface with yet another MTU stays:
+// another program set it. fs.ErrNotExist: the pod's namespace is gone.
 func SetMTU(netnsPath, ifName, hostDevice string, from []int, to int) error {
 	ns, err := netns.GetFromPath(netnsPath)
 	if err != nil {

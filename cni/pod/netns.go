@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What can be at a path that is no pod's namespace.
+// Reasons that the file at a path is no pod's namespace.
 var (
 	errNotNamespace = errors.New("not a namespace")
 	errNotNetwork   = errors.New("a namespace, but not of network kind")
 	errOwnNetns     = errors.New("the agent's own namespace")
 )
 
-// openNetns opens the network namespace at path, which root gave us but which
-// may be anything: a FIFO that never opens, a namespace of another kind, or
-// the agent's own, in which a pod's addresses and default route would cut off
-// the node.
+// openNetns opens the network namespace at path, which root gave us but which may
+// be anything: a FIFO that never opens, a namespace of another kind, or the
+// agent's own, in which a pod's addresses and default route would cut off the
+// node.
 func openNetns(path string, home *os.File) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -69,9 +69,9 @@ func sameFile(a, b int) (bool, error) {
 	return one.Dev == other.Dev && one.Ino == other.Ino, nil
 }
 
-// NetnsGone reports whether nothing that is a namespace lives at path: the
-// pod's namespace is gone and its addresses can be freed. An error other than
-// absence is not proof of that.
+// NetnsGone reports whether no namespace is at path: the pod's namespace is gone
+// and its addresses can be freed. An error other than absence does not prove
+// that.
 func NetnsGone(path string) bool {
 	if path == "" {
 		return false

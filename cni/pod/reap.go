@@ -21,10 +21,10 @@ const (
 	reapRetry = time.Second
 )
 
-// Reaper removes the veths of pods that DEL has disconnected. The kernel takes
-// 16 to 20 ms to remove an interface, nearly all of it waiting, and as long for
-// 32 of them. So DEL only takes the veth out of service, and is answered; what
-// gathers while one group is removed is the next group. An attachment's
+// Reaper removes the veths of pods that DEL has disconnected. The kernel takes 16
+// to 20 ms to remove an interface, nearly all of it waiting, and as long for 32
+// of them. So DEL only takes the veth out of service, and is answered; the veths
+// that gather while one group is removed are the next group. An attachment's
 // addresses are released when its veth is gone, not before.
 type Reaper struct {
 	host *Host
@@ -43,7 +43,7 @@ type ended struct {
 	gone       chan struct{} // closed when veth and lease are gone
 }
 
-// ReaperConfig describes what follows the removal of a veth.
+// ReaperConfig holds the steps that follow the removal of a veth.
 type ReaperConfig struct {
 	// Release releases the addresses of an attachment whose veth is gone.
 	Release func(context.Context, Attachment) error
@@ -57,8 +57,8 @@ func NewReaper(h *Host, cfg ReaperConfig) *Reaper {
 	return &Reaper{host: h, cfg: cfg, wake: make(chan struct{}, 1), pending: map[string]*ended{}}
 }
 
-// Add queues an attachment that is out of service. No other call of it is under
-// way.
+// Add queues an attachment that is out of service. No other call for it may be
+// under way.
 func (r *Reaper) Add(a Attachment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +74,7 @@ func (r *Reaper) Add(a Attachment) {
 	}
 }
 
-// Has reports whether the attachment waits for its end.
+// Has reports whether the attachment is queued and not yet removed.
 func (r *Reaper) Has(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,7 +88,8 @@ func (r *Reaper) Counts() (pending int, reaped uint64) {
 	return len(r.pending), r.reaped
 }
 
-// Wait returns when nothing is left of an attachment that was added before.
+// Wait returns when the veth and the addresses of an attachment that was added
+// before are gone.
 func (r *Reaper) Wait(ctx context.Context, key string) error {
 	r.mu.Lock()
 	e := r.pending[key]
@@ -108,7 +109,8 @@ func (e *ended) wait(ctx context.Context) error {
 	}
 }
 
-// Flush returns when nothing is left of all attachments added before.
+// Flush returns when the veths and addresses of all attachments added before are
+// gone.
 func (r *Reaper) Flush(ctx context.Context) error {
 	r.mu.Lock()
 	all := make([]*ended, 0, len(r.pending))
@@ -124,8 +126,9 @@ func (r *Reaper) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Run removes what is added until ctx is cancelled, and then once more what is
-// left. What that does not reach the next start of the agent will find.
+// Run removes the added attachments until ctx is cancelled, and then once more
+// the remaining ones. The next start of the agent removes those that are left
+// after that.
 func (r *Reaper) Run(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
@@ -173,8 +176,9 @@ func (r *Reaper) take() []*ended {
 	return group
 }
 
-// reap removes the veths of a group and then releases the addresses, all at
-// once so that one commit serves them. It returns what could not be ended.
+// reap removes the veths of a group and then releases the addresses, all at once
+// so that one commit serves them. It returns the attachments that could not be
+// ended.
 func (r *Reaper) reap(ctx context.Context, group []*ended) ([]*ended, error) {
 	names := make([]string, len(group))
 	for i, e := range group {

@@ -9,10 +9,10 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// removeEnded removes the veths with these host ends in one operation. They
-// are named, not numbered: a number may be another interface's by now, but the
-// name is the attachment's own, and no ADD of it begins before this is done.
-// What is absent is removed already.
+// removeEnded removes the veths with these host ends in one operation. They are
+// named, not numbered: a number may be another interface's by now, but the name
+// is the attachment's own, and no ADD of it begins before this is done. An absent
+// veth is removed already.
 func removeEnded(th *thread, names []string) error {
 	m := rtnl.Batch{}
 	for _, name := range names {
@@ -43,7 +43,7 @@ func retireDevice(th *thread, a Attachment) (bool, error) {
 	m.Add("take "+name+" out of service", unix.RTM_NEWLINK, 0)
 	m.Link(rtnl.Link{Index: int32(link.Attrs().Index), Change: unix.IFF_UP})
 	m.AttrUint32(unix.IFLA_GROUP, ours.PodEnded)
-	if alias := a.Alias(); link.Attrs().Alias != alias && len(alias) <= MaxAlias { // a crashed ADD's; a restarted agent reads whose it is
+	if alias := a.Alias(); link.Attrs().Alias != alias && len(alias) <= MaxAlias { // a crashed ADD's; a restarted agent needs the alias to find the attachment
 		m.AttrString(unix.IFLA_IFALIAS, alias)
 	}
 	err = th.host.exec(&m)

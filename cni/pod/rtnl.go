@@ -16,7 +16,7 @@ import (
 type socket struct {
 	fd  int
 	seq uint32 // of the next message
-	buf []byte // what was received last
+	buf []byte // the datagram received last
 }
 
 // socketBuffer holds the kernel's answers, the longest of which describes a
@@ -47,12 +47,12 @@ func dialSocket(buf []byte) (*socket, error) {
 
 func (s *socket) close() { _ = unix.Close(s.fd) }
 
-// exec sends the batch and waits until the kernel has done all of it. The
-// kernel goes on after a message it refuses; all refusals are joined, each an
+// exec sends the batch and waits until the kernel has done all of it. The kernel
+// continues after a message it refuses; all refusals are joined, each an
 // [*rtnl.Error].
 func (s *socket) exec(m *rtnl.Batch) error { return s.ask(m, func(rtnl.Message) {}) }
 
-// ask is exec for a batch that has answers: each gets them until ask returns.
+// ask is exec for a batch with answers: each receives them until ask returns.
 func (s *socket) ask(m *rtnl.Batch, each func(rtnl.Message)) error {
 	if m.Len() == 0 {
 		return nil
@@ -86,7 +86,7 @@ func (s *socket) ask(m *rtnl.Batch, each func(rtnl.Message)) error {
 	return errors.Join(errs...)
 }
 
-// receive returns the next datagram, until it is called again.
+// receive returns the next datagram, which is valid until the next call.
 func (s *socket) receive() (rtnl.Messages, error) {
 	var n int
 	err := retryEINTR(func() (err error) { n, err = unix.Read(s.fd, s.buf); return err })

@@ -15,12 +15,12 @@ const sysctlIfName = "IFNAME"
 
 // Sysctl is one setting of a pod's network namespace beyond what onlink sets.
 type Sysctl struct {
-	Field string // of the request that asks for it, for errors
+	Field string // the request's field, for errors
 	Name  string // with dots; IFNAME in it stands for the pod's interface
 	Value string
 }
 
-// SysctlError is the refusal of a sysctl that a request asks for.
+// SysctlError is the refusal of a sysctl of a request.
 type SysctlError struct {
 	Sysctl
 
@@ -56,7 +56,7 @@ func (w *Wiring) setSysctls() error {
 		err := sysctl.Write(s.path(w.IfName), s.Value)
 		switch {
 		case err == nil:
-		case errors.Is(err, sysctl.ErrReadOnly): // no fault of the pod's
+		case errors.Is(err, sysctl.ErrReadOnly): // a fault of the node, not of the pod
 			return err //nolint:wrapcheck // it names the setting
 		case errors.Is(err, fs.ErrNotExist):
 			return &SysctlError{Sysctl: s, Reason: fmt.Sprintf("a pod has no %s on this kernel", s.Name)}

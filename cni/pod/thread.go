@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wiringThreads is how many pods are wired at once. The kernel's RTNL lock
-// lets one through at a time; the second thread fills the gaps, more lose.
+// wiringThreads is how many pods are wired at once. The kernel's RTNL lock admits
+// one at a time; the second thread fills the gaps, more threads are slower.
 const wiringThreads = 2
 
-// errThreadLost is what a function did whose thread could not return.
+// errThreadLost: the thread of a function could not return.
 var errThreadLost = errors.New("thread could not return to the process's network namespace")
 
 // thread is an operating system thread that may enter other namespaces. Only
 // functions passed to [threads.do] hold one.
 type thread struct {
 	home *os.File // the agent's network namespace
-	at   *os.File // where the thread is: home, a pod's, or nil: elsewhere
+	at   *os.File // the thread's namespace: home, a pod's, or nil: another
 
 	host  *socket         // socket in the agent's namespace; nil until the first use
 	links *netlink.Handle // the same for look-ups off the fast path
@@ -37,7 +37,7 @@ type thread struct {
 type threads struct {
 	home *os.File     // the agent's network namespace, which tests have for themselves
 	base *os.File     // that of the process's other threads; home itself if it is the same
-	free chan *thread // buffered for all: do takes them and puts them back, nobody closes it
+	free chan *thread // buffered for all: do takes them and puts them back, nothing closes it
 }
 
 func newThreads(home *os.File, count int) (*threads, error) {
@@ -61,13 +61,13 @@ func newThreads(home *os.File, count int) (*threads, error) {
 		t.base = home
 	}
 	for range count {
-		// Anywhere: the indexes of other threads and earlier agents are in use.
+		// At a random index: those of other threads and earlier agents are in use.
 		t.free <- &thread{home: home, podBuffer: make([]byte, socketBuffer), nextIndex: rand.Uint32()}
 	}
 	return t, nil
 }
 
-// close frees what the threads hold. No function runs any more.
+// close frees the resources of the threads. No function may run any more.
 func (t *threads) close() error {
 	for range cap(t.free) {
 		th := <-t.free
@@ -82,12 +82,12 @@ func (t *threads) close() error {
 	return t.base.Close()
 }
 
-// do runs f on the calling goroutine's thread, in the agent's namespace, while
-// no other goroutine can. The caller is in the process's own namespace, as all
-// are that gRPC starts. It waits for its turn until ctx is cancelled, and then
-// for f, which must bound itself. A thread that is awake already is the point:
-// to wake another one and to be woken by it takes a quarter of the time that
-// the wiring of a pod takes.
+// do runs f on the calling goroutine's thread, in the agent's namespace, while no
+// other goroutine can. The caller is in the process's own namespace, as every
+// goroutine of gRPC is. It waits for its turn until ctx is cancelled, and then
+// for f, which must bound itself. It uses the caller's thread because that one is
+// awake: to wake another one and to be woken by it takes a quarter of the time of
+// wiring a pod.
 func (t *threads) do(ctx context.Context, f func(*thread) error) error {
 	return t.doWhile(ctx, f, nil)
 }
@@ -109,15 +109,15 @@ func (t *threads) doWhile(ctx context.Context, f func(*thread) error, meanwhile 
 	}
 }
 
-// run lends the calling goroutine's thread to f. If it cannot bring it back it
-// leaves the goroutine locked to it, and the runtime ends the thread with the
-// goroutine: no other one ever runs in a namespace that is not its own.
+// run lends the calling goroutine's thread to f. A thread that cannot return
+// stays locked to its goroutine, and the runtime ends it with the goroutine: no
+// other goroutine ever runs in a namespace that is not its own.
 func (t *threads) run(th *thread, f func(*thread) error) error {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
-		// Others look at the process's network through the main thread
-		// (/proc/self/net), and the runtime cannot end it. As long as this
-		// goroutine holds it, another one gets another thread.
+		// Other programs read the process's network through the main thread
+		// (/proc/self/net), and the runtime cannot end it. As long as this goroutine
+		// holds it, another one gets another thread.
 		defer runtime.UnlockOSThread()
 		done := make(chan error, 1)
 		go func() { done <- t.run(th, f) }()

@@ -11,9 +11,9 @@ import (
 	"onlink/cni/pod/podtest"
 )
 
-// TestThreads looks where functions run and where their goroutine is
+// TestThreads compares the namespaces of functions, and of their goroutine
 // afterwards, also when a function fails in a pod's namespace, and when the
-// thread cannot be brought back.
+// thread cannot return.
 func TestThreads(t *testing.T) {
 	host, pod := podtest.New(t), podtest.New(t)
 	home, err := os.Open(host.Path)
@@ -50,7 +50,7 @@ func TestThreads(t *testing.T) {
 
 	lost := make(chan string)
 	go func() {
-		broken := &threads{home: home, free: th.free} // back to what is no network namespace
+		broken := &threads{home: home, free: th.free} // the way back leads to a file that is no network namespace
 		file, err := os.Open(os.DevNull)
 		if err != nil {
 			lost <- err.Error()
@@ -59,7 +59,8 @@ func TestThreads(t *testing.T) {
 		defer func() { _ = file.Close() }()
 		broken.base = file
 		err = broken.do(t.Context(), func(*thread) error { return nil })
-		// The goroutine keeps its thread, and the next function is not misled.
+		// The goroutine keeps its thread, and the next function runs in the right
+		// namespace.
 		next := th.do(t.Context(), func(*thread) error {
 			if here(t) != inode(t, home) {
 				return errors.New("began elsewhere")
@@ -83,12 +84,12 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-// here returns which network namespace the calling thread is in.
+// here returns the network namespace of the calling thread.
 func here(t *testing.T) uint64 {
 	t.Helper()
 	f, err := os.Open(ownNetns)
 	if err != nil {
-		t.Error(err) // not Fatal: not always called by the test's own goroutine
+		t.Error(err) // not Fatal: the caller may be another goroutine than the test's own
 		return 0
 	}
 	defer func() { _ = f.Close() }()

@@ -10,8 +10,8 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// watch hears what the kernel reports of one new interface in a pod. Two
-// things become true a little after the system call that asks for them, in a
+// watch receives the kernel's notifications of one new interface in a pod. Two
+// settings take effect a little after the system call that makes them, in a
 // worker of the kernel, and until then packets are silently dropped:
 //
 //   - The end of a veth that is opened first has no carrier yet, so its queues
@@ -19,11 +19,11 @@ import (
 //   - An IPv6 address, also one without duplicate address detection, has no
 //     local route at first, so nothing that is sent to it arrives.
 //
-// A pod that starts talking at once would lose its first packets.
+// A pod that sends at once would lose its first packets.
 type watch struct{ *socket }
 
-// dialWatch starts to listen to multicast groups in the thread's current
-// namespace. What happened before is not heard.
+// dialWatch subscribes to multicast groups in the thread's current namespace. It
+// receives no earlier events.
 func dialWatch(groups ...uint) (*watch, error) {
 	s, err := dialSocket(make([]byte, socketBuffer))
 	if err != nil {
@@ -72,8 +72,8 @@ func (s *watch) awaitRoutes(addresses []netip.Addr) error {
 }
 
 // awaitCarrier returns when the pod's end can send. Since Linux 6.8 the kernel
-// looks at the carrier when it is asked for the link, and there is nothing to
-// wait for; before, it says so later.
+// reads the carrier when the link is queried, and there is nothing to wait for;
+// earlier kernels notify it later.
 func (w *Wiring) awaitCarrier(th *thread, pod *socket) error {
 	if up, err := pod.isUp(w.podIndex); up || err != nil {
 		return err
@@ -86,7 +86,7 @@ func (w *Wiring) awaitCarrier(th *thread, pod *socket) error {
 		return err
 	}
 	defer seen.close()
-	// It may have come up before anybody listened.
+	// The carrier may have come up before the subscription.
 	if up, err := pod.isUp(w.podIndex); up || err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (w *Wiring) awaitCarrier(th *thread, pod *socket) error {
 // extSkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h.
 const extSkipStats = 1 << 3
 
-// isUp asks whether the link with an index is up.
+// isUp queries whether the link with an index is up.
 func (s *socket) isUp(index int32) (up bool, err error) {
 	m := rtnl.Batch{}
 	m.Add("check the new interface", unix.RTM_GETLINK, 0)
@@ -109,7 +109,7 @@ func (s *socket) isUp(index int32) (up bool, err error) {
 // operUp is IF_OPER_UP (RFC 2863, linux/if.h).
 const operUp = 6
 
-// linkUp reports whether m says that the link with an index is up.
+// linkUp reports whether m shows the link with an index as up.
 func linkUp(m rtnl.Message, index int32) bool {
 	link, attrs, ok := rtnl.ParseLink(m.Body)
 	if m.Type != unix.RTM_NEWLINK || !ok || link.Index != index {
@@ -123,8 +123,8 @@ func linkUp(m rtnl.Message, index int32) bool {
 	return false
 }
 
-// localRoute returns the address that m says is routed to this host, the zero
-// Addr if it says anything else.
+// localRoute returns the address that m routes to this host, the zero Addr if it
+// is any other message.
 func localRoute(m rtnl.Message) netip.Addr {
 	route, attrs, ok := rtnl.ParseRoute(m.Body)
 	if m.Type != unix.RTM_NEWROUTE || !ok || route.Type != unix.RTN_LOCAL {

@@ -16,7 +16,7 @@ import (
 // chosen is taken.
 const indexTries = 4
 
-// Failures of wiring that must not be answered by removing what is there.
+// Failures of wiring after which the existing interface must not be removed.
 var (
 	// ErrNameTaken: an interface that is not onlink's has the name of a host
 	// end.
@@ -27,7 +27,7 @@ var (
 	ErrIfName = errors.New("the pod has an interface of this name already")
 )
 
-// Wiring is one pod interface as it shall be. [NewWiring] makes one.
+// Wiring is the desired interface of a pod. [NewWiring] makes one.
 type Wiring struct {
 	Attachment
 
@@ -42,8 +42,8 @@ type Wiring struct {
 	hostDevice string
 	probe      bool // of [Host.Try]: out of service from the start, and nothing is routed to it
 
-	// The indexes of both ends are chosen here, not by the kernel, so that
-	// messages need not wait for each other's answers.
+	// The indexes of both ends are chosen here, not by the kernel, so that messages
+	// need not wait for each other's answers.
 	hostIndex, podIndex int32
 }
 
@@ -68,13 +68,13 @@ func (w *Wiring) has6() bool {
 }
 
 // connect makes the veth with everything on it. It runs on th, in the agent's
-// namespace. After an error nothing of this call is left. A complete veth of
-// an earlier ADD is kept as it is; what a crashed ADD left is replaced.
+// namespace. After an error nothing of this call is left. A complete veth of an
+// earlier ADD is kept as it is; the unfinished one of a crashed ADD is replaced.
 func (w *Wiring) connect(th *thread) error {
 	for try := range indexTries {
 		w.chooseIndexes(th, try)
 		err := w.attempt(th)
-		// A name taken is EEXIST, an index taken EBUSY.
+		// A taken name is EEXIST, a taken index EBUSY.
 		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
 			return err
 		}
@@ -85,8 +85,8 @@ func (w *Wiring) connect(th *thread) error {
 	return fmt.Errorf("create veth %s: %w: no free interface index", w.hostDevice, unix.EBUSY)
 }
 
-// attempt is connect on a clean slate; an error that is EEXIST or EBUSY says
-// that nothing was created because something is there.
+// attempt is connect without an earlier veth; EEXIST or EBUSY means that nothing
+// was created because a name or index is taken.
 func (w *Wiring) attempt(th *thread) error {
 	if err := th.enter(w.NetnsFile); err != nil {
 		return err
@@ -96,9 +96,10 @@ func (w *Wiring) attempt(th *thread) error {
 		return err
 	}
 	defer pod.close()
-	var routed *watch // nil: nothing to wait for
+	var routed *watch // nil: no IPv6 route to wait for
 	if w.has6() {
-		// Nothing is asked later, so it must listen before the interface is made.
+		// It never queries the state later, so it must subscribe before the interface
+		// is made.
 		if routed, err = dialWatch(unix.RTNLGRP_IPV6_ROUTE); err != nil {
 			return err
 		}
@@ -113,14 +114,14 @@ func (w *Wiring) attempt(th *thread) error {
 	return nil
 }
 
-// undoneError hides the errno of a later step from connect, which looks for
-// those of the first.
+// undoneError hides the errno of a later step from connect, which tests for those
+// of the first.
 type undoneError struct{ err error }
 
 // Error implements error.
 func (e *undoneError) Error() string { return e.err.Error() }
 
-// Is implements the interface of errors.Is for all that is no errno.
+// Is implements the interface of errors.Is for every target but an errno.
 func (e *undoneError) Is(target error) bool {
 	_, errno := target.(unix.Errno)
 	return !errno && errors.Is(e.err, target)
@@ -164,9 +165,9 @@ func (w *Wiring) furnish(th *thread, pod *socket, routed *watch) error {
 	return routed.awaitRoutes(w.Addresses)
 }
 
-// addDefaults deals with a pod that has a default route already, through an
-// interface attached earlier: ours is added behind it, with routes that say
-// their interface for themselves. err is the result of the pod's batch.
+// addDefaults handles a pod that has a default route already, through an
+// interface attached earlier: it adds ours behind that one, with routes that name
+// their interface. err is the result of the pod's batch.
 func (w *Wiring) addDefaults(pod *socket, err error) error {
 	again := rtnl.Batch{}
 	metric := secondaryMetric + uint32(w.podIndex)
@@ -198,13 +199,12 @@ func (w *Wiring) addDefaults(pod *socket, err error) error {
 	})
 }
 
-// secondaryMetric is where the metrics of second default routes begin; it is
-// the kernel's own default for IPv6.
+// secondaryMetric is the first metric of second default routes; it is the
+// kernel's own default for IPv6.
 const secondaryMetric = 1024
 
-// hostRoutes deals with a host route that is there already: the learn loop may
-// install the same one a moment earlier. err is the result of the host's
-// batch.
+// hostRoutes handles a host route that is there already: the learn loop may
+// install the same one a moment earlier. err is the result of the host's batch.
 func (w *Wiring) hostRoutes(th *thread, err error) error {
 	again := rtnl.Batch{}
 	var foreign []error
@@ -227,8 +227,7 @@ func (w *Wiring) hostRoutes(th *thread, err error) error {
 	return th.host.exec(&again)
 }
 
-// dropErrors returns err without the kernel errors that handled says are dealt
-// with.
+// dropErrors returns err without the kernel errors that handled accepts.
 func dropErrors(err error, handled func(*rtnl.Error) bool) error {
 	all, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -244,7 +243,7 @@ func dropErrors(err error, handled func(*rtnl.Error) bool) error {
 	return errors.Join(rest...)
 }
 
-// removeIndex removes the interface with an index we chose ourselves.
+// removeIndex removes the interface with an index that we chose.
 func (th *thread) removeIndex(index int32) error {
 	m := rtnl.Batch{}
 	m.Add(fmt.Sprintf("remove interface %d", index), unix.RTM_DELLINK, 0)

@@ -26,10 +26,10 @@ const (
 	queuesPerVeth     = 1 // more make the kernel wait for an RCU grace period
 )
 
-// chooseIndexes chooses both interface indexes; another try makes another
-// choice. The pod's comes from the attachment, so that several interfaces of a
-// pod rarely choose the same. Those of the host are counted: the kernel makes
-// room for neighbours faster than for scattered numbers.
+// chooseIndexes chooses both interface indexes; another try makes another choice.
+// The pod's comes from the attachment, so that several interfaces of a pod rarely
+// choose the same. Those of the host are consecutive: the kernel makes room for
+// neighbours faster than for scattered numbers.
 func (w *Wiring) chooseIndexes(th *thread, try int) {
 	sum := sha256.Sum256(append([]byte(w.Key()), byte(try)))
 	w.podIndex = firstPodIndex + int32(binary.BigEndian.Uint32(sum[:])%podIndexes)
@@ -63,7 +63,7 @@ func (w *Wiring) createBatch(home int) *rtnl.Batch {
 // group is the interface group of the host end.
 func (w *Wiring) group() uint32 {
 	if w.probe {
-		return ours.PodEnded // a killed agent's is removed by the next one
+		return ours.PodEnded // the next agent removes that of a killed one
 	}
 	return ours.PodServing
 }
@@ -102,8 +102,8 @@ func (w *Wiring) podBatch() *rtnl.Batch {
 		m.AttrAddr(unix.IFA_LOCAL, a)
 		m.AttrAddr(unix.IFA_ADDRESS, a)
 		if a.Is6() {
-			// Nobody else can have the address: no duplicate detection, which
-			// would keep it unusable for a second (RFC 4862 section 5.4).
+			// No other host can have the address: no duplicate detection, which would
+			// keep it unusable for a second (RFC 4862 section 5.4).
 			m.AttrUint32(unix.IFA_FLAGS, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT)
 		}
 	}

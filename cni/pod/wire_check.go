@@ -16,8 +16,8 @@ import (
 	"onlink/sysctl"
 )
 
-// check compares the kernel with w and returns one line for every thing that
-// is missing or different; none means that the attachment is whole.
+// check compares the kernel with w and returns one line for each difference; none
+// means that the attachment is complete.
 func (w *Wiring) check(th *thread) ([]string, error) {
 	var found []string
 	err := th.inside(w.NetnsFile, func(h *netlink.Handle) (err error) {

@@ -15,9 +15,9 @@ import (
 	"onlink/sysctl"
 )
 
-// resolve decides what to do when something is where the veth should be. It
-// reports done when a complete veth of this attachment is there; it returns
-// neither when the way is free for another attempt.
+// resolve handles an interface in the place of the veth. It reports done when
+// that is a complete veth of this attachment; it returns neither done nor an
+// error when another attempt can succeed.
 func (w *Wiring) resolve(th *thread) (done bool, err error) {
 	host, err := findLink(th.links, w.hostDevice)
 	if err != nil {
@@ -38,7 +38,7 @@ func (w *Wiring) resolve(th *thread) (done bool, err error) {
 		return false, fmt.Errorf("%s: %w; DEL it first", w.hostDevice, ErrElsewhere)
 	}
 	wired := *w
-	wired.Sysctls = nil // the pod may have changed them, and runs
+	wired.Sysctls = nil // the pod is running and may have changed them
 	problems, err := wired.check(th)
 	if err != nil {
 		return false, err
@@ -86,13 +86,13 @@ func findLink(h *netlink.Handle, name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// arePeers reports whether the two are the ends of one veth.
+// arePeers reports whether two links are the ends of one veth.
 func arePeers(a, b netlink.Link) bool {
 	return b.Type() == "veth" && a.Attrs().ParentIndex == b.Attrs().Index && b.Attrs().ParentIndex == a.Attrs().Index
 }
 
-// removeDevice removes a veth by the name of its host end; both ends, the
-// routes and the neighbours go with it. What is absent is removed already.
+// removeDevice removes a veth by the name of its host end; both ends, the routes
+// and the neighbours go with it. An absent one is removed already.
 func removeDevice(th *thread, name string) error {
 	link, err := findLink(th.links, name)
 	if err != nil || link == nil {
@@ -104,8 +104,8 @@ func removeDevice(th *thread, name string) error {
 	return th.removeIndex(int32(link.Attrs().Index))
 }
 
-// routeOwner returns an error that names the owner of the host route to a, nil
-// if it is onlink itself.
+// routeOwner returns an error that names the owner of the host route to a, nil if
+// that is onlink.
 func (w *Wiring) routeOwner(th *thread, a netip.Addr) error {
 	routes, err := w.routesTo(th, a)
 	if err != nil {

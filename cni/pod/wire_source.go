@@ -14,12 +14,12 @@ const sourceRulePriority = 1000
 
 const opSourceRule = "add rule for the addresses of a second interface"
 
-// sourceRoutes makes what a pod sends from the addresses of its second
-// interface leave through it: the first one's default route would take the
-// answers of connections that came in here, and the host drops packets from
-// addresses that are not the interface's own. The gateway's family says which
-// addresses are meant. The rules end with the pod; without the interface they
-// lead nowhere, and the kernel goes on to the next.
+// sourceRoutes sends the packets from the addresses of a pod's second interface
+// out through it: the first one's default route would take the answers of
+// connections that came in here, and the host drops packets from addresses that
+// are not the interface's own. The gateway's family selects the addresses. The
+// rules end with the pod; without the interface they lead nowhere, and the kernel
+// goes on to the next.
 func (w *Wiring) sourceRoutes(m *rtnl.Batch, g netip.Addr) {
 	table := uint32(w.podIndex) // not one of the kernel's own, which are below 256
 	m.Add("add default route of a second interface", unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)

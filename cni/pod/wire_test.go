@@ -45,8 +45,8 @@ func FuzzWiring(f *testing.F) {
 	})
 }
 
-// TestIndexTaken wires a pod where the interface index that comes next is
-// another interface's.
+// TestIndexTaken wires a pod where another interface has the next interface
+// index.
 func TestIndexTaken(t *testing.T) {
 	const next = 7
 	here, there := podtest.New(t), podtest.New(t)

@@ -14,8 +14,8 @@ import (
 	"onlink/internal/ours"
 )
 
-// Wired is one pod's interface as the kernel shows it, whoever made it: what a
-// lost database is rebuilt from.
+// Wired is one pod's interface as the kernel shows it, made by any agent: a lost
+// database is rebuilt from these.
 type Wired struct {
 	// Attachment is read from the host end's alias. Its Netns is found among
 	// the named namespaces; empty when it has no name there. Names of pods may
@@ -24,12 +24,12 @@ type Wired struct {
 	HostDevice string
 	Index      int // of the host end
 	MTU        int // of the host end, in bytes
-	// Ended says that DEL has taken the interface out of service: it has no
+	// Ended reports that DEL has taken the interface out of service: it has no
 	// address any more.
 	Ended bool
 }
 
-// netnsFolders are where runtimes give network namespaces names.
+// netnsFolders are the folders in which runtimes name network namespaces.
 var netnsFolders = []string{"/run/netns", "/run/docker/netns"}
 
 // ListWired returns the pods' interfaces in the network namespace of the
