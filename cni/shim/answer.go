@@ -2,7 +2,7 @@ package shim
 
 import "strconv"
 
-// gRPC status codes that tell the runtime to try again.
+// gRPC status codes after which the runtime may try again.
 const (
 	statusOK                = 0
 	statusDeadlineExceeded  = 4
@@ -49,11 +49,11 @@ type answer struct {
 	details string // grpc-message, still percent-encoded
 }
 
-// header takes a header block: first the response's headers, then, at the end
-// of the stream, the trailers. Both are one block when there is no message.
+// header reads a header block: first the response's headers, then, at the end of
+// the stream, the trailers. Both are one block when there is no message.
 func (a *answer) header(fields []field, ends bool) error {
 	if a.done || a.started && !ends {
-		return errProtocol // informational responses are of no use to gRPC
+		return errProtocol // gRPC uses no informational responses
 	}
 	a.started = true
 	a.done = ends
@@ -70,7 +70,7 @@ func (a *answer) header(fields []field, ends bool) error {
 	return nil
 }
 
-// message returns the message of a complete answer, or the error the agent
+// message returns the message of a complete answer, or the error that the agent
 // sent in its place (gRPC over HTTP/2, "Responses").
 func (a *answer) message() ([]byte, error) {
 	if a.http != "200" {
@@ -92,7 +92,7 @@ func (a *answer) message() ([]byte, error) {
 	return a.body[5:], nil
 }
 
-// percentDecode decodes grpc-message; what is not an escape stays as it is.
+// percentDecode decodes grpc-message; bytes outside an escape stay.
 func percentDecode(s string) string {
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {

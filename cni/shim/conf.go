@@ -6,16 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// Defaults of the two configuration keys the shim reads itself.
+// Defaults of the two configuration keys that the shim reads itself.
 const (
 	DefaultSocket  = "/run/onlink/cni.sock" // conf key "socket": absolute path of the agent's unix socket
 	DefaultTimeout = 60                     // conf key "timeout": seconds for the whole call
 )
 
-// newestVersion is the CNI version of answers to callers that name none.
+// newestVersion is the CNI version of answers to callers that give none.
 const newestVersion = "1.1.0"
 
-// conf is what the shim itself needs of the network configuration.
+// conf holds the keys of the network configuration that the shim itself needs.
 type conf struct {
 	cniVersion string
 	name       string // of the network
@@ -29,8 +29,8 @@ const maxTimeout = 3600
 // maxDepth bounds nesting, as encoding/json does on the agent's side.
 const maxDepth = 10000
 
-// version returns the version to answer in: the asked one if it looks like a
-// version, so that no caller can make us print its bytes back.
+// version returns the version of the answer: the caller's if it looks like a
+// version, so that no caller can make the shim print its bytes back.
 func (c conf) version() string {
 	if c.cniVersion == "" || len(c.cniVersion) > 16 {
 		return newestVersion
@@ -43,10 +43,10 @@ func (c conf) version() string {
 	return c.cniVersion
 }
 
-// scanConf picks the shim's keys out of the top level of a JSON object. It
-// checks structure only: the agent reads the same bytes strictly. On failure
-// the returned conf holds what was found until then. A call that ends a pod
-// (ends) fails for no key that it can do without.
+// scanConf picks the shim's keys out of the top level of a JSON object. It checks
+// structure only: the agent reads the same bytes strictly. On failure the
+// returned conf holds the keys read so far. A call that ends a pod (ends) fails
+// for no key that it can do without.
 func scanConf(b []byte, ends bool) (conf, *failure) {
 	c := conf{socket: DefaultSocket, timeout: DefaultTimeout}
 	s := scanner{b: b}
@@ -66,8 +66,8 @@ func scanConf(b []byte, ends bool) (conf, *failure) {
 	return c, nil
 }
 
-// least returns a configuration with nothing in it but what the agent reads for
-// DEL: version and name.
+// least returns a configuration with only the keys that the agent reads for DEL:
+// version and name.
 func (c conf) least() []byte {
 	b := append(make([]byte, 0, 64), `{"cniVersion":`...)
 	b = appendJSON(b, c.version())
@@ -117,8 +117,8 @@ func (s *scanner) object(c *conf) error {
 }
 
 // member reads one "key": value of the top level. A known key whose value has
-// another type is left at an invalid value, so that the agent or scanConf
-// names it.
+// another type is left at an invalid value, so that the error of the agent or of
+// scanConf names it.
 func (s *scanner) member(c *conf) error {
 	s.peek()
 	key, err := s.str()
@@ -183,8 +183,8 @@ func (s *scanner) end() error {
 	return nil
 }
 
-// skip passes one value. Inside containers it only follows strings and
-// brackets; what is wrong in there is for the agent to say.
+// skip passes one value. Inside containers it only follows strings and brackets;
+// the agent reports the mistakes in there.
 func (s *scanner) skip() error {
 	var open []byte // the brackets that must close, innermost last
 	for {
@@ -231,8 +231,8 @@ func (s *scanner) scalar(c byte) error {
 	return nil
 }
 
-// word passes a number or one of true, false and null, and reports whether
-// anything was there.
+// word passes a number or one of true, false and null, and reports whether it
+// passed a byte.
 func (s *scanner) word() bool {
 	start := s.i
 	for s.i < len(s.b) {
@@ -315,8 +315,8 @@ func (s *scanner) escape(out []byte) ([]byte, error) {
 	return nil, errString
 }
 
-// lowSurrogate joins high with the \uXXXX that must follow it; a lone
-// surrogate becomes U+FFFD and what follows stays unread.
+// lowSurrogate joins high with the \uXXXX that must follow it; a lone surrogate
+// becomes U+FFFD and the following text stays unread.
 func (s *scanner) lowSurrogate(high rune) rune {
 	at := s.i
 	if at+1 < len(s.b) && s.b[at] == '\\' && s.b[at+1] == 'u' {

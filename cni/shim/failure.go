@@ -2,7 +2,7 @@ package shim
 
 import "unicode/utf8"
 
-// The CNI error codes the shim itself returns (CNI 1.1.0, section 5).
+// The CNI error codes that the shim itself returns (CNI 1.1.0, section 5).
 const (
 	codeEnvironment  = 4
 	codeIO           = 5

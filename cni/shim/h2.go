@@ -33,7 +33,7 @@ const (
 	streamID     = 1       // the only stream we open
 	maxFrame     = 16384   // SETTINGS_MAX_FRAME_SIZE of both sides until changed
 	firstWindow  = 65535   // both windows until changed
-	ourWindow    = 4 << 20 // what the agent may send us without asking
+	ourWindow    = 4 << 20 // bytes that the agent may send us before a window update
 	maxReply     = 4 << 20 // bytes of one answer
 	maxHeaders   = 64 << 10
 	maxWindow    = 1<<31 - 1
@@ -44,7 +44,8 @@ const (
 	leastAnswer = 44
 )
 
-// Errors of the protocol: the agent broke RFC 9113, or is not ours.
+// Errors of the protocol: the agent broke RFC 9113, or the socket is not the
+// agent's.
 const (
 	errFrameSize  textError = "http2: frame size error"
 	errProtocol   textError = "http2: protocol error"
@@ -65,8 +66,8 @@ type h2 struct {
 	head    [frameHeadLen]byte
 	payload []byte // of the current frame
 
-	connWindow   int // bytes of DATA the agent lets us send, connection
-	streamWindow int // and stream
+	connWindow   int // bytes of DATA that the agent accepts from us, on the connection
+	streamWindow int // the same, on the stream
 	peerInitial  int // the agent's SETTINGS_INITIAL_WINDOW_SIZE
 	peerFrame    int // the agent's SETTINGS_MAX_FRAME_SIZE
 
@@ -78,7 +79,7 @@ type h2 struct {
 	call answer
 }
 
-// newH2 returns m's, for one connection.
+// newH2 returns the connection in m, made ready for one call.
 func newH2(m *Memory) *h2 {
 	h := &m.h2
 	h.m = m
@@ -89,8 +90,8 @@ func newH2(m *Memory) *h2 {
 	return h
 }
 
-// ask queues one gRPC call. It needs no connection yet: the agent, which the
-// connection wakes, shall find the request there.
+// ask queues one gRPC call. It needs no connection yet: connecting wakes the
+// agent, and the request must be there then.
 func (h *h2) ask(path string, r request) {
 	message := h.m.take(5 + r.size())[:5] // the first byte: not compressed
 	message = r.append(message)
@@ -108,8 +109,8 @@ func (h *h2) ask(path string, r request) {
 	h.queue()
 }
 
-// answer sends what was asked and returns the message of the agent's answer.
-// The agent may answer before it has read everything: then the rest is not
+// answer sends the queued call and returns the message of the agent's answer. The
+// agent may answer before it has read the whole request: then the rest is not
 // sent.
 func (h *h2) answer() ([]byte, error) {
 	h.s.least = 1
@@ -160,7 +161,7 @@ func (h *h2) appendFrame(kind, flags byte, stream uint32, payload []byte) {
 	h.out = append(h.out, payload...)
 }
 
-// flush sends what is queued. A failed write is not the end: an agent that
+// flush sends the queued frames. A failed write is not the end: an agent that
 // answers early and closes leaves its answer for us to read.
 func (h *h2) flush() error {
 	if len(h.out) == 0 {
@@ -174,8 +175,8 @@ func (h *h2) flush() error {
 	return nil
 }
 
-// receive reads one frame and acts on it. What is to be sent goes out before
-// anything is waited for.
+// receive reads one frame and acts on it. It sends the queued frames before it
+// waits for a frame.
 func (h *h2) receive() error {
 	if !h.s.buffered() {
 		if err := h.flush(); err != nil {
@@ -238,7 +239,7 @@ func (h *h2) frame(kind, flags byte, stream uint32, p []byte) error {
 	case frameGoAway:
 		return h.goAway(p)
 	case framePushPromise:
-		return errProtocol // we disabled it
+		return errProtocol // SETTINGS_ENABLE_PUSH is 0
 	}
 	return nil // section 5.5: unknown frame types are ignored
 }
@@ -354,8 +355,9 @@ func (h *h2) windowUpdate(stream uint32, p []byte) error {
 	return nil
 }
 
-// reset ends the call. NO_ERROR after a complete answer only says that the
-// rest of the request is not wanted (section 8.1), and we do not get here then.
+// reset ends the call. NO_ERROR after a complete answer only means that the agent
+// does not need the rest of the request (section 8.1), and then this is not
+// called.
 func (h *h2) reset(p []byte) error {
 	if len(p) != 4 {
 		return errFrameSize
@@ -363,8 +365,7 @@ func (h *h2) reset(p []byte) error {
 	return textError("http2: stream reset by the agent, error code " + strconv.Itoa(int(be32(p))))
 }
 
-// goAway ends the call unless the agent says that it still serves our stream
-// (section 6.8).
+// goAway ends the call unless the agent still serves our stream (section 6.8).
 func (h *h2) goAway(p []byte) error {
 	if len(p) < 8 {
 		return errFrameSize

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// script starts a server that swallows what it gets, sends b, and closes.
+// script starts a server that discards its input, sends b, and closes.
 func script(t testing.TB, path string, b []byte) {
 	t.Helper()
 	l, err := net.Listen("unix", path)
@@ -140,8 +140,8 @@ func TestReplySize(t *testing.T) {
 	}
 }
 
-// FuzzFrames feeds frames to the client without a socket: it must neither
-// panic nor accept what is not an answer.
+// FuzzFrames feeds frames to the client without a socket: it must neither panic
+// nor accept other bytes than an answer.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte(settings + good + frame(frameData, 0, 1, reply) + okTrailer))
 	f.Add([]byte(frame(frameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00") + frame(frameHeaders, 0, 1, started)))

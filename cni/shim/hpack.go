@@ -1,7 +1,7 @@
 package shim
 
-// hpackTable is the size of the dynamic table both sides start with
-// (RFC 7541 section 4.2, SETTINGS_HEADER_TABLE_SIZE); we never change it.
+// hpackTable is the size of the dynamic table with which both sides start (RFC
+// 7541 section 4.2, SETTINGS_HEADER_TABLE_SIZE); the shim never changes it.
 const hpackTable = 4096
 
 // Errors of header decoding; each one is a connection error of type
@@ -141,7 +141,7 @@ func hpackInt(b []byte, prefix int) (v int, rest []byte, err error) {
 		if len(b) == 0 {
 			return 0, nil, errHpackEnd
 		}
-		if shift > 21 { // 28 bits: more than any header block we accept
+		if shift > 21 { // 28 bits: longer than any header block that the shim accepts
 			return 0, nil, errHpackInt
 		}
 		c := b[0]

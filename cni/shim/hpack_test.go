@@ -59,7 +59,7 @@ func TestHpackVectors(t *testing.T) {
 	}
 }
 
-// TestHuffmanAllBytes decodes what the reference encoder makes of every byte.
+// TestHuffmanAllBytes decodes the reference encoder's output of every byte.
 func TestHuffmanAllBytes(t *testing.T) {
 	for c := range 256 {
 		want := string([]byte{byte(c), 'x', byte(c)})
@@ -70,7 +70,7 @@ func TestHuffmanAllBytes(t *testing.T) {
 	}
 }
 
-// TestHpackErrors decodes what must be refused.
+// TestHpackErrors decodes blocks that must be refused.
 func TestHpackErrors(t *testing.T) {
 	tests := map[string]struct {
 		block []byte
@@ -116,8 +116,8 @@ func FuzzHpack(f *testing.F) {
 			}
 			got, err := d.block(bytes.Clone(block))
 			if refErr != nil || err != nil {
-				// The reference also takes what the RFC leaves to us, such as
-				// larger integers; ours must never take what it refuses.
+				// The reference also accepts blocks on which the RFC leaves a choice,
+				// such as larger integers; ours must refuse every block that it refuses.
 				if refErr != nil && err == nil {
 					t.Fatalf("accepted %x, reference says %v", block, refErr)
 				}

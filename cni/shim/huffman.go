@@ -1,9 +1,8 @@
 package shim
 
-// huffmanLengths holds the code length of every byte, and of the end of
-// string (EOS) as the last one, in RFC 7541 appendix B: 'A' stands for 5 bits.
-// The appendix's code is canonical, so the lengths are all there is to know of
-// it.
+// huffmanLengths holds the code length of every byte, and of the end of string
+// (EOS) as the last one, in RFC 7541 appendix B: 'A' stands for 5 bits. The
+// appendix's code is canonical, so the lengths define it.
 const huffmanLengths = "ISXXXXXXXTZXXZXXXXXXXXZXXXXXXXXXBFFHIBDGFFDGDBBBAAABBBBBBBCDKBHF" +
 	"IBCCCCCCCCCCCCCCCCCCCCCCDCDIOIJBKABABABBBACCBBBABCBAABCCCCCKGJIX" +
 	"PRPPRRRSRSSSSSTSTTRSTSSSSQRSRSSTRQPRRSSQSRRTQRSSQQRQSRSSPRRRSRRS" +
@@ -17,17 +16,16 @@ const (
 
 const errHuffman textError = "hpack: invalid huffman code"
 
-// huffmanCode is the code in the form decoding needs: how many codes each
-// length has, and the symbols in the order of their codes.
+// huffmanCode is the code in a form for decoding: the number of codes of each
+// length, and the symbols in the order of their codes.
 type huffmanCode struct {
 	ready   bool
 	count   [huffmanMax + 1]uint16
 	symbols [huffmanEOS + 1]uint16
 }
 
-// order fills c in the first time it is needed: once, not at every start, and
-// in one pass, because an answer with a handful of strings is all this program
-// ever decodes.
+// order fills c in at its first use: not at every start, and in one pass, because
+// this program only ever decodes an answer with a handful of strings.
 func (c *huffmanCode) order() {
 	if c.ready {
 		return
@@ -78,7 +76,7 @@ func (c *huffmanCode) decode(b []byte) (string, error) {
 		index += n
 		first += n
 	}
-	// What is left must be padding: fewer than eight bits, all of them 1.
+	// The remaining bits must be padding: fewer than eight bits, all of them 1.
 	if length > 7 || code != 1<<length-1 {
 		return "", errHuffman
 	}

@@ -1,9 +1,9 @@
 package shim
 
-// Memory is what a call needs of memory, laid out beforehand: in a program
-// that has just started, the first allocation of each size costs the runtime
-// more than reading the whole configuration. Its zero value is ready for one
-// call; what does not fit is allocated.
+// Memory is the memory of a call, laid out beforehand: in a program that has just
+// started, the first allocation of each size costs the runtime more than reading
+// the whole configuration. Its zero value is ready for one call; larger parts are
+// allocated.
 type Memory struct {
 	h2      h2
 	scratch [scratchSize]byte
@@ -22,8 +22,8 @@ func (m *Memory) take(n int) []byte {
 	return b
 }
 
-// takeAll returns an empty slice with all the room, the first to be taken.
-// Whoever uses less sets taken.
+// takeAll returns an empty slice with all the room; it must be the first to take.
+// A caller that uses less sets taken.
 func (m *Memory) takeAll() []byte {
 	m.taken = scratchSize
 	return m.scratch[:0]

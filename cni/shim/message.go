@@ -14,7 +14,7 @@ const (
 	wireFixed4 = 5
 )
 
-// size returns what append appends at most.
+// size returns an upper bound of the bytes that append appends.
 func (r request) size() int {
 	const tags = 6 * 6
 	return len(r.containerID) + len(r.netns) + len(r.ifname) + len(r.args) + len(r.path) + len(r.config) + tags
@@ -61,8 +61,8 @@ func varint(b []byte) (v uint64, n int) {
 
 const errMessage textError = "malformed protobuf message"
 
-// parseReply decodes onlink.v1.CNIReply; fields it does not know are skipped,
-// so that an older shim understands a newer agent.
+// parseReply decodes onlink.v1.CNIReply; it skips unknown fields, so that an
+// older shim can read the answers of a newer agent.
 func parseReply(b []byte) (stdout []byte, exitCode int, err error) {
 	for len(b) > 0 {
 		tag, n := varint(b)

@@ -6,19 +6,19 @@ import (
 	"unicode/utf8"
 )
 
-// MaxConfig bounds stdin, in bytes. A GC call names every attachment of the
-// node in about 100 bytes each, so this is some 5,000 pods; all else is far
+// MaxConfig bounds stdin, in bytes. A GC call names every attachment of the node
+// in about 100 bytes each, so this is some 5,000 pods; the other calls are far
 // smaller. The agent accepts messages of this size and the environment.
 const MaxConfig = 512 << 10
 
 // maxDelConfig bounds stdin of DEL, in bytes: a pod's annotations, which may be
-// 256 KiB, grow six times when every character of them is escaped. The agent
-// gets none of it.
+// 256 KiB, grow six times when every character of them is escaped. The shim sends
+// none of it to the agent.
 const maxDelConfig = 16 << 20
 
 const supportedVersions = `["0.3.1","0.4.0","1.0.0","1.1.0"]`
 
-// usage is for people who start the program by hand.
+// usage is the text for a user who starts the program by hand.
 const usage = "onlink-cni is a CNI plugin; a container runtime starts it with CNI_COMMAND set. CNI versions: 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"
 
 // methods maps CNI_COMMAND to the agent's gRPC method.
@@ -30,7 +30,7 @@ var methods = [...]struct{ verb, path string }{
 	{"STATUS", "/onlink.v1.CNI/Status"},
 }
 
-// Process is what the plugin sees of the process it runs in.
+// Process holds the plugin's environment, input and output.
 type Process struct {
 	Getenv func(key string) string // empty when unset
 	Stdin  io.Reader
@@ -39,7 +39,7 @@ type Process struct {
 	Memory *Memory // nil: allocated
 }
 
-// Run does what CNI_COMMAND asks and returns the exit code: 0, or 1 after
+// Run serves the verb in CNI_COMMAND and returns the exit code: 0, or 1 after
 // printing a CNI error object (CNI 1.1.0, section 5 "Error").
 func Run(p Process) int {
 	verb := p.Getenv("CNI_COMMAND")
@@ -132,8 +132,8 @@ func (p Process) version(stdin []byte) int {
 	return 0
 }
 
-// call sends one request to the agent and returns what to print and the exit
-// code the agent chose.
+// call sends one request to the agent and returns the text to print and the
+// agent's exit code.
 func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int, *failure) {
 	req := request{
 		containerID: p.Getenv("CNI_CONTAINERID"),
@@ -145,7 +145,7 @@ func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int
 	}
 	if verb == "DEL" {
 		req.netns, req.path = "", ""
-		if !utf8.ValidString(req.args) { // gRPC takes no such string; they only name the pod in the log
+		if !utf8.ValidString(req.args) { // gRPC accepts no such string; the arguments only name the pod in the log
 			req.args = ""
 		}
 	}
@@ -174,9 +174,9 @@ func ask(m *Memory, conf conf, method string, req request) ([]byte, error) {
 	return h.answer()
 }
 
-// unreachable is the answer when the agent gave none. STATUS asks exactly
-// whether the plugin can serve, so it has a code of its own; everything else
-// may be tried again.
+// unreachable returns the answer when the agent gave none. STATUS reports whether
+// the plugin can serve, so it has a code of its own; other verbs may be tried
+// again.
 func unreachable(verb, socket string, err error) *failure {
 	f := &failure{codeRetryLater, "agent does not answer", err.Error() + " (socket " + socket + "; is onlinkd running?)"}
 	if s, ok := err.(statusError); ok { //nolint:errorlint // this package wraps no errors

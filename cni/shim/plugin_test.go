@@ -55,8 +55,8 @@ func TestScanConf(t *testing.T) {
 	}
 }
 
-// FuzzScanConf compares the scanner with encoding/json: what that takes as an
-// object, ours takes with the same values.
+// FuzzScanConf compares the scanner with encoding/json: a text that it accepts as
+// an object, ours accepts with the same values.
 func FuzzScanConf(f *testing.F) {
 	f.Add([]byte(`{"cniVersion":"1.0.0","socket":"/a\u0041","timeout":5,"x":[{"y":1e9}]}`))
 	f.Add([]byte(`{"a":tru}`))
@@ -115,7 +115,7 @@ func FuzzReply(f *testing.F) {
 		stdout, code, err := parseReply(b)
 		var want onlinkv1.CNIReply
 		if proto.Unmarshal(b, &want) != nil {
-			return // it also refuses what we skip unread
+			return // the runtime also refuses parts that we skip unread
 		}
 		if err != nil {
 			if hasUnknown(&want) {
@@ -133,8 +133,7 @@ func FuzzReply(f *testing.F) {
 // groups, which proto3 does not have and the shim refuses.
 func hasUnknown(m *onlinkv1.CNIReply) bool { return len(m.ProtoReflect().GetUnknown()) > 0 }
 
-// TestImports pins what the plugin is made of: each package more costs every
-// pod start.
+// TestImports pins the plugin's packages: each one more costs every pod start.
 func TestImports(t *testing.T) {
 	tool, err := exec.LookPath("go")
 	if err != nil {

@@ -21,10 +21,10 @@ const (
 type socket struct {
 	fd       int
 	deadline int64 // by now
-	least    int   // bytes that the next read waits for
+	least    int   // bytes for which the next read waits
 
-	// What was received and not read yet is buf[from:to]. The agent's few
-	// small frames arrive together, so one system call fetches them all.
+	// buf[from:to] is received and not read yet. The agent's few small frames
+	// arrive together, so one system call fetches them all.
 	from, to int
 	buf      [readBuffer]byte
 }
@@ -71,7 +71,7 @@ func (s *socket) connect(path string) error {
 // left returns the nanoseconds until the deadline.
 func (s *socket) left() int64 { return s.deadline - now() }
 
-// arm sets the socket's timeout to what is left until the deadline.
+// arm sets the socket's timeout to the time left until the deadline.
 func (s *socket) arm(option int) error {
 	left := s.left()
 	if left <= 0 {
@@ -96,12 +96,12 @@ func (s *socket) read(b []byte) error {
 	}
 }
 
-// buffered reports whether read would return something without waiting.
+// buffered reports whether read would return a byte without waiting.
 func (s *socket) buffered() bool { return s.from < s.to }
 
 // fill waits for bytes and puts them into the buffer, which is empty. The first
-// time it waits for the least that an answer has: to be woken for a part of it
-// would only take the processor from the agent.
+// time it waits for the shortest possible answer: waking for a part of it would
+// only take the processor from the agent.
 func (s *socket) fill() error {
 	if s.least > 1 {
 		if err := s.lowWater(s.least); err != nil {
@@ -145,8 +145,8 @@ func (s *socket) write(b []byte) error {
 	return nil
 }
 
-// lowWater sets how many bytes a read waits for (socket(7), SO_RCVLOWAT); the
-// end of the stream and the timeout end it, too.
+// lowWater sets the number of bytes for which a read waits (socket(7),
+// SO_RCVLOWAT); the end of the stream and the timeout end it, too.
 func (s *socket) lowWater(n int) error {
 	return syscall.SetsockoptInt(s.fd, syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, n)
 }
