@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Apply writes what is queued: desired changes, failed routes that are due
-// again, and after a link event or a lost reply first a reading of the kernel
-// and what it shows to differ. Objects are written before the routes that
-// refer to them, removals come last. One bad route never stops the rest: the
-// error joins what went wrong, the routes are kept and tried again.
+// Apply writes the queued changes: desired routes that changed, failed routes
+// that are due again, and, after a link event or a lost reply, the differences
+// that a fresh reading of the kernel shows. Objects are written before the routes
+// that refer to them, removals come last. One bad route never stops the rest: its
+// error is joined to the others', the route is kept and tried again.
 func (t *Table) Apply(ctx context.Context) error {
 	if err := t.kernelOpen(ctx); err != nil {
 		return err
@@ -24,11 +24,11 @@ func (t *Table) Apply(ctx context.Context) error {
 	return t.flush(ctx)
 }
 
-// Resync reads what the kernel holds of our protocol, in both families,
-// compares it with the desire, and repairs what differs. Unchanged routes
-// cost neither a write nor an allocation. Routes that nobody desires are
-// adopted and kept until [Table.AllowSweep]; after it they are removed, a
-// newly found one with the next Apply or Resync.
+// Resync reads the kernel's routes and objects of our protocol, in both families,
+// compares them with the desired ones, and repairs the differences. Unchanged
+// routes cost neither a write nor an allocation. Undesired routes are adopted and
+// kept until [Table.AllowSweep]; after it they are swept, a newly found one by
+// the next Apply or Resync.
 func (t *Table) Resync(ctx context.Context) (Stats, error) {
 	start := time.Now()
 	if err := t.kernelOpen(ctx); err != nil {
@@ -53,7 +53,7 @@ func (t *Table) flush(ctx context.Context) error {
 	r.failing.errs = r.failing.errs[:0]
 	r.flush++
 	if r.sweep {
-		defer r.condemn() // what a reading found goes with the next flush
+		defer r.condemn() // routes that a reading found are swept by the next flush
 	}
 	for round := 0; len(r.dirty) > 0 || len(r.hops.broken) > 0; round++ {
 		if round == maxRounds {
@@ -86,8 +86,8 @@ func (t *Table) flush(ctx context.Context) error {
 	return r.failing.joined()
 }
 
-// round writes everything that is queued once. After an error the entries
-// that are not known to be written are queued again.
+// round writes everything that is queued once. After an error the entries whose
+// write is not confirmed are queued again.
 func (t *Table) round(ctx context.Context) error {
 	work := t.routes.take()
 	err := t.steps(ctx, work)
@@ -102,8 +102,8 @@ func (t *Table) round(ctx context.Context) error {
 	return err
 }
 
-// steps is one round: what is in doubt, objects, routes, removals, and who
-// holds the keys that were refused.
+// steps is one round: it queries the doubtful routes, writes objects and routes,
+// removes others, and queries the owners of the refused keys.
 func (t *Table) steps(ctx context.Context, work []*entry) error {
 	if err := t.reader.askDoubtful(work); err != nil {
 		return err

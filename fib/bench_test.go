@@ -177,7 +177,7 @@ func BenchmarkResync(b *testing.B) {
 	}
 }
 
-// BenchmarkSingle changes one route among many: what one BGP update costs.
+// BenchmarkSingle changes one route among many: the cost of one BGP update.
 func BenchmarkSingle(b *testing.B) {
 	const n = 100_000
 	routes := shape(n, 1000)

@@ -15,16 +15,16 @@ import (
 	"onlink/rib"
 )
 
-// onWire says that every next hop is on device va.
+// onWire resolves every next hop to device va.
 type onWire struct{}
 
 func (onWire) Reach(netip.Addr) rib.Reach {
 	return rib.Reach{Kind: rib.OnLink, Hops: rib.MakeHops(rib.Hop{Dev: "va"}), Match: pfx("10.0.0.0/8")}
 }
 
-// TestChurn changes routes a thousand times a second, decided by rib and
-// written by fib: at the end the kernel holds what is decided, nothing drifted
-// on the way and memory has not grown. ONLINK_LONG=60s runs it that long.
+// TestChurn changes routes a thousand times a second, decided by rib and written
+// by fib: at the end the kernel holds the decided routes, none has drifted on the
+// way and memory has not grown. ONLINK_LONG=60s runs it that long.
 func TestChurn(t *testing.T) {
 	seconds := 2
 	if text := os.Getenv("ONLINK_LONG"); text != "" {
@@ -66,7 +66,7 @@ func TestChurn(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	change(3 * universe) // every prefix has been there
+	change(3 * universe) // every prefix has been used
 	before, cpu, began := heap(), cpuTime(t), time.Now()
 	tick := time.NewTicker(time.Second * batch / 1000)
 	defer tick.Stop()

@@ -77,8 +77,8 @@ func TestRouteCodec(t *testing.T) {
 	}
 }
 
-// FuzzDecode feeds arbitrary bytes to everything that reads what the kernel
-// sent: it must neither panic nor run past the end.
+// FuzzDecode feeds arbitrary bytes to every reader of kernel messages: it must
+// neither panic nor run past the end.
 func FuzzDecode(f *testing.F) {
 	e := encoder{table: 254}
 	e.request(&request{verb: addRoute, key: routeKey{prefix: pfx("10.1.0.0/26")}, nh: madeHop(unicast("10.1.0.0/26", "10.0.0.1 va", "fd00::2 vb"))}, 1)

@@ -5,10 +5,11 @@ import (
 	"net/netip"
 )
 
-// defaultMetric6 is what the kernel makes of an IPv6 route's metric 0.
+// defaultMetric6 is the metric that the kernel gives an IPv6 route of metric 0.
 const defaultMetric6 = 1024
 
-// Config says where and how a Table writes. The zero value is valid.
+// Config sets the table, the metric and the form of a Table's routes. The zero
+// value is valid.
 type Config struct {
 	Table   uint32     // routing table; 0 means main (254)
 	Metric  uint32     // route metric; 0 means the kernel's default: IPv4 0, IPv6 1024

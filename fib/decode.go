@@ -9,7 +9,7 @@ import (
 )
 
 // decodeRoute reads the body of an RTM_NEWROUTE message into r. It reports
-// whether the body is one.
+// whether the body is a route that we may have written.
 func decodeRoute(b []byte, r *wireRoute) bool {
 	h, attrs, ok := rtnl.CutRoute(b)
 	if !ok || h.SrcLen() != 0 {
@@ -77,8 +77,8 @@ func (r *wireRoute) multipath(b []byte) {
 	}
 }
 
-// decodeNexthop reads the body of an RTM_NEWNEXTHOP message into n. It
-// reports whether the body is one.
+// decodeNexthop reads the body of an RTM_NEWNEXTHOP message into n. It reports
+// whether the body is a nexthop object.
 func decodeNexthop(b []byte, n *wireNexthop) bool {
 	h, attrs, ok := rtnl.ParseNexthop(b)
 	if !ok {

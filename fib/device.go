@@ -59,14 +59,14 @@ func (d *devices) indexed(index uint32) *device {
 	return dev
 }
 
-// release forgets a device that no nexthop is on.
+// release drops a device without next hops.
 func (d *devices) release(dev *device) {
 	if dev.users == 0 && dev.links == 0 {
 		delete(d.byName, dev.name)
 	}
 }
 
-// resolve makes sure that the device's index is known.
+// resolve looks up the device's index unless it is known.
 func (d *devices) resolve(dev *device) error {
 	if dev == nil || dev.index != 0 {
 		return nil
@@ -76,7 +76,7 @@ func (d *devices) resolve(dev *device) error {
 	return err
 }
 
-// lookUp asks the kernel for the index of a device that routes may use.
+// lookUp reads the index of a device that routes may use.
 func (d *devices) lookUp(name string) (uint32, error) {
 	if slices.Contains(d.avoid, name) {
 		return 0, fmt.Errorf("device %q: %w", name, ErrAvoid)

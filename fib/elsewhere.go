@@ -11,10 +11,10 @@ import (
 	"onlink/internal/ours"
 )
 
-// SweepElsewhere removes the routes of our protocol from every table but this
-// one and those that are spared: a former run may have written to another one,
-// where nobody would ever look again. It returns how many it removed. It is for
-// once a run, after [Table.AllowSweep].
+// SweepElsewhere removes the routes of our protocol from every table but this one
+// and the spared ones: a former run may have written to another table, where they
+// would stay for ever. It returns the number of removed routes. Call it once a
+// run, after [Table.AllowSweep].
 func (t *Table) SweepElsewhere(ctx context.Context, spared ...uint32) (removed int, err error) {
 	n, err := openNetlink(Config{})
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 )
 
 // TestSweepElsewhere leaves routes of ours and of others in several tables, of
-// both families: only ours go, from no table that is the writer's or spared.
+// both families: only ours are removed, and none from the writer's table or a
+// spared one.
 func TestSweepElsewhere(t *testing.T) {
 	freshNetns(t)
 	wire(t, "va")

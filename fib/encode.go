@@ -33,8 +33,8 @@ func onlinkFlag(on bool) uint32 {
 	return 0
 }
 
-// request appends the message of r with the sequence number seq and returns
-// where it starts.
+// request appends the message of r with the sequence number seq and returns the
+// message's offset.
 func (e *encoder) request(r *request, seq uint32) int {
 	switch r.verb {
 	case addRoute:
@@ -85,7 +85,7 @@ func (e *encoder) route(r *request, typ, flags uint16, seq uint32) int {
 	return start
 }
 
-// target appends where a route points: at an object, or plain attributes.
+// target appends the next hop of a route: an object, or plain attributes.
 func (e *encoder) target(r *request, v6 bool) {
 	if src := e.source(v6); src.IsValid() && r.nh.takesSource() {
 		e.AttrAddr(unix.RTA_PREFSRC, src)
@@ -163,7 +163,7 @@ func (e *encoder) dumpNexthops(seq uint32) {
 	e.End(start)
 }
 
-// lookup appends the question which route of the FIB a packet to a takes.
+// lookup appends the request for the route of a packet to a.
 func (e *encoder) lookup(a netip.Addr, seq uint32) {
 	start := e.Begin(unix.RTM_GETROUTE, unix.NLM_F_ACK, seq)
 	e.Route(&rtnl.Route{Family: rtnl.Family(a), DstLen: uint8(a.BitLen()), Flags: unix.RTM_F_LOOKUP_TABLE | unix.RTM_F_FIB_MATCH})

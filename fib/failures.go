@@ -16,7 +16,7 @@ const (
 	retryMost  = time.Minute
 )
 
-// Failure says why a desired route is not in the kernel.
+// Failure is the reason that a desired route is not in the kernel.
 type Failure struct {
 	Prefix        netip.Prefix
 	Err           error
@@ -24,16 +24,16 @@ type Failure struct {
 	Dev           string // device the route goes out of; empty for multipath and blackhole
 }
 
-// failures are the entries that are not as desired: why, and when each is
-// tried again.
+// failures are the entries that are not as desired, with the reason and the time
+// of the next attempt.
 type failures struct {
 	log     *slog.Logger
 	entries map[*entry]struct{}
-	errs    []error // what the present Apply or Resync returns
+	errs    []error // of the present Apply or Resync
 	refused uint64  // attempts
 }
 
-// add records why e is not as desired.
+// add records the reason that e is not as desired.
 func (f *failures) add(e *entry, err error) { f.addOwned(e, err, "") }
 
 // addOwned is add for a key that the named protocol holds.
@@ -57,7 +57,7 @@ func (f *failures) addOwned(e *entry, err error, owner string) {
 	}
 }
 
-// clear forgets that e failed.
+// clear removes e's failure.
 func (f *failures) clear(e *entry) {
 	if e.fail != nil {
 		e.fail = nil
@@ -65,7 +65,8 @@ func (f *failures) clear(e *entry) {
 	}
 }
 
-// next returns when the next entry is due; the zero Time means that none is.
+// next returns the time of the next due entry; the zero Time means that none is
+// due.
 func (f *failures) next() time.Time {
 	var next time.Time
 	for e := range f.entries {
@@ -93,14 +94,14 @@ func (f *failures) list() []Failure {
 	return list
 }
 
-// report adds an error to what the present Apply or Resync returns.
+// report adds an error to those of the present Apply or Resync.
 func (f *failures) report(err error) { f.errs = append(f.errs, err) }
 
-// ended returns what an Apply or Resync returns that ends early, with err.
+// ended returns the error of an Apply or Resync that ends early, with err.
 func (f *failures) ended(err error) error { return errors.Join(append(f.errs, err)...) }
 
-// joined returns what an Apply or Resync returns that did all it could: the
-// errors joined, of many only the first few.
+// joined returns the error of an Apply or Resync that ran to its end: the errors
+// joined, of many only the first few.
 func (f *failures) joined() error {
 	const most = 8
 	if len(f.errs) <= most {
@@ -112,5 +113,5 @@ func (f *failures) joined() error {
 // moreError stands for the errors that joined leaves out.
 type moreError int
 
-// Error says how many there are.
+// Error returns the number of errors left out.
 func (n moreError) Error() string { return "and " + strconv.Itoa(int(n)) + " more routes" }

@@ -14,8 +14,8 @@ import (
 	"onlink/rib"
 )
 
-// hood is the underlay of a flow: what the kernel in memory holds beside our
-// routes, as the next hops see it.
+// hood is the underlay of a flow: the kernel's routes beside ours, in memory, as
+// the next hops resolve by them.
 type hood struct {
 	nets   map[netip.Prefix]string  // connected networks, and their device
 	static map[netip.Prefix]rib.Hop // others' routes; without a device a blackhole
@@ -41,7 +41,7 @@ var (
 	flowOwn  = []netip.Prefix{pfx("10.244.0.0/26"), pfx("10.244.1.0/26"), pfx("fd44::/122")}
 )
 
-// Reach is the longest match among what others put into the kernel.
+// Reach returns the longest match among the routes of others.
 func (h *hood) Reach(nh netip.Addr) rib.Reach {
 	best := rib.Reach{}
 	longer := func(p netip.Prefix) bool {
@@ -67,8 +67,8 @@ func (h *hood) Reach(nh netip.Addr) rib.Reach {
 	return best
 }
 
-// flow is the learn flow over a kernel in memory: paths and the underlay go
-// into rib, what it decides into fib; and all that was told, so that it can be
+// flow is the learn flow over a kernel in memory: paths and the underlay are the
+// input of rib, its decisions that of fib. It keeps all input, so that it can be
 // decided from scratch.
 type flow struct {
 	*world
@@ -81,7 +81,7 @@ type flow struct {
 	pools  []rib.Pool
 	permit rib.Permit
 
-	// What the underlay has not yet told rib and fib.
+	// The changes of the underlay that rib and fib have not received yet.
 	news  []netip.Prefix
 	links map[string]bool
 }
@@ -107,7 +107,7 @@ func newFlow(seed uint64) *flow {
 	return f
 }
 
-// scratch decides everything that was ever told from nothing.
+// scratch decides all input from nothing.
 func (f *flow) scratch() *rib.Table {
 	t := rib.NewTable(f.hood)
 	t.SetPermitted(f.permit)
@@ -129,7 +129,7 @@ func (f *flow) connect(p netip.Prefix, dev string) {
 	f.news = append(f.news, p)
 }
 
-// route makes p somebody's static route, over a gateway or a blackhole.
+// route makes p a foreign static route, over a gateway or a blackhole.
 func (f *flow) route(p netip.Prefix) {
 	gate := netip.MustParseAddr(pick(f.rnd, hoodGates))
 	hop := rib.Hop{Via: gate, Dev: pick(f.rnd, []string{"eth0", "eth1"})}
@@ -144,7 +144,7 @@ func (f *flow) route(p netip.Prefix) {
 	f.news = append(f.news, p)
 }
 
-// withdraw takes a network or a static route of the underlay away.
+// withdraw removes a network or a static route of the underlay.
 func (f *flow) withdraw(p netip.Prefix) {
 	delete(f.hood.nets, p)
 	delete(f.hood.static, p)
@@ -176,8 +176,8 @@ func (f *flow) cut(dev string) {
 	}
 }
 
-// deliver tells rib and fib what the underlay has seen; at times it has lost
-// count and tells that anything may be otherwise.
+// deliver passes the changes of the underlay to rib and fib; at times they are
+// lost, and any next hop may be reached otherwise.
 func (f *flow) deliver() {
 	var moved []netip.Addr
 	for nh := range f.rib.NextHops() {
@@ -195,7 +195,7 @@ func (f *flow) deliver() {
 	clear(f.links)
 }
 
-// install hands what rib decided to fib.
+// install passes rib's decisions to fib.
 func (f *flow) install() {
 	for _, c := range f.rib.Drain() {
 		if c.Deleted {
@@ -208,7 +208,7 @@ func (f *flow) install() {
 	}
 }
 
-// update tells another set of best paths of p.
+// update passes another set of best paths of p.
 func (f *flow) update(p netip.Prefix) {
 	var paths []rib.Path
 	for range f.rnd.IntN(4) {
@@ -226,7 +226,7 @@ func (f *flow) update(p netip.Prefix) {
 	f.rib.Update(rib.Update{Prefix: p, Paths: paths})
 }
 
-// configure changes what an operator, a pod or a block does.
+// configure makes a change of an operator, a pod or a block.
 func (f *flow) configure() {
 	switch f.rnd.IntN(6) {
 	case 0:
@@ -259,7 +259,7 @@ func (f *flow) configure() {
 	}
 }
 
-// begin replaces the agent by one that remembers nothing.
+// begin replaces the agent by one without memory.
 func (f *flow) begin() {
 	clear(f.desired)
 	f.restart()
@@ -268,7 +268,7 @@ func (f *flow) begin() {
 	clear(f.links)
 }
 
-// event is one thing that happens.
+// event makes one random event.
 func (f *flow) event() {
 	n := f.rnd.IntN(40)
 	p := pick(f.rnd, flowPrefixes)
@@ -312,7 +312,7 @@ func (f *flow) event() {
 	}
 }
 
-// meddle is world's, with the underlay's view of a route that went.
+// meddle is world's; the underlay changes with the foreign routes.
 func (f *flow) meddle(n int, p netip.Prefix) {
 	f.world.meddle(n, p)
 	if _, foreign := f.aliens[f.table.cfg.key(p)]; !foreign {
@@ -323,7 +323,8 @@ func (f *flow) meddle(n int, p netip.Prefix) {
 	}
 }
 
-// incremental wants the decisions to be those from scratch.
+// incremental returns the differences between the decisions and those from
+// scratch.
 func (f *flow) incremental() []string {
 	got, want := slices.Collect(f.rib.Routes()), slices.Collect(f.scratch().Routes())
 	if slices.Equal(got, want) {
@@ -340,7 +341,7 @@ func spellRoutes(routes []rib.Route) string {
 	return b.String()
 }
 
-// settle ends the faults, brings every device back and lets the agent see it.
+// settle ends the faults, brings every device back and reports that to the agent.
 func (f *flow) settle() []string {
 	ctx := context.Background()
 	f.kernel.faults = 0
@@ -369,10 +370,10 @@ func (f *flow) settle() []string {
 }
 
 // TestRandomFlows lets random paths, links, addresses, routes, operators and
-// faults happen to rib and fib together. Whatever happened, incremental
-// decisions are those from scratch as soon as the underlay has spoken; and in
-// the end the kernel holds what is decided, nothing else of ours, and every
-// foreign route as its owner put it.
+// faults happen to rib and fib together. After any of them, incremental decisions
+// are those from scratch as soon as the underlay has reported; and in the end the
+// kernel holds the decided routes, no other of ours, and every foreign route as
+// its owner wrote it.
 func TestRandomFlows(t *testing.T) {
 	flows := uint64(10_000)
 	if testing.Short() {

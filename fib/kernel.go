@@ -8,9 +8,9 @@ import (
 	"onlink/rib"
 )
 
-// kernel is what a Table needs of rtnetlink; *netlink is the real one, and
-// the property test has one in memory that injects faults. Dumped values are
-// only valid during the callback.
+// kernel is the rtnetlink interface of a Table; *netlink is the real one, and the
+// property test has one in memory that injects faults. Dumped values are only
+// valid during the callback.
 type kernel interface {
 	// write carries out the requests in order and stores each one's outcome
 	// in its err. A non-nil return means that no outcome is known.
@@ -25,11 +25,11 @@ type kernel interface {
 	links
 }
 
-// verb is what a request does.
+// verb is the operation of a request.
 type verb uint8
 
 const (
-	addRoute       verb = iota // NLM_F_CREATE|NLM_F_EXCL: never changes what is there
+	addRoute       verb = iota // NLM_F_CREATE|NLM_F_EXCL: never changes an existing route
 	replaceRoute               // NLM_F_REPLACE: the key is known to be ours
 	deleteRoute                // only a route of our protocol matches
 	addNexthop                 // NLM_F_CREATE|NLM_F_EXCL
@@ -50,11 +50,11 @@ type request struct {
 	key   routeKey // of a route
 	nh    *nexthop // the target of a route, or the object itself
 	id    uint32   // object ID to write; of a route 0 means plain attributes
-	entry *entry   // whose desire this is; nil for objects and strays
+	entry *entry   // whose desired route this is; nil for objects and strays
 	err   error    // outcome: nil, or an *rtnl.Error
 }
 
-// wireHop is one hop as the kernel tells it.
+// wireHop is one hop of a kernel route.
 type wireHop struct {
 	via    netip.Addr
 	oif    uint32
@@ -62,8 +62,8 @@ type wireHop struct {
 	onlink bool
 }
 
-// wireRoute is one route as the kernel tells it. Its members stand apart, so
-// that the next route is read into it without clearing those that it lacks.
+// wireRoute is one route of the kernel. Its members stand apart, so that the next
+// route is read into it without clearing those that it lacks.
 type wireRoute struct {
 	wireHead
 
@@ -91,7 +91,7 @@ type wireMember struct {
 	weight uint8
 }
 
-// wireNexthop is one nexthop object as the kernel tells it.
+// wireNexthop is one nexthop object of the kernel.
 type wireNexthop struct {
 	id       uint32
 	protocol uint8

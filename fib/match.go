@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// matcher finds out which nexthop a route or an object of the kernel shows.
+// matcher finds the nexthop of a route or an object of the kernel.
 type matcher struct {
 	hops             *targets
 	source4, source6 netip.Addr // see Config
@@ -45,8 +45,8 @@ func (m *matcher) sourceFits(r *wireRoute) bool {
 	return r.source == want
 }
 
-// route returns the nexthop r points at; unknown if there is none we would
-// write.
+// route returns the nexthop that r points at; unknown if we would write no such
+// route.
 func (m *matcher) route(r *wireRoute) *nexthop {
 	switch {
 	case r.kind == unix.RTN_BLACKHOLE && !r.odd:
@@ -66,7 +66,7 @@ func (m *matcher) route(r *wireRoute) *nexthop {
 	return m.unknown
 }
 
-// plain finds the nexthop with r's gateways, nil if a device has no name any
+// plain returns the nexthop with r's gateways, nil if a device has no name any
 // more.
 func (m *matcher) plain(r *wireRoute) *nexthop {
 	var gk groupKey
@@ -86,9 +86,9 @@ func (m *matcher) plain(r *wireRoute) *nexthop {
 	return m.hops.internGroup(gk)
 }
 
-// object returns the nexthop with n's attributes; nil if we would not write
-// such a one. The kernel dumps by ascending ID, and a group is younger than its
-// members, or they are told apart by a later reading.
+// object returns the nexthop with n's attributes; nil if we would write no such
+// object. The kernel dumps by ascending ID, so that members usually come before
+// their group; otherwise a later reading tells them apart.
 func (m *matcher) object(n *wireNexthop) *nexthop {
 	if n.odd || !m.hops.objects || n.count > len(n.member) {
 		return nil
@@ -108,7 +108,7 @@ func (m *matcher) object(n *wireNexthop) *nexthop {
 	return m.hops.internGroup(gk)
 }
 
-// is reports whether h is what the single nexthop nh is written as.
+// is reports whether h is the written form of the single nexthop nh.
 func (nh *nexthop) is(h wireHop) bool {
 	return nh.dev.index == h.oif && nh.dev.index != 0 && nh.key.via == h.via && h.weight == 0 && nh.key.onlink == h.onlink
 }
@@ -134,7 +134,7 @@ func (nh *nexthop) has(r *wireRoute) bool {
 	return true
 }
 
-// isObject reports whether n is what nh is written as.
+// isObject reports whether n is the written form of nh.
 func (nh *nexthop) isObject(n *wireNexthop) bool {
 	switch nh.kind {
 	case opaqueHop:

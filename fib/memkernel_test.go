@@ -56,8 +56,8 @@ func (k *memKernel) close() error { return nil }
 
 func (k *memKernel) fault() bool { return k.rnd.Float64() < k.faults }
 
-// write carries out what it is asked; after an ENOBUFS a part is done and
-// nobody knows which.
+// write carries out the requests; after an ENOBUFS an unknown part of them is
+// done.
 func (k *memKernel) write(reqs []request) error {
 	lostAfter := -1
 	if k.fault() {
@@ -208,7 +208,7 @@ func (k *memKernel) addLink(name string) {
 	}
 }
 
-// dropLink removes a device and what goes over it.
+// dropLink removes a device and the routes over it.
 func (k *memKernel) dropLink(name string) {
 	index := k.links[name]
 	if index == 0 {

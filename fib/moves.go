@@ -2,7 +2,7 @@ package fib
 
 import "context"
 
-// movesOf finds the live objects whose routes, all of them, want one and the
+// movesOf returns the live objects whose routes, all of them, move to one and the
 // same nexthop that has no object yet, keyed by that heir.
 func movesOf(work []*entry) map[*nexthop]*nexthop {
 	for _, e := range work {
@@ -46,7 +46,7 @@ func (nh *nexthop) abandoned() bool {
 	return nh.live && nh.object() && !nh.split && nh.movers == nh.users && nh.refs == 0 && nh.groups == 0
 }
 
-// finishMoves hands the ID and the routes of a moved object to its heir.
+// finishMoves gives the ID and the routes of a moved object to its heir.
 func (w *writer) finishMoves(work []*entry, moves map[*nexthop]*nexthop) {
 	if len(moves) == 0 {
 		return
@@ -67,10 +67,10 @@ func (w *writer) finishMoves(work []*entry, moves map[*nexthop]*nexthop) {
 	}
 }
 
-// dropDead removes a node that died with one message: deleting an object
-// makes the kernel remove its routes. The kernel walks its whole trie for it,
-// so it pays only for an object with many routes (measured: about 11 ns a
-// route in the table against 6 us for each route deleted).
+// dropDead removes a node that died with one message: deleting an object makes
+// the kernel remove its routes. The kernel walks its whole trie for it, so it
+// pays only for an object with many routes (measured: about 11 ns a route in the
+// table against 6 us for each route deleted).
 func (w *writer) dropDead(ctx context.Context, work []*entry) error {
 	least := max(64, w.routes.entries.len()/256)
 	var dead []*nexthop

@@ -62,11 +62,11 @@ func (n *netlink) ready() error {
 	return nil
 }
 
-// bindOurs binds a socket to a port of the range that marks notifications as
-// the echo of our own writes, so that whoever watches the kernel (package
-// fib/underlay) can tell a change that somebody else made to our routes. With
-// all of them taken, by sockets that leaked or another agent, any port will
-// do: our echo then looks like somebody else's.
+// bindOurs binds a socket to a port of the range that marks notifications as the
+// echo of our own writes, so that a watcher of the kernel (package fib/underlay)
+// can distinguish the changes of other programs to our routes. With all ports
+// taken, by leaked sockets or another agent, any port will do: our echo then
+// looks like another program's change.
 func bindOurs(fd int) error {
 	for port := uint32(ours.FirstPort); port < ours.FirstPort+ours.Ports; port++ {
 		err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: port})
@@ -77,8 +77,8 @@ func bindOurs(fd int) error {
 	return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 }
 
-// setOptions sets what only makes things better; a kernel without an option
-// works too (old kernels: the codec filters and bounds by itself).
+// setOptions sets the options that are not required; a kernel without one works
+// too (old kernels: the codec filters and bounds by itself).
 func setOptions(fd int) {
 	for _, opt := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK} {
 		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, opt, 1)
@@ -91,7 +91,7 @@ func setOptions(fd int) {
 	}
 }
 
-// drop closes the socket, and with it whatever replies are still queued.
+// drop closes the socket, and with it all queued replies.
 func (n *netlink) drop() {
 	if n.fd >= 0 {
 		_ = unix.Close(n.fd)
@@ -122,9 +122,9 @@ func (n *netlink) write(reqs []request) error {
 	return nil
 }
 
-// writeSome sends the requests that fit one message buffer, asks for an
-// acknowledgement of the last one only (refusals are always told), and reads
-// until it arrives. It returns how many were sent.
+// writeSome sends the requests that fit one message buffer, requests an
+// acknowledgement of the last one only (the kernel always reports a refusal), and
+// reads until it arrives. It returns the number of sent requests.
 func (n *netlink) writeSome(reqs []request) (int, error) {
 	n.enc.B = n.enc.B[:0]
 	first := n.seq + 1
@@ -197,8 +197,8 @@ func (n *netlink) receive() (rtnl.Messages, error) {
 	}
 }
 
-// dump sends what enc holds and passes every answer of type want to each. It
-// returns errInterrupted after a complete dump that the kernel calls
+// dump sends the request in enc and passes every answer of type want to each. It
+// returns errInterrupted after a complete dump that the kernel marked
 // inconsistent.
 func (n *netlink) dump(want uint16, each func(body []byte)) error {
 	if err := n.send(); err != nil {
@@ -242,8 +242,8 @@ func (n *netlink) routes(protocol uint8, each func(*wireRoute)) error {
 	})
 }
 
-// allTables is routes of every table that the kernel shows: of the encoder's
-// one, or all where that is 0.
+// allTables is routes for every table that the kernel shows: the encoder's one,
+// or all where that is 0.
 func (n *netlink) allTables(protocol uint8, each func(*wireRoute)) error {
 	body := func(b []byte) {
 		if decodeRoute(b, &n.rt) && (protocol == 0 || n.rt.protocol == protocol) {

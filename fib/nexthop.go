@@ -9,11 +9,11 @@ import (
 	"onlink/rib"
 )
 
-// hopKind is what a nexthop is.
+// hopKind is the kind of a nexthop.
 type hopKind uint8
 
 const (
-	opaqueHop    hopKind = iota // ours in the kernel, but nothing we would write
+	opaqueHop    hopKind = iota // ours in the kernel, in a form that we do not write
 	blackholeHop                // drops packets; no object
 	linkHop                     // the destination is on the device itself; no object
 	gatewayHop                  // a gateway (or, in groups, a bare device)
@@ -33,14 +33,14 @@ type hopKey struct {
 // groupKey is the identity of a group: its members, in order.
 type groupKey [rib.MaxHops]*nexthop
 
-// nexthop is what routes point at. With nexthop objects a gateway or group is
+// nexthop is the target of routes. With nexthop objects a gateway or group is
 // one kernel object; otherwise it is only the attributes of routes.
 //
 //	refs > 0    desired by a route
-//	groups > 0  member of a group we know
+//	groups > 0  member of a known group
 //	users > 0   a kernel route points at it
 //
-// It is forgotten, and its object deleted, when all three are 0.
+// It is dropped, and its object deleted, when all three are 0.
 type nexthop struct {
 	kind    hopKind
 	key     hopKey
@@ -51,13 +51,14 @@ type nexthop struct {
 	live    bool       // the kernel holds the object with these attributes
 	stale   bool       // a previous run's object, not swept before AllowSweep
 	idle    bool       // in targets.idle
-	seen    uint32     // reading of the kernel that showed the object
+	seen    uint32     // the reading of the kernel that showed the object
 	refs    int
 	groups  int
 	users   int
 
-	// Of one round of Apply: where all routes over it go (in place, if it is
-	// one new nexthop), how many go, and why it cannot be written.
+	// Of one round of Apply: the heir that all routes over it move to (in place, if
+	// it is one new nexthop), the number of moving routes, and the reason that it
+	// cannot be written.
 	heir   *nexthop
 	movers int
 	split  bool
@@ -88,22 +89,22 @@ func (nh *nexthop) uses(d *device) bool {
 	return nh != nil && slices.ContainsFunc(nh.singles(), func(one *nexthop) bool { return one.dev == d })
 }
 
-// setKey identifies a hopset: what rib decided, and the family it is for.
+// setKey identifies a hopset: the hops that rib decided, and their family.
 type setKey struct {
 	hops rib.Hops
 	kind rib.Kind
 	v6   bool
 }
 
-// hopset is a decided set of hops and the nexthop that carries it out.
+// hopset is a decided set of hops and its nexthop.
 type hopset struct {
 	key  setKey
 	refs int
 	nh   *nexthop // nil if err is set
-	err  error    // why it cannot be expressed
+	err  error    // why the kernel cannot express it
 }
 
-// target returns the wanted nexthop, nil for "no route".
+// target returns the desired nexthop, nil for "no route".
 func (s *hopset) target() *nexthop {
 	if s == nil {
 		return nil
@@ -144,8 +145,8 @@ func (nh *nexthop) String() string {
 	return s
 }
 
-// forgetIndex has the devices of nh looked up again before the next attempt:
-// one may have been recreated.
+// forgetIndex has the devices of nh looked up again before the next attempt: one
+// may have been recreated.
 func (nh *nexthop) forgetIndex() {
 	if nh.dev != nil {
 		nh.dev.index = 0

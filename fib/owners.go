@@ -10,7 +10,7 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// askDoubtful asks the kernel about the routes it may have dropped.
+// askDoubtful queries the routes that the kernel may have dropped.
 func (r *reader) askDoubtful(work []*entry) error {
 	t := r.routes
 	for _, e := range work {
@@ -23,7 +23,7 @@ func (r *reader) askDoubtful(work []*entry) error {
 		}
 		e.asked = t.flush
 		if !ok || w.protocol != ours.Protocol {
-			t.setHave(e, nil) // if it is there after all, the add is refused
+			t.setHave(e, nil) // the kernel refuses the add if the route exists after all
 			continue
 		}
 		t.setHave(e, r.match.route(&w))
@@ -34,8 +34,8 @@ func (r *reader) askDoubtful(work []*entry) error {
 	return nil
 }
 
-// ask returns the route that holds e's key. ok is false if the answer to a
-// look-up by address does not tell, because it shows another route.
+// ask returns the route that holds e's key. ok is false if the look-up by address
+// does not decide that, because it returned another route.
 func (r *reader) ask(e *entry) (w wireRoute, ok bool, err error) {
 	err = r.kernel.lookup(e.prefix, &w)
 	if errors.As(err, new(*rtnl.Error)) || errors.Is(err, unix.ENETUNREACH) {
@@ -44,8 +44,8 @@ func (r *reader) ask(e *entry) (w wireRoute, ok bool, err error) {
 	return w, err == nil && w.key == r.cfg.key(e.prefix) && w.table == r.cfg.Table, err
 }
 
-// askOwners finds out who holds the keys of the entries, which were refused
-// with EEXIST. Ours are queued to be replaced, others are reported.
+// askOwners queries the owners of the entries' keys, which were refused with
+// EEXIST. Routes of ours are queued to be replaced, others are reported.
 func (r *reader) askOwners(taken []*entry) error {
 	const dumpFrom = 64 // so many look-ups cost as much as a dump
 	var open map[routeKey]*entry
@@ -78,12 +78,13 @@ func (r *reader) askOwners(taken []*entry) error {
 		return err
 	}
 	for _, e := range open {
-		r.routes.enqueue(e) // it left in the meantime
+		r.routes.enqueue(e) // the owner was removed meanwhile
 	}
 	return nil
 }
 
-// owned draws the conclusion from w holding e's key.
+// owned records that w holds e's key: it adopts a route of ours, and reports a
+// foreign one.
 func (r *reader) owned(e *entry, w *wireRoute) {
 	t := r.routes
 	e.asked = t.flush

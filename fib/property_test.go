@@ -15,15 +15,15 @@ import (
 	"onlink/rib"
 )
 
-// world is a Table over a kernel in memory, with what is desired and what
-// others put into the kernel.
+// world is a Table over a kernel in memory, with the desired routes and the
+// foreign routes in the kernel.
 type world struct {
 	rnd     *rand.Rand
 	kernel  *memKernel
 	table   *Table
 	plain   bool
 	desired map[netip.Prefix]rib.Route
-	aliens  map[routeKey]memRoute // what others put there
+	aliens  map[routeKey]memRoute // foreign routes
 	log     []string
 }
 
@@ -48,7 +48,7 @@ func newWorld(seed uint64) *world {
 	return w
 }
 
-// restart replaces the table by one that remembers nothing.
+// restart replaces the table by one without memory.
 func (w *world) restart() {
 	faults := w.kernel.faults
 	w.kernel.faults = 0
@@ -89,7 +89,7 @@ func (w *world) route(p netip.Prefix) rib.Route {
 	return r
 }
 
-// event is one thing that happens to the world.
+// event makes one random event.
 func (w *world) event() {
 	p := pick(w.rnd, worldPrefixes)
 	n := w.rnd.IntN(22)
@@ -118,35 +118,35 @@ func (w *world) event() {
 	}
 }
 
-// meddlings is how many things meddle can do.
+// meddlings is the number of meddle's events.
 const meddlings = 7
 
-// meddle is something that another program, a hand or a previous run of ours
-// does to the kernel.
+// meddle makes a change of the kernel that is not the Table's: by another
+// program, an operator or a previous run of ours.
 func (w *world) meddle(n int, p netip.Prefix) {
 	key := w.table.cfg.key(p)
 	held, there := w.kernel.fib[key]
 	own := there && held.protocol == ours.Protocol
 	_, foreign := w.aliens[key]
 	switch n {
-	case 0: // a hand removes one of ours
+	case 0: // an operator removes one of ours
 		if own {
 			delete(w.kernel.fib, key)
 		}
-	case 1: // a hand changes one of ours
+	case 1: // an operator changes one of ours
 		if own {
 			w.kernel.fib[key] = memRoute{protocol: ours.Protocol, kind: unix.RTN_BLACKHOLE}
 		}
-	case 2: // somebody adds a route where none is
+	case 2: // another program adds a route under a free key
 		if !there {
 			w.intrude(key, memRoute{protocol: unix.RTPROT_STATIC, kind: unix.RTN_BLACKHOLE})
 		}
-	case 3: // and takes it away
+	case 3: // and removes it
 		if foreign {
 			delete(w.aliens, key)
 			delete(w.kernel.fib, key)
 		}
-	case 4: // somebody overwrites ours
+	case 4: // another program overwrites ours
 		if own {
 			w.intrude(key, memRoute{protocol: unix.RTPROT_BIRD, kind: unix.RTN_BLACKHOLE})
 		}
@@ -162,13 +162,13 @@ func (w *world) meddle(n int, p netip.Prefix) {
 	}
 }
 
-// intrude puts a foreign route into the kernel, whatever is there.
+// intrude puts a foreign route into the kernel, over any that is there.
 func (w *world) intrude(key routeKey, m memRoute) {
 	w.kernel.fib[key] = m
 	w.aliens[key] = m
 }
 
-// flap removes or brings back a device; the Table hears of it or not.
+// flap removes or brings back a device, with or without a report to the Table.
 func (w *world) flap() {
 	name := pick(w.rnd, worldLinks)
 	if w.kernel.links[name] != 0 {
@@ -248,7 +248,8 @@ func renderDesired(r rib.Route) string {
 	return strings.Join(parts, ", ")
 }
 
-// check compares the kernel with the desire after everything has settled.
+// check compares the kernel with the desired routes after all changes have
+// settled.
 func (w *world) check() []string {
 	var wrong []string
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
@@ -277,7 +278,7 @@ func (w *world) check() []string {
 		}
 	}
 	for id, n := range w.kernel.nhs {
-		nh := w.table.routes.hops.byID[id] // a route that a foreign one keeps out may want it
+		nh := w.table.routes.hops.byID[id] // a route that a foreign one keeps out may refer to it
 		wanted := nh != nil && (nh.refs > 0 || nh.groups > 0)
 		if n.protocol == ours.Protocol && !used[id] && !wanted {
 			add("object %d is left behind: %+v", id, n)
@@ -292,8 +293,8 @@ func (w *world) check() []string {
 }
 
 // TestRandomEvents lets random events and faults happen, then lets the Table
-// settle: what is desired is in the kernel, nothing else of ours, and no
-// foreign route was ever changed.
+// settle: the desired routes are in the kernel, no others of ours, and no foreign
+// route was ever changed.
 func TestRandomEvents(t *testing.T) {
 	worlds := uint64(10_000)
 	if testing.Short() {

@@ -11,12 +11,13 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// readAttempts bounds how often an interrupted or failed dump is repeated
-// before what was not seen counts as missing, or the reading as failed.
+// readAttempts bounds the repetitions of an interrupted or failed dump; after
+// them the routes that it did not show count as missing, or the reading as
+// failed.
 const readAttempts = 4
 
-// reader brings what is known of the kernel up to date: it reads all of ours
-// that the kernel holds, or asks for single keys.
+// reader updates the known state of the kernel: it reads all of our routes and
+// objects, or queries single keys.
 type reader struct {
 	kernel  kernel // nil before Open and after Close
 	cfg     *Config
@@ -24,10 +25,10 @@ type reader struct {
 	routes  *tracker
 	match   matcher
 	hasNH   bool   // the kernel has nexthop objects
-	current uint32 // flush whose beliefs were read from the kernel
+	current uint32 // the flush whose known state was read from the kernel
 }
 
-// read reads all of ours, in both families.
+// read reads all of our routes and objects, in both families.
 func (r *reader) read(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -66,8 +67,8 @@ func refused(err error) bool {
 		!errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EBUSY)
 }
 
-// readOnce dumps objects, then routes. An interrupted dump has shown true
-// things, so what it marked stays marked.
+// readOnce dumps objects, then routes. The routes in an interrupted dump exist,
+// so they stay marked as seen.
 func (r *reader) readOnce() error {
 	var interrupted error
 	if r.hasNH {
@@ -83,7 +84,7 @@ func (r *reader) readOnce() error {
 	return errors.Join(interrupted, r.kernel.routes(ours.Protocol, r.seeRoute))
 }
 
-// seeRoute takes note of one route of ours.
+// seeRoute records one route of ours.
 func (r *reader) seeRoute(w *wireRoute) {
 	t := r.routes
 	if w.key != r.cfg.key(w.key.prefix) {
@@ -114,7 +115,7 @@ func (r *reader) seeRoute(w *wireRoute) {
 	t.settle(e)
 }
 
-// missing finds the routes the kernel should have shown and did not.
+// missing records the routes that the kernel should have shown and did not.
 func (r *reader) missing() {
 	t := r.routes
 	for e := range t.entries.all() {
@@ -130,7 +131,7 @@ func (r *reader) missing() {
 	}
 }
 
-// seeNexthop takes note of one nexthop object in our range of IDs.
+// seeNexthop records one nexthop object in our range of IDs.
 func (r *reader) seeNexthop(n *wireNexthop) {
 	g := &r.routes.hops
 	if n.protocol != ours.Protocol {
@@ -149,9 +150,9 @@ func (r *reader) seeNexthop(n *wireNexthop) {
 	nh.live = nh.isObject(n)
 }
 
-// adopt makes an object that a previous run (or a hand) left ours: under the
-// nexthop with its attributes if that has no object yet, else as an opaque
-// one that only waits to be swept.
+// adopt takes over an object that a previous run (or an operator) left: under the
+// nexthop with its attributes if that has no object yet, else as an opaque one
+// that only waits to be swept.
 func (r *reader) adopt(n *wireNexthop) *nexthop {
 	nh := r.match.object(n)
 	if nh == nil || nh.id != 0 {
@@ -164,8 +165,8 @@ func (r *reader) adopt(n *wireNexthop) *nexthop {
 	return nh
 }
 
-// missingNexthops finds the objects the kernel lost, or holds differently,
-// and queues those that are desired.
+// missingNexthops records the objects that the kernel lost, or holds differently,
+// and queues the desired ones.
 func (r *reader) missingNexthops() {
 	g, reading := &r.routes.hops, r.routes.reading
 	for id, nh := range g.byID {

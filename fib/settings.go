@@ -22,7 +22,7 @@ type Settings struct {
 // DefaultSettings are those of a file without the section.
 func DefaultSettings() Settings { return Settings{Table: unix.RT_TABLE_MAIN, Resync: 90 * time.Second} }
 
-// Read reads the section; keys that it does not have stay.
+// Read reads the section; absent keys keep their values.
 func (s *Settings) Read(v strictyaml.Value) {
 	v.Mapping(strictyaml.Fields{
 		"table":  strictyaml.Number(&s.Table, 1, math.MaxUint32),

@@ -8,7 +8,7 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// TestSettings: the section, and the table that it asks for.
+// TestSettings: the section, and the table that it configures.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	a4, a6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")

@@ -2,7 +2,7 @@ package fib
 
 import "time"
 
-// Stats counts what a Table did since it was made.
+// Stats counts the work of a Table since it was made.
 type Stats struct {
 	Added          uint64 // routes created
 	Changed        uint64 // routes replaced

@@ -59,8 +59,8 @@ func (s *store) put(p netip.Prefix) *entry {
 	return e
 }
 
-// remove forgets e; to remove it twice does nothing. e may be given to
-// another prefix by the next put.
+// remove drops e; to remove it twice does nothing. The next put may give e to
+// another prefix.
 func (s *store) remove(e *entry) {
 	p := e.prefix
 	if !p.IsValid() {

@@ -1,22 +1,21 @@
-// Package fib makes the kernel's routes of protocol 179 equal the decided
-// ones ([rib.Route]).
+// Package fib makes the kernel's routes of protocol 179 equal the decided ones
+// ([rib.Route]).
 //
-// A [Table] holds what is desired and what the kernel is known to hold. Set
-// and Delete change the desire and do no I/O; Apply writes what differs;
-// Resync reads the kernel back, repairs what drifted, and finds what a
-// previous run left. Routes point at kernel nexthop objects (ip-nexthop(8)),
-// one per next hop and device, so that a node that moves or dies is one
-// message whatever the number of its blocks; kernels without them (before
-// 5.3) get plain gateways.
+// A [Table] holds the desired routes and the known state of the kernel. Set and
+// Delete change the desired routes and do no I/O; Apply writes the differences;
+// Resync reads the kernel back, repairs drift, and adopts the routes of a
+// previous run. Routes point at kernel nexthop objects (ip-nexthop(8)), one per
+// next hop and device, so that a node that moves or dies is one message whatever
+// the number of its blocks; kernels without them (before 5.3) get plain gateways.
 //
-// It refuses to touch a route of another protocol: a new route is created
-// with NLM_F_EXCL, so a key somebody else holds is reported ([ErrForeign]),
-// never overwritten. Before one of our routes is overwritten the kernel is
-// asked whether it still is ours; rtnetlink has no compare-and-swap, so the
-// microseconds between the question and the write remain.
+// It refuses to touch a route of another protocol: a new route is created with
+// NLM_F_EXCL, so a key that a foreign route holds is reported ([ErrForeign]),
+// never overwritten. Before one of our routes is overwritten its owner is
+// queried; rtnetlink has no compare-and-swap, so the microseconds between the
+// query and the write remain.
 //
-// A Table serves one goroutine and has no lock. Open and every later call
-// must come from the network namespace the Table works on.
+// A Table serves one goroutine and has no lock. Open and every later call must
+// come from the network namespace the Table works on.
 package fib
 
 import (
@@ -32,8 +31,8 @@ import (
 	"onlink/rib"
 )
 
-// Table is the writer of one kernel routing table: the desire comes in through
-// it, and it has the kernel read and written in rounds until both are equal.
+// Table writes one kernel routing table: it accepts the desired routes, and has
+// the kernel read and written in rounds until both are equal.
 type Table struct {
 	cfg     Config
 	log     *slog.Logger
@@ -45,8 +44,8 @@ type Table struct {
 	writer writer
 }
 
-// New returns a Table that is not yet open: Set and Delete work, the kernel
-// is not touched.
+// New returns a Table that is not yet open: Set and Delete work, without a call
+// to the kernel.
 func New(cfg Config) *Table {
 	if cfg.Table == 0 {
 		cfg.Table = unix.RT_TABLE_MAIN
@@ -68,8 +67,8 @@ func New(cfg Config) *Table {
 	return t
 }
 
-// Open opens the socket and finds out whether the kernel has nexthop
-// objects. The first Apply or Resync after it reads the kernel's state.
+// Open opens the socket and detects whether the kernel has nexthop objects. The
+// first Apply or Resync after it reads the kernel's state.
 func (t *Table) Open() error {
 	k, err := t.connect(t.cfg)
 	if err != nil {
@@ -92,7 +91,8 @@ func (t *Table) use(k kernel) {
 	t.kernel, t.reader.kernel, t.writer.kernel, t.routes.hops.devs.kernel = k, k, k, k
 }
 
-// unsupported reports whether a kernel without nexthop objects says err.
+// unsupported reports whether err is the answer of a kernel without nexthop
+// objects.
 func unsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
 }
@@ -130,22 +130,22 @@ func (t *Table) Set(r rib.Route) {
 func (t *Table) Delete(p netip.Prefix) { t.routes.unset(p.Masked()) }
 
 // AllowSweep ends the time in which routes and objects of a previous run are
-// kept: from now on what the kernel holds of our protocol and is not desired
-// goes. A route that a Resync finds for the first time goes with the Apply or
-// Resync after it, so that a desire queued before that dump can save it.
+// kept: from now on the undesired routes and objects of our protocol are swept. A
+// route that a Resync finds for the first time is swept by the Apply or Resync
+// after it, so that a desired route queued before that dump can save it.
 func (t *Table) AllowSweep() { t.routes.allowSweep() }
 
-// LinkChanged tells that the named devices appeared, vanished, went up or
-// down, or were renamed: their kernel indexes are looked up again, and routes
-// over them, which the kernel may have dropped, are checked by the next Apply.
+// LinkChanged reports that the named devices appeared, vanished, went up or down,
+// or were renamed: their kernel indexes are looked up again, and the next Apply
+// checks the routes over them, which the kernel may have dropped.
 func (t *Table) LinkChanged(names ...string) {
 	for _, name := range names {
 		t.routes.linkChanged(name)
 	}
 }
 
-// Avoid names the devices that no route is written over from now on: somebody
-// else's that have the name of one of ours. What should go over them fails.
+// Avoid sets the devices over which no route is written from now on: foreign ones
+// with the name of one of ours. Routes over them fail.
 func (t *Table) Avoid(names []string) {
 	devs := &t.routes.hops.devs
 	if slices.Equal(devs.avoid, names) {
@@ -156,8 +156,8 @@ func (t *Table) Avoid(names []string) {
 	t.LinkChanged(changed...)
 }
 
-// NextRetry returns when the next failed route is due for another attempt by
-// Apply; the zero Time means that none is.
+// NextRetry returns the time at which Apply tries the next failed route again;
+// the zero Time means that none is due.
 func (t *Table) NextRetry() time.Time { return t.routes.failing.next() }
 
 // Stats returns the counters.
@@ -174,10 +174,10 @@ func (t *Table) Stats() Stats {
 // Pending pod routes are not among them.
 func (t *Table) Failures() []Failure { return t.routes.failing.list() }
 
-// Installed reports whether the kernel holds p as it is desired, as far as is
-// known. If not, the error says why: nil when p is not desired, [ErrQueued]
-// before the next Apply, [ErrPending] for a pod whose device is not there
-// yet, else what [Table.Failures] says.
+// Installed reports whether the kernel is known to hold p as it is desired. If
+// not, the error is the reason: nil when p is not desired, [ErrQueued] before the
+// next Apply, [ErrPending] for a pod whose device is not there yet, else that of
+// [Table.Failures].
 func (t *Table) Installed(p netip.Prefix) (bool, error) {
 	e := t.routes.entries.get(p.Masked())
 	switch {
@@ -191,7 +191,8 @@ func (t *Table) Installed(p netip.Prefix) (bool, error) {
 	return true, nil
 }
 
-// kernelOpen returns the open kernel, or why there is none.
+// kernelOpen returns the reason that no call to the kernel is possible; nil: the
+// kernel is open.
 func (t *Table) kernelOpen(ctx context.Context) error {
 	if t.kernel == nil {
 		return ErrClosed

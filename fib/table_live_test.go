@@ -44,7 +44,7 @@ func blackhole(prefix string) rib.Route {
 	return rib.Route{Prefix: pfx(prefix), Kind: rib.Blackhole}
 }
 
-// held renders what the kernel holds of our protocol.
+// held renders the kernel's routes of our protocol.
 func held(t *testing.T, tab *Table) []string {
 	t.Helper()
 	list, err := tab.Dump(context.Background())
@@ -78,7 +78,7 @@ func wantHeld(t *testing.T, tab *Table, want ...string) {
 	}
 }
 
-// writes returns how many messages the table has written.
+// writes returns the number of messages that the table has written.
 func writes(s Stats) uint64 {
 	return s.Added + s.Changed + s.Deleted + s.Objects + s.ObjectsDeleted
 }
@@ -352,7 +352,7 @@ func TestRestart(t *testing.T) {
 		for _, r := range kept {
 			tab.Set(r)
 		}
-		tab.Set(unicast("10.1.8.0/26", "10.0.0.7 vb")) // changed while we were away
+		tab.Set(unicast("10.1.8.0/26", "10.0.0.7 vb")) // changed while the agent was down
 		mustApply(t, tab)
 		s := tab.Stats()
 		if s.Added+s.Changed+s.Moved != 1 || s.Deleted != 0 || s.Stale != 1 {
@@ -376,7 +376,7 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// TestSweepSparesQueued is the rule a pod's route relies on: a route that a
+// TestSweepSparesQueued is the rule that a pod's route depends on: a route that a
 // resync sees before it is desired survives if it is set before the next one.
 func TestSweepSparesQueued(t *testing.T) {
 	bothWays(t, func(t *testing.T, cfg Config) {
@@ -395,8 +395,8 @@ func TestSweepSparesQueued(t *testing.T) {
 	})
 }
 
-// TestAvoid: no route is written over a device that is somebody else's; when the
-// device is ours it comes.
+// TestAvoid: no route is written over a foreign device; once the device is ours
+// the route is written.
 func TestAvoid(t *testing.T) {
 	bothWays(t, func(t *testing.T, cfg Config) {
 		tab := openTable(t, cfg)
@@ -430,7 +430,7 @@ func TestDevices(t *testing.T) {
 		}
 		wantHeld(t, tab, "10.3.0.0/24 via 10.0.0.1 dev va")
 
-		// The CNI plugin writes the pod's route itself; then we are told.
+		// The CNI plugin writes the pod's route itself; then the Table is informed.
 		wire(t, "pod0")
 		ip(t, "route add 10.1.0.5/32 dev pod0 proto 179")
 		before := writes(tab.Stats())
@@ -458,7 +458,7 @@ func TestDevices(t *testing.T) {
 			mustApply(t, tab)
 			wantHeld(t, tab, all...)
 		}
-		for _, dev := range []string{"va", "pod0", "late"} { // without a word
+		for _, dev := range []string{"va", "pod0", "late"} { // without a report
 			ip(t, "link del "+dev)
 			wire(t, dev)
 		}

@@ -35,7 +35,7 @@ func (g *targets) init() {
 }
 
 // acquire returns the hopset of key, with one more reference. The routes of a
-// node come in a row, so the latest one is looked at first.
+// node come in a row, so it tries the latest one first.
 func (g *targets) acquire(key setKey) *hopset {
 	s := g.latest
 	if s == nil || s.key != key {
@@ -55,7 +55,7 @@ func (g *targets) acquire(key setKey) *hopset {
 	return s
 }
 
-// release gives one reference back.
+// release drops one reference.
 func (g *targets) release(s *hopset) {
 	if s.refs--; s.refs > 0 {
 		return
@@ -148,8 +148,8 @@ func (g *targets) internIndex(k hopKey, index uint32) *nexthop {
 	return nh
 }
 
-// idleCheck notes a nexthop nothing refers to; collect decides later, for it
-// may be wanted again.
+// idleCheck records a nexthop without references; collect decides later, because
+// it may be referred to again.
 func (g *targets) idleCheck(nh *nexthop) {
 	if nh.unused() && !nh.idle && nh != g.blackhole {
 		nh.idle = true
@@ -157,7 +157,7 @@ func (g *targets) idleCheck(nh *nexthop) {
 	}
 }
 
-// sweep makes the objects of a previous run ours to remove.
+// sweep lets the objects of a previous run be removed.
 func (g *targets) sweep() {
 	for _, nh := range g.byID {
 		nh.stale = false
@@ -201,7 +201,7 @@ func (g *targets) number(nh *nexthop) {
 	g.nextID++
 }
 
-// unnumber takes nh's ID away, because somebody else holds it.
+// unnumber takes nh's ID away, because a foreign object holds it.
 func (g *targets) unnumber(nh *nexthop) {
 	delete(g.byID, nh.id)
 	g.foreign[nh.id] = true
@@ -216,7 +216,7 @@ func (g *targets) gone(nh *nexthop) {
 	nh.id, nh.live, nh.stale = 0, false, false
 }
 
-// resolveDevices makes sure that the indexes of nh's devices are known.
+// resolveDevices looks up the indexes of nh's devices.
 func (g *targets) resolveDevices(nh *nexthop) error {
 	for _, m := range nh.members {
 		if err := g.devs.resolve(m.dev); err != nil {

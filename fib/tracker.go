@@ -8,11 +8,11 @@ import (
 	"onlink/rib"
 )
 
-// tracker knows of every prefix what is desired and what the kernel holds, and
-// queues those that differ. It asks the kernel nothing.
+// tracker holds the desired route and the kernel's for every prefix, and queues
+// the entries in which they differ. It does no I/O.
 type tracker struct {
 	entries store
-	hops    targets // what routes point at
+	hops    targets // the targets of routes
 	failing failures
 	dirty   []*entry          // queued entries, each once
 	spare   []*entry          // dirty's other buffer
@@ -21,8 +21,8 @@ type tracker struct {
 
 	reading uint32 // number of the latest reading of the kernel
 	flush   uint32 // number of the latest flush
-	suspect bool   // what is known of the kernel may be wrong: read it before writing
-	sweep   bool   // what a previous run left is not kept
+	suspect bool   // the known state of the kernel may be wrong: read it before writing
+	sweep   bool   // routes of a previous run are not kept
 }
 
 func (t *tracker) init() {
@@ -59,7 +59,8 @@ func (t *tracker) unset(p netip.Prefix) {
 	t.desire(e, nil)
 }
 
-// claim makes e, if a previous run left it, ours to decide on.
+// claim adopts e if a previous run left it: from now on it follows its desired
+// route.
 func (t *tracker) claim(e *entry) {
 	if e.stale {
 		e.stale = false
@@ -67,7 +68,7 @@ func (t *tracker) claim(e *entry) {
 	}
 }
 
-// desire replaces what e wants and queues it if the kernel differs.
+// desire replaces e's desired hops and queues e if the kernel differs.
 func (t *tracker) desire(e *entry, want *hopset) {
 	old := e.want
 	e.want = want
@@ -89,8 +90,8 @@ func (t *tracker) desire(e *entry, want *hopset) {
 	t.settle(e)
 }
 
-// settle queues e if the kernel differs from its desire, and forgets it when
-// neither side knows it any more.
+// settle queues e if the kernel differs from the desired route, and drops it when
+// it is neither desired nor in the kernel.
 func (t *tracker) settle(e *entry) {
 	if e.want == nil && e.have == nil && !e.queued {
 		t.failing.clear(e)
@@ -115,7 +116,7 @@ func (t *tracker) enqueue(e *entry) {
 	t.dirty = append(t.dirty, e)
 }
 
-// take empties the queue and returns what was in it, for giveBack.
+// take empties the queue and returns its entries, for giveBack.
 func (t *tracker) take() []*entry {
 	work := t.dirty
 	t.dirty, t.spare = t.spare[:0], work
@@ -125,13 +126,13 @@ func (t *tracker) take() []*entry {
 	return work
 }
 
-// giveBack ends the use of what take returned.
+// giveBack ends the use of the list that take returned.
 func (t *tracker) giveBack(work []*entry) {
 	clear(work) // no stale pointers in the spare buffer
 	t.spare = work[:0]
 }
 
-// setHave records what the kernel holds for e.
+// setHave records the kernel's route for e.
 func (t *tracker) setHave(e *entry, nh *nexthop) {
 	e.doubt = false
 	if e.have == nh {
@@ -147,7 +148,8 @@ func (t *tracker) setHave(e *entry, nh *nexthop) {
 	}
 }
 
-// allowSweep ends the time in which what a previous run left is kept.
+// allowSweep ends the time in which routes and objects of a previous run are
+// kept.
 func (t *tracker) allowSweep() {
 	if t.sweep {
 		return
@@ -157,7 +159,7 @@ func (t *tracker) allowSweep() {
 	t.hops.sweep()
 }
 
-// condemn queues the removal of everything that is not desired.
+// condemn queues the removal of all undesired routes.
 func (t *tracker) condemn() {
 	if t.stats.Stale > 0 {
 		for e := range t.entries.all() {
@@ -206,8 +208,8 @@ func (t *tracker) linkChanged(name string) {
 }
 
 // doubtReplaced has the owner of every key that is about to be overwritten
-// looked up first, or the kernel read when that is cheaper: somebody may have
-// taken the key since we wrote it, and then it is not ours to change.
+// queried first, or the kernel read when that is cheaper: another program may
+// have taken the key since we wrote it, and then it is not ours to change.
 func (t *tracker) doubtReplaced() {
 	replaced := 0
 	for _, e := range t.dirty {

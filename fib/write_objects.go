@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// writeObjects makes every nexthop object that the queued routes want, or
-// that the kernel lost, live. A nexthop all of whose routes move to one new
-// nexthop becomes that one in place: one message, no packet lost, and the
-// routes need no write.
+// writeObjects makes every nexthop object live that the queued routes need, or
+// that the kernel lost. A nexthop all of whose routes move to one new nexthop
+// becomes that one in place: one message, no packet lost, and the routes need no
+// write.
 func (w *writer) writeObjects(ctx context.Context, work []*entry) error {
 	if !w.routes.hops.objects {
 		w.routes.hops.broken = w.routes.hops.broken[:0]
@@ -26,15 +26,15 @@ func (w *writer) writeObjects(ctx context.Context, work []*entry) error {
 	if err == nil {
 		err = w.putObjects(ctx, groups, moves)
 	}
-	w.finishMoves(work, moves) // what was answered is true, whatever failed after it
+	w.finishMoves(work, moves) // an answer is valid, also when a later request failed
 	if err != nil {
 		return err
 	}
 	return w.dropDead(ctx, work)
 }
 
-// neededObjects returns the objects, single ones and groups, that are not
-// live and that the queued routes want or the kernel lost.
+// neededObjects returns the objects, single ones and groups, that are not live
+// and that the queued routes need or the kernel lost.
 func (w *writer) neededObjects(work []*entry) (singles, groups []*nexthop) {
 	need := func(nh *nexthop) {
 		if nh.needed || nh.live || !nh.object() {
@@ -109,7 +109,7 @@ func (w *writer) objectRequest(nh, old *nexthop) request {
 	return request{verb: addNexthop, nh: nh, id: nh.id}
 }
 
-// writable returns why nh cannot be an object now.
+// writable returns the reason that nh cannot be an object now.
 func (w *writer) writable(nh *nexthop) error {
 	for _, m := range nh.members {
 		if m.err != nil {
@@ -122,8 +122,8 @@ func (w *writer) writable(nh *nexthop) error {
 	return w.routes.hops.devs.resolve(nh.dev)
 }
 
-// collect deletes the objects nothing refers to and forgets their nexthops;
-// a group that goes may leave its members without use.
+// collect deletes the objects without references and drops their nexthops; the
+// removal of a group may leave its members without use.
 func (w *writer) collect(ctx context.Context) error {
 	g := &w.routes.hops
 	for len(g.idle) > 0 {
@@ -143,8 +143,8 @@ func (w *writer) collect(ctx context.Context) error {
 	return nil
 }
 
-// deleteObjects deletes the unused objects among nhs, groups first: the
-// kernel would shrink a group whose member goes.
+// deleteObjects deletes the unused objects among nhs, groups first: the kernel
+// would shrink a group whose member is deleted.
 func (w *writer) deleteObjects(ctx context.Context, nhs []*nexthop) error {
 	for _, kind := range [...]hopKind{groupHop, gatewayHop, opaqueHop} {
 		for _, nh := range nhs {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// writeRoutes makes the routes as they should be, removals last.
+// writeRoutes writes the desired routes, and then the removals.
 func (w *writer) writeRoutes(ctx context.Context, work []*entry) error {
 	for _, e := range work {
 		if e.want != nil && !e.clean() {
@@ -30,7 +30,7 @@ func (w *writer) writeRoutes(ctx context.Context, work []*entry) error {
 	return w.send(ctx)
 }
 
-// writeRoute adds the request that makes e's route as it should be.
+// writeRoute adds the request that writes e's desired route.
 func (w *writer) writeRoute(ctx context.Context, e *entry) error {
 	nh := e.want.nh
 	if err := w.unwritable(e.want); err != nil {
@@ -47,7 +47,7 @@ func (w *writer) writeRoute(ctx context.Context, e *entry) error {
 	return w.add(ctx, r)
 }
 
-// unwritable returns why no route can point at want now.
+// unwritable returns the reason that no route can point at want now.
 func (w *writer) unwritable(want *hopset) error {
 	g := &w.routes.hops
 	switch {

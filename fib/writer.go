@@ -12,8 +12,7 @@ const (
 	maxRounds = 4    // add refused, owner found, replaced: two rounds; a third for a race
 )
 
-// writer writes nexthop objects and routes, in batches, and takes note of what
-// became of each.
+// writer writes nexthop objects and routes, in batches, and records each outcome.
 type writer struct {
 	kernel kernel // nil before Open and after Close
 	cfg    *Config
@@ -32,7 +31,7 @@ func (w *writer) add(ctx context.Context, r request) error {
 	return w.send(ctx)
 }
 
-// send writes the batch and takes note of each outcome.
+// send writes the batch and records each outcome.
 func (w *writer) send(ctx context.Context) error {
 	if len(w.reqs) == 0 {
 		return nil
@@ -51,7 +50,7 @@ func (w *writer) send(ctx context.Context) error {
 	return err
 }
 
-// outcome takes note of one answered request.
+// outcome records the answer to one request.
 func (w *writer) outcome(r *request) {
 	if r.verb >= addNexthop {
 		w.objectOutcome(r)
@@ -60,7 +59,7 @@ func (w *writer) outcome(r *request) {
 	t, e, errno := w.routes, r.entry, errnoOf(r.err)
 	absent := errno == unix.ESRCH || errno == unix.ENOENT
 	switch {
-	case e == nil: // a stray; what could not be removed shows up again
+	case e == nil: // a stray; the next reading shows one that could not be removed
 	case r.verb == deleteRoute && (errno == 0 || absent):
 		t.setHave(e, nil)
 		t.stats.Deleted++
@@ -77,10 +76,10 @@ func (w *writer) outcome(r *request) {
 	case r.verb == addRoute && errno == unix.EEXIST:
 		w.taken = append(w.taken, e)
 	case r.verb == replaceRoute && absent:
-		e.doubt = true // gone by somebody's hand: ask, then add it
+		e.doubt = true // another program removed it: query, then add it
 		t.enqueue(e)
 	case r.id != 0 && errno == unix.EINVAL && w.first:
-		t.suspect = true // perhaps the kernel dropped the object: look, once
+		t.suspect = true // perhaps the kernel dropped the object: read it again, once
 		t.enqueue(e)
 	case r.nh != nil && r.nh.kind == linkHop && (errno == unix.ENODEV || errno == unix.ENETDOWN):
 		r.nh.forgetIndex()
@@ -93,7 +92,7 @@ func (w *writer) outcome(r *request) {
 	}
 }
 
-// objectOutcome takes note of what became of an object.
+// objectOutcome records the answer to the request of an object.
 func (w *writer) objectOutcome(r *request) {
 	t, nh, errno := w.routes, r.nh, errnoOf(r.err)
 	switch r.verb {
