@@ -10,8 +10,8 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// The functions of this file ask the kernel itself, in the network namespace
-// of the calling thread. Their answers include onlink's own routes.
+// The functions of this file query the kernel itself, in the network namespace of
+// the calling thread. Their answers include onlink's own routes.
 
 // ErrNoDevice is returned when there is no device of a name.
 var ErrNoDevice = errors.New("no such device")
@@ -31,14 +31,14 @@ type KernelRoute struct {
 	Self bool // the address is one of this node's
 }
 
-// Lookup returns the route that covers addr best.
+// Lookup returns the most specific route for addr (the longest match).
 func Lookup(addr netip.Addr) (KernelRoute, error) { return routeTo(addr, unix.RTM_F_FIB_MATCH) }
 
-// Source returns the way of a packet from this node to addr, with the source
-// address that the kernel gives it.
+// Source returns the route of a packet from this node to addr, with the source
+// address that the kernel chooses.
 func Source(addr netip.Addr) (KernelRoute, error) { return routeTo(addr, 0) }
 
-// routeTo asks for one route (RTM_GETROUTE, rtnetlink(7)).
+// routeTo requests one route (RTM_GETROUTE, rtnetlink(7)).
 func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
 	d, err := openDumper()
 	if err != nil {
@@ -68,8 +68,8 @@ func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
 	return out, nil
 }
 
-// read takes one RTM_NEWROUTE in and returns the index of the device; of a
-// multipath route that of its first member.
+// read reads one RTM_NEWROUTE and returns the index of the device; of a multipath
+// route that of its first member.
 func (r *KernelRoute) read(b []byte) (device int32) {
 	h, attrs, ok := rtnl.ParseRoute(b)
 	if !ok {
@@ -103,7 +103,7 @@ func (r *KernelRoute) read(b []byte) (device int32) {
 type Neighbour struct {
 	Addr   netip.Addr
 	State  uint16 // NUD_*
-	Router bool   // it says that it is a router (RFC 4861 section 4.4)
+	Router bool   // it advertises itself as a router (RFC 4861 section 4.4)
 }
 
 // Known reports whether the neighbour has answered: the kernel is not still
@@ -112,8 +112,8 @@ func (n Neighbour) Known() bool {
 	return n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) == 0
 }
 
-// Neighbours returns a device's neighbours of both families, [ErrNoDevice]
-// when there is no device of that name.
+// Neighbours returns a device's neighbours of both families, [ErrNoDevice] when
+// no device has that name.
 func Neighbours(dev string) ([]Neighbour, error) {
 	d, err := openDumper()
 	if err != nil {
@@ -143,8 +143,8 @@ func Neighbours(dev string) ([]Neighbour, error) {
 	return out, nil
 }
 
-// Index returns the index of a device, [ErrNoDevice] when there is none of
-// that name.
+// Index returns the index of a device, [ErrNoDevice] when no device has that
+// name.
 func Index(dev string) (int, error) {
 	d, err := openDumper()
 	if err != nil {
@@ -155,7 +155,7 @@ func Index(dev string) (int, error) {
 	return int(index), err
 }
 
-// index asks for a device by its name.
+// index queries a device by its name.
 func (d *dumper) index(dev string) (int32, error) {
 	if len(dev) >= unix.IFNAMSIZ {
 		return 0, fmt.Errorf("device %s: %w", dev, ErrNoDevice)
@@ -170,7 +170,7 @@ func (d *dumper) index(dev string) (int32, error) {
 	return l.index, nil
 }
 
-// name asks for a device by its index.
+// name queries a device by its index.
 func (d *dumper) name(index int32) (string, error) {
 	l, err := d.link(question(func(b *rtnl.Builder) { b.Link(rtnl.Link{Index: index}) }))
 	if err != nil {
@@ -179,7 +179,7 @@ func (d *dumper) name(index int32) (string, error) {
 	return l.name, nil
 }
 
-// link asks for one device.
+// link queries one device.
 func (d *dumper) link(question []byte) (link, error) {
 	var out link
 	err := d.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, question, func(m rtnl.Message) { out, _ = parseLink(m.Body) })

@@ -13,16 +13,16 @@ import (
 // dumpTimeout bounds the wait for one datagram of a dump.
 var dumpTimeout = unix.Timeval{Sec: 5}
 
-// An interrupted dump is begun again at once, dumpTries times, and of a table
-// that is read quickly until dumpPatience is over or manyTries are made.
+// An interrupted dump is begun again at once, dumpTries times; of a table that is
+// read quickly, until dumpPatience is over or manyTries are made.
 const (
 	dumpTries    = 5
 	manyTries    = 50
 	dumpPatience = 250 * time.Millisecond
 )
 
-// dumper asks the kernel for its tables. Its socket blocks and takes part in
-// no group.
+// dumper dumps the kernel's tables. Its socket blocks and joins no multicast
+// group.
 type dumper struct {
 	fd  int
 	seq uint32
@@ -42,9 +42,9 @@ func openDumper() (_ *dumper, err error) {
 
 func (d *dumper) close() error { return unix.Close(d.fd) }
 
-// barrier returns when the kernel is between two changes: asking for one link
-// takes the lock that every change holds to its end (RTNL). Without it a dump,
-// which takes no lock on new kernels, may still show routes which the change
+// barrier returns when the kernel is between two changes: the request for one
+// link takes the lock that every change holds to its end (RTNL). Without it a
+// dump, which takes no lock on new kernels, may still show routes that the change
 // just notified is about to remove silently.
 func (d *dumper) barrier() error {
 	loopback := question(func(b *rtnl.Builder) { b.Link(rtnl.Link{Index: 1}) })
@@ -55,16 +55,16 @@ func (d *dumper) barrier() error {
 	return err
 }
 
-// question builds what follows the header of a request.
+// question builds the body of a request, which follows the header.
 func question(build func(*rtnl.Builder)) []byte {
 	var b rtnl.Builder
 	build(&b)
 	return b.B
 }
 
-// dump calls each for every message of a table in a family. An interrupted
-// dump is begun again; begin is called before each try and forgets what was
-// collected.
+// dump calls each for every message of a table in a family. An interrupted dump
+// is begun again; begin is called before each try and drops the messages
+// collected so far.
 func (d *dumper) dump(kind uint16, question []byte, begin func(), each func(rtnl.Message)) error {
 	var err error
 	start := time.Now()
@@ -131,8 +131,8 @@ func (d *dumper) answers(b []byte, each func(rtnl.Message)) (done, interrupted b
 	return false, interrupted, nil
 }
 
-// answerError returns the outcome of a request; EINTR is the other way the
-// kernel says that a dump was interrupted.
+// answerError returns the outcome of a request; EINTR is the kernel's other sign
+// of an interrupted dump.
 func answerError(m rtnl.Message) error {
 	err := m.Err("")
 	switch {

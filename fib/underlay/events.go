@@ -6,29 +6,29 @@ import (
 	"slices"
 )
 
-// manyPrefixes is how many changed prefixes are named one by one; more mean
-// All.
+// manyPrefixes is the largest number of changed prefixes in one Events; more
+// become All.
 const manyPrefixes = 512
 
-// Events is what changed since the last [Watcher.Drain]; the latest state is
-// what the Watcher answers.
+// Events holds the changes since the last [Watcher.Drain]; the Watcher answers
+// from the latest state.
 type Events struct {
-	// All says that any next hop may be reached otherwise now.
+	// All is set when any next hop may be reached otherwise now.
 	All bool
-	// Prefixes are the routes that appeared, vanished or answer otherwise;
-	// only next hops inside one may be reached otherwise now.
+	// Prefixes are the routes that appeared, vanished or answer otherwise; only
+	// next hops inside one may be reached otherwise now.
 	Prefixes []netip.Prefix
-	// Links are the names of devices, ours too, that appeared, vanished, went
-	// up or down, or changed name, MTU, group or alias; sorted. The kernel has dropped the
-	// routes over those that vanished or went down.
+	// Links are the names of devices, ours too, that appeared, vanished, went up or
+	// down, or changed name, MTU, group or alias; sorted. The kernel has dropped
+	// the routes over those that vanished or went down.
 	Links []string
-	// Addrs says that the addresses of this node changed: ask for Addrs and
-	// Subnets again.
+	// Addrs is set when the addresses of this node changed: read Addrs and Subnets
+	// again.
 	Addrs bool
-	// Touched says that somebody other than fib changed a route or nexthop
-	// object of our protocol: the kernel may not hold what was written.
+	// Touched is set when another program than fib changed a route or nexthop
+	// object of our protocol: the kernel may lack a written route.
 	Touched bool
-	// Relisted says that notifications were lost: links may have gone and come
+	// Relisted is set when notifications were lost: links may have gone and come
 	// back without being named.
 	Relisted bool
 }
@@ -61,7 +61,7 @@ func (e *Events) merge(o Events) {
 // linkLocals are the addresses that depend on their device alone.
 var linkLocals = netip.MustParsePrefix("fe80::/10")
 
-// difference names what a new snapshot answers otherwise.
+// difference returns the changes between the answers of two snapshots.
 func difference(old, now *snapshot) Events {
 	var e Events
 	e.Prefixes = append(differing(old.local.answers, now.local.answers), differing(old.main.answers, now.main.answers)...)

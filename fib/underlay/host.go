@@ -26,15 +26,15 @@ type Address struct {
 	// Pending says that duplicate address detection (RFC 4862 section 5.4) has
 	// not ended yet: the address is of use in a second or so.
 	Pending bool
-	// Fault says why the address is not for new uses, such as "deprecated";
-	// "": it is.
+	// Fault is the reason that the address is not for new uses, such as
+	// "deprecated"; "": there is none.
 	Fault string
 	// Secondary is an IPv4 address behind another one of its network.
 	Secondary bool
 }
 
-// Addresses returns the node's addresses, those that no other machine can send
-// to (link-local, 127.0.0.0/8, ::1) left out, the oldest of each device first;
+// Addresses returns the node's addresses, except those to which no other machine
+// can send (link-local, 127.0.0.0/8, ::1), the oldest of each device first;
 // devices come in the order of their indexes.
 func (w *Watcher) Addresses() []Address {
 	s := w.current.Load()
@@ -61,13 +61,12 @@ func (w *Watcher) Addresses() []Address {
 	return out
 }
 
-// pending reports whether the kernel still asks whether somebody else has the
-// address.
+// pending reports whether duplicate address detection is still under way.
 func (a nodeAddr) pending() bool {
 	return a.flags&unix.IFA_F_TENTATIVE != 0 && a.flags&unix.IFA_F_DADFAILED == 0
 }
 
-// fault says why an address is not for new uses.
+// fault returns the reason that an address is not for new uses, "" for none.
 func (a nodeAddr) fault(l link) string {
 	switch {
 	case a.flags&unix.IFA_F_DADFAILED != 0:
@@ -90,12 +89,12 @@ func (a nodeAddr) fault(l link) string {
 type Network struct {
 	Prefix netip.Prefix
 	Dev    string
-	// Via says that Prefix is a gateway's address; otherwise it is a network on
-	// the wire of Dev, or an address of the node's own.
+	// Via marks Prefix as a gateway's address; otherwise it is a network on the
+	// wire of Dev, or an address of the node's own.
 	Via bool
 }
 
-// Networks returns what is connected to the node, over devices that are not
+// Networks returns the ranges connected to the node, over devices that are not
 // onlink's: the networks of its addresses, networks that a route puts on a
 // device's wire, and the gateways of its routes. Each prefix comes once. Single
 // addresses of the loopback device are left out: they have no network, and no
@@ -108,8 +107,8 @@ func (w *Watcher) Networks() []Network {
 		if p.Bits() == 0 || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() {
 			return
 		}
-		// A gateway before an address, then the first device by name: the same
-		// whatever the order.
+		// A gateway before an address, then the first device by name, so that the
+		// order of routes does not matter.
 		n := Network{p, dev, via}
 		if old, known := found[p]; !known || n.Via && !old.Via || n.Via == old.Via && n.Dev < old.Dev {
 			found[p] = n

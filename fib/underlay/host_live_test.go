@@ -13,8 +13,8 @@ import (
 	"onlink/internal/ours"
 )
 
-// TestAddresses: what the kernel and the device say against the use of an
-// address is told, and the oldest address of a device comes first.
+// TestAddresses: every fault that the kernel or the device gives an address is
+// reported, and the oldest address of a device comes first.
 func TestAddresses(t *testing.T) {
 	enterNetns(t)
 	ip(t, `link add eth0 type veth peer name far0
@@ -93,8 +93,8 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
-// TestTentative: an address is pending until the kernel has asked whether
-// somebody else has it, and then an event tells.
+// TestTentative: an address is pending until duplicate address detection ends,
+// and then an event follows.
 func TestTentative(t *testing.T) {
 	enterNetns(t)
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/dad_transmits", []byte("3"), 0o644); err != nil {
@@ -120,7 +120,7 @@ func TestTentative(t *testing.T) {
 	await(t, w, "the end of duplicate address detection", func() bool { pending, fault := state(); return !pending && fault == "" })
 }
 
-// TestAsk: routes, sources, devices and neighbours as the kernel says them.
+// TestAsk: routes, sources, devices and neighbours as the kernel answers.
 func TestAsk(t *testing.T) {
 	enterNetns(t)
 	ip(t, rack+`
@@ -173,8 +173,7 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// TestNetworks: networks of addresses and of routes, and gateways, without what
-// is ours.
+// TestNetworks: networks of addresses and of routes, and gateways, without ours.
 func TestNetworks(t *testing.T) {
 	enterNetns(t)
 	ip(t, rack+`

@@ -13,8 +13,8 @@ import (
 
 // listAll lists links and addresses, then routes. Notifications that arrived
 // since the subscription was opened or discarded may be older than the list;
-// taking them in again does no harm, because none is missing and the last of
-// each object says what is now.
+// reading them again does no harm, because none is missing and the last one of
+// each object holds its present state.
 func (w *Watcher) listAll() error {
 	before := w.state
 	w.reset()
@@ -67,8 +67,8 @@ func (w *Watcher) listAddrs() error {
 	})
 }
 
-// listRoutes lists rules, nexthop objects and routes, and publishes. When a
-// dump stays interrupted the copy is published and listed again soon.
+// listRoutes lists rules, nexthop objects and routes, and publishes. When a dump
+// stays interrupted the copy is published and listed again soon.
 func (w *Watcher) listRoutes() error {
 	start := time.Now()
 	w.dirty = false
@@ -117,8 +117,8 @@ func unlessUnsupported(err error) error {
 	return err
 }
 
-// listTables lists the routes of both families; what an interrupted dump
-// yielded is used until the next one.
+// listTables lists the routes of both families; the routes of an interrupted dump
+// are used until the next one.
 func (w *Watcher) listTables() error {
 	var lists [2][]route
 	var interrupted error

@@ -51,7 +51,7 @@ func tryIP(commands string) error {
 	return nil
 }
 
-// enterRack enters a fresh namespace with a rack and waits for the routes which
+// enterRack enters a fresh namespace with a rack and waits for the routes that
 // IPv6 adds by itself, a moment after the carrier.
 func enterRack(t *testing.T) {
 	t.Helper()
@@ -137,7 +137,7 @@ func await(t *testing.T, w *Watcher, what string, ok func() bool) Events {
 	return awaitEvents(t, w, what, func(Events) bool { return ok() })
 }
 
-// awaitEvents is await for what only the events tell; ok gets all so far.
+// awaitEvents is await for a condition on the events alone; ok gets all so far.
 func awaitEvents(t *testing.T, w *Watcher, what string, ok func(Events) bool) Events {
 	t.Helper()
 	var all Events
@@ -156,7 +156,7 @@ func awaitEvents(t *testing.T, w *Watcher, what string, ok func(Events) bool) Ev
 	}
 }
 
-// say spells a Reach the way ip-route(8) would.
+// say spells a Reach as ip-route(8) would.
 func say(r rib.Reach) string {
 	var s strings.Builder
 	s.WriteString(r.Kind.String())

@@ -9,7 +9,7 @@ import (
 	"onlink/internal/rtnl"
 )
 
-// hop is one way of a kernel route.
+// hop is one next hop of a kernel route.
 type hop struct {
 	gateway netip.Addr // zero: the destination is on the device's wire
 	device  int32      // interface index
@@ -26,9 +26,9 @@ type route struct {
 	hops   []hop
 }
 
-// parseRoute reads RTM_NEWROUTE or RTM_DELROUTE. It reports false for routes
-// that play no part: ours, of other tables, of a traffic class or source,
-// link-local or multicast destinations.
+// parseRoute reads RTM_NEWROUTE or RTM_DELROUTE. It reports false for routes that
+// do not count: ours, those of other tables, of a traffic class or a source, and
+// those to link-local or multicast destinations.
 func parseRoute(b []byte) (route, bool) {
 	h, attrs, ok := rtnl.ParseRoute(b)
 	if !ok || h.Protocol == ours.Protocol || h.SrcLen != 0 || h.TOS != 0 || h.Flags&unix.RTM_F_CLONED != 0 {
@@ -65,8 +65,8 @@ func parseRoute(b []byte) (route, bool) {
 	return r, (r.local || table == unix.RT_TABLE_MAIN) && r.prefix.IsValid() && relevant(r.prefix)
 }
 
-// relevant reports whether a BGP next hop may lie in the prefix: link-local
-// and multicast destinations come and go with every device and matter to none.
+// relevant reports whether a BGP next hop may lie in the prefix. Link-local and
+// multicast destinations come and go with every device and contain none.
 func relevant(p netip.Prefix) bool {
 	a := p.Addr()
 	return !a.IsMulticast() && (a.Is4() || !a.IsLinkLocalUnicast())
@@ -126,7 +126,7 @@ func parseGroup(b []byte) []uint32 {
 	}
 }
 
-// link is what matters of a network device.
+// link holds the properties of a network device that matter here.
 type link struct {
 	index    int32
 	name     string
@@ -142,7 +142,7 @@ type link struct {
 	alias    string // IFALIAS
 }
 
-// Device is what tells one device from another.
+// Device holds the properties that tell one device from another.
 type Device struct {
 	Name, Alias string
 	Kind        string // as ip-link(8) calls it: bridge, veth and so on; "": hardware or the loopback device
@@ -220,7 +220,7 @@ type ifaddr struct {
 	subnet netip.Prefix // the network, or the peer's address on a point-to-point link
 }
 
-// addrState is what may change of an address while it stays.
+// addrState holds the properties of an address that may change while it stays.
 type addrState struct {
 	flags uint32 // IFA_F_*
 	scope uint8  // RT_SCOPE_*

@@ -7,13 +7,13 @@ import (
 	"onlink/rib"
 )
 
-// Reach says how the kernel, without onlink's routes, reaches a next hop. It
+// Reach returns how the kernel, without onlink's routes, reaches a next hop. It
 // implements [rib.Resolver]. Before [Watcher.Load] nothing is reachable.
 func (w *Watcher) Reach(nextHop netip.Addr) rib.Reach {
 	return w.current.Load().reach(nextHop.Unmap())
 }
 
-// Addrs returns the addresses of this node that others may send to: not on
+// Addrs returns the addresses of this node to which others may send: not on
 // loopback's own network, not link-local, not on onlink's devices; sorted.
 func (w *Watcher) Addrs() []netip.Addr {
 	var out []netip.Addr
@@ -41,10 +41,10 @@ func (w *Watcher) Subnets() []netip.Prefix {
 func (w *Watcher) MTU(dev string) int { return w.current.Load().devices[dev].mtu }
 
 // LinkFor returns the device that carries traffic from the node's address, and
-// its MTU in bytes: the device the address is on. An address on the loopback
-// device (a node with several uplinks) leaves through any of the devices with
-// a gateway route of its family, so the one with the smallest MTU is named.
-// The device is "" when the address is not ours.
+// its MTU in bytes: the device of the address. An address on the loopback device
+// (a node with several uplinks) leaves through any of the devices with a gateway
+// route of its family, so the one with the smallest MTU is returned. The device
+// is "" when the address is not ours.
 func (w *Watcher) LinkFor(addr netip.Addr) (dev string, mtu int) {
 	s := w.current.Load()
 	addr = addr.Unmap()
@@ -78,6 +78,6 @@ func (s *snapshot) narrowestUplink(v4 bool, dev string) (string, int) {
 	return best.name, best.mtu
 }
 
-// Problem describes a set-up in which the answers may differ from the
-// kernel's, for the operator; "" when there is none.
+// Problem describes a set-up in which the answers may differ from the kernel's,
+// for the operator; "" when there is none.
 func (w *Watcher) Problem() string { return w.current.Load().problem }

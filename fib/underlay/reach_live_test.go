@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestReach asks about every shape of kernel route in one namespace.
+// TestReach resolves by every shape of kernel route in one namespace.
 func TestReach(t *testing.T) {
 	enterRack(t)
 	ip(t, `link add eth1 type veth peer name far1
@@ -102,8 +102,8 @@ func TestReachVLAN(t *testing.T) {
 	}
 }
 
-// TestReachObject: other people's nexthop objects, alone and in a group, also
-// when the kernel names only the object in the route.
+// TestReachObject: foreign nexthop objects, alone and in a group, also when the
+// kernel names only the object in the route.
 func TestReachObject(t *testing.T) {
 	enterRack(t)
 	if err := tryIP("nexthop add id 7 via 10.57.0.1 dev eth0"); err != nil {

@@ -37,7 +37,7 @@ func parseRule(b []byte) (rule, bool) {
 			r.vrf = len(v) > 0 && v[0] != 0
 		case unix.FRA_SUPPRESS_PREFIXLEN:
 			r.bare = r.bare && rtnl.Uint32(v) == ^uint32(0)
-		case unix.FRA_PROTOCOL: // who added it
+		case unix.FRA_PROTOCOL: // the program that added it
 			r.ours = len(v) > 0 && v[0] == ours.Protocol
 		default:
 			r.bare = false
@@ -53,7 +53,7 @@ func (r rule) ordinary() bool {
 	return r.vrf || r.ours || r.bare && (r.table == unix.RT_TABLE_LOCAL || r.table == unix.RT_TABLE_MAIN || r.table == unix.RT_TABLE_DEFAULT)
 }
 
-// problem describes a rule the copy cannot follow.
+// problem describes a rule that the copy cannot follow.
 func (r rule) problem() string {
 	family := "IPv4"
 	if r.family == unix.AF_INET6 {

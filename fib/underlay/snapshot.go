@@ -26,11 +26,11 @@ type table struct {
 	lengths [2][]int // prefix lengths in use, longest first: IPv4, IPv6
 }
 
-// answer is what a matching prefix says. It is comparable. A route without a
+// answer is the outcome of a matching prefix. It is comparable. A route without a
 // usable hop has none, so that a shorter prefix is tried.
 type answer struct {
 	reach  rib.Reach
-	throw  bool // RTN_THROW: look no further in this table
+	throw  bool // RTN_THROW: the look-up leaves this table
 	usable bool
 }
 
@@ -46,7 +46,7 @@ func (s *snapshot) reach(a netip.Addr) rib.Reach {
 	return r
 }
 
-// onLink answers for a link-local address: it is where its device is.
+// onLink resolves a link-local address: it is on the link of its zone.
 func (s *snapshot) onLink(a netip.Addr) rib.Reach {
 	if !a.IsLinkLocalUnicast() || !s.devices[a.Zone()].usable() {
 		return rib.Reach{}
@@ -54,7 +54,7 @@ func (s *snapshot) onLink(a netip.Addr) rib.Reach {
 	return rib.Reach{Kind: rib.OnLink, Hops: rib.MakeHops(rib.Hop{Dev: a.Zone()})}
 }
 
-// lookup returns the longest match that can be used.
+// lookup returns the longest usable match.
 func (t *table) lookup(a netip.Addr) (rib.Reach, bool) {
 	if !a.IsValid() || a.Zone() != "" {
 		return rib.Reach{}, false
@@ -81,7 +81,7 @@ type nodeAddr struct {
 	addrState
 }
 
-// state is what the kernel told, as it told it.
+// state is the kernel's state as its messages gave it.
 type state struct {
 	links   map[int32]link
 	addrs   map[ifaddr]addrState
@@ -95,7 +95,8 @@ type state struct {
 // all that a list can hold.
 const firstTold = 1 << 32
 
-// view judges the state. ours says which devices are onlink's own.
+// view resolves the state into a snapshot. ours reports whether a device is
+// onlink's own.
 func (st *state) view(ours func(Device) bool) *snapshot {
 	s := &snapshot{devices: map[string]link{}, byIndex: map[int32]string{}}
 	for _, l := range st.links {
@@ -129,8 +130,8 @@ type judge struct {
 	snapshot *snapshot
 }
 
-// tables answers every prefix. Of several routes to one prefix the lowest
-// metric whose hops are usable wins; of equal ones the kernel's first.
+// tables returns the answers of every prefix. Of several routes to one prefix the
+// lowest metric whose hops are usable wins; of equal ones the kernel's first.
 func (j *judge) tables() (local, main table) {
 	local.answers, main.answers = map[netip.Prefix]answer{}, map[netip.Prefix]answer{}
 	routes := slices.Clone(j.state.routes)
@@ -167,7 +168,7 @@ func (t *table) count() {
 	}
 }
 
-// answer judges one route.
+// answer returns the outcome of one route.
 func (j *judge) answer(r *route) answer {
 	reach := rib.Reach{Match: r.prefix}
 	switch r.kind {
@@ -191,14 +192,14 @@ func (j *judge) answer(r *route) answer {
 			reach.Kind = rib.Gateway
 		}
 		reach.Hops = rib.MakeHops(hops...)
-	default: // unreachable, prohibit, broadcast, anycast: nobody to forward to
+	default: // unreachable, prohibit, broadcast, anycast: no host to forward to
 		reach.Kind = rib.Unreachable
 	}
 	return answer{reach: reach, usable: true}
 }
 
-// hops returns the usable hops of a route: over a device that is not ours, up
-// and has carrier.
+// hops returns the usable hops of a route: those over a device that is not ours,
+// is up and has carrier.
 func (j *judge) hops(r *route) (hops []rib.Hop, blackhole bool) {
 	ways := r.hops
 	if o, ok := j.state.objects[r.object]; ok && r.object != 0 {
@@ -214,9 +215,9 @@ func (j *judge) hops(r *route) (hops []rib.Hop, blackhole bool) {
 	return hops, blackhole
 }
 
-// expand returns the hops of a nexthop object. Kernels that are told to
-// (net.ipv4.nexthop_compat_mode=0) name only the object in a route. A group
-// never holds a group (linux/nexthop.h).
+// expand returns the hops of a nexthop object. With
+// net.ipv4.nexthop_compat_mode=0 the kernel names only the object in a route. A
+// group never holds a group (linux/nexthop.h).
 func (j *judge) expand(o object) (hops []hop, blackhole bool) {
 	if o.blackhole {
 		return nil, true

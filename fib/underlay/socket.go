@@ -19,16 +19,16 @@ import (
 // virtual functions is the largest.
 const bufferSize = 64 << 10
 
-// groups are the notifications a Watcher subscribes to. Kernels without
-// nexthop objects (before 5.3) do not know the last one.
+// groups are the multicast groups that a Watcher subscribes to. Kernels without
+// nexthop objects (before 5.3) lack the last one.
 var groups = []int{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 	unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_NEXTHOP,
 }
 
-// subscription is the socket that receives notifications. It never asks
-// anything, so a lost notification cannot be confused with a lost answer.
+// subscription is the socket that receives notifications. It never sends a
+// request, so a lost notification cannot be confused with a lost answer.
 type subscription struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -53,7 +53,7 @@ func subscribe(rcvbuf int) (_ *subscription, err error) {
 			return nil, fmt.Errorf("set netlink receive buffer: %w", err)
 		}
 	}
-	// The filter comes before the groups: nothing of ours gets in between.
+	// The filter comes before the groups: no echo of ours arrives in between.
 	if err := attachFilter(fd); err != nil {
 		return nil, err
 	}
@@ -115,8 +115,8 @@ func (s *subscription) receive(ctx context.Context, deadline time.Time, handle f
 	return errors.Join(failed, err)
 }
 
-// discard empties the queue. After an overrun it must be: what is queued is
-// from before the loss, and its sequel is missing.
+// discard empties the queue. After an overrun it must be emptied: the queued
+// notifications are from before the loss, and their sequel is missing.
 func (s *subscription) discard() error {
 	var failed error
 	err := s.raw.Control(func(fd uintptr) {
@@ -140,9 +140,9 @@ func (s *subscription) interrupt() error { return s.file.SetReadDeadline(time.Un
 
 func (s *subscription) close() error { return s.file.Close() }
 
-// attachFilter keeps the echo of what fib writes off the socket (BPF of
-// packet(7) on a netlink socket): a load of 100,000 routes would otherwise
-// overrun it. Changes that others make to routes of our protocol pass.
+// attachFilter keeps the echo of fib's writes off the socket (BPF of packet(7) on
+// a netlink socket): a load of 100,000 routes would otherwise overrun it. Changes
+// that others make to routes of our protocol pass.
 func attachFilter(fd int) error {
 	const (
 		load  = unix.BPF_LD | unix.BPF_ABS

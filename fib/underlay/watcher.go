@@ -22,7 +22,7 @@ const (
 	// listShare bounds the share of a core that lists may take: after a list
 	// that took d, the next one waits listShare*d.
 	listShare    = 4
-	resortAfter  = 60 * time.Second // a last resort against a change nobody announced
+	resortAfter  = 60 * time.Second // a last resort against a change without a notification
 	resortSpread = 60 * time.Second
 	reopenWait   = 200 * time.Millisecond
 )
@@ -38,15 +38,15 @@ type Watcher struct {
 	dump   *dumper
 	state  state
 	dirty  bool // routes must be listed again
-	judged bool // links or addresses changed: judge again, no list needed
-	// partial says that the list of links or addresses stayed interrupted:
-	// one may be missing that no notification will tell.
+	judged bool // links or addresses changed: resolve again, no list needed
+	// partial is set when the list of links or addresses stayed interrupted: one
+	// may be missing for which no notification comes.
 	partial bool
-	untold  Events    // told together with the snapshot that shows them, never before
+	untold  Events    // published together with the snapshot that shows them, never before
 	due     time.Time // of the next list, when dirty
 	took    time.Duration
 	listed  time.Time
-	resort  time.Time // of the next list though nothing was announced
+	resort  time.Time // of the next list without a notification
 	warned  string    // the problem last logged
 
 	current atomic.Pointer[snapshot]
@@ -58,8 +58,8 @@ type Watcher struct {
 	events Events
 }
 
-// New returns a Watcher that knows nothing yet. ownDevice reports whether a
-// device is one of onlink's; it is called by one goroutine at a time.
+// New returns a Watcher with an empty copy. ownDevice reports whether a device is
+// one of onlink's; it is called by one goroutine at a time.
 func New(log *slog.Logger, ownDevice func(Device) bool) *Watcher {
 	w := &Watcher{log: log, ours: ownDevice, rcvbuf: receiveBuffer, changed: make(chan struct{}, 1)}
 	w.reset()
@@ -71,12 +71,12 @@ func (w *Watcher) reset() {
 	w.state = state{links: map[int32]link{}, addrs: map[ifaddr]addrState{}, objects: map[uint32]object{}}
 }
 
-// Changed is readable after something changed; then call Drain.
+// Changed is readable after a change; then call Drain.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
-// Drain returns what changed since the last call. A Drain that begins after
-// Reach or another question has been answered from a new state holds the
-// events which lead to that state.
+// Drain returns the changes since the last call. A Drain that begins after Reach
+// or another query was answered from a new state returns the events that lead to
+// that state.
 func (w *Watcher) Drain() Events {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,7 +169,7 @@ func (w *Watcher) follow(ctx context.Context) error {
 	}
 }
 
-// deadline returns when to stop waiting for notifications and list.
+// deadline returns the time at which to stop waiting for notifications and list.
 func (w *Watcher) deadline() time.Time {
 	if w.dirty {
 		return w.due
@@ -177,8 +177,8 @@ func (w *Watcher) deadline() time.Time {
 	return w.resort
 }
 
-// settle does what the notifications so far ask for. A changed link is judged
-// at once with the routes known so far; the list that follows tells the rest.
+// settle acts on the notifications so far. A changed link is resolved at once
+// with the known routes; the list that follows shows the rest.
 func (w *Watcher) settle() error {
 	if !time.Now().Before(w.deadline()) {
 		if w.partial {
@@ -215,7 +215,7 @@ func (w *Watcher) reopen(ctx context.Context) {
 	}
 }
 
-// publish judges the state and tells the readers what is different.
+// publish resolves the state and publishes the differences.
 func (w *Watcher) publish() {
 	w.judged = false
 	old, now := w.current.Load(), w.state.view(w.ours)
@@ -232,7 +232,7 @@ func (w *Watcher) publish() {
 	w.tellLocked(e)
 }
 
-// tell merges what is untold into the events not yet drained and wakes up the
+// tell merges the unpublished events into those not yet drained and wakes up the
 // reader.
 func (w *Watcher) tell() {
 	w.mu.Lock()
@@ -253,7 +253,7 @@ func (w *Watcher) tellLocked(e Events) {
 	}
 }
 
-// handle takes one notification in.
+// handle reads one notification.
 func (w *Watcher) handle(m rtnl.Message) {
 	switch m.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
@@ -285,7 +285,8 @@ func (w *Watcher) handle(m rtnl.Message) {
 	}
 }
 
-// handleLink takes a link's new state in. Routes over it may have gone with it.
+// handleLink records a link's new state. The kernel may have removed the routes
+// over it.
 func (w *Watcher) handleLink(l link, gone bool) {
 	old, known := w.state.links[l.index]
 	if known && !gone && old == l {
@@ -307,7 +308,8 @@ func (w *Watcher) handleLink(l link, gone bool) {
 	}
 }
 
-// handleAddress takes an address in. Routes with it as source went with it.
+// handleAddress records an address. With a removed one the kernel removes the
+// routes that have it as source.
 func (w *Watcher) handleAddress(a ifaddr, s addrState, gone bool) {
 	old, known := w.state.addrs[a]
 	if s.order = old.order; !known {
@@ -339,8 +341,8 @@ func (w *Watcher) onlyOurs(hops []hop) bool {
 	return len(hops) > 0
 }
 
-// stale notes that the routes must be listed again, soon but not more often
-// than the machine can bear.
+// stale schedules a list of the routes, soon but not more often than the machine
+// can bear.
 func (w *Watcher) stale() {
 	if w.dirty {
 		return

@@ -24,8 +24,8 @@ func sysctl(t *testing.T, name, value string) {
 	}
 }
 
-// TestFollow: each change of the kernel changes the answer, and the events say
-// for which next hops.
+// TestFollow: each change of the kernel changes the answer, and the events name
+// the next hops concerned.
 func TestFollow(t *testing.T) {
 	const far = "10.58.0.1"
 	tests := []struct {
@@ -149,7 +149,7 @@ func small(t *testing.T) *Watcher {
 	return w
 }
 
-// TestOverrun: lost notifications lead to a list, and nothing is missed.
+// TestOverrun: lost notifications lead to a list, and no change is missed.
 func TestOverrun(t *testing.T) {
 	enterRack(t)
 	w := small(t)
@@ -168,7 +168,7 @@ func TestOverrun(t *testing.T) {
 	await(t, w, "notifications after overrun", func() bool { return say(w.Reach(addr("10.58.0.1"))) != "unreachable" })
 }
 
-// TestOwnChurn: what is written from our ports does not reach the socket, so
+// TestOwnChurn: the echo of writes from our ports does not reach the socket, so
 // it cannot overrun it and causes no list.
 func TestOwnChurn(t *testing.T) {
 	enterRack(t)
@@ -218,7 +218,7 @@ func churn(t *testing.T, n int) {
 	}
 }
 
-// TestTouched: a route of ours that somebody else adds or removes is told.
+// TestTouched: a route of ours that another program adds or removes is reported.
 func TestTouched(t *testing.T) {
 	enterRack(t)
 	churn(t, 1)
@@ -249,7 +249,7 @@ func TestDeadSocket(t *testing.T) {
 				if err := w.sub.close(); err != nil {
 					t.Fatal(err)
 				}
-			case "dump": // a number that is closed for certain
+			case "dump": // a number that is certainly closed
 				if err := unix.Close(w.dump.fd); err != nil {
 					t.Fatal(err)
 				}
@@ -281,8 +281,8 @@ func TestOwnDevices(t *testing.T) {
 	}
 }
 
-// TestForeignNames: devices with names like ours are underlay all the same, and
-// one that gets our mark is not any more.
+// TestForeignNames: devices with names like ours are part of the underlay, until
+// one gets our mark.
 func TestForeignNames(t *testing.T) {
 	enterRack(t)
 	ip(t, `link add onlan0 type veth peer name far1
@@ -307,7 +307,7 @@ func TestForeignNames(t *testing.T) {
 	await(t, w, "a device that became ours", func() bool { return say(w.Reach(addr("10.78.0.2"))) == "unreachable" })
 }
 
-// TestNode: what the composition root asks about the node itself.
+// TestNode: the queries of the composition root about the node itself.
 func TestNode(t *testing.T) {
 	enterRack(t)
 	ip(t, `addr add 10.0.0.7/32 dev lo
