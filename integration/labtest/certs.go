@@ -18,8 +18,8 @@ import (
 	"onlink/integration/conf"
 )
 
-// Certificates makes an authority and a certificate of it for addrs, good for
-// servers and clients.
+// Certificates makes an authority and a certificate signed by it for addrs, valid
+// for servers and clients.
 func Certificates(t *testing.T, addrs []netip.Addr) conf.TLS {
 	t.Helper()
 	dir := t.TempDir()

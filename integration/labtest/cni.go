@@ -12,7 +12,7 @@ import (
 	"onlink/integration/lab"
 )
 
-// ReferencePlugins is where Debian puts the reference plugins.
+// ReferencePlugins is Debian's folder of the reference plugins.
 const ReferencePlugins = "/usr/lib/cni"
 
 // Network calls the plugins of a configuration list on a node, as a container
@@ -23,7 +23,7 @@ type Network struct {
 	List *libcni.NetworkConfigList
 }
 
-// NewNetwork is a list of these plugins, found among the programs under test
+// NewNetwork returns a list of these plugins, found among the programs under test
 // and the reference plugins.
 func NewNetwork(t *testing.T, n *lab.Node, version string, plugins ...map[string]any) *Network {
 	t.Helper()
@@ -34,7 +34,7 @@ func NewNetwork(t *testing.T, n *lab.Node, version string, plugins ...map[string
 	return NetworkOf(t, n, list, Bin(), ReferencePlugins)
 }
 
-// NetworkOf finds the plugins of a list in these folders.
+// NetworkOf returns a network that finds the plugins of a list in these folders.
 func NetworkOf(t *testing.T, n *lab.Node, list *libcni.NetworkConfigList, folders ...string) *Network {
 	t.Helper()
 	return &Network{n, libcni.NewCNIConfigWithCacheDir(folders, t.TempDir(), nil), list}
@@ -43,7 +43,7 @@ func NetworkOf(t *testing.T, n *lab.Node, list *libcni.NetworkConfigList, folder
 // AlsoIn adds a folder of plugins.
 func (w *Network) AlsoIn(dir string) { w.cni.Path = append(w.cni.Path, dir) }
 
-// Runtime holds the arguments of a call for a pod's eth0.
+// Runtime returns the arguments of a call for a pod's eth0.
 func (w *Network) Runtime(p *lab.Pod, capabilities map[string]any) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: p.ContainerID, NetNS: p.NS.Path(), IfName: "eth0", CapabilityArgs: capabilities}
 }
@@ -61,7 +61,7 @@ func (w *Network) Add(ctx context.Context, rt *libcni.RuntimeConf) (addrs []neti
 	return addrs, nil
 }
 
-// Result attaches a pod and returns what the last plugin answered.
+// Result attaches a pod and returns the last plugin's result.
 func (w *Network) Result(ctx context.Context, rt *libcni.RuntimeConf) (result *types100.Result, err error) {
 	err = w.Node.NS.Do(func() error {
 		got, err := w.cni.AddNetworkList(ctx, w.List, rt)

@@ -55,7 +55,7 @@ func ReloadPools(ctx context.Context, t *testing.T, n *lab.Node, pools ...conf.P
 	}))
 }
 
-// Reload writes a running agent's file and has it read; it must be accepted.
+// Reload writes a running agent's file and reloads it; the agent must accept it.
 func Reload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config) {
 	t.Helper()
 	text, err := c.YAML()
@@ -63,8 +63,8 @@ func Reload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config) {
 	hangUp(ctx, t, n, text, "configuration taken")
 }
 
-// RefuseReload writes a running agent's file and has it read; it must be
-// refused. more is text behind the configuration, for mistakes that
+// RefuseReload writes a running agent's file and reloads it; the agent must
+// refuse it. more is text behind the configuration, for mistakes that
 // [conf.Config] cannot hold.
 func RefuseReload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config, more ...string) {
 	t.Helper()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestContributing: the first test in CONTRIBUTING.md is the one that runs.
+// TestContributing: the first test in CONTRIBUTING.md equals the one that runs.
 func TestContributing(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../CONTRIBUTING.md")
@@ -23,7 +23,7 @@ func TestContributing(t *testing.T) {
 	}
 }
 
-// TestWhereIsIt: the files and names that CONTRIBUTING's answers give are there.
+// TestWhereIsIt: the files and names in the answers of CONTRIBUTING.md exist.
 func TestWhereIsIt(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../CONTRIBUTING.md")

@@ -3,7 +3,7 @@
 // metrics, pods, CNI plugins called as a runtime calls them.
 //
 // The line to onlink/integration/lab: lab builds the data centre and reads its
-// state. It knows no test, returns every error, and serves the demo and the
+// state. It contains no test, returns every error, and serves the demo and the
 // benchmarks too. labtest wraps lab for tests: its helpers fail the test, wait
 // as long as onlink promises ([Back]), show the logs of a failed test, and clean
 // up at its end. Helpers for the tests of one subject stay beside them: the

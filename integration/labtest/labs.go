@@ -11,7 +11,7 @@ import (
 	"onlink/integration/uml"
 )
 
-// Alone is one node and its ToR.
+// Alone returns a topology of one node and its ToR.
 func Alone(name string) lab.Spec {
 	return lab.Spec{Name: name, Racks: 1, NodesPerRack: 1, Reflectors: -1, Pool: lab.Pool{Tunnel: "none"}}
 }
@@ -78,7 +78,7 @@ func StartWithPods(ctx context.Context, t *testing.T, l *lab.Lab) {
 	Must(t, l.WaitConverged(ctx))
 }
 
-// addPods adds so many pods to every worker.
+// addPods adds each pods to every worker.
 func addPods(ctx context.Context, t *testing.T, l *lab.Lab, each int) {
 	t.Helper()
 	for _, n := range l.Workers() {
@@ -89,7 +89,7 @@ func addPods(ctx context.Context, t *testing.T, l *lab.Lab, each int) {
 	}
 }
 
-// InRack is a topology that needs no tunnel device: it runs on every kernel.
+// InRack returns a topology that needs no tunnel device: it runs on every kernel.
 func InRack(name string) lab.Spec {
 	return lab.Spec{Name: name, Racks: 1, NodesPerRack: 2, Pool: lab.Pool{Tunnel: "none"}}
 }
@@ -112,7 +112,7 @@ func PodOf(l *lab.Lab, node string) *lab.Pod {
 	panic("no pod on " + node)
 }
 
-// Mesh is a rack of nodes without a reflector: each has a session to every
+// Mesh returns a rack of nodes without a reflector: each has a session to every
 // other one.
 func Mesh(name string, nodes int) lab.Spec {
 	return lab.Spec{Name: name, Racks: 1, NodesPerRack: nodes, Reflectors: -1, Pool: lab.Pool{Tunnel: "none"}}

@@ -14,11 +14,12 @@ import (
 	"onlink/nft"
 )
 
-// ErrRules says that nftables rules or elements of a pod are left.
+// ErrRules is the error of [Traces] when nftables rules or elements of a pod
+// remain.
 var ErrRules = errors.New("rules are left")
 
-// Leftovers reports what is left on a node whose pods were all deleted: [Traces],
-// or a namespace that the agent holds open.
+// Leftovers returns an error when a node whose pods were all deleted still has
+// [Traces] of one, or a namespace that the agent holds open.
 func Leftovers(ctx context.Context, n *lab.Node) error {
 	if err := Traces(ctx, n); err != nil {
 		return err
@@ -26,8 +27,8 @@ func Leftovers(ctx context.Context, n *lab.Node) error {
 	return openNamespaces(n.Process().Pid())
 }
 
-// Traces reports an address, interface, route or nftables element of a pod on a
-// node without pods.
+// Traces returns an error when a node without pods has an address, interface,
+// route or nftables element of one.
 func Traces(ctx context.Context, n *lab.Node) error {
 	st, err := n.Status(ctx)
 	if err != nil {
@@ -66,8 +67,8 @@ func Traces(ctx context.Context, n *lab.Node) error {
 	})
 }
 
-// openNamespaces reports a network namespace, not its own, that a process holds
-// open.
+// openNamespaces returns an error when a process holds a network namespace open
+// that is not its own.
 func openNamespaces(pid int) error {
 	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestLinks: every link between pages leads to a file, and a heading that is named
-// behind a link or a page's path exists. Moved pages and renamed headings would
+// TestLinks: every link between pages leads to a file, and a heading named behind
+// a link or a page's path exists. Moved pages and renamed headings would
 // otherwise leave dead ends.
 func TestLinks(t *testing.T) {
 	t.Parallel()
@@ -61,7 +61,7 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// pages returns the Markdown files under root, without what is built.
+// pages returns the Markdown files under root, except built ones.
 func pages(t *testing.T, root string) (list []string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

@@ -17,8 +17,8 @@ const BinVariable = "ONLINK_BIN"
 func Bin() string { return os.Getenv(BinVariable) }
 
 // Main runs a package's tests with the programs in $ONLINK_BIN, or with those
-// that it builds for this run, and returns the exit code: it is what TestMain
-// of a package with lab tests calls.
+// that it builds for this run, and returns the exit code. TestMain of a package
+// with lab tests calls it.
 func Main(m *testing.M) int {
 	dir := os.Getenv(BinVariable)
 	if dir == "" {

@@ -32,7 +32,7 @@ func MakeNetns(path string) error {
 	return <-done
 }
 
-// DropNetns ends a namespace; of an ended one it succeeds.
+// DropNetns ends a namespace; an absent one is a success.
 func DropNetns(path string) error {
 	err := unix.Unmount(path, unix.MNT_DETACH)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

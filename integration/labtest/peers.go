@@ -15,7 +15,7 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// WaitBFD waits until so many BFD sessions of a node are up.
+// WaitBFD waits until want BFD sessions of a node are up.
 func WaitBFD(ctx context.Context, n *lab.Node, want int) error {
 	return lab.Eventually(ctx, 20*time.Second, "BFD of "+n.Name, func() error {
 		out, err := n.Ctl(ctx, "peers", "-o", "json")
@@ -29,7 +29,8 @@ func WaitBFD(ctx context.Context, n *lab.Node, want int) error {
 	})
 }
 
-// Session is an established session: since when, and how often it was lost.
+// Session is an established session: the time of its start, and the number of its
+// losses.
 type Session struct {
 	Since time.Time
 	Flaps uint64
@@ -70,7 +71,8 @@ func ReachEverybody(ctx context.Context, t *testing.T, l *lab.Lab) {
 	Must(t, err)
 }
 
-// FabricPeer is a node's session to a router that announces the pods of others.
+// FabricPeer returns a node's session to a router that announces the pods of
+// others.
 func FabricPeer(tor *lab.ToR) *conf.Peer {
 	p := tor.Peer()
 	p.Import.Accept = conf.Rules("10.244.0.0/16")
@@ -94,7 +96,7 @@ func WaitBlocks(ctx context.Context, l *lab.Lab) error {
 	return nil
 }
 
-// LearnedExactly reports an error when a router learned other prefixes than
+// LearnedExactly returns an error when a router learned other prefixes than
 // these.
 func LearnedExactly(ctx context.Context, r *interop.Router, want []netip.Prefix) error {
 	list, err := r.Learned(ctx)

@@ -11,7 +11,7 @@ import (
 	"onlink/integration/lab"
 )
 
-// CheckUnique fails the test when two pods have one address, or one does not
+// CheckUnique fails the test when two pods have one address, or a pod does not
 // answer.
 func CheckUnique(ctx context.Context, t *testing.T, l *lab.Lab) {
 	t.Helper()
@@ -59,7 +59,7 @@ func CheckReach(ctx context.Context, t *testing.T, l *lab.Lab, want int, across 
 }
 
 // CheckKill kills one agent while packets flow from pod a to pod b, starts it
-// again, and wants every packet.
+// again, and requires every packet to arrive.
 func CheckKill(ctx context.Context, t *testing.T, l *lab.Lab, victim *lab.Node, a, b *lab.Pod) {
 	flow, err := lab.StartPingFlow(a.NS, b.NS, b.Addr(), 500)
 	Must(t, err)
@@ -113,7 +113,7 @@ func Reaches(ctx context.Context, t *testing.T, from, to *lab.Pod, v6 bool) {
 	ReachesWithin(ctx, t, Patience, from, to, v6)
 }
 
-// ReachesWithin is [Reaches] with a limit of its own, where time is promised.
+// ReachesWithin is [Reaches] with a limit of its own, for a promised time.
 func ReachesWithin(ctx context.Context, t *testing.T, limit time.Duration, from, to *lab.Pod, v6 bool) {
 	t.Helper()
 	Must(t, lab.Eventually(ctx, limit, from.Name+" reaches "+to.Name, func() error {
@@ -131,7 +131,7 @@ func Answers(ctx context.Context, t *testing.T, from *lab.NS, dst netip.Addr) {
 	}))
 }
 
-// Absent reports an error when a namespace has devices of that name.
+// Absent returns an error when a namespace has devices of that name.
 func Absent(ns *lab.NS, dev string) error {
 	left, err := ns.Devices(dev)
 	if err == nil && len(left) > 0 {
@@ -140,7 +140,7 @@ func Absent(ns *lab.NS, dev string) error {
 	return err
 }
 
-// HasMTU reports an error when a device has another MTU.
+// HasMTU returns an error when a device has another MTU.
 func HasMTU(ns *lab.NS, dev string, want int) error {
 	got, err := ns.MTU(dev)
 	if err == nil && got != want {

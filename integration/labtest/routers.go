@@ -9,8 +9,8 @@ import (
 	"onlink/integration/lab"
 )
 
-// SetupOf is a router's half of its session to a node, over IPv4; it announces
-// nothing.
+// SetupOf returns a router's half of its session to a node, over IPv4; it
+// announces nothing.
 func SetupOf(tor *lab.ToR, n *lab.Node) interop.Setup {
 	return interop.Setup{ASN: tor.ASN, RemoteASN: lab.NodeASN, RouterID: tor.Addr, Local: tor.Addr, Remote: n.Addr, IPv4: true, HopIPv4: tor.Addr}
 }

@@ -11,8 +11,8 @@ import (
 	"onlink/integration/lab"
 )
 
-// KnownTo reports a node whose kernel lacks a prefix, but for those that
-// announce it.
+// KnownTo returns an error that names a node whose kernel lacks a prefix; the
+// nodes in from announce it and need no route.
 func KnownTo(ctx context.Context, nodes, from []*lab.Node, p netip.Prefix) error {
 	announces := map[*lab.Node]bool{}
 	for _, n := range from {
@@ -29,8 +29,8 @@ func KnownTo(ctx context.Context, nodes, from []*lab.Node, p netip.Prefix) error
 	return ctx.Err()
 }
 
-// UnknownTo reports a node that has one of the prefixes, in its kernel or among
-// its decided routes.
+// UnknownTo returns an error that names a node with one of the prefixes, in its
+// kernel or among its decided routes.
 func UnknownTo(ctx context.Context, nodes []*lab.Node, prefixes ...netip.Prefix) error {
 	ghost := map[string]bool{}
 	for _, p := range prefixes {
@@ -62,11 +62,11 @@ func UnknownTo(ctx context.Context, nodes []*lab.Node, prefixes ...netip.Prefix)
 // errGhost is a route that outlived its announcement.
 var errGhost = errors.New("a route nobody announces")
 
-// ErrNotLearned says that a neighbour has not learned a route.
+// ErrNotLearned: a neighbour has not learned a route.
 var ErrNotLearned = errors.New("not learned")
 
-// ThroughHops reports how a node's route differs from one through hops; without
-// hops there must be none.
+// ThroughHops returns the difference between a node's route and one through hops;
+// without hops it must have no route.
 func ThroughHops(n *lab.Node, p netip.Prefix, hops ...netip.Addr) error {
 	routes, err := n.NS.Routes(RouteProtocol)
 	if err != nil {
@@ -109,7 +109,8 @@ func CheckRoutes(ctx context.Context, t *testing.T, l *lab.Lab) {
 var DefaultRoute = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
 // RouteProtocol is the kernel's route protocol of onlink's routes, as the
-// documentation names it: the tests do not ask the agent's code.
+// documentation gives it: a test that read it from the agent's code could not
+// find a change of it.
 const RouteProtocol = 179
 
 // BlockOf returns a node's first block.
@@ -125,7 +126,7 @@ func BlockOf(ctx context.Context, t *testing.T, n *lab.Node) netip.Prefix {
 	return p
 }
 
-// HasRoute reports an error when the node's kernel holds no route of that
+// HasRoute returns an error when the node's kernel holds no route of that
 // protocol to a prefix.
 func HasRoute(n *lab.Node, p netip.Prefix, protocol int) error {
 	routes, err := n.NS.Routes(protocol)
@@ -140,7 +141,7 @@ func HasRoute(n *lab.Node, p netip.Prefix, protocol int) error {
 	return fmt.Errorf("%s has no route to %s with protocol %d", n.Name, p, protocol)
 }
 
-// WantDecision waits until the agent decided a prefix this way.
+// WantDecision waits until the agent has decided a prefix this way.
 func WantDecision(ctx context.Context, t *testing.T, n *lab.Node, p netip.Prefix, installed bool, reason string, via netip.Addr) {
 	t.Helper()
 	Must(t, lab.Eventually(ctx, Patience, "decision for "+p.String(), func() error {
@@ -166,7 +167,7 @@ func WantDecision(ctx context.Context, t *testing.T, n *lab.Node, p netip.Prefix
 }
 
 // WantHop waits until a node's kernel holds onlink's route to a prefix through
-// just this hop; whether it is marked on-link is not compared.
+// just this hop; its on-link flag is not compared.
 func WantHop(ctx context.Context, t *testing.T, n *lab.Node, p netip.Prefix, want lab.KernelHop) {
 	t.Helper()
 	Must(t, lab.Eventually(ctx, Patience, fmt.Sprintf("%s reaches %s %s", n.Name, p, want), func() error {

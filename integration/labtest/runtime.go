@@ -23,25 +23,25 @@ type RuntimeDirs struct {
 	Bin, Conf string
 }
 
-// NewRuntimeDirs are the folders of a node's runtime; they do not exist yet.
+// NewRuntimeDirs returns the folders of a node's runtime; they do not exist yet.
 func NewRuntimeDirs(t *testing.T, n *lab.Node) RuntimeDirs {
 	t.Helper()
 	dir := t.TempDir()
 	return RuntimeDirs{t, n, filepath.Join(dir, "bin"), filepath.Join(dir, "net.d")}
 }
 
-// Plugin is where onlink's plugin is installed.
+// Plugin returns the path of onlink's installed plugin.
 func (d RuntimeDirs) Plugin() string { return filepath.Join(d.Bin, cni.PluginName) }
 
-// Conflist is where its configuration is installed.
+// Conflist returns the path of its installed configuration.
 func (d RuntimeDirs) Conflist() string { return filepath.Join(d.Conf, cni.ConflistName) }
 
-// Install is the section cni.install for these folders.
+// Install returns the section cni.install for these folders.
 func (d RuntimeDirs) Install() *conf.Install {
 	return &conf.Install{BinDir: d.Bin, ConfDir: d.Conf, Plugin: filepath.Join(Bin(), cni.PluginName)}
 }
 
-// Flags are the folders as install-cni and uninstall-cni want them.
+// Flags returns the flags of install-cni and uninstall-cni for these folders.
 func (d RuntimeDirs) Flags(more ...string) []string {
 	return append([]string{"--config", d.Node.ConfigFile(), "--bin-dir", d.Bin, "--conf-dir", d.Conf}, more...)
 }
@@ -54,7 +54,8 @@ func (d RuntimeDirs) Run(ctx context.Context, command string, more ...string) (i
 	return out.Code, out.Stdout + out.Stderr
 }
 
-// Network calls the installed conflist, as the container runtime does.
+// Network returns the installed conflist, to be called as the container runtime
+// calls it.
 func (d RuntimeDirs) Network() *Network {
 	d.t.Helper()
 	list, err := libcni.NetworkConfFromFile(d.Conflist())
@@ -62,7 +63,7 @@ func (d RuntimeDirs) Network() *Network {
 	return NetworkOf(d.t, d.Node, list, d.Bin)
 }
 
-// Types are the plugins of the installed conflist.
+// Types returns the types of the plugins in the installed conflist.
 func (d RuntimeDirs) Types() (out []string) {
 	d.t.Helper()
 	for _, p := range d.Network().List.Plugins {

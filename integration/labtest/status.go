@@ -14,7 +14,7 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// LacksProblem reports an error when a problem in a node's status has a text.
+// LacksProblem returns an error when a problem in a node's status contains word.
 func LacksProblem(ctx context.Context, n *lab.Node, word string) error {
 	if Problem(ctx, n, word) == nil {
 		return fmt.Errorf("%s has a problem with %q already", n.Name, word)
@@ -22,7 +22,7 @@ func LacksProblem(ctx context.Context, n *lab.Node, word string) error {
 	return nil
 }
 
-// OwnerOf returns the node that the registry gives a block to.
+// OwnerOf returns the node that owns a block in the registry.
 func OwnerOf(ctx context.Context, t *testing.T, n *lab.Node, block netip.Prefix) string {
 	t.Helper()
 	admin, err := n.Admin()
@@ -37,7 +37,7 @@ func OwnerOf(ctx context.Context, t *testing.T, n *lab.Node, block netip.Prefix)
 	return ""
 }
 
-// HasMetric reports an error when a node's metrics lack a line.
+// HasMetric returns an error when a node's metrics lack a line.
 func HasMetric(ctx context.Context, n *lab.Node, line string) error {
 	text, err := Metrics(ctx, n)
 	if err != nil {
@@ -74,7 +74,7 @@ func Metrics(ctx context.Context, n *lab.Node) (string, error) {
 	return string(body), err
 }
 
-// WantCtl runs onlinkctl and wants an exit code and a word of output.
+// WantCtl runs onlinkctl and requires an exit code and a word of output.
 func WantCtl(ctx context.Context, t *testing.T, n *lab.Node, code int, word string, args ...string) {
 	t.Helper()
 	out, err := n.Ctl(ctx, args...)
@@ -84,7 +84,7 @@ func WantCtl(ctx context.Context, t *testing.T, n *lab.Node, code int, word stri
 	}
 }
 
-// Problem reports an error when no problem in a node's status has a text.
+// Problem returns an error when no problem in a node's status contains word.
 func Problem(ctx context.Context, n *lab.Node, word string) error {
 	st, err := n.Status(ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func Problem(ctx context.Context, n *lab.Node, word string) error {
 	return fmt.Errorf("no problem with %q in %q", word, st.GetProblems())
 }
 
-// WantPath waits until explain of a block's first address has a text.
+// WantPath waits until explain of a block's first address contains text.
 func WantPath(ctx context.Context, t *testing.T, n *lab.Node, block netip.Prefix, text string) {
 	t.Helper()
 	Must(t, lab.Eventually(ctx, Patience, text, func() error {

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// SettleLimit bounds how long database, kernel and registry may take to agree
+// SettleLimit bounds the time in which database, kernel and registry must agree
 // after trouble.
 const SettleLimit = 10 * time.Second
 
-// Back is how soon onlink restores what was removed by hand: a promise.
+// Back is the promised time in which onlink restores state that was removed by
+// hand.
 const Back = 10 * time.Second
 
-// Patience bounds a wait for what onlink promises without a time, or sooner
-// than a busy machine can show.
+// Patience bounds a wait for a change that onlink promises without a time, or
+// sooner than a busy machine can show.
 const Patience = time.Minute
 
 // Long selects the long forms of the tests that repeat something:

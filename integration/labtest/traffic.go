@@ -54,12 +54,12 @@ func Send(ns *lab.NS, address string, size int64) (time.Duration, error) {
 }
 
 // EveryFlowPasses waits until all of many flows get through: each socket is
-// another one.
+// another flow.
 func EveryFlowPasses(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
 	t.Helper()
 	a, b := PodOf(l, "r1n1"), PodOf(l, "r2n1")
 	over, cancel := context.WithCancel(ctx)
-	cancel() // nobody waits for the last replies of what only probes
+	cancel() // the flows only probe: their last replies do not matter
 	Must(t, lab.Eventually(ctx, Patience, "every flow takes the other ToR", func() error {
 		for range 16 {
 			flow, err := lab.StartPingFlow(a.NS, b.NS, AddrOf(b, v6), 1000)
@@ -75,7 +75,7 @@ func EveryFlowPasses(ctx context.Context, t *testing.T, l *lab.Lab, v6 bool) {
 	}))
 }
 
-// Lossless ends a flow that must have lost nothing.
+// Lossless ends a flow and requires that it lost no packet.
 func Lossless(ctx context.Context, t *testing.T, flow *lab.PingFlow) {
 	t.Helper()
 	report, err := flow.Stop(ctx)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// peoples are words for people, which texts about machines were full of: an
-// operator cannot look them up in an RFC or a man page.
+// peoples are words for people that texts about machines once used: an operator
+// finds none of them in an RFC or a man page.
 var peoples = regexp.MustCompile(`(?i)\b(nobody|somebody|anybody|everybody|whoever|told|heard|given out|gives out|did not succeed)\b`)
 
 // TestWords: the texts that operators read (errors, problems, log lines, help,
