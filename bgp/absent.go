@@ -9,7 +9,7 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// stranger notes a connection from an address that no peer and no Dynamic has.
+// stranger records a connection from an address that no Peer and no Dynamic has.
 func (l *ledger) stranger(e gobgp.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -23,7 +23,7 @@ func (l *ledger) stranger(e gobgp.Event) {
 	}
 	x.at = l.now()
 	if !e.ID.IsValid() {
-		return // a probe of the port, or one whose OPEN is known
+		return // a probe of the port, or a later connection without OPEN
 	}
 	x.as, x.id, x.same = e.AS, e.ID, netip.Addr{}
 	for a, r := range l.peers {
@@ -43,7 +43,8 @@ func (l *ledger) dropOldestLocked() {
 	delete(l.strangers, oldest)
 }
 
-// newStranger returns why a stranger is refused if that was not returned lately.
+// newStranger returns the reason why a stranger is refused, "" if it returned that
+// within the last reasonAgain.
 func (l *ledger) newStranger(addr netip.Addr) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,9 +56,9 @@ func (l *ledger) newStranger(addr netip.Addr) string {
 	return x.text()
 }
 
-// absent returns the peers without a session that are worth a line: dynamic
+// absent returns the peers without a session that status lists too: dynamic
 // ones whose last session failed a short time ago, and refused strangers.
-// listed are the addresses that have a line already; dynamic names the Dynamic
+// listed are the addresses that are listed already; dynamic returns the Dynamic
 // of an address.
 func (l *ledger) absent(now time.Time, listed map[netip.Addr]bool, dynamic func(netip.Addr) (Dynamic, bool)) []PeerStatus {
 	l.mu.Lock()
@@ -81,7 +82,7 @@ func (l *ledger) absent(now time.Time, listed map[netip.Addr]bool, dynamic func(
 			continue
 		}
 		if _, ok := dynamic(a); ok {
-			continue // it was let in since
+			continue // it has become a dynamic peer since
 		}
 		refused = append(refused, PeerStatus{
 			Address: a, ASN: x.as, Gone: true, Stranger: true, Speaks: x.id.IsValid(), State: idle, Since: x.at, LastError: x.text(), ErrorAt: x.at,

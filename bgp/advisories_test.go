@@ -72,7 +72,7 @@ func TestAdvisories(t *testing.T) {
 		}
 	})
 	t.Run("CVE-2026-49837", func(t *testing.T) {
-		// The capability of no length would take AS 64512 from those behind it.
+		// The capability of no length would read AS 64512 from those behind it.
 		p := connectRaw(t, "127.92.21.1", "127.92.0.1")
 		t.Cleanup(func() { _ = p.conn.Close() }) // the test is over
 		p.send(1, append(append([]byte{4, 0x5b, 0xa0, 0, 90}, net.IPv4(127, 92, 21, 1).To4()...), 8, 2, 6, 65, 0, 0, 0, 0xfc, 0))
@@ -101,8 +101,8 @@ func TestAdvisories(t *testing.T) {
 	}
 }
 
-// takesMore wants a route that a peer announces after a bad message: its session
-// lives.
+// takesMore requires that a route announced after a bad message is accepted: the
+// session lives.
 func (w *witnessed) takesMore(t *testing.T, p *rawPeer) {
 	t.Helper()
 	from := addrOf(p)

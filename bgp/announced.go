@@ -10,7 +10,7 @@ import (
 	"onlink/bgp/policy"
 )
 
-// Announced is what a peer announces now, and what import makes of it.
+// Announced is a route that a peer announces now, and the verdict of import.
 type Announced struct {
 	Peer    netip.Addr
 	Name    string // of the Peer, or of the Dynamic that accepted it
@@ -22,9 +22,9 @@ type Announced struct {
 // address, and a reflector has many.
 const maxAnnounced = 128
 
-// Announced returns what peers announce for the prefixes around an address, by
-// prefix, longest first, and peer. It is nil with an unpatched engine, which
-// cannot tell.
+// Announced returns the announcements of peers for the prefixes around an address,
+// by prefix, longest first, and peer. It is nil with an unpatched engine, which
+// does not list received routes.
 func (s *Speaker) Announced(_ context.Context, around netip.Addr) []Announced {
 	s.mu.Lock()
 	engine, able := s.engine, s.started && s.engine.KeepsReceived()
@@ -51,7 +51,7 @@ func (s *Speaker) Announced(_ context.Context, around netip.Addr) []Announced {
 	for i := range list {
 		a := &list[i]
 		t, err := s.testOf(a.Peer.String(), &a.Route)
-		if err != nil { // a peer that has just gone
+		if err != nil { // the peer was removed in between
 			a.Verdict = a.Verdict.Decide(err.Error(), policy.Reject, a.Route)
 		} else {
 			a.judge(&t)
@@ -66,7 +66,7 @@ func (s *Speaker) Announced(_ context.Context, around netip.Addr) []Announced {
 	return list
 }
 
-// judge says what import makes of an announcement, and names the peer.
+// judge sets the verdict of import on an announcement, and the peer's name.
 func (a *Announced) judge(t *policyTest) {
 	a.Name = t.name
 	a.Route.Source = policy.Reflected

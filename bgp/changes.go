@@ -10,8 +10,8 @@ type peerChange struct {
 	carries carried // when established
 }
 
-// peerChange takes a state change of the engine. It runs on the watcher
-// goroutine and must not block.
+// peerChange records a state change of a session in the engine. It runs on the
+// watcher goroutine and must not block.
 func (l *ledger) peerChange(c peerChange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,7 +43,7 @@ func (l *ledger) peerChange(c peerChange) {
 	}
 }
 
-// carried is what the two OPENs of a session agreed on.
+// carried is the result of the two OPENs of a session.
 type carried struct {
 	families []Family
 	usesEOR  bool // graceful restart: End-of-RIB will come
@@ -51,7 +51,7 @@ type carried struct {
 	internal bool // the peer is of our AS
 }
 
-// opened notes what the session that came up carries.
+// opened records the families and capabilities of the session that came up.
 func (r *record) opened(c carried) {
 	r.families, r.usesEOR, r.internal = c.families, c.usesEOR, c.internal
 	r.waitEOR = make(map[Family]bool, len(c.families))
@@ -60,7 +60,7 @@ func (r *record) opened(c carried) {
 	}
 }
 
-// endOfRIB takes an End-of-RIB marker (RFC 4724 section 2).
+// endOfRIB records an End-of-RIB marker (RFC 4724 section 2).
 func (l *ledger) endOfRIB(peer netip.Addr, f Family) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

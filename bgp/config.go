@@ -18,12 +18,12 @@ const (
 	DefaultRestartTime  = 120 * time.Second
 	DefaultDeferral     = 15 * time.Second
 	DefaultLimitRetry   = 5 * time.Minute
-	// DefaultSettle is how long Synced waits for peers that have not come
-	// up: one dial, one retry and the exchange of OPENs.
+	// DefaultSettle is how long Synced waits for peers without a session: one
+	// dial, one retry and the exchange of OPENs.
 	DefaultSettle = 8 * time.Second
 )
 
-// Config is what a [Speaker] needs to know of its node. It does not change
+// Config is the configuration of a [Speaker] for its node. It does not change
 // while the speaker lives.
 type Config struct {
 	// ASN is the local autonomous system number, 1 to 4294967294.
@@ -32,7 +32,7 @@ type Config struct {
 	RouterID netip.Addr
 	// NodeAddress and NodeAddress6 are the next hops of originated IPv4 and
 	// IPv6 prefixes; at least one is needed. A family without one is not
-	// offered to peers unless they list it.
+	// offered to a peer unless Session.Families lists it.
 	NodeAddress  netip.Addr
 	NodeAddress6 netip.Addr
 	// ListenAddresses are the addresses to accept sessions on; empty means
@@ -43,14 +43,15 @@ type Config struct {
 	// ClusterID is the reflector's cluster (RFC 4456 section 7), an IPv4
 	// address; default RouterID.
 	ClusterID netip.Addr
-	// Pools are the ranges of the pods: a prefix inside them is some node's.
+	// Pools are the ranges of the pods: every block inside has one node as owner.
 	Pools []policy.Pool
-	// PodGateways are the addresses that pods have as their gateway: no next
-	// hop of anybody's.
+	// PodGateways are the addresses that pods have as their gateway: a route
+	// with such a next hop is refused.
 	PodGateways []netip.Addr
 	// Restarting says that the kernel kept forwarding with the routes of the
 	// previous run: sessions are opened with the Restart State and Forwarding
-	// State bits (RFC 4724 section 3). Say it only when it is true.
+	// State bits (RFC 4724 section 3). When it is wrong, peers keep routes that
+	// forward nothing.
 	Restarting bool
 	// RestartTime is how long peers keep our routes while we are down;
 	// default 120 s, at most 4095 s.
@@ -59,14 +60,14 @@ type Config struct {
 	// peers' End-of-RIB before it announces (RFC 4724 section 4.1); default
 	// 15 s. A node that only originates does not need to wait.
 	Deferral time.Duration
-	// Settle is how long Synced waits for configured peers that have not come
-	// up; default 8 s.
+	// Settle is how long Synced waits for configured peers without a session;
+	// default 8 s.
 	Settle time.Duration
-	// LimitRetry is how long a peer that exceeded its prefix limit is kept
-	// down before it is tried again; default 5 min.
+	// LimitRetry is how long the session to a peer that exceeded its prefix
+	// limit is kept down before it is tried again; default 5 min.
 	LimitRetry time.Duration
 	// AllowUnpatched permits sessions with an engine that is built without
-	// onlink's patches, which what a peer sends can end; see [Patched].
+	// onlink's patches: a message of a peer can end it, see [Patched].
 	AllowUnpatched bool
 	// Log receives the speaker's events; nil means slog.Default.
 	Log *slog.Logger
@@ -121,7 +122,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// families are those the node has an address for.
+// families returns the families of the node's addresses.
 func (c *Config) families() []Family {
 	var f []Family
 	if c.NodeAddress.IsValid() {
@@ -133,7 +134,7 @@ func (c *Config) families() []Family {
 	return f
 }
 
-// ownAddresses are the next hops of what the node announces.
+// ownAddresses returns the next hops of the node's announcements.
 func (c *Config) ownAddresses() []netip.Addr {
 	var list []netip.Addr
 	for _, a := range []netip.Addr{c.NodeAddress, c.NodeAddress6} {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// silently wants a session to have ended without a NOTIFICATION.
+// silently requires that a session ended without a NOTIFICATION.
 func silently(t *testing.T, p *rawPeer) {
 	t.Helper()
 	for {
@@ -25,8 +25,9 @@ func silently(t *testing.T, p *rawPeer) {
 	}
 }
 
-// TestConnectedAnew: a peer that restarted without a word, as after a power cut, is
-// let in at once: its session before is dead, and its routes are stale.
+// TestConnectedAnew: the connection of a peer that restarted without a NOTIFICATION,
+// as after a power cut, is accepted at once: its last session is dead, and its routes
+// are stale.
 func TestConnectedAnew(t *testing.T) {
 	for name, dynamic := range map[string]bool{"configured": false, "of a range": true} {
 		t.Run(name, func(t *testing.T) {
@@ -38,7 +39,7 @@ func TestConnectedAnew(t *testing.T) {
 			first.end6()
 			r.keeps("told", "4.1", "4.2", "6.1")
 			since := r.x.peer(addr(r.addr)).Since
-			// Those who say nothing do not keep the peer away.
+			// Connections without a message do not keep the peer away.
 			for range 10 {
 				r.dial()
 			}
@@ -46,7 +47,7 @@ func TestConnectedAnew(t *testing.T) {
 			second.send(1, r.open(caps, capFamilies))
 			second.send(4, nil)
 			silently(t, first)
-			// The session before is closed a moment before its end is told.
+			// The last session is closed a moment before the engine reports its end.
 			eventually(t, func() string {
 				got := r.x.peer(addr(r.addr))
 				if notUp(got) != "" || got.Flaps != 1 || !got.Since.After(since) || !strings.Contains(got.LastError, "connected anew") {
@@ -138,7 +139,7 @@ func TestNotConnectedAnew(t *testing.T) {
 	r.keeps("a session without graceful restart", "4.1")
 }
 
-// TestConnectedAnewHalfOpen: who connects and says nothing does not keep the peer
+// TestConnectedAnewHalfOpen: a connection without a message does not keep the peer
 // away until its handshake has timed out.
 func TestConnectedAnewHalfOpen(t *testing.T) {
 	for name, tt := range map[string]struct {

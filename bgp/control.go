@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// SetPeers makes the sessions exactly those given: new ones are added, absent
-// ones closed, changed ones changed. Policy and timers change without a
+// SetPeers makes the sessions exactly those given: it adds new ones, closes
+// absent ones and changes those that differ. Policy and timers change without a
 // reset; a session whose peer and policy are the same is not touched.
 // Nothing is changed when it returns an [ErrConfig] or [ErrUnpatched]. It may
 // be called before Start.
@@ -30,8 +30,7 @@ func (s *Speaker) SetPeers(_ context.Context, peers []Peer, dynamics []Dynamic) 
 }
 
 // applyPeersLocked moves the engine to the desired sessions. One peer that
-// the engine refuses does not stop the rest; it is tried again by the next
-// call.
+// the engine refuses does not stop the rest; the next call tries it again.
 func (s *Speaker) applyPeersLocked(want wanted) error {
 	if z, err := zonesOf(want.peers); err == nil { // checked before
 		s.watch.zones.Store(&z)
@@ -40,8 +39,8 @@ func (s *Speaker) applyPeersLocked(want wanted) error {
 	s.applied = true
 	dropped := s.sessions.drop(want)
 
-	// The policy must know a peer before it is added: to the policy of
-	// before it is a stranger, and strangers are refused.
+	// The policy must have a peer before the engine does: the policy before that
+	// refuses all routes of other addresses.
 	had := s.sessions.want
 	s.sessions.want = want
 	if err := s.installPolicyLocked(); err != nil {
@@ -51,8 +50,8 @@ func (s *Speaker) applyPeersLocked(want wanted) error {
 	return errors.Join(dropped, s.sessions.put(had, restarting))
 }
 
-// Hold keeps the session to a configured peer down until [Speaker.Release]:
-// its routes go at once and the peer is told why (a CEASE with RFC 9003 text,
+// Hold keeps the session to a configured peer down until [Speaker.Release]: its
+// routes go at once and the peer receives a CEASE that carries why (RFC 9003,
 // cut to 128 bytes). Each holder has a name; the session comes back when the
 // last one releases it. A hold outlives changes of the peer's configuration.
 // It fails with [ErrUnknownPeer].
@@ -74,7 +73,7 @@ func (s *Speaker) Hold(_ context.Context, peer netip.Addr, holder, why string) e
 	return nil
 }
 
-// Release ends a holder's [Speaker.Hold]; without one it does nothing.
+// Release ends a holder's [Speaker.Hold]; without a hold it does nothing.
 func (s *Speaker) Release(_ context.Context, peer netip.Addr, holder string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,8 +26,8 @@ import (
 const corpusEnv = "ONLINK_BGP_TEST_CORPUS"
 
 // TestCorpus plays every message that ever harmed the engine against processes
-// of their own. No patched one ends or stands still; unpatched ones, one for
-// each file, must in many cases, or the corpus is worth nothing.
+// of their own. No patched one ends or hangs; unpatched ones, one for each file,
+// must in many cases, or the corpus proves nothing.
 func TestCorpus(t *testing.T) {
 	files, err := filepath.Glob("testdata/fuzz/Fuzz*/*")
 	if err != nil || len(files) < 100 {

@@ -2,19 +2,19 @@
 // (RFC 4456), origination and withdrawal of this node's prefixes, import and
 // export policy, graceful restart (RFC 4724, RFC 8538) and best-path events.
 //
-// It knows no engine's types: package gobgp runs the engine. Callers say what
-// they want (the set of peers, the set of originated prefixes) and the speaker
-// changes only what differs, so that an edit of one peer never resets another.
+// It has no types of the engine, which package gobgp runs. Callers set the
+// desired peers and originated prefixes as whole sets, and the speaker changes
+// only the differences, so that an edit of one peer never resets another.
 //
-// Which routes are accepted and announced is decided by package policy, which
-// knows no engine either. The node is no transit: it exports its own prefixes
-// only and, on a reflector, the routes of its iBGP clients. From an eBGP peer
-// without an import rule nothing is accepted, and to one without Export.Own
-// nothing is announced (RFC 8212).
+// Package policy, which has no types of the engine either, decides which routes
+// are accepted and announced. The node is no transit: it exports only its own
+// prefixes and, on a reflector, the routes of its iBGP clients. It accepts
+// nothing from an eBGP peer without an import rule, and announces nothing to one
+// without Export.Own (RFC 8212).
 //
-// The engine is built with the patches of bgp/engine, without which what a
-// peer sends can end the process; a plain go build leaves them out, and
-// [Engine] says so.
+// The engine is built with the patches of bgp/engine. Without them a message of
+// a peer can end the process. A plain go build leaves them out; [Engine] reports
+// it.
 //
 // All methods of [Speaker] may be called from any goroutine.
 //
@@ -22,8 +22,8 @@
 //
 // Since Go 1.24 a listening socket is a multipath TCP socket by default, and
 // the kernel ignores TCP_MD5SIG keys on those: a peer without the password
-// is then accepted. GoBGP v3 does not know; every main package and every test
-// package with a listener carries the directive
+// is then accepted. GoBGP v3 does not turn that off, so every main package and
+// every test package with a listener carries the directive
 //
 //	//go:debug multipathtcp=0
 package bgp

@@ -27,8 +27,8 @@ func (b *logBridge) Event(e gobgp.Event) {
 	}
 }
 
-// failed takes what makes a session fail, before the end of its connection is
-// reported.
+// failed receives the cause of a session's failure, which the engine reports
+// before the end of the connection.
 func (b *logBridge) failed(e gobgp.Event) {
 	f := failure{ends: e.State == established}
 	switch e.Kind {
@@ -63,7 +63,7 @@ func (b *logBridge) failed(e gobgp.Event) {
 	b.ledger.fails(e.Peer, f)
 }
 
-// ended takes the end of a connection in one of the states that have one.
+// ended receives the end of a connection.
 func (b *logBridge) ended(e gobgp.Event) {
 	switch {
 	case e.State == established:
@@ -82,7 +82,7 @@ func (b *logBridge) ended(e gobgp.Event) {
 	b.report(e.Peer, e.Local)
 }
 
-// fault counts and logs what was wrong with a message.
+// fault counts and logs the fault of a message.
 func (b *logBridge) fault(e gobgp.Event, count func(*Faults) *uint64, event string) {
 	b.ledger.fault(e.Peer, count, errorText(e.Err))
 	level := slog.LevelWarn
@@ -92,7 +92,7 @@ func (b *logBridge) fault(e gobgp.Event, count func(*Faults) *uint64, event stri
 	b.write(level, entry{event: event, peer: addrText(e.Peer), err: errorText(e.Err), stack: e.Stack, prefix: e.Prefix, source: e.Source})
 }
 
-// refused takes a connection that was not used.
+// refused receives a connection that the engine refused.
 func (b *logBridge) refused(e gobgp.Event) {
 	switch e.Reason {
 	case "unknown":
@@ -111,20 +111,20 @@ func (b *logBridge) refused(e gobgp.Event) {
 			e.AS, e.ID, e.SessionID))
 	case "address":
 		b.ledger.failed(e.Peer, "the peer connected to another address of ours than LocalAddress")
-	default: // its hold or its limit says it
+	default: // the hold or the prefix limit is in its status
 		return
 	}
 	b.report(e.Peer, e.Local)
 }
 
-// report writes the newest reason of a peer into the log, unless it is there.
+// report logs the newest reason of a peer, unless it did so lately.
 func (b *logBridge) report(peer, local netip.Addr) {
 	why := b.ledger.newReason(peer)
 	if why == "" {
 		return
 	}
 	const event = "session does not come up, or ended"
-	if ok, left := b.pace.admit(peer.String()+" "+event, event, time.Now()); ok { // a session may come and go all the time
+	if ok, left := b.pace.admit(peer.String()+" "+event, event, time.Now()); ok { // a session may flap all the time
 		b.out.Warn(event, "peer", peer, "local", local, "why", why, "left_out_before", left)
 	}
 }

@@ -25,8 +25,8 @@ func rawOpen(as uint16, hold byte, id string) []byte {
 	return rawMessage(1, joined([]byte{4, byte(as >> 8), byte(as), 0, hold}, addr(id).AsSlice(), []byte{0}))
 }
 
-// serveRaw takes connections at an address until the test ends, does the same
-// with each, and closes it. It returns how many there were.
+// serveRaw accepts connections at an address until the test ends, calls do with
+// each, and closes it. taken returns how many there were.
 func serveRaw(t *testing.T, at string, do func(net.Conn)) (taken func() int) {
 	t.Helper()
 	var config net.ListenConfig
@@ -56,8 +56,8 @@ func serveRaw(t *testing.T, at string, do func(net.Conn)) (taken func() int) {
 	return func() int { n := <-count; count <- n; return n }
 }
 
-// answers sends what is given once our OPEN is there, and reads until the
-// speaker closes.
+// answers sends the parts once our OPEN has arrived, and reads until the speaker
+// closes.
 func answers(parts ...[]byte) func(net.Conn) {
 	return func(c net.Conn) {
 		c.SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck,gosec // then it closes sooner
@@ -74,7 +74,7 @@ func answers(parts ...[]byte) func(net.Conn) {
 }
 
 // TestEndBeforeOpen: a session that never comes up has a reason, whatever the
-// peer does instead, and the log has it once and not at every attempt.
+// peer sends, and the log has it once and not at every attempt.
 func TestEndBeforeOpen(t *testing.T) {
 	needsPatches(t)
 	cases := []struct {
@@ -146,8 +146,8 @@ func (l *logText) lines(part string) (list []string) {
 func (l *logText) count(part string) int { return len(l.lines(part)) }
 
 // TestRefusedStranger: a connection from an address that is not configured is
-// refused with a reason at both ends: who came is known here, and there that
-// it is not configured.
+// refused with a reason at both ends: here the address and AS, there that it is
+// not configured.
 func TestRefusedStranger(t *testing.T) {
 	needsPatches(t)
 	var log logText
@@ -191,8 +191,8 @@ func TestRefusedStranger(t *testing.T) {
 	}
 }
 
-// TestStrangersAreBounded: whoever comes from many addresses takes the memory
-// of few, and the newest are those that are kept.
+// TestStrangersAreBounded: connections from many addresses take the memory of few,
+// and the newest are kept.
 func TestStrangersAreBounded(t *testing.T) {
 	l := newLedger()
 	now := time.Unix(1000, 0)
@@ -207,7 +207,7 @@ func TestStrangersAreBounded(t *testing.T) {
 	}
 }
 
-// openRaw connects, sends an OPEN and says how the speaker takes it.
+// openRaw connects, sends an OPEN and returns the speaker's answer.
 func openRaw(t *testing.T, local, remote, id string, as uint16) (*rawPeer, string) {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}, Timeout: patience}
@@ -226,8 +226,8 @@ func openRaw(t *testing.T, local, remote, id string, as uint16) (*rawPeer, strin
 	return p, p.answer()
 }
 
-// TestSeveralBehindOneAddress: a second speaker with the address of one that
-// has a session is told apart from a second connection of the same.
+// TestSeveralBehindOneAddress: a second speaker with the address of one that has a
+// session is distinguished from a second connection of the same.
 func TestSeveralBehindOneAddress(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.83.0.1"))[0]
@@ -404,7 +404,7 @@ func TestErrorBesideSession(t *testing.T) {
 	l.peerChange(up)
 	now = now.Add(time.Minute)
 	l.fails(peer, failure{text: "received NOTIFICATION 6/2 cease, administrative shutdown: ticket", ends: true})
-	l.ended(peer, "the peer closed the connection") // which says less
+	l.ended(peer, "the peer closed the connection") // a less precise reason
 	l.peerChange(peerChange{addr: peer, state: idle})
 	lost := now
 	now = now.Add(time.Minute)

@@ -12,19 +12,20 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// self is what the reasons of failures need to know of this speaker.
+// self are the properties of this speaker that the texts of failures use.
 type self struct {
 	asn       uint32
 	id        netip.Addr
-	addresses []netip.Addr // next hops of what this node announces
+	addresses []netip.Addr // next hops of this node's announcements
 }
 
-// self returns what the reasons of failures need to know of the speaker.
+// self returns the properties of the speaker that the texts of failures use.
 func (c *Config) self() self {
 	return self{asn: c.ASN, id: c.RouterID, addresses: []netip.Addr{c.NodeAddress, c.NodeAddress6}}
 }
 
-// lostText says why an established session ended of which no event said more.
+// lostText is the reason of an Established session's end when no earlier event
+// gave a more precise one.
 func lostText(e gobgp.Event) string {
 	switch e.Reason {
 	case "graceful-restart", "read-failed":
@@ -41,10 +42,12 @@ func lostText(e gobgp.Event) string {
 	return strings.ReplaceAll(e.Reason, "-", " ")
 }
 
-// closedBeforeOpen is what a peer does that does not know this node.
+// closedBeforeOpen is the reason when the peer has no neighbour with this node's
+// address configured, and so closes the connection.
 const closedBeforeOpen = "connection closed by the peer before OPEN: is this node configured there, with this address?"
 
-// endText says why a session did not come up, "" where it is known already.
+// endText is the reason why a session did not come up; "" where another event
+// gave it.
 func (s self) endText(e gobgp.Event) string {
 	waits := "before OPEN"
 	if e.State == gobgp.OpenConfirm {
@@ -75,8 +78,8 @@ func (s self) endText(e gobgp.Event) string {
 	return ""
 }
 
-// receivedText says a NOTIFICATION that the peer sent instead of OPEN or
-// KEEPALIVE, and what to look at.
+// receivedText describes a NOTIFICATION received in place of an OPEN or KEEPALIVE,
+// with a hint for the operator.
 func (s self) receivedText(e gobgp.Event) string {
 	n := notificationOf(e.Code, e.Subcode, e.Data)
 	text := receivedNotification + n.words()
@@ -86,7 +89,8 @@ func (s self) receivedText(e gobgp.Event) string {
 	return text
 }
 
-// hint names what to compare at both ends after a NOTIFICATION from there.
+// hint names the settings to compare at both ends after a NOTIFICATION from the
+// peer.
 func (s self) hint(code, subcode int) string {
 	switch [2]int{code, subcode} {
 	case [2]int{openError, badPeerAS}:
@@ -101,14 +105,14 @@ func (s self) hint(code, subcode int) string {
 	return ""
 }
 
-// closedByPeer reports whether it was the other end that closed a connection,
-// not the network in between.
+// closedByPeer reports whether the peer closed the connection, rather than the
+// network in between.
 func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// isTimeout reports whether nothing answered.
+// isTimeout reports whether no answer came in time.
 func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()

@@ -9,18 +9,18 @@ import (
 
 // Errors of [New], [Speaker.Start], [Speaker.SetPeers] and
 // [Speaker.SetOrigins]. Each is wrapped with the field or address concerned
-// and what to do about it.
+// and the fix.
 var (
-	// ErrConfig is returned when a Config, Peer, Dynamic or Origin is not valid.
+	// ErrConfig is wrapped when a Config, Peer, Dynamic or Origin is not valid.
 	ErrConfig = errors.New("invalid bgp configuration")
-	// ErrPortBusy is returned by Start when another program listens on the
-	// BGP port.
+	// ErrPortBusy is wrapped by Start when another program listens on the BGP
+	// port.
 	ErrPortBusy = errors.New("bgp port is in use")
-	// ErrNoAddress is returned by Start when a listen address is not
-	// configured on this host (yet).
+	// ErrNoAddress is wrapped by Start when a listen address is not configured
+	// on this host (yet).
 	ErrNoAddress = errors.New("listen address is not on this host")
-	// ErrPermission is returned by Start when the process may not bind the
-	// BGP port.
+	// ErrPermission is wrapped by Start when the process has no permission to
+	// bind the BGP port.
 	ErrPermission = errors.New("not permitted to listen on the bgp port")
 	// ErrUnpatched is returned by SetPeers when the engine in this binary is
 	// built without onlink's patches.

@@ -9,7 +9,7 @@ import (
 // Family is an address family carried by a session (RFC 4760).
 type Family uint8
 
-// The families onlink speaks, with the engine's numbers.
+// The families that onlink supports, with the engine's numbers.
 const (
 	IPv4 = Family(gobgp.IPv4) // IPv4 unicast
 	IPv6 = Family(gobgp.IPv6) // IPv6 unicast

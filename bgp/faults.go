@@ -5,22 +5,22 @@ import (
 	"unicode"
 )
 
-// Faults counts what was wrong with messages, by what became of them: with those
-// of a peer (RFC 7606 section 2), and with those for it.
+// Faults counts the faults of messages from a peer, by their treatment (RFC 7606
+// section 2), and of messages to it.
 type Faults struct {
 	// Reset: messages that ended the session.
 	Reset uint64
 	// Withdrawn: UPDATEs whose routes were taken as withdrawn.
 	Withdrawn uint64
-	// Discarded: UPDATEs that were used without some of their attributes.
+	// Discarded: UPDATEs whose faulty attributes were discarded.
 	Discarded uint64
-	// Ignored: UPDATEs of which nothing was for the session.
+	// Ignored: UPDATEs with no route of a family that the session carries.
 	Ignored uint64
-	// Panics: faults of the engine while it dealt with a message, or with a
-	// question about the peer. They end the peer's session and nothing else.
+	// Panics: panics of the engine while it handled a message, or a request
+	// about the peer. They end the peer's session and nothing else.
 	Panics uint64
-	// Withheld: routes that the peer is not told because no message to it can
-	// hold them, each time that one became so.
+	// Withheld: routes that are not announced to the peer because they do not
+	// fit into a message, each time that this begins.
 	Withheld uint64
 }
 
@@ -29,7 +29,7 @@ func (f Faults) Total() uint64 {
 	return f.Reset + f.Withdrawn + f.Discarded + f.Ignored + f.Panics + f.Withheld
 }
 
-// faultOf says which count an event of the engine belongs to, and its name in
+// faultOf returns the counter for an event of the engine, and the event's name in
 // our log; nil for an event of another kind.
 func faultOf(kind string) (count func(*Faults) *uint64, event string) {
 	switch kind {
@@ -56,12 +56,12 @@ func (f *Faults) ignored() *uint64   { return &f.Ignored }
 func (f *Faults) panics() *uint64    { return &f.Panics }
 func (f *Faults) withheld() *uint64  { return &f.Withheld }
 
-// maxErrorText bounds what is kept of a text that a peer may have written.
+// maxErrorText bounds a text that may come from a peer, in bytes.
 const maxErrorText = 512
 
-// printable makes text of what may come from a peer: one line of UTF-8 that
-// moves no cursor and fits into every format (RFC 9003 section 2 promises
-// UTF-8, which nobody enforces).
+// printable turns a text that may come from a peer into one line of UTF-8 without
+// control characters: it cannot move an operator's cursor or break a format. (RFC
+// 9003 section 2 requires UTF-8, but a peer can send other bytes.)
 func printable(s string) string {
 	if len(s) > maxErrorText {
 		s = s[:maxErrorText] + " ..."

@@ -12,8 +12,8 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// TestHostileOpens: capabilities that cannot be understood, or told, are no
-// reason not to have the session, and looking at the peer harms nothing.
+// TestHostileOpens: capabilities that cannot be decoded, or encoded, do not prevent
+// the session, and listing the peer harms nothing.
 func TestHostileOpens(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.54")
@@ -26,13 +26,13 @@ func TestHostileOpens(t *testing.T) {
 		{75, 3, 2, 0xff, 0xff},                   // software version, not UTF-8
 		{75, 0, 75, 1, 0, 75, 2, 255, 1},         // empty, zero, cut
 		{64, 2, 0xff, 0xff},                      // graceful restart, all flags, no family
-		{64, 6, 0x80, 9, 0xff, 0xff, 0xff, 1},    // of a family nobody knows
+		{64, 6, 0x80, 9, 0xff, 0xff, 0xff, 1},    // of an unknown family
 		{69, 4, 0, 1, 1, 0xff},                   // add-path with a mode there is not
 		{69, 0, 5, 0, 71, 0, 4, 0},               // nothing in them
-		{5, 6, 0, 1, 0, 99, 0xff, 0xff},          // next hops of families nobody knows
+		{5, 6, 0, 1, 0, 99, 0xff, 0xff},          // next hops of unknown families
 		{71, 7, 0, 1, 1, 0xff, 0xff, 0xff, 0xff}, // LLGR without graceful restart
 		{9, 1, 77, 6, 0, 70, 0, 128, 0, 255, 0},  // role 77, extended messages, and more
-		{1, 4, 0xff, 0xff, 0xff, 0xff},           // a family nobody knows
+		{1, 4, 0xff, 0xff, 0xff, 0xff},           // an unknown family
 		{0, 0, 66, 0, 67, 3, 0xff, 0xff, 0xff},   // reserved, deprecated, dynamic
 	} {
 		local := fmt.Sprintf("127.54.1.%d", 1+i)
@@ -57,8 +57,8 @@ func TestHostileOpens(t *testing.T) {
 	}
 }
 
-// TestContainedOperation: a panic on the engine's goroutine while it does what
-// we ask for is counted, and the engine goes on.
+// TestContainedOperation: a panic on the engine's goroutine during one of our calls
+// is counted, and the engine goes on.
 func TestContainedOperation(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.55")
@@ -75,8 +75,8 @@ func TestContainedOperation(t *testing.T) {
 	w.unharmed()
 }
 
-// TestFaultsAreCounted: what was wrong with a peer's messages is counted by
-// what became of them, and the end of its session says what it was.
+// TestFaultsAreCounted: the faults of a peer's messages are counted by their
+// treatment, and the reason of its session's end names the fault.
 func TestFaultsAreCounted(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.56.0.1"))[0]
@@ -108,7 +108,7 @@ func TestFaultsAreCounted(t *testing.T) {
 	}
 
 	p = dialRaw(t, "127.56.0.2", "127.56.0.1")
-	p.send(3, append([]byte{6, 2, 6}, "\xff\x1b[2J\n"...)) // RFC 9003 wants UTF-8
+	p.send(3, append([]byte{6, 2, 6}, "\xff\x1b[2J\n"...)) // RFC 9003 requires UTF-8
 	eventually(t, func() string {
 		got := x.peer(peer.Address).LastError
 		if !utf8.ValidString(got) || got != "received NOTIFICATION 6/2 cease, administrative shutdown: \ufffd\ufffd[2J " {
@@ -118,7 +118,7 @@ func TestFaultsAreCounted(t *testing.T) {
 	})
 }
 
-// TestLogPace: a flood of records is cut, and how much was cut is said.
+// TestLogPace: a flood of records is cut, and the number of dropped ones is logged.
 func TestLogPace(t *testing.T) {
 	var p logPace
 	at := time.Unix(1000, 0)
@@ -145,7 +145,7 @@ func TestLogPace(t *testing.T) {
 	}
 }
 
-// TestPrintable: a text of a peer's is one line that moves no cursor.
+// TestPrintable: a text of a peer becomes one line that moves no cursor.
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain ünïcode":            "plain ünïcode",
@@ -160,8 +160,8 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestForgetStrangers: the history of peers that anybody can make is bounded,
-// that of configured ones is kept.
+// TestForgetStrangers: the number of records of dynamic peers, which any host can
+// add, is bounded; those of configured ones are kept.
 func TestForgetStrangers(t *testing.T) {
 	s, err := New(testConfig(t, "127.57.0.1"))
 	if err != nil {

@@ -9,38 +9,39 @@ import (
 )
 
 // feed queues the engine's best-path events for the consumer: the newest full
-// set of every prefix that an event named. It does not remember what it has
-// told, for the consumer does.
+// set of every prefix that has an event. It keeps no set that it has delivered,
+// because the consumer does.
 type feed struct {
-	// changed has room for one signal: fold sends, never closes; full means
-	// that the consumer has been told and has not drained yet.
+	// changed has room for one signal: the method signal sends, and it is never
+	// closed; full means that the consumer has not drained since the last signal.
 	changed chan struct{}
 
 	mu     sync.Mutex // guards all below
 	news   [][]rib.Update
 	count  int            // of the updates in news
-	limit  int            // count at which prefixes named twice are looked for
+	limit  int            // count at which older updates of a prefix are removed
 	free   [][]rib.Update // empty chunks for news
-	frozen bool           // stopped: what the engine tears down is not news
+	frozen bool           // stopped: no more updates are queued
 
-	// The latest set and what is told of it: the prefixes of an UPDATE share
-	// one set, so they share one slice.
+	// The latest set and its usable paths: the prefixes of an UPDATE share one
+	// set, so they share one slice.
 	latest []member
 	paths  []rib.Path
 }
 
 const (
-	// feedLimit bounds the queue to this and twice the prefixes in it.
+	// feedLimit bounds the queue: its length is at most the greater of this and
+	// twice the number of its prefixes.
 	feedLimit = 64 << 10
-	// feedChunk is the number of updates whose memory is taken at once.
+	// feedChunk is the number of updates whose memory is allocated at once.
 	feedChunk = 512
-	// feedFree is the number of chunks that are kept for later.
+	// feedFree is the number of empty chunks that are kept for reuse.
 	feedFree = 16
 )
 
 // member is one path of a prefix's multipath set.
 type member struct {
-	stale bool // LLGR_STALE (RFC 9494): used only while there is nothing fresh
+	stale bool // LLGR_STALE (RFC 9494): used only while there is no fresh path
 	path  rib.Path
 }
 
@@ -48,8 +49,8 @@ func newFeed() *feed {
 	return &feed{changed: make(chan struct{}, 1), limit: feedLimit}
 }
 
-// replace makes the set of prefix what an event says; the set is not kept. It is
-// called on the engine's goroutine and must not block.
+// replace queues the set of prefix from an event; the slice itself is not kept. It
+// is called on the engine's goroutine and must not block.
 func (f *feed) replace(prefix netip.Prefix, set []member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,7 +86,7 @@ func (f *feed) room() {
 	f.news = append(f.news, chunk)
 }
 
-// signal tells the consumer when there is news.
+// signal wakes the consumer when updates are queued.
 func (f *feed) signal() {
 	f.mu.Lock()
 	news := f.count > 0
@@ -99,10 +100,10 @@ func (f *feed) signal() {
 	}
 }
 
-// drain calls each with the full set of every prefix that events have named
-// since the last call, in prefix order. The engine does not wait for it. The
-// set may be the same as before, and an empty one may be of a prefix never
-// told: one of ours.
+// drain calls each with the full set of every prefix that had an event since the
+// last call, in prefix order. The engine does not wait for it. The set may be the
+// same as before, and an empty one may be of a prefix that the consumer has never
+// received: one of ours.
 func (f *feed) drain(each func(rib.Update)) {
 	f.mu.Lock()
 	news := f.news
@@ -115,7 +116,7 @@ func (f *feed) drain(each func(rib.Update)) {
 		for _, u := range newest(slices.Concat(news...)) {
 			each(u)
 		}
-	} else { // as most peers announce their table, and no prefix twice
+	} else { // most peers announce their table in this order, no prefix twice
 		for _, chunk := range news {
 			for _, u := range chunk {
 				each(u)
@@ -126,7 +127,7 @@ func (f *feed) drain(each func(rib.Update)) {
 	defer f.mu.Unlock()
 	for _, chunk := range news {
 		if len(f.free) < feedFree && cap(chunk) == feedChunk {
-			clear(chunk) // the paths in it
+			clear(chunk) // let the paths go
 			f.free = append(f.free, chunk[:0])
 		}
 	}
@@ -168,8 +169,8 @@ func ascending(news [][]rib.Update) bool {
 	return true
 }
 
-// freeze makes the feed deaf: from here on the engine withdraws everything
-// because it stops, and the kernel shall keep the routes.
+// freeze stops the queue: from here on the engine withdraws everything because it
+// stops, and the kernel must keep the routes.
 func (f *feed) freeze() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -177,8 +178,8 @@ func (f *feed) freeze() {
 }
 
 // usable returns the paths of a set: fresh ones if there are any, one per
-// next hop (two reflectors tell the same one), ordered so that every run
-// yields the same list.
+// next hop (two reflectors announce the same one), in an order that is the same
+// in every run.
 func usable(set []member) []rib.Path {
 	if len(set) == 0 {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"onlink/rib"
 )
 
-// TestFeedFolds: every set that the engine tells replaces that of its prefix.
+// TestFeedFolds: every set from the engine replaces that of its prefix.
 func TestFeedFolds(t *testing.T) {
 	path := func(peer, hop string, communities ...uint32) gobgp.Path {
 		return gobgp.Path{Peer: addr(peer), PeerAS: 64512, NextHop: addr(hop), Communities: communities}
@@ -132,7 +132,7 @@ func TestFeedOrder(t *testing.T) {
 }
 
 // TestFeedBounded: routes that flap while the consumer is busy do not make the
-// queue grow beyond what it has to tell.
+// queue grow beyond its bound.
 func TestFeedBounded(t *testing.T) {
 	f := newFeed()
 	const prefixes = 40_000

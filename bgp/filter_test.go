@@ -14,8 +14,7 @@ import (
 	"onlink/bgp/session"
 )
 
-// announce makes the engine originate r as it is: what a peer of another make
-// might tell.
+// announce makes the engine originate r as it is, as another implementation might.
 func (n *node) announce(r policy.Route) {
 	n.t.Helper()
 	if err := n.engine.Announce(&r); err != nil {
@@ -23,7 +22,8 @@ func (n *node) announce(r policy.Route) {
 	}
 }
 
-// line writes what of a route can be compared after it was sent.
+// lineOf writes the attributes of a route that can be compared after an
+// announcement.
 func lineOf(r policy.Route) string {
 	pref, med := uint32(100), uint32(0)
 	if r.LocalPref != nil {
@@ -53,8 +53,8 @@ type hop struct {
 	from, to *node
 }
 
-// verdicts follows a route along the hops by the evaluator alone: what the
-// last node holds, "" for nothing, and who decided on the way.
+// verdicts follows a route along the hops by the evaluator alone. It returns the
+// route of the last node, "" for none, and the rules that decided on the way.
 func verdicts(t *testing.T, r policy.Route, hops []hop) (line string, rules []string) {
 	t.Helper()
 	for _, h := range hops {
@@ -81,8 +81,8 @@ func verdicts(t *testing.T, r policy.Route, hops []hop) (line string, rules []st
 	return lineOf(r), rules
 }
 
-// disagreement says of which route the last node does not hold what the
-// evaluator says; "" for none.
+// disagreement returns the first route of the last node that differs from the
+// evaluator's; "" for none.
 func disagreement(t *testing.T, routes []policy.Route, hops []hop) string {
 	t.Helper()
 	for _, r := range routes {
@@ -94,8 +94,8 @@ func disagreement(t *testing.T, routes []policy.Route, hops []hop) string {
 	return ""
 }
 
-// agree waits until the last node holds exactly what the evaluator says, and
-// returns how often each rule decided.
+// agree waits until the last node has exactly the evaluator's routes, and returns
+// how often each rule decided.
 func agree(t *testing.T, routes []policy.Route, hops []hop) map[string]int {
 	t.Helper()
 	last := hops[len(hops)-1].to
@@ -111,7 +111,7 @@ func agree(t *testing.T, routes []policy.Route, hops []hop) map[string]int {
 	}
 	compare := func() string { return disagreement(t, routes, hops) }
 	eventually(t, compare)
-	// What must not arrive might yet: something sent later marks the time.
+	// A route that must not arrive might still come: a later one marks the time.
 	for _, h := range hops {
 		if v, _ := verdicts(t, marker, hops); v == "" {
 			t.Fatalf("the marker would not arrive from %s", h.from.addr)
@@ -130,7 +130,7 @@ func agree(t *testing.T, routes []policy.Route, hops []hop) map[string]int {
 	return counts
 }
 
-// marker is let through by the first rule of every random filter.
+// marker is accepted by the first rule of every random filter.
 var marker = policy.Route{Prefix: netip.MustParsePrefix("10.244.255.255/32"), NextHop: netip.MustParseAddr("192.0.2.99"), Origin: "igp"}
 
 // direction of a policy, seen from the speaker.
@@ -288,7 +288,7 @@ func dual(t *testing.T, at, v6 string) Config {
 }
 
 // TestEvaluatorIsTheEngine sends random routes through random filters between
-// real speakers and wants what the evaluator says, attribute by attribute.
+// real speakers and compares them with the evaluator's, attribute by attribute.
 func TestEvaluatorIsTheEngine(t *testing.T) {
 	const routes = 120
 	total := map[string]int{}

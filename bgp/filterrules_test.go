@@ -12,8 +12,8 @@ import (
 )
 
 // TestFilterRules: every match and every change, with the result written out:
-// what TestEvaluatorIsTheEngine finds equal is also right. The ToR announces
-// one route for each case; the rule of a case matches that prefix too.
+// the results that TestEvaluatorIsTheEngine finds equal are also right. The ToR
+// announces one route for each case; the rule of a case matches that prefix too.
 func TestFilterRules(t *testing.T) {
 	tor := dual(t, "127.33.0.1", "2001:db8::100")
 	tor.ASN = 65001
@@ -95,7 +95,7 @@ func TestFilterRules(t *testing.T) {
 
 // TestEditsResetNothing: a hundred random edits of filters, lists and other
 // peers, by configuration and by hand, reset no session that they do not name,
-// and leave the policy that was asked for last.
+// and leave the last policy in force.
 func TestEditsResetNothing(t *testing.T) {
 	tor := dual(t, "127.34.0.2", "2001:db8::102")
 	tor.ASN = 65001
@@ -155,7 +155,7 @@ func TestEditsResetNothing(t *testing.T) {
 	}
 }
 
-// byHand does to a session what the admin service can.
+// byHand calls a random operation of the admin service on a session.
 func byHand(t *testing.T, d dice, x, moved *node) {
 	t.Helper()
 	var err error
@@ -172,8 +172,8 @@ func byHand(t *testing.T, d dice, x, moved *node) {
 	}
 }
 
-// TestLargeCommunitiesApart: what one peer is given in an export is not sent
-// to another.
+// TestLargeCommunitiesApart: the communities that an export adds for one peer are
+// not sent to another.
 func TestLargeCommunitiesApart(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.37.0.1"), testConfig(t, "127.37.0.2"), testConfig(t, "127.37.0.3"), testConfig(t, "127.37.0.4"))
 	rr, source, one, two := n[0], n[1], n[2], n[3]

@@ -45,7 +45,8 @@ func startWitnessed(t *testing.T, net16 string) *witnessed {
 	return w
 }
 
-// unharmed wants the good peer as it was, and news from it still taken.
+// unharmed requires that the good peer is unchanged, and that its updates are
+// still accepted.
 func (w *witnessed) unharmed() {
 	w.t.Helper()
 	if got := w.peer(w.good.addr); got.State != established || got.Flaps != 0 || !got.Since.Equal(w.since) {
@@ -65,8 +66,8 @@ func (w *witnessed) unharmed() {
 	}
 }
 
-// only wants no other peer than the good one left, and the goroutines of the
-// others ended.
+// only requires that no peer but the good one is left, and that the goroutines of
+// the others have ended.
 func (w *witnessed) only(goroutines int) {
 	w.t.Helper()
 	eventually(w.t, func() string {
@@ -110,7 +111,7 @@ func TestConnectionFlood(t *testing.T) {
 					t.Errorf("connection %d from %s: %v", j, local, err)
 					return
 				}
-				if i < 4 { // the rest go without a word
+				if i < 4 { // the rest close without a message
 					_, _ = c.Write([]byte("flood")) // it may be closed already
 				}
 				_ = c.Close() // the same
@@ -128,8 +129,8 @@ func TestConnectionFlood(t *testing.T) {
 	})
 }
 
-// TestHalfOpenLimit: who connects from every address of a dynamic prefix and
-// says nothing gets 1,024 sessions half open, and the good peers notice nothing.
+// TestHalfOpenLimit: connections without a message from every address of a dynamic
+// prefix get 1,024 sessions half open, and the good peers are unharmed.
 func TestHalfOpenLimit(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.47")
@@ -158,7 +159,7 @@ func TestHalfOpenLimit(t *testing.T) {
 			refused++
 		}
 	}
-	// Those that were there first may have been given up meanwhile.
+	// The first ones may have timed out meanwhile.
 	if refused == 0 {
 		t.Error("no connection was refused")
 	}
@@ -170,8 +171,8 @@ func TestHalfOpenLimit(t *testing.T) {
 	dialRaw(t, "127.47.0.9", "127.47.0.1") // there is room again
 }
 
-// TestHalfOpen: a peer that does not finish the handshake is given up, whatever
-// hold time it offers.
+// TestHalfOpen: the connection of a peer that does not finish the handshake is
+// closed, whatever hold time it offers.
 func TestHalfOpen(t *testing.T) {
 	needsPatches(t)
 	startWitnessed(t, "127.48")
@@ -304,7 +305,7 @@ func manyRoutes(local net.IP, first, count int) []byte {
 }
 
 // TestSilentReader: a peer that reads nothing costs a bounded amount of memory
-// and is given up; who reads hears everything meanwhile.
+// and its session ends; one that reads receives everything meanwhile.
 func TestSilentReader(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.51")
@@ -368,7 +369,7 @@ func drainConn(c net.Conn) {
 	}
 }
 
-// TestNoHoldTime: an old peer without a hold time is told routes.
+// TestNoHoldTime: routes are announced to an old peer without a hold time.
 func TestNoHoldTime(t *testing.T) {
 	needsPatches(t)
 	startWitnessed(t, "127.52")
@@ -387,8 +388,8 @@ func TestNoHoldTime(t *testing.T) {
 	}
 }
 
-// TestFastPeer: while the engine is busy, a peer that sends without end is read
-// no further, and is not taken for dead when it goes on.
+// TestFastPeer: while the engine is busy, it stops reading from a peer that sends
+// without end, and the hold timer does not expire when the peer goes on.
 func TestFastPeer(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.53")
@@ -399,7 +400,7 @@ func TestFastPeer(t *testing.T) {
 	eventually(t, func() string { return notUp(w.peer(addr("127.53.1.1"))) })
 	go drainConn(p.conn)
 
-	// The engine stands still inside the next best path it tells.
+	// The engine blocks in the callback for the next best path.
 	stuck, release := make(chan struct{}), make(chan struct{})
 	once := sync.OnceFunc(func() { close(stuck); <-release })
 	defer sync.OnceFunc(func() {

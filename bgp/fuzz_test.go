@@ -21,8 +21,8 @@ import (
 	"onlink/bgp/policy"
 )
 
-// FuzzUpdate: what the check of UPDATEs passes can be decoded, printed,
-// written again and converted, and passes again. The first byte chooses the
+// FuzzUpdate: a message that the check of UPDATEs passes can be decoded, printed,
+// encoded again and converted, and passes again. The first byte chooses the
 // kind of session.
 func FuzzUpdate(f *testing.F) {
 	c := needsPatches(f)
@@ -55,7 +55,7 @@ func FuzzUpdate(f *testing.F) {
 	})
 }
 
-// decodeAll does with a body all that the engine and this package ever do.
+// decodeAll makes all calls with a body that the engine and this package ever make.
 func decodeAll(t *testing.T, body []byte, families map[bgp.RouteFamily]bgp.BGPAddPathMode) {
 	t.Helper()
 	options := &bgp.MarshallingOption{AddPath: families}
@@ -70,7 +70,7 @@ func decodeAll(t *testing.T, body []byte, families map[bgp.RouteFamily]bgp.BGPAd
 	}
 	for _, a := range u.PathAttributes {
 		_ = a.String()
-		_, _ = a.MarshalJSON() // it knows no NaN; that it does not panic is enough
+		_, _ = a.MarshalJSON() // it refuses NaN; that it does not panic is enough
 		if _, err := a.Serialize(); err != nil {
 			t.Errorf("write %T: %v", a, err)
 		}
@@ -84,8 +84,8 @@ func decodeAll(t *testing.T, body []byte, families map[bgp.RouteFamily]bgp.BGPAd
 	bgp.TreatAsWithdraw(u)
 }
 
-// arena is the speaker that FuzzSession attacks, with one peer that must not
-// notice.
+// arena is the speaker that FuzzSession attacks, with one peer that must not be
+// harmed.
 type arena struct {
 	x         *Speaker
 	good      *Speaker
@@ -148,7 +148,7 @@ var newArena = sync.OnceValues(func() (*arena, error) {
 	return a, nil
 })
 
-// stateOf is the good peer's session as the attacked speaker sees it.
+// stateOf is the attacked speaker's status of the good peer.
 func (a *arena) stateOf() PeerStatus {
 	for _, p := range a.x.Peers() {
 		if p.Address == addr("127.45.0.2") {

@@ -7,13 +7,13 @@ import (
 	"onlink/bgp/policy"
 )
 
-// importGuard refuses announcements whatever policy accepts: what is inside a pool
-// and another node's, and next hops that lead astray.
+// importGuard refuses announcements that no policy may accept: of another node's
+// prefixes inside a pool, and with next hops that are not usable.
 type importGuard struct {
 	current atomic.Pointer[policy.Guard] // nil before Start
 	refused [policy.Refusals]atomic.Uint64
-	suspect chan struct{} // cap 1; the engine sends, nobody closes
-	facts   policy.Facts  // what it judges by; the speaker's lock guards it
+	suspect chan struct{} // cap 1; gate sends, it is never closed
+	facts   policy.Facts  // for the next guard; the speaker's lock guards them
 }
 
 // counts returns how many announcements were refused, by reason.
@@ -25,8 +25,9 @@ func (g *importGuard) counts() map[string]uint64 {
 	return out
 }
 
-// gate asks the guard for the engine, on the engine's goroutine. The paths of
-// an UPDATE have one peer and one next hop, so it remembers the last of both.
+// gate is the engine's import check, on the engine's goroutine. The paths of an
+// UPDATE have one peer and one next hop, so it caches the guard's answers for the
+// last of both.
 type gate struct {
 	*importGuard
 
@@ -43,7 +44,7 @@ func (t *gate) check(peer netip.Addr, prefix netip.Prefix, announced, hop netip.
 		t.guard, t.peer, t.ward, t.hop = g, peer, g.Ward(peer), netip.Addr{}
 	}
 	if t.ward == nil {
-		return true, false // policy knows no stranger
+		return true, false // policy refuses the routes of a stranger
 	}
 	if hop != t.hop {
 		t.hop, t.why = hop, g.JudgeHop(t.ward, peer, hop)
@@ -65,11 +66,11 @@ func (t *gate) check(peer netip.Addr, prefix netip.Prefix, announced, hop netip.
 	return false, false
 }
 
-// Suspect signals that a block was announced by another node than its owner:
-// what [Speaker.SetOwners] was given may be old. It has room for one signal
+// Suspect signals that another node than the owner announced a block: the owners
+// of the last [Speaker.SetOwners] may be out of date. It has room for one signal
 // and is never closed.
 func (s *Speaker) Suspect() <-chan struct{} { return s.guard.suspect }
 
-// Refused counts the announcements that were refused whatever policy accepts,
-// by reason, since the start; one that is judged again counts again.
+// Refused counts the announcements that the guard refused although policy accepts
+// them, by reason, since the start; one that is judged again counts again.
 func (s *Speaker) Refused() map[string]uint64 { return s.guard.counts() }

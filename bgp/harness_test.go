@@ -20,7 +20,7 @@ import (
 const testPort = 1790
 
 // patience bounds every wait: a first dial takes up to 2 s, a peer that lost
-// its session refuses for 5 s, and the test beds are slow.
+// its session refuses connections for 5 s, and the test beds are slow.
 const patience = 45 * time.Second
 
 // node is a started speaker with the routes a consumer has folded so far.
@@ -46,7 +46,7 @@ func testConfig(t *testing.T, at string) Config {
 		ASN: 64512, RouterID: addr(at), NodeAddress: addr(at),
 		ListenAddresses: []netip.Addr{addr(at)}, ListenPort: testPort,
 		Pools:          []policy.Pool{{Prefix: prefix("10.244.0.0/16")}, {Prefix: prefix("fd00:244::/32")}},
-		AllowUnpatched: true, // tests of what only a patched engine survives skip themselves
+		AllowUnpatched: true, // tests that only a patched engine survives skip themselves
 		Log:            slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}
 }
@@ -164,7 +164,7 @@ func (n *node) originate(prefixes ...string) {
 	}
 }
 
-// sessions returns how many peers the speaker has, without those that are gone.
+// sessions returns how many peers the speaker has, not counting Gone ones.
 func (n *node) sessions() int {
 	return len(slices.DeleteFunc(n.Peers(), func(p PeerStatus) bool { return p.Gone }))
 }
@@ -202,7 +202,7 @@ func (n *node) waitRoutes(want ...string) {
 	})
 }
 
-// eventually polls until check returns "" (what is missing otherwise).
+// eventually polls until check returns ""; any other result is a text of the fault.
 func eventually(t *testing.T, check func() string) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// hold says why a session is kept down: by holder, in words.
+// hold is the set of reasons for which a session is kept down, by holder.
 type hold map[string]string
 
 // text joins the reasons, for status and for the peer.
@@ -22,14 +22,14 @@ func (h hold) text() string {
 // holds are the sessions that are kept down.
 type holds struct {
 	of map[netip.Addr]hold // may name peers that are not configured now
-	// unsettled are those of which the engine may not have taken the last hold or
-	// release.
+	// unsettled are the peers whose last hold or release the engine may have
+	// dropped.
 	unsettled map[netip.Addr]bool
 }
 
 func (h *holds) isHeld(peer netip.Addr) bool { return len(h.of[peer]) > 0 }
 
-// add reports whether the peer was not held before.
+// add adds a holder's reason and reports whether it is the peer's first.
 func (h *holds) add(peer netip.Addr, holder, why string) (first bool) {
 	first = !h.isHeld(peer)
 	if first {
@@ -39,7 +39,7 @@ func (h *holds) add(peer netip.Addr, holder, why string) (first bool) {
 	return first
 }
 
-// remove reports whether the holder was the last one.
+// remove deletes a holder's reason and reports whether it was the peer's last.
 func (h *holds) remove(peer netip.Addr, holder string) (last bool) {
 	if _, held := h.of[peer][holder]; !held {
 		return false

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestHold: a held session goes down and loses its routes though both sides
-// speak graceful restart, its peer learns why, it stays down as long as
-// anybody holds it, and over a change of its configuration.
+// TestHold: a held session goes down and loses its routes although both sides
+// have graceful restart, its peer receives the reason, and it stays down as long as
+// one holder is left, also after a change of its configuration.
 func TestHold(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.38.0.1"), testConfig(t, "127.38.0.2"))
 	x, other := n[0], n[1]
@@ -64,9 +64,9 @@ func TestHold(t *testing.T) {
 	})
 }
 
-// TestHoldIsNoRestart: what we shut down ourselves does not restart, even if
-// the peer, which speaks graceful restart, closes the connection the moment it
-// hears of it: its routes go at once.
+// TestHoldIsNoRestart: a session that we shut down does not restart, even if
+// the peer, which has graceful restart, closes the connection the moment it
+// receives the CEASE: its routes go at once.
 func TestHoldIsNoRestart(t *testing.T) {
 	x := startNodes(t, testConfig(t, "127.39.0.1"))[0]
 	p := Peer{Name: "raw", Address: addr("127.39.0.2"), Passive: true, Session: Session{Role: IBGP}}

@@ -12,7 +12,7 @@ import (
 // attacks are those on a speaker of this package's tests.
 var attacks = hostile.Set{Self: addr("127.37.0.1"), Hop: addr("127.37.0.7"), AS: 64512}
 
-// What tests of single faults are made of; see package hostile.
+// Parts for tests of single faults; see package hostile.
 var (
 	whole       = hostile.Whole
 	reach6      = hostile.Reach6
@@ -35,12 +35,12 @@ func connectRaw(t *testing.T, local, remote string) *rawPeer {
 // for an end without one.
 func (p *rawPeer) closing() string { return (&hostile.Peer{Conn: p.conn}).Closing() }
 
-// answer is "used" when the speaker took the OPEN, or else how it closes.
+// answer is "used" when the speaker accepted the OPEN, or else how it closes.
 func (p *rawPeer) answer() string { return (&hostile.Peer{Conn: p.conn}).Answer() }
 
 // TestHostileSet runs the generated set against one speaker: no attack ends
-// anything but its own session, each ends as the RFCs say, and a route is used
-// exactly when they say so.
+// anything but its own session, each ends as the RFCs require, and a route is used
+// exactly when they require it.
 func TestHostileSet(t *testing.T) {
 	needsPatches(t)
 	n := startNodes(t, testConfig(t, "127.37.0.1"), testConfig(t, "127.37.0.2"))
@@ -96,8 +96,8 @@ func TestHostileSet(t *testing.T) {
 	t.Logf("%d attacks", len(all))
 }
 
-// TestHostileExternal plays a third of the set from another AS. Not all of it is as wrong
-// there, and some more is; what must hold is that nobody else suffers.
+// TestHostileExternal plays a third of the set from another AS. Some attacks are no
+// faults there, and others are; the test requires that no other session is harmed.
 func TestHostileExternal(t *testing.T) {
 	needsPatches(t)
 	w := startWitnessed(t, "127.60")
@@ -148,7 +148,7 @@ func TestHostileExternal(t *testing.T) {
 }
 
 // check runs one attack from an address of its own. In a session that survives,
-// a good route follows: when it is there, the attack has been dealt with.
+// a good route follows: once it is there, the speaker has handled the attack.
 func check(t *testing.T, a hostile.Attack, x *node, local string, marker netip.Prefix) {
 	t.Helper()
 	var p *hostile.Peer

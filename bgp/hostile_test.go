@@ -14,7 +14,7 @@ import (
 type rawPeer struct {
 	t    *testing.T
 	conn net.Conn
-	open []byte // the body of the OPEN it was sent
+	open []byte // the body of the OPEN that it received
 }
 
 // dialRaw connects from a loopback address and brings the session up: OPEN

@@ -19,7 +19,7 @@ func (s *Speaker) installPolicyLocked() error {
 	return nil
 }
 
-// storeGuardLocked makes the guard anew, for the next path on.
+// storeGuardLocked replaces the guard, which the engine uses from the next path on.
 func (s *Speaker) storeGuardLocked() {
 	node, want := s.cfg.policyNode(), s.sessions.want
 	s.guard.current.Store(policy.NewGuard(&node, policyPeers(want.peers), policyRanges(want.dynamics), s.guard.facts))

@@ -6,20 +6,21 @@ import (
 	"onlink/bgp/policy"
 )
 
-// Intrusion is an announcement inside a pool of a node that is not the owner
-// of what it announces. It is refused.
+// Intrusion is an announcement inside a pool by a node that does not own the
+// prefix. It is refused.
 type Intrusion struct {
-	Prefix  netip.Prefix // as announced: the block, a part of it, or around it
-	Block   netip.Prefix // a block of the pool that it would take packets of
+	Prefix  netip.Prefix // as announced: the block, a part of it, or a prefix around it
+	Block   netip.Prefix // the block whose packets it would take
 	Owner   string       // the node that owns Block
-	Peer    netip.Addr   // who told us
+	Peer    netip.Addr   // that announced it
 	NextHop netip.Addr
 	// OriginatorID is the router ID of the node behind a reflector; the zero
-	// Addr when Peer speaks for itself.
+	// Addr when Peer itself originates the route.
 	OriginatorID netip.Addr
 }
 
-// intrusionOf returns what is wrong with an announcement as far as owners go.
+// intrusionOf returns r as an intrusion; false when its peer may announce the
+// prefix.
 func intrusionOf(g *policy.Guard, r *Rival) (Intrusion, bool) {
 	w := g.Ward(r.Peer)
 	if w == nil || !g.Pooled(r.Prefix) {

@@ -10,36 +10,36 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// noEORGrace is how long a session without graceful restart is taken to be
-// still sending its routes: such a peer sends no End-of-RIB.
+// noEORGrace is how long the first dump of a peer without graceful restart is
+// taken to last: such a peer sends no End-of-RIB.
 const noEORGrace = 5 * time.Second
 
-// ledger keeps what happened to every session: its state, its last error and
-// which End-of-RIB markers came. It learns from the engine's peer events and
-// session events.
+// ledger keeps the history of every session: its state, its last error and the
+// End-of-RIB markers received. It receives the engine's peer events and session
+// events.
 type ledger struct {
 	now func() time.Time
-	// limited receives peers that exceeded their prefix limit; peerEvent
-	// sends, nobody closes; full means that one more retry is dropped, which
+	// limited receives peers that exceeded their prefix limit; peerChange
+	// sends, and it is never closed. When it is full a retry is dropped, which
 	// the next event of the peer repeats.
 	limited chan netip.Addr
 
-	mu        sync.Mutex // guards all below and what it points to
+	mu        sync.Mutex // guards all below and the records
 	peers     map[netip.Addr]*record
 	strangers map[netip.Addr]*stranger
 	byID      map[idOf]map[netip.Addr]bool // sessions of our AS that are up
-	faults    Faults                       // of all peers, also of those forgotten
+	faults    Faults                       // of all peers, removed ones included
 }
 
 // record is the history of one session.
 type record struct {
 	state     string
-	since     time.Time // when the session came up; while it is down, when it was lost or first wanted
+	since     time.Time // when the session came up; while it is down, when it was lost or added
 	flaps     int
 	lastError string
 	errorAt   time.Time
 	faults    Faults
-	malformed string          // what was wrong with the message that ends the session
+	malformed string          // fault of the message that ends the session
 	usesEOR   bool            // graceful restart negotiated: End-of-RIB will come
 	waitEOR   map[Family]bool // families carried whose End-of-RIB has not come
 	families  []Family        // offered by us
@@ -47,20 +47,20 @@ type record struct {
 	reasons
 }
 
-// reasons is what a record keeps of the ends of its session.
+// reasons is the part of a record about the ends of its session.
 type reasons struct {
-	lost string // why an Established session ended last; "" after a new one
-	// explained: lost was noted before the end of the session was reported.
+	lost string // the reason of an Established session's last end; "" after a new one
+	// explained: lost was recorded before the engine reported the session's end.
 	explained bool
-	silent    bool // with the newest error: nothing was heard of the peer
+	silent    bool // with the newest error: no packet of the peer arrived
 	collided  bool // the newest error is a collision: another connection became the session
 	told      map[string]time.Time
 	ids       []netip.Addr // router IDs of the last sessions, the newest last
 	idAt      time.Time    // when the newest came
-	clash     string       // two speakers in the place of one
+	clash     string       // text about two speakers at one address
 	clashAt   time.Time
 	foreign   map[netip.Prefix]netip.Addr // next hops of others' paths with our router ID
-	ownID     string                      // which of them are confirmed, in words
+	ownID     string                      // text about them, once confirmed
 }
 
 func newLedger() *ledger {
@@ -81,7 +81,7 @@ func (l *ledger) recordLocked(addr netip.Addr) *record {
 	return r
 }
 
-// forget drops the history of a removed peer.
+// forget drops the record of a removed peer.
 func (l *ledger) forget(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,7 +91,8 @@ func (l *ledger) forget(addr netip.Addr) {
 	delete(l.peers, addr)
 }
 
-// forgetSome drops the records that gone names when there are more than limit.
+// forgetSome drops the records for which gone returns true, when there are more
+// than limit.
 func (l *ledger) forgetSome(limit int, gone func(netip.Addr, *record) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,17 +115,17 @@ func (l *ledger) get(addr netip.Addr) record {
 	return record{state: idle}
 }
 
-// failure is why a session failed.
+// failure is the reason of a session's failure.
 type failure struct {
 	text   string
 	ends   bool // it ended an established session
-	silent bool // nothing was heard of the peer
+	silent bool // no packet of the peer arrived
 }
 
-// failed notes why the session to addr failed.
+// failed records the reason of a failure of the session to addr.
 func (l *ledger) failed(addr netip.Addr, text string) { l.fails(addr, failure{text: text}) }
 
-// fails notes a failure. That of no peer is left alone: it has no record.
+// fails records a failure; that of an invalid address is ignored.
 func (l *ledger) fails(addr netip.Addr, f failure) {
 	if !addr.IsValid() {
 		return
@@ -134,8 +135,8 @@ func (l *ledger) fails(addr netip.Addr, f failure) {
 	l.recordLocked(addr).note(f, l.now())
 }
 
-// sent notes a NOTIFICATION that we sent, with what was wrong with the message
-// that it answers.
+// sent records a NOTIFICATION that we sent, with the fault of the message that it
+// answers.
 func (l *ledger) sent(addr netip.Addr, n notification, f failure) {
 	if !addr.IsValid() {
 		return
@@ -150,7 +151,7 @@ func (l *ledger) sent(addr netip.Addr, n notification, f failure) {
 	r.note(f, l.now())
 }
 
-// note takes a failure.
+// note records a failure.
 func (r *record) note(f failure, now time.Time) {
 	r.malformed = ""
 	r.fail(printable(f.text), now)
@@ -182,14 +183,14 @@ const (
 	established = gobgp.Established
 )
 
-// idOf is a router ID among the sessions over one IP version: those over both
-// may be of one node.
+// idOf is a router ID among the sessions over one IP version: one node may have
+// a session over each.
 type idOf struct {
 	id  netip.Addr
 	is4 bool
 }
 
-// listLocked notes whose router ID a session that came up has.
+// listLocked adds a session that came up to those with its router ID.
 func (l *ledger) listLocked(addr netip.Addr, r *record) {
 	if !r.internal || !r.id().IsValid() {
 		return
@@ -209,8 +210,7 @@ func (l *ledger) unlistLocked(addr netip.Addr, r *record) {
 	}
 }
 
-// fault counts a fault of a peer; why is its text. The zero Addr
-// stands for no peer.
+// fault counts a fault of a peer; why is its text. The zero Addr means no peer.
 func (l *ledger) fault(addr netip.Addr, kind func(*Faults) *uint64, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -241,7 +241,7 @@ func (l *ledger) anyEstablished() bool {
 	return up
 }
 
-// total returns the faults of all peers, also of those that are gone.
+// total returns the faults of all peers, removed ones included.
 func (l *ledger) total() Faults {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestManyPaths: a prefix that more peers announce than have a number in one
-// machine word is learned from all of them, and forgotten with the last.
+// TestManyPaths: a prefix that more peers announce than one machine word has bits
+// is accepted from all of them, and removed with the last.
 func TestManyPaths(t *testing.T) {
 	needsPatches(t)
 	n := startNodes(t, withoutPools(testConfig(t, "127.46.0.1")))[0]
@@ -34,7 +34,7 @@ func TestManyPaths(t *testing.T) {
 			return ""
 		})
 	}
-	for range 2 { // what was given back is taken again
+	for range 2 { // released numbers are used again
 		for _, c := range all {
 			c.announce(0, prefixes...)
 		}
@@ -52,8 +52,8 @@ func TestManyPaths(t *testing.T) {
 	}
 }
 
-// TestHoldTime: every message of a peer shows that it is alive, and a peer that
-// has been silent for the hold time is not (RFC 4271 section 4.4).
+// TestHoldTime: every message of a peer restarts the hold timer, and silence for
+// the hold time ends the session (RFC 4271 section 4.4).
 func TestHoldTime(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.46.0.2"))[0]
 	n.setPeers(nil, clientsOf("127.46.2.0/24"))

@@ -11,7 +11,7 @@ const (
 	// must not fill the disk.
 	logBurst  = 10
 	logWindow = time.Minute
-	// logKinds bounds the memory of it; beyond, peers share.
+	// logKinds bounds the counters; beyond it peers share one of each kind.
 	logKinds = 4096
 )
 
@@ -29,7 +29,7 @@ type logKind struct {
 	left    int // left out since the last one written
 }
 
-// admit reports whether a record is to be written, and how many like it were
+// admit reports whether a record may be written, and how many like it were
 // left out before. shared is its kind without the peer.
 func (p *logPace) admit(kind, shared string, now time.Time) (ok bool, left int) {
 	p.mu.Lock()
@@ -61,8 +61,8 @@ func (p *logPace) admit(kind, shared string, now time.Time) (ok bool, left int) 
 	return true, left
 }
 
-// sweep forgets the kinds whose window is over; not at every call, for there
-// are many.
+// sweep drops the counters of the kinds whose window is over, at most once a
+// second because there are many.
 func (p *logPace) sweep(now time.Time) {
 	if now.Sub(p.swept) < time.Second {
 		return

@@ -9,8 +9,8 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// logBridge takes what the engine reports: its warnings and errors go on to our
-// log as they are, its events say why sessions fail.
+// logBridge receives the engine's reports: it logs warnings and errors, and records
+// in the ledger the reasons of failed sessions from the events.
 type logBridge struct {
 	out    *slog.Logger
 	ledger *ledger
@@ -23,10 +23,10 @@ func (b *logBridge) Record(level slog.Level, r gobgp.Record) {
 	b.write(level, entry{event: r.Text, peer: r.Peer, err: r.Err})
 }
 
-// entry is what our log has of a record or an event of the engine.
+// entry is the line of our log for a record or an event of the engine.
 type entry struct {
 	event string // the same text for all of a kind
-	peer  string // its address, or what the record names instead; may be empty
+	peer  string // its address, or another name from the record; may be empty
 	err   string // may be from a peer
 	stack string // of a panic
 	// prefix and source are of a route that is withheld.
@@ -34,11 +34,11 @@ type entry struct {
 	source netip.Addr
 }
 
-// write hands an entry on, unless there were too many like it.
+// write logs an entry, unless there were too many like it.
 func (b *logBridge) write(level slog.Level, e entry) {
 	cause := e.peer
 	if e.source.IsValid() {
-		cause = e.source.String() // one who announces what fits for nobody must not make a line for everybody
+		cause = e.source.String() // else a route that fits into no message makes a line a peer
 	}
 	ok, left := b.pace.admit(cause+" "+e.event, e.event, time.Now())
 	if !ok {

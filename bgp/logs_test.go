@@ -2,8 +2,8 @@ package bgp
 
 import "testing"
 
-// TestNotificationInAHardReset: what stands inside a hard reset is what an
-// operator reads, however much of it has come.
+// TestNotificationInAHardReset: the text of a hard reset is that of the
+// NOTIFICATION inside, however much of it has arrived.
 func TestNotificationInAHardReset(t *testing.T) {
 	tests := []struct {
 		name string

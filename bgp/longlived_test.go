@@ -10,8 +10,8 @@ import (
 )
 
 // TestLongLivedRestart: the routes of a ToR that is gone are the last resort
-// when its restart time is over (RFC 9494), for as long as we say, not as long
-// as it does. Of our own routes it is told to keep nothing.
+// when its restart time is over (RFC 9494), for our time and not for the one that
+// it announces. Our capability makes it keep none of our own routes.
 func TestLongLivedRestart(t *testing.T) {
 	needsPatches(t)
 	c := testConfig(t, "127.38.0.1")

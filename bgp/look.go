@@ -7,22 +7,22 @@ import (
 	"slices"
 )
 
-// Rivals returns the announcements of other nodes for what this one
-// originates, by prefix, as of the last few seconds. It is nil with an
-// unpatched engine, which cannot tell.
+// Rivals returns the announcements of other nodes for this node's own prefixes,
+// by prefix, as of the last few seconds. It is nil with an unpatched engine, which
+// does not list received routes.
 //
-// Our own announcement also comes back, from a ToR or around it, and is not
-// meant: a path that has our router ID or next hop, or, from another AS, that
-// began in our AS or in the AS of one of our eBGP peers (which may have put
-// its own number in place of ours).
+// Our own announcement that comes back, from a ToR or around it, is left out: a
+// path that has our router ID or next hop or, from another AS, that began in our
+// AS or in the AS of one of our eBGP peers (which may have put its own number in
+// place of ours).
 func (s *Speaker) Rivals() []Rival {
 	s.lookout.mu.Lock()
 	defer s.lookout.mu.Unlock()
 	return slices.Clone(s.lookout.rivals)
 }
 
-// Intrusions returns the announcements that were refused because the registry
-// knows another owner, by prefix, as of the last few seconds. It is nil with an
+// Intrusions returns the announcements that were refused because the registry has
+// another owner, by prefix, as of the last few seconds. It is nil with an
 // unpatched engine.
 func (s *Speaker) Intrusions() []Intrusion {
 	s.lookout.mu.Lock()
@@ -30,20 +30,19 @@ func (s *Speaker) Intrusions() []Intrusion {
 	return slices.Clone(s.lookout.intrusions)
 }
 
-// Contested returns the blocks that several nodes announce, of which it is not
-// known who owns them, with their next hops: first the one that is used, of the
-// node that came first. It is as of the last few seconds, and nil with an
-// unpatched engine.
+// Contested returns the blocks without a registered owner that several nodes
+// announce, with their next hops: first the one in use, of the node that announced
+// first. It is as of the last few seconds, and nil with an unpatched engine.
 func (s *Speaker) Contested() map[netip.Prefix][]netip.Addr {
 	s.lookout.mu.Lock()
 	defer s.lookout.mu.Unlock()
 	return maps.Clone(s.lookout.contested)
 }
 
-// look looks at what peers announce. What was there at the last look as well is
-// what Rivals, Intrusions and Contested return from now on. The paths of others
-// that carry our router ID are looked for too: another node has it as well then,
-// and we ignore what that node announces (RFC 4456 section 8).
+// look examines the announcements of the peers. From now on Rivals, Intrusions and
+// Contested return those that were there at the last look too. It also finds the
+// paths of others that carry our router ID: another node has the same one then,
+// and we ignore its announcements (RFC 4456 section 8).
 func (s *Speaker) look(ctx context.Context) {
 	if !s.engine.KeepsReceived() {
 		return

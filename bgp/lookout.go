@@ -13,32 +13,32 @@ import (
 	"onlink/bgp/policy"
 )
 
-// rivalCheck is how often Run looks for rivals. One counts when it was there
-// twice: a block that has just changed hands is withdrawn by its last owner a
-// moment after the new one announces it.
+// rivalCheck is the interval at which Run looks for rivals. One counts when two
+// looks in a row find it: the last owner of a block withdraws it a moment after
+// the new one announces it.
 const rivalCheck = 5 * time.Second
 
-// A look at very many routes keeps the engine from its work for a while: the
-// next one comes after so many times as long, or after rivalSlowest.
+// A look at very many routes blocks the engine for a while: the next one comes
+// after rivalShare times as long, at most after rivalSlowest.
 const (
 	rivalShare   = 1000
 	rivalSlowest = 30 * time.Second
 )
 
-// rivalPause returns the time to the next look after one that took so long.
+// rivalPause returns the pause after a look that lasted took.
 func rivalPause(took time.Duration) time.Duration {
 	return min(max(rivalCheck, rivalShare*took), rivalSlowest)
 }
 
-// look is what one look at the announcements of the peers finds.
+// look is the result of one look at the announcements of the peers.
 type look struct {
 	rivals     map[Rival]bool
 	intrusions map[Intrusion]bool
 	contested  map[netip.Prefix][]netip.Addr
 }
 
-// lookAround asks the engine what peers announce for our own prefixes, and for
-// blocks that are not theirs.
+// lookAround finds, in the engine, the announcements of our own prefixes, and
+// those of blocks by peers that do not own them.
 func lookAround(engine *gobgp.Engine, own ownPrefixes, echo echoes, g *policy.Guard) (look, error) {
 	found := look{rivals: map[Rival]bool{}, intrusions: map[Intrusion]bool{}, contested: map[netip.Prefix][]netip.Addr{}}
 	watched := func(p netip.Prefix) bool {
@@ -60,11 +60,11 @@ func lookAround(engine *gobgp.Engine, own ownPrefixes, echo echoes, g *policy.Gu
 	return found, engine.EachContested(func(prefix netip.Prefix, hops []netip.Addr) { found.contested[prefix] = hops })
 }
 
-// lookout keeps what others announce of this node's prefixes, and of blocks that
-// are not theirs.
+// lookout keeps the announcements of this node's prefixes by other nodes, and
+// those of blocks by nodes that do not own them.
 type lookout struct {
 	log  *slog.Logger
-	last look // of the goroutine that looks
+	last look // only of the goroutine that looks
 
 	mu         sync.Mutex // guards all below, as found last
 	rivals     []Rival
@@ -72,7 +72,7 @@ type lookout struct {
 	contested  map[netip.Prefix][]netip.Addr
 }
 
-// take takes in what was found now and at the last look too.
+// take adopts the findings of this look that the last one had too.
 func (l *lookout) take(found look) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,7 +95,7 @@ func (l *lookout) takeRivalsLocked(found map[Rival]bool) {
 	l.rivals = list
 }
 
-// inBoth returns what is in both sets.
+// inBoth returns the members of both sets.
 func inBoth[T comparable](a, b map[T]bool) (list []T) {
 	for v := range a {
 		if b[v] {

@@ -16,8 +16,8 @@ func loops(self string) map[string][]byte {
 	}
 }
 
-// TestOwnCluster: what this cluster reflected before is not used, from a client
-// or from another reflector (RFC 4456 section 8).
+// TestOwnCluster: a route that this cluster reflected before is not used, from a
+// client or from another reflector (RFC 4456 section 8).
 func TestOwnCluster(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.58.0.1"))[0]
@@ -41,8 +41,8 @@ func TestOwnCluster(t *testing.T) {
 	}
 }
 
-// TestLoopReplaces: a route that is refused for a loop takes the place of the
-// one that the peer announced before.
+// TestLoopReplaces: a route that is refused for a loop replaces the one that the
+// peer announced before.
 func TestLoopReplaces(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.59.0.1"))[0]

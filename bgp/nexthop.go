@@ -9,10 +9,10 @@ import (
 	"onlink/bgp/policy"
 )
 
-// SetNetworks says which subnets this node is in: the next hops of a peer of
-// another AS must be on one that it shares, unless Import.DisableConnectedCheck. Before
-// the first call that is not asked for. The routes of the peers whose subnets
-// changed are judged again.
+// SetNetworks replaces the subnets of this node: the next hops of a peer of
+// another AS must be on one that it shares, unless
+// Import.DisableConnectedCheck. Before the first call this is not checked. The
+// routes of the peers whose subnets changed are judged again.
 func (s *Speaker) SetNetworks(_ context.Context, networks []policy.Network) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,7 +31,7 @@ func TestNextHopOfToR(t *testing.T) {
 	const route, route6, foreign, unusable = "192.0.2.0/24", "2001:db8::/32", "neither the peer nor on a subnet shared", "no address of a router"
 	judge := func(peer, route, hop string) string {
 		t.Helper()
-		if peer == "10.57.1.3" { // what is in no list of a peer of our AS
+		if peer == "10.57.1.3" { // a prefix in no list of a peer of our AS
 			route = map[bool]string{true: "10.244.8.0/26", false: "fd00:244::40/122"}[strings.Contains(route, ".")]
 		}
 		v, err := n.TestImport(t.Context(), peer, policy.Route{Prefix: prefix(route), NextHop: addr(hop)})
@@ -87,9 +87,9 @@ func TestNextHopOfToR(t *testing.T) {
 	}
 }
 
-// TestAcceptedCount: Accepted is what policy and the checks after it accept,
-// also when they change, when the peer changes what it announces, and when the
-// subnets of the node change.
+// TestAcceptedCount: Accepted counts the prefixes that policy and the checks after
+// it accept, also when they change, when the peer's announcements change, and when
+// the subnets of the node change.
 func TestAcceptedCount(t *testing.T) {
 	needGuard(t)
 	tor := testConfig(t, "127.57.0.2")

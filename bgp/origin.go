@@ -8,20 +8,20 @@ import (
 	"onlink/bgp/policy"
 )
 
-// Origin is a prefix this node announces as its own.
+// Origin is a prefix that this node originates.
 type Origin struct {
 	Prefix netip.Prefix
-	// Communities are attached: "64512:100" or "64512:1:2".
+	// Communities are attached: "64512:100" (RFC 1997) or "64512:1:2" (RFC 8092).
 	Communities []string
 	// Draining announces the prefix with GRACEFUL_SHUTDOWN and LOCAL_PREF 0
 	// (RFC 8326), so that peers move to other paths before it is withdrawn.
 	Draining bool
-	// Aggregate prefixes are told only to peers with them in Export.Aggregates,
-	// and others' prefixes inside are taken.
+	// Aggregate prefixes are announced only to peers with them in
+	// Export.Aggregates, and prefixes of other nodes inside are accepted.
 	Aggregate bool
 }
 
-// Equal reports whether o and p announce the same.
+// Equal reports whether o and p are the same announcement.
 func (o Origin) Equal(p Origin) bool {
 	return o.Prefix == p.Prefix && o.Draining == p.Draining && o.Aggregate == p.Aggregate && slices.Equal(o.Communities, p.Communities)
 }
@@ -50,7 +50,7 @@ func (o Origin) nextHop(c *Config) netip.Addr {
 	return c.NodeAddress6
 }
 
-// route is what this node announces for o.
+// route returns the route that this node announces for o.
 func (o Origin) route(c *Config) policy.Route {
 	r := policy.Route{Prefix: o.Prefix, NextHop: o.nextHop(c), Communities: o.Communities}
 	if o.Draining {
@@ -60,10 +60,11 @@ func (o Origin) route(c *Config) policy.Route {
 	return r
 }
 
-// origins are the prefixes that this node announces as its own.
+// origins are the prefixes that this node originates.
 type origins map[netip.Prefix]Origin
 
-// originsOf checks the desired prefixes of a node with configuration c.
+// originsOf returns the desired prefixes of a node with configuration c, or an
+// [ErrConfig].
 func originsOf(c *Config, list []Origin) (origins, error) {
 	out := make(origins, len(list))
 	for _, o := range list {
@@ -85,7 +86,7 @@ type moves struct {
 	fresh              bool // a prefix to announce is new
 }
 
-// to returns what leads from o to want.
+// to returns the moves from o to want.
 func (o origins) to(want origins) (m moves) {
 	for prefix, w := range want {
 		was, had := o[prefix]

@@ -26,10 +26,10 @@ func (s *Speaker) SetOrigins(_ context.Context, list []Origin) error {
 }
 
 // applyOriginsLocked moves the engine from s.origins to want. After an error
-// s.origins is what it was, so that the next attempt does all of it again.
+// s.origins is unchanged, so that the next attempt repeats all of it.
 func (s *Speaker) applyOriginsLocked(want origins) error {
 	old := s.origins
-	s.origins = want // the policy below is made from it
+	s.origins = want // the policy below is computed from it
 	if err := s.moveOriginsLocked(old.to(want)); err != nil {
 		s.origins = old
 		return err
@@ -37,9 +37,9 @@ func (s *Speaker) applyOriginsLocked(want origins) error {
 	return nil
 }
 
-// moveOriginsLocked announces and withdraws. The policy that refuses our own
-// prefixes from others is in place before they are announced, and lifted only
-// after they are withdrawn.
+// moveOriginsLocked announces and withdraws own prefixes. The policy that refuses
+// them from peers is in force before they are announced, and lifted only after
+// they are withdrawn.
 func (s *Speaker) moveOriginsLocked(m moves) error {
 	if m.fresh {
 		if err := s.installPolicyLocked(); err != nil {
@@ -64,6 +64,6 @@ func (s *Speaker) moveOriginsLocked(m moves) error {
 	if err := s.installPolicyLocked(); err != nil {
 		return err
 	}
-	// Somebody else may have announced a given-up prefix while it was ours.
+	// A peer may have announced a withdrawn prefix while we originated it.
 	return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
 }

@@ -8,12 +8,11 @@ import (
 	"onlink/bgp/policy"
 )
 
-// SetOwners says who owns which block: what a peer of our AS announces inside
-// a pool and leads to another node than the owner is refused. A block that is
-// not among them, or whose owner's address is not known, is nobody's yet: then
-// the node that announced it first has it. Only the announcements of blocks
-// whose owner changed are judged again. It wraps [ErrConfig] for a prefix that
-// is none.
+// SetOwners replaces the owners of blocks: inside a pool, a route of a peer of our
+// AS that leads to another node than the owner is refused. A block that is not
+// among them, or whose owner's address is missing, has no owner yet: the node
+// that announced it first keeps it. Only the announcements of blocks whose owner
+// changed are judged again. It wraps [ErrConfig] for an invalid prefix.
 func (s *Speaker) SetOwners(_ context.Context, blocks []policy.Block) error {
 	for _, b := range blocks {
 		if err := validPrefix("Owners", b.Prefix); err != nil {

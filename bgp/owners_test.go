@@ -8,7 +8,7 @@ import (
 	"onlink/bgp/policy"
 )
 
-// needGuard skips where the engine asks no guard.
+// needGuard skips where the engine does not call the guard.
 func needGuard(t *testing.T) {
 	t.Helper()
 	if !Patched() {
@@ -16,8 +16,8 @@ func needGuard(t *testing.T) {
 	}
 }
 
-// thieves starts a reflector and three clients: the first two announce what
-// they are told to, the third is told what the reflector takes.
+// thieves starts a reflector and three clients: the first two announce routes, the
+// third receives those that the reflector accepts.
 func thieves(t *testing.T, net int) (rr, owner, thief, other *node) {
 	t.Helper()
 	needGuard(t)
@@ -35,13 +35,13 @@ func thieves(t *testing.T, net int) (rr, owner, thief, other *node) {
 	return n[0], n[1], n[2], n[3]
 }
 
-// preferred sets the LOCAL_PREF that a node tells its reflector.
+// preferred sets the LOCAL_PREF that a node announces to its reflector.
 func preferred(p Peer, pref uint32) Peer {
 	p.Export.Filters = []policy.Filter{{Name: "pref", Rules: []policy.Rule{{Set: policy.Set{LocalPref: pref}, Action: policy.Next}}}}
 	return p
 }
 
-// block is what the registry says of a block.
+// block is a block and its owner, as in the registry.
 func block(p string, owner *node) policy.Block {
 	return policy.Block{Prefix: prefix(p), Node: "node-" + owner.addr.String(), Addresses: nodeAddresses(owner)}
 }
@@ -53,10 +53,10 @@ func (n *node) own(blocks ...policy.Block) {
 	}
 }
 
-// TestOwners: a reflector that knows the owner of a block refuses all others'
-// announcements of it, its parts and what contains it, and reflects none. A
-// block that changes hands is taken from the new owner at once, also while the
-// old one announces it still; one that nobody owns is taken from anybody.
+// TestOwners: a reflector that has the owner of a block refuses all others'
+// announcements of it, of its parts and of prefixes around it, and reflects none.
+// A block that changes hands is accepted from the new owner at once, also while the
+// old one still announces it; one without an owner is accepted from any node.
 func TestOwners(t *testing.T) {
 	rr, a, b, other := thieves(t, 54)
 	rr.own(block("10.244.1.0/26", a), policy.Block{Prefix: prefix("10.244.9.0/26"), Node: "without-address"})
@@ -90,7 +90,7 @@ func TestOwners(t *testing.T) {
 	for _, n := range []*node{rr, other} {
 		n.waitRoutes(append(free, "10.244.1.0/26 via 127.54.0.2", "10.244.0.0/17 via 127.54.0.2", "10.244.1.0/25 via 127.54.0.2")...)
 	}
-	rr.own() // what nobody is known to own stays with who has it
+	rr.own() // a block without a known owner stays with the node that has it
 	rr.own(block("10.244.1.0/26", a))
 	for _, n := range []*node{rr, other} {
 		n.waitRoutes(append(free, "10.244.1.0/26 via 127.54.0.7")...)

@@ -25,11 +25,11 @@ func (anyWay) Reach(a netip.Addr) rib.Reach {
 	}
 }
 
-// decided is where packets for addresses go, decided from what the peers told.
+// decided is where packets for addresses go, decided from the routes of the peers.
 func (n *node) decided(addrs []netip.Addr) (out []string) {
 	t := rib.NewTable(anyWay{})
 	t.SetPools([]rib.Pool{{Prefix: prefix("10.244.0.0/16"), Tunnel: "onlink-ipip"}, {Prefix: prefix("fd00:244::/32"), Tunnel6: "onlink-ip6"}})
-	// A loopback address is no next hop, unless the operator says so.
+	// A loopback address is no next hop, unless it is a configured peer.
 	t.SetPermitted(rib.Permit{Peers: []netip.Addr{addr("127.61.0.2"), addr("127.61.1.7"), addr("127.61.2.7")}})
 	n.mu.Lock()
 	for p, paths := range n.table {
@@ -49,9 +49,9 @@ func (n *node) decided(addrs []netip.Addr) (out []string) {
 }
 
 // TestStrangerOwnsNothing: no sequence of announcements of one peer changes
-// where packets for a block go that belongs to another: what import lets
-// through and what the decision makes of it are taken together. The peer is a
-// client of the reflector, or one of another AS that may tell of 10.0.0.0/8.
+// where packets for another node's block go, after import and the decision
+// together. The peer is a client of the reflector, or one of another AS that may
+// announce 10.0.0.0/8.
 func TestStrangerOwnsNothing(t *testing.T) {
 	needsPatches(t)
 	nodes := startNodes(t, withBlocks(testConfig(t, "127.61.0.1")), testConfig(t, "127.61.0.2"))
@@ -101,7 +101,7 @@ func TestStrangerOwnsNothing(t *testing.T) {
 }
 
 // strange sends claims in random order, some of them withdrawn again, and calls
-// check after every few of them, when they have been dealt with.
+// check after every few of them, once the speaker has handled them.
 func strange(t *testing.T, x *node, p *hostile.Peer, set hostile.Set, check func()) {
 	t.Helper()
 	var claims []hostile.Claim

@@ -9,9 +9,9 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// ownOriginator takes a path with this speaker's router ID as ORIGINATOR_ID.
+// ownOriginator records a path with this speaker's router ID as ORIGINATOR_ID.
 // With two reflectors our own announcements come back in this way; those have
-// our next hop.
+// our next hop and are left out.
 func (l *ledger) ownOriginator(e gobgp.Event, me self) {
 	if !e.NextHop.IsValid() || !e.Prefix.IsValid() || slices.Contains(me.addresses, e.NextHop) {
 		return
@@ -27,8 +27,8 @@ func (l *ledger) ownOriginator(e gobgp.Event, me self) {
 	}
 }
 
-// foreignPaths asks the engine which of the wanted prefixes of others are still
-// announced with our router ID: by peer, with their next hops.
+// foreignPaths returns the wanted prefixes that peers still announce with our
+// router ID and another node's next hop: by peer, with the next hops.
 func foreignPaths(engine *gobgp.Engine, wanted map[netip.Prefix]bool, me self, own ownPrefixes) (map[netip.Addr]map[netip.Prefix]netip.Addr, error) {
 	found := map[netip.Addr]map[netip.Prefix]netip.Addr{}
 	err := engine.EachReceived(func(p netip.Prefix) bool { return wanted[p] && !own.holding(p).IsValid() },
@@ -45,7 +45,7 @@ func foreignPaths(engine *gobgp.Engine, wanted map[netip.Prefix]bool, me self, o
 	return found, err
 }
 
-// foreign returns the prefixes of others' paths with our router ID.
+// foreign returns the prefixes of other nodes' paths with our router ID.
 func (l *ledger) foreign() map[netip.Prefix]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,8 +58,8 @@ func (l *ledger) foreign() map[netip.Prefix]bool {
 	return out
 }
 
-// confirm keeps what was found and forgets the rest. It returns the peers of
-// which nothing was known before.
+// confirm replaces the recorded paths of other nodes with our router ID by those
+// in found. It returns the text for every peer that had none confirmed before.
 func (l *ledger) confirm(found map[netip.Addr]map[netip.Prefix]netip.Addr, me self) map[netip.Addr]string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,14 +15,14 @@ import (
 	"onlink/bgp/hostile"
 )
 
-// checker is what the patches add to the engine's decoder. It is looked for at
-// run time, so that this package also builds with the engine as it is.
+// checker is the addition of the patches to the engine's decoder. It is found at
+// run time, so that this package also builds with the unpatched engine.
 type checker interface {
 	CheckBody(body []byte, families map[bgp.RouteFamily]bgp.BGPAddPathMode, fourOctetAS, external bool) ([]byte, *bgp.MessageError)
 }
 
-// needsPatches skips a test of the patched engine in a build with the engine
-// as it is, which what these tests send would end.
+// needsPatches skips a test of the patched engine in a build with the unpatched
+// one, which the messages of these tests would end.
 func needsPatches(t testing.TB) checker {
 	t.Helper()
 	c, ok := any(new(bgp.BGPUpdate)).(checker)
@@ -35,8 +35,8 @@ func needsPatches(t testing.TB) checker {
 // bothFamilies are negotiated in most cases below.
 var bothFamilies = map[bgp.RouteFamily]bgp.BGPAddPathMode{bgp.RF_IPv4_UC: 0, bgp.RF_IPv6_UC: 0}
 
-// TestUpdateRules: what the check of UPDATEs leaves of a message, where the
-// kind of the session decides.
+// TestUpdateRules: the result of the check of UPDATEs for messages that depend on
+// the kind of the session.
 func TestUpdateRules(t *testing.T) {
 	const good, discard, withdraw = bgp.ERROR_HANDLING_NONE, bgp.ERROR_HANDLING_ATTRIBUTE_DISCARD, bgp.ERROR_HANDLING_TREAT_AS_WITHDRAW
 	origin, hop := whole(0x40, 1, 0), whole(0x40, 3, 127, 37, 0, 7)
@@ -107,8 +107,8 @@ func TestUpdateRules(t *testing.T) {
 	}
 }
 
-// TestDecoders: what made the decoders panic no longer does, also without the
-// check before them.
+// TestDecoders: messages that made the decoders panic no longer do, also without
+// the check before them.
 func TestDecoders(t *testing.T) {
 	needsPatches(t)
 	message := func(body []byte) []byte {
@@ -168,8 +168,8 @@ func TestTwoOctetSession(t *testing.T) {
 	}
 }
 
-// TestNotificationAfterFlood: a peer that goes on sending after its mistake
-// still gets to read what it was.
+// TestNotificationAfterFlood: a peer that goes on sending after its fault still
+// receives the NOTIFICATION.
 func TestNotificationAfterFlood(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.42.0.1"))[0]
@@ -179,7 +179,7 @@ func TestNotificationAfterFlood(t *testing.T) {
 		p := dialRaw(t, fmt.Sprintf("127.42.0.%d", 2+i), "127.42.0.1")
 		p.send(2, updateBody(0, nil, []byte{33}))
 		if _, err := p.conn.Write(slices.Repeat(keepalive, 5000)); err != nil {
-			t.Logf("round %d: write: %v", i, err) // all of it need not be taken
+			t.Logf("round %d: write: %v", i, err) // the speaker need not read all of it
 		}
 		if got := p.closing(); got != "3/10" {
 			t.Errorf("round %d: ended with %q, want 3/10", i, got)
@@ -187,8 +187,8 @@ func TestNotificationAfterFlood(t *testing.T) {
 	}
 }
 
-// TestQuickReconnect: four lost sessions in a row are made again in less time
-// than the four idle times of 5 s that the engine has on its own.
+// TestQuickReconnect: four lost sessions in a row come up again in less time
+// than the four idle times of 5 s of the unpatched engine.
 func TestQuickReconnect(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.43.0.1"))[0]

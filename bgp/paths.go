@@ -9,8 +9,8 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// PathInfo is one path of the Loc-RIB (RFC 4271 section 3.2) in full, for
-// operators: what import policy accepted, best first.
+// PathInfo is one path of the Loc-RIB (RFC 4271 section 3.2), which import policy
+// accepted, with all its attributes for operators.
 type PathInfo struct {
 	Prefix       netip.Prefix
 	NextHop      netip.Addr
@@ -29,7 +29,7 @@ type PathInfo struct {
 	Best         bool // member of the multipath set
 }
 
-// Paths returns the paths known for exactly prefix. It is nil before Start
+// Paths returns the paths to exactly prefix, best first. It is nil before Start
 // and for a prefix without a path.
 func (s *Speaker) Paths(_ context.Context, prefix netip.Prefix) []PathInfo {
 	s.mu.Lock()
@@ -49,7 +49,7 @@ func (s *Speaker) Paths(_ context.Context, prefix netip.Prefix) []PathInfo {
 	return list
 }
 
-// pathInfo is a path of the engine's table as operators see it.
+// pathInfo translates a path of the engine's table.
 func pathInfo(prefix netip.Prefix, p *gobgp.TablePath, asn uint32) PathInfo {
 	r := p.Attrs.Route(prefix)
 	i := PathInfo{

@@ -10,14 +10,14 @@ import (
 	"onlink/bgp/session"
 )
 
-// Role says what a peer is to us.
+// Role is the relation of a peer to this node.
 type Role uint8
 
 // The roles of a peer.
 const (
 	// IBGP is a peer of our AS: another node of a full mesh, or our
-	// reflector, or, between two reflectors, the other one. It is told only
-	// what this node originates, unless Export.Reflected.
+	// reflector, or, between two reflectors, the other one. Only prefixes that
+	// this node originates are announced to it, unless Export.Reflected.
 	IBGP Role = iota
 	// Client is a peer of our AS whose routes we reflect (RFC 4456).
 	Client
@@ -41,8 +41,8 @@ func (r Role) String() string {
 // Session holds the fields that peers and dynamic peers share. Durations
 // have a resolution of one second.
 type Session struct {
-	// Options are what the operator asks for. HoldTime, Keepalive and ConnectRetry
-	// default to 90, 30 and 5 s.
+	// Options are the operator's. HoldTime, Keepalive and ConnectRetry default to
+	// 90, 30 and 5 s.
 	session.Options
 
 	// ASN is the peer's AS; 0 means our own (not for EBGP).
@@ -52,26 +52,26 @@ type Session struct {
 	Password string
 	// Interface binds the session to a device; empty means none.
 	Interface string
-	// Families carried; empty means those the node has an address for.
+	// Families carried; empty means those of the node's addresses.
 	Families []Family
 	Import   policy.Import
 	Export   policy.Export
 }
 
-// Peer is one configured session. Peers are told apart by Address.
+// Peer is one configured session. Address identifies it.
 type Peer struct {
 	Name    string // shown in status and errors; unique
 	Address netip.Addr
 	Port    uint16 // the peer's TCP port; 0 means 179
-	// Passive peers are waited for, never dialled.
+	// Passive: the peer dials, this node never does.
 	Passive bool
-	// Yield leaves it to the peer to dial when a session was lost; we dial at
-	// our start, and when the peer did not within ConnectRetry.
+	// Yield: the peer dials after the loss of a session. We dial at our start,
+	// and when the peer has not dialled within ConnectRetry.
 	Yield bool
 	Session
 }
 
-// Equal reports whether p and o ask for the same session and policy.
+// Equal reports whether p and o have the same session and policy.
 func (p Peer) Equal(o Peer) bool {
 	return p.Name == o.Name && p.Address == o.Address && p.Port == o.Port &&
 		p.Passive == o.Passive && p.Yield == o.Yield && p.Session.Equal(o.Session)
@@ -83,16 +83,16 @@ func (p Peer) Equal(o Peer) bool {
 type Dynamic struct {
 	Name   string // unique, also among peers
 	Prefix netip.Prefix
-	// Known are clients of a previous run. When Config.Restarting they are
-	// waited for with graceful restart as if configured, so that the
-	// End-of-RIB sent to one is not sent before the others have announced;
-	// an unknown client would make the rest drop its routes for a moment.
-	// Wrong entries cost nothing: they are forgotten after RestartTime.
+	// Known are clients of a previous run. When Config.Restarting the speaker
+	// waits for them with graceful restart, as for configured peers, so that
+	// it sends no End-of-RIB before all of them have announced: otherwise the
+	// clients would drop, for a moment, the routes of those that come later.
+	// Wrong entries do no harm: they are removed after RestartTime.
 	Known []netip.Addr
 	Session
 }
 
-// Equal reports whether d and o ask for the same sessions and policy. Known
+// Equal reports whether d and o have the same sessions and policy. Known
 // is a hint and does not count.
 func (d Dynamic) Equal(o Dynamic) bool {
 	return d.Name == o.Name && d.Prefix == o.Prefix && d.Session.Equal(o.Session)
@@ -137,7 +137,7 @@ func (s Session) samePolicy(o Session) bool {
 	return s.Import.Equal(o.Import) && s.Export.Equal(o.Export)
 }
 
-// withDefaults fills the zero fields in for a speaker of configuration c.
+// withDefaults returns s with the zero fields filled in from c.
 func (s Session) withDefaults(c *Config) Session {
 	s.HoldTime = orDefault(s.HoldTime, DefaultHoldTime)
 	s.Keepalive = orDefault(s.Keepalive, min(DefaultKeepalive, s.HoldTime/3))
@@ -152,7 +152,7 @@ func (s Session) withDefaults(c *Config) Session {
 	return s
 }
 
-// validate checks a Session after withDefaults; what names it in errors.
+// validate checks a Session after withDefaults; what is its name in errors.
 func (s Session) validate(c *Config, what string) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %s", ErrConfig, what, fmt.Sprintf(format, args...))
@@ -195,7 +195,8 @@ func (s Session) validate(c *Config, what string) error {
 		s.Export.Validate(what+": export", external)...))
 }
 
-// unfitRole says what is set that is for peers of another role.
+// unfitRole returns the fault of an option that peers of this Role cannot have;
+// "" means none.
 func (s Session) unfitRole() string {
 	switch {
 	case len(s.Export.Aggregates) > 0 && s.Role != EBGP:

@@ -12,37 +12,38 @@ type PeerStatus struct {
 	ASN     uint32
 	Role    Role
 	Dynamic bool
-	State   string // as named by RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
-	// Since is when the session came up, or since when it is down.
+	State   string // RFC 4271 section 8.2.2: Idle, Connect, Active, OpenSent, OpenConfirm, Established
+	// Since is when the session came up; while it is down, when it was lost or
+	// the peer added.
 	Since time.Time
 	// Received counts the peer's prefixes, Accepted those that import accepts
-	// (with an unpatched engine those without a loop), Advertised ours that it was
-	// sent. Advertised is -1 where counting would cost too much (more than
-	// 32 peers).
+	// (with an unpatched engine those without a loop), Advertised the prefixes
+	// announced to it. Advertised is -1 with more than 32 peers, where
+	// counting would cost too much.
 	Received, Accepted, Advertised int
 	// Flaps counts how often the session was lost since it was configured.
 	Flaps int
-	// LastError says why the session last failed, in words, also when another
-	// one is up by now; "" means never.
+	// LastError is the reason of the session's last failure, in words, also when
+	// a session is up again; "" means never.
 	LastError string
 	ErrorAt   time.Time
-	// Faults counts what was wrong with the peer's messages, and those for it.
+	// Faults counts the faults of messages from the peer and to it.
 	Faults Faults
-	// Withheld is what the peer is not told now because no message to it can
-	// hold it.
+	// Withheld are the routes that are not announced to the peer because they
+	// do not fit into a message.
 	Withheld Withheld
-	// EndOfRIB reports whether the peer's first dump is complete.
+	// EndOfRIB is whether the peer's first dump is complete.
 	EndOfRIB bool
 	Families []Family // carried by the session
-	// Held says why the session is kept down; "" means that it is not.
+	// Held is the reason for which the session is kept down; "" means none.
 	Held string
-	// Trouble says what is wrong though the session may be up: two speakers
+	// Trouble is a fault that an Established session may have too: two speakers
 	// with one router ID or behind one address, no address family in common.
 	Trouble string
-	// Gone is a peer that the speaker waits for no longer: a dynamic one whose
+	// Gone: the speaker no longer waits for the peer. It is a dynamic one whose
 	// last session failed within the last 10 minutes, or a Stranger.
 	Gone bool
-	// Stranger is an address whose connections are refused, because no Peer and
-	// no Dynamic has it. Speaks means that it sent an OPEN; ASN is that one's.
+	// Stranger: connections from the address are refused, because no Peer and no
+	// Dynamic has it. Speaks means that it sent an OPEN; ASN is from that.
 	Stranger, Speaks bool
 }

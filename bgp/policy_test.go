@@ -9,7 +9,7 @@ import (
 	"onlink/bgp/session"
 )
 
-// TestPolicyRefusals: what must not pass does not pass, in either direction.
+// TestPolicyRefusals: routes that must be refused are, in either direction.
 // x is an AS 64512 node; tor is its AS 65001 ToR, tor2 a second ToR, peer an
 // iBGP neighbour.
 func TestPolicyRefusals(t *testing.T) {
@@ -41,16 +41,16 @@ func TestPolicyRefusals(t *testing.T) {
 	x.setPeers(peers(policy.Import{}, policy.Export{}))
 	x.waitUp(t1.addr, t2.addr, p.addr)
 
-	// RFC 8212: nothing in, nothing out. Of the iBGP peer only what is inside
+	// RFC 8212: nothing in, nothing out. Of the iBGP peer only prefixes inside
 	// the pools and not inside our own block.
 	x.waitRoutes("10.244.2.0/26 via 127.10.0.3")
 	p.waitRoutes("10.244.1.0/26 via 127.10.0.9")
 	t1.waitRoutes()
 
 	// With permission: own prefixes out, allowed prefixes in, and no transit:
-	// a ToR hears neither the other ToR's routes nor the iBGP peer's, and the
-	// iBGP peer hears no ToR's.
-	// The narrower rule, which takes none of it, must not hide the wider one.
+	// a ToR receives neither the other ToR's routes nor the iBGP peer's, and the
+	// iBGP peer no ToR's.
+	// The narrower rule, which matches none of it, must not hide the wider one.
 	x.setPeers(peers(policy.Import{Accept: []policy.PrefixRule{{Prefix: prefix("172.16.0.0/12"), Ge: 24, Le: 24}, {Prefix: prefix("172.16.0.0/16"), Ge: 25}}},
 		policy.Export{Own: true, Communities: []string{"64512:100", "64512:7:8"}, MED: 50}))
 	x.waitRoutes("10.244.2.0/26 via 127.10.0.3", "172.16.1.0/24 via 127.10.0.1", "172.16.2.0/24 via 127.10.0.2")
@@ -72,7 +72,7 @@ func TestPolicyRefusals(t *testing.T) {
 		}
 	}
 
-	// Taking the permission back takes the routes back, without a reset.
+	// Without the permission the routes go, without a reset.
 	since := x.peer(t1.addr).Since
 	x.setPeers(peers(policy.Import{}, policy.Export{}))
 	x.waitRoutes("10.244.2.0/26 via 127.10.0.3")
@@ -81,7 +81,7 @@ func TestPolicyRefusals(t *testing.T) {
 		t.Errorf("session reset by a policy change")
 	}
 
-	// A released block may be somebody else's from then on, also a part of it.
+	// A released block, or a part of it, may have another owner from then on.
 	x.originate()
 	x.waitRoutes("10.244.2.0/26 via 127.10.0.3", "10.244.1.0/28 via 127.10.0.3")
 }
@@ -110,7 +110,8 @@ func TestReflectorKeepsTransitOut(t *testing.T) {
 	t1.waitRoutes("10.244.0.0/26 via 127.11.0.1")
 }
 
-// TestMaxPrefixes: a peer over its limit is held down and says why.
+// TestMaxPrefixes: the session to a peer over its limit is held down, with the
+// reason in its status.
 func TestMaxPrefixes(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.13.0.1"), testConfig(t, "127.13.0.2"))
 	p := from(to("127.13.0.2", IBGP), "127.13.0.1")

@@ -9,14 +9,14 @@ import (
 	"onlink/bgp/policy"
 )
 
-// This file gives package policy what it needs to know of the configuration.
+// This file translates the configuration into the types of package policy.
 
-// policyNode is this node as policies see it.
+// policyNode returns this node in the form of package policy.
 func (c *Config) policyNode() policy.Node {
 	return policy.Node{ASN: c.ASN, Addresses: c.ownAddresses(), Pools: c.Pools, PodGateways: c.PodGateways}
 }
 
-// policy is the peer as policies see it.
+// policy returns the peer in the form of package policy.
 func (p *Peer) policy() policy.Peer {
 	out := p.Session.policy(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()))
 	out.Device = cmp.Or(p.Address.Zone(), p.Interface)

@@ -8,10 +8,9 @@ import (
 	"onlink/bgp/policy"
 )
 
-// TestImport says what would become of r if the peer, a name or an address,
-// announced it now. What r leaves zero is what a plain announcement has. It
-// wraps [ErrUnknownPeer], [ErrNotStarted] or, for a route that cannot be,
-// [ErrConfig].
+// TestImport returns the verdict on r if the peer, a name or an address, announced
+// it now. Fields of r that are zero get the values of a plain announcement. It
+// wraps [ErrUnknownPeer], [ErrNotStarted] or, for an invalid route, [ErrConfig].
 func (s *Speaker) TestImport(_ context.Context, peer string, r policy.Route) (policy.Verdict, error) {
 	t, err := s.testOf(peer, &r)
 	if err != nil {
@@ -20,7 +19,7 @@ func (s *Speaker) TestImport(_ context.Context, peer string, r policy.Route) (po
 	return t.importOf(t.peer.Received(r, t.ends.Peer)), nil
 }
 
-// importOf says what becomes of a peer's route.
+// importOf returns the verdict of policy and guard on a peer's route.
 func (t *policyTest) importOf(r policy.Route) policy.Verdict {
 	v := t.plan.Import(&t.peer, t.ends, r)
 	if !v.Accepted || t.guard == nil {
@@ -29,9 +28,9 @@ func (t *policyTest) importOf(r policy.Route) policy.Verdict {
 	return t.guard.Review(v, t.ends.Peer)
 }
 
-// TestExport says what the peer, a name or an address, would be told of r
-// now. What r leaves zero is taken from the route to its prefix in the table,
-// if there is one. Errors are those of TestImport.
+// TestExport returns the verdict on r if this node exported it now to the peer, a
+// name or an address. Fields of r that are zero get the values of the best path
+// to its prefix, if there is one. Errors are those of TestImport.
 func (s *Speaker) TestExport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error) {
 	t, err := s.testOf(peer, &r)
 	if err != nil {
@@ -49,16 +48,16 @@ func (s *Speaker) TestExport(ctx context.Context, peer string, r policy.Route) (
 	return t.plan.Export(&t.peer, t.ends, r), nil
 }
 
-// policyTest is what a test of the policy needs to know.
+// policyTest is the input for a test of the policy.
 type policyTest struct {
 	name  string // of the peer
 	plan  *policy.Plan
 	peer  policy.Peer
 	ends  policy.Ends
-	guard *policy.Guard // nil: the engine asks none
+	guard *policy.Guard // nil: the engine checks with none
 }
 
-// testOf finds the peer and checks the route.
+// testOf finds the peer and checks the route, whose empty Origin it fills in.
 func (s *Speaker) testOf(peer string, r *policy.Route) (policyTest, error) {
 	r.Origin = cmp.Or(r.Origin, policy.Origins()[0])
 	if err := invalid(r.Validate("route")); err != nil {
@@ -90,8 +89,8 @@ func (s *Speaker) testOf(peer string, r *policy.Route) (policyTest, error) {
 	return t, nil
 }
 
-// fill takes over from a path what the route leaves open. A route said to be
-// of another source than the path is not that path.
+// fill sets the zero fields of the route to those of a path, unless the route has
+// another source: then it is not that path.
 func fill(r *policy.Route, p *PathInfo) {
 	source := policy.Reflected
 	switch {

@@ -10,8 +10,8 @@ import (
 	"onlink/bgp/policy"
 )
 
-// SetPools replaces Config.Pools: what the peers announce is judged again, and
-// no session is touched. It wraps [ErrConfig] for a pool that is none.
+// SetPools replaces Config.Pools: the announcements of the peers are judged again,
+// and no session is touched. It wraps [ErrConfig] for an invalid pool.
 func (s *Speaker) SetPools(_ context.Context, pools []policy.Pool) error {
 	for _, p := range pools {
 		if err := invalid(p.Validate("pools")); err != nil {

@@ -13,13 +13,13 @@ func withBlocks(c Config) Config {
 	return c
 }
 
-// withoutPools leaves a node no prefix that one node alone may announce.
+// withoutPools removes the pools, so that several nodes may announce any prefix.
 func withoutPools(c Config) Config {
 	c.Pools = nil
 	return c
 }
 
-// anything takes all of dynamic peers but a default route.
+// anything accepts all prefixes of dynamic peers but a default route.
 func anything(d Dynamic) Dynamic {
 	d.Import = accepting("0.0.0.0/0 ge 1 le 32", "::/0 ge 1 le 128")
 	return d
@@ -40,8 +40,8 @@ func accepting(rules ...string) policy.Import {
 	return i
 }
 
-// TestImportIntoPools: what a peer may announce inside a pool. An entry of
-// Accept that is wider than the pool does not mean it.
+// TestImportIntoPools: the prefixes that a peer may announce inside a pool. An
+// entry of Accept that is wider than the pool does not accept them.
 func TestImportIntoPools(t *testing.T) {
 	n := startNodes(t, withBlocks(testConfig(t, "127.0.3.1")))[0]
 	peer := func(i int, role Role, accept ...string) Peer {
@@ -92,8 +92,8 @@ func TestImportIntoPools(t *testing.T) {
 	}
 }
 
-// TestPartsOfBlocks: the engine does what the test of the policy says, also
-// after the pools changed.
+// TestPartsOfBlocks: the engine decides as the test of the policy does, also after
+// a change of the pools.
 func TestPartsOfBlocks(t *testing.T) {
 	nodes := startNodes(t, withBlocks(testConfig(t, "127.0.3.2")), testConfig(t, "127.0.3.3"))
 	n, other := nodes[0], nodes[1]

@@ -8,20 +8,21 @@ import (
 )
 
 const (
-	// reasonAgain is when a reason that was logged once is logged again, should
-	// it still be one: at every attempt it would fill the log.
+	// reasonAgain is the time after which a reason that persists is logged again:
+	// a line for every attempt would fill the log.
 	reasonAgain = time.Hour
-	// reasonsKept bounds the reasons of one peer that are known to be logged.
+	// reasonsKept bounds the remembered reasons of one peer that were logged.
 	reasonsKept = 16
-	// clashMemory is how long two speakers in the place of one are a problem
-	// after they were seen last.
+	// clashMemory is how long two speakers at one address count as a problem
+	// after the last session of either.
 	clashMemory = 10 * time.Minute
 	// foreignKept bounds the paths of a peer that carry this node's router ID.
 	foreignKept = 16
 )
 
-// ended notes that an Established session ended: attempts that fail later do
-// not hide why. text is the reason unless a failure said it before.
+// ended records the end of an Established session, whose reason later failed
+// attempts do not replace. text is the reason unless a failure recorded one
+// before.
 func (l *ledger) ended(addr netip.Addr, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,15 +33,16 @@ func (l *ledger) ended(addr netip.Addr, text string) {
 	r.explained = false
 }
 
-// collided notes that the newest error is that of one of two connections to
-// the same speaker: no error once the other one is the session.
+// collided records that the newest error is of one of two connections to the
+// same speaker (RFC 4271 section 6.8): no error once the other one is the
+// session.
 func (l *ledger) collided(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.recordLocked(addr).collided = true
 }
 
-// several notes that a peer's address has more than one speaker.
+// several records that a peer's address has more than one speaker.
 func (l *ledger) several(addr netip.Addr, text string) {
 	l.failed(addr, text)
 	l.mu.Lock()
@@ -49,7 +51,8 @@ func (l *ledger) several(addr netip.Addr, text string) {
 	r.clash, r.clashAt = r.lastError, l.now()
 }
 
-// newReason returns the newest reason of a peer if it was not returned lately.
+// newReason returns the newest reason of a peer, "" if it returned that within
+// the last reasonAgain.
 func (l *ledger) newReason(addr netip.Addr) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,8 +71,9 @@ func (l *ledger) newReason(addr netip.Addr) string {
 	return r.lastError
 }
 
-// openedBy notes the speaker that a session came up with. Addresses that have
-// two by turns are told apart from a node that got another router ID.
+// openedBy records the router ID of the speaker that a session came up with. An
+// ID that returns means two speakers by turns at one address; one that does not
+// is a node with a new ID.
 func (r *record) openedBy(id netip.Addr, now time.Time) {
 	if r.collided {
 		r.lastError, r.errorAt, r.collided = "", time.Time{}, false
@@ -96,8 +100,8 @@ func (r *record) id() netip.Addr {
 	return r.ids[len(r.ids)-1]
 }
 
-// reason says why a session is not up: the newest failure, and what had ended
-// the session before that.
+// reason returns why a session is not up: the newest failure, and the reason of
+// the last session's end before that.
 func (r *record) reason() string {
 	if r.state == established || r.lost == "" || r.lost == r.lastError {
 		return r.lastError
@@ -105,8 +109,8 @@ func (r *record) reason() string {
 	return fmt.Sprintf("%s (the session ended before: %s)", r.lastError, r.lost)
 }
 
-// advice names what to look at when nothing is heard of a peer, which says
-// nothing of the cause.
+// advice names the settings to check when no packet of a peer arrives: silence
+// does not reveal its cause.
 func (s *Session) advice() string {
 	switch {
 	case s.Password != "":
@@ -119,7 +123,7 @@ func (s *Session) advice() string {
 	return ": is the peer up, and has it no TCP MD5 key for this node?"
 }
 
-// trouble says what is wrong with a peer whose session may be up.
+// trouble returns the fault of a peer whose session may be up; "" means none.
 func (r *record) trouble(now time.Time) string {
 	switch {
 	case r.clash != "" && now.Sub(r.clashAt) < clashMemory:
@@ -132,9 +136,9 @@ func (r *record) trouble(now time.Time) string {
 	return ""
 }
 
-// twins returns another session of our AS that carries the router ID of a
-// peer's, and what that means: each of the two nodes ignores what the other
-// one announces (RFC 4456 section 8).
+// twins returns another peer of our AS with the same router ID, and a text for
+// operators: each of the two nodes ignores the announcements of the other one
+// (RFC 4456 section 8).
 func (l *ledger) twins(addr netip.Addr) (other netip.Addr, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// heard is what a client was told of one prefix.
+// heard is a route to one prefix that a client received.
 type heard struct {
 	nextHop, originator netip.Addr
 	med                 uint32
@@ -26,15 +26,15 @@ func (h heard) String() string {
 	return fmt.Sprintf("%s from %s med %d", h.nextHop, h.originator, h.med)
 }
 
-// rawClient is a client of a reflector that keeps what it is told.
+// rawClient is a client of a reflector that keeps the routes that it receives.
 type rawClient struct {
 	*rawPeer
 	addr    netip.Addr
-	reading sync.Mutex // held while the client does not read: a slow one
+	reading sync.Mutex // locked while the client does not read: a slow one
 
 	addPath *packet.MarshallingOption // negotiated; nil: not
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards all below
 	known map[netip.Prefix]heard
 	paths map[netip.Prefix]string // AS_PATHs of known
 	ends  int                     // End-of-RIB markers of IPv4
@@ -46,16 +46,16 @@ func connectClient(t *testing.T, local, reflector string) *rawClient {
 	return listening(openClient(t, local, reflector), local, nil)
 }
 
-// listening is a client that keeps what it is told in a session that is up.
+// listening is a client that keeps the routes that it receives in a session that
+// is up.
 func listening(p *rawPeer, local string, addPath *packet.MarshallingOption) *rawClient {
 	c := &rawClient{rawPeer: p, addr: addr(local), addPath: addPath, known: map[netip.Prefix]heard{}, paths: map[netip.Prefix]string{}}
 	go c.listen()
 	return c
 }
 
-// openClient dials until the reflector takes the session, which it does not
-// while it is in Idle. caps are capabilities beside both families and
-// four-octet AS numbers.
+// openClient dials until the reflector accepts the connection, which it does not
+// in Idle. caps are capabilities beside both families and four-octet AS numbers.
 func openClient(t *testing.T, local, reflector string, caps ...byte) *rawPeer {
 	t.Helper()
 	return openHeld(t, local, reflector, 180, caps...)
@@ -127,7 +127,7 @@ func (p *rawPeer) put(typ byte, body []byte) error {
 	return err
 }
 
-// listen takes in what the reflector tells until the session ends.
+// listen receives the reflector's messages until the session ends.
 func (c *rawClient) listen() {
 	for {
 		c.reading.Lock()
@@ -206,8 +206,8 @@ func prefixOf(n packet.AddrPrefixInterface) (netip.Prefix, bool) {
 	return p.Masked(), err == nil
 }
 
-// announce tells the reflector of prefixes of one family; med tells one
-// version of them from another.
+// announce announces prefixes of one family to the reflector; med distinguishes
+// the versions of a route.
 func (c *rawClient) announce(med uint32, prefixes ...netip.Prefix) {
 	attrs := []packet.PathAttributeInterface{packet.NewPathAttributeOrigin(0), packet.NewPathAttributeAsPath(nil)}
 	var v4 []*packet.IPAddrPrefix
@@ -255,8 +255,8 @@ func (c *rawClient) sendUpdate(m *packet.BGPMessage) {
 	c.send(packet.BGP_MSG_UPDATE, b)
 }
 
-// wrong says where the client's knowledge differs from what a reflector with
-// the given best paths must have told it; "" if nowhere.
+// wrong returns a difference between the client's routes and those that a
+// reflector with the given best paths must have announced; "" for none.
 func (c *rawClient) wrong(best map[netip.Prefix]PathInfo, ownMED uint32) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -286,7 +286,7 @@ func (c *rawClient) wrong(best map[netip.Prefix]PathInfo, ownMED uint32) string 
 
 var reflectorAddr = addr("127.40.0.1")
 
-// mirror is a reflector with clients that say random things to it.
+// mirror is a reflector with clients that send random messages to it.
 type mirror struct {
 	t       *testing.T
 	rnd     *rand.Rand
@@ -295,13 +295,13 @@ type mirror struct {
 	paused  map[*rawClient]bool
 	static  []Peer
 	own     map[string]bool
-	shared  []netip.Prefix // what the clients announce, each the same
+	shared  []netip.Prefix // the prefixes that all clients announce
 }
 
 // TestReflectorTellsWhatIsBest has many clients announce, change and withdraw
 // the same prefixes, go and come back, read slowly, and the reflector's own
 // prefixes and export policy change meanwhile. In the end every client must
-// know exactly the reflector's best paths, except its own.
+// have exactly the reflector's best paths, except its own.
 func TestReflectorTellsWhatIsBest(t *testing.T) {
 	needsPatches(t)
 	seed := uint64(time.Now().UnixNano())
@@ -382,7 +382,7 @@ func (m *mirror) step() {
 	}
 }
 
-// reconnect ends a client's session and makes it anew.
+// reconnect ends a client's session and opens it again.
 func (m *mirror) reconnect(i int) {
 	old := m.clients[i]
 	if m.paused[old] {
@@ -393,7 +393,7 @@ func (m *mirror) reconnect(i int) {
 	m.clients[i] = connectClient(m.t, old.addr.String(), reflectorAddr.String())
 }
 
-// settle waits until every client knows what it must.
+// settle waits until every client has the routes that it must have.
 func (m *mirror) settle() {
 	m.t.Helper()
 	for c := range m.paused {

@@ -29,7 +29,7 @@ type child struct {
 	Dynamics   []Dynamic
 }
 
-// runChild runs the agent. It ends on SIGTERM as an agent does, quietly.
+// runChild runs the agent. It ends on SIGTERM as an agent does, without a CEASE.
 func runChild(spec string) {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	err := runAgent(ctx, spec)
@@ -78,7 +78,7 @@ func startChild(t *testing.T, c child) *exec.Cmd {
 	t.Cleanup(func() {
 		if cmd.ProcessState == nil {
 			_ = cmd.Process.Kill() // an ended process is the goal
-			_ = cmd.Wait()         // killed: the error says so
+			_ = cmd.Wait()         // it was killed, so there is an error
 		}
 	})
 	return cmd
@@ -86,7 +86,7 @@ func startChild(t *testing.T, c child) *exec.Cmd {
 
 // TestRestartKeepsRoutes: an agent that dies, by SIGKILL or SIGTERM, and
 // comes back does not lose a route at its reflector nor at the other client;
-// what it no longer announces goes with its End-of-RIB.
+// routes that it no longer announces go with its End-of-RIB.
 func TestRestartKeepsRoutes(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.7.0.1"), testConfig(t, "127.7.0.2"))
 	rr, b := n[0], n[1]
@@ -148,8 +148,8 @@ func TestRestartKeepsRoutes(t *testing.T) {
 	}
 }
 
-// TestShutdownDropsRoutes: a node taken out for good is forgotten at once,
-// although its peers do graceful restart.
+// TestShutdownDropsRoutes: the routes of a node taken out for good go at once,
+// although its peers have graceful restart.
 func TestShutdownDropsRoutes(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.8.0.1"), testConfig(t, "127.8.0.2"))
 	n[0].setPeers(nil, clientsOf("127.8.0.0/24"))
@@ -169,8 +169,8 @@ func TestShutdownDropsRoutes(t *testing.T) {
 }
 
 // TestReflectorRestartKeepsRoutes: a reflector that dies and comes back makes
-// no client lose another client's routes: it waits for the clients it knew
-// before it says End-of-RIB to any.
+// no client lose another client's routes: it waits for its last clients before
+// it sends End-of-RIB to any.
 func TestReflectorRestartKeepsRoutes(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.9.0.2"), testConfig(t, "127.9.0.3"))
 	a, b := n[0], n[1]
@@ -217,8 +217,8 @@ func TestReflectorRestartKeepsRoutes(t *testing.T) {
 	a.waitRoutes()
 }
 
-// TestForwardingState: a session that broke while the speaker lives did not
-// cost it its forwarding state, and its next OPEN says so; the first does not.
+// TestForwardingState: a speaker whose session broke still has its forwarding
+// state, and its next OPEN has the flag; its first OPEN does not.
 func TestForwardingState(t *testing.T) {
 	needsPatches(t)
 	x := startNodes(t, testConfig(t, "127.31.0.1"))[0]

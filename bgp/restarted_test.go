@@ -11,8 +11,8 @@ import (
 	"onlink/bgp/policy"
 )
 
-// TestSecondRestart: what was stale before a second restart was not said again in
-// between, and goes (RFC 4724 section 4.2). What was said is kept.
+// TestSecondRestart: routes that were stale before a second restart were not
+// announced again in between, and go (RFC 4724 section 4.2). The others are kept.
 func TestSecondRestart(t *testing.T) {
 	for name, dynamic := range map[string]bool{"configured": false, "of a range": true} {
 		t.Run(name, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestSecondRestart(t *testing.T) {
 	}
 }
 
-// TestRestartFamilies: every family has a fate of its own.
+// TestRestartFamilies: the routes of every family are kept or removed on their own.
 func TestRestartFamilies(t *testing.T) {
 	r := startRestarter(t, "127.76.2.", false, nil)
 	both := restart(120, kept4, kept6)
@@ -66,7 +66,7 @@ func TestRestartFamilies(t *testing.T) {
 		p = r.up(step.caps...)
 		r.keeps(step.name, step.want...)
 		r.dies(p)
-		r.keeps(step.name + ": away again") // not said again
+		r.keeps(step.name + ": away again") // not announced again
 	}
 	p := r.up(both)
 	r.says(p, "4.1", "6.1")
@@ -80,7 +80,7 @@ func TestRestartFamilies(t *testing.T) {
 	r.keeps("End-of-RIB of both")
 	r.says(p, "4.1")
 	r.dies(p)
-	// A family that is in the capability alone has no End-of-RIB to wait for.
+	// A family that is only in the capability has no End-of-RIB to wait for.
 	p = r.up(both, capFamilies[:6])
 	r.keeps("back with IPv4", "4.1")
 	r.says(p, "4.2")
@@ -92,7 +92,7 @@ func TestRestartFamilies(t *testing.T) {
 }
 
 // TestRestartReturns: another speaker in the peer's place has kept nothing, one of
-// another AS is none, and who asks for no time gets none.
+// another AS is refused, and a restart time of zero keeps nothing.
 func TestRestartReturns(t *testing.T) {
 	r := startRestarter(t, "127.76.3.", false, nil)
 	caps := restart(120, kept4, kept6)
@@ -122,8 +122,8 @@ func TestRestartReturns(t *testing.T) {
 	r.keeps("a restart time of 0")
 }
 
-// TestRestartPrefixLimit: what a peer said before its restart is not counted with
-// what it says now.
+// TestRestartPrefixLimit: a peer's prefixes from before its restart are not counted
+// with its present ones.
 func TestRestartPrefixLimit(t *testing.T) {
 	r := startRestarter(t, "127.76.4.", false, func(s *Session) { s.Import.MaxPrefixes = 3 })
 	caps := restart(120, kept4, kept6)
@@ -144,8 +144,8 @@ func TestRestartPrefixLimit(t *testing.T) {
 	r.keeps("a prefix too many")
 }
 
-// TestRestartFailedAttempts: a connection that comes to nothing, which anybody can
-// open, does not take the restart time away.
+// TestRestartFailedAttempts: a connection without a session, which any host can
+// open, does not end the restart time.
 func TestRestartFailedAttempts(t *testing.T) {
 	for name, dynamic := range map[string]bool{"configured": false, "of a range": true} {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestRestartFailedAttempts(t *testing.T) {
 			r.keeps("told", "4.1")
 			r.dies(p)
 			for _, attempt := range []func(*rawPeer){
-				func(*rawPeer) {}, // closed without a word
+				func(*rawPeer) {}, // closed without a message
 				func(p *rawPeer) { p.send(4, nil) },
 				func(p *rawPeer) { p.send(1, r.open(caps)[:12]) },
 				func(p *rawPeer) { // closed in OpenConfirm
@@ -188,7 +188,7 @@ func TestRestartFailedAttempts(t *testing.T) {
 }
 
 // TestRestartExpiresInOpenConfirm: when the restart time is over the routes go; the
-// session that is being made goes on.
+// handshake under way goes on.
 func TestRestartExpiresInOpenConfirm(t *testing.T) {
 	for name, dynamic := range map[string]bool{"configured": false, "of a range": true} {
 		t.Run(name, func(t *testing.T) {
@@ -228,9 +228,9 @@ func TestRestartExpiresInOpenConfirm(t *testing.T) {
 	})
 }
 
-// TestLongLivedReturn: the time of long-lived graceful restart ends what was kept,
-// not what has been said since; and it counts only for who says that it still
-// forwards.
+// TestLongLivedReturn: the end of the long-lived time removes the kept routes, not
+// those announced since; and routes are kept only for a peer whose OPEN has the F
+// bit.
 func TestLongLivedReturn(t *testing.T) {
 	const stale = 5 * time.Second
 	r := startRestarter(t, "127.76.10.", false, func(s *Session) {

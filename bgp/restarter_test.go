@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// restarter is a peer that is made by hand, and restarts.
+// restarter is a hand-made peer that restarts.
 type restarter struct {
 	t    *testing.T
 	x    *node // whose peer it is
@@ -109,7 +109,7 @@ func (r *restarter) isUp() {
 	eventually(r.t, func() string { return notUp(r.x.peer(addr(r.addr))) })
 }
 
-// dies ends the session as a crash does, and waits until that is noticed.
+// dies ends the session as a crash does, and waits until the speaker reports it.
 func (r *restarter) dies(p *rawPeer) {
 	r.t.Helper()
 	if err := p.conn.(*net.TCPConn).SetLinger(0); err != nil {
@@ -142,7 +142,7 @@ func (r *restarter) says(p *rawPeer, routes ...string) {
 	}
 }
 
-// path is the AS_PATH of what the peer says.
+// path is the AS_PATH of the peer's routes.
 func (r *restarter) path() []byte {
 	if r.as == 64512 {
 		return nil
@@ -181,7 +181,7 @@ func (r *restarter) keeps(why string, want ...string) {
 	})
 }
 
-// neverLost wants routes to have been there all the time.
+// neverLost requires that routes were never withdrawn.
 func (r *restarter) neverLost(routes ...string) {
 	r.t.Helper()
 	for _, route := range routes {

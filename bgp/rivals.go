@@ -8,25 +8,25 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// Rival is somebody else's announcement of a prefix this node originates, or
-// of a part of it. Import policy refuses it here; other nodes may follow it.
+// Rival is another node's announcement of a prefix that this node originates, or
+// of a part of it. Import policy refuses it here; other nodes may install it.
 type Rival struct {
 	Origin  netip.Prefix // ours
 	Prefix  netip.Prefix // as announced: Origin or inside it
-	Peer    netip.Addr   // who told us
+	Peer    netip.Addr   // that announced it
 	NextHop netip.Addr
 	// OriginatorID is the router ID of the node behind a reflector; the zero
-	// Addr when Peer speaks for itself.
+	// Addr when Peer itself originates the route.
 	OriginatorID netip.Addr
 	ASPath       string // "" inside our AS
 }
 
-// rivalOf reads what tells one announcement from another.
+// rivalOf returns the fields that distinguish announcements; Origin is left zero.
 func rivalOf(peer netip.Addr, prefix netip.Prefix, attrs gobgp.Attributes) Rival {
 	return Rival{Prefix: prefix, Peer: peer, NextHop: attrs.NextHop(), OriginatorID: attrs.OriginatorID(), ASPath: attrs.ASPath()}
 }
 
-// ownPrefixes finds the own prefix that holds another.
+// ownPrefixes finds the own prefix that contains another one.
 type ownPrefixes struct {
 	set  map[netip.Prefix]Origin
 	bits []int // the lengths in set
@@ -57,11 +57,11 @@ func (o ownPrefixes) holding(p netip.Prefix) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// echoes tells our own announcement that came back from a rival's.
+// echoes distinguishes our own announcements that come back from those of rivals.
 type echoes struct {
 	routerID     netip.Addr
 	addr4, addr6 netip.Addr
-	begins       map[uint32]bool // AS numbers that an AS_PATH of ours may begin with
+	begins       map[uint32]bool // origin ASes that an announcement of ours may come back with
 }
 
 func echoesOf(c *Config, w wanted) echoes {

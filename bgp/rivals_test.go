@@ -13,10 +13,10 @@ import (
 	"onlink/bgp/session"
 )
 
-// TestRivals: an owner hears through a reflector that another node announces
-// its block and a part of it, and no longer when that ends. What both
-// originate beside it, a wider prefix, and what the reflector sends back of
-// the owner's own are nobody's rivals.
+// TestRivals: an owner finds another node's announcements of its block and a part
+// of it, through a reflector, until they are withdrawn. A prefix that both
+// originate beside it, a wider prefix, and the owner's own routes that the
+// reflector sends back are no rivals.
 func TestRivals(t *testing.T) {
 	needsPatches(t)
 	rr, thief, owner := testConfig(t, "127.38.0.1"), testConfig(t, "127.38.0.2"), testConfig(t, "127.38.0.3")
@@ -42,7 +42,7 @@ func TestRivals(t *testing.T) {
 	wantRivals(t, nodes[1])
 }
 
-// wantRivals waits until a node tells of exactly these.
+// wantRivals waits until a node has exactly these.
 func wantRivals(t *testing.T, n *node, want ...string) {
 	t.Helper()
 	eventually(t, func() string {
@@ -145,7 +145,7 @@ func TestHolding(t *testing.T) {
 	}
 }
 
-// TestRivalPause: many routes are looked at less often, never seldom.
+// TestRivalPause: the more routes, the longer the pause, up to a limit.
 func TestRivalPause(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{0: rivalCheck, 5 * time.Millisecond: rivalCheck, 12 * time.Millisecond: 12 * time.Second, time.Hour: rivalSlowest} {
 		if got := rivalPause(took); got != want {

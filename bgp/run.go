@@ -12,9 +12,9 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// Start opens the listeners and begins with the peers and prefixes set
-// before. It returns once the speaker listens, or [ErrPortBusy],
-// [ErrNoAddress] or [ErrPermission]; after an error it may be called again.
+// Start opens the listeners and adds the peers and prefixes set before. It
+// returns once the speaker listens. Its error wraps [ErrPortBusy], [ErrNoAddress]
+// or [ErrPermission]; after one of these it may be called again.
 func (s *Speaker) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,8 +36,8 @@ func (s *Speaker) Start(ctx context.Context) error {
 }
 
 // beginLocked sets the fresh engine up: refusing policy, watcher, own
-// prefixes, peers; in this order, so that nothing is told or taken before
-// the policy stands and the first dump to a peer is complete.
+// prefixes, peers; in this order, so that no route is announced or accepted
+// before the policy is in force, and the first dump to a peer is complete.
 func (s *Speaker) beginLocked() error {
 	want, own := s.sessions.want, s.origins
 	s.sessions.want, s.origins, s.applied = wanted{}, origins{}, false
@@ -61,7 +61,7 @@ func (s *Speaker) beginLocked() error {
 	return s.applyPeersLocked(want)
 }
 
-// startError makes one line of a failed start that names the fix.
+// startError wraps the error of a failed start in a sentinel and names the fix.
 func startError(err error, port uint16) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -75,14 +75,14 @@ func startError(err error, port uint16) error {
 }
 
 const (
-	upkeep    = 10 * time.Second // Run looks for peers to retry or forget this often
-	holdCheck = time.Second      // and for holds that the engine did not take
+	upkeep    = 10 * time.Second // interval at which Run retries peers and drops old records
+	holdCheck = time.Second      // interval at which it repeats holds that the engine dropped
 )
 
-// Run looks after the started speaker until ctx ends. It then leaves the
-// sessions to the end of the process, without a CEASE, so that peers keep our
-// routes while the agent restarts (RFC 4724), unless [Speaker.Shutdown] closed
-// them before.
+// Run maintains the started speaker until ctx ends: it retries peers, repeats
+// holds and looks for rivals. It then leaves the sessions open until the process
+// ends, without a CEASE, so that peers keep our routes while the agent restarts
+// (RFC 4724), unless [Speaker.Shutdown] closed them before.
 func (s *Speaker) Run(ctx context.Context) error {
 	s.mu.Lock()
 	started := s.started
@@ -119,15 +119,15 @@ func (s *Speaker) Run(ctx context.Context) error {
 	}
 }
 
-// settle repeats the holds and releases that the engine did not take.
+// settle repeats the holds and releases that the engine dropped.
 func (s *Speaker) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions.settleHolds()
 }
 
-// tidy retries the peers that were over their prefix limit long enough, and
-// forgets those that are gone.
+// tidy retries the peers that exceeded their prefix limit long enough ago, and
+// drops the records of peers that are gone.
 func (s *Speaker) tidy(limited map[netip.Addr]time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,9 +137,9 @@ func (s *Speaker) tidy(limited map[netip.Addr]time.Time) {
 	s.sessions.forgetStrangers(now)
 }
 
-// stop makes the speaker deaf and leaves the sessions to the end of the
-// process: all that the engine could do is to close them with a CEASE, and
-// that makes peers drop our routes.
+// stop ends the receipt of events and leaves the sessions open until the process
+// ends: the engine could only close them with a CEASE, which makes peers drop
+// our routes.
 func (s *Speaker) stop() {
 	s.watch.feed.freeze()
 	s.mu.Lock()
@@ -147,10 +147,10 @@ func (s *Speaker) stop() {
 	s.stopWatch()
 }
 
-// Shutdown takes the node out for good: it withdraws what we announce and
-// closes every session with a CEASE that carries reason (RFC 9003, cut to
-// 128 bytes). Peers drop our routes at once. It returns when all sessions
-// are closed or ctx ends. End Run's context afterwards.
+// Shutdown takes the node out for good: it withdraws our prefixes and closes
+// every session with a CEASE that carries reason (RFC 9003, cut to 128 bytes).
+// Peers drop our routes at once. It returns when all sessions are closed, or with
+// the error of ctx when that ends. End Run's context afterwards.
 func (s *Speaker) Shutdown(ctx context.Context, reason string) error {
 	if err := s.closeSessions(reason); err != nil {
 		return err

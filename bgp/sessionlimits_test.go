@@ -16,7 +16,7 @@ import (
 	"onlink/bgp/session"
 )
 
-// logText keeps what a speaker logs.
+// logText keeps the log of a speaker.
 type logText struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -34,8 +34,8 @@ func (l *logText) has(part string) bool {
 	return strings.Contains(l.text.String(), part)
 }
 
-// TestPrefixLimit: a peer near its limit is warned of, one above it is held
-// down and tried again by itself.
+// TestPrefixLimit: a peer near its limit causes a warning; the session to one above
+// it is held down and tried again by itself.
 func TestPrefixLimit(t *testing.T) {
 	var log logText
 	c := testConfig(t, "127.35.0.1")
@@ -72,8 +72,8 @@ func TestPrefixLimit(t *testing.T) {
 	n[0].waitRoutes("10.244.1.0/26 via 127.35.0.2", "10.244.2.0/26 via 127.35.0.2")
 }
 
-// ttls listens on the loopback device and returns a function that tells which
-// TTLs packets from one address to another had so far.
+// ttls listens on the loopback device and returns a function that returns the
+// TTLs of the packets from one address to another so far.
 func ttls(t *testing.T) func(from, to netip.Addr) []uint8 {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_IP)))
@@ -117,9 +117,9 @@ func ttls(t *testing.T) func(from, to netip.Addr) []uint8 {
 
 func htons(n uint16) uint16 { return n<<8 | n>>8 }
 
-// TestTTL: what a peer is sent carries TTL 1 to a neighbour of another AS, the
-// number of hops with multihop, and 255 with TTL security; with that, what
-// comes with less is not heard (RFC 5082).
+// TestTTL: packets to a peer carry TTL 1 to a neighbour of another AS, the number
+// of hops with multihop, and 255 with TTL security; with that, packets that arrive
+// with less are dropped (RFC 5082).
 func TestTTL(t *testing.T) {
 	sent := ttls(t)
 	configs := []Config{testConfig(t, "127.36.0.1")}
@@ -146,7 +146,7 @@ func TestTTL(t *testing.T) {
 	}
 	x.setPeers(peers)
 	x.waitUp(n[1].addr, n[2].addr)
-	// The listener, which cannot know who dials, answers with 255.
+	// The listener, which serves all peers, answers with 255.
 	for i, want := range []uint8{1, 7} {
 		got := sent(x.addr, n[i+1].addr)
 		if !slices.Contains(got, want) || slices.ContainsFunc(got, func(ttl uint8) bool { return ttl != want && ttl != 255 }) {
@@ -154,8 +154,8 @@ func TestTTL(t *testing.T) {
 		}
 	}
 
-	// A neighbour that does not use TTL security dials with TTL 1 and is not
-	// heard; once it does, the session comes up.
+	// A neighbour without TTL security dials with TTL 1, and its packets are
+	// dropped; with it, the session comes up.
 	plain := Peer{Name: "x", Address: x.addr, Port: testPort, Session: session(n[3].addr, x.cfg.ASN, kinds[0])}
 	n[3].setPeers([]Peer{plain})
 	eventually(t, func() string {

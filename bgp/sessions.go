@@ -10,15 +10,15 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// sessions brings the engine's sessions to those that are wanted. The speaker's
-// lock guards it.
+// sessions moves the engine to the desired sessions. The speaker's lock guards
+// it.
 type sessions struct {
 	cfg    *Config
 	log    *slog.Logger
 	ledger *ledger
 	engine *gobgp.Engine // nil before Start
 
-	want    wanted                // as far as the engine took it
+	want    wanted                // those that the engine accepted
 	adopted map[netip.Addr]string // Known clients added for the restart, and their Dynamic
 	holds   holds
 }
@@ -30,8 +30,8 @@ func newSessions(c *Config, l *ledger) sessions {
 	}
 }
 
-// drop ends the sessions that next does not have, and those that must be made
-// anew.
+// drop ends the sessions that next does not have, and those whose change needs a
+// new session.
 func (s *sessions) drop(next wanted) error {
 	return errors.Join(s.dropDynamics(next), s.dropPeers(next))
 }
@@ -78,9 +78,9 @@ func (s *sessions) dropPeers(next wanted) error {
 	return errors.Join(errs...)
 }
 
-// put adds and changes what is wanted and was not in had. One peer that the
-// engine refuses does not stop the rest: it is wanted no longer, so that the next
-// call tries it again.
+// put adds the desired sessions that had does not have, and changes those that
+// differ. One peer that the engine refuses does not stop the rest: it leaves the
+// desired set, so that the next call tries it again.
 func (s *sessions) put(had wanted, restarting bool) error {
 	var errs []error
 	for addr, p := range s.want.peers {
@@ -100,7 +100,7 @@ func (s *sessions) put(had wanted, restarting bool) error {
 	return errors.Join(errs...)
 }
 
-// putPeer adds p, or updates what may be updated in place.
+// putPeer adds p, or updates its timers, limit and policy in place.
 func (s *sessions) putPeer(p, old Peer, exists, restarting bool) error {
 	if !exists {
 		if err := s.engine.AddNeighbor(s.neighbor(p, restarting)); err != nil {
@@ -149,9 +149,9 @@ func (s *sessions) putDynamic(d, old Dynamic, exists, restarting bool) error {
 	return nil
 }
 
-// adopt waits for the clients of the previous run as for configured passive
-// peers, because only those take part in the restart: the engine never sets the
-// Restart State for a dynamic neighbour.
+// adopt adds the clients of the previous run as passive neighbours, because only
+// those take part in the restart: the engine never sets the Restart State for a
+// dynamic neighbour.
 func (s *sessions) adopt(d Dynamic) error {
 	for _, addr := range d.Known {
 		if _, configured := s.want.peers[addr]; configured || !d.Prefix.Contains(addr) || s.adopted[addr] != "" {
@@ -166,10 +166,10 @@ func (s *sessions) adopt(d Dynamic) error {
 	return nil
 }
 
-// remove closes the session to addr with a CEASE and forgets it. The engine
-// leaves the TCP MD5 key of a deleted peer on the listener, where it would make a
-// later session without a password time out in silence; so the password is taken
-// away first.
+// remove closes the session to addr with a CEASE and drops its record. The engine
+// leaves the TCP MD5 key of a deleted peer on the listener, where a later session
+// without a password would time out in silence; so remove deletes the password
+// first.
 func (s *sessions) remove(addr netip.Addr, session Session) error {
 	if session.Password != "" {
 		session.Password = ""
@@ -213,7 +213,7 @@ func (s *sessions) removeDynamic(d Dynamic) error {
 	return nil
 }
 
-// members returns the addresses of the sessions that a Dynamic accepted.
+// members returns the peers' addresses of the sessions that a Dynamic accepted.
 func (s *sessions) members(name string) (list []netip.Addr, err error) {
 	err = s.engine.Neighbors(false, func(st gobgp.State) {
 		if st.Range == name {
@@ -226,8 +226,8 @@ func (s *sessions) members(name string) (list []netip.Addr, err error) {
 	return list, nil
 }
 
-// judgeAgain applies the policy again to the routes of a peer, an invalid address
-// for all, without touching its session (RFC 2918).
+// judgeAgain applies the policy again to the routes of a peer, of all peers for
+// an invalid address, without touching the session (RFC 2918).
 func (s *sessions) judgeAgain(peer netip.Addr, d gobgp.Direction) error {
 	if err := s.engine.SoftReset(peer, d); err != nil {
 		who := "all peers"
@@ -247,7 +247,7 @@ func (s *sessions) neighbor(p Peer, restarting bool) *gobgp.Neighbor {
 	}
 }
 
-// options is the engine's form of p. A node that only originates announces a
+// options is the engine's form of p. A node that reflects nothing announces a
 // second after a session comes back: its own prefixes are complete before it
 // starts, so waiting for a dead peer's End-of-RIB would gain nothing.
 func (s *sessions) options(p *Session, restarting bool) gobgp.Options {
@@ -259,7 +259,7 @@ func (s *sessions) options(p *Session, restarting bool) gobgp.Options {
 		o.Cluster = s.cfg.ClusterID
 	}
 	if p.Role != EBGP {
-		o.Multihop = 0 // the engine has it for peers of another AS alone
+		o.Multihop = 0 // the engine has it only for peers of another AS
 	}
 	if s.want.reflects() {
 		o.Restart.Deferral = max(s.cfg.Deferral.Truncate(time.Second), time.Second)
@@ -270,7 +270,7 @@ func (s *sessions) options(p *Session, restarting bool) gobgp.Options {
 	return o
 }
 
-// describe joins what the configuration says of a session to its status.
+// describe adds a session's configuration and hold to its status.
 func (s *sessions) describe(st *PeerStatus, e gobgp.State, r *record) {
 	st.Held = s.holds.of[st.Address].text()
 	if c, ok := s.want.peers[st.Address]; ok {
@@ -288,7 +288,7 @@ func (s *sessions) describe(st *PeerStatus, e gobgp.State, r *record) {
 	}
 }
 
-// names returns the name of every peer that a session is waited for.
+// names returns the name of every peer that this node waits for a session of.
 func (s *sessions) names() map[netip.Addr]string {
 	out := map[netip.Addr]string{}
 	for addr, p := range s.want.peers {
@@ -300,7 +300,8 @@ func (s *sessions) names() map[netip.Addr]string {
 	return out
 }
 
-// absent returns the peers that have no session in the engine and a reason.
+// absent returns the peers that have no session in the engine but a reason to be
+// listed.
 func (s *sessions) absent(listed []PeerStatus) []PeerStatus {
 	has := make(map[netip.Addr]bool, len(listed))
 	for _, p := range listed {

@@ -13,10 +13,10 @@ import (
 // Speaker is one BGP speaker. Make it with [New], then [Speaker.Start] and
 // [Speaker.Run] it once.
 //
-// It joins what has one job each: sessions brings the engine to the peers that are
-// wanted, watch takes what the engine tells, ledger keeps what happened to each
-// session, importGuard refuses what policy cannot, lookout keeps what others
-// announce of ours.
+// It joins parts with one job each: sessions moves the engine to the desired peers,
+// watch receives the engine's events, ledger keeps the history of each session,
+// importGuard refuses the routes that no policy may accept, lookout keeps the
+// announcements of our prefixes by other nodes.
 type Speaker struct {
 	cfg     Config
 	log     *slog.Logger
@@ -24,7 +24,7 @@ type Speaker struct {
 	watch   *watch
 	guard   importGuard
 	lookout lookout
-	// refuses: the engine is unpatched, and nobody allowed that.
+	// refuses: the engine is unpatched, and Config.AllowUnpatched is not set.
 	refuses bool
 	engine  *gobgp.Engine // nil before Start, which sets it
 
@@ -60,16 +60,16 @@ func New(cfg Config) (*Speaker, error) {
 // "gobgp v3.37.0 patched" or "gobgp v3.37.0 unpatched".
 func Engine() string { return gobgp.Version() }
 
-// Patched reports whether the engine in this binary is the patched one. An
-// unpatched engine can be made to panic by what a peer sends.
+// Patched reports whether the engine in this binary is the patched one. A
+// message of a peer can make an unpatched engine panic.
 func Patched() bool { return gobgp.Patched() }
 
-// Changed signals that [Speaker.Drain] has news. It has room for one signal
+// Changed signals that [Speaker.Drain] has updates. It has room for one signal
 // and is never closed.
 func (s *Speaker) Changed() <-chan struct{} { return s.watch.feed.changed }
 
 // Drain calls each with the newest full best-path set of every prefix that may
 // have changed since the last call, each prefix once, next hops without
-// duplicates. Own prefixes have no path: an empty set may be of a prefix never
-// told before. After a stop it tells nothing more.
+// duplicates. Own prefixes have no path, so an empty set may be of a prefix that
+// the caller has never received. After a stop it never calls each.
 func (s *Speaker) Drain(each func(rib.Update)) { s.watch.feed.drain(each) }

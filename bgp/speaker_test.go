@@ -14,7 +14,7 @@ import (
 )
 
 // TestReflectAndWithdraw: two clients behind a reflector that accepts them
-// by prefix learn each other's blocks with the next hop unchanged, v4 and
+// by prefix receive each other's blocks with the next hop unchanged, v4 and
 // v6 on one session, and lose them on withdrawal.
 func TestReflectAndWithdraw(t *testing.T) {
 	withV6 := func(c Config, a string) Config {
@@ -82,7 +82,8 @@ func TestReflectAndWithdraw(t *testing.T) {
 }
 
 // TestMultipath: one prefix from two nodes is one update with both next
-// hops; each leaves it alone. Two reflectors telling the same hop count once.
+// hops; either withdrawal leaves the other. The same hop from two reflectors
+// counts once.
 func TestMultipath(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.2.0.1"), testConfig(t, "127.2.0.2"), testConfig(t, "127.2.0.3"))
 	x, a, b := n[0], n[1], n[2]
@@ -123,8 +124,8 @@ func TestMultipath(t *testing.T) {
 	})
 }
 
-// TestTwoReflectors: each node peers with both; a hop told twice appears
-// once, nothing haunts after a withdrawal, and the loss of one reflector
+// TestTwoReflectors: each node peers with both; a hop announced twice appears
+// once, no route stays after a withdrawal, and the loss of one reflector
 // withdraws nothing.
 func TestTwoReflectors(t *testing.T) {
 	n := startNodes(t, testConfig(t, "127.3.0.1"), testConfig(t, "127.3.0.2"),
@@ -251,7 +252,8 @@ func TestIPv6Session(t *testing.T) {
 	n[1].waitRoutes("fd00:244:0:1::/122 via fd00::1")
 }
 
-// TestStartErrors: a failed start says what is wrong and can be repeated.
+// TestStartErrors: the error of a failed start names the fault, and the start can
+// be repeated.
 func TestStartErrors(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.6.0.1:1790")
 	if err != nil {

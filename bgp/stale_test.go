@@ -16,9 +16,8 @@ func restarts(kept bool) []byte {
 	return b
 }
 
-// TestStaleBound: what a peer that restarts announced before stays as long as
-// its new OPEN says that it forwards, until it has said everything, and never
-// longer than we want.
+// TestStaleBound: the routes of a peer that restarts stay only if its new OPEN has
+// the F bit, until its End-of-RIB, and never longer than our bound.
 func TestStaleBound(t *testing.T) {
 	needsPatches(t)
 	const self, other = "127.63.0.1", "127.63.0.2"
@@ -26,7 +25,7 @@ func TestStaleBound(t *testing.T) {
 	peer := to(other, Client)
 	peer.Passive = true
 	x.setPeers([]Peer{peer})
-	// The engine's stale-routes-time is not ours to configure otherwise.
+	// There is no other way to set the engine's stale-routes-time.
 	if err := x.engine.RemoveNeighbor(addr(other)); err != nil {
 		t.Fatal(err)
 	}

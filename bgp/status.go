@@ -9,8 +9,9 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// advertisedLimit is the number of peers up to which Peers counts what each
-// was sent: the engine evaluates the export policy of every route for that.
+// advertisedLimit is the number of peers up to which Peers counts the prefixes
+// announced to each: the engine evaluates the export policy of every route for
+// that.
 const advertisedLimit = 32
 
 // Peers returns the state of all sessions, by name and address. It is nil
@@ -50,7 +51,8 @@ func (s *Speaker) Peers() []PeerStatus {
 	return list
 }
 
-// peerStatus joins what the engine, the ledger and the configuration know.
+// peerStatus joins the state of a session in the engine with its record and its
+// configuration.
 func (s *Speaker) peerStatus(e gobgp.State) PeerStatus {
 	r := s.ledger.get(e.Address)
 	_, twin := s.ledger.twins(e.Address)
@@ -72,15 +74,14 @@ func (s *Speaker) peerStatus(e gobgp.State) PeerStatus {
 	return st
 }
 
-// Faults returns the counts of all peers since the start, also of those that
-// are gone.
+// Faults returns the counts of all peers since the start, removed ones included.
 func (s *Speaker) Faults() Faults { return s.ledger.total() }
 
-// Synced reports whether what the peers know has arrived: every peer that is
-// up has sent End-of-RIB, and at least one is up (or none is configured).
-// Peers that are not up hold it back only for the first Config.Settle after
-// Start, the time a live one needs to come up. waiting names those it waits
-// for. The caller adds a deadline.
+// Synced reports whether the routes of the peers have arrived: every Established
+// peer has sent End-of-RIB, and at least one is Established (or none is
+// configured). Peers without a session delay it only for the first Config.Settle
+// after Start, the time a live one needs to come up. waiting are the names of
+// the peers it waits for. The caller adds a deadline.
 func (s *Speaker) Synced() (done bool, waiting []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +110,7 @@ func (s *Speaker) Synced() (done bool, waiting []string) {
 		}
 	})
 	if settling {
-		for _, name := range configured { // never heard of
+		for _, name := range configured { // they have no record yet
 			waiting = append(waiting, name)
 		}
 	}

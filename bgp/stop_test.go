@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestStopEnds: the engine stops while dynamic peers go by themselves.
+// TestStopEnds: the engine stops while dynamic peers close their sessions.
 func TestStopEnds(t *testing.T) {
 	needsPatches(t)
 	for round := range 8 {
@@ -26,7 +26,7 @@ func TestStopEnds(t *testing.T) {
 		ended := make(chan error, 1)
 		var gone sync.WaitGroup
 		for _, c := range clients {
-			gone.Go(func() { _ = c.conn.Close() }) // what is tested
+			gone.Go(func() { _ = c.conn.Close() }) // the close under test
 		}
 		go func() { ended <- n.engine.Stop() }()
 		select {

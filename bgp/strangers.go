@@ -7,11 +7,11 @@ import (
 )
 
 const (
-	// refusedKept bounds the addresses whose refused connections are remembered:
-	// anybody can connect. The oldest goes first.
+	// refusedKept bounds the addresses whose refused connections are kept: every
+	// host can connect. The oldest is dropped first.
 	refusedKept = 64
-	// refusedMemory is how long a refused address is shown, and a dynamic peer
-	// whose session ended with an error.
+	// refusedMemory is how long status shows a refused address, and a dynamic
+	// peer whose session ended with an error.
 	refusedMemory = 10 * time.Minute
 	// goneShown bounds the dynamic peers without a session that are listed.
 	goneShown = 64
@@ -26,7 +26,7 @@ type stranger struct {
 	same   netip.Addr // the peer that has this router ID
 }
 
-// text says why the connections of a stranger are refused.
+// text returns why the connections of a stranger are refused.
 func (x *stranger) text() string {
 	const why = "refused: no peer and no client range has this address"
 	switch {

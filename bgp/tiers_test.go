@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestReflectedToUpper: what a client announced carries who it was and the
-// reflector's cluster also to an upper reflector, of which the reflector is no
-// client but a peer (RFC 4456 sections 7 and 8).
+// TestReflectedToUpper: a client's route carries its ORIGINATOR_ID and the
+// reflector's CLUSTER_LIST also to an upper reflector, of which the reflector is
+// no client but a peer (RFC 4456 sections 7 and 8).
 func TestReflectedToUpper(t *testing.T) {
 	needsPatches(t)
 	n := startNodes(t, testConfig(t, "127.1.0.1"), testConfig(t, "127.1.0.2"), testConfig(t, "127.1.0.3"))

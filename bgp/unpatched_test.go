@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestUnpatchedRefuses: an engine without patches opens no session unless it is
-// allowed to, and a patched one opens them in any case.
+// TestUnpatchedRefuses: an unpatched engine opens no session without
+// AllowUnpatched, and a patched one opens them in any case.
 func TestUnpatchedRefuses(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		c := testConfig(t, "127.93.0.1")

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// This file is what sessions does by the clock.
+// This file has the periodic work of sessions.
 
-// settleHolds repeats a hold or release that the engine did not take: it
-// drops one that comes before it has acted on another.
+// settleHolds repeats the holds and releases that the engine dropped: it drops
+// one that comes before it has acted on another.
 func (s *sessions) settleHolds() {
 	for peer := range s.holds.unsettled {
 		if _, known := s.want.peers[peer]; !known {
@@ -32,8 +32,8 @@ func (s *sessions) settleHolds() {
 	}
 }
 
-// retryLimited brings back the peers that were over their prefix limit long
-// enough; limited says since when.
+// retryLimited enables the peers that exceeded their prefix limit at least
+// Config.LimitRetry ago; limited has the times.
 func (s *sessions) retryLimited(limited map[netip.Addr]time.Time) {
 	for addr, since := range limited {
 		if time.Since(since) < s.cfg.LimitRetry {
@@ -41,7 +41,7 @@ func (s *sessions) retryLimited(limited map[netip.Addr]time.Time) {
 		}
 		delete(limited, addr)
 		if s.holds.isHeld(addr) {
-			continue // Release brings it back
+			continue // Release enables it
 		}
 		if err := s.engine.Enable(addr); err != nil {
 			s.log.Warn("failed to retry a peer", "peer", addr, "err", err)
@@ -49,8 +49,9 @@ func (s *sessions) retryLimited(limited map[netip.Addr]time.Time) {
 	}
 }
 
-// forgetAdopted removes known clients that did not come back, or went away,
-// longer than the restart time ago; if they do come, they are dynamic peers.
+// forgetAdopted removes the known clients whose session has been down for longer
+// than the restart time, since the start or since it was lost. A later session
+// of theirs is a dynamic one.
 func (s *sessions) forgetAdopted(now, startedAt time.Time) {
 	for addr, name := range s.adopted {
 		since := startedAt
@@ -70,16 +71,15 @@ func (s *sessions) forgetAdopted(now, startedAt time.Time) {
 }
 
 const (
-	// strangers is how many peers that are not configured are remembered
-	// after their session: whoever has the addresses of a Dynamic can make it
-	// as many as there are.
+	// strangers bounds the records of ended dynamic sessions: a host with many
+	// addresses in the range of a Dynamic could fill the memory.
 	strangers = 4096
-	// strangerMemory is how long the last errors of more than that are kept.
+	// strangerMemory is how long the last errors are kept beyond that bound.
 	strangerMemory = time.Minute
 )
 
-// forgetStrangers drops the history of dynamic peers that are long gone, once
-// there are too many of them.
+// forgetStrangers drops the records of dynamic peers that are long gone, once
+// there are more than strangers.
 func (s *sessions) forgetStrangers(now time.Time) {
 	s.ledger.forgetSome(strangers, func(addr netip.Addr, r *record) bool {
 		_, configured := s.want.peers[addr]

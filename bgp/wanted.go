@@ -5,14 +5,15 @@ import (
 	"net/netip"
 )
 
-// wanted are the sessions that a node should have, valid and with their defaults
-// filled in.
+// wanted are the desired sessions of a node, valid and with their defaults filled
+// in.
 type wanted struct {
 	peers    map[netip.Addr]Peer
 	dynamics map[string]Dynamic
 }
 
-// wantedOf checks the desired sessions of a node with configuration c.
+// wantedOf returns the desired sessions of a node with configuration c, or an
+// [ErrConfig].
 func wantedOf(c *Config, peers []Peer, dynamics []Dynamic) (wanted, error) {
 	names := map[string]bool{}
 	claim := func(name string) error {
@@ -104,8 +105,8 @@ func (w *wanted) dynamicOf(a netip.Addr) (best Dynamic, ok bool) {
 	return best, ok
 }
 
-// find returns the session of a configured peer by its name or address, or that
-// of dynamic ones by their name or the address of one. It wraps [ErrUnknownPeer].
+// find returns the session of a configured peer by its name or address, or of a
+// Dynamic by its name or an address that it accepts. It wraps [ErrUnknownPeer].
 func (w *wanted) find(peer string) (Session, string, netip.Addr, error) {
 	addr, notAddr := netip.ParseAddr(peer)
 	for a, p := range w.peers {

@@ -14,9 +14,9 @@ import (
 // communityLLGRStale is 65535:6 (RFC 9494).
 const communityLLGRStale = 0xffff0006
 
-// watch takes what the engine tells while it runs: best paths go into the feed,
-// changes of sessions and End-of-RIB markers into the ledger. The engine calls
-// back in order and queues without bound: nothing below may block.
+// watch receives the engine's events: best paths go into the feed, changes of
+// sessions and End-of-RIB markers into the ledger. The engine calls back in order
+// and queues without bound: nothing below may block.
 type watch struct {
 	asn    uint32
 	log    *slog.Logger
@@ -32,7 +32,7 @@ func newWatch(c *Config, l *ledger) *watch {
 	return w
 }
 
-// begin subscribes to what the engine has to say, until stop.
+// begin subscribes to the engine's events until stop.
 func (w *watch) begin(engine *gobgp.Engine) (stop func(), err error) {
 	w.engine = engine
 	stop, err = engine.Watch(gobgp.Handler{
@@ -45,8 +45,8 @@ func (w *watch) begin(engine *gobgp.Engine) (stop func(), err error) {
 	return stop, nil
 }
 
-// bestSet takes the multipath set of one prefix. A prefix that is ours has none:
-// what we announce ourselves is not learned.
+// bestSet receives the multipath set of one prefix. The set of an own prefix is
+// empty, because our own path has no peer.
 func (w *watch) bestSet(prefix netip.Prefix, paths []gobgp.Path) {
 	var few [4]member // enough for most sets
 	set := few[:0]
@@ -73,8 +73,8 @@ func (w *watch) endOfRIB(peer netip.Addr, f gobgp.Family) {
 	w.ledger.endOfRIB(w.named(peer), Family(f))
 }
 
-// peer takes the change of a session's state. The event does not say what the
-// session carries, so the engine is asked.
+// peer receives the change of a session's state. The event has no families and
+// capabilities of the session, so a lookup adds them.
 func (w *watch) peer(ev gobgp.PeerEvent) {
 	addr := w.named(ev.Peer)
 	change := peerChange{addr: addr, state: ev.State, limited: ev.Limited}
@@ -87,7 +87,7 @@ func (w *watch) peer(ev gobgp.PeerEvent) {
 	}
 }
 
-// carries asks the engine what the session to addr was opened with.
+// carries returns the result of the OPENs of the session to addr.
 func (w *watch) carries(addr netip.Addr) carried {
 	o, err := w.engine.Opened(addr)
 	if err != nil {

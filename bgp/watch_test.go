@@ -10,7 +10,7 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// setLog is what a watcher of best-path sets was told.
+// setLog are the best-path sets that a watcher received.
 type setLog struct {
 	mu      sync.Mutex // guards all below
 	sets    map[netip.Prefix][]string
@@ -37,7 +37,7 @@ func (l *setLog) flush() {
 	l.open = false
 }
 
-// of returns the last set told of a prefix.
+// of returns the last set of a prefix.
 func (l *setLog) of(p netip.Prefix) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -47,9 +47,9 @@ func (l *setLog) of(p netip.Prefix) []string {
 	return l.sets[p]
 }
 
-// TestBestSetsAreWhole: a patched engine tells the whole multipath set of a
-// prefix with each change, tells a late watcher the table, and nothing to one
-// that has stopped.
+// TestBestSetsAreWhole: a patched engine calls a watcher with the whole multipath
+// set of a prefix at each change, with the table when it begins, and not at all
+// after it has stopped.
 func TestBestSetsAreWhole(t *testing.T) {
 	needsPatches(t)
 	n := startNodes(t, withoutPools(testConfig(t, "127.41.0.1")))[0]
@@ -87,7 +87,7 @@ func TestBestSetsAreWhole(t *testing.T) {
 	stopLate()
 	a.withdraw(p)
 	expect(early, p, two)
-	_ = b.conn.Close() // the engine sees a lost session
+	_ = b.conn.Close() // a lost session for the engine
 	expect(early, p)
 	if got := late.of(p); !slices.Equal(got, []string{one, two}) {
 		t.Errorf("a watcher that had stopped was told %q", got)

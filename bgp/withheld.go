@@ -6,16 +6,18 @@ import (
 	"onlink/bgp/gobgp"
 )
 
-// Withheld is what a peer is not told because no message to it can hold it: a
-// BGP message has 4,096 bytes (RFC 4271 section 4.1), and attributes grow when
-// a route is reflected, or told to a peer with AS numbers of two octets.
+// Withheld are the routes that are not announced to a peer because they do not fit
+// into a message: a BGP message has at most 4,096 bytes (RFC 4271 section 4.1),
+// and attributes grow when a route is reflected, or announced to a peer with AS
+// numbers of two octets (RFC 6793).
 type Withheld struct {
 	Routes int
 	Prefix netip.Prefix // the lowest of them
 	Why    string       // of that one
 }
 
-// withheldBy returns what each peer is not told; an unpatched engine cannot tell.
+// withheldBy returns the withheld routes of each peer; none with an unpatched
+// engine, which does not list them.
 func withheldBy(engine *gobgp.Engine) (all map[netip.Addr]Withheld, err error) {
 	err = engine.EachWithheld(func(peer netip.Addr, prefix netip.Prefix, why string) {
 		if all == nil {

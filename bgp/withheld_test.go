@@ -42,7 +42,7 @@ func startReflection(t *testing.T, net24 string) *reflection {
 	return r
 }
 
-// client brings up the session of another client, and has it told everything.
+// client brings up the session of another client and waits until it has all routes.
 func (r *reflection) client(host int, caps ...[]byte) *rawClient {
 	r.t.Helper()
 	local := fmt.Sprintf("%s%d", r.net, host)
@@ -67,7 +67,7 @@ func filled(size int, nlri []byte, attrs ...[]byte) []byte {
 	return joined([]byte{0, 0, byte(len(all) >> 8), byte(len(all))}, all, nlri)
 }
 
-// med is a MULTI_EXIT_DISC, which tells one version of a route from another.
+// med is a MULTI_EXIT_DISC, which distinguishes the versions of a route.
 func med(v byte) []byte { return []byte{0x80, 4, 4, 0, 0, 0, v} }
 
 // basics are the attributes that every route of these tests has.
@@ -79,7 +79,7 @@ func (r *reflection) basics(version byte) []byte {
 // reach is an MP_REACH_NLRI for one IPv6 prefix, of one form here and there.
 func reach(nlri []byte) []byte { return whole(0x90, 14, reach6("fd00::7", nlri...)...) }
 
-// hears waits until a client knows a version of a route; 0: does not know it.
+// hears waits until a client has a version of a route; 0: until it has none.
 func hears(t *testing.T, c *rawClient, p string, version uint32) {
 	t.Helper()
 	eventually(t, func() string {
@@ -92,8 +92,9 @@ func hears(t *testing.T, c *rawClient, p string, version uint32) {
 	})
 }
 
-// withholds wants what the reflector says of a client: the routes it is not told
-// now, the lowest of them and why, and how often one became so.
+// withholds waits until the reflector's status of a client has these values: the
+// routes withheld from it now, the lowest of them and its reason, and how often
+// one was withheld.
 func (r *reflection) withholds(c *rawClient, routes int, lowest, why string, times uint64) {
 	r.t.Helper()
 	eventually(r.t, func() string {
@@ -106,7 +107,8 @@ func (r *reflection) withholds(c *rawClient, routes int, lowest, why string, tim
 	})
 }
 
-// unharmed wants the first session of each client, and no fault of ours.
+// unharmed requires that each client has its first session, and that no panic and
+// no reset is counted.
 func (r *reflection) unharmed(clients ...*rawClient) {
 	r.t.Helper()
 	for _, c := range clients {
@@ -119,14 +121,14 @@ func (r *reflection) unharmed(clients ...*rawClient) {
 	}
 }
 
-// grown is what a reflector adds: ORIGINATOR_ID, and CLUSTER_LIST of one.
+// grown is the size of the attributes that a reflector adds: ORIGINATOR_ID, and
+// CLUSTER_LIST of one.
 const grown = 14
 
-// TestWithheld: a route that a client's message cannot hold any more, after the
-// reflector has added what it must, is withheld from that client; the prefix
-// beside it, with the same attributes and a byte shorter, is not. It is told
-// when it fits, withdrawn when it does not fit any more, and nobody's session
-// ends.
+// TestWithheld: a route that no longer fits into a message to a client, after the
+// reflector has added its attributes, is withheld from that client; the prefix
+// beside it, with the same attributes and a byte shorter, is not. It is announced
+// when it fits, withdrawn when it does not fit any more, and no session ends.
 func TestWithheld(t *testing.T) {
 	long, short := []byte{26, 10, 244, 99, 0}, []byte{24, 10, 244, 98}
 	long6, short6 := []byte{64, 0xfd, 0, 2, 0x44, 0, 7, 0, 0}, []byte{56, 0xfd, 0, 2, 0x44, 0, 8, 0}
@@ -197,8 +199,8 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
-// TestWithheldMessage: of the prefixes of one UPDATE each one that fits is told,
-// also those that stand behind one that does not.
+// TestWithheldMessage: of the prefixes of one UPDATE each one that fits is
+// announced, also those behind one that does not.
 func TestWithheldMessage(t *testing.T) {
 	r := startReflection(t, "127.75.2.")
 	c := r.client(3, capFourOctet)
@@ -212,9 +214,9 @@ func TestWithheldMessage(t *testing.T) {
 	r.unharmed(c)
 }
 
-// TestWithheldFromOld: AS4_PATH, which a client with AS numbers of two octets is
-// sent besides, may be what is too much; and a long path of such a client may be
-// too much for those with four.
+// TestWithheldFromOld: AS4_PATH, which a client with AS numbers of two octets
+// receives too, may be too long for a message; and a long path of such a client may
+// be too long for those with four.
 func TestWithheldFromOld(t *testing.T) {
 	r := startReflection(t, "127.75.3.")
 	c, old := r.client(3, capFourOctet), r.client(4)
@@ -224,7 +226,7 @@ func TestWithheldFromOld(t *testing.T) {
 		return joined(attrOrigin, path(as...), whole(0x40, 3, hop[:]...), attrLocalPref, med(version))
 	}
 	nlri := []byte{26, 10, 244, 99, 0}
-	r.from.send(2, filled(4093, nlri, attrs(1, 0, 1, 0, 7))) // as the one that ended sessions
+	r.from.send(2, filled(4093, nlri, attrs(1, 0, 1, 0, 7))) // as in the route that ended sessions
 	r.from.send(2, filled(600, []byte{26, 10, 244, 98, 0}, attrs(1, 0, 1, 0, 7)))
 	for _, client := range []*rawClient{c, old} {
 		hears(t, client, "10.244.98.0/26", 1)
@@ -262,7 +264,7 @@ func TestWithheldFromOld(t *testing.T) {
 // or four octets.
 func segments(n byte, as ...byte) []byte { return append([]byte{2, n}, slices.Repeat(as, int(n))...) }
 
-// TestWithheldByPolicy: what the export policy adds counts.
+// TestWithheldByPolicy: attributes that the export policy adds count.
 func TestWithheldByPolicy(t *testing.T) {
 	needsPatches(t)
 	const self, other = "127.75.4.1", "127.75.4.9"
@@ -282,8 +284,8 @@ func TestWithheldByPolicy(t *testing.T) {
 	r.unharmed(plain, c)
 }
 
-// TestWithheldWithoutGroup: the same for a client that is told several paths of a
-// prefix (RFC 7911), which the engine does in another way.
+// TestWithheldWithoutGroup: the same for a client that receives several paths of a
+// prefix (RFC 7911), for which the engine has other code.
 func TestWithheldWithoutGroup(t *testing.T) {
 	needsPatches(t)
 	const self, other = "127.75.5.1", "127.75.5.9"
@@ -331,8 +333,8 @@ func TestWithheldWithoutGroup(t *testing.T) {
 	r.unharmed(c)
 }
 
-// TestWithheldHop: an IPv4 route with an IPv6 next hop goes only to those who say
-// that they take it (RFC 8950 section 4): for others the message is malformed.
+// TestWithheldHop: an IPv4 route with an IPv6 next hop is announced only to peers
+// with the capability (RFC 8950 section 4): for others the message is malformed.
 func TestWithheldHop(t *testing.T) {
 	r := startReflection(t, "127.75.6.")
 	able, unable := r.client(3, capFourOctet, capHop6), r.client(4, capFourOctet)

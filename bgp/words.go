@@ -2,7 +2,7 @@ package bgp
 
 import "fmt"
 
-// The error codes and subcodes of a NOTIFICATION that mean something here.
+// The error codes and subcodes of a NOTIFICATION that this package treats apart.
 const (
 	openError             = 2
 	badPeerAS             = 2
@@ -46,8 +46,8 @@ var subcodeWords = map[[2]int]string{
 	{7, 1}: "invalid message length",
 }
 
-// notificationText says a NOTIFICATION in words: "3/11 UPDATE message error,
-// malformed AS_PATH".
+// notificationText returns the text of a NOTIFICATION: "3/11 UPDATE message
+// error, malformed AS_PATH".
 func notificationText(code, subcode int) string {
 	text := fmt.Sprintf("%d/%d %s", code, subcode, wordOr(codeWords[code], "unknown error"))
 	if sub := subcodeWords[[2]int{code, subcode}]; sub != "" {
@@ -63,16 +63,16 @@ func wordOr(word, otherwise string) string {
 	return word
 }
 
-// notification is what a NOTIFICATION says.
+// notification is a NOTIFICATION without its header (RFC 4271 section 4.5).
 type notification struct {
 	code, subcode int
 	reason        string // the operator's text (RFC 9003)
-	fault         string // what was wrong with the message that it answers
+	fault         string // of the message that it answers
 }
 
-// notificationOf reads the data of a NOTIFICATION: the one inside a hard reset
-// (RFC 8538 section 3.1) in place of that, and the operator's text of a
-// shutdown or reset (RFC 9003), which begins with its length.
+// notificationOf decodes the data of a NOTIFICATION: for a hard reset the
+// NOTIFICATION inside it (RFC 8538 section 3.1), for a shutdown or reset the
+// operator's text (RFC 9003), which begins with its length.
 func notificationOf(code, subcode uint8, data []byte) notification {
 	if code == cease && subcode == hardReset && len(data) >= 2 {
 		code, subcode, data = data[0], data[1], data[2:]
@@ -86,7 +86,7 @@ func notificationOf(code, subcode uint8, data []byte) notification {
 	return n
 }
 
-// words says a NOTIFICATION, with the operator's text or what was wrong.
+// words returns the text of n, with the operator's text or the fault.
 func (n notification) words() string {
 	text := notificationText(n.code, n.subcode)
 	if n.reason != "" {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestYield: of two speakers that may both dial, the one that yields leaves a
-// lost session to the other; and both dial at their start, so that it does not
-// matter who starts first.
+// TestYield: of two speakers that may both dial, the one that yields does not dial
+// after the loss of a session; and both dial at their start, so that the order of
+// the starts does not matter.
 func TestYield(t *testing.T) {
 	needsPatches(t)
 	n := startNodes(t, testConfig(t, "127.39.0.1"), testConfig(t, "127.39.0.2"))
@@ -32,13 +32,13 @@ func TestYield(t *testing.T) {
 			}
 			return ""
 		})
-		// The kernel's table: whoever dialled has a port of its own.
+		// The kernel's table: the end that dialled has a port of its own.
 		if !hasConnection(t, high.addr, testPort, low.addr) {
 			t.Error("the one that yields dialled after a loss")
 		}
 	}
 
-	// When the other one is passive, it is the only one that can.
+	// When the other one is passive, the yielding one must dial.
 	toHigh.Passive, toLow.ConnectRetry = true, 2*time.Second
 	high.setPeers([]Peer{toLow})
 	low.setPeers([]Peer{toHigh})

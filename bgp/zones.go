@@ -5,13 +5,13 @@ import (
 	"net/netip"
 )
 
-// zones holds the devices of link-local peers: the engine's paths name a peer
-// and a next hop without. It is replaced as a whole, because the engine's
-// goroutine reads it.
+// zones holds the devices of link-local peers: the addresses of peers and next
+// hops in the engine's paths have no zone. It is replaced as a whole, because
+// the engine's goroutine reads it.
 type zones map[netip.Addr]string
 
-// zonesOf lists the link-local peers. Two of one address on different links
-// cannot be told apart.
+// zonesOf lists the link-local peers. It wraps [ErrConfig] for two peers with one
+// address on different links, which the engine cannot distinguish.
 func zonesOf(peers map[netip.Addr]Peer) (zones, error) {
 	z := zones{}
 	for a, p := range peers {
@@ -28,8 +28,8 @@ func zonesOf(peers map[netip.Addr]Peer) (zones, error) {
 }
 
 // scope adds the device to a link-local peer, and to a next hop on its link.
-// The next hop of a neighbour on the link is its link-local one where it says
-// one (RFC 2545 section 3); linkLocal may be invalid.
+// linkLocal is the link-local next hop that the peer announced beside the global
+// one (RFC 2545 section 3) and replaces it; it may be invalid.
 func (z zones) scope(peer, hop, linkLocal netip.Addr) (netip.Addr, netip.Addr) {
 	device, ok := z[peer]
 	if !ok {

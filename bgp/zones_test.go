@@ -10,8 +10,8 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// TestUnnumberedHop: a neighbour that has a link-local address alone may say ::
-// in the place of the global one; and nobody may say :: without the other.
+// TestUnnumberedHop: a neighbour with only a link-local address may announce :: as
+// the global next hop, but never :: without a link-local one.
 func TestUnnumberedHop(t *testing.T) {
 	c := needsPatches(t)
 	local, none := netip.MustParseAddr("fe80::7").As16(), [16]byte{}
@@ -39,8 +39,8 @@ func TestUnnumberedHop(t *testing.T) {
 	}
 }
 
-// TestScope: what a link-local peer tells is on its link; others keep what they
-// say; and two routers with one address cannot be told apart.
+// TestScope: the next hops of a link-local peer are on its link; those of other
+// peers are unchanged; and two routers with one address are refused.
 func TestScope(t *testing.T) {
 	s, err := New(testConfig(t, "127.40.0.1"))
 	if err != nil {
