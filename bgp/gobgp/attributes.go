@@ -10,8 +10,8 @@ import (
 	"onlink/bgp/policy"
 )
 
-// Attributes are the path attributes of a route (RFC 4271 section 5), as the
-// engine has them: each method reads what it returns from them.
+// Attributes are the path attributes of a route (RFC 4271 section 5) in the
+// engine's types. Each method reads them anew.
 type Attributes []bgp.PathAttributeInterface
 
 // NextHop returns the next hop of either family; the zero Addr when there is
@@ -27,7 +27,7 @@ func (l Attributes) NextHop() netip.Addr {
 		default:
 			continue
 		}
-		return hop.Unmap() // not valid when the slice was neither 4 nor 16 bytes
+		return hop.Unmap() // not valid when the slice has neither 4 nor 16 bytes
 	}
 	return netip.Addr{}
 }
@@ -90,9 +90,10 @@ func (l Attributes) asPath() *bgp.PathAttributeAsPath {
 	return nil
 }
 
-// MayBeginIn reports whether the last segment of the AS_PATH, its beginning, is
-// one that may begin in an AS of in. A set says nothing of where the path began.
-// A path without AS_PATH began in our own AS: then it is false.
+// MayBeginIn reports whether the route may originate in an AS of in: whether the
+// last segment of the AS_PATH ends with one of them or is a set, which has no
+// order. It is false for an empty AS_PATH, because such a route originates in our
+// own AS.
 func (l Attributes) MayBeginIn(in map[uint32]bool) bool {
 	path := l.asPath()
 	if path == nil || len(path.Value) == 0 {
@@ -113,8 +114,8 @@ func (l Attributes) standard() []uint32 {
 	return nil
 }
 
-// Route returns the route to prefix as policies see it. Origin is "" and
-// LocalPref and MED are nil where the attributes do not say.
+// Route returns the route to prefix in the form of package policy. Origin is "",
+// and LocalPref and MED are nil, when the attribute is absent.
 func (l Attributes) Route(prefix netip.Prefix) policy.Route {
 	r := policy.Route{Prefix: prefix, NextHop: l.NextHop(), ASPath: l.ASPath()}
 	for _, a := range l {

@@ -17,7 +17,7 @@ type Engine struct {
 	installed *policyBuild // nil before the first policy
 }
 
-// Global is what an engine has once: who it is and where it listens.
+// Global is the engine's own configuration: its identity and its listeners.
 type Global struct {
 	ASN      uint32
 	RouterID netip.Addr
@@ -25,8 +25,8 @@ type Global struct {
 	Listen   []netip.Addr // empty: all addresses
 }
 
-// Start runs an engine that reports to r. An error wraps that of the system call,
-// and leaves nothing behind.
+// Start runs an engine that reports to r. An error wraps that of the system call;
+// no listener is left open then.
 func Start(ctx context.Context, r Reporter, g Global) (*Engine, error) {
 	e := &Engine{server: server.NewBgpServer(server.LoggerOption(&logger{to: r})), reporter: r}
 	go e.server.Serve()

@@ -9,31 +9,31 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// Reporter takes what the engine reports about itself and its sessions. It is
-// called from the engine's goroutines, several at once: it must not block and
-// must not ask the engine.
+// Reporter receives the engine's reports about itself and its sessions. The
+// engine's goroutines call it, several at once: it must not block and must not
+// call the engine.
 type Reporter interface {
-	// Record takes a warning or an error of the engine's log.
+	// Record receives a warning or an error of the engine's log.
 	Record(level slog.Level, r Record)
-	// Event takes what happened to a connection or to a message. An unpatched
-	// engine reports none.
+	// Event receives an event of a connection or a message. An unpatched engine
+	// reports none.
 	Event(e Event)
 }
 
-// Record is what is worth keeping of a record in the engine's log.
+// Record is the part of a record of the engine's log that onlink keeps.
 type Record struct {
 	Text string // the same for all of a kind
-	Peer string // its address, or what the record names instead; may be empty
+	Peer string // its address, or another name from the record; may be empty
 	Err  string // may be from a peer
 }
 
-// Event is what happened to a connection or to a message. Its kinds and the
-// fields of each are in bgp/engine/overlay/pkg/server/sessionevents.go.
+// Event is an event of a connection or a message. Its kinds and the fields of
+// each are in bgp/engine/overlay/pkg/server/sessionevents.go.
 type Event struct {
 	Kind      string
 	Peer      netip.Addr
-	Local     netip.Addr // the address of ours that the peer used
-	State     string     // of the session before
+	Local     netip.Addr // our address, to which the peer connected
+	State     string     // of the session before the event
 	Reason    string
 	Code      uint8 // of the NOTIFICATION received or sent, if any
 	Subcode   uint8
@@ -42,10 +42,10 @@ type Event struct {
 	Stack     string
 	AS        uint32 // of the OPEN that a refused peer sent
 	ID        netip.Addr
-	SessionID netip.Addr // of the speaker that the session is with
+	SessionID netip.Addr // of the speaker at the session's other end
 	Prefix    netip.Prefix
 	NextHop   netip.Addr
-	Source    netip.Addr // who announced Prefix
+	Source    netip.Addr // that announced Prefix
 }
 
 // sessionEvent is the engine's form of an Event: an alias, because the engine
@@ -68,11 +68,11 @@ type sessionEvent = struct {
 	Source        netip.Addr
 }
 
-// logger is the engine's logger. It stays on level Info, because on Debug the
+// logger is the engine's logger. Its level is always Info, because on Debug the
 // engine makes a record of every path.
 type logger struct{ to Reporter }
 
-// SessionEvent takes an event of a patched engine.
+// SessionEvent receives an event of a patched engine.
 func (l *logger) SessionEvent(e sessionEvent) {
 	l.to.Event(Event{
 		Kind: e.Kind, Peer: e.Peer, Local: e.Local, State: machineState(e.State), Reason: e.Reason,
@@ -81,8 +81,8 @@ func (l *logger) SessionEvent(e sessionEvent) {
 	})
 }
 
-// Panic implements [log.Logger]. It does not: the engine calls it for what a
-// peer sent, and no peer may end the agent.
+// Panic implements [log.Logger] without a panic: the engine calls it because of
+// messages of peers, and no peer may end the agent.
 func (l *logger) Panic(msg string, f log.Fields) { l.to.Record(slog.LevelError, recordOf(msg, f)) }
 
 // Fatal implements [log.Logger], without ending the process.
@@ -94,7 +94,7 @@ func (l *logger) Error(msg string, f log.Fields) { l.to.Record(slog.LevelError, 
 // Warn implements [log.Logger].
 func (l *logger) Warn(msg string, f log.Fields) { l.to.Record(slog.LevelWarn, recordOf(msg, f)) }
 
-// Info implements [log.Logger]: what operators need of it comes as an event.
+// Info implements [log.Logger]. It drops the record: events report the same.
 func (l *logger) Info(string, log.Fields) {}
 
 // Debug implements [log.Logger].
@@ -106,7 +106,7 @@ func (l *logger) SetLevel(log.LogLevel) {}
 // GetLevel implements [log.Logger].
 func (l *logger) GetLevel() log.LogLevel { return log.InfoLevel }
 
-// recordOf takes the engine's record with the fields that are worth keeping.
+// recordOf translates a record of the engine's log.
 func recordOf(msg string, f log.Fields) Record {
 	r := Record{Text: msg, Peer: text(f["Key"])}
 	for _, key := range []string{"Error", "Err", "error"} {
@@ -120,7 +120,7 @@ func recordOf(msg string, f log.Fields) Record {
 	return r
 }
 
-// text writes a field; "" for an absent one.
+// text returns a field as text; "" for an absent one.
 func text(v any) string {
 	if v == nil {
 		return ""

@@ -10,9 +10,9 @@ import (
 	"onlink/bgp/policy"
 )
 
-// InstallPolicy puts p in force. Each direction switches at once from the policy
-// of before to the new one; what neither accepts is refused by the default. It is
-// not for several goroutines at once.
+// InstallPolicy puts p in force. Each direction switches at once from the previous
+// policy to the new one; the default refuses a route that no statement decides. It
+// must not be called by several goroutines at once.
 func (e *Engine) InstallPolicy(p *policy.Plan) error {
 	e.policies++
 	next := buildPolicy(p, e.policies)
@@ -24,7 +24,7 @@ func (e *Engine) InstallPolicy(p *policy.Plan) error {
 	if old == nil {
 		return nil
 	}
-	if err := e.deletePolicy(old); err != nil { // it costs memory alone
+	if err := e.deletePolicy(old); err != nil { // the leftover costs only memory
 		e.reporter.Record(slog.LevelWarn, Record{Text: "failed to remove the replaced policy", Err: err.Error()})
 	}
 	return nil

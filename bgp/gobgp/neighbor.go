@@ -10,26 +10,26 @@ import (
 	"onlink/bgp/session"
 )
 
-// Options are what a session is opened with. Durations have a resolution of one
+// Options are the parameters of a session. Durations have a resolution of one
 // second.
 type Options struct {
-	// Options are what the operator asks for. A Range ignores AllowOwnAS.
+	// Options are the operator's. A Range ignores AllowOwnAS.
 	session.Options
 
 	ASN      uint32
 	Password string // TCP MD5 key (RFC 2385); "": none
-	Device   string // that the session is bound to; "": none
+	Device   string // device that the session is bound to; "": none
 	// Cluster makes the peer a client that we reflect to, with this CLUSTER_ID
 	// (RFC 4456); invalid: it is none.
 	Cluster     netip.Addr
 	Restart     Restart
 	Families    []Family
 	MaxPrefixes uint32 // of each family; 0: no limit
-	// StaleRoutes bounds how long routes of a peer that restarts are kept; 0: as
-	// long as the peer says.
+	// StaleRoutes bounds how long routes of a peer that restarts are kept; 0: only
+	// the peer's restart time does.
 	StaleRoutes time.Duration
-	// SendPaths is how many paths of an IPv4 prefix the peer may be sent (RFC
-	// 7911); 0: one.
+	// SendPaths is how many paths of an IPv4 prefix may be announced to the peer
+	// (RFC 7911); 0: one.
 	SendPaths uint8
 }
 
@@ -47,8 +47,8 @@ type Neighbor struct {
 	Port    uint16
 	Down    bool // administratively
 	Passive bool // never dial
-	// Yield leaves it to the peer to dial when a session was lost. An unpatched
-	// engine ignores it.
+	// Yield: the peer dials after the loss of a session. An unpatched engine
+	// ignores it.
 	Yield bool
 	Options
 }
@@ -60,14 +60,14 @@ type Range struct {
 	Options
 }
 
-// groupOf is the engine's peer group behind a Range. Groups are used for
-// nothing else: to a neighbour every field of its group, zero ones too, would
-// overwrite the neighbour's own.
+// groupOf is the name of the engine's peer group behind a Range. Nothing else uses
+// groups: every field of a group, zero ones too, would overwrite that of its
+// neighbours.
 func groupOf(name string) string { return groupPrefix + name }
 
 const groupPrefix = "dynamic-"
 
-// AddNeighbor makes the engine keep a session.
+// AddNeighbor adds a session, which the engine opens again whenever it ends.
 func (e *Engine) AddNeighbor(n *Neighbor) error {
 	return e.server.AddPeer(context.Background(), &api.AddPeerRequest{Peer: n.api()})
 }
@@ -78,9 +78,9 @@ func (e *Engine) UpdateNeighbor(n *Neighbor) error {
 	return err
 }
 
-// RemoveNeighbor closes the session to addr with a CEASE and forgets it. The
-// engine leaves the TCP MD5 key on the listener, where it would make a later
-// session without a password time out in silence: take the password away first.
+// RemoveNeighbor closes the session to addr with a CEASE and removes it. The
+// engine leaves the TCP MD5 key on the listener, where a later session without a
+// password would time out in silence: remove the password first.
 func (e *Engine) RemoveNeighbor(addr netip.Addr) error {
 	return e.server.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: addr.String()})
 }
@@ -96,20 +96,20 @@ func (e *Engine) AddRange(r *Range) error {
 	})
 }
 
-// CloseRange accepts no more sessions from a range; those that are there stay
-// until they are removed. [Engine.ForgetRange] ends it.
+// CloseRange accepts no more sessions from a range; existing ones stay until
+// [Engine.RemoveNeighbor]. Call [Engine.ForgetRange] after that.
 func (e *Engine) CloseRange(name string, prefix netip.Prefix) error {
 	return e.server.DeleteDynamicNeighbor(context.Background(), &api.DeleteDynamicNeighborRequest{Prefix: prefix.String(), PeerGroup: groupOf(name)})
 }
 
-// ForgetRange removes a range that is closed and has no session any more.
+// ForgetRange removes a range that is closed and has no session left.
 func (e *Engine) ForgetRange(name string) error {
 	return e.server.DeletePeerGroup(context.Background(), &api.DeletePeerGroupRequest{Name: groupOf(name)})
 }
 
-// Disable keeps the session to addr down until Enable; why is sent with the CEASE
-// (RFC 9003, cut to 128 bytes). The engine drops a Disable or Enable that comes
-// before it has acted on another.
+// Disable keeps the session to addr down until Enable; the CEASE carries why (RFC
+// 9003, cut to 128 bytes). The engine drops a Disable or Enable that comes before
+// it has acted on another.
 func (e *Engine) Disable(addr netip.Addr, why string) error {
 	return e.server.DisablePeer(context.Background(), &api.DisablePeerRequest{Address: addr.String(), Communication: cut(why)})
 }
@@ -141,8 +141,8 @@ const (
 	Both
 )
 
-// SoftReset applies the policy again to the routes of the session to addr, an
-// invalid one for all, without touching the session (RFC 2918).
+// SoftReset applies the policy again to the routes of the session to addr, of all
+// sessions for an invalid addr, without touching them (RFC 2918).
 func (e *Engine) SoftReset(addr netip.Addr, d Direction) error {
 	who := "all"
 	if addr.IsValid() {
@@ -154,7 +154,7 @@ func (e *Engine) SoftReset(addr netip.Addr, d Direction) error {
 	return e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: who, Soft: true, Direction: dir})
 }
 
-// cut shortens a text to what a CEASE may carry.
+// cut shortens a text to maxCommunication.
 func cut(text string) string {
 	if len(text) > maxCommunication {
 		return text[:maxCommunication]
@@ -167,8 +167,8 @@ func cut(text string) string {
 const maxCommunication = 128
 
 func (n *Neighbor) api() *api.Peer {
-	// Yielding is a patch's: passive with MTU discovery, which nothing else
-	// uses. The engine as it is would never dial.
+	// A patch encodes Yield as passive with MTU discovery, which nothing else
+	// uses. The unpatched engine would never dial.
 	yield := n.Yield && Patched() && !n.Passive
 	return &api.Peer{
 		Conf: &api.PeerConf{
@@ -217,8 +217,8 @@ func (o *Options) reflector() *api.RouteReflector {
 	return &api.RouteReflector{RouteReflectorClient: true, RouteReflectorClusterId: o.Cluster.String()}
 }
 
-// gracefulRestart announces graceful restart in both roles with the N bit (RFC
-// 8538).
+// gracefulRestart returns the capability: graceful restart in both roles with the
+// N bit (RFC 8538).
 func (o *Options) gracefulRestart() *api.GracefulRestart {
 	return &api.GracefulRestart{
 		Enabled: true, RestartTime: uint32(seconds(o.Restart.Time)), DeferralTime: uint32(seconds(o.Restart.Deferral)),

@@ -31,40 +31,40 @@ func Version() string {
 	return "gobgp (version not recorded in this binary)" + state
 }
 
-// Patched reports whether the engine in this binary is the patched one. An
-// unpatched engine can be made to panic by what a peer sends.
+// Patched reports whether the engine in this binary is the patched one. A
+// message of a peer can make an unpatched engine panic.
 func Patched() bool {
 	_, ok := any((*server.BgpServer)(nil)).(bestWatcher)
 	return ok
 }
 
-// bestWatcher is what a patched engine adds: best paths without a detour over
+// bestWatcher is an addition of a patched engine: best paths without a detour over
 // protobuf. Both functions run on the engine's main goroutine.
 type bestWatcher interface {
 	WatchBestSets(set func(prefix netip.Prefix, paths []Path), flush func()) (stop func())
 }
 
-// importer is what a patched engine adds: a check of what policy accepts, and a
-// second import of some prefixes.
+// importer is an addition of a patched engine: a check of the paths that policy
+// accepts, and another import of some prefixes.
 type importer interface {
 	SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix, announced, hop netip.Addr) (ok, held bool)) error
 	ImportAgain(match func(netip.Prefix) bool) error
 }
 
-// receiver is what a patched engine adds: what peers announced, before import
-// policy.
+// receiver is an addition of a patched engine: the announcements of peers before
+// import policy.
 type receiver interface {
 	EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, peerAS uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface)) error
 }
 
-// contestant is what a patched engine adds: the held prefixes with several next
-// hops.
+// contestant is an addition of a patched engine: the held prefixes with several
+// next hops.
 type contestant interface {
 	EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) error
 }
 
-// withholder is what a patched engine adds: the routes that no message to a peer
-// can hold.
+// withholder is an addition of a patched engine: the routes that do not fit into a
+// message to a peer.
 type withholder interface {
 	EachWithheld(fn func(peer netip.Addr, prefix netip.Prefix, why string)) error
 }
@@ -75,10 +75,10 @@ func (e *Engine) ChecksImport() bool {
 	return able
 }
 
-// SetImportCheck has check asked about every path that policy accepts, with the
-// next hop that was announced and the one that policy made of it; held says that
-// the prefix stays with the node that has it. It runs on the engine's main
-// goroutine and must not block. An unpatched engine never asks it.
+// SetImportCheck makes the engine call check for every path that policy accepts,
+// with the announced next hop and the one that policy set; held means that the
+// prefix stays with the node that announced it first. check runs on the engine's
+// main goroutine and must not block. An unpatched engine never calls it.
 func (e *Engine) SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix, announced, hop netip.Addr) (ok, held bool)) error {
 	if i, able := any(e.server).(importer); able {
 		return i.SetImportCheck(check)
@@ -86,8 +86,8 @@ func (e *Engine) SetImportCheck(check func(peer netip.Addr, prefix netip.Prefix,
 	return nil
 }
 
-// ImportAgain puts the received routes to the prefixes that match through import
-// again. An unpatched engine does nothing.
+// ImportAgain applies import policy and check again to the received routes to the
+// prefixes that match. An unpatched engine does nothing.
 func (e *Engine) ImportAgain(match func(netip.Prefix) bool) error {
 	if i, able := any(e.server).(importer); able {
 		return i.ImportAgain(match)
@@ -101,8 +101,8 @@ func (e *Engine) KeepsReceived() bool {
 	return able
 }
 
-// EachReceived calls fn with what peers announced, before import policy, for the
-// prefixes that match. Both run on the engine's main goroutine. An unpatched
+// EachReceived calls fn with the announcements of peers, before import policy, for
+// the prefixes that match. Both run on the engine's main goroutine. An unpatched
 // engine calls neither.
 func (e *Engine) EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, prefix netip.Prefix, attrs Attributes)) error {
 	r, able := any(e.server).(receiver)
@@ -115,7 +115,7 @@ func (e *Engine) EachReceived(match func(netip.Prefix) bool, fn func(peer netip.
 }
 
 // EachContested calls fn with the held prefixes that several nodes announce. An
-// unpatched engine does not.
+// unpatched engine never calls it.
 func (e *Engine) EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) error {
 	if c, able := any(e.server).(contestant); able {
 		return c.EachContested(fn)
@@ -123,8 +123,8 @@ func (e *Engine) EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) 
 	return nil
 }
 
-// EachWithheld calls fn with the routes that no message to a peer can hold. An
-// unpatched engine does not.
+// EachWithheld calls fn with the routes that do not fit into a message to a peer.
+// An unpatched engine never calls it.
 func (e *Engine) EachWithheld(fn func(peer netip.Addr, prefix netip.Prefix, why string)) error {
 	if w, able := any(e.server).(withholder); able {
 		return w.EachWithheld(fn)

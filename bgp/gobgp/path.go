@@ -26,14 +26,14 @@ func (e *Engine) Announce(r *policy.Route) error {
 	return err
 }
 
-// Withdraw ends what Announce began.
+// Withdraw withdraws a route that Announce originated.
 func (e *Engine) Withdraw(r *policy.Route) error {
 	p, err := pathOf(r)
 	if err != nil {
 		return err
 	}
 	p.IsWithdraw = true
-	// Never without a path: that would withdraw all.
+	// Never without a path: that would withdraw all own routes.
 	return e.server.DeletePath(context.Background(), &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: p})
 }
 
@@ -70,7 +70,8 @@ func pathOf(r *policy.Route) (*api.Path, error) {
 	return p, nil
 }
 
-// communityAttributes are the attributes of communities, none for none.
+// communityAttributes returns the attributes for communities, none for an empty
+// list.
 func communityAttributes(texts []string) ([]bgp.PathAttributeInterface, error) {
 	std, large, err := policy.ParseCommunities(texts)
 	if err != nil {
@@ -131,8 +132,8 @@ type TablePath struct {
 	Stale, Best bool // kept for a peer that restarts; member of the multipath set
 }
 
-// Paths returns the paths known for exactly prefix, best first. The error, if
-// any, is of single paths too: they are returned without their attributes.
+// Paths returns the paths to exactly prefix, best first. The error may be of
+// single paths, which are returned without their attributes.
 func (e *Engine) Paths(prefix netip.Prefix) (list []TablePath, err error) {
 	family := apiFamily(IPv4)
 	if prefix.Addr().Is6() {

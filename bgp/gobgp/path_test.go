@@ -10,7 +10,7 @@ import (
 	"onlink/bgp/policy"
 )
 
-// TestRoutesSurviveTheEngine: what is announced is what is read again from the
+// TestRoutesSurviveTheEngine: a route that is announced is read unchanged from the
 // attributes.
 func TestRoutesSurviveTheEngine(t *testing.T) {
 	pref, none := uint32(200), uint32(0)

@@ -10,9 +10,9 @@ import (
 	"onlink/bgp/policy"
 )
 
-// policyBuild is a plan in the engine's terms. All names carry the
-// generation, because a set that is replaced under its name does not reach
-// the policies built on it.
+// policyBuild is a plan in the engine's types. All names carry the
+// generation, because the replacement of a set under its name does not reach the
+// policies that use it.
 type policyBuild struct {
 	gen     string
 	sets    []*api.DefinedSet
@@ -79,8 +79,8 @@ func (b *policyBuild) conditions(c *policy.Condition) *api.Conditions {
 	if len(c.ASPath) > 0 {
 		list := make([]string, len(c.ASPath))
 		for i, e := range c.ASPath {
-			// Of a bare "_65001_" and the like the engine makes something
-			// faster that does not see AS_SETs.
+			// The engine replaces a bare "_65001_" and the like by a faster
+			// match that misses AS_SETs.
 			list[i] = "(?:" + e + ")"
 		}
 		out.AsPathSet = b.textSet(api.DefinedType_AS_PATH, list)
@@ -138,7 +138,7 @@ func (b *policyBuild) set(kind, content string) (ref *api.MatchSet, fresh bool) 
 	return &api.MatchSet{Type: api.MatchSet_ANY, Name: name}, !known
 }
 
-// actions are the engine's form of what a statement does.
+// actions are the engine's form of a statement's action and change.
 func actions(st *policy.Statement) *api.Actions {
 	ch := &st.Change
 	a := &api.Actions{Community: apiCommunities(ch.Communities), LargeCommunity: apiCommunities(ch.Large), Nexthop: apiNextHop(ch.NextHop)}

@@ -7,8 +7,8 @@ import (
 	"onlink/bgp/policy"
 )
 
-// TestStatementsNameTheirPeers: to the engine a statement without a neighbour
-// set, or with an empty one, is for all peers: each statement of a class must
+// TestStatementsNameTheirPeers: a statement without a neighbour set, or with an
+// empty one, applies to all peers in the engine: each statement of a class must
 // name a set that is defined and not empty.
 func TestStatementsNameTheirPeers(t *testing.T) {
 	peers := []policy.Peer{

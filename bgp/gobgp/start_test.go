@@ -11,13 +11,13 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
-// silent is a Reporter for those who look at something else.
+// silent is a Reporter for tests of other things.
 type silent struct{}
 
 func (silent) Record(slog.Level, Record) {}
 func (silent) Event(Event)               {}
 
-// TestStartAgain: a start that did not succeed leaves no listener behind.
+// TestStartAgain: a failed start leaves no listener behind.
 func TestStartAgain(t *testing.T) {
 	if !Patched() {
 		t.Skip("needs the patched engine: use make, or see CONTRIBUTING.md")

@@ -11,19 +11,18 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// State is what the engine knows of one session.
+// State is the engine's state of one session.
 type State struct {
 	Address netip.Addr
-	Local   netip.Addr // our end; the zero Addr while it is not known
+	Local   netip.Addr // our end; the zero Addr while there is no connection
 	ASN     uint32
-	Range   string // that accepted it; "": a Neighbor
+	Range   string // the Range that accepted it; "": a Neighbor
 	Down    bool   // administratively
 	// Received counts the peer's prefixes, Accepted those that import accepts,
-	// Advertised what it was sent, with an End-of-RIB marker for each of the
-	// families in AdvertisedIn that has one.
+	// Advertised the prefixes announced to it, with one more for the End-of-RIB
+	// marker of each family; AdvertisedIn counts those families.
 	Received, Accepted, Advertised, AdvertisedIn int
-	// PeerRestart is how many seconds the peer's routes are kept while it
-	// restarts.
+	// PeerRestart is the peer's restart time in seconds (RFC 4724 section 3).
 	PeerRestart uint32
 }
 
@@ -67,7 +66,7 @@ func (e *Engine) list(r *api.ListPeerRequest, each func(State)) error {
 	})
 }
 
-// Opened is what the two OPENs of a session agreed on.
+// Opened is the result of the two OPENs of a session.
 type Opened struct {
 	ASN             uint32
 	RouterID        netip.Addr
@@ -75,7 +74,7 @@ type Opened struct {
 	GracefulRestart bool // the peer's: End-of-RIB will come
 }
 
-// Opened returns what the session to addr was opened with.
+// Opened returns the result of the OPENs of the session to addr.
 func (e *Engine) Opened(addr netip.Addr) (o Opened, err error) {
 	err = e.server.ListPeer(context.Background(), &api.ListPeerRequest{Address: addr.String()}, func(p *api.Peer) {
 		o = opened(p.GetState().GetLocalCap(), p.GetState().GetRemoteCap())
@@ -101,7 +100,7 @@ func opened(local, remote []*anypb.Any) Opened {
 }
 
 // capabilities returns the families of an OPEN's capabilities, and whether
-// graceful restart is among them. Unknown ones mean nothing to us.
+// graceful restart is among them. It ignores unknown ones (RFC 5492 section 3).
 func capabilities(list []*anypb.Any) (families []Family, gracefulRestart bool) {
 	for _, a := range list {
 		m, err := a.UnmarshalNew()

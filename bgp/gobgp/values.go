@@ -38,15 +38,15 @@ func familyOf(f bgp.RouteFamily) Family {
 	}
 }
 
-// The states of a session that mean something to others, as RFC 4271 section
-// 8.2.2 names them. In the last one routes are exchanged.
+// The states of a session that other packages compare, as RFC 4271 section 8.2.2
+// names them. In the last one routes are exchanged.
 const (
 	Idle        = "Idle"
 	OpenConfirm = "OpenConfirm"
 	Established = "Established"
 )
 
-// stateName returns the name that RFC 4271 section 8.2.2 gives to a state.
+// stateName returns the name of a state in RFC 4271 section 8.2.2.
 func stateName(s api.PeerState_SessionState) string {
 	switch s {
 	case api.PeerState_CONNECT:

@@ -8,7 +8,7 @@ import (
 )
 
 // TestMachineStates: the states of the engine's state machine have the names of
-// RFC 4271, by the engine's own names of them.
+// RFC 4271, compared with the engine's own names.
 func TestMachineStates(t *testing.T) {
 	for s := bgp.BGP_FSM_IDLE; s <= bgp.BGP_FSM_ESTABLISHED; s++ {
 		if got, want := machineState(s), strings.TrimPrefix(s.String(), "BGP_FSM_"); !strings.EqualFold(got, want) {

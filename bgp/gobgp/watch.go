@@ -24,24 +24,24 @@ type Path = struct {
 // PeerEvent is a change of a session's state.
 type PeerEvent struct {
 	Peer    netip.Addr
-	State   string // as named by RFC 4271 section 8.2.2: Idle to Established
+	State   string // RFC 4271 section 8.2.2: Idle to Established
 	Limited bool   // held down by the engine: too many prefixes
 }
 
-// Handler takes the engine's events. It is called in their order, on the
-// engine's goroutines, which queue without bound: it must not block.
+// Handler receives the engine's events, in their order. It runs on the engine's
+// goroutines, which queue without bound: it must not block.
 type Handler struct {
 	Peer     func(PeerEvent)
 	EndOfRIB func(peer netip.Addr, f Family) // RFC 4724 section 2
-	// Set takes the whole multipath set of a prefix, which is not kept: the next
-	// one may be in the same memory. A path without a peer is our own. Flush ends a
-	// batch of sets.
+	// Set receives the whole multipath set of a prefix. It must not keep the slice:
+	// the next set may be in the same memory. A path without a peer is our own.
+	// Flush ends a batch of sets.
 	Set   func(prefix netip.Prefix, paths []Path)
 	Flush func()
-	Fault func(error) // an event that is not understood
+	Fault func(error) // an event that cannot be decoded
 }
 
-// Watch calls h with the state as it is, and with every change until stop.
+// Watch calls h with the present state, and with every change until stop.
 func (e *Engine) Watch(h Handler) (stop func(), err error) {
 	filter := func(t api.WatchEventRequest_Table_Filter_Type) *api.WatchEventRequest_Table_Filter {
 		return &api.WatchEventRequest_Table_Filter{Type: t, Init: true}
@@ -66,9 +66,9 @@ func (e *Engine) Watch(h Handler) (stop func(), err error) {
 	return func() { cancel(); end() }, nil
 }
 
-// WatchSets tells set the multipath set of every prefix, and of each that
-// changes, whole; flush ends a batch. Both run on the engine's main goroutine.
-// An unpatched engine never calls them.
+// WatchSets calls set with the whole multipath set of every prefix, and of each
+// that changes, until stop; flush ends a batch. Both run on the engine's main
+// goroutine. An unpatched engine never calls them.
 func (e *Engine) WatchSets(set func(prefix netip.Prefix, paths []Path), flush func()) (stop func()) {
 	w, able := any(e.server).(bestWatcher)
 	if !able {
@@ -101,8 +101,8 @@ func (h *Handler) peer(ev *api.WatchEventResponse_PeerEvent) {
 	h.Peer(PeerEvent{Peer: addr.Unmap(), State: stateName(st.GetSessionState()), Limited: st.GetAdminState() == api.PeerState_PFX_CT})
 }
 
-// best makes sets of the best paths of an unpatched engine's event, in which the
-// paths of one prefix stand together.
+// best passes on the sets in an unpatched engine's event, in which the best paths
+// of one prefix stand together.
 func (h *Handler) best(paths []*api.Path) {
 	var prefix netip.Prefix // of set; invalid: none yet
 	var set []Path
@@ -127,8 +127,8 @@ func (h *Handler) best(paths []*api.Path) {
 	h.Flush()
 }
 
-// bestOf translates one path of an event. One that is withdrawn, or our own, has
-// no peer: it says only that its prefix is in the event.
+// bestOf translates one path of an event. A withdrawn one, or our own, is returned
+// without a peer: only its prefix matters.
 func bestOf(p *api.Path) (netip.Prefix, Path, error) {
 	nlri, err := apiutil.GetNativeNlri(p)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// best makes one path of a best-path event, as an unpatched engine tells it.
+// best makes one path of a best-path event of an unpatched engine.
 func best(t *testing.T, prefix, peer, hop string, withdraw bool, communities ...uint32) *api.Path {
 	t.Helper()
 	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeNextHop(hop)}
