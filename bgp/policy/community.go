@@ -12,14 +12,14 @@ import (
 // (RFC 8326).
 const GracefulShutdown = "65535:0"
 
-// The well-known communities of RFC 1997 that a policy asks for itself.
+// The well-known communities of RFC 1997 that a policy matches without a filter.
 const (
 	noExport    = "65535:65281"
 	noAdvertise = "65535:65282"
 )
 
-// wellKnown returns the names of communities that may be written instead of
-// the numbers, in the order of a list for an operator.
+// wellKnown returns the names that a configuration may have in place of the
+// numbers, in the order in which an operator reads them.
 func wellKnown() []string {
 	return []string{"graceful-shutdown", "blackhole", "no-export", "no-advertise", "no-export-subconfed"}
 }
@@ -57,7 +57,7 @@ func (c Community) String() string {
 	return fmt.Sprintf("%d:%d", c.Parts[0], c.Parts[1])
 }
 
-// Standard returns a standard community as it is sent.
+// Standard returns a standard community as four octets (RFC 1997).
 func (c Community) Standard() uint32 { return c.Parts[0]<<16 | c.Parts[1] }
 
 // StandardText writes a standard community as AS:VALUE.
@@ -66,7 +66,7 @@ func StandardText(c uint32) string {
 }
 
 // ParseCommunity reads AS:VALUE, AS:VALUE:VALUE or the name of a well-known
-// community. The error says what to write.
+// community. The error names the forms.
 func ParseCommunity(text string) (Community, error) { return parseCommunity(text, 0, false) }
 
 // ParseCommunities is [ParseCommunity] for a list, split by kind.

@@ -12,17 +12,18 @@ import (
 // Ends are the addresses of a session.
 type Ends struct {
 	Peer  netip.Addr // the neighbour
-	Local netip.Addr // our end; the zero Addr while it is not known
+	Local netip.Addr // our end; the zero Addr while there is no connection
 }
 
-// view is what a statement knows of the session.
+// view are the properties of the session that a statement uses.
 type view struct {
 	Ends
 	before netip.Addr // the next hop before the export began
 }
 
-// Import returns what becomes of r when the peer announces it, as the engine
-// does: the loop check, then the statements. A [Guard] may refuse it after that.
+// Import returns the verdict on r when the peer announces it, as the engine
+// decides: the loop check, then the statements. A [Guard] may refuse it after
+// that.
 func (p *Plan) Import(s *Peer, at Ends, r Route) Verdict {
 	v := Verdict{Before: r}
 	if n := countAS(r.ASPath, p.asn); n > int(s.AllowOwnAS) {
@@ -32,8 +33,8 @@ func (p *Plan) Import(s *Peer, at Ends, r Route) Verdict {
 	return v.run(p.Imports, &view{Ends: at}, r)
 }
 
-// Export returns what is announced to the peer of r, as the engine does: with
-// what it does to a route itself before it asks the policy and after.
+// Export returns the verdict on r for an announcement to the peer, as the engine
+// decides: with the engine's own changes of a route before the policy and after.
 func (p *Plan) Export(s *Peer, at Ends, r Route) Verdict {
 	v := Verdict{Before: r}
 	if countAS(r.ASPath, s.ASN) > 0 {
@@ -83,7 +84,7 @@ func (v Verdict) Decide(rule string, a Action, r Route) Verdict {
 	return v
 }
 
-// text says a change in words.
+// text describes a change in words, for an operator.
 func (c *Change) text() string {
 	var parts []string
 	say := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
@@ -120,8 +121,8 @@ func (c *Change) text() string {
 	return strings.Join(parts, ", ")
 }
 
-// unique returns the list without repetitions, which a receiver removes from
-// large communities (RFC 8092 section 6).
+// unique returns the list without duplicates, which a receiver removes from large
+// communities (RFC 8092 section 6).
 func unique(list []string) []string {
 	var out []string
 	for _, c := range list {

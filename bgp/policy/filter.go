@@ -7,9 +7,9 @@ import (
 )
 
 // Filter is a list of rules in the order of their evaluation. The first rule
-// that matches a route and does not say Next decides; a route that no rule
-// decides falls to the policy that the peer has without filters. What that
-// policy refuses for safety is refused before any rule is evaluated.
+// that matches a route and whose action is not Next decides; a route that no rule
+// decides falls to the policy that the peer has without filters. The refusals of
+// that policy for safety come before any rule.
 type Filter struct {
 	Name  string // shown in verdicts and faults
 	Rules []Rule
@@ -47,8 +47,9 @@ func (a Action) String() string {
 	return fmt.Sprintf("Action(%d)", uint8(a))
 }
 
-// Match is a condition: all that is given must hold. The zero Match holds for
-// every route, but an import rule that accepts must name the default route.
+// Match is a condition: all its fields that are set must hold. The zero Match
+// holds for every route, except that an import rule that accepts matches the
+// default route only when a prefix names it.
 type Match struct {
 	// Prefixes holds when one of them matches.
 	Prefixes []PrefixRule
@@ -64,7 +65,8 @@ type Match struct {
 	Source Source
 }
 
-// Source is where the speaker has a route from.
+// Source is the source of a route in the speaker's table: this node or a kind of
+// peer.
 type Source uint8
 
 // The sources of a route.
@@ -80,7 +82,7 @@ func (s Source) String() string {
 	return [...]string{"any", "own", "reflected", "external"}[min(s, External)]
 }
 
-// Set is what a rule changes.
+// Set is the change that a rule makes.
 type Set struct {
 	LocalPref uint32  // 0: not changed
 	MED       *uint32 // nil: not changed
@@ -100,26 +102,26 @@ type CommunityChange struct {
 
 func (c CommunityChange) empty() bool { return len(c.Add)+len(c.Replace)+len(c.Remove) == 0 }
 
-// empty reports whether nothing is changed.
+// empty reports whether s changes nothing.
 func (s *Set) empty() bool {
 	return s.LocalPref == 0 && s.MED == nil && s.Prepend == 0 && s.Communities.empty() && s.LargeCommunities.empty() &&
 		s.NextHop == NextHop{} && s.Origin == ""
 }
 
-// NextHop is the next hop that a rule gives.
+// NextHop is the next hop that a rule sets.
 type NextHop struct {
 	Kind NextHopKind
 	Addr netip.Addr // of NextHopAddress
 }
 
-// NextHopKind is where a next hop comes from.
+// NextHopKind is the source of a next hop.
 type NextHopKind uint8
 
 // The kinds of next hop.
 const (
 	NextHopKeep      NextHopKind = iota // as without the rule
 	NextHopSelf                         // export: our address of the session, for prefixes of its family
-	NextHopUnchanged                    // export: the next hop the route has here
+	NextHopUnchanged                    // export: the next hop that the route has here
 	NextHopPeer                         // import: the peer's address, for prefixes of its family
 	NextHopAddress                      // Addr, for prefixes of its family
 )

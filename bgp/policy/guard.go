@@ -6,25 +6,25 @@ import (
 	"slices"
 )
 
-// Guard refuses what no peer may announce, whatever a [Plan] accepts: a prefix
-// of the pools that is not the peer's own, and a next hop that leads astray. It
-// does not change: the engine asks it about every path, and must not wait for a
-// lock.
+// Guard refuses announcements that no peer may make, even when a [Plan] accepts
+// them: of a prefix inside a pool that is not the peer's own, and with a next hop
+// that is not usable. It does not change: the engine calls it for every path and
+// must not wait for a lock.
 type Guard struct {
 	pools    []Pool
 	owners   *Owners
 	gateways []netip.Addr
 	networks []Network
-	known    bool                 // networks are known
+	known    bool                 // networks are complete
 	peers    map[netip.Addr]*Ward // by address without zone
 	ranges   []wardRange          // the longest prefix first
 }
 
-// Ward is a peer as the guard sees it.
+// Ward is a peer in the form that a [Guard] checks.
 type Ward struct {
 	external, anyHop, anyOwner bool
 	named                      []PrefixRule // of Import.Accept, inside pools, up to a block
-	beyond                     []PrefixRule // of Import.Accept, for what is longer than a block
+	beyond                     []PrefixRule // of Import.Accept, for prefixes longer than a block
 	filtered                   []PrefixRule // of accepting filter rules, inside pools
 	shared                     []netip.Prefix
 }
@@ -34,7 +34,7 @@ type wardRange struct {
 	ward   *Ward
 }
 
-// Refusal is why the guard refuses a path.
+// Refusal is the reason why a [Guard] refuses a path.
 type Refusal uint8
 
 // The reasons of a refusal.
@@ -51,7 +51,7 @@ const (
 	Refusals // their number
 )
 
-// Kind is the reason in a word, for counters: pool, owner or next-hop.
+// Kind returns the class of the reason, for counters: pool, owner or next-hop.
 func (r Refusal) Kind() string {
 	switch r {
 	case tooLong, unnamed:
@@ -63,12 +63,12 @@ func (r Refusal) Kind() string {
 	return "next-hop"
 }
 
-// Facts are what a guard knows beside the configuration.
+// Facts are the inputs of a [Guard] beside the configuration.
 type Facts struct {
-	Owners   *Owners // nil: no block's owner is known
+	Owners   *Owners // nil: no block has a known owner
 	Networks []Network
-	// NetworksKnown says that Networks are all of the node's: before that no
-	// next hop is refused for being on none of them.
+	// NetworksKnown says that Networks are complete: before that no next hop is
+	// refused because it is on none of them.
 	NetworksKnown bool
 }
 
@@ -107,7 +107,7 @@ func (g *Guard) newWard(p *Peer) *Ward {
 	return w
 }
 
-// accept notes an entry of import.accept that names a pool or a part of one.
+// accept adds an entry of import.accept that names a pool or a part of one.
 func (w *Ward) accept(pools []Pool, r PrefixRule) {
 	pool, inside := poolAround(pools, r.Prefix)
 	if !inside {
@@ -122,7 +122,7 @@ func (w *Ward) accept(pools []Pool, r PrefixRule) {
 	}
 }
 
-// filter notes what a filter's rule accepts inside the pools.
+// filter adds the prefixes inside pools that a filter's rule accepts.
 func (w *Ward) filter(pools []Pool, r *Rule) {
 	if r.Action != Accept {
 		return
@@ -136,7 +136,7 @@ func (w *Ward) filter(pools []Pool, r *Rule) {
 
 func first[A, B any](a A, _ B) A { return a }
 
-// Ward finds a peer by its address; nil for a stranger.
+// Ward returns the peer with an address; nil for a stranger.
 func (g *Guard) Ward(peer netip.Addr) *Ward {
 	peer = peer.WithZone("")
 	if w, ok := g.peers[peer]; ok {
@@ -150,8 +150,9 @@ func (g *Guard) Ward(peer netip.Addr) *Ward {
 	return nil
 }
 
-// JudgePrefix says whether the peer may announce the prefix with that next
-// hop, and whether the prefix is held: one node's alone.
+// JudgePrefix returns why the peer may not announce the prefix with that next
+// hop, or Permitted; held means that the prefix belongs to a single node, so that
+// the first one that announces it keeps it.
 func (g *Guard) JudgePrefix(w *Ward, prefix netip.Prefix, hop netip.Addr) (why Refusal, held bool) {
 	pool, inside := poolAround(g.pools, prefix)
 	if !inside {
@@ -174,8 +175,8 @@ func (g *Guard) JudgePrefix(w *Ward, prefix netip.Prefix, hop netip.Addr) (why R
 	return Permitted, true
 }
 
-// Against returns the block whose owner is not the node at hop, or nil. A
-// link-local next hop says nothing of the node.
+// Against returns a block overlapping prefix whose owner is not the node at hop,
+// or nil. A link-local next hop does not identify a node, so none is returned.
 func (g *Guard) Against(w *Ward, prefix netip.Prefix, hop netip.Addr) *Block {
 	if w.external || w.anyOwner || !hop.IsValid() || hop.IsLinkLocalUnicast() {
 		return nil
@@ -183,7 +184,7 @@ func (g *Guard) Against(w *Ward, prefix netip.Prefix, hop netip.Addr) *Block {
 	return g.owners.Against(prefix, hop)
 }
 
-// KnowsOwners reports whether the owner of any block is known.
+// KnowsOwners reports whether any block has a known owner.
 func (g *Guard) KnowsOwners() bool { return len(g.owners.blocks) > 0 }
 
 // Pooled reports whether p is inside a pool.
@@ -201,7 +202,7 @@ func matchesOne(rules []PrefixRule, p netip.Prefix) bool {
 	return false
 }
 
-// text says a refusal in words, for operators.
+// text describes a refusal in words, for an operator.
 func (g *Guard) text(why Refusal, w *Ward, prefix netip.Prefix, announced, hop netip.Addr) string {
 	switch why {
 	case tooLong:
@@ -228,8 +229,8 @@ func (g *Guard) text(why Refusal, w *Ward, prefix netip.Prefix, announced, hop n
 	return ""
 }
 
-// Review returns v, of a route that the policy accepts from the peer, as the
-// guard decides it.
+// Review returns the guard's verdict on a route of the peer that the policy
+// accepts with v.
 func (g *Guard) Review(v Verdict, peer netip.Addr) Verdict {
 	w := g.Ward(peer)
 	if w == nil {

@@ -11,20 +11,20 @@ type Network struct {
 	Prefix netip.Prefix
 }
 
-// addresses that no router has: they are of the link (RFC 3927), of the host,
-// of groups, or reserved.
+// Ranges without addresses of routers: link-local (RFC 3927), reserved (RFC 1112)
+// and "this network" (RFC 1122).
 var (
 	linkLocal4 = netip.MustParsePrefix("169.254.0.0/16")
 	reserved4  = netip.MustParsePrefix("240.0.0.0/4")
 	thisNet4   = netip.MustParsePrefix("0.0.0.0/8")
 )
 
-// JudgeHop says whether a peer's path may lead to hop.
+// JudgeHop returns why a peer's path may not lead to hop, or Permitted.
 func (g *Guard) JudgeHop(w *Ward, peer, hop netip.Addr) Refusal {
 	switch {
 	case slices.Contains(g.gateways, hop):
 		return hopGateway
-	case hop == peer, !hop.IsValid(): // without one a path is not used
+	case hop == peer, !hop.IsValid(): // a path without a next hop is not used
 		return Permitted
 	case hop.Is6() && hop.IsLinkLocalUnicast():
 		if !peer.IsLinkLocalUnicast() {

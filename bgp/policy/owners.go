@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-// Block is a block of a pool and the node that owns it, as the registry says.
+// Block is a block of a pool and the node that owns it in the registry.
 type Block struct {
 	Prefix netip.Prefix
 	Node   string
-	// Addresses are the next hops of the node's announcements. Of a node that
-	// has none of a next hop's family it is not known where its blocks lead.
+	// Addresses are the next hops of the node's announcements. When none has the
+	// family of a path's next hop, the check admits the path.
 	Addresses []netip.Addr
 }
 
-// admits reports whether a path with that next hop may be the owner's.
+// admits reports whether the owner may have announced a path with that next hop.
 func (b *Block) admits(hop netip.Addr) bool {
 	known := false
 	for _, a := range b.Addresses {
@@ -59,7 +59,7 @@ func (o *Owners) Against(p netip.Prefix, hop netip.Addr) *Block {
 		}
 		return nil
 	}
-	for _, bits := range o.bits { // p is a part of a block
+	for _, bits := range o.bits { // is p a part of a block?
 		if bits >= p.Bits() {
 			continue
 		}
@@ -68,7 +68,7 @@ func (o *Owners) Against(p netip.Prefix, hop netip.Addr) *Block {
 		}
 	}
 	at, _ := slices.BinarySearchFunc(o.blocks, p, func(b Block, p netip.Prefix) int { return b.Prefix.Compare(p) })
-	for i := at; i < len(o.blocks) && contains(p, o.blocks[i].Prefix); i++ { // blocks are a part of p
+	for i := at; i < len(o.blocks) && contains(p, o.blocks[i].Prefix); i++ { // is a block a part of p?
 		if !o.blocks[i].admits(hop) {
 			return &o.blocks[i]
 		}
@@ -76,7 +76,7 @@ func (o *Owners) Against(p netip.Prefix, hop netip.Addr) *Block {
 	return nil
 }
 
-// Changed returns the blocks that are not the same in both.
+// Changed returns the blocks that differ between o and next.
 func (o *Owners) Changed(next *Owners) map[netip.Prefix]bool {
 	diff := map[netip.Prefix]bool{}
 	for i := range next.blocks {
@@ -93,8 +93,8 @@ func (o *Owners) Changed(next *Owners) map[netip.Prefix]bool {
 	return diff
 }
 
-// SameNodes reports whether both hold the same blocks of the same nodes, by
-// name.
+// SameNodes reports whether o and next, which have the same prefixes, name the
+// same nodes.
 func (o *Owners) SameNodes(next *Owners) bool {
 	return slices.EqualFunc(o.blocks, next.blocks, func(a, b Block) bool { return a.Node == b.Node })
 }

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestOwnerOfEither: the owner is known by the next hop of either family, a
-// path without its address of that family is not known to be another's, and
-// what overlaps blocks of another node is that node's too.
+// TestOwnerOfEither: the next hop of either family identifies the owner, a path of
+// a family in which the owner has no address is admitted, and a prefix that
+// overlaps blocks of another node belongs to that node too.
 func TestOwnerOfEither(t *testing.T) {
 	one := func(list ...string) (out []netip.Addr) {
 		for _, a := range list {

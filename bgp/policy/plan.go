@@ -8,15 +8,15 @@ import (
 )
 
 // Class is a set of peers that share one policy. The engine has only global
-// policies for ordinary peers, so every statement names the peers it is for; a
-// class closes with a refusal, so that a route that is not accepted for a peer
-// never falls through to another class's statements.
+// policies for ordinary peers, so every statement names its peers; a class closes
+// with a refusal, so that a route that is not accepted for a peer never falls
+// through to another class's statements.
 type Class struct {
 	Neighbors []netip.Prefix // never empty: to the engine an empty set matches all
 	peer      Peer           // the first of them
 }
 
-// Plan is the policy of this node, computed from what is configured: the
+// Plan is the policy of this node, computed from the configuration: the
 // statements of both directions, in the order of their evaluation.
 type Plan struct {
 	Imports, Exports []Statement
@@ -24,7 +24,7 @@ type Plan struct {
 	asn        uint32
 	classes    []Class
 	pools      []Pool
-	aggregates []netip.Prefix // that are announced, to whichever peer
+	aggregates []netip.Prefix // that this node announces, to any peer
 }
 
 // NewPlan computes the policy for the given peers, ranges of peers and own
@@ -71,8 +71,8 @@ func (p *Plan) addFrom(from int, s *Peer) {
 	p.classes = append(p.classes, Class{Neighbors: []netip.Prefix{s.Neighbor}, peer: *s})
 }
 
-// refuseOwn begins the import policy: what is ours is never learned. Own
-// paths themselves go through the import policy too.
+// refuseOwn begins the import policy: no peer's route to an own prefix or with an
+// own next hop is accepted. Own paths go through the import policy too.
 func (p *Plan) refuseOwn(n *Node, own []OwnPrefix) {
 	p.Imports = append(p.Imports, Statement{Rule: "originated here", Cond: Condition{Source: Own}, Action: Accept})
 	var hops []string
@@ -90,7 +90,7 @@ func (p *Plan) refuseOwn(n *Node, own []OwnPrefix) {
 	for _, o := range own {
 		le := o.Prefix.Addr().BitLen()
 		if o.Aggregate {
-			le = o.Prefix.Bits() // others' blocks are inside
+			le = o.Prefix.Bits() // other nodes have blocks inside
 		}
 		inside = append(inside, PrefixRule{Prefix: o.Prefix, Ge: o.Prefix.Bits(), Le: le})
 	}
@@ -101,7 +101,7 @@ func (p *Plan) refuseOwn(n *Node, own []OwnPrefix) {
 	}
 }
 
-// classImports adds what is accepted from the peers of a class. The LOCAL_PREF
+// classImports adds the import statements for the peers of a class. The LOCAL_PREF
 // of a peer of another AS is overwritten before a filter may set one.
 func (p *Plan) classImports(k *Class) {
 	s := &k.peer
@@ -139,9 +139,9 @@ func (p *Plan) classImports(k *Class) {
 }
 
 // appendImport adds a statement. One that accepts is preceded by its form for
-// routes in graceful shutdown, which are the last resort whatever else is
-// said (RFC 8326 section 4.1). The engine's action knows no LOCAL_PREF 0; 1
-// is as low as any other is high.
+// routes in graceful shutdown, which become the last resort whatever LOCAL_PREF
+// the statement sets (RFC 8326 section 4.1). The engine's action has no
+// LOCAL_PREF 0; 1 is the next.
 func appendImport(list []Statement, st Statement) []Statement {
 	if st.Action == Accept {
 		for _, c := range st.Cond.withGracefulShutdown() {
@@ -154,8 +154,8 @@ func appendImport(list []Statement, st Statement) []Statement {
 }
 
 // withGracefulShutdown returns conditions that together hold for the routes
-// of c in graceful shutdown. A statement can ask for all of some communities
-// or for one of them, but not for one of some and for another.
+// of c in graceful shutdown. A condition can match all communities of a list or
+// one of them, but not one of a list and another community.
 func (c Condition) withGracefulShutdown() []Condition {
 	if len(c.Communities) == 0 {
 		c.Communities = []string{GracefulShutdown}
@@ -170,9 +170,9 @@ func (c Condition) withGracefulShutdown() []Condition {
 	return list
 }
 
-// classExports adds what is announced to the peers of a class. The node is no
-// transit: a peer of another AS gets own prefixes only, and no peer gets routes
-// of a peer of another AS.
+// classExports adds the export statements for the peers of a class. The node is no
+// transit: only own prefixes are announced to a peer of another AS, and no routes
+// of a peer of another AS to any peer.
 func (p *Plan) classExports(k *Class) {
 	s := &k.peer
 	reflects := s.reflects()
@@ -207,8 +207,8 @@ func (p *Plan) classExports(k *Class) {
 	say("nothing else is announced", Condition{}, Reject)
 }
 
-// classAggregates refuses the aggregates that are for other peers, and what
-// stands behind those of these peers.
+// classAggregates refuses the aggregates that are for other peers, and the own
+// prefixes inside those of these peers with SummaryOnly.
 func (p *Plan) classAggregates(k *Class, say func(string, Condition, Action)) {
 	var foreign, behind []PrefixRule
 	for _, a := range p.aggregates {
@@ -229,7 +229,7 @@ func (p *Plan) classAggregates(k *Class, say func(string, Condition, Action)) {
 	}
 }
 
-// exportFilters adds the changes that every own prefix gets, then the filters.
+// exportFilters adds the changes of every own prefix, then the filters.
 func (p *Plan) exportFilters(k *Class, ch Change, reflects bool) {
 	p.ownExports(k, "export communities, MED and next hop", nil, ch, Next)
 	for _, f := range k.peer.Export.Filters {
@@ -237,7 +237,7 @@ func (p *Plan) exportFilters(k *Class, ch Change, reflects bool) {
 			r := f.Rules[i] // copied: its source is narrowed
 			if !reflects {
 				if r.Match.Source == Reflected {
-					continue // these peers are told nothing of that kind
+					continue // such routes are not announced to these peers
 				}
 				r.Match.Source = Own
 			}
@@ -246,10 +246,10 @@ func (p *Plan) exportFilters(k *Class, ch Change, reflects bool) {
 	}
 }
 
-// ownExports adds a statement for own prefixes. An eBGP peer gets the session's
-// own address as next hop, but only for prefixes of the session's family: the
-// other family's next hop is the node's address. After filters there is no
-// next hop to set: it was set before them.
+// ownExports adds a statement for own prefixes. To an eBGP peer the next hop is our
+// address of the session, but only for prefixes of the session's family: for the
+// other family it is the node's address. With filters the next hop is set before
+// them, so it is not set again after them.
 func (p *Plan) ownExports(k *Class, rule string, prefixes []PrefixRule, ch Change, a Action) {
 	c := Condition{Peers: k, Source: Own, Prefixes: prefixes}
 	self := a == Next || len(k.peer.Export.Filters) == 0
@@ -271,7 +271,7 @@ func (p *Plan) ownExports(k *Class, rule string, prefixes []PrefixRule, ch Chang
 	}
 }
 
-// ownChange is what is done to own prefixes on export.
+// ownChange is the change of own prefixes on export.
 func ownChange(e *Export) Change {
 	var ch Change
 	// validated before: every entry has one colon (standard) or two (large)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// at is the one address of a peer.
+// at is the prefix of a peer with one address.
 func at(a string) netip.Prefix { return netip.PrefixFrom(addr(a), addr(a).BitLen()) }
 
 // TestDefaultRouteNeedsItsName: a rule that accepts everything does not accept
@@ -28,8 +28,8 @@ func TestDefaultRouteNeedsItsName(t *testing.T) {
 	}
 }
 
-// TestEveryClassHasNeighbours: to the engine a statement with an empty
-// neighbour set is for all peers, so a plan must never hold one.
+// TestEveryClassHasNeighbours: a statement with an empty neighbour set applies to
+// all peers in the engine, so a plan must never have one.
 func TestEveryClassHasNeighbours(t *testing.T) {
 	accept := Import{Accept: []PrefixRule{{Prefix: prefix("10.0.0.0/8")}}}
 	peers := []Peer{

@@ -45,7 +45,7 @@ func (n NextHop) bits(k *Class) int {
 }
 
 // ruleConditions returns disjoint conditions that together are the rule's. An
-// import rule that accepts everything does not mean the default route.
+// import rule that accepts without prefixes does not match the default route.
 func ruleConditions(dir direction, k *Class, r *Rule) []Condition {
 	c := Condition{
 		Peers: k, Source: r.Match.Source, Communities: r.Match.Communities,
@@ -82,7 +82,7 @@ func ruleConditions(dir direction, k *Class, r *Rule) []Condition {
 
 // split parts a statement that adds and removes communities of one kind into
 // one that adds, and the rest: the engine does one of both in a statement.
-// What was added does not make the condition fail for the rest.
+// The added communities do not make the condition fail for the rest.
 func (st Statement) split() (add []Statement, rest Statement) {
 	first, rest := st, st
 	first.Change, first.Action = Change{}, Next
@@ -100,7 +100,7 @@ func (st Statement) split() (add []Statement, rest Statement) {
 
 // appendExport adds a statement. One that replaces the communities is
 // preceded by its form for routes in graceful shutdown, which must keep that
-// community: a drain has to reach the neighbours.
+// community: otherwise the peers would not move away before a withdrawal.
 func appendExport(list []Statement, st Statement) []Statement {
 	if replace := st.Change.Communities.Replace; len(replace) > 0 && !slices.Contains(replace, GracefulShutdown) {
 		for _, c := range st.Cond.withGracefulShutdown() {

@@ -6,8 +6,8 @@ import (
 )
 
 // Pool is a range of pods' addresses. Nodes own blocks of it, so a prefix
-// inside leads to the node that owns it or nowhere: what a peer may announce
-// there is bounded whatever else is accepted from it.
+// inside may lead only to its owner: the prefixes that a peer may announce there
+// are bounded whatever else is accepted from it.
 type Pool struct {
 	Prefix netip.Prefix
 	// Block is the length of a block, the longest prefix that a node announces
@@ -45,7 +45,7 @@ func poolAround(pools []Pool, p netip.Prefix) (Pool, bool) {
 	return best, best.Prefix.IsValid()
 }
 
-// Why import policy refuses a prefix inside a pool.
+// The reasons why import policy refuses a prefix inside a pool.
 const (
 	ruleTooLong = "longer than a block of the pool"
 	ruleUnnamed = "inside a pool that import.accept does not name"
@@ -59,7 +59,7 @@ type importDefault struct {
 }
 
 // importDefaults returns those steps for a peer. The pools come first, so that a
-// wide entry of Import.Accept does not let a peer into them.
+// wide entry of Import.Accept does not accept prefixes inside them.
 func importDefaults(s *Peer, pools []Pool) []importDefault {
 	var blocks, named, long, all, wide []PrefixRule
 	for _, p := range pools {
@@ -83,9 +83,9 @@ func importDefaults(s *Peer, pools []Pool) []importDefault {
 	return []importDefault{{"pools", blocks, Accept}, accept, {ruleTooLong, all, Reject}, rest}
 }
 
-// split parts a rule about a pool into what it permits and the lengths beyond
-// a block. An entry for such lengths alone means them: a service address
-// inside the pool, say.
+// split parts a rule inside a pool into the lengths that it permits and those
+// longer than a block. An entry for longer ones alone permits them: for a service
+// address inside the pool, say.
 func (r PrefixRule) split(p Pool) (permitted, beyond []PrefixRule) {
 	lo, hi := r.lengths()
 	switch {

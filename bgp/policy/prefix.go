@@ -50,7 +50,7 @@ func (r PrefixRule) Validate(path string) []Fault {
 	return nil
 }
 
-// LengthsFault says why no prefix inside p has a length from lo to hi; "" when
+// LengthsFault returns why no prefix inside p has a length from lo to hi; "" when
 // some have.
 func LengthsFault(p netip.Prefix, lo, hi int) string {
 	low, high := p.Bits(), p.Addr().BitLen()
@@ -81,9 +81,9 @@ func byFamily(rules []PrefixRule) [][]PrefixRule {
 }
 
 // Flatten returns rules of one family, with Ge and Le filled in, that match the
-// same prefixes and of which only those of the longest prefix around a route
-// decide, because an engine's lookup finds no others: every prefix gets the
-// lengths of those around it too.
+// same prefixes even when only those of the longest prefix around a route are
+// compared: an engine's lookup finds no others. Every prefix also gets the lengths
+// of the prefixes around it.
 func Flatten(rules []PrefixRule) []PrefixRule {
 	sorted := slices.Clone(rules)
 	slices.SortStableFunc(sorted, func(a, b PrefixRule) int {
@@ -95,7 +95,7 @@ func Flatten(rules []PrefixRule) []PrefixRule {
 		around = slices.DeleteFunc(around, func(o PrefixRule) bool { return !contains(o.Prefix, r.Prefix) })
 		around = append(around, r)
 		if i+1 < len(sorted) && sorted[i+1].Prefix == r.Prefix {
-			continue // the last of equal prefixes speaks for all
+			continue // around has all rules of a prefix only at its last one
 		}
 		for _, o := range around {
 			lo, hi := o.lengths()

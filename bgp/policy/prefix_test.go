@@ -44,8 +44,8 @@ func TestPrefixRule(t *testing.T) {
 	}
 }
 
-// TestFlatten: the entries of the longest prefix around a route are enough to
-// know what all rules say, for every route around the rules' edges.
+// TestFlatten: the entries of the longest prefix around a route give the result of
+// all rules, for every route around the rules' edges.
 func TestFlatten(t *testing.T) {
 	rules := []PrefixRule{
 		{Prefix: prefix("10.1.0.0/16"), Ge: 20, Le: 24},

@@ -9,25 +9,25 @@ import (
 	"strings"
 )
 
-// Route is a route as a policy sees it.
+// Route is a route with the attributes that a policy matches or changes.
 type Route struct {
 	Prefix  netip.Prefix
 	NextHop netip.Addr
 	ASPath  string // "65001 65002 {65003,65004}"
 	// LocalPref and MED are nil where the route carries none.
 	LocalPref, MED                *uint32
-	Communities, LargeCommunities []string // in the order they are sent
+	Communities, LargeCommunities []string // in the order of the attribute
 	Origin                        string   // igp, egp or incomplete
 	Source                        Source   // of an exported route
 }
 
-// Verdict is what a policy does to a route.
+// Verdict is the result of a policy for a route.
 type Verdict struct {
 	Accepted bool
-	Rule     string // which decided
+	Rule     string // the rule that decided
 	Steps    []Step // the rules that had a part in it, the deciding one last
-	Before   Route  // the route with what was not said filled in
-	After    Route  // the route as it is taken, or as the peer is sent it
+	Before   Route  // the route with its defaults filled in
+	After    Route  // the route as it is accepted, or announced to the peer
 }
 
 // Step is one rule that matched.
@@ -55,8 +55,8 @@ func (r *Route) Validate(path string) []Fault {
 // asPathForm matches the text of an AS_PATH.
 var asPathForm = regexp.MustCompile(`^(([0-9]+|\{[0-9]+(,[0-9]+)*\})( |$))*$`)
 
-// Received returns r as the peer with address neighbor announces it: what r
-// leaves zero is what a plain announcement has.
+// Received returns r as the peer with address neighbor announces it: fields that
+// are zero get the values of a plain announcement.
 func (p *Peer) Received(r Route, neighbor netip.Addr) Route {
 	r.Origin = cmp.Or(r.Origin, Origins()[0])
 	r.Source = Reflected

@@ -24,7 +24,7 @@ func TestScenarios(t *testing.T) {
 	})
 }
 
-// world is what a scenario has configured.
+// world is the configuration of a scenario.
 type world struct {
 	t       *testing.T
 	node    Node
@@ -110,7 +110,7 @@ func (a *args) rule() PrefixRule {
 //	pool PREFIX LENGTH                    a pool with blocks of that length
 //	gateway ADDR                          of the pods
 //	network DEVICE PREFIX                 a subnet of the node
-//	owner BLOCK NODE ADDR...              as the registry knows it
+//	owner BLOCK NODE ADDR...              a block in the registry
 //	own PREFIX [aggregate]                originated by this node
 //	peer NAME ADDR [DEVICE] [as N] [local-as N] [allow-own-as N]
 //	client NAME ADDR | range NAME PREFIX  of our AS, reflected to
@@ -118,8 +118,8 @@ func (a *args) rule() PrefixRule {
 //	rule ACTION [MATCH VALUE]... [set CHANGE VALUE]...
 //	import PEER [accept RULE] [filter NAME] [pref N] [any-next-hop] [any-owner]
 //	export PEER [own] [prefix RULE] [community C] [med N] [aggregate P] [summary P] [reflected] [filter NAME]
-//	receive PEER ROUTE                    what becomes of a route of the peer
-//	announce PEER SOURCE ROUTE            what is announced of a route to the peer
+//	receive PEER ROUTE                    the verdict on a route of the peer
+//	announce PEER SOURCE ROUTE            the verdict on a route for the peer
 //	faults                                of all that is configured
 func (w *world) do(verb string, a *args) []string {
 	switch verb {
@@ -346,7 +346,7 @@ func (w *world) route(a *args) Route {
 	return r
 }
 
-// ask runs a command that has output.
+// ask runs a command with output.
 func (w *world) ask(verb string, a *args) []string {
 	if verb == "faults" {
 		return w.faults()
@@ -402,7 +402,7 @@ func (w *world) faults() (out []string) {
 	return out
 }
 
-// spell writes a verdict as scenarios expect it: the deciding rule and the
+// spell writes a verdict in the form of the scenarios: the deciding rule and the
 // route, then the steps before the last.
 func spell(v Verdict) []string {
 	action := "reject"

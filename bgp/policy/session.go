@@ -6,19 +6,19 @@ import (
 	"slices"
 )
 
-// Import is what this node accepts from a peer.
+// Import is the import policy of a peer.
 type Import struct {
 	// Accept lists prefixes that are accepted. From a peer of another AS
 	// nothing is accepted without it (RFC 8212); for peers of our AS it adds to
-	// the pools. The default route needs a rule of its own, and so has a pool:
-	// only a rule whose prefix is the pool or inside it lets prefixes of the
-	// pool in, up to the length of a block, or longer ones when it is for those
+	// the pools. The default route needs a rule of its own, and so does a pool:
+	// only a rule whose prefix is the pool or inside it accepts prefixes of the
+	// pool, up to the length of a block, or longer ones when it is for those
 	// alone.
 	Accept []PrefixRule
-	// MaxPrefixes, per family, ends the session when exceeded; it is tried
-	// again after 5 minutes. 0 means no limit.
+	// MaxPrefixes, per family, ends the session when exceeded; the session is
+	// tried again after 5 minutes. 0 means no limit.
 	MaxPrefixes uint32
-	// LocalPref is given to routes of a peer of another AS; 0 means 100.
+	// LocalPref is set on routes of a peer of another AS; 0 means 100.
 	LocalPref uint32
 	// Filters are evaluated, in this order, before Accept and the pools.
 	Filters []Filter
@@ -26,8 +26,8 @@ type Import struct {
 	// hop is neither the peer nor on a subnet shared with it (RFC 4271 section
 	// 5.1.3): of a route server, say, or of a peer several hops away.
 	DisableConnectedCheck bool
-	// DisableOwnerCheck accepts blocks of nodes with other next hops than their
-	// owners' (see [Owners]): of a reflector that puts itself in the path.
+	// DisableOwnerCheck accepts blocks with other next hops than their owners'
+	// (see [Owners]): from a reflector that sets itself as next hop.
 	DisableOwnerCheck bool
 }
 
@@ -48,8 +48,8 @@ func (i Import) Validate(path string, external bool, own ...netip.Addr) []Fault 
 	return append(list, validateFilters(path+".filters", i.Filters, Use{External: external, Own: own})...)
 }
 
-// Accepted returns the prefixes that the operator named to be accepted: of
-// Accept, and of filter rules that accept.
+// Accepted returns the prefixes that the configuration accepts: those of Accept,
+// and those of filter rules that accept.
 func (i Import) Accepted() []PrefixRule {
 	list := slices.Clone(i.Accept)
 	for _, f := range i.Filters {
@@ -69,10 +69,10 @@ type Aggregate struct {
 	SummaryOnly bool
 }
 
-// Export is what this node announces to a peer.
+// Export is the export policy of a peer.
 type Export struct {
-	// Own announces this node's own prefixes to a peer of another AS. Peers of
-	// our AS always get them.
+	// Own announces this node's own prefixes to a peer of another AS. To peers
+	// of our AS they are always announced.
 	Own bool
 	// Prefixes narrows the own prefixes exported; empty means all.
 	Prefixes []PrefixRule
@@ -84,14 +84,14 @@ type Export struct {
 	// Aggregates of a peer of another AS are announced while this node
 	// originates them; to other peers never.
 	Aggregates []Aggregate
-	// Reflected also sends a peer of our AS what our clients announced: for the
+	// Reflected also announces our clients' routes to a peer of our AS: for the
 	// upper reflector of a hierarchy (RFC 4456 section 7). Two reflectors of
 	// one level must not: they would keep each other's withdrawn routes alive.
 	Reflected bool
-	// Filters are evaluated, in this order, for what the peer may get: a peer
-	// of another AS own prefixes (also without Own and outside Prefixes), others
-	// what they get without filters. They see own prefixes with Communities and
-	// MED already set.
+	// Filters are evaluated, in this order, for the routes that may be announced:
+	// to a peer of another AS own prefixes (also without Own and outside
+	// Prefixes), to others the routes that they get without filters. Own prefixes
+	// have Communities and MED set already.
 	Filters []Filter
 }
 
@@ -118,16 +118,16 @@ func (e Export) Validate(path string, external bool) []Fault {
 	return append(list, validateFilters(path+".filters", e.Filters, Use{Export: true, External: external})...)
 }
 
-// Node is what policies need to know of this node.
+// Node are the properties of this node that policies use.
 type Node struct {
 	ASN         uint32
-	Addresses   []netip.Addr // next hops of its own prefixes: no accepted route has one
+	Addresses   []netip.Addr // next hops of its own prefixes; a route with one is refused
 	Pools       []Pool
-	PodGateways []netip.Addr // of pods: no next hop of any route
+	PodGateways []netip.Addr // gateways of the pods; a route with one as next hop is refused
 }
 
-// Peer is a session, or those that are accepted from a range of addresses, as
-// policies see it.
+// Peer is a session, or those that are accepted from a range of addresses, with
+// its policies.
 type Peer struct {
 	// Neighbor is the peer's address, without a zone, or the range.
 	Neighbor netip.Prefix
@@ -149,16 +149,16 @@ type OwnPrefix struct {
 	Aggregate bool // announced to the peers that have it in Export.Aggregates
 }
 
-// samePolicy reports whether one class of statements can be for both.
+// samePolicy reports whether p and o can share a class of statements.
 func (p *Peer) samePolicy(o *Peer) bool {
 	return p.Neighbor.Addr().BitLen() == o.Neighbor.Addr().BitLen() && p.linkLocal() == o.linkLocal() &&
 		p.External == o.External && p.Client == o.Client && p.LocalAS == o.LocalAS &&
 		p.Import.Equal(o.Import) && p.Export.Equal(o.Export)
 }
 
-// linkLocal reports whether the peer knows no other next hop of ours than the
-// link-local one.
+// linkLocal reports whether the session is over link-local addresses: our only
+// next hop that the peer can reach is then the link-local one.
 func (p *Peer) linkLocal() bool { return p.Neighbor.Addr().IsLinkLocalUnicast() }
 
-// reflects reports whether routes of other peers of our AS are announced to it.
+// reflects reports whether routes of other peers of our AS are announced to p.
 func (p *Peer) reflects() bool { return p.Client || !p.External && p.Export.Reflected }

@@ -6,16 +6,16 @@ import (
 )
 
 // Statement is one step of a policy. Statements are evaluated in order; the
-// first that matches and does not say Next decides. Package bgp gives the engine
-// their translation, [Plan.Import] and [Plan.Export] run them as they are.
+// first that matches and whose action is not Next decides. Package bgp/gobgp
+// translates them for the engine, [Plan.Import] and [Plan.Export] run them.
 type Statement struct {
-	Rule   string // why, in words for an operator
+	Rule   string // the reason, in words for an operator
 	Cond   Condition
 	Change Change
 	Action Action
 }
 
-// Condition holds when all that is given holds.
+// Condition holds when all its fields that are set hold.
 type Condition struct {
 	Peers       *Class // nil: all peers
 	Source      Source
@@ -28,8 +28,8 @@ type Condition struct {
 	Hops        []string     // next hops, one of them
 }
 
-// Change is what a statement does to a route. Of one kind of communities it
-// holds one operation: the engine has no more in a statement.
+// Change is the change that a statement makes to a route. It has at most one
+// operation for each kind of communities, because a statement of the engine does.
 type Change struct {
 	LocalPref          uint32  // 0: not changed
 	MED                *uint32 // nil: not changed
@@ -70,7 +70,7 @@ func pathMatches(expressions []string, path string) bool {
 	})
 }
 
-// apply changes r as a statement for the session does.
+// apply makes the change to r at a session.
 func (c *Change) apply(r *Route, s *view) {
 	if c.LocalPref != 0 {
 		r.LocalPref = &c.LocalPref

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Fault is one mistake in what an operator configured.
+// Fault is one mistake in a configuration.
 type Fault struct {
 	Path string // of the key, as in onlinkd.yaml
-	Text string // what is wrong and, after a semicolon, what to write instead
+	Text string // the mistake and, after a semicolon, the fix
 }
 
 // String returns the fault in one line.
@@ -24,8 +24,8 @@ func (f *faults) add(path, format string, args ...any) {
 	*f = append(*f, Fault{path, fmt.Sprintf(format, args...)})
 }
 
-// Validate returns the faults of f, wherever it is used: those inside a rule
-// before those of the rule as a whole. path is the key of the filter.
+// Validate returns the faults of f that do not depend on its use: those inside a
+// rule before those of the rule as a whole. path is the key of the filter.
 func (f *Filter) Validate(path string) []Fault {
 	var list faults
 	for i := range f.Rules {
@@ -39,7 +39,7 @@ func (f *Filter) Validate(path string) []Fault {
 	return list
 }
 
-// Validate returns the faults of r, wherever it is used. path is its key.
+// Validate returns the faults of r that do not depend on its use. path is its key.
 func (r *Rule) Validate(path string) []Fault {
 	list := append(r.Match.validate(path+".match"), r.Set.validate(path+".set")...)
 	switch {
@@ -96,25 +96,25 @@ func (c CommunityChange) validate(path string, parts int) faults {
 	}
 	for _, text := range c.Add {
 		if matchesAny(c.Remove, text) {
-			// The engine would do one after the other; which one first must
-			// not matter.
+			// The engine does one after the other: the result must not depend
+			// on the order.
 			list.add(path, "%s is added and removed; use replace, or remove less", text)
 		}
 	}
 	return list
 }
 
-// Use is a place where filters are used.
+// Use describes where a filter is used.
 type Use struct {
 	Export   bool // of routes announced to a peer, not of those received from it
 	External bool // the peer is of another AS
-	// Own are this node's addresses, as far as they are known: no route may be
-	// given one of them as its next hop on import.
+	// Own are this node's addresses, as far as they are known: an import rule
+	// must not set one as next hop.
 	Own []netip.Addr
 }
 
-// Misuse returns the faults of a filter that has none by itself but cannot be
-// used at u. path is the key that names the filter.
+// Misuse returns the faults of a valid filter at u. path is the key that names the
+// filter.
 func (f *Filter) Misuse(path string, u Use) []Fault {
 	var list faults
 	for i := range f.Rules {
@@ -172,7 +172,7 @@ func validateFilters(path string, list []Filter, u Use) []Fault {
 	return out
 }
 
-// ASPathFault says why text is not a regular expression over an AS_PATH; ""
+// ASPathFault returns why text is not a regular expression over an AS_PATH; ""
 // when it is one.
 func ASPathFault(text string) string {
 	if _, err := asPathRegexp(text); err != nil || text == "" {
@@ -190,7 +190,7 @@ func asPathRegexp(text string) (*regexp.Regexp, error) {
 	return regexp.Compile(strings.ReplaceAll(text, "_", "(^|[,{}() ]|$)"))
 }
 
-// PrefixFault says why p cannot be configured as a prefix; "" when it can.
+// PrefixFault returns why p is not valid as a configured prefix; "" when it is.
 func PrefixFault(p netip.Prefix) string {
 	switch {
 	case !p.IsValid():
