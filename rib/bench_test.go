@@ -99,7 +99,7 @@ func BenchmarkNextHopChanged(b *testing.B) {
 	}
 }
 
-// BenchmarkAllNextHopsUnchanged: an event that concerns nobody, 2,500 nodes.
+// BenchmarkAllNextHopsUnchanged: an event that changes no next hop, 2,500 nodes.
 func BenchmarkAllNextHopsUnchanged(b *testing.B) {
 	t, _, _ := loaded(10_000)
 	t.Drain()

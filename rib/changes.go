@@ -24,8 +24,8 @@ func (c *changes) touch(e *entry) {
 	}
 }
 
-// drain tells each of what differs from the last time, and forgets in entries
-// the prefixes that are gone.
+// drain calls each with every difference since the last call, and removes the
+// prefixes that are gone from entries.
 func (c *changes) drain(entries *index, each func(Change)) {
 	for i, e := range c.dirty {
 		c.dirty[i] = nil
@@ -40,6 +40,6 @@ func (c *changes) drain(entries *index, each func(Change)) {
 	}
 	c.dirty = c.dirty[:0]
 	if cap(c.dirty) > keepDirty {
-		c.dirty = nil // a full load is no reason to keep its list for ever
+		c.dirty = nil // free the memory of a full load
 	}
 }

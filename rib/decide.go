@@ -1,8 +1,8 @@
 package rib
 
-// decide returns what the kernel shall hold for an entry's prefix, and whether
-// its next hops are those of a pool's route. It is the decision described in
-// the package comment, from the most certain source to the least.
+// decide returns the verdict for an entry's prefix, and whether its next hops are
+// those of a pool's route. It is the decision described in the package comment,
+// from the most certain source to the least.
 func decide(e *entry, own *ownership, hops *nextHops) (v verdict, pooled bool) {
 	switch {
 	case e.pod:
@@ -38,8 +38,8 @@ func slot(pool int, v4 bool) int {
 	return s
 }
 
-// forward returns the verdict by the next hops alone, from the cache or anew.
-// It is the same for all prefixes of one pool and family.
+// forward returns the verdict for the next hops alone, from the cache or newly
+// computed. It is the same for all prefixes of one pool and family.
 func (w *ways) forward(pools []Pool, pool int, v4 bool) verdict {
 	if w.verdicts == nil {
 		w.verdicts = make([]verdict, slot(len(pools)-1, true)+1)
@@ -63,7 +63,7 @@ func forward(nextHops []*nextHop, pool *Pool, v4 bool) verdict {
 	outer := pool != nil && hasOuter(nextHops)
 	for _, nh := range nextHops {
 		if outer && nh.isInner() {
-			continue // a block is where its node is, not where one of its addresses is
+			continue // a block leads to its node, not to one of its addresses
 		}
 		var dropped Reason
 		hops, dropped = appendHop(hops, nh, pool, v4)
@@ -78,8 +78,8 @@ func forward(nextHops []*nextHop, pool *Pool, v4 bool) verdict {
 	return verdict{kind: Unicast, reason: set.At(0).Reason, hops: set}
 }
 
-// appendHop appends the members that reach one next hop, or says why there are
-// none.
+// appendHop appends the members that reach one next hop, or returns the reason why
+// there are none.
 func appendHop(hops []Hop, nh *nextHop, pool *Pool, v4 bool) ([]Hop, Reason) {
 	if !v4 && nh.addr.Is4() {
 		// IPv4 over an IPv6 gateway exists (RTA_VIA, RFC 8950); the reverse
@@ -103,8 +103,8 @@ func appendHop(hops []Hop, nh *nextHop, pool *Pool, v4 bool) ([]Hop, Reason) {
 	}
 	dev, why := encapsulation(nh, pool)
 	if dev != "" {
-		// IPv6 has no such flag that would help: package tunnel makes every
-		// address a neighbour on a device over IPv6.
+		// Over IPv6 onlink would not help: package tunnel makes every address a
+		// neighbour on such a device.
 		return append(hops, Hop{Via: nh.addr, Dev: dev, Onlink: nh.addr.Is4(), Tunnel: true, Reason: why}), ReasonNone
 	}
 	for h := range nh.reach.Hops.All() {
@@ -124,13 +124,13 @@ func appendHop(hops []Hop, nh *nextHop, pool *Pool, v4 bool) ([]Hop, Reason) {
 	return hops, ReasonNone
 }
 
-// encapsulation returns the tunnel device for a reachable next hop, or "" when
-// the underlay's way is taken, and why.
+// encapsulation returns the tunnel device for a reachable next hop, "" when the
+// route follows the underlay, and the reason.
 func encapsulation(nh *nextHop, pool *Pool) (dev string, why Reason) {
 	onLink := nh.reach.Kind == OnLink
 	switch {
 	case nh.addr.Zone() != "":
-		return "", ReasonOnLink // a router on that link: there is no tunnel to it
+		return "", ReasonOnLink // a router on that link has no tunnel device
 	case onLink && (pool == nil || pool.Encap != Always):
 		return "", ReasonOnLink
 	case pool == nil:
@@ -152,7 +152,7 @@ func encapsulation(nh *nextHop, pool *Pool) (dev string, why Reason) {
 }
 
 // appendThrough appends the members that reach an inner next hop: a pod of this
-// node as a gateway on its own device, else what the pool's route has.
+// node as a gateway on its own device, else the members of the pool's route.
 func appendThrough(hops []Hop, nh *nextHop) ([]Hop, Reason) {
 	switch nh.through.kind {
 	case Local:

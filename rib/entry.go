@@ -9,16 +9,17 @@ type verdict struct {
 	reason Reason
 }
 
-// absent is the verdict of a prefix nobody has anything to say about.
+// absent is the verdict of a prefix without a source: no path, pod, own block or
+// aggregate.
 var absent = verdict{kind: Unresolved, reason: ReasonNoPath}
 
-// entry is all the table knows of one prefix.
+// entry is the state of one prefix.
 type entry struct {
 	prefix     netip.Prefix
 	ways       *ways  // nil when BGP has no path
 	prev, next *entry // in ways' list
 	now        verdict
-	told       verdict // as of the last Drain
+	told       verdict // now, as of the last Drain
 	own        bool
 	summed     bool
 	pod        bool
@@ -26,8 +27,8 @@ type entry struct {
 	dirty      bool // in changes.dirty
 }
 
-// gone reports whether nobody has anything to say about the prefix; the entry
-// lives on until Drain has told so.
+// gone reports whether the prefix has no source left; the entry stays until Drain
+// has returned the deletion.
 func (e *entry) gone() bool { return e.ways == nil && !e.own && !e.summed && !e.pod }
 
 // leads reports whether other routes may resolve through e.

@@ -13,7 +13,7 @@ type index struct {
 	v6 map[netip.Prefix]*entry
 }
 
-// word packs an IPv4 prefix.
+// word packs an IPv4 prefix into one machine word.
 func word(p netip.Prefix) uint64 {
 	a := p.Addr().As4()
 	return uint64(binary.BigEndian.Uint32(a[:]))<<8 | uint64(p.Bits())
@@ -43,7 +43,7 @@ func (x *index) put(e *entry) {
 	x.v6[e.prefix] = e
 }
 
-// remove forgets e.
+// remove deletes e.
 func (x *index) remove(e *entry) {
 	if e.prefix.Addr().Is4() {
 		delete(x.v4, word(e.prefix))
@@ -68,8 +68,8 @@ func (x *index) all(yield func(*entry) bool) {
 	}
 }
 
-// longest returns the route of the longest prefix that contains addr and is
-// wanted.
+// longest returns the route of the longest prefix that contains addr and for which
+// want returns true; false when there is none.
 func (x *index) longest(addr netip.Addr, want func(*entry) bool) (Route, bool) {
 	addr = addr.Unmap().WithZone("")
 	for bits := addr.BitLen(); bits >= 0 && addr.IsValid(); bits-- {

@@ -18,7 +18,7 @@ func (t *Table) SetPools(pools []Pool) {
 }
 
 // SetOwn replaces the set of this node's confirmed blocks: each becomes a
-// blackhole route, and nobody else's route inside one is installed.
+// blackhole route, and no learned route inside one is installed.
 func (t *Table) SetOwn(blocks []netip.Prefix) {
 	blocks = normalize(blocks)
 	if slices.Equal(blocks, t.own.blocks) {
@@ -35,8 +35,8 @@ func (t *Table) SetOwn(blocks []netip.Prefix) {
 }
 
 // SetAggregates replaces the set of aggregates that this node announces: each
-// becomes a blackhole route, so that a packet for a part of it that nobody has
-// does not go back to where it came from. Others' routes inside are installed.
+// becomes a blackhole route, so that a packet for an unused part of it does not
+// loop between this node and the ToR. Learned routes inside are installed.
 func (t *Table) SetAggregates(prefixes []netip.Prefix) {
 	prefixes = normalize(prefixes)
 	for _, p := range t.own.summed {
@@ -119,9 +119,8 @@ func (t *Table) Update(u Update) {
 	t.redecide(e)
 }
 
-// NextHopsChanged asks the resolver again about those of the addresses that
-// are next hops or peers here, and decides the routes of those whose answer
-// changed.
+// NextHopsChanged resolves those of the addresses again that are next hops or
+// peers here, and decides again the routes of those whose [Reach] changed.
 func (t *Table) NextHopsChanged(addrs []netip.Addr) {
 	for _, a := range addrs {
 		if hop, ok := t.hops.byAddr[a.Unmap()]; ok {
@@ -130,7 +129,7 @@ func (t *Table) NextHopsChanged(addrs []netip.Addr) {
 	}
 }
 
-// AllNextHopsChanged is [Table.NextHopsChanged] for every known address.
+// AllNextHopsChanged is [Table.NextHopsChanged] for every next hop and peer.
 func (t *Table) AllNextHopsChanged() {
 	for _, hop := range t.hops.sorted {
 		t.resolve(hop)

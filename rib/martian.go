@@ -7,9 +7,9 @@ import (
 
 // martians are the addresses that no route may lead to: "this network" and
 // loopback (RFC 1122 section 3.2.1.3), link-local ones (RFC 3927; the gateway
-// of pods among them), multicast and what lies above it (RFC 1112), and IPv6's
-// own (RFC 4291 section 2.5). No two of them make a larger prefix, so a prefix
-// of martians alone lies inside one.
+// of pods among them), multicast and the reserved ones above it (RFC 1112), and
+// IPv6's own (RFC 4291 section 2.5). No two of them make a larger prefix, so a
+// prefix of martians alone lies inside one.
 var martians = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
@@ -22,13 +22,12 @@ var martians = []netip.Prefix{
 }
 
 // Martian reports whether every address of prefix is one that no route may
-// lead to. Whoever announces such a prefix, and whatever a rule accepts, it is
-// not installed: the kernel would send the packets of pods for the node's own
-// services, for multicast or for their gateway to whoever announced it. A
-// default route is none.
+// lead to. Such a prefix is never installed, whatever a rule accepts: the kernel
+// would send the packets of pods for the node's own services, for multicast or for
+// their gateway to the peer that announced it. A default route is none.
 func Martian(prefix netip.Prefix) bool {
 	if a := prefix.Addr(); a.Is4() {
-		// Every route is asked, so most are answered by their first byte.
+		// It is called for every route, so the first byte decides most.
 		switch first := a.As4()[0]; {
 		case first == 0, first == 127, first == 169, first >= 224:
 		default:
@@ -39,13 +38,13 @@ func Martian(prefix netip.Prefix) bool {
 }
 
 // martianAddr reports whether addr cannot be a next hop. A link-local address
-// with its device is one: peers may have no other (RFC 8950).
+// with its device can: a peer may have no other address (RFC 8950).
 func martianAddr(addr netip.Addr) bool {
 	return addr.Zone() == "" && slices.ContainsFunc(martians, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // isEdge reports whether addr is the first or last address of an IPv4 network,
-// which mean the network itself and everybody in it (RFC 1122 section 3.2.1.3).
+// which mean the network itself and all its hosts (RFC 1122 section 3.2.1.3).
 // A network of two addresses has none (RFC 3021), nor has the zero Prefix.
 func isEdge(network netip.Prefix, addr netip.Addr) bool {
 	host := 32 - network.Bits()

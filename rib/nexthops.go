@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// hopClass says what kind of address a next hop is.
+// hopClass is the kind of a next hop's address.
 type hopClass uint8
 
 const (
@@ -14,7 +14,8 @@ const (
 	martianHop                 // no packet may be handed to it
 )
 
-// nextHop is an address whose reachability matters: a BGP next hop or peer.
+// nextHop is an address whose reachability the table follows: a BGP next hop or
+// peer.
 type nextHop struct {
 	addr  netip.Addr
 	reach Reach
@@ -45,11 +46,10 @@ type nextHops struct {
 	byAddr     map[netip.Addr]*nextHop
 	sorted     []*nextHop // by address: which next hops lie inside a prefix
 	inner      []*nextHop // those of sorted that lie inside pools
-	generation uint64     // of what Nodes and Devices are made of
+	generation uint64     // see Table.Generation
 }
 
-// add makes the next hop of an address that has none, and asks how it is
-// reached.
+// add makes and resolves the next hop of an address that has none.
 func (g *nextHops) add(addr netip.Addr, class hopClass) *nextHop {
 	hop := &nextHop{addr: addr, reach: g.ask(addr), class: class}
 	g.generation++
@@ -63,7 +63,7 @@ func (g *nextHops) add(addr netip.Addr, class hopClass) *nextHop {
 	return hop
 }
 
-// remove forgets hop.
+// remove deletes hop.
 func (g *nextHops) remove(hop *nextHop) {
 	delete(g.byAddr, hop.addr)
 	g.generation++
@@ -85,8 +85,7 @@ func (g *nextHops) ask(addr netip.Addr) Reach {
 	return g.resolver.Reach(addr)
 }
 
-// refresh asks for a known next hop again and reports whether the answer
-// differs.
+// refresh resolves a next hop again and reports whether its [Reach] changed.
 func (g *nextHops) refresh(hop *nextHop) bool {
 	reach := g.ask(hop.addr)
 	if reach == hop.reach {
@@ -97,8 +96,8 @@ func (g *nextHops) refresh(hop *nextHop) bool {
 	return true
 }
 
-// classify judges all next hops again, after pools or permissions changed. The
-// caller decides all routes again.
+// classify sets the class of all next hops again, after a change of pools or
+// permissions. The caller decides all routes again.
 func (g *nextHops) classify(classOf func(netip.Addr) hopClass) {
 	g.generation++
 	g.inner = g.inner[:0]
@@ -123,14 +122,14 @@ func (g *nextHops) classify(classOf func(netip.Addr) hopClass) {
 // the tunnel it depends on, be withdrawn with it, and come back with it: the
 // recursive flap of RFC 4271 section 9.1.2.1.
 //
-// One kind may do so: a prefix outside every pool told only by peers of
-// another AS is the underlay itself speaking (a ToR announcing the other
-// rack), as long as it does not cover the next hop or peer it came from, and
-// leads into no pool: packets between nodes would go into their own tunnel.
+// One kind may do so: a prefix outside every pool that only peers of another AS
+// announce is a route of the underlay (a ToR announces the other rack). It must not
+// cover its own next hop or peer, nor lead into a pool: packets between nodes would
+// go into their own tunnel.
 //
-// An address inside a pool has no path of the underlay that could be taken: it
-// is reached by the pool's routes, whoever names it as next hop. Else anybody
-// could take a block away with a route whose next hop lies in it.
+// An address inside a pool has no way through the underlay that a route could take
+// over: the pool's routes reach it, whichever path has it as next hop. Otherwise a
+// peer could take a block away with a route whose next hop lies in it.
 func (g *nextHops) takenBy(e *entry, outside bool) bool {
 	underlay := outside && !slices.ContainsFunc(e.ways.set, func(w way) bool { return !w.ebgp }) &&
 		!slices.ContainsFunc(e.ways.hops, (*nextHop).isInner)

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// NextHops yields, in address order, every address whose reachability matters:
-// BGP next hops and peers. The table must not be changed meanwhile.
+// NextHops yields, in address order, every address whose reachability the table
+// follows: BGP next hops and peers. The table must not be changed meanwhile.
 func (t *Table) NextHops() iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		for _, hop := range t.hops.sorted {
@@ -18,16 +18,16 @@ func (t *Table) NextHops() iter.Seq[netip.Addr] {
 	}
 }
 
-// Generation changes whenever [Table.Nodes] or [Table.Devices] may answer
-// otherwise than before.
+// Generation changes whenever the result of [Table.Nodes] or [Table.Devices] may
+// have changed.
 func (t *Table) Generation() uint64 { return t.hops.generation }
 
-// Nodes returns the other nodes, in address order: the next hops of routes into
-// a pool, as peers of our AS tell them and, of other ASes, those for which the
-// operator named a pool ([Permit.PoolPeers]). Only they tunnel to us. A ToR that
+// Nodes returns the other nodes, in address order: the next hops of routes into a
+// pool that peers of our AS announce, or peers of another AS for which the
+// operator named a pool ([Permit.PoolPeers]). Only nodes tunnel to us. A ToR that
 // announces pool prefixes with itself as next hop is none, because it forwards
-// plainly; nor is an address inside a pool, or the next hop of a route that is
-// refused as a whole.
+// without a tunnel; nor is an address inside a pool, or the next hop of a route
+// that is refused as a whole.
 func (t *Table) Nodes() []netip.Addr {
 	var out []netip.Addr
 	for _, hop := range t.hops.sorted {
@@ -39,8 +39,8 @@ func (t *Table) Nodes() []netip.Addr {
 	return out
 }
 
-// Devices returns the names of the devices that next hops and peers are
-// reached over: the underlay, as far as onlink uses it; sorted.
+// Devices returns the names, sorted, of the devices over which next hops and peers
+// are reached: the part of the underlay that onlink uses.
 func (t *Table) Devices() []string {
 	var out []string
 	for _, hop := range t.hops.sorted {

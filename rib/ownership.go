@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// ownership says to whom a prefix or an address belongs: the pools, what of
-// them is this node's, and what learned routes may take over.
+// ownership has the owners of prefixes and addresses: the pools, this node's part
+// of them, and the bounds of learned routes.
 type ownership struct {
 	pools  []Pool // longest prefix first, so the first match is the pool
 	permit Permit
@@ -51,9 +51,9 @@ func (o *ownership) poolOf(prefix netip.Prefix) int {
 	return slices.IndexFunc(o.pools, func(p Pool) bool { return covers(p.Prefix, prefix) })
 }
 
-// classOf judges an address. One of a connected network belongs to that, also
-// where a pool overlaps the network. A peer that the operator named may have
-// any address: some fabrics number their links from 169.254.0.0/16.
+// classOf returns the class of an address. One of a connected network belongs to
+// that, also where a pool overlaps the network. A configured peer may have any
+// address: some fabrics number their links from 169.254.0.0/16.
 func (o *ownership) classOf(addr netip.Addr) hopClass {
 	var connected netip.Prefix // the longest
 	for _, p := range o.permit.NodeSubnets {
@@ -70,7 +70,8 @@ func (o *ownership) classOf(addr netip.Addr) hopClass {
 	return outerHop
 }
 
-// isNode reports whether w has a route into a pool through hop as a node.
+// isNode reports whether w has a route into a pool whose next hop is hop as a
+// node.
 func (o *ownership) isNode(hop *nextHop, w *ways) bool {
 	return w.pooled > 0 && slices.ContainsFunc(w.set, func(p way) bool {
 		switch {
@@ -106,7 +107,7 @@ func normalizeAddrs(addrs []netip.Addr) []netip.Addr {
 	return slices.Compact(addrs)
 }
 
-// comparePrefix orders by family and address, then the shorter first.
+// comparePrefix orders by family, address and length, the shorter first.
 func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }

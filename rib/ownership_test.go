@@ -11,7 +11,7 @@ import (
 )
 
 // owned is a table with the blocks of other nodes, as honest peers announce
-// them, in pools of all kinds, and an underlay on which everything has a way.
+// them, in pools of all kinds, and an underlay that reaches every address.
 type owned struct {
 	table  *Table
 	reach  underlay
@@ -59,8 +59,8 @@ func (e everywhere) Reach(a netip.Addr) Reach {
 	return Reach{Kind: Gateway, Hops: MakeHops(Hop{Via: netip.MustParseAddr("10.57.0.1"), Dev: "eth0"}), Match: netip.PrefixFrom(a.WithZone(""), 0).Masked()}
 }
 
-// say is where the packets for each block go: for its first, some and its last
-// address.
+// say returns where the packets for each block go: for its first, some and its
+// last address.
 func (o *owned) say() (out []string) {
 	for _, b := range o.blocks {
 		for _, a := range []netip.Addr{b.Addr(), b.Addr().Next(), b.Addr().Next().Next().Next().Next().Next()} {
@@ -71,7 +71,7 @@ func (o *owned) say() (out []string) {
 	return out
 }
 
-// stranger announces what import lets through of a peer: anything that is not a
+// stranger announces prefixes that import accepts from a peer: any that is not a
 // block of another node or inside one, with any next hop.
 type stranger struct {
 	*rand.Rand
@@ -97,8 +97,7 @@ func (s *stranger) addr(o *owned) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(s.IntN(256)), byte(s.IntN(256)), 0, byte(s.IntN(256))})
 }
 
-// prefix returns one that covers something of interest, but is no part of a
-// block.
+// prefix returns one that covers blocks, pools or nodes, but is no part of a block.
 func (s *stranger) prefix(o *owned) netip.Prefix {
 	for {
 		a := s.addr(o).WithZone("")
@@ -111,8 +110,8 @@ func (s *stranger) prefix(o *owned) netip.Prefix {
 
 // TestStrangerChangesNoBlock: no sequence of announcements of one peer changes
 // where the packets for a block go that this peer does not own, as long as
-// import keeps the block itself and its parts from it. In particular no next
-// hop that it names, and no route that it covers others with, does.
+// import refuses the block itself and its parts from it. In particular none of its
+// next hops, and no route of it that covers others, does.
 func TestStrangerChangesNoBlock(t *testing.T) {
 	const histories, steps = 300, 80
 	for seed := range uint64(histories) {

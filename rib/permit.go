@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Permit bounds what learned routes may take over. The zero Permit forbids a
-// default route and protects nothing else.
+// Permit bounds learned routes. The zero Permit forbids a default route and
+// protects nothing else.
 type Permit struct {
 	// Default allows a learned default route (0.0.0.0/0, ::/0).
 	Default bool
@@ -18,20 +18,20 @@ type Permit struct {
 	// the connected route is longer.
 	NodeSubnets []netip.Prefix
 	// Peers are the addresses of the configured BGP neighbours. No learned
-	// route may take over the way to them, whether they have announced
-	// something yet or not.
+	// route may take over the way to them, also before their first
+	// announcement.
 	Peers []netip.Addr
 	// PoolPeers are the peers of another AS that may announce parts of the
-	// pools, because the operator named a pool or a part of one for them. Only
-	// these tell of nodes, see [Table.Nodes].
+	// pools, because their configuration names a pool or a part of one. Of the
+	// peers of other ASes only these announce nodes, see [Table.Nodes].
 	PoolPeers []netip.Addr
-	// Host is what the node reaches without onlink: its networks and the
-	// gateways of its routes. No drop route of an own block or aggregate is
-	// installed that overlaps one of it, or a peer: it would cut that off.
+	// Host are the prefixes that the node reaches without onlink: its networks
+	// and the gateways of its routes. No drop route of an own block or aggregate
+	// is installed that overlaps one of them, or a peer: it would cut that off.
 	Host []netip.Prefix
 }
 
-// equal reports whether both say the same, in the same order.
+// equal reports whether p and o are the same, also in the order of their lists.
 func (p *Permit) equal(o *Permit) bool {
 	return p.Default == o.Default &&
 		slices.Equal(p.Prefixes, o.Prefixes) &&
@@ -62,8 +62,8 @@ func (p *Permit) allows(prefix netip.Prefix) bool {
 	return !inside(p.NodeSubnets, prefix) || inside(p.Prefixes, prefix)
 }
 
-// cutsOff reports whether a drop route for prefix would take something of the
-// node's.
+// cutsOff reports whether a drop route for prefix would cut off a prefix of Host
+// or a peer.
 func (p *Permit) cutsOff(prefix netip.Prefix) bool {
 	return slices.ContainsFunc(p.Host, prefix.Overlaps) || slices.ContainsFunc(p.Peers, prefix.Contains)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// model is all that was told to a table, so that a second one can be told the
-// same at once.
+// model is the whole input of a table, so that a second one can receive the same
+// at once.
 type model struct {
 	reach  underlay
 	pools  []Pool
@@ -22,7 +22,7 @@ type model struct {
 	paths  map[netip.Prefix][]Path
 }
 
-// scratch decides everything from nothing.
+// scratch returns a new table with the same input.
 func (m *model) scratch() *Table {
 	t := NewTable(m.reach)
 	t.SetPermitted(m.permit)
@@ -37,7 +37,7 @@ func (m *model) scratch() *Table {
 	return t
 }
 
-// small universes make collisions, covers and shared next hops likely.
+// Small sets of values make collisions, covers and shared next hops likely.
 func someAddr(r *rand.Rand) netip.Addr {
 	if r.IntN(16) == 0 {
 		return netip.MustParseAddr([]string{"169.254.0.1", "224.0.0.1", "fe80::1", "fe80::1%eth0"}[r.IntN(4)])
@@ -140,12 +140,12 @@ func (m *model) step(r *rand.Rand, t *Table) string {
 	}
 }
 
-// TestIncrementalEqualsScratch: after any history the table decides what it
-// would have decided had it been told everything at once, and what Drain told
-// adds up to the installable routes.
+// TestIncrementalEqualsScratch: after any history the table has the routes of one
+// that received all input at once, and the changes of Drain add up to the
+// installable routes.
 func TestIncrementalEqualsScratch(t *testing.T) {
 	const histories, steps = 1000, 60
-	met := map[Reason]bool{} // what the histories were about
+	met := map[Reason]bool{} // the reasons that occurred in the histories
 	for seed := range uint64(histories) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := &model{reach: underlay{}, pods: map[netip.Prefix]string{}, paths: map[netip.Prefix][]Path{}}
@@ -187,13 +187,14 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 	}
 }
 
-// watchedUnderlay is what the latest generation of a table said.
+// watchedUnderlay is the nodes and devices of a table's latest generation.
 type watchedUnderlay struct {
 	generation uint64
 	answers    string
 }
 
-// update asks the table, which may answer otherwise only in a new generation.
+// update reads the table, whose nodes and devices may differ only in a new
+// generation.
 func (u *watchedUnderlay) update(t *Table) error {
 	now := watchedUnderlay{t.Generation(), fmt.Sprint(t.Nodes(), t.Devices())}
 	old := *u
@@ -204,8 +205,8 @@ func (u *watchedUnderlay) update(t *Table) error {
 	return nil
 }
 
-// apply does to a kernel what Drain says, which must not say anything twice or
-// anything that is already so.
+// apply applies the changes of Drain to a kernel: no prefix may occur twice, and
+// no change may have no effect.
 func apply(t *testing.T, kernel map[netip.Prefix]Route, changes []Change) {
 	t.Helper()
 	seen := map[netip.Prefix]bool{}

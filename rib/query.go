@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Route returns the decided route of exactly this prefix; false when nobody
-// has anything to say about it.
+// Route returns the decided route of exactly this prefix; false when the table has
+// none.
 func (t *Table) Route(prefix netip.Prefix) (Route, bool) {
 	e := t.entries.get(prefix.Masked())
 	if e == nil || e.gone() {
@@ -16,21 +16,21 @@ func (t *Table) Route(prefix netip.Prefix) (Route, bool) {
 	return e.route(), true
 }
 
-// Lookup returns the longest matching route, be it installable or not: an
-// operator who asks for an address wants to hear of the unresolved one. Use
-// [Table.LookupInstallable] for what the kernel would do.
+// Lookup returns the longest matching route, installable or not: for an operator
+// the unresolved one is the explanation. Use [Table.LookupInstallable] for the
+// route that the kernel takes.
 func (t *Table) Lookup(addr netip.Addr) (Route, bool) {
 	return t.entries.longest(addr, func(*entry) bool { return true })
 }
 
-// LookupInstallable returns the longest matching route among those that belong
-// into the kernel.
+// LookupInstallable returns the longest matching route among those that are
+// installed into the kernel.
 func (t *Table) LookupInstallable(addr netip.Addr) (Route, bool) {
 	return t.entries.longest(addr, func(e *entry) bool { return e.now.kind.Installable() })
 }
 
 // Routes yields every decided route, unresolved ones too, IPv4 first, then by
-// address and length. The set is that of the moment of the call.
+// address and length. The set of prefixes is that at the start of the iteration.
 func (t *Table) Routes() iter.Seq[Route] {
 	return func(yield func(Route) bool) {
 		all := make([]*entry, 0, t.entries.len())
@@ -62,10 +62,11 @@ func (t *Table) Paths(prefix netip.Prefix) []Path {
 	return paths
 }
 
-// Shared returns the prefixes inside pools that paths of our AS give more than
-// one next hop, and those next hops: a block has one node, so more are a fault.
+// Shared returns the prefixes inside pools whose paths of our AS have more than
+// one next hop, with those next hops: a block has one node, so more are a fault.
 // Paths of other ASes do not count, because two ToRs may lead to one node. It
-// visits the distinct sets of paths, and only the prefixes it returns.
+// visits the distinct sets of paths, and the prefixes only of those with several
+// next hops.
 func (t *Table) Shared() map[netip.Prefix][]netip.Addr {
 	out := map[netip.Prefix][]netip.Addr{}
 	for _, w := range t.paths.byKey {
@@ -79,8 +80,8 @@ func (t *Table) Shared() map[netip.Prefix][]netip.Addr {
 	return out
 }
 
-// ReachOf returns what the table was last told of a next hop or peer; false
-// when it is neither.
+// ReachOf returns the last [Reach] of a next hop or peer; false when it is
+// neither.
 func (t *Table) ReachOf(nextHop netip.Addr) (Reach, bool) {
 	hop, ok := t.hops.byAddr[nextHop.Unmap()]
 	if !ok {
@@ -89,7 +90,7 @@ func (t *Table) ReachOf(nextHop netip.Addr) (Reach, bool) {
 	return hop.reach, true
 }
 
-// Counts is the table in numbers.
+// Counts are the sizes of the table.
 type Counts struct {
 	Routes    int               // prefixes, unresolved ones too
 	Paths     int               // candidates

@@ -17,8 +17,8 @@ func (t *Table) redecide(e *entry) {
 	t.settleInside(e.prefix)
 }
 
-// redecideAll is for changes of pools, own blocks and permissions, which are
-// rare and concern any prefix.
+// redecideAll decides every route again, after a change of pools, own blocks or
+// permissions: these are rare and may affect any prefix.
 func (t *Table) redecideAll() {
 	for e := range t.entries.all {
 		t.redecide(e)
@@ -28,7 +28,7 @@ func (t *Table) redecideAll() {
 	}
 }
 
-// countPooled notes whether e's next hops are taken for those of a pool's route.
+// countPooled records whether e's next hops are those of a pool's route.
 func (t *Table) countPooled(e *entry, pooled bool) {
 	if e.pooled != pooled && e.ways.countPooled(e, pooled) {
 		t.hops.generation++
@@ -52,7 +52,7 @@ func (t *Table) internWays(paths []Path) *ways {
 	return w
 }
 
-// unlink takes e out of its ways' list, and forgets ways nobody has any more.
+// unlink removes e from its ways' list, and deletes ways without a route.
 func (t *Table) unlink(e *entry) {
 	w := e.ways
 	if w == nil {
@@ -71,8 +71,8 @@ func (t *Table) unlink(e *entry) {
 }
 
 // hold returns the next hop of an address and counts one more user. A new one
-// is resolved, and routes that cover it are decided again: they may now take
-// away its path.
+// is resolved, and routes that cover it are decided again, because they may take
+// over the way to it.
 func (t *Table) hold(addr netip.Addr) *nextHop {
 	hop, ok := t.hops.byAddr[addr]
 	if !ok {
@@ -102,8 +102,8 @@ func (t *Table) release(addr netip.Addr, w *ways) {
 	t.redecideCovering(hop)
 }
 
-// resolve asks for a known next hop again and decides what depends on it when
-// the answer differs.
+// resolve resolves a next hop again and, when its [Reach] changed, decides the
+// routes that depend on it.
 func (t *Table) resolve(hop *nextHop) {
 	if t.hops.refresh(hop) {
 		t.redecideThrough(hop)
@@ -121,8 +121,7 @@ func (t *Table) redecideThrough(hop *nextHop) {
 	}
 }
 
-// redecideCovering decides every known prefix that may take away the path to
-// hop again.
+// redecideCovering decides every route again that may take over the way to hop.
 func (t *Table) redecideCovering(hop *nextHop) {
 	addr := hop.addr
 	if !addr.IsValid() || hop.class != outerHop {
@@ -139,12 +138,11 @@ func (t *Table) redecideCovering(hop *nextHop) {
 	}
 }
 
-// throughPool returns the decision of the pool's route to an inner address: of
-// the longest one that the kernel holds, because that is the one which its
-// packets take.
+// throughPool returns the verdict of the pool's route to an inner address: of the
+// longest installed one, because its packets take that.
 //
-// A route that itself leads into a pool is not looked at. So no two routes can
-// wait for each other, and the order of arrival does not matter.
+// A route that itself leads into a pool is left out. So no two routes can depend
+// on each other, and the order of arrival does not matter.
 func (t *Table) throughPool(addr netip.Addr) verdict {
 	for bits := addr.BitLen(); bits >= 0; bits-- {
 		p := netip.PrefixFrom(addr, bits).Masked()
@@ -158,8 +156,8 @@ func (t *Table) throughPool(addr netip.Addr) verdict {
 	return absent
 }
 
-// settle brings an inner next hop, and what forwards through it, to the pool's
-// present route.
+// settle applies the pool's present route to an inner next hop and to the routes
+// that forward through it.
 func (t *Table) settle(hop *nextHop) {
 	now := t.throughPool(hop.addr)
 	if now == *hop.through {
@@ -169,8 +167,7 @@ func (t *Table) settle(hop *nextHop) {
 	t.redecideThrough(hop)
 }
 
-// settleInside settles the inner next hops inside a prefix whose decision
-// changed.
+// settleInside settles the inner next hops inside a prefix whose verdict changed.
 func (t *Table) settleInside(prefix netip.Prefix) {
 	if len(t.hops.inner) == 0 || t.own.poolOf(prefix) < 0 {
 		return

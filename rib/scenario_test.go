@@ -23,7 +23,7 @@ func TestScenarios(t *testing.T) {
 	})
 }
 
-// world is a table with the underlay and pools a scenario has built.
+// world is a table with the underlay and pools of a scenario.
 type world struct {
 	t     *testing.T
 	table *Table
@@ -31,7 +31,7 @@ type world struct {
 	pools []Pool
 }
 
-// underlay is a kernel's FIB as a scenario says it is.
+// underlay is the kernel's FIB of a scenario.
 type underlay map[netip.Addr]Reach
 
 // Reach implements Resolver.
@@ -48,7 +48,7 @@ func newWorld(t *testing.T) *world {
 //	pool PREFIX ENCAPSULATION TUNNEL TUNNEL6   add a pool; "-" for no tunnel
 //	nopools                                    remove all pools
 //	own PREFIX...                              the blocks of this node
-//	aggregates PREFIX...                       what it announces for several
+//	aggregates PREFIX...                       the aggregates that it announces
 //	pod PREFIX DEV | unpod PREFIX              a pod's address
 //	permit [default] [allow PREFIX]... [subnet PREFIX]... [peer ADDR]... [poolpeer ADDR]...
 //	reach ADDR KIND [via GW] [dev DEV] [onlink] [match PREFIX]...
@@ -98,7 +98,7 @@ func (w *world) do(verb string, args []string) []string {
 	return nil
 }
 
-// ask runs a command that has output.
+// ask runs a command with output.
 func (w *world) ask(verb string, args []string) (out []string) {
 	t := w.table
 	switch verb {
@@ -235,7 +235,7 @@ func (w *world) update(args []string) Update {
 	return u
 }
 
-// spell writes a route as scenarios expect it.
+// spell writes a route in the form of the scenarios.
 func spell(r Route) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%v %v %v", r.Prefix, r.Kind, r.Reason)

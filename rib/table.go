@@ -2,9 +2,9 @@ package rib
 
 import "net/netip"
 
-// Resolver says how the kernel's FIB, without onlink's routes, reaches a next
-// hop. Package fib/underlay implements it. The answer must be quick: it is
-// asked once for each new next hop and once for each that an event names.
+// Resolver reports how the kernel's FIB, without onlink's routes, reaches a next
+// hop. Package fib/underlay implements it. It must be quick: the table calls it
+// once for each new next hop and once for each that an event names.
 type Resolver interface {
 	Reach(nextHop netip.Addr) Reach
 }
@@ -19,7 +19,7 @@ type Table struct {
 	changed changes
 }
 
-// NewTable returns an empty table that asks r about next hops.
+// NewTable returns an empty table that resolves next hops with r.
 func NewTable(r Resolver) *Table {
 	return &Table{
 		own:   ownership{pods: map[netip.Prefix]string{}},
@@ -34,7 +34,7 @@ func (t *Table) entry(prefix netip.Prefix) *entry {
 	if e == nil {
 		e = &entry{prefix: prefix, now: absent, told: absent}
 		t.entries.put(e)
-		t.changed.touch(e) // so that Drain forgets it should nothing come of it
+		t.changed.touch(e) // so that Drain deletes it if it stays absent
 	}
 	return e
 }

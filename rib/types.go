@@ -15,7 +15,7 @@ const MaxHops = 16
 // (RFC 4271 section 9.1). It is comparable.
 type Path struct {
 	NextHop netip.Addr // NEXT_HOP, or the MP_REACH_NLRI next hop; for IPv6 the global one
-	Peer    netip.Addr // the neighbour that told us
+	Peer    netip.Addr // the neighbour that announced it
 	EBGP    bool       // learned from a peer of another AS (a ToR)
 }
 
@@ -23,10 +23,10 @@ type Path struct {
 // that the prefix is withdrawn.
 type Update struct {
 	Prefix netip.Prefix
-	Paths  []Path // may be shared by several updates: nobody may change it
+	Paths  []Path // several updates may share it: it must not be changed
 }
 
-// Encap says when a pool's routes are put into a tunnel.
+// Encap is when a pool's routes go through a tunnel.
 type Encap uint8
 
 // The three values of a pool's encapsulation, with Calico's names.
@@ -49,7 +49,7 @@ func (e Encap) String() string {
 	return fmt.Sprintf("Encap(%d)", uint8(e))
 }
 
-// Pool is what the decision needs to know of an address pool.
+// Pool is an address pool, with its encapsulation.
 type Pool struct {
 	Prefix netip.Prefix
 	Encap  Encap
@@ -58,7 +58,7 @@ type Pool struct {
 	Tunnel6 string
 }
 
-// Kind is what a decided route does with a packet.
+// Kind is the treatment of packets by a decided route.
 type Kind uint8
 
 // The kinds of a decided route.
@@ -69,7 +69,7 @@ const (
 	Local                  // a pod on this node: Hops has one member, its host veth, no gateway
 )
 
-// Installable reports whether a route of this kind belongs into the kernel.
+// Installable reports whether a route of this kind is installed into the kernel.
 func (k Kind) Installable() bool { return k != Unresolved }
 
 // String returns the name shown by onlinkctl.
@@ -87,16 +87,16 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
-// Reason says why a route or one of its hops was decided as it was.
+// Reason is the reason for the decision on a route or one of its hops.
 type Reason uint8
 
 // The reasons of a decision; the text an operator reads is [Reason.String].
 const (
 	ReasonNone              Reason = iota
 	ReasonOnLink                   // the next hop is on a connected network
-	ReasonAlways                   // the pool says Always: tunnelled although on-link
+	ReasonAlways                   // the pool has Always: tunnelled although on-link
 	ReasonViaGateway               // off-link: tunnelled
-	ReasonNever                    // off-link and the pool says Never: follows the underlay's gateway
+	ReasonNever                    // off-link and the pool has Never: follows the underlay's gateway
 	ReasonNoTunnel                 // off-link and the pool has no tunnel: follows the underlay's gateway
 	ReasonOutsidePools             // off-link and the prefix is in no pool: follows the underlay's gateway
 	ReasonOwnBlock                 // this node's block: unused addresses are dropped
@@ -104,16 +104,16 @@ const (
 	ReasonUnreachable              // the kernel has no route to the next hop
 	ReasonBlackholeHop             // the kernel's route to the next hop drops packets
 	ReasonOwnNextHop               // the next hop is an address of this node
-	ReasonInsideOwnBlock           // somebody else announces addresses this node owns
-	ReasonCoversNextHop            // installing it would take away the path to a BGP next hop or peer
+	ReasonInsideOwnBlock           // another node announces addresses that this node owns
+	ReasonCoversNextHop            // it would take over the kernel's way to a BGP next hop or peer
 	ReasonForbidden                // default route or node subnet without explicit permission
 	ReasonNoPath                   // no candidate path is left
 	ReasonFamilyUnsupported        // the tunnel cannot carry this family over that next hop
-	ReasonAggregate                // an aggregate this node announces: what nobody has of it is dropped
-	ReasonThroughPool              // the next hop is inside a pool: reached as the pool's route to it says
+	ReasonAggregate                // an aggregate that this node announces: its unused addresses are dropped
+	ReasonThroughPool              // the next hop is inside a pool: reached through the pool's route to it
 	ReasonHopInPool                // the next hop is inside a pool, and no route of the pool leads to it
 	ReasonMartian                  // no address of the prefix may be forwarded to, see [Martian]
-	ReasonMartianHop               // the next hop is an address that no packet may be handed to
+	ReasonMartianHop               // the next hop is an address that no packet may be sent to
 	ReasonHostNetwork              // a network of the node, a gateway or a peer lies in this own block or aggregate: no drop route
 	numReasons
 )
@@ -152,8 +152,8 @@ func (r Reason) String() string {
 	return fmt.Sprintf("Reason(%d)", uint8(r))
 }
 
-// Refused reports whether a route is kept out of the kernel for what it is,
-// and not for want of a way to its next hop.
+// Refused reports whether a rule of the decision keeps the route out of the
+// kernel, rather than the kernel having no way to its next hop.
 func (r Reason) Refused() bool {
 	switch r { //nolint:exhaustive // these alone
 	case ReasonInsideOwnBlock, ReasonCoversNextHop, ReasonForbidden, ReasonHopInPool, ReasonMartian, ReasonMartianHop:
@@ -166,14 +166,14 @@ func (r Reason) Refused() bool {
 type Hop struct {
 	Via    netip.Addr // gateway; the zero Addr means that the destination is on Dev itself
 	Dev    string     // device name; the kernel index is looked up when the route is installed
-	Onlink bool       // RTNH_F_ONLINK: the gateway is reachable on Dev whatever the FIB says
+	Onlink bool       // RTNH_F_ONLINK: the gateway is taken as reachable on Dev, without a FIB lookup
 	Tunnel bool       // Dev is one of onlink's tunnel devices
 	Reason Reason
 }
 
 // Compare orders hops: by gateway, then device, then tunnelled last. Multipath
-// members are kept in this order so that two agents, and two runs of one
-// agent, hash flows alike.
+// members are in this order so that two agents, and two runs of one agent, hash
+// flows alike.
 func (h Hop) Compare(o Hop) int {
 	if c := h.Via.Compare(o.Via); c != 0 {
 		return c
@@ -194,7 +194,7 @@ func (h Hop) Compare(o Hop) int {
 }
 
 // hopNode is a hop and the hops behind it; the whole chain is interned, so a
-// set of one costs what one hop costs, whatever MaxHops is.
+// set of one hop has the size of one, whatever MaxHops is.
 type hopNode struct {
 	hop  Hop
 	rest unique.Handle[hopNode] // zero: the last one
@@ -237,7 +237,7 @@ func (s Hops) All() iter.Seq[Hop] {
 	}
 }
 
-// Route is a decided route: what the kernel shall hold for a prefix. It is
+// Route is a decided route: the one that the kernel must have for a prefix. It is
 // comparable, so == is the diff.
 type Route struct {
 	Prefix netip.Prefix
@@ -246,18 +246,18 @@ type Route struct {
 	Hops   Hops   // empty unless Unicast or Local
 }
 
-// ReachKind is what the kernel's FIB, without onlink's routes, says of a next
-// hop.
+// ReachKind is the result of a lookup of a next hop in the kernel's FIB without
+// onlink's routes.
 type ReachKind uint8
 
-// The answers of the kernel's FIB.
+// The results of a lookup.
 const (
 	Unreachable ReachKind = iota // no route, or an unreachable/prohibit route
 	OnLink                       // a connected route: neighbour resolution on Hops' device
 	Gateway                      // reachable through Hops' gateways
 	Blackholed                   // a blackhole route
 	Self                         // an address of this node
-	Dead                         // its liveness protocol says that it forwards nothing, whatever the FIB says
+	Dead                         // its liveness protocol found it dead, whatever the FIB has
 )
 
 // String returns the name shown by onlinkctl explain.
@@ -279,13 +279,13 @@ func (k ReachKind) String() string {
 	return fmt.Sprintf("ReachKind(%d)", uint8(k))
 }
 
-// Reach is how the underlay reaches one next hop. It is comparable: a changed
-// Reach is what makes the routes of that next hop be decided again.
+// Reach is how the underlay reaches one next hop. It is comparable: the routes of
+// a next hop are decided again when its Reach changed.
 type Reach struct {
 	Kind ReachKind
 	Hops Hops // OnLink: a member for each device, Dev only. Gateway: the gateways, each with Dev
-	// Match is the kernel route that answered. A learned prefix that covers the
-	// next hop and is not shorter than Match would take over the way to it. The
-	// zero Prefix (no route matched) protects nothing.
+	// Match is the kernel route that the lookup found. A learned prefix that
+	// covers the next hop and is not shorter than Match would take over the way
+	// to it. The zero Prefix (no route matched) protects nothing.
 	Match netip.Prefix
 }

@@ -13,7 +13,7 @@ type way struct {
 	ebgp    bool
 }
 
-// compare orders ways so that equal sets of paths have one spelling.
+// compare orders ways so that equal sets of paths have one key.
 func (w way) compare(o way) int {
 	return cmp.Or(w.nextHop.Compare(o.nextHop), w.peer.Compare(o.peer), boolCompare(w.ebgp, o.ebgp))
 }
@@ -48,14 +48,14 @@ type pathSets struct {
 	byKey map[string]*ways
 
 	// The one found last: the routes of a node come in a row.
-	latest      *ways // nil: forgotten
+	latest      *ways // nil: none
 	latestPaths []Path
 
 	setBuf []way // reused by search
 	keyBuf []byte
 }
 
-// find returns the one ways value with this set of paths; fresh says that it is
+// find returns the one ways value with this set of paths; fresh means that it is
 // a new one, which has no hops yet.
 func (s *pathSets) find(paths []Path) (w *ways, fresh bool) {
 	if s.latest != nil && slices.Equal(paths, s.latestPaths) {
@@ -85,7 +85,7 @@ func (s *pathSets) search(paths []Path) (w *ways, fresh bool) {
 	return w, true
 }
 
-// forget drops a set that no route has any more.
+// forget deletes a set that no route has any more.
 func (s *pathSets) forget(w *ways) {
 	delete(s.byKey, w.key)
 	if s.latest == w {
@@ -104,8 +104,8 @@ func (w *ways) inside() []netip.Addr {
 	return hops
 }
 
-// appendKey spells a sorted set as bytes: AppendBinary's length says the
-// address family, so each address is preceded by it.
+// appendKey encodes a sorted set. Each address is preceded by its length, which
+// determines the family: without it two sets could have one key.
 func appendKey(b []byte, set []way) []byte {
 	for _, w := range set {
 		for _, a := range [2]netip.Addr{w.nextHop, w.peer} {
@@ -137,7 +137,7 @@ func (w *ways) link(e *entry) {
 	w.first = e
 }
 
-// unlink takes e out of the list of w's routes.
+// unlink removes e from the list of w's routes.
 func (w *ways) unlink(e *entry) {
 	if e.prev == nil {
 		w.first = e.next
@@ -150,9 +150,9 @@ func (w *ways) unlink(e *entry) {
 	e.ways, e.prev, e.next = nil, nil, nil
 }
 
-// countPooled notes whether the next hops of e, a route of w, are taken for
-// those of a pool's route. It reports whether w's turn into such, or no longer
-// are.
+// countPooled records whether the next hops of e, a route of w, are those of a
+// pool's route. It reports whether e is now the first such route of w, or was the
+// last.
 func (w *ways) countPooled(e *entry, pooled bool) bool {
 	e.pooled = pooled
 	was := w.pooled
