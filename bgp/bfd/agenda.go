@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// agenda orders sessions by when they are due.
+// agenda orders sessions by their due times.
 type agenda struct{ h entries }
 
-// put sets when e is due; the zero time takes it off the agenda.
+// put sets the due time of e; the zero time removes it from the agenda.
 func (a *agenda) put(e *entry, at time.Time) {
 	switch {
 	case at.IsZero():
@@ -36,7 +36,7 @@ func (a *agenda) first() *entry {
 	return a.h[0]
 }
 
-// wait returns how long nothing is due, at most limit.
+// wait returns the time until a session is due, at most limit.
 func (a *agenda) wait(now time.Time, limit time.Duration) time.Duration {
 	if e := a.first(); e != nil {
 		return min(limit, e.at.Sub(now))

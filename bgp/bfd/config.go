@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The defaults of a [Session]'s fields left zero, and their bounds. Below 50 ms a
-// scheduler's delay looks like a dead peer.
+// The defaults of a [Session]'s zero fields, and their bounds. Below 50 ms a
+// scheduler's delay would end the session to a live peer.
 const (
 	DefaultInterval   = 300 * time.Millisecond
 	DefaultMultiplier = 3
@@ -23,13 +23,14 @@ type Session struct {
 	Peer netip.Addr
 	// Local is our source address; the zero Addr lets the kernel choose.
 	Local netip.Addr
-	// Multihop uses UDP port 4784 and takes packets of any TTL (RFC 5883);
+	// Multihop uses UDP port 4784 and accepts packets of any TTL (RFC 5883);
 	// otherwise port 3784 and only TTL 255 (RFC 5881 section 5).
 	Multihop bool
-	// Interval is how often we want to send and to be sent to, in
+	// Interval is the desired minimum interval of packets in both directions, in
 	// microseconds on the wire; default 300 ms, from 50 ms to 1 min.
 	Interval time.Duration
-	// Multiplier is how many packets may be lost in a row; default 3.
+	// Multiplier is the detection multiplier: the session goes down when this
+	// many packets in a row are missing; default 3.
 	Multiplier uint8
 }
 
@@ -75,22 +76,22 @@ func (s Session) validate() error {
 type Status struct {
 	Session Session
 	State   State
-	Diag    Diag // why the session is not, or was last not, Up
+	Diag    Diag // why the session last left Up
 	Since   time.Time
-	// RemoteState and RemoteDiag are the neighbour's last words.
+	// RemoteState and RemoteDiag are those of the neighbour's last packet.
 	RemoteState State
 	RemoteDiag  Diag
-	// Independent is the neighbour's C bit: its BFD goes on while its control
+	// Independent is the neighbour's C bit: its BFD continues while its control
 	// plane restarts (RFC 5882 section 4.3).
 	Independent bool
 	// LastHeard is when the last valid packet came; zero means never.
 	LastHeard time.Time
-	// Downs counts how often the session left Up, Failures how often it did
-	// so though the neighbour did not say AdminDown: only those say that the
-	// path is broken (RFC 5882 section 3.2).
+	// Downs counts how often the session left Up, Failures how often it did so
+	// without AdminDown from the neighbour: only those mean that the path is
+	// broken (RFC 5882 section 3.2).
 	Downs, Failures uint64
-	// Interval is the time between our packets, Detection how long silence
-	// lasts before the session is down; zero while nothing was negotiated.
+	// Interval is the time between our packets, Detection the detection time
+	// (RFC 5880 section 6.8.4); zero before the first packet of the neighbour.
 	Interval, Detection time.Duration
 	// Sent and Received count control packets; Unsent, of those sent, the ones
 	// that the kernel refused (no route, device down).

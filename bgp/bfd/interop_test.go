@@ -220,7 +220,7 @@ func burn(stop chan struct{}) {
 	}
 }
 
-// cut takes a device down.
+// cut sets a device down.
 func (s *space) cut(dev string) {
 	s.t.Helper()
 	s.in(func() error { return setDown(dev) })

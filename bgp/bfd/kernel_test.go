@@ -107,7 +107,7 @@ func (s *space) in(fn func() error) {
 	}
 }
 
-// sessions is what Monitor and Process have in common.
+// sessions are the methods of both Monitor and Process.
 type sessions interface {
 	Set(list []Session) error
 	Sessions() []Status
@@ -238,8 +238,8 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// TestStopIsAdminDown: a monitor that ends, and a session that is taken out,
-// tell AdminDown: no failure; and it comes up again.
+// TestStopIsAdminDown: a monitor that ends, and a session that is removed, send
+// AdminDown: no failure for the neighbour; and the session comes up again.
 func TestStopIsAdminDown(t *testing.T) {
 	a, b := newSpaces(t)
 	a.start(to("10.9.0.2"))
@@ -263,7 +263,7 @@ func TestStopIsAdminDown(t *testing.T) {
 	a.waitState("10.9.0.2", Up)
 }
 
-// TestMultihop: RFC 5883 has its own port and does not look at the TTL.
+// TestMultihop: RFC 5883 has its own port and does not check the TTL.
 func TestMultihop(t *testing.T) {
 	a, b := newSpaces(t)
 	a.start(multihop(to("10.9.0.2")))
@@ -272,9 +272,9 @@ func TestMultihop(t *testing.T) {
 	b.waitState("10.9.0.1", Up)
 }
 
-// TestDiscards: what RFC 5881 section 5 and RFC 5880 section 6.8.6 tell to
-// discard does not touch a session that is up; the same packet with TTL 255
-// and the right words does.
+// TestDiscards: packets that must be discarded by RFC 5881 section 5 and RFC 5880
+// section 6.8.6 do not touch a session that is up; a valid packet with TTL 255
+// does.
 func TestDiscards(t *testing.T) {
 	a, b := newSpaces(t)
 	a.start(to("10.9.0.2"))
@@ -346,7 +346,7 @@ func inject(from netip.Addr, ttl int, p packet) error {
 	return unix.Sendto(fd, p.append(nil), 0, sockaddr(netip.MustParseAddr("10.9.0.1"), false, portSingle))
 }
 
-// TestBusyPort: another program on the port is told by name.
+// TestBusyPort: another program on the port is an ErrPortBusy.
 func TestBusyPort(t *testing.T) {
 	a := newSpace(t)
 	a.start(to("10.9.0.2"))
@@ -361,9 +361,9 @@ func TestBusyPort(t *testing.T) {
 	}
 }
 
-// TestProcess: a monitor in its own process does what one in this process
-// does; killed, it comes back by itself; when its user ends, the neighbour
-// hears AdminDown.
+// TestProcess: a monitor in its own process does the same as one in this process;
+// killed, it comes back by itself; when its user ends, the neighbour receives
+// AdminDown.
 func TestProcess(t *testing.T) {
 	a, b := newSpaces(t)
 	b.start(to("10.9.0.1"), to("fd00:9::1"))

@@ -18,8 +18,8 @@ import (
 // goroutine.
 type Monitor struct {
 	log *slog.Logger
-	// changed has room for one signal: the thread sends, nobody closes; full
-	// means that the user has been told and has not looked yet.
+	// changed has room for one signal: the thread sends, and it is never closed;
+	// full means that the user has not received the last signal yet.
 	changed chan struct{}
 	bell    wake
 
@@ -28,7 +28,7 @@ type Monitor struct {
 	sessions  map[key]*entry
 	byLocal   map[uint32]*entry
 	zones     map[uint32]string // interfaces of link-local neighbours
-	closing   []*entry          // told AdminDown, kept until the neighbour has heard
+	closing   []*entry          // they send AdminDown until endsAt
 	agenda    agenda
 	discarded uint64
 }
@@ -37,7 +37,7 @@ type Monitor struct {
 type entry struct {
 	*session
 	out    *sender
-	at     time.Time // when the agenda wakes it
+	at     time.Time // its due time in the agenda
 	index  int       // in the agenda; -1: not in it
 	endsAt time.Time // of a closing one
 }
@@ -60,9 +60,9 @@ func (m *Monitor) Changed() <-chan struct{} { return m.changed }
 
 // Set makes the sessions exactly those given. One that is in both sets keeps
 // its state: changed timers are negotiated while it stays up. One that is
-// gone tells its neighbour AdminDown. It fails with [ErrSession] before
-// anything changed, or with [ErrPortBusy]; sockets belong to the network
-// namespace of the calling thread.
+// removed sends AdminDown. Set fails with [ErrSession] before any change, or
+// with [ErrPortBusy]; sockets belong to the network namespace of the calling
+// thread.
 func (m *Monitor) Set(sessions []Session) error {
 	want := make(map[key]Session, len(sessions))
 	for _, s := range sessions {
@@ -125,7 +125,9 @@ func (m *Monitor) add(s Session, now time.Time) error {
 	return nil
 }
 
-// retire tells the neighbour AdminDown until it must have heard.
+// retire removes a session, which sends AdminDown for as many packets as may be
+// lost, but at most for lingerLimit: a neighbour that received none would take the
+// silence for a broken path.
 func (m *Monitor) retire(e *entry, now time.Time) {
 	linger := time.Duration(e.cfg.Multiplier) * e.interval()
 	e.shut(now)
@@ -150,16 +152,16 @@ func (m *Monitor) Sessions() []Status {
 	return list
 }
 
-// Discarded counts the packets that belonged to no session or broke a rule.
+// Discarded counts the packets that belong to no session or are not valid.
 func (m *Monitor) Discarded() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.discarded
 }
 
-// Run keeps the sessions until ctx ends; then it tells every neighbour
-// AdminDown, which says nothing of the path (RFC 5882 section 3.2), and
-// closes the sockets.
+// Run runs the sessions until ctx ends; then it sends AdminDown to every
+// neighbour, which does not mean that the path failed (RFC 5882 section 3.2),
+// and closes the sockets.
 func (m *Monitor) Run(ctx context.Context) error {
 	defer urgent(m.log)()
 	stop := context.AfterFunc(ctx, m.bell.ring)
@@ -200,7 +202,7 @@ func (e *entry) close(m *Monitor) {
 // idleWait is how long the thread sleeps when nothing is due.
 const idleWait = time.Minute
 
-// wait sleeps until a packet came, a session is due or the bell rang.
+// wait sleeps until a packet arrives, a session is due or the bell rings.
 func (m *Monitor) wait() error {
 	m.mu.Lock()
 	fds := []unix.PollFd{{Fd: int32(m.bell), Events: unix.POLLIN}} //nolint:gosec // a file descriptor
@@ -216,8 +218,9 @@ func (m *Monitor) wait() error {
 	return nil
 }
 
-// turn takes in what arrived, all of it, and only then what is due: a thread
-// that was kept waiting must not take its own lateness for silence.
+// turn reads all packets that have arrived, and only then acts on the sessions
+// that are due: a thread that runs late must not take its own delay for the
+// silence of a neighbour.
 func (m *Monitor) turn() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -244,10 +247,11 @@ func (m *Monitor) turn() {
 	}
 }
 
-// batch bounds how much one port may keep the others, and the timers, waiting.
+// batch bounds the packets of one port in a turn, which delay the other ports and
+// the timers.
 const batch = 4096
 
-// take gives an arrival to its session (RFC 5880 section 6.8.6, RFC 5881
+// take passes an arrival to its session (RFC 5880 section 6.8.6, RFC 5881
 // sections 3 to 5), or counts it as discarded.
 func (m *Monitor) take(l *listener, a arrival, now time.Time) {
 	p, err := parse(a.data)
@@ -262,8 +266,8 @@ func (m *Monitor) take(l *listener, a arrival, now time.Time) {
 	m.tell(e, was)
 }
 
-// find returns the session of a packet: by our discriminator, which the
-// neighbour returns, or by address as long as it does not know it.
+// find returns the session of a packet, or nil: by Your Discriminator or, while
+// the neighbour sends that as zero, by address.
 func (m *Monitor) find(l *listener, a arrival, p packet) *entry {
 	if a.from.Is6() && a.from.IsLinkLocalUnicast() {
 		a.from = a.from.WithZone(m.zones[a.zone])
@@ -281,7 +285,7 @@ func (m *Monitor) find(l *listener, a arrival, p packet) *entry {
 	return e
 }
 
-// send does not log: a log that is not read would stop the thread.
+// send does not log: a log whose reader stops would block the thread.
 func (m *Monitor) send(e *entry, list []packet) {
 	for _, p := range list {
 		if e.out.send(p) != nil {
@@ -299,7 +303,7 @@ func (m *Monitor) plan(e *entry) {
 	m.agenda.put(e, at)
 }
 
-// tell reports a changed state.
+// tell signals a changed state.
 func (m *Monitor) tell(e *entry, was State) {
 	if e.state == was || !e.endsAt.IsZero() {
 		return

@@ -10,9 +10,9 @@ type State uint8
 
 // The states of a session.
 const (
-	AdminDown State = iota // held down by its own side: says nothing of the path
+	AdminDown State = iota // held down administratively: no sign of the path
 	Down
-	Init // the neighbour is heard and does not hear us yet
+	Init // packets of the neighbour arrive; ours may not
 	Up
 )
 
@@ -31,14 +31,14 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
-// Diag says why a session last left Up (RFC 5880 section 4.1).
+// Diag is the reason why a session last left Up (RFC 5880 section 4.1).
 type Diag uint8
 
-// The diagnostics this package gives; a neighbour may send others.
+// The diagnostics that this package sends; a neighbour may send others.
 const (
 	DiagNone      Diag = 0
 	DiagExpired   Diag = 1 // nothing received for the detection time
-	DiagNeighbour Diag = 3 // the neighbour says that its session is down
+	DiagNeighbour Diag = 3 // the neighbour signalled session down
 	DiagAdminDown Diag = 7
 )
 
@@ -61,7 +61,7 @@ type packet struct {
 	diag                  Diag
 	state                 State
 	poll, final           bool
-	independent           bool // C: BFD goes on while the control plane restarts
+	independent           bool // C: BFD continues while the control plane restarts
 	demand                bool
 	multiplier            uint8
 	mine, yours           uint32 // discriminators

@@ -14,21 +14,20 @@ import (
 	"time"
 )
 
-// Process is a [Monitor] in a process of its own. The Go runtime hands its
-// processors to goroutines in slices of 10 ms and lets one that comes back
-// from a system call wait behind many: in a busy agent a thread of its own is
-// late by more than 50 ms x 3. A process with nothing else in it, and with
-// real-time scheduling, is not; and when the agent is killed it
-// still tells the neighbours AdminDown, so that they do not take the agent's
-// end for the node's.
+// Process is a [Monitor] in a process of its own, the helper. The Go runtime gives
+// its processors to goroutines in slices of 10 ms, and one that returns from a
+// system call waits behind many: in a busy agent a thread of its own is late by
+// more than 50 ms x 3. A process with nothing else in it, and with real-time
+// scheduling, is not. When the agent is killed it still sends AdminDown, so that
+// the neighbours do not take the end of the agent for that of the node.
 //
 // The process is started with the first session. It is started again when it
 // ends by itself.
 type Process struct {
 	log     *slog.Logger
-	command []string // runs Serve with stdin and stdout
-	// changed has room for one signal: a report sends, nobody closes; full
-	// means that the user has been told and has not looked yet.
+	command []string // its process calls Serve with stdin and stdout
+	// changed has room for one signal: follow sends at each report, and it is
+	// never closed; full means that the user has not received the last one yet.
 	changed chan struct{}
 	ended   chan struct{} // the helper's end, for Run; room for one, as above
 
@@ -51,8 +50,8 @@ type child struct {
 	gone chan struct{}
 }
 
-// NewProcess returns a monitor whose sessions a process started as command
-// keeps; command must call [Serve]. It starts nothing.
+// NewProcess returns a monitor whose sessions run in a process started as command,
+// which must call [Serve]. It starts nothing.
 func NewProcess(log *slog.Logger, command ...string) *Process {
 	return &Process{
 		log: log, command: command, changed: make(chan struct{}, 1), ended: make(chan struct{}, 1), answers: map[uint64]chan report{},
@@ -69,16 +68,16 @@ func (p *Process) Sessions() []Status {
 	return p.sessions
 }
 
-// How long the helper may take to answer on a busy machine; one that has only
-// just been started is given up sooner, and started again freshTries times.
+// The helper's limits for an answer on a busy machine; one that has just been
+// started is ended sooner, and started again freshTries times.
 const (
 	answerWait = 10 * time.Second
 	freshWait  = 3 * time.Second
 	freshTries = 4
-	dumpWait   = time.Second // for the stacks of one that is given up
+	dumpWait   = time.Second // for the stacks of one that does not answer
 )
 
-// Set is [Monitor.Set]. The process begins in the network namespace of the
+// Set is [Monitor.Set]. The process starts in the network namespace of the
 // calling thread.
 func (p *Process) Set(sessions []Session) error {
 	for _, s := range sessions {
@@ -99,9 +98,9 @@ func (p *Process) Set(sessions []Session) error {
 	return err
 }
 
-// ask has the helper keep sessions, and starts it first if there is none. It
-// reports whether it did. A helper that does not answer is ended; the stacks of
-// its goroutines go to our standard error.
+// ask sends sessions to the helper and waits for its answer. It starts a helper
+// first if there is none; fresh reports whether it did. A helper that does not
+// answer is ended; the stacks of its goroutines go to our standard error.
 func (p *Process) ask(sessions []Session) (fresh bool, err error) {
 	p.mu.Lock()
 	if p.child == nil && len(sessions) == 0 {
@@ -160,7 +159,7 @@ func (c *child) giveUp() error {
 	return nil
 }
 
-// settle takes the answer to a request.
+// settle returns the error of an answer, or adopts the sessions of its request.
 func (p *Process) settle(sessions []Session, rep report) error {
 	switch {
 	case rep.PortBusy:
@@ -195,7 +194,7 @@ func (p *Process) start() error {
 	return nil
 }
 
-// follow takes the helper's reports until it ends.
+// follow receives the helper's reports until it ends.
 func (p *Process) follow(c *child, out *gob.Decoder) {
 	for {
 		var rep report
@@ -220,15 +219,15 @@ func (p *Process) follow(c *child, out *gob.Decoder) {
 	signal(p.ended)
 }
 
-// startAgain is how long a helper that ended stays away; endWait bounds its
-// last words.
+// startAgain is the pause before the start of another helper; endWait bounds how
+// long one may take to end.
 const (
 	startAgain = time.Second
 	endWait    = 2 * time.Second
 )
 
-// Run starts the helper again when it ended by itself, until ctx ends; then it
-// ends it, and the neighbours are told AdminDown.
+// Run starts the helper again when it ends by itself, until ctx ends; then it
+// ends the helper, which sends AdminDown to the neighbours.
 func (p *Process) Run(ctx context.Context) error {
 	retry := time.NewTimer(0)
 	retry.Stop()

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// request tells the helper which sessions to keep.
+// request has the sessions that the helper must run.
 type request struct {
 	Seq      uint64 // of the report that answers; never 0
 	Sessions []Session
 }
 
-// report is what the helper says: the answer to a request (Seq is not 0), or
-// that something changed.
+// report is a message of the helper: the answer to a request (Seq is not 0), or a
+// change.
 type report struct {
 	Seq      uint64
 	Err      string
@@ -26,12 +26,12 @@ type report struct {
 	Sessions []Status
 }
 
-// refresh is how old the counters of an unchanged session may be.
+// refresh bounds the age of the counters of an unchanged session.
 const refresh = 500 * time.Millisecond
 
-// Serve is the helper process of a [Process]: it keeps the sessions that in
-// asks for and reports to out. It returns when in ends, which the death of the
-// agent also does; the neighbours are then told AdminDown.
+// Serve is the helper of a [Process]: it runs the sessions of the requests from in
+// and reports to out. It returns when in ends, as it does when the agent dies, and
+// sends AdminDown to the neighbours before.
 func Serve(in io.Reader, out io.Writer, log *slog.Logger) error {
 	m, err := New(log)
 	if err != nil {
@@ -61,7 +61,7 @@ type helper struct {
 	out *gob.Encoder
 }
 
-// answer takes requests until the input ends.
+// answer receives requests until the input ends.
 func (h *helper) answer(in *gob.Decoder) error {
 	for {
 		var r request
@@ -93,7 +93,8 @@ func (h *helper) reportChanges(ctx context.Context) {
 	}
 }
 
-// send writes a report. When nobody reads any more the input ends as well.
+// send writes a report. A failure is ignored: when the agent is gone the input
+// ends as well.
 func (h *helper) send(r report) {
 	r.Sessions = h.m.Sessions()
 	h.mu.Lock()

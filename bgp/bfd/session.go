@@ -9,9 +9,9 @@ import (
 // 6.8.3): a neighbour that does not answer costs one packet a second.
 const slow = time.Second
 
-// session is the state machine of one session. It does no I/O: what it wants
-// sent it returns, and what the time is it is told. The names of RFC 5880
-// section 6.8.1 are in the comments.
+// session is the state machine of one session. It does no I/O: its methods receive
+// the time and return the packets to send. The names of RFC 5880 section 6.8.1 are
+// in the comments.
 type session struct {
 	cfg   Session
 	local uint32 // bfd.LocalDiscr
@@ -26,12 +26,12 @@ type session struct {
 	polling bool          // a Poll Sequence is open
 	tx      time.Duration // bfd.DesiredMinTxInterval as announced
 	rx      time.Duration // bfd.RequiredMinRxInterval as announced
-	// While a Poll Sequence that slows us down, or that speeds the neighbour
-	// up, is not answered, the old value counts (section 6.8.3).
+	// Until the neighbour answers a Poll Sequence that lengthens our interval, or
+	// shortens the neighbour's, the old value applies (section 6.8.3).
 	oldTx, oldRx time.Duration
 
 	nextTx   time.Time // of the periodic packet; zero: none
-	detectAt time.Time // when silence becomes failure; zero: nothing heard
+	detectAt time.Time // end of the detection time; zero: no packet received
 
 	downs, failures, sent, unsent, received uint64
 }
@@ -43,7 +43,7 @@ func newSession(cfg Session, local uint32, now time.Time) *session {
 	return s
 }
 
-// due returns when the session next needs a look.
+// due returns when the session next needs a tick; zero: never.
 func (s *session) due() time.Time {
 	if s.nextTx.IsZero() || !s.detectAt.IsZero() && s.detectAt.Before(s.nextTx) {
 		return s.detectAt
@@ -51,7 +51,7 @@ func (s *session) due() time.Time {
 	return s.nextTx
 }
 
-// receive takes a valid packet of this session and returns the packets to
+// receive receives a valid packet of this session and returns the packets to
 // answer with at once (RFC 5880 section 6.8.6).
 func (s *session) receive(p packet, now time.Time) (reply []packet) {
 	s.remote, s.lastHeard = p, now
@@ -101,8 +101,9 @@ func (s *session) transition(p packet, now time.Time) bool {
 	return true
 }
 
-// tick does what is due: the failure after too much silence, the periodic
-// packet. The caller has taken in everything that arrived before now.
+// tick takes the session down after the detection time and returns the periodic
+// packet when they are due. The caller must have passed on all packets that
+// arrived before now.
 func (s *session) tick(now time.Time) (out []packet) {
 	if !s.detectAt.IsZero() && !now.Before(s.detectAt) {
 		s.remote.mine, s.remote.minRx, s.remote.demand = 0, 1, false
@@ -124,7 +125,7 @@ func (s *session) tick(now time.Time) (out []packet) {
 	return out
 }
 
-// enter changes the state, and with it how often we want to send.
+// enter changes the state, and with it our intervals.
 func (s *session) enter(to State, why Diag, now time.Time) {
 	if s.state == Up && to != Up {
 		s.downs++
@@ -139,8 +140,8 @@ func (s *session) enter(to State, why Diag, now time.Time) {
 	s.nextTx = now.Add(s.jittered())
 }
 
-// desire announces new intervals, with a Poll Sequence where the neighbour
-// may count on the old ones (section 6.8.3).
+// desire announces new intervals, with a Poll Sequence where the neighbour may
+// use the old ones (section 6.8.3).
 func (s *session) desire(tx, rx time.Duration) {
 	if tx == s.tx && rx == s.rx {
 		return
@@ -157,7 +158,7 @@ func (s *session) desire(tx, rx time.Duration) {
 	s.tx, s.rx = tx, rx
 }
 
-// configure takes changed timers without touching the session's state.
+// configure adopts changed timers without touching the session's state.
 func (s *session) configure(cfg Session, now time.Time) {
 	s.cfg = cfg
 	want := cfg.Interval
@@ -178,7 +179,7 @@ func (s *session) shut(now time.Time) {
 	s.nextTx = now
 }
 
-// periodic reports whether periodic packets are to be sent (section 6.8.7).
+// periodic reports whether periodic packets must be sent (section 6.8.7).
 func (s *session) periodic() bool {
 	quiet := s.remote.demand && s.state == Up && s.remote.state == Up && !s.polling
 	return s.remote.minRx != 0 && !quiet
@@ -200,12 +201,12 @@ func (s *session) jittered() time.Duration {
 	return d - time.Duration(rand.Int64N(int64(d)/4+1)) //nolint:gosec // spread, not secrecy
 }
 
-// detection is how long silence lasts until it is a failure (section 6.8.4).
+// detection is the detection time (section 6.8.4).
 func (s *session) detection() time.Duration {
 	return time.Duration(s.remote.multiplier) * max(s.rx, s.oldRx, micros(s.remote.minTx))
 }
 
-// packet is what the session says now.
+// packet returns the session's packet of now, and counts it as sent.
 func (s *session) packet(final bool) packet {
 	s.sent++
 	return packet{
@@ -215,7 +216,7 @@ func (s *session) packet(final bool) packet {
 	}
 }
 
-// status is what others may know of the session.
+// status returns the observed state of the session.
 func (s *session) status() Status {
 	st := Status{
 		Session: s.cfg, State: s.state, Diag: s.diag, Since: s.since,

@@ -16,7 +16,7 @@ import (
 type pair struct {
 	now  time.Time
 	a, b *session
-	// wire holds what is on its way: it arrives after delay, or not at all.
+	// wire holds the packets on their way: each arrives after delay, or never.
 	wire  []flight
 	delay time.Duration
 	cut   func(toB bool) bool // reports whether a packet is lost
@@ -99,7 +99,7 @@ func (p *pair) step() {
 	}
 }
 
-// rate counts what s sent in the last d.
+// rate counts the packets that s sent in the last d.
 func (p *pair) rate(s *session, d time.Duration) int {
 	n := 0
 	for _, at := range p.sent[s] {
@@ -125,8 +125,8 @@ func (p *pair) mustUp(t *testing.T) {
 	}
 }
 
-// TestSlowStartAndNegotiation: one packet a second until Up; then the slower
-// of what one side wants to send and the other to receive, less jitter.
+// TestSlowStartAndNegotiation: one packet a second until Up; then the greater of
+// one side's DesiredMinTx and the other's RequiredMinRx, less jitter.
 func TestSlowStartAndNegotiation(t *testing.T) {
 	t.Parallel()
 	p := newPair(with(peerA, 100*time.Millisecond, 3), with(peerB, 50*time.Millisecond, 5))
@@ -154,15 +154,16 @@ func TestSlowStartAndNegotiation(t *testing.T) {
 	}
 }
 
-// TestDetection: silence in one direction takes both sides down, the hearing
-// one because it is told, within the detection time; then they come back.
+// TestDetection: silence in one direction takes both sides down within the
+// detection time, the receiving one because the other signals it; then they come
+// back.
 func TestDetection(t *testing.T) {
 	t.Parallel()
 	p := newPair(peerA, peerB)
 	p.mustUp(t)
 	p.log = nil
 	cutAt := p.now
-	p.cut = func(toB bool) bool { return toB } // b hears nothing any more
+	p.cut = func(toB bool) bool { return toB } // b receives nothing any more
 	for p.b.state == Up {
 		p.run(10 * time.Millisecond)
 	}
@@ -198,7 +199,8 @@ func TestAdminDown(t *testing.T) {
 }
 
 // TestReconfigure: timers change in both directions while the session stays
-// up, and slowing down is not done before the neighbour knows (section 6.8.3).
+// up, and a longer interval applies only after the neighbour's answer (section
+// 6.8.3).
 func TestReconfigure(t *testing.T) {
 	t.Parallel()
 	p := newPair(peerA, peerB)
@@ -231,8 +233,8 @@ func TestRestartedNeighbour(t *testing.T) {
 	}
 }
 
-// TestQuietNeighbour: RequiredMinRx 0 stops our periodic packets, demand mode
-// too while both are Up; a poll is answered all the same.
+// TestQuietNeighbour: RequiredMinRx 0 stops our periodic packets, as does demand
+// mode while both are Up; a poll is answered all the same.
 func TestQuietNeighbour(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -13,20 +13,20 @@ type Settings struct {
 	Interval   time.Duration // as [Session].Interval
 	Multiplier uint8         // as [Session].Multiplier
 	// Hops is how far away the peer may be. Empty, after [ReadSettings]: the file
-	// does not say, and whoever knows the peer fills it in.
+	// has no value, and the caller derives one from the peer's configuration.
 	Hops Hops
 }
 
-// Hops says how far away a peer may be. Both ends must say the same.
+// Hops is how far away a peer may be. Both ends must have the same value.
 type Hops string
 
 // The values of Hops.
 const (
-	HopsSingle Hops = "single" // RFC 5881, UDP port 3784: on our network
+	HopsSingle Hops = "single" // RFC 5881, UDP port 3784: on a connected network
 	HopsMulti  Hops = "multi"  // RFC 5883, UDP port 4784
 )
 
-// ReadSettings reads the section; nil after a mistake in all of it.
+// ReadSettings reads the section; nil when it is null, which is a mistake.
 func ReadSettings(v strictyaml.Value) *Settings {
 	if v.IsNull() {
 		// The key's presence is its meaning, so an empty value is ambiguous.
@@ -42,8 +42,8 @@ func ReadSettings(v strictyaml.Value) *Settings {
 	return s
 }
 
-// Session returns the session that the settings ask for with a peer. local is
-// our end; the zero Addr lets the kernel choose.
+// Session returns the session with a peer for these settings. local is our end;
+// the zero Addr lets the kernel choose.
 func (s Settings) Session(peer, local netip.Addr) Session {
 	return Session{Peer: peer, Local: local, Multihop: s.Hops == HopsMulti, Interval: s.Interval, Multiplier: s.Multiplier}
 }

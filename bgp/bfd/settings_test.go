@@ -8,8 +8,8 @@ import (
 	"onlink/internal/strictyaml"
 )
 
-// TestReadSettings: what the section accepts is a session that the monitor
-// accepts, at both ends of every bound.
+// TestReadSettings: a value that the section accepts makes a session that the
+// monitor accepts, at both ends of every bound.
 func TestReadSettings(t *testing.T) {
 	t.Parallel()
 	peer := netip.MustParseAddr("192.0.2.1")

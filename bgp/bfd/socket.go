@@ -27,10 +27,11 @@ const (
 // classNetworkControl is the DSCP of routing protocols, CS6 (RFC 4594).
 const classNetworkControl = 0xc0
 
-// maxTTL is what single-hop packets are sent with and must arrive with.
+// maxTTL is the TTL with which single-hop packets are sent and must arrive (RFC
+// 5881 section 5).
 const maxTTL = 255
 
-// arrival is one datagram and where it came from.
+// arrival is one datagram with its addresses and TTL.
 type arrival struct {
 	from, to netip.Addr // without zones
 	zone     uint32     // interface of a link-local from
@@ -111,7 +112,7 @@ func control(oob []byte) (ttl int, to netip.Addr) {
 	return ttl, to
 }
 
-// sender is a session's sending socket: its source port is its own.
+// sender is a session's sending socket, with a source port of its own.
 type sender struct {
 	fd int
 	to unix.Sockaddr
@@ -149,7 +150,7 @@ func dial(s Session) (*sender, error) {
 	return &sender{fd: fd, to: sockaddr(s.Peer, v6, port)}, nil
 }
 
-// bindSource takes a free source port, from a random one upwards.
+// bindSource binds to a free source port, from a random one upwards.
 func bindSource(fd int, local netip.Addr, v6 bool) error {
 	start := rand.IntN(numSources) //nolint:gosec // spread, not secrecy
 	for i := range numSources {
@@ -161,8 +162,8 @@ func bindSource(fd int, local netip.Addr, v6 bool) error {
 	return unix.EADDRINUSE
 }
 
-// send sends one packet. A failure is a lost packet: the peer's silence, or
-// ours, tells.
+// send sends one packet. Its error counts as a lost packet: the detection time
+// bounds how many may be lost.
 func (s *sender) send(p packet) error {
 	var b [packetLen]byte
 	return unix.Sendto(s.fd, p.append(b[:0]), unix.MSG_DONTWAIT, s.to)
@@ -210,8 +211,8 @@ func sockaddr(a netip.Addr, v6 bool, port int) unix.Sockaddr {
 	return sa
 }
 
-// zone is the index of an interface; 0, which no packet leaves by, when there
-// is none of this name now.
+// zone returns the index of an interface; 0, with which no packet can be sent,
+// when there is none of this name now.
 func zone(name string) uint32 {
 	if name == "" {
 		return 0
@@ -223,7 +224,7 @@ func zone(name string) uint32 {
 	return uint32(ifi.Index) //nolint:gosec // the kernel's indexes are positive ints
 }
 
-// address reads a sender's address, and the interface of a link-local one.
+// address returns a sender's address, and the interface of a link-local one.
 func address(sa unix.Sockaddr) (netip.Addr, uint32) {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
@@ -245,7 +246,7 @@ func newWake() (wake, error) {
 	return wake(fd), nil
 }
 
-// ring makes the waiting thread look. A full counter has rung already.
+// ring wakes the waiting thread. When the counter is full it has rung already.
 func (w wake) ring() {
 	one := binary.NativeEndian.AppendUint64(nil, 1)
 	_, _ = syscall.Write(int(w), one)

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// niceness of the monitor's thread: it works for microseconds, and a
-// neighbour calls us dead when it comes too late.
+// niceness of the monitor's thread: it works for microseconds, and when its packets
+// are late a neighbour takes the session down.
 const niceness = -15
 
-// urgent gives the calling goroutine a thread of its own with a better
-// priority than ordinary work, and returns what gives both back. Without
+// urgent gives the calling goroutine a thread of its own with a better priority
+// than ordinary work, see setpriority(2); release undoes both. Without
 // CAP_SYS_NICE the priority stays as it is.
 func urgent(log *slog.Logger) (release func()) {
 	runtime.LockOSThread()
@@ -42,9 +42,9 @@ func urgent(log *slog.Logger) (release func()) {
 // program.
 var realtime = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}
 
-// hurry schedules every thread of this process before ordinary work; those
-// that come later inherit it. Where real-time scheduling is not allowed (a
-// control group without a share of it), a better niceness must do.
+// hurry schedules every thread of this process before ordinary work, see
+// sched_setattr(2); later threads inherit it. Where real-time scheduling is not
+// allowed (a control group without a share of it), it sets a better niceness.
 func hurry() error {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
