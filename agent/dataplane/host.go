@@ -136,7 +136,10 @@ func (h *Host) keep(s setting, now time.Time) []hostFault {
 		fault.text = err.Error()
 		return []hostFault{fault}
 	}
-	if was != s.value {
+	if _, kept := h.resets[name]; was != s.value && !kept {
+		// A node that has just started, or a new device: no program is at odds with us.
+		h.log.Info("host setting set", "sysctl", name, "was", was, "value", s.value)
+	} else if was != s.value {
 		h.log.Warn("host setting was changed, setting it again", "sysctl", name, "was", was, "value", s.value)
 		h.resets[name] = append(h.resets[name], now)
 	}
