@@ -62,7 +62,7 @@ func UnknownTo(ctx context.Context, nodes []*lab.Node, prefixes ...netip.Prefix)
 // errGhost is a route that outlived its announcement.
 var errGhost = errors.New("a route nobody announces")
 
-// ErrNotLearned: a neighbour has not learned a route.
+// ErrNotLearned is returned for a route that a neighbour has not learned.
 var ErrNotLearned = errors.New("not learned")
 
 // ThroughHops returns the difference between a node's route and one through hops;
