@@ -393,6 +393,31 @@ func TestRefusedClient(t *testing.T) {
 	}
 }
 
+// TestShortSession: the reason of a session that ends before the event of its
+// coming up has arrived keeps its detail; a reason of before does not stay.
+func TestShortSession(t *testing.T) {
+	l := newLedger()
+	peer := addr("10.0.0.2")
+	up := peerChange{addr: peer, state: established, carries: carried{families: []Family{IPv4}}}
+	const short, long = "sent NOTIFICATION 1/3 message header error, bad message type", ": unknown message type 77"
+	l.fault(peer, (*Faults).reset, "unknown message type 77")
+	l.sent(peer, notificationOf(1, 3, nil), failure{ends: true})
+	l.peerChange(up)
+	l.ended(peer, short)
+	l.peerChange(peerChange{addr: peer, state: idle})
+	if r := l.get(peer); r.lastError != short+long || r.lost != short+long {
+		t.Errorf("last error %q, lost by %q, want %q", r.lastError, r.lost, short+long)
+	}
+	l.peerChange(up)
+	if r := l.get(peer); r.lost != "" {
+		t.Errorf("lost by %q after the next session came up", r.lost)
+	}
+	l.ended(peer, "the peer closed the connection")
+	if r := l.get(peer); r.lost != "the peer closed the connection" {
+		t.Errorf("lost by %q, want the end of the newest session", r.lost)
+	}
+}
+
 // TestErrorBesideSession: why the last session ended is kept, with its time,
 // beside the one that is up, and an attempt that fails later does not hide it.
 func TestErrorBesideSession(t *testing.T) {

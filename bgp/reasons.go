@@ -78,7 +78,10 @@ func (r *record) openedBy(id netip.Addr, now time.Time) {
 	if r.collided {
 		r.lastError, r.errorAt, r.collided = "", time.Time{}, false
 	}
-	r.lost, r.explained, r.told = "", false, nil
+	r.told = nil
+	if !r.explained { // else this session has ended already: the event that it came up is late
+		r.lost = ""
+	}
 	if !id.IsValid() || len(r.ids) > 0 && r.ids[len(r.ids)-1] == id {
 		return
 	}
