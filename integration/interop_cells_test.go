@@ -364,21 +364,23 @@ func (r *rig) gone(ctx context.Context, begin time.Time, check func() error) {
 	r.t.Logf("gone after %s, detection time 300 ms", time.Since(begin).Round(time.Millisecond))
 }
 
-// checkGSHUT: both ways of a graceful shutdown.
+// checkGSHUT: both ways of a graceful shutdown. The route that two neighbours
+// announce is outside the pools: inside, a prefix has one node.
 func checkGSHUT(ctx context.Context, r *rig) {
 	sa, sb := r.setup(r.a, lab.NodeASN), r.setup(r.b, lab.NodeASN)
-	sa.Announce, sb.Announce = []netip.Prefix{pooled4}, []netip.Prefix{pooled4}
+	sa.Announce, sb.Announce = []netip.Prefix{foreign4}, []netip.Prefix{foreign4}
 	must(r.t, r.a.Start(ctx, sa))
 	must(r.t, r.b.Start(ctx, sb))
-	r.start(ctx, r.peer(r.a, sa), r.peer(r.b, sb))
-	r.installs(ctx, pooled4, r.a.addr, r.b.addr)
+	accept := func(p *conf.Peer) { p.Import.Accept = conf.Rules(foreign4) }
+	r.start(ctx, r.peer(r.a, sa).With(accept), r.peer(r.b, sb).With(accept))
+	r.installs(ctx, foreign4, r.a.addr, r.b.addr)
 	must(r.t, r.a.Kill())
 	sa.Communities = []string{"65535:0"}
 	must(r.t, r.a.Start(ctx, sa))
 	r.up(ctx, 2)
-	r.installs(ctx, pooled4, r.b.addr)
+	r.installs(ctx, foreign4, r.b.addr)
 	must(r.t, r.b.Withdraw(ctx))
-	r.installs(ctx, pooled4, r.a.addr) // better than nothing
+	r.installs(ctx, foreign4, r.a.addr) // better than nothing
 
 	own, _ := r.blocks(ctx)
 	r.learns(ctx, r.b, own, wantRoute(r.n.Addr, "", 100))
