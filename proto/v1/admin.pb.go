@@ -185,11 +185,14 @@ type Status struct {
 	AddressesUsed    uint32                 `protobuf:"varint,18,opt,name=addresses_used,json=addressesUsed,proto3" json:"addresses_used,omitempty"`
 	AddressesTotal   uint32                 `protobuf:"varint,19,opt,name=addresses_total,json=addressesTotal,proto3" json:"addresses_total,omitempty"`
 	Features         []*Feature             `protobuf:"bytes,20,rep,name=features,proto3" json:"features,omitempty"`
-	Problems         []string               `protobuf:"bytes,21,rep,name=problems,proto3" json:"problems,omitempty"`                  // one line each: the fault and the remedy
-	Registry         string                 `protobuf:"bytes,22,opt,name=registry,proto3" json:"registry,omitempty"`                  // kind and state of the block registry
-	FibDrift         uint64                 `protobuf:"varint,23,opt,name=fib_drift,json=fibDrift,proto3" json:"fib_drift,omitempty"` // routes found changed by others and repaired since start
-	Drain            string                 `protobuf:"bytes,24,opt,name=drain,proto3" json:"drain,omitempty"`                        // serving | leaving | drained
-	Notes            []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                        // one line each: a setting and its consequence
+	Problems         []string               `protobuf:"bytes,21,rep,name=problems,proto3" json:"problems,omitempty"`                             // one line each: the fault and the remedy
+	Registry         string                 `protobuf:"bytes,22,opt,name=registry,proto3" json:"registry,omitempty"`                             // kind and state of the block registry
+	FibDrift         uint64                 `protobuf:"varint,23,opt,name=fib_drift,json=fibDrift,proto3" json:"fib_drift,omitempty"`            // routes found changed by others and repaired since start
+	Drain            string                 `protobuf:"bytes,24,opt,name=drain,proto3" json:"drain,omitempty"`                                   // serving | leaving | drained
+	Notes            []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                                   // one line each: a setting and its consequence
+	Address6         string                 `protobuf:"bytes,26,opt,name=address6,proto3" json:"address6,omitempty"`                             // the same for IPv6; empty: none
+	Held             []*HeldChange          `protobuf:"bytes,27,rep,name=held,proto3" json:"held,omitempty"`                                     // changes that wait for a confirmation
+	ConfigDigest     string                 `protobuf:"bytes,28,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"` // of the text in force
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -399,6 +402,766 @@ func (x *Status) GetNotes() []string {
 	return nil
 }
 
+func (x *Status) GetAddress6() string {
+	if x != nil {
+		return x.Address6
+	}
+	return ""
+}
+
+func (x *Status) GetHeld() []*HeldChange {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *Status) GetConfigDigest() string {
+	if x != nil {
+		return x.ConfigDigest
+	}
+	return ""
+}
+
+// HeldChange is a change that was not made because of what it would remove.
+type HeldChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`     // config, or announce OWNER
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // what it would remove
+	Digest        string                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"` // names the change for Confirm
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldChange) Reset() {
+	*x = HeldChange{}
+	mi := &file_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldChange) ProtoMessage() {}
+
+func (x *HeldChange) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldChange.ProtoReflect.Descriptor instead.
+func (*HeldChange) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HeldChange) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *HeldChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *HeldChange) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *HeldChange) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type WatchStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchStatusRequest) Reset() {
+	*x = WatchStatusRequest{}
+	mi := &file_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchStatusRequest) ProtoMessage() {}
+
+func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
+func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{3}
+}
+
+type ConfirmRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // of a held change; empty: the only one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ConfirmRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+type ConfirmReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Change        *HeldChange            `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmReply) Reset() {
+	*x = ConfirmReply{}
+	mi := &file_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmReply) ProtoMessage() {}
+
+func (x *ConfirmReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmReply.ProtoReflect.Descriptor instead.
+func (*ConfirmReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ConfirmReply) GetChange() *HeldChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type AnnounceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // 1 to 63 letters, digits and -
+	Announcements []*Announcement        `protobuf:"bytes,2,rep,name=announcements,proto3" json:"announcements,omitempty"`
+	Confirm       bool                   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"` // make the change whatever it removes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceRequest) Reset() {
+	*x = AnnounceRequest{}
+	mi := &file_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceRequest) ProtoMessage() {}
+
+func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
+func (*AnnounceRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AnnounceRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetAnnouncements() []*Announcement {
+	if x != nil {
+		return x.Announcements
+	}
+	return nil
+}
+
+func (x *AnnounceRequest) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
+type AnnounceReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Announced     uint32                 `protobuf:"varint,1,opt,name=announced,proto3" json:"announced,omitempty"`
+	Rejected      []*AnnounceRejection   `protobuf:"bytes,2,rep,name=rejected,proto3" json:"rejected,omitempty"` // announcements that are left out; the others are in force
+	Held          *HeldChange            `protobuf:"bytes,3,opt,name=held,proto3" json:"held,omitempty"`         // present: nothing was changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceReply) Reset() {
+	*x = AnnounceReply{}
+	mi := &file_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceReply) ProtoMessage() {}
+
+func (x *AnnounceReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceReply.ProtoReflect.Descriptor instead.
+func (*AnnounceReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AnnounceReply) GetAnnounced() uint32 {
+	if x != nil {
+		return x.Announced
+	}
+	return 0
+}
+
+func (x *AnnounceReply) GetRejected() []*AnnounceRejection {
+	if x != nil {
+		return x.Rejected
+	}
+	return nil
+}
+
+func (x *AnnounceReply) GetHeld() *HeldChange {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+type AnnounceRejection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceRejection) Reset() {
+	*x = AnnounceRejection{}
+	mi := &file_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceRejection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceRejection) ProtoMessage() {}
+
+func (x *AnnounceRejection) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceRejection.ProtoReflect.Descriptor instead.
+func (*AnnounceRejection) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AnnounceRejection) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *AnnounceRejection) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Announcement is a prefix that this node announces besides its blocks.
+type Announcement struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Prefix           string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Communities      []string               `protobuf:"bytes,2,rep,name=communities,proto3" json:"communities,omitempty"`                     // as in onlinkd.yaml
+	LocalPref        *uint32                `protobuf:"varint,3,opt,name=local_pref,json=localPref,proto3,oneof" json:"local_pref,omitempty"` // seen by peers of our AS
+	Med              *uint32                `protobuf:"varint,4,opt,name=med,proto3,oneof" json:"med,omitempty"`
+	Peers            []string               `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`                                                // names of the only peers to receive it; empty: all
+	GracefulShutdown bool                   `protobuf:"varint,6,opt,name=graceful_shutdown,json=gracefulShutdown,proto3" json:"graceful_shutdown,omitempty"` // with GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326)
+	Reason           string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                                              // why it is announced, for operators
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Announcement) Reset() {
+	*x = Announcement{}
+	mi := &file_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Announcement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Announcement) ProtoMessage() {}
+
+func (x *Announcement) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
+func (*Announcement) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Announcement) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Announcement) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *Announcement) GetLocalPref() uint32 {
+	if x != nil && x.LocalPref != nil {
+		return *x.LocalPref
+	}
+	return 0
+}
+
+func (x *Announcement) GetMed() uint32 {
+	if x != nil && x.Med != nil {
+		return *x.Med
+	}
+	return 0
+}
+
+func (x *Announcement) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *Announcement) GetGracefulShutdown() bool {
+	if x != nil {
+		return x.GracefulShutdown
+	}
+	return false
+}
+
+func (x *Announcement) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ListAnnouncementsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAnnouncementsRequest) Reset() {
+	*x = ListAnnouncementsRequest{}
+	mi := &file_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAnnouncementsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAnnouncementsRequest) ProtoMessage() {}
+
+func (x *ListAnnouncementsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAnnouncementsRequest.ProtoReflect.Descriptor instead.
+func (*ListAnnouncementsRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{10}
+}
+
+type ListAnnouncementsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sets          []*AnnouncementSet     `protobuf:"bytes,1,rep,name=sets,proto3" json:"sets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAnnouncementsReply) Reset() {
+	*x = ListAnnouncementsReply{}
+	mi := &file_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAnnouncementsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAnnouncementsReply) ProtoMessage() {}
+
+func (x *ListAnnouncementsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAnnouncementsReply.ProtoReflect.Descriptor instead.
+func (*ListAnnouncementsReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListAnnouncementsReply) GetSets() []*AnnouncementSet {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+type AnnouncementSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Changed       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	Announcements []*Announcement        `protobuf:"bytes,3,rep,name=announcements,proto3" json:"announcements,omitempty"`
+	Rejected      []*AnnounceRejection   `protobuf:"bytes,4,rep,name=rejected,proto3" json:"rejected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnouncementSet) Reset() {
+	*x = AnnouncementSet{}
+	mi := &file_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnouncementSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnouncementSet) ProtoMessage() {}
+
+func (x *AnnouncementSet) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnouncementSet.ProtoReflect.Descriptor instead.
+func (*AnnouncementSet) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AnnouncementSet) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *AnnouncementSet) GetChanged() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *AnnouncementSet) GetAnnouncements() []*Announcement {
+	if x != nil {
+		return x.Announcements
+	}
+	return nil
+}
+
+func (x *AnnouncementSet) GetRejected() []*AnnounceRejection {
+	if x != nil {
+		return x.Rejected
+	}
+	return nil
+}
+
+type SetNamespacesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespaces    []*NamespacePools      `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNamespacesRequest) Reset() {
+	*x = SetNamespacesRequest{}
+	mi := &file_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNamespacesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNamespacesRequest) ProtoMessage() {}
+
+func (x *SetNamespacesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNamespacesRequest.ProtoReflect.Descriptor instead.
+func (*SetNamespacesRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetNamespacesRequest) GetNamespaces() []*NamespacePools {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+// NamespacePools is the choice of a namespace.
+type NamespacePools struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Pools         []string               `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"` // names, in the order in which addresses are taken from them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamespacePools) Reset() {
+	*x = NamespacePools{}
+	mi := &file_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamespacePools) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamespacePools) ProtoMessage() {}
+
+func (x *NamespacePools) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamespacePools.ProtoReflect.Descriptor instead.
+func (*NamespacePools) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NamespacePools) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *NamespacePools) GetPools() []string {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+type SetNamespacesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNamespacesReply) Reset() {
+	*x = SetNamespacesReply{}
+	mi := &file_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNamespacesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNamespacesReply) ProtoMessage() {}
+
+func (x *SetNamespacesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNamespacesReply.ProtoReflect.Descriptor instead.
+func (*SetNamespacesReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{15}
+}
+
 // Feature is a part of the kernel or system that onlink uses where present.
 type Feature struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -411,7 +1174,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_admin_proto_msgTypes[2]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +1186,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[2]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +1199,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{2}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Feature) GetName() string {
@@ -468,7 +1231,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_admin_proto_msgTypes[3]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +1243,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[3]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +1256,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{3}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 type ListPeersReply struct {
@@ -505,7 +1268,7 @@ type ListPeersReply struct {
 
 func (x *ListPeersReply) Reset() {
 	*x = ListPeersReply{}
-	mi := &file_admin_proto_msgTypes[4]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +1280,7 @@ func (x *ListPeersReply) String() string {
 func (*ListPeersReply) ProtoMessage() {}
 
 func (x *ListPeersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[4]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +1293,7 @@ func (x *ListPeersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersReply.ProtoReflect.Descriptor instead.
 func (*ListPeersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{4}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListPeersReply) GetPeers() []*Peer {
@@ -569,7 +1332,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_admin_proto_msgTypes[5]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +1344,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[5]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +1357,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{5}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Peer) GetName() string {
@@ -753,7 +1516,7 @@ type PeerFaults struct {
 
 func (x *PeerFaults) Reset() {
 	*x = PeerFaults{}
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +1528,7 @@ func (x *PeerFaults) String() string {
 func (*PeerFaults) ProtoMessage() {}
 
 func (x *PeerFaults) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +1541,7 @@ func (x *PeerFaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerFaults.ProtoReflect.Descriptor instead.
 func (*PeerFaults) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{6}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PeerFaults) GetReset_() uint64 {
@@ -839,7 +1602,7 @@ type BFD struct {
 
 func (x *BFD) Reset() {
 	*x = BFD{}
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1614,7 @@ func (x *BFD) String() string {
 func (*BFD) ProtoMessage() {}
 
 func (x *BFD) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1627,7 @@ func (x *BFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BFD.ProtoReflect.Descriptor instead.
 func (*BFD) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{7}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BFD) GetState() string {
@@ -928,7 +1691,7 @@ type ControlPeerRequest struct {
 
 func (x *ControlPeerRequest) Reset() {
 	*x = ControlPeerRequest{}
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1703,7 @@ func (x *ControlPeerRequest) String() string {
 func (*ControlPeerRequest) ProtoMessage() {}
 
 func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1716,7 @@ func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerRequest.ProtoReflect.Descriptor instead.
 func (*ControlPeerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{8}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ControlPeerRequest) GetPeer() string {
@@ -986,7 +1749,7 @@ type ControlPeerReply struct {
 
 func (x *ControlPeerReply) Reset() {
 	*x = ControlPeerReply{}
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1761,7 @@ func (x *ControlPeerReply) String() string {
 func (*ControlPeerReply) ProtoMessage() {}
 
 func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1774,7 @@ func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerReply.ProtoReflect.Descriptor instead.
 func (*ControlPeerReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ControlPeerReply) GetPeer() *Peer {
@@ -1034,7 +1797,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1809,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1822,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TestPolicyRequest) GetPeer() string {
@@ -1101,7 +1864,7 @@ type PolicyRoute struct {
 
 func (x *PolicyRoute) Reset() {
 	*x = PolicyRoute{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1876,7 @@ func (x *PolicyRoute) String() string {
 func (*PolicyRoute) ProtoMessage() {}
 
 func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1889,7 @@ func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRoute.ProtoReflect.Descriptor instead.
 func (*PolicyRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PolicyRoute) GetPrefix() string {
@@ -1205,7 +1968,7 @@ type TestPolicyReply struct {
 
 func (x *TestPolicyReply) Reset() {
 	*x = TestPolicyReply{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1980,7 @@ func (x *TestPolicyReply) String() string {
 func (*TestPolicyReply) ProtoMessage() {}
 
 func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1993,7 @@ func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyReply.ProtoReflect.Descriptor instead.
 func (*TestPolicyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TestPolicyReply) GetAccepted() bool {
@@ -1278,7 +2041,7 @@ type PolicyStep struct {
 
 func (x *PolicyStep) Reset() {
 	*x = PolicyStep{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +2053,7 @@ func (x *PolicyStep) String() string {
 func (*PolicyStep) ProtoMessage() {}
 
 func (x *PolicyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +2066,7 @@ func (x *PolicyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
 func (*PolicyStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PolicyStep) GetRule() string {
@@ -1328,7 +2091,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +2103,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +2116,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type GetConfigReply struct {
@@ -1368,7 +2131,7 @@ type GetConfigReply struct {
 
 func (x *GetConfigReply) Reset() {
 	*x = GetConfigReply{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +2143,7 @@ func (x *GetConfigReply) String() string {
 func (*GetConfigReply) ProtoMessage() {}
 
 func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +2156,7 @@ func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigReply.ProtoReflect.Descriptor instead.
 func (*GetConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetConfigReply) GetFile() string {
@@ -1426,18 +2189,24 @@ func (x *GetConfigReply) GetProblem() string {
 
 // ChangeConfigRequest is either a whole new text or edits of the present one.
 type ChangeConfigRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	Edits         []*ConfigEdit          `protobuf:"bytes,2,rep,name=edits,proto3" json:"edits,omitempty"`                       // made in this order
-	IfDigest      string                 `protobuf:"bytes,3,opt,name=if_digest,json=ifDigest,proto3" json:"if_digest,omitempty"` // reject when the file has changed since; empty: any
-	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`      // check only; nothing is written or changed
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Text     string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Edits    []*ConfigEdit          `protobuf:"bytes,2,rep,name=edits,proto3" json:"edits,omitempty"`                       // made in this order
+	IfDigest string                 `protobuf:"bytes,3,opt,name=if_digest,json=ifDigest,proto3" json:"if_digest,omitempty"` // reject when the file has changed since; empty: any
+	DryRun   bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`      // check only; nothing is written or changed
+	// Hold the change, instead of making it, when it would remove more than a third
+	// of the peers or pools, all reflectors or every session.
+	Guard bool `protobuf:"varint,5,opt,name=guard,proto3" json:"guard,omitempty"`
+	// Files of the folder keys in paths.state that the text names (passwordFile):
+	// written before it is applied. Those that the text no longer names are removed.
+	Keys          []*KeyFile `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChangeConfigRequest) Reset() {
 	*x = ChangeConfigRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +2218,7 @@ func (x *ChangeConfigRequest) String() string {
 func (*ChangeConfigRequest) ProtoMessage() {}
 
 func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +2231,7 @@ func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigRequest.ProtoReflect.Descriptor instead.
 func (*ChangeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChangeConfigRequest) GetText() string {
@@ -1493,6 +2262,73 @@ func (x *ChangeConfigRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ChangeConfigRequest) GetGuard() bool {
+	if x != nil {
+		return x.Guard
+	}
+	return false
+}
+
+func (x *ChangeConfigRequest) GetKeys() []*KeyFile {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// KeyFile is one secret.
+type KeyFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // a file name: letters, digits, - . and _
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyFile) Reset() {
+	*x = KeyFile{}
+	mi := &file_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyFile) ProtoMessage() {}
+
+func (x *KeyFile) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
+func (*KeyFile) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *KeyFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeyFile) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 // ConfigEdit changes one entry, found by its name (a peer without a name: by
 // its address).
 type ConfigEdit struct {
@@ -1510,7 +2346,7 @@ type ConfigEdit struct {
 
 func (x *ConfigEdit) Reset() {
 	*x = ConfigEdit{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +2358,7 @@ func (x *ConfigEdit) String() string {
 func (*ConfigEdit) ProtoMessage() {}
 
 func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +2371,7 @@ func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEdit.ProtoReflect.Descriptor instead.
 func (*ConfigEdit) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ConfigEdit) GetEdit() isConfigEdit_Edit {
@@ -1613,13 +2449,14 @@ type ChangeConfigReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`    // of the new text
 	Changed       bool                   `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"` // the text has changed
+	Held          *HeldChange            `protobuf:"bytes,3,opt,name=held,proto3" json:"held,omitempty"`        // present: nothing was changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChangeConfigReply) Reset() {
 	*x = ChangeConfigReply{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +2468,7 @@ func (x *ChangeConfigReply) String() string {
 func (*ChangeConfigReply) ProtoMessage() {}
 
 func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +2481,7 @@ func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigReply.ProtoReflect.Descriptor instead.
 func (*ChangeConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ChangeConfigReply) GetDigest() string {
@@ -1661,6 +2498,13 @@ func (x *ChangeConfigReply) GetChanged() bool {
 	return false
 }
 
+func (x *ChangeConfigReply) GetHeld() *HeldChange {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
 type ReloadConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1669,7 +2513,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +2525,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +2538,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 type ReloadConfigReply struct {
@@ -1707,7 +2551,7 @@ type ReloadConfigReply struct {
 
 func (x *ReloadConfigReply) Reset() {
 	*x = ReloadConfigReply{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +2563,7 @@ func (x *ReloadConfigReply) String() string {
 func (*ReloadConfigReply) ProtoMessage() {}
 
 func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +2576,7 @@ func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigReply.ProtoReflect.Descriptor instead.
 func (*ReloadConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReloadConfigReply) GetFile() string {
@@ -1760,7 +2604,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2616,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2629,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -1803,7 +2647,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2659,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2672,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 // DrainReply has the phase and the announced prefixes.
@@ -1842,7 +2686,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +2698,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +2711,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -1893,7 +2737,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2749,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2762,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -1937,7 +2781,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2793,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2806,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -1987,7 +2831,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2843,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2856,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Route) GetPrefix() string {
@@ -2069,7 +2913,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2925,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2938,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Hop) GetVia() string {
@@ -2134,7 +2978,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2990,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +3003,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -2179,7 +3023,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +3035,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +3048,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -2239,7 +3083,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +3095,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +3108,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Block) GetCidr() string {
@@ -2338,7 +3182,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +3194,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +3207,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 type ListPoolsReply struct {
@@ -2375,7 +3219,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +3231,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +3244,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -2426,7 +3270,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +3282,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +3295,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Pool) GetName() string {
@@ -2519,7 +3363,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +3375,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +3388,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -2564,7 +3408,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +3420,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +3433,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -2623,7 +3467,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +3479,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +3492,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -2716,7 +3560,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +3572,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +3585,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -2763,7 +3607,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +3619,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +3632,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -2829,7 +3673,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +3685,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +3698,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -2880,7 +3724,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +3736,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +3749,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -2924,7 +3768,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3780,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3793,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -2968,7 +3812,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3824,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3837,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -3013,7 +3857,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3869,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3882,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -3063,7 +3907,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3919,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3932,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 type AuditIPAMReply struct {
@@ -3100,7 +3944,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3956,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3969,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -3150,7 +3994,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +4006,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +4019,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -3235,7 +4079,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +4091,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +4104,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 type BackupIPAMChunk struct {
@@ -3272,7 +4116,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +4128,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3297,7 +4141,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -3316,7 +4160,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +4172,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +4185,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -3364,7 +4208,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +4220,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +4233,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -3431,7 +4275,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +4287,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +4300,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -3485,7 +4329,7 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\tonlink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xa3\x06\n" +
+	"\x10GetStatusRequest\"\x8f\a\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -3513,7 +4357,59 @@ const file_admin_proto_rawDesc = "" +
 	"\bregistry\x18\x16 \x01(\tR\bregistry\x12\x1b\n" +
 	"\tfib_drift\x18\x17 \x01(\x04R\bfibDrift\x12\x14\n" +
 	"\x05drain\x18\x18 \x01(\tR\x05drain\x12\x14\n" +
-	"\x05notes\x18\x19 \x03(\tR\x05notes\"S\n" +
+	"\x05notes\x18\x19 \x03(\tR\x05notes\x12\x1a\n" +
+	"\baddress6\x18\x1a \x01(\tR\baddress6\x12)\n" +
+	"\x04held\x18\x1b \x03(\v2\x15.onlink.v1.HeldChangeR\x04held\x12#\n" +
+	"\rconfig_digest\x18\x1c \x01(\tR\fconfigDigest\"\x82\x01\n" +
+	"\n" +
+	"HeldChange\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x14\n" +
+	"\x12WatchStatusRequest\"(\n" +
+	"\x0eConfirmRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\"=\n" +
+	"\fConfirmReply\x12-\n" +
+	"\x06change\x18\x01 \x01(\v2\x15.onlink.v1.HeldChangeR\x06change\"\x80\x01\n" +
+	"\x0fAnnounceRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12=\n" +
+	"\rannouncements\x18\x02 \x03(\v2\x17.onlink.v1.AnnouncementR\rannouncements\x12\x18\n" +
+	"\aconfirm\x18\x03 \x01(\bR\aconfirm\"\x92\x01\n" +
+	"\rAnnounceReply\x12\x1c\n" +
+	"\tannounced\x18\x01 \x01(\rR\tannounced\x128\n" +
+	"\brejected\x18\x02 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\brejected\x12)\n" +
+	"\x04held\x18\x03 \x01(\v2\x15.onlink.v1.HeldChangeR\x04held\"C\n" +
+	"\x11AnnounceRejection\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xf5\x01\n" +
+	"\fAnnouncement\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12 \n" +
+	"\vcommunities\x18\x02 \x03(\tR\vcommunities\x12\"\n" +
+	"\n" +
+	"local_pref\x18\x03 \x01(\rH\x00R\tlocalPref\x88\x01\x01\x12\x15\n" +
+	"\x03med\x18\x04 \x01(\rH\x01R\x03med\x88\x01\x01\x12\x14\n" +
+	"\x05peers\x18\x05 \x03(\tR\x05peers\x12+\n" +
+	"\x11graceful_shutdown\x18\x06 \x01(\bR\x10gracefulShutdown\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reasonB\r\n" +
+	"\v_local_prefB\x06\n" +
+	"\x04_med\"\x1a\n" +
+	"\x18ListAnnouncementsRequest\"H\n" +
+	"\x16ListAnnouncementsReply\x12.\n" +
+	"\x04sets\x18\x01 \x03(\v2\x1a.onlink.v1.AnnouncementSetR\x04sets\"\xd6\x01\n" +
+	"\x0fAnnouncementSet\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x124\n" +
+	"\achanged\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12=\n" +
+	"\rannouncements\x18\x03 \x03(\v2\x17.onlink.v1.AnnouncementR\rannouncements\x128\n" +
+	"\brejected\x18\x04 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\brejected\"Q\n" +
+	"\x14SetNamespacesRequest\x129\n" +
+	"\n" +
+	"namespaces\x18\x01 \x03(\v2\x19.onlink.v1.NamespacePoolsR\n" +
+	"namespaces\"D\n" +
+	"\x0eNamespacePools\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05pools\x18\x02 \x03(\tR\x05pools\"\x14\n" +
+	"\x12SetNamespacesReply\"S\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tavailable\x18\x02 \x01(\bR\tavailable\x12\x16\n" +
@@ -3602,12 +4498,17 @@ const file_admin_proto_rawDesc = "" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"\x8c\x01\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xca\x01\n" +
 	"\x13ChangeConfigRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12+\n" +
 	"\x05edits\x18\x02 \x03(\v2\x15.onlink.v1.ConfigEditR\x05edits\x12\x1b\n" +
 	"\tif_digest\x18\x03 \x01(\tR\bifDigest\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x9c\x01\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05guard\x18\x05 \x01(\bR\x05guard\x12&\n" +
+	"\x04keys\x18\x06 \x03(\v2\x12.onlink.v1.KeyFileR\x04keys\"7\n" +
+	"\aKeyFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x9c\x01\n" +
 	"\n" +
 	"ConfigEdit\x12\x1b\n" +
 	"\bput_peer\x18\x01 \x01(\tH\x00R\aputPeer\x12!\n" +
@@ -3616,10 +4517,11 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"put_filter\x18\x03 \x01(\tH\x00R\tputFilter\x12%\n" +
 	"\rremove_filter\x18\x04 \x01(\tH\x00R\fremoveFilterB\x06\n" +
-	"\x04edit\"E\n" +
+	"\x04edit\"p\n" +
 	"\x11ChangeConfigReply\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged\"\x15\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\x12)\n" +
+	"\x04held\x18\x03 \x01(\v2\x15.onlink.v1.HeldChangeR\x04held\"\x15\n" +
 	"\x13ReloadConfigRequest\"?\n" +
 	"\x11ReloadConfigReply\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
@@ -3747,7 +4649,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\x89\v\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xfb\r\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
@@ -3771,7 +4673,12 @@ const file_admin_proto_rawDesc = "" +
 	"\fTakeOverNode\x12\x1e.onlink.v1.TakeOverNodeRequest\x1a\x1b.onlink.v1.ReleaseNodeReply\x12C\n" +
 	"\tAuditIPAM\x12\x1b.onlink.v1.AuditIPAMRequest\x1a\x19.onlink.v1.AuditIPAMReply\x12H\n" +
 	"\n" +
-	"BackupIPAM\x12\x1c.onlink.v1.BackupIPAMRequest\x1a\x1a.onlink.v1.BackupIPAMChunk0\x01\x12=\n" +
+	"BackupIPAM\x12\x1c.onlink.v1.BackupIPAMRequest\x1a\x1a.onlink.v1.BackupIPAMChunk0\x01\x12@\n" +
+	"\bAnnounce\x12\x1a.onlink.v1.AnnounceRequest\x1a\x18.onlink.v1.AnnounceReply\x12[\n" +
+	"\x11ListAnnouncements\x12#.onlink.v1.ListAnnouncementsRequest\x1a!.onlink.v1.ListAnnouncementsReply\x12O\n" +
+	"\rSetNamespaces\x12\x1f.onlink.v1.SetNamespacesRequest\x1a\x1d.onlink.v1.SetNamespacesReply\x12A\n" +
+	"\vWatchStatus\x12\x1d.onlink.v1.WatchStatusRequest\x1a\x11.onlink.v1.Status0\x01\x12=\n" +
+	"\aConfirm\x12\x19.onlink.v1.ConfirmRequest\x1a\x17.onlink.v1.ConfirmReply\x12=\n" +
 	"\aExplain\x12\x19.onlink.v1.ExplainRequest\x1a\x17.onlink.v1.ExplainReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
 
 var (
@@ -3787,142 +4694,180 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_admin_proto_goTypes = []any{
-	(PeerAction)(0),               // 0: onlink.v1.PeerAction
-	(PolicyDirection)(0),          // 1: onlink.v1.PolicyDirection
-	(*GetStatusRequest)(nil),      // 2: onlink.v1.GetStatusRequest
-	(*Status)(nil),                // 3: onlink.v1.Status
-	(*Feature)(nil),               // 4: onlink.v1.Feature
-	(*ListPeersRequest)(nil),      // 5: onlink.v1.ListPeersRequest
-	(*ListPeersReply)(nil),        // 6: onlink.v1.ListPeersReply
-	(*Peer)(nil),                  // 7: onlink.v1.Peer
-	(*PeerFaults)(nil),            // 8: onlink.v1.PeerFaults
-	(*BFD)(nil),                   // 9: onlink.v1.BFD
-	(*ControlPeerRequest)(nil),    // 10: onlink.v1.ControlPeerRequest
-	(*ControlPeerReply)(nil),      // 11: onlink.v1.ControlPeerReply
-	(*TestPolicyRequest)(nil),     // 12: onlink.v1.TestPolicyRequest
-	(*PolicyRoute)(nil),           // 13: onlink.v1.PolicyRoute
-	(*TestPolicyReply)(nil),       // 14: onlink.v1.TestPolicyReply
-	(*PolicyStep)(nil),            // 15: onlink.v1.PolicyStep
-	(*GetConfigRequest)(nil),      // 16: onlink.v1.GetConfigRequest
-	(*GetConfigReply)(nil),        // 17: onlink.v1.GetConfigReply
-	(*ChangeConfigRequest)(nil),   // 18: onlink.v1.ChangeConfigRequest
-	(*ConfigEdit)(nil),            // 19: onlink.v1.ConfigEdit
-	(*ChangeConfigReply)(nil),     // 20: onlink.v1.ChangeConfigReply
-	(*ReloadConfigRequest)(nil),   // 21: onlink.v1.ReloadConfigRequest
-	(*ReloadConfigReply)(nil),     // 22: onlink.v1.ReloadConfigReply
-	(*DrainRequest)(nil),          // 23: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),        // 24: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),            // 25: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),     // 26: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),       // 27: onlink.v1.ListRoutesReply
-	(*Route)(nil),                 // 28: onlink.v1.Route
-	(*Hop)(nil),                   // 29: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),     // 30: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),       // 31: onlink.v1.ListBlocksReply
-	(*Block)(nil),                 // 32: onlink.v1.Block
-	(*ListPoolsRequest)(nil),      // 33: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 34: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                  // 35: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),       // 36: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),         // 37: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),            // 38: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),      // 39: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),        // 40: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil), // 41: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),   // 42: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),    // 43: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),      // 44: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),   // 45: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),      // 46: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),        // 47: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),            // 48: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),     // 49: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),       // 50: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),        // 51: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),          // 52: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),           // 53: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
+	(PeerAction)(0),                  // 0: onlink.v1.PeerAction
+	(PolicyDirection)(0),             // 1: onlink.v1.PolicyDirection
+	(*GetStatusRequest)(nil),         // 2: onlink.v1.GetStatusRequest
+	(*Status)(nil),                   // 3: onlink.v1.Status
+	(*HeldChange)(nil),               // 4: onlink.v1.HeldChange
+	(*WatchStatusRequest)(nil),       // 5: onlink.v1.WatchStatusRequest
+	(*ConfirmRequest)(nil),           // 6: onlink.v1.ConfirmRequest
+	(*ConfirmReply)(nil),             // 7: onlink.v1.ConfirmReply
+	(*AnnounceRequest)(nil),          // 8: onlink.v1.AnnounceRequest
+	(*AnnounceReply)(nil),            // 9: onlink.v1.AnnounceReply
+	(*AnnounceRejection)(nil),        // 10: onlink.v1.AnnounceRejection
+	(*Announcement)(nil),             // 11: onlink.v1.Announcement
+	(*ListAnnouncementsRequest)(nil), // 12: onlink.v1.ListAnnouncementsRequest
+	(*ListAnnouncementsReply)(nil),   // 13: onlink.v1.ListAnnouncementsReply
+	(*AnnouncementSet)(nil),          // 14: onlink.v1.AnnouncementSet
+	(*SetNamespacesRequest)(nil),     // 15: onlink.v1.SetNamespacesRequest
+	(*NamespacePools)(nil),           // 16: onlink.v1.NamespacePools
+	(*SetNamespacesReply)(nil),       // 17: onlink.v1.SetNamespacesReply
+	(*Feature)(nil),                  // 18: onlink.v1.Feature
+	(*ListPeersRequest)(nil),         // 19: onlink.v1.ListPeersRequest
+	(*ListPeersReply)(nil),           // 20: onlink.v1.ListPeersReply
+	(*Peer)(nil),                     // 21: onlink.v1.Peer
+	(*PeerFaults)(nil),               // 22: onlink.v1.PeerFaults
+	(*BFD)(nil),                      // 23: onlink.v1.BFD
+	(*ControlPeerRequest)(nil),       // 24: onlink.v1.ControlPeerRequest
+	(*ControlPeerReply)(nil),         // 25: onlink.v1.ControlPeerReply
+	(*TestPolicyRequest)(nil),        // 26: onlink.v1.TestPolicyRequest
+	(*PolicyRoute)(nil),              // 27: onlink.v1.PolicyRoute
+	(*TestPolicyReply)(nil),          // 28: onlink.v1.TestPolicyReply
+	(*PolicyStep)(nil),               // 29: onlink.v1.PolicyStep
+	(*GetConfigRequest)(nil),         // 30: onlink.v1.GetConfigRequest
+	(*GetConfigReply)(nil),           // 31: onlink.v1.GetConfigReply
+	(*ChangeConfigRequest)(nil),      // 32: onlink.v1.ChangeConfigRequest
+	(*KeyFile)(nil),                  // 33: onlink.v1.KeyFile
+	(*ConfigEdit)(nil),               // 34: onlink.v1.ConfigEdit
+	(*ChangeConfigReply)(nil),        // 35: onlink.v1.ChangeConfigReply
+	(*ReloadConfigRequest)(nil),      // 36: onlink.v1.ReloadConfigRequest
+	(*ReloadConfigReply)(nil),        // 37: onlink.v1.ReloadConfigReply
+	(*DrainRequest)(nil),             // 38: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),           // 39: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),               // 40: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),        // 41: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),          // 42: onlink.v1.ListRoutesReply
+	(*Route)(nil),                    // 43: onlink.v1.Route
+	(*Hop)(nil),                      // 44: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),        // 45: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),          // 46: onlink.v1.ListBlocksReply
+	(*Block)(nil),                    // 47: onlink.v1.Block
+	(*ListPoolsRequest)(nil),         // 48: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),           // 49: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                     // 50: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),          // 51: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),            // 52: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),               // 53: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),         // 54: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),           // 55: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil),    // 56: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),      // 57: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),       // 58: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),         // 59: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),      // 60: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),         // 61: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),           // 62: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),               // 63: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),        // 64: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),          // 65: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),           // 66: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),             // 67: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),              // 68: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil),    // 69: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 70: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	54, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
-	4,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
-	7,  // 2: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	55, // 3: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	9,  // 4: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	8,  // 5: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	55, // 6: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	55, // 7: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	55, // 8: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	55, // 9: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	0,  // 10: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	7,  // 11: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	1,  // 12: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	13, // 13: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	15, // 14: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	13, // 15: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	13, // 16: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	19, // 17: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	55, // 18: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	28, // 19: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	29, // 20: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	32, // 21: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	35, // 22: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	32, // 23: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	38, // 24: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	54, // 25: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	38, // 26: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	32, // 27: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	48, // 28: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	54, // 29: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	53, // 30: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 31: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	5,  // 32: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	10, // 33: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	23, // 34: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	24, // 35: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	12, // 36: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	16, // 37: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	18, // 38: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	21, // 39: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	26, // 40: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	30, // 41: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	33, // 42: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	36, // 43: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	39, // 44: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	41, // 45: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	43, // 46: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	45, // 47: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	46, // 48: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	49, // 49: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	51, // 50: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 51: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	6,  // 52: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	11, // 53: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	25, // 54: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	25, // 55: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	14, // 56: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	17, // 57: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	20, // 58: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	22, // 59: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	27, // 60: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	31, // 61: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	34, // 62: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	37, // 63: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	40, // 64: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	42, // 65: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	44, // 66: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	44, // 67: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	47, // 68: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	50, // 69: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	52, // 70: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	51, // [51:71] is the sub-list for method output_type
-	31, // [31:51] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	69, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	18, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
+	4,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
+	69, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	4,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
+	11, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
+	10, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
+	4,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
+	14, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
+	69, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	11, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
+	10, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
+	16, // 12: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
+	21, // 13: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	70, // 14: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	23, // 15: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	22, // 16: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	70, // 17: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	70, // 18: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	70, // 19: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	70, // 20: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	0,  // 21: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	21, // 22: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	1,  // 23: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	27, // 24: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	29, // 25: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	27, // 26: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	27, // 27: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	34, // 28: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	33, // 29: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
+	4,  // 30: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
+	70, // 31: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	43, // 32: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	44, // 33: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	47, // 34: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	50, // 35: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	47, // 36: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	53, // 37: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	69, // 38: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	53, // 39: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	47, // 40: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	63, // 41: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	69, // 42: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	68, // 43: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 44: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	19, // 45: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	24, // 46: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	38, // 47: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	39, // 48: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	26, // 49: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	30, // 50: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	32, // 51: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	36, // 52: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	41, // 53: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	45, // 54: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	48, // 55: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	51, // 56: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	54, // 57: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	56, // 58: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	58, // 59: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	60, // 60: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	61, // 61: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	64, // 62: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	8,  // 63: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	12, // 64: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	15, // 65: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	5,  // 66: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	6,  // 67: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	66, // 68: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 69: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	20, // 70: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	25, // 71: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	40, // 72: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	40, // 73: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	28, // 74: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	31, // 75: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	35, // 76: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	37, // 77: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	42, // 78: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	46, // 79: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	49, // 80: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	52, // 81: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	55, // 82: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	57, // 83: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	59, // 84: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	59, // 85: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	62, // 86: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	65, // 87: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	9,  // 88: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	13, // 89: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	17, // 90: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	3,  // 91: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	7,  // 92: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	67, // 93: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	69, // [69:94] is the sub-list for method output_type
+	44, // [44:69] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -3930,8 +4875,9 @@ func file_admin_proto_init() {
 	if File_admin_proto != nil {
 		return
 	}
-	file_admin_proto_msgTypes[11].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[17].OneofWrappers = []any{
+	file_admin_proto_msgTypes[9].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[25].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[32].OneofWrappers = []any{
 		(*ConfigEdit_PutPeer)(nil),
 		(*ConfigEdit_RemovePeer)(nil),
 		(*ConfigEdit_PutFilter)(nil),
@@ -3943,7 +4889,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   52,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,26 +21,31 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_GetStatus_FullMethodName      = "/onlink.v1.Admin/GetStatus"
-	Admin_ListPeers_FullMethodName      = "/onlink.v1.Admin/ListPeers"
-	Admin_ControlPeer_FullMethodName    = "/onlink.v1.Admin/ControlPeer"
-	Admin_Drain_FullMethodName          = "/onlink.v1.Admin/Drain"
-	Admin_Undrain_FullMethodName        = "/onlink.v1.Admin/Undrain"
-	Admin_TestPolicy_FullMethodName     = "/onlink.v1.Admin/TestPolicy"
-	Admin_GetConfig_FullMethodName      = "/onlink.v1.Admin/GetConfig"
-	Admin_ChangeConfig_FullMethodName   = "/onlink.v1.Admin/ChangeConfig"
-	Admin_ReloadConfig_FullMethodName   = "/onlink.v1.Admin/ReloadConfig"
-	Admin_ListRoutes_FullMethodName     = "/onlink.v1.Admin/ListRoutes"
-	Admin_ListBlocks_FullMethodName     = "/onlink.v1.Admin/ListBlocks"
-	Admin_ListPools_FullMethodName      = "/onlink.v1.Admin/ListPools"
-	Admin_ShowIPAM_FullMethodName       = "/onlink.v1.Admin/ShowIPAM"
-	Admin_CheckIPAM_FullMethodName      = "/onlink.v1.Admin/CheckIPAM"
-	Admin_ReleaseAddress_FullMethodName = "/onlink.v1.Admin/ReleaseAddress"
-	Admin_ReleaseNode_FullMethodName    = "/onlink.v1.Admin/ReleaseNode"
-	Admin_TakeOverNode_FullMethodName   = "/onlink.v1.Admin/TakeOverNode"
-	Admin_AuditIPAM_FullMethodName      = "/onlink.v1.Admin/AuditIPAM"
-	Admin_BackupIPAM_FullMethodName     = "/onlink.v1.Admin/BackupIPAM"
-	Admin_Explain_FullMethodName        = "/onlink.v1.Admin/Explain"
+	Admin_GetStatus_FullMethodName         = "/onlink.v1.Admin/GetStatus"
+	Admin_ListPeers_FullMethodName         = "/onlink.v1.Admin/ListPeers"
+	Admin_ControlPeer_FullMethodName       = "/onlink.v1.Admin/ControlPeer"
+	Admin_Drain_FullMethodName             = "/onlink.v1.Admin/Drain"
+	Admin_Undrain_FullMethodName           = "/onlink.v1.Admin/Undrain"
+	Admin_TestPolicy_FullMethodName        = "/onlink.v1.Admin/TestPolicy"
+	Admin_GetConfig_FullMethodName         = "/onlink.v1.Admin/GetConfig"
+	Admin_ChangeConfig_FullMethodName      = "/onlink.v1.Admin/ChangeConfig"
+	Admin_ReloadConfig_FullMethodName      = "/onlink.v1.Admin/ReloadConfig"
+	Admin_ListRoutes_FullMethodName        = "/onlink.v1.Admin/ListRoutes"
+	Admin_ListBlocks_FullMethodName        = "/onlink.v1.Admin/ListBlocks"
+	Admin_ListPools_FullMethodName         = "/onlink.v1.Admin/ListPools"
+	Admin_ShowIPAM_FullMethodName          = "/onlink.v1.Admin/ShowIPAM"
+	Admin_CheckIPAM_FullMethodName         = "/onlink.v1.Admin/CheckIPAM"
+	Admin_ReleaseAddress_FullMethodName    = "/onlink.v1.Admin/ReleaseAddress"
+	Admin_ReleaseNode_FullMethodName       = "/onlink.v1.Admin/ReleaseNode"
+	Admin_TakeOverNode_FullMethodName      = "/onlink.v1.Admin/TakeOverNode"
+	Admin_AuditIPAM_FullMethodName         = "/onlink.v1.Admin/AuditIPAM"
+	Admin_BackupIPAM_FullMethodName        = "/onlink.v1.Admin/BackupIPAM"
+	Admin_Announce_FullMethodName          = "/onlink.v1.Admin/Announce"
+	Admin_ListAnnouncements_FullMethodName = "/onlink.v1.Admin/ListAnnouncements"
+	Admin_SetNamespaces_FullMethodName     = "/onlink.v1.Admin/SetNamespaces"
+	Admin_WatchStatus_FullMethodName       = "/onlink.v1.Admin/WatchStatus"
+	Admin_Confirm_FullMethodName           = "/onlink.v1.Admin/Confirm"
+	Admin_Explain_FullMethodName           = "/onlink.v1.Admin/Explain"
 )
 
 // AdminClient is the client API for Admin service.
@@ -85,6 +90,20 @@ type AdminClient interface {
 	AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts ...grpc.CallOption) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
 	BackupIPAM(ctx context.Context, in *BackupIPAMRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupIPAMChunk], error)
+	// Announce replaces the announcements of one owner, such as "services": all of
+	// them or nothing. They outlive restarts. A replacement that would withdraw
+	// more than a third of them is held unless it is confirmed.
+	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceReply, error)
+	// ListAnnouncements returns the announcements of every owner.
+	ListAnnouncements(ctx context.Context, in *ListAnnouncementsRequest, opts ...grpc.CallOption) (*ListAnnouncementsReply, error)
+	// SetNamespaces replaces the choice of pools of namespaces. It outlives restarts;
+	// a namespace that is not in it has the default choice.
+	SetNamespaces(ctx context.Context, in *SetNamespacesRequest, opts ...grpc.CallOption) (*SetNamespacesReply, error)
+	// WatchStatus sends the present status, then each one that differs, at most one
+	// a second. A reader that does not keep up misses those in between.
+	WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error)
+	// Confirm applies a held change.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmReply, error)
 	// Explain follows block owner, BGP path, decision, kernel route and neighbour
 	// of one address, and returns where the chain breaks.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
@@ -297,6 +316,65 @@ func (c *adminClient) BackupIPAM(ctx context.Context, in *BackupIPAMRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BackupIPAMClient = grpc.ServerStreamingClient[BackupIPAMChunk]
 
+func (c *adminClient) Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AnnounceReply)
+	err := c.cc.Invoke(ctx, Admin_Announce_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListAnnouncements(ctx context.Context, in *ListAnnouncementsRequest, opts ...grpc.CallOption) (*ListAnnouncementsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAnnouncementsReply)
+	err := c.cc.Invoke(ctx, Admin_ListAnnouncements_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SetNamespaces(ctx context.Context, in *SetNamespacesRequest, opts ...grpc.CallOption) (*SetNamespacesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNamespacesReply)
+	err := c.cc.Invoke(ctx, Admin_SetNamespaces_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_WatchStatus_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchStatusRequest, Status]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_WatchStatusClient = grpc.ServerStreamingClient[Status]
+
+func (c *adminClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmReply)
+	err := c.cc.Invoke(ctx, Admin_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainReply)
@@ -349,6 +427,20 @@ type AdminServer interface {
 	AuditIPAM(context.Context, *AuditIPAMRequest) (*AuditIPAMReply, error)
 	// BackupIPAM sends a consistent copy of the database.
 	BackupIPAM(*BackupIPAMRequest, grpc.ServerStreamingServer[BackupIPAMChunk]) error
+	// Announce replaces the announcements of one owner, such as "services": all of
+	// them or nothing. They outlive restarts. A replacement that would withdraw
+	// more than a third of them is held unless it is confirmed.
+	Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error)
+	// ListAnnouncements returns the announcements of every owner.
+	ListAnnouncements(context.Context, *ListAnnouncementsRequest) (*ListAnnouncementsReply, error)
+	// SetNamespaces replaces the choice of pools of namespaces. It outlives restarts;
+	// a namespace that is not in it has the default choice.
+	SetNamespaces(context.Context, *SetNamespacesRequest) (*SetNamespacesReply, error)
+	// WatchStatus sends the present status, then each one that differs, at most one
+	// a second. A reader that does not keep up misses those in between.
+	WatchStatus(*WatchStatusRequest, grpc.ServerStreamingServer[Status]) error
+	// Confirm applies a held change.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmReply, error)
 	// Explain follows block owner, BGP path, decision, kernel route and neighbour
 	// of one address, and returns where the chain breaks.
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
@@ -418,6 +510,21 @@ func (UnimplementedAdminServer) AuditIPAM(context.Context, *AuditIPAMRequest) (*
 }
 func (UnimplementedAdminServer) BackupIPAM(*BackupIPAMRequest, grpc.ServerStreamingServer[BackupIPAMChunk]) error {
 	return status.Error(codes.Unimplemented, "method BackupIPAM not implemented")
+}
+func (UnimplementedAdminServer) Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
+}
+func (UnimplementedAdminServer) ListAnnouncements(context.Context, *ListAnnouncementsRequest) (*ListAnnouncementsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAnnouncements not implemented")
+}
+func (UnimplementedAdminServer) SetNamespaces(context.Context, *SetNamespacesRequest) (*SetNamespacesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNamespaces not implemented")
+}
+func (UnimplementedAdminServer) WatchStatus(*WatchStatusRequest, grpc.ServerStreamingServer[Status]) error {
+	return status.Error(codes.Unimplemented, "method WatchStatus not implemented")
+}
+func (UnimplementedAdminServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
 }
 func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -778,6 +885,89 @@ func _Admin_BackupIPAM_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BackupIPAMServer = grpc.ServerStreamingServer[BackupIPAMChunk]
 
+func _Admin_Announce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnnounceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Announce(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Announce_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Announce(ctx, req.(*AnnounceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListAnnouncements_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAnnouncementsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListAnnouncements(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListAnnouncements_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListAnnouncements(ctx, req.(*ListAnnouncementsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SetNamespaces_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNamespacesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SetNamespaces(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SetNamespaces_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SetNamespaces(ctx, req.(*SetNamespacesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_WatchStatus_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchStatusRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).WatchStatus(m, &grpc.GenericServerStream[WatchStatusRequest, Status]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_WatchStatusServer = grpc.ServerStreamingServer[Status]
+
+func _Admin_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRequest)
 	if err := dec(in); err != nil {
@@ -876,6 +1066,22 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_AuditIPAM_Handler,
 		},
 		{
+			MethodName: "Announce",
+			Handler:    _Admin_Announce_Handler,
+		},
+		{
+			MethodName: "ListAnnouncements",
+			Handler:    _Admin_ListAnnouncements_Handler,
+		},
+		{
+			MethodName: "SetNamespaces",
+			Handler:    _Admin_SetNamespaces_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _Admin_Confirm_Handler,
+		},
+		{
 			MethodName: "Explain",
 			Handler:    _Admin_Explain_Handler,
 		},
@@ -884,6 +1090,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "BackupIPAM",
 			Handler:       _Admin_BackupIPAM_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchStatus",
+			Handler:       _Admin_WatchStatus_Handler,
 			ServerStreams: true,
 		},
 	},
