@@ -68,4 +68,3 @@ func New(cfg *rest.Config) (*Client, error) {
 			func() *v1alpha1.OnlinkNode { return &v1alpha1.OnlinkNode{} }, func() *v1alpha1.OnlinkNodeList { return &v1alpha1.OnlinkNodeList{} }),
 	}, nil
 }
-

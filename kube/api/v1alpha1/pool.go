@@ -130,7 +130,7 @@ type Block struct {
 // +kubebuilder:validation:XValidation:rule="self.epoch >= oldSelf.epoch",message="the epoch of a block only grows"
 // +kubebuilder:validation:XValidation:rule="self.node == oldSelf.node || self.epoch > oldSelf.epoch",message="another owner needs a greater epoch"
 type BlockSpec struct {
-	CIDR CIDR `json:"cidr"`
+	CIDR CIDR   `json:"cidr"`
 	Pool string `json:"pool"`
 	// The owner's name; empty: freed, and kept for its epoch.
 	Node string `json:"node"`
