@@ -15,6 +15,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
+	"onlink/agent/hold"
 	"onlink/agent/install"
 	"onlink/agent/liveness"
 	"onlink/agent/node"
@@ -55,6 +56,7 @@ type agent struct {
 	host      *dataplane.Host
 	drain     *drain.Drain
 	reload    *reload.Reloader // holds the configuration in force
+	held      *hold.Changes
 	board     *state.Board
 	features  []state.Feature
 	problems  []string // found at the start

@@ -11,6 +11,7 @@ import (
 
 	"onlink/agent/config"
 	"onlink/agent/endpoint"
+	"onlink/agent/hold"
 	"onlink/agent/node"
 	"onlink/agent/pods"
 	"onlink/agent/state"
@@ -28,7 +29,7 @@ var ErrRestart = node.ErrMoved
 // run.
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	log := newLogger(cfg.Log)
-	a := &agent{log: log, started: time.Now(), opt: opt, board: state.NewBoard()}
+	a := &agent{log: log, started: time.Now(), opt: opt, board: state.NewBoard(), held: hold.New(log.With("part", "hold"))}
 	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
 	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
 		return fmt.Errorf("paths.run: %w", err)

@@ -39,7 +39,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 			Address: a.id.Primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
 			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		},
-		Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
+		Held: a.held.List(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })

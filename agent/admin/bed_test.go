@@ -16,6 +16,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
+	"onlink/agent/hold"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -61,7 +62,7 @@ func (b *bed) server(t *testing.T) *Server {
 	}
 	log := slog.New(slog.DiscardHandler)
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Speaker: speaker{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: hold.New(log), Speaker: speaker{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: Auditor{Store: store{b}, Log: log}, Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {

@@ -10,6 +10,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
+	"onlink/agent/hold"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -28,6 +29,7 @@ type Config struct {
 	World    explain.World
 	File     File
 	Drainer  *drain.Drain
+	Held     *hold.Changes
 	Speaker  Speaker
 	Alloc    Allocator
 	Store    Store

@@ -12,6 +12,7 @@ import (
 
 	"onlink/agent/config"
 	"onlink/agent/explain"
+	"onlink/agent/hold"
 	"onlink/agent/state"
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
@@ -55,6 +56,9 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 	if s.Routes.InSync {
 		w.Phase = "ready"
 	}
+	for _, h := range s.Held {
+		w.Held = append(w.Held, heldToWire(h))
+	}
 	for _, f := range s.Features {
 		one := &onlinkv1.Feature{Name: f.Name, Available: f.Available}
 		if !f.Available {
@@ -63,6 +67,11 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 		w.Features = append(w.Features, one)
 	}
 	return w
+}
+
+// heldToWire is a change that waits for a confirmation.
+func heldToWire(c hold.Change) *onlinkv1.HeldChange {
+	return &onlinkv1.HeldChange{What: c.What, Reason: c.Reason, Digest: c.Digest, Since: timestamppb.New(c.Since)}
 }
 
 // number is a count as the wire has it.

@@ -13,6 +13,9 @@ func (s *Snapshot) Problems() []string {
 	if s.Drain != drain.Serving {
 		out = append(out, fmt.Sprintf("the node is %s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain))
 	}
+	for _, h := range s.Held {
+		out = append(out, h.Problem())
+	}
 	out = append(out, s.Sessions.problems()...)
 	out = append(out, s.IPAM.problems()...)
 	out = append(out, s.Contested()...)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"onlink/agent/drain"
+	"onlink/agent/hold"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/cni"
@@ -24,9 +25,10 @@ type Snapshot struct {
 	Taken    time.Time // when gathering began: nothing in it is older
 	Node     Node
 	Features []Feature
-	Notes    []string    // settings and their consequences, one line each
-	Found    []string    // problems that parts of the agent reported themselves
-	Drain    drain.Phase // as announced to the peers
+	Notes    []string      // settings and their consequences, one line each
+	Found    []string      // problems that parts of the agent reported themselves
+	Drain    drain.Phase   // as announced to the peers
+	Held     []hold.Change // changes that wait for a confirmation
 	Routes   Routes
 	Sessions Sessions
 	IPAM     IPAM

@@ -26,7 +26,7 @@ change that needs a restart is rejected.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(configShowCommand(a), configApplyCommand(a), configReloadCommand(a))
+	cmd.AddCommand(configShowCommand(a), configApplyCommand(a), configReloadCommand(a), configConfirmCommand(a))
 	for _, e := range configEdits {
 		cmd.AddCommand(configEditCommand(a, e))
 	}
@@ -102,6 +102,33 @@ rejected: then the last good one stays in force. Key files are read again too.`,
 				},
 				table: func(w io.Writer, r *onlinkv1.ReloadConfigReply) error {
 					_, err := fmt.Fprintf(w, "%s is in force\n", clean(r.GetFile()))
+					return err
+				},
+			})
+		},
+	}
+}
+
+func configConfirmCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "confirm [DIGEST]",
+		Short: "Apply a change that the agent holds",
+		Long: `confirm applies a change of the configuration or of announcements that the agent holds because of
+what it would remove. status lists the held changes; when there is only one, it needs no digest.`,
+		Example: `  onlinkctl config confirm
+  onlinkctl config confirm 5d41402abc4b2a76`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req := &onlinkv1.ConfirmRequest{}
+			if len(args) > 0 {
+				req.Digest = args[0]
+			}
+			return show(cmd, a, view[*onlinkv1.ConfirmReply]{
+				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ConfirmReply, error) {
+					return c.Confirm(ctx, req)
+				},
+				table: func(w io.Writer, r *onlinkv1.ConfirmReply) error {
+					_, err := fmt.Fprintf(w, "the change of %s is made\n", clean(r.GetChange().GetWhat()))
 					return err
 				},
 			})

@@ -54,6 +54,8 @@ func TestOutput(t *testing.T) {
 		{"peers_enable", "peers tor1 enable", nil},
 		{"config_show", "config show", nil},
 		{"config_reload", "config reload", nil},
+		{"config_confirm", "config confirm", nil},
+		{"config_confirm_digest", "config confirm 5d41402abc4b2a76", nil},
 		{"config_show_json", "config show -o json", nil},
 		{"config_apply_dry", "config apply testdata/apply.yaml --dry-run", nil},
 		{"config_apply_same", "config apply testdata/apply.yaml", nil},

@@ -57,6 +57,7 @@ func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*o
 			{Name: "ipip"},
 		},
 		Notes:    []string{"ipam.registry.insecure: the registry has no TLS\x1b[2J"},
+		Held:     []*onlinkv1.HeldChange{{What: "config", Reason: "2 of 3 peers\x1b[2J", Digest: "5d41402abc4b2a76", Since: timestamppb.New(clock.Add(-time.Minute))}},
 		Problems: []string{"peer tor1 is down: see onlinkctl peers", "10.9.0.0/16 belongs to bird\x1b[2J"},
 	}, nil
 }
@@ -286,6 +287,13 @@ func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest)
 		return nil, status.Error(codes.InvalidArgument, `peers "nobody": there is no such entry`)
 	}
 	return &onlinkv1.ChangeConfigReply{Digest: "0123456789abcdef", Changed: r.GetText() != "{}"}, nil
+}
+
+func (s *agent) Confirm(_ context.Context, r *onlinkv1.ConfirmRequest) (*onlinkv1.ConfirmReply, error) {
+	if r.GetDigest() != "" && r.GetDigest() != "5d41402abc4b2a76" {
+		return nil, status.Error(codes.NotFound, "no such change is held")
+	}
+	return &onlinkv1.ConfirmReply{Change: &onlinkv1.HeldChange{What: "config", Digest: "5d41402abc4b2a76"}}, nil
 }
 
 func (s *agent) Drain(_ context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.DrainReply, error) {

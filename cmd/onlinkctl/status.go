@@ -63,12 +63,26 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 			return err
 		}
 	}
+	for _, h := range s.GetHeld() {
+		if _, err := fmt.Fprintf(w, "%-11s%s\n", "Held:", clean(a.held(h))); err != nil {
+			return err
+		}
+	}
 	for _, p := range s.GetProblems() {
 		if _, err := fmt.Fprintf(w, "%-11s%s\n", "Problem:", clean(p)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// held is one line about a change that waits for a confirmation.
+func (a *app) held(h *onlinkv1.HeldChange) string {
+	since := ""
+	if h.GetSince().IsValid() {
+		since = fmt.Sprintf(", for %s", age(a.now().Sub(h.GetSince().AsTime())))
+	}
+	return fmt.Sprintf("%s%s: would remove %s (digest %s)", h.GetWhat(), since, h.GetReason(), h.GetDigest())
 }
 
 // features lists the kernel's features, and the effect of each missing one.
