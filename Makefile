@@ -24,7 +24,7 @@ export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt house vet generate check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt house vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ engine-rebase: ## put the patches on another version of GoBGP, in build/engine-e
 
 build: engine ## build onlinkd, onlinkctl and onlink-cni into bin/ (static)
 	$(GOBUILD) -o bin/ ./cmd/...
+
+image: build ## make bin/onlink-image.tar, an OCI image of all programs (ctr -n k8s.io images import FILE)
+	@go run ./tools/image -version '$(VERSION)' -o bin/onlink-image.tar bin/onlinkd $(addprefix bin/,$(filter-out onlinkd,$(notdir $(wildcard cmd/*))))
 
 demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
 	@$(BED) deps lab
