@@ -1,0 +1,192 @@
+package render
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"onlink/kube/api/v1alpha1"
+)
+
+// maxMesh is the largest full mesh: above it every node's sessions and the watches
+// of all Nodes cost more than reflectors do.
+const maxMesh = 100
+
+// cluster is the sessions inside the cluster.
+type cluster struct {
+	reflector *reflector
+	mesh      *mesh
+	peers     []peer // reflectors, by name
+}
+
+// taken returns the node that has a session under a name or with an address.
+func (c *cluster) taken(name string, addr netip.Addr) (string, bool) {
+	text := addr.String()
+	for _, p := range c.peers {
+		if p.Name == name || p.Address == text {
+			return p.Name, true
+		}
+	}
+	if c.mesh != nil {
+		for _, n := range c.mesh.Nodes {
+			if n.Name == name || n.Address == text {
+				return n.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// readCluster returns the sessions inside the cluster: with the reflectors, or
+// without one in a mesh.
+func readCluster(in *Input, s *self, ros *roster, b *base, pools *poolSet, cur *current, l *ledger) *cluster {
+	c := &cluster{}
+	reflection := len(ros.reflectors) > 0
+	l.out.NeedsAllNodes = !reflection && b.mode != v1alpha1.MeshOff || s.reflector && len(b.clients) == 0
+	if b.sealed {
+		l.problem("no sessions inside the cluster, because their key is missing: create the Secret of OnlinkConfig spec.reflection.passwordSecretRef")
+		return c
+	}
+	switch {
+	case reflection:
+		c.reflect(s, ros, b, l)
+		if s.reflector {
+			c.reflector = &reflector{PasswordFile: b.link.PasswordFile, Clients: clientRanges(ros, b, pools, l)}
+		}
+	case b.mode != v1alpha1.MeshOff:
+		c.mesh = readMesh(in, s, ros, b, cur, l)
+	}
+	return c
+}
+
+// reflect adds a session with every reflector. Both ends of a session between
+// reflectors choose the same family: IPv4 where both have it.
+func (c *cluster) reflect(s *self, ros *roster, b *base, l *ledger) {
+	for _, m := range ros.reflectors {
+		if m.name == s.name {
+			continue
+		}
+		addr := common(&s.member, &m)
+		if !addr.IsValid() {
+			l.problem("no session with reflector %s, which has no InternalIP of a family of this node's: give it one, or label another node %s", m.name, v1alpha1.ReflectorLabel)
+			continue
+		}
+		c.peers = append(c.peers, peer{Name: m.name, Address: addr.String(), PasswordFile: b.link.PasswordFile, HoldTime: b.link.HoldTime, BFD: b.link.BFD})
+	}
+}
+
+// common returns the address of m that s has a session with; invalid: they have no
+// family in common.
+func common(s, m *member) netip.Addr {
+	if s.v4.IsValid() && m.v4.IsValid() {
+		return m.v4
+	}
+	if s.v6.IsValid() {
+		return m.v6
+	}
+	return netip.Addr{}
+}
+
+// clientRanges returns the ranges that a reflector accepts clients from: the
+// configured ones, or the /24 and /64 networks around all Nodes, so that a node more
+// or less changes nothing. A network that overlaps a pool is cut down until it does
+// not: pods must not be clients.
+func clientRanges(ros *roster, b *base, pools *poolSet, l *ledger) []v1alpha1.CIDR {
+	var list []netip.Prefix
+	for _, p := range b.clients {
+		if q, ok := pools.overlapping(p); ok {
+			l.problem("OnlinkConfig spec.reflection.clients: %s overlaps %s of IPPool %s, and pods must not be clients: remove it, or write a part without the pool", p, q.cidr, q.name)
+			continue
+		}
+		list = append(list, p)
+	}
+	if len(b.clients) == 0 {
+		for _, m := range ros.nodes {
+			for _, a := range m.addrs() {
+				list = append(list, network(a, pools))
+			}
+		}
+	}
+	var out []v1alpha1.CIDR
+	for _, p := range merge(list) {
+		out = append(out, v1alpha1.CIDR(p.String()))
+	}
+	return out
+}
+
+// network returns the largest network around an address that is apart from all
+// pools.
+func network(a netip.Addr, pools *poolSet) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	p := netip.PrefixFrom(a, bits).Masked()
+	for bits < a.BitLen() {
+		if _, ok := pools.overlapping(p); !ok {
+			break
+		}
+		bits++
+		p = netip.PrefixFrom(a, bits).Masked()
+	}
+	return p
+}
+
+// readMesh returns the mesh: the same list on every node. It is of one family, IPv4
+// where a node has it: each of two ends finds the other by the address in the list.
+func readMesh(in *Input, s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
+	nodes := ros.nodes
+	if len(nodes) > maxMesh {
+		nodes = meshInForce(ros, cur)
+		l.problem("%d nodes are too many for a mesh (at most %d), which stays as it is: label two or three nodes %s, which makes them route reflectors", len(ros.nodes), maxMesh, v1alpha1.ReflectorLabel)
+	}
+	if !slices.ContainsFunc(nodes, func(m member) bool { return m.name == s.name }) {
+		return nil
+	}
+	m := &mesh{link: b.link}
+	v4 := slices.ContainsFunc(nodes, func(m member) bool { return m.v4.IsValid() })
+	var other []string
+	for _, n := range nodes {
+		addr := n.v6
+		if v4 {
+			addr = n.v4
+		}
+		if !addr.IsValid() {
+			other = append(other, n.name)
+			continue
+		}
+		m.Nodes = append(m.Nodes, meshNode{Name: n.name, Address: addr.String()})
+	}
+	if len(other) > 0 {
+		l.problem("nodes without an IPv4 InternalIP have no sessions in the mesh, where others have one: %s; give them one, or label a dual-stack node %s", some(other), v1alpha1.ReflectorLabel)
+	}
+	if slices.Contains(other, s.name) {
+		return nil
+	}
+	return m
+}
+
+// meshInForce returns the nodes of the mesh in force that are still there.
+func meshInForce(ros *roster, cur *current) []member {
+	if cur.file == nil || cur.file.BGP.Mesh == nil {
+		return nil
+	}
+	var out []member
+	for _, n := range cur.file.BGP.Mesh.Nodes {
+		if at := slices.IndexFunc(ros.nodes, func(m member) bool { return m.name == n.Name }); at >= 0 {
+			out = append(out, ros.nodes[at])
+		}
+	}
+	return out
+}
+
+// sourcesOf records the fields of the sessions inside the cluster.
+func (c *cluster) sourcesOf(l *ledger) {
+	config := Object{kindConfig, v1alpha1.ConfigName}
+	for _, field := range []string{"bgp", "ipam", "tunnel", "fib", "api", "cni", "log", "bgp.mesh", "bgp.reflector"} {
+		l.out.Sources[field] = config
+	}
+	for i := range c.peers {
+		l.out.Sources[fmt.Sprintf("bgp.peers[%d]", i)] = config
+	}
+}
