@@ -96,7 +96,7 @@ type Registry interface {
 	// the one with the larger epoch has it, whichever called first.
 	Assert(ctx context.Context, by Caller, held []Block) (lost []Block, err error)
 	// List returns the blocks of a node, or of all nodes when node is empty,
-	// in order of address.
+	// in order of address. A registry that does not list all returns [ErrUnlisted].
 	List(ctx context.Context, node string) ([]Block, error)
 	// TakeOver makes the caller the holder of its name, and gives it all blocks
 	// of node from, which is its own name or its former one, each with a new

@@ -3,6 +3,7 @@ package ipam
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ type RegistrySettings struct {
 	Kind   RegistryKind
 	Listen netip.AddrPort // bolt: serve it to other nodes here; the zero value: not served
 	// Addresses are host:port. grpc: the agent that serves it, or the two that
-	// split it. bolt: those two, one of which is Listen; nil when there is no
+	// split it; or one unix:///path, a process of this machine. bolt: those two, one of which is Listen; nil when there is no
 	// split. etcd: the endpoints.
 	Addresses []string       `key:"address"`
 	TLS       tlsfiles.Files // for Listen and Addresses
@@ -66,6 +67,19 @@ func (r RegistrySettings) Split() bool { return r.Kind != RegistryEtcd && len(r.
 // has asserted twice by then.
 func (r RegistrySettings) Settle() time.Duration { return 2 * r.Assert }
 
+// Local reports whether the registry is a process of this machine, behind a unix
+// socket.
+func (r RegistrySettings) Local() bool {
+	return r.Kind == RegistryGRPC && slices.ContainsFunc(r.Addresses, isSocket)
+}
+
+const (
+	socketScheme  = "unix://"
+	maxSocketPath = 107 // bytes: unix(7), sun_path less its final zero
+)
+
+func isSocket(address string) bool { return strings.HasPrefix(address, socketScheme) }
+
 // Endpoints are where agents serve the registry, as far as the file has
 // addresses and not names.
 func (r RegistrySettings) Endpoints() []netip.AddrPort {
@@ -83,7 +97,7 @@ func (r RegistrySettings) Endpoints() []netip.AddrPort {
 // Notes says what it means that the registry is used without TLS.
 func (r RegistrySettings) Notes() []string {
 	switch {
-	case !r.Insecure:
+	case !r.Insecure || r.Local():
 		return nil
 	case r.Listen.IsValid():
 		return []string{fmt.Sprintf("ipam.registry.insecure: the registry on %v has no TLS: every host that reaches the port can list the owners of blocks, "+
@@ -101,7 +115,7 @@ func (s *Settings) Read(v strictyaml.Value) {
 			v.Mapping(strictyaml.Fields{
 				"kind":         strictyaml.OneOf(&r.Kind, RegistryBolt, RegistryGRPC, RegistryEtcd),
 				"listen":       strictyaml.AddrPort(&r.Listen),
-				"address":      strictyaml.HostPorts(&r.Addresses),
+				"address":      registryAddresses(&r.Addresses),
 				"tls":          r.TLS.Read,
 				"insecure":     strictyaml.Bool(&r.Insecure),
 				"user":         strictyaml.Word(&r.User),
@@ -112,6 +126,27 @@ func (s *Settings) Read(v strictyaml.Value) {
 		},
 		"cooldown": strictyaml.Duration(&s.Cooldown, 0, day),
 		"sticky":   strictyaml.Duration(&s.Sticky, 0, 365*day),
+	})
+}
+
+// registryAddresses reads one host:port or unix:///path, or a list of them.
+func registryAddresses(dst *[]string) func(strictyaml.Value) {
+	return strictyaml.Some(func(v strictyaml.Value) {
+		var s string
+		switch text, ok := v.Text("host:port or unix:///path"); {
+		case !ok:
+		case !isSocket(text):
+			strictyaml.HostPort(&s)(v)
+		case len(text) == len(socketScheme)+1, text[len(socketScheme):] != filepath.Clean("/"+text[len(socketScheme):]), strings.ContainsAny(text, " ?#%\x00\t\n"):
+			v.Fail("%q is not unix:// and a path without \".\", \"..\", spaces, %%, ? and #; use one such as unix:///run/onlink-kube/registry.sock", text)
+		case len(text)-len(socketScheme) > maxSocketPath:
+			v.Fail("the path of the socket has %d bytes, and a unix socket's at most %d; use a shorter one", len(text)-len(socketScheme), maxSocketPath)
+		default:
+			s = text
+		}
+		if s != "" {
+			*dst = append(*dst, s)
+		}
 	})
 }
 
@@ -135,6 +170,7 @@ func (s *Settings) Validate(path string, d *strictyaml.Document) {
 		c.fail("user", "and passwordFile are for kind etcd; remove them")
 	}
 	c.tls()
+	c.socket()
 	if n := len(c.Addresses); c.Split() && n != 2 {
 		c.fail("address", "names %d agents; two can split the pools", n)
 	}
@@ -188,6 +224,18 @@ func (c registryCheck) etcd() {
 	}
 }
 
+// socket wants a registry of this machine to be the only one, of kind grpc.
+func (c registryCheck) socket() {
+	i := slices.IndexFunc(c.Addresses, isSocket)
+	switch {
+	case i < 0 || c.failed("address"):
+	case c.Kind != RegistryGRPC:
+		c.fail("address", "names a unix socket (%s), which is for kind grpc; write host:port", c.Addresses[i])
+	case len(c.Addresses) > 1:
+		c.fail("address", "names a unix socket (%s) besides others; a registry of this machine is the only one, write it alone", c.Addresses[i])
+	}
+}
+
 // tls wants TLS, or the written word that there shall be none.
 func (c registryCheck) tls() {
 	if c.Kind == RegistryEtcd && c.TLS.Cert == "" && c.TLS.Key == "" {
@@ -196,6 +244,15 @@ func (c registryCheck) tls() {
 		}
 	} else {
 		c.TLS.Validate(c.path+".tls", c.doc)
+	}
+	if c.Local() {
+		if c.TLS.Enabled() {
+			c.fail("tls", "has no use with a unix socket, which never leaves the machine; remove it")
+		}
+		if c.Insecure {
+			c.fail("insecure", "has no use with a unix socket, which never leaves the machine; remove it")
+		}
+		return
 	}
 	used := c.Listen.IsValid() || c.Kind != RegistryBolt && len(c.Addresses) > 0
 	switch {

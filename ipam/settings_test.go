@@ -43,6 +43,9 @@ func TestSettings(t *testing.T) {
 		{"{registry: {kind: grpc, address: ['a:1', 'b:1'], insecure: true}}", registry(func(r *RegistrySettings) {
 			r.Kind, r.Addresses, r.Insecure = RegistryGRPC, []string{"a:1", "b:1"}, true
 		})},
+		{"{registry: {kind: grpc, address: 'unix:///run/onlink-kube/registry.sock'}}", registry(func(r *RegistrySettings) {
+			r.Kind, r.Addresses = RegistryGRPC, []string{"unix:///run/onlink-kube/registry.sock"}
+		})},
 		{"{registry: {kind: etcd, address: ['a:1', 'b:1', 'c:1'], tls: {ca: /a}, user: u, passwordFile: /p, prefix: /x/}}", registry(func(r *RegistrySettings) {
 			r.Kind, r.Addresses, r.TLS.CA, r.User, r.PasswordFile, r.Prefix = RegistryEtcd, []string{"a:1", "b:1", "c:1"}, "/a", "u", "/p", "/x/"
 		})},
@@ -71,6 +74,17 @@ func TestSettingsMistakes(t *testing.T) {
 		{"{registry: {kind: etc, address: 'a:1'}}", []string{"kind"}}, // what the address is for depends on it
 		{"{registry: {kind: etc, tls: {cert: /c}}}", []string{"kind", "tls.ca", "tls.key"}},
 		{"{registry: {kind: grpc}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix://run/r.sock'}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix:///'}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix://'}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix:///run/../r.sock'}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix:///run/r.sock?x'}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix:///" + strings.Repeat("x", maxSocketPath) + "'}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: ['unix:///r.sock', 'a:1']}}", []string{"address"}},
+		{"{registry: {kind: grpc, address: 'unix:///r.sock', insecure: true}}", []string{"insecure"}},
+		{"{registry: {kind: grpc, address: 'unix:///r.sock', tls: {cert: /c, key: /k, ca: /a}}}", []string{"tls"}},
+		{"{registry: {kind: etcd, address: 'unix:///r.sock', insecure: true}}", []string{"address"}},
+		{"{registry: {address: 'unix:///r.sock', insecure: true}}", []string{"address"}},
 		{"{registry: {kind: grpc, address: 'a:1', insecure: true, listen: '10.0.0.1:1'}}", []string{"listen"}},
 		{"{registry: {kind: grpc, address: ['a:1', 'b:1', 'c:1'], insecure: true}}", []string{"address"}},
 		{"{registry: {kind: grpc, address: 'a:1'}}", []string{"tls"}},

@@ -7,6 +7,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -83,6 +84,9 @@ func (s *Server) ListBlocks(ctx context.Context, r *onlinkv1.ListBlocksRequest) 
 		return &onlinkv1.ListBlocksReply{Blocks: own}, nil
 	}
 	all, err := s.Registered(ctx)
+	if errors.Is(err, ipam.ErrUnlisted) {
+		return &onlinkv1.ListBlocksReply{Blocks: own, Missing: "the blocks of other nodes: the block registry lists only this node's; onlinkctl routes lists the announced ones"}, nil
+	}
 	if err != nil {
 		return &onlinkv1.ListBlocksReply{Blocks: own, Missing: fmt.Sprintf("the blocks of other nodes: the block registry does not answer (%v); onlinkctl routes lists the announced ones", err)}, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"os/user"
@@ -12,7 +13,7 @@ import (
 	"time"
 )
 
-// ListenUnix opens a unix socket with the given mode and group. A socket file
+// ListenUnix opens a unix socket with the given mode and group, a name or a number. A socket file
 // without a listener is a leftover of a killed run and is replaced; one with a
 // listener belongs to a running agent. Field is the key of the configuration, for errors.
 func ListenUnix(field, path string, mode fs.FileMode, group string) (net.Listener, error) {
@@ -44,13 +45,26 @@ func own(path string, mode fs.FileMode, group string) error {
 	if group == "" {
 		return nil
 	}
-	g, err := user.LookupGroup(group)
+	gid, err := groupID(group)
 	if err != nil {
 		return err
 	}
-	gid, err := strconv.Atoi(g.Gid)
-	if err != nil {
-		return fmt.Errorf("group %s: id %q is not a number", group, g.Gid)
-	}
 	return os.Chown(path, 0, gid)
+}
+
+// groupID returns the ID of a group's name, or the number itself: an image of a
+// container has no names.
+func groupID(group string) (int, error) {
+	g, err := user.LookupGroup(group)
+	if err == nil {
+		group = g.Gid
+	}
+	gid, numErr := strconv.ParseUint(group, 10, 32)
+	switch {
+	case numErr == nil && gid < math.MaxUint32: // the last means no change to chown(2)
+		return int(gid), nil
+	case err != nil:
+		return 0, err
+	}
+	return 0, fmt.Errorf("group %s: %w", group, numErr)
 }

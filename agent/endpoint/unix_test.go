@@ -38,6 +38,32 @@ func TestListenUnix(t *testing.T) {
 	}
 }
 
+// TestListenUnixNumber: a group is a name or a number, which needs no entry in
+// /etc/group.
+func TestListenUnixNumber(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives a file to a group")
+	}
+	for group, want := range map[string]uint32{"root": 0, "65532": 65532, "4294967294": 4294967294} {
+		path := filepath.Join(t.TempDir(), "x.sock")
+		lis, err := ListenUnix("api.admin.socket", path, 0o660, group)
+		if err != nil {
+			t.Fatalf("group %s: %v", group, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Sys().(*syscall.Stat_t).Gid != want {
+			t.Errorf("group %s: %v, group %d", group, err, info.Sys().(*syscall.Stat_t).Gid)
+		}
+		lis.Close()
+	}
+	for _, group := range []string{"4294967295", "4294967296", "-1"} {
+		if lis, err := ListenUnix("api.admin.socket", filepath.Join(t.TempDir(), "x.sock"), 0o660, group); err == nil {
+			lis.Close()
+			t.Errorf("group %s is accepted: chown(2) would leave the group as it is, or there is none", group)
+		}
+	}
+}
+
 // TestListenUnixRefuses: an error names the key of the configuration, and what
 // is no leftover of an agent is not removed.
 func TestListenUnixRefuses(t *testing.T) {

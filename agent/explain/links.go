@@ -2,6 +2,7 @@ package explain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,6 +30,11 @@ func (c *chain) explainOwner(ctx context.Context) {
 		return
 	}
 	blocks, err := c.Registered(ctx)
+	if errors.Is(err, ipam.ErrUnlisted) {
+		c.quiet = true
+		c.add(true, "owner", "unknown: the block registry lists only this node's blocks")
+		return
+	}
 	if err != nil {
 		c.quiet = true
 		c.add(true, "owner", "unknown: the block registry does not answer (%v)", err)

@@ -5,6 +5,7 @@ package owners
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -61,6 +62,7 @@ type Watch struct {
 	known []ipam.Block // as of the last answer; guarded by mu
 
 	answered time.Time // Run's; of the last answer, zero: none that is in force
+	unlisted bool      // Run's; the registry lists no other node's blocks
 }
 
 // New returns a watch; it works in [Watch.Run].
@@ -100,6 +102,9 @@ func (w *Watch) Run(ctx context.Context) error {
 			w.setNetworks(ctx)
 			continue
 		case <-w.cfg.Speaker.Suspect():
+			if w.unlisted {
+				continue // it would not answer this either
+			}
 			next.Reset(max(0, soonest-time.Since(last)))
 			continue
 		case <-next.C:
@@ -121,10 +126,11 @@ func (w *Watch) ask(ctx context.Context) {
 	bound, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	blocks, nodes, err := w.list(bound)
+	w.unlisted = errors.Is(err, ipam.ErrUnlisted)
 	switch {
 	case ctx.Err() != nil:
 		return
-	case err == nil:
+	case err == nil, w.unlisted: // unlisted: no owner is known, so each block is accepted from its first announcer
 		w.answered = time.Now()
 	case w.answered.IsZero() || time.Since(w.answered) < kept:
 		return

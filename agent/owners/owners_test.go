@@ -1,8 +1,10 @@
 package owners
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
@@ -26,6 +28,8 @@ type registry struct {
 	blocks []ipam.Block
 	nodes  []ipam.Node
 	away   atomic.Bool // it does not answer
+
+	unlisted bool // it lists no other node's blocks
 }
 
 func (r *registry) err() error {
@@ -35,7 +39,12 @@ func (r *registry) err() error {
 	return nil
 }
 
-func (r *registry) List(context.Context, string) ([]ipam.Block, error) { return r.blocks, r.err() }
+func (r *registry) List(context.Context, string) ([]ipam.Block, error) {
+	if r.unlisted {
+		return nil, fmt.Errorf("registry: %w", ipam.ErrUnlisted)
+	}
+	return r.blocks, r.err()
+}
 
 func (r *registry) Nodes(context.Context) ([]ipam.Node, error) {
 	r.asked++
@@ -109,6 +118,35 @@ func TestAnswer(t *testing.T) {
 		}
 		if got := w.Blocks(); len(got) != 2 {
 			t.Errorf("blocks %v, want those of both nodes", got)
+		}
+	})
+}
+
+// TestUnlisted: a registry that lists no other node's blocks gives no owner, and is
+// not asked again for suspect announcements, which have no owner either.
+func TestUnlisted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := &registry{unlisted: true}
+		s := &speaker{suspect: make(chan struct{}, 1), owners: []policy.Block{{Prefix: small}}}
+		var log bytes.Buffer
+		run(t, reg, s, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		if len(s.owners) != 0 || len(s.pools) != 1 {
+			t.Errorf("owners %v, pools %v: want no owner, and the pools", s.owners, s.pools)
+		}
+		for range 20 {
+			s.suspect <- struct{}{}
+			time.Sleep(2 * soonest)
+		}
+		if reg.asked != 1 {
+			t.Errorf("asked %d times within 40 s, want once a minute", reg.asked)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if reg.asked != 2 {
+			t.Errorf("asked %d times after 100 s, want 2", reg.asked)
+		}
+		if log.Len() > 0 {
+			t.Errorf("it is no fault and is logged:\n%s", &log)
 		}
 	})
 }

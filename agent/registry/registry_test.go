@@ -41,6 +41,9 @@ func TestOpen(t *testing.T) {
 		{"own database", func(*ipam.RegistrySettings) {}, "*ipam.BoltRegistry", 0},
 		{"served", func(r *ipam.RegistrySettings) { r.Listen = netip.MustParseAddrPort("127.0.0.1:1") }, "*ipam.BoltRegistry", 0},
 		{"another agent's", func(r *ipam.RegistrySettings) { r.Kind, r.Addresses = ipam.RegistryGRPC, []string{"127.0.0.1:1"} }, "*remote.Registry", 1},
+		{"a process of this machine", func(r *ipam.RegistrySettings) {
+			r.Kind, r.Addresses = ipam.RegistryGRPC, []string{"unix:///nonexistent/r.sock"}
+		}, "*remote.Registry", 1},
 		{"two others'", func(r *ipam.RegistrySettings) {
 			r.Kind, r.Addresses = ipam.RegistryGRPC, []string{"127.0.0.1:1", "127.0.0.1:2"}
 		}, "*ipam.Split", 2},

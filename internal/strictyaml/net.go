@@ -131,14 +131,8 @@ func HostPort(dst *string) func(Value) {
 	}
 }
 
-// HostPorts reads one host:port or a list of them.
-func HostPorts(dst *[]string) func(Value) {
-	one := func(v Value) {
-		var s string
-		if HostPort(&s)(v); s != "" {
-			*dst = append(*dst, s)
-		}
-	}
+// Some reads one value or a list of them, each with one.
+func Some(one func(Value)) func(Value) {
 	return func(v Value) {
 		if v.IsList() {
 			v.List(one)

@@ -45,7 +45,12 @@ type server struct {
 // readWeb is its schema.
 func readWeb(v Value, c *web) {
 	v.Mapping(Fields{
-		"name": Word(&c.Name), "folder": File(&c.Folder), "backend": HostPort(&c.Backend), "backends": HostPorts(&c.Backends),
+		"name": Word(&c.Name), "folder": File(&c.Folder), "backend": HostPort(&c.Backend), "backends": Some(func(v Value) {
+			var s string
+			if HostPort(&s)(v); s != "" {
+				c.Backends = append(c.Backends, s)
+			}
+		}),
 		"mode": OneOf(&c.Mode, "fast", "safe"), "on": Bool(&c.On), "workers": Number(&c.Workers, 1, 64),
 		"pause": Duration(&c.Pause, time.Second, time.Hour), "hold": Seconds(&c.Hold, 3*time.Second, time.Minute),
 		"addr": Addr(&c.Addr), "source": Addr(&c.Source, "auto"), "net": Prefix(&c.Net), "nets": Prefixes(&c.Nets),

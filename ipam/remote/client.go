@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,6 +34,7 @@ type ClientConfig struct {
 type Registry struct {
 	client onlinkv1.RegistryClient
 	conn   *grpc.ClientConn
+	name   string // in errors
 }
 
 var (
@@ -48,12 +50,19 @@ func Open(c ClientConfig) (*Registry, error) {
 	if c.TLS != nil {
 		creds = credentials.NewTLS(c.TLS)
 	}
+	name, redial := "registry", redialLast
+	if local := strings.HasPrefix(c.Target, "unix:"); local {
+		// No other connection goes this way, and a try costs next to nothing: a node
+		// that boots waits for the process that serves the socket.
+		name, redial = "registry at "+c.Target, redialLocal
+		c.Dial = nil
+	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		// gRPC waits two minutes at last: a node would be unknown so long to a
 		// registry that is back and has lost its file.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialLast},
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redial},
 			MinConnectTimeout: redialLast,
 		}),
 	}
@@ -64,20 +73,27 @@ func Open(c ClientConfig) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open registry client: %w", err)
 	}
-	return &Registry{onlinkv1.NewRegistryClient(conn), conn}, nil
+	return &Registry{onlinkv1.NewRegistryClient(conn), conn, name}, nil
 }
 
-// redialLast is the longest wait before the next try to connect.
-const redialLast = 3 * time.Second
+// The longest wait before the next try to connect, over the network and to a
+// process of this machine.
+const (
+	redialLast  = 3 * time.Second
+	redialLocal = 250 * time.Millisecond
+)
 
 // Close ends the connection.
 func (c *Registry) Close() error { return c.conn.Close() }
+
+// failed returns the registry's error that a gRPC status carries.
+func (c *Registry) failed(err error) error { return errorFromWire(c.name, err) }
 
 // Claim implements ipam.Registry.
 func (c *Registry) Claim(ctx context.Context, r ipam.ClaimRequest) (ipam.Block, error) {
 	rep, err := c.client.Claim(ctx, claimToWire(r))
 	if err != nil {
-		return ipam.Block{}, errorFromWire(err)
+		return ipam.Block{}, c.failed(err)
 	}
 	return blockFromWire(rep.GetBlock())
 }
@@ -85,14 +101,14 @@ func (c *Registry) Claim(ctx context.Context, r ipam.ClaimRequest) (ipam.Block, 
 // Release implements ipam.Registry.
 func (c *Registry) Release(ctx context.Context, by ipam.Caller, b ipam.Block) error {
 	_, err := c.client.Release(ctx, &onlinkv1.ReleaseRequest{Block: blockToWire(b), By: callerToWire(by)})
-	return errorFromWire(err)
+	return c.failed(err)
 }
 
 // Assert implements ipam.Registry.
 func (c *Registry) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block) ([]ipam.Block, error) {
 	rep, err := c.client.Assert(ctx, &onlinkv1.AssertRequest{Node: by.Node, Blocks: blocksToWire(held), By: callerToWire(by)})
 	if err != nil {
-		return nil, errorFromWire(err)
+		return nil, c.failed(err)
 	}
 	return blocksFromWire(rep.GetLost())
 }
@@ -100,8 +116,11 @@ func (c *Registry) Assert(ctx context.Context, by ipam.Caller, held []ipam.Block
 // List implements ipam.Registry.
 func (c *Registry) List(ctx context.Context, node string) ([]ipam.Block, error) {
 	rep, err := c.client.List(ctx, &onlinkv1.ListRequest{Node: node})
+	if status.Code(err) == codes.Unimplemented {
+		return nil, fmt.Errorf("%s: %w", c.name, ipam.ErrUnlisted)
+	}
 	if err != nil {
-		return nil, errorFromWire(err)
+		return nil, c.failed(err)
 	}
 	return blocksFromWire(rep.GetBlocks())
 }
@@ -114,7 +133,7 @@ func (c *Registry) Nodes(ctx context.Context) ([]ipam.Node, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, errorFromWire(err)
+		return nil, c.failed(err)
 	}
 	return nodesFromWire(rep)
 }
@@ -123,7 +142,7 @@ func (c *Registry) Nodes(ctx context.Context) ([]ipam.Node, error) {
 func (c *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
 	rep, err := c.client.ForceRelease(ctx, &onlinkv1.ForceReleaseRequest{Node: node})
 	if err != nil {
-		return nil, errorFromWire(err)
+		return nil, c.failed(err)
 	}
 	return blocksFromWire(rep.GetBlocks())
 }
@@ -132,7 +151,7 @@ func (c *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block,
 func (c *Registry) TakeOver(ctx context.Context, by ipam.Caller, from string, force bool) ([]ipam.Block, error) {
 	rep, err := c.client.TakeOver(ctx, &onlinkv1.TakeOverRequest{By: callerToWire(by), From: from, Force: force})
 	if err != nil {
-		return nil, errorFromWire(err)
+		return nil, c.failed(err)
 	}
 	return blocksFromWire(rep.GetBlocks())
 }

@@ -95,7 +95,7 @@ func TestRegistryGuardBinds(t *testing.T) {
 				t.Fatalf("error %v, want success: %v", err, tt.ok)
 			}
 			if err != nil && (status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "worker") ||
-				!errors.Is(errorFromWire(err), ipam.ErrRefused)) {
+				!errors.Is(errorFromWire("registry", err), ipam.ErrRefused)) {
 				t.Errorf("error %v, want a denial that names the node and is a refusal", err)
 			}
 		})

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -74,6 +75,9 @@ func (s *service) Assert(ctx context.Context, r *onlinkv1.AssertRequest) (*onlin
 // List implements onlinkv1.RegistryServer.
 func (s *service) List(ctx context.Context, r *onlinkv1.ListRequest) (*onlinkv1.ListReply, error) {
 	blocks, err := s.reg.List(ctx, r.GetNode())
+	if errors.Is(err, ipam.ErrUnlisted) {
+		return nil, status.Error(codes.Unimplemented, err.Error())
+	}
 	if err != nil {
 		return nil, errorToWire(err)
 	}

@@ -108,8 +108,8 @@ func errorToWire(err error) error {
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-// errorFromWire returns the registry's error that a gRPC status carries.
-func errorFromWire(err error) error {
+// errorFromWire returns the error that a gRPC status of the named registry carries.
+func errorFromWire(name string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -117,16 +117,16 @@ func errorFromWire(err error) error {
 	for _, d := range st.Details() {
 		if w, ok := d.(*onlinkv1.NameHeld); ok {
 			if held, herr := heldFromWire(w); herr == nil {
-				return fmt.Errorf("registry: %w", held)
+				return fmt.Errorf("%s: %w", name, held)
 			}
 		}
 	}
 	for _, w := range wireErrors {
 		if st.Code() == w.code {
-			return fmt.Errorf("registry: %w (%s)", w.err, st.Message())
+			return fmt.Errorf("%s: %w (%s)", name, w.err, st.Message())
 		}
 	}
-	return fmt.Errorf("registry: %s", st.Message())
+	return fmt.Errorf("%s: %s", name, st.Message())
 }
 
 func claimToWire(r ipam.ClaimRequest) *onlinkv1.ClaimRequest {
