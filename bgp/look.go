@@ -48,7 +48,7 @@ func (s *Speaker) look(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	own, echo := ownPrefixesOf(s.origins), echoesOf(&s.cfg, s.sessions.want)
+	own, echo := ownPrefixesOf(s.origins.alone()), echoesOf(&s.cfg, s.sessions.want)
 	s.mu.Unlock()
 	found, err := lookAround(s.engine, own, echo, s.guard.current.Load())
 	switch {

@@ -19,12 +19,30 @@ type Origin struct {
 	// Aggregate prefixes are announced only to peers with them in
 	// Export.Aggregates, and prefixes of other nodes inside are accepted.
 	Aggregate bool
+	// LocalPref is sent to peers of our AS; nil means 100. Draining overrides it.
+	LocalPref *uint32
+	MED       *uint32 // nil: none
+	// Peers are the names of the only peers, or Dynamics, that receive it; empty
+	// means all. A name without a session is ignored.
+	Peers []string
+	// Service prefixes are announced for others: filters match them as source
+	// "service", and another node may announce the same ones.
+	Service bool
 }
 
 // Equal reports whether o and p are the same announcement.
 func (o Origin) Equal(p Origin) bool {
-	return o.Prefix == p.Prefix && o.Draining == p.Draining && o.Aggregate == p.Aggregate && slices.Equal(o.Communities, p.Communities)
+	return o.Prefix == p.Prefix && o.Draining == p.Draining && o.sameExport(&p) && slices.Equal(o.Communities, p.Communities) &&
+		equal(o.LocalPref, p.LocalPref) && equal(o.MED, p.MED)
 }
+
+// sameExport reports whether the policy treats o and p alike.
+func (o Origin) sameExport(p *Origin) bool {
+	return o.Aggregate == p.Aggregate && o.Service == p.Service && slices.Equal(o.Peers, p.Peers)
+}
+
+// equal reports whether two optional values are the same.
+func equal(a, b *uint32) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // validate checks o for a node of configuration c.
 func (o Origin) validate(c *Config) error {
@@ -52,9 +70,11 @@ func (o Origin) nextHop(c *Config) netip.Addr {
 
 // route returns the route that this node announces for o.
 func (o Origin) route(c *Config) policy.Route {
-	r := policy.Route{Prefix: o.Prefix, NextHop: o.nextHop(c), Communities: o.Communities}
+	r := policy.Route{Prefix: o.Prefix, NextHop: o.nextHop(c), Communities: o.Communities, LocalPref: o.LocalPref, MED: o.MED}
 	if o.Draining {
-		r.Communities = append(slices.Clone(o.Communities), policy.GracefulShutdown)
+		if !slices.Contains(o.Communities, policy.GracefulShutdown) {
+			r.Communities = append(slices.Clone(o.Communities), policy.GracefulShutdown)
+		}
 		r.LocalPref = new(uint32)
 	}
 	return r
@@ -79,18 +99,29 @@ func originsOf(c *Config, list []Origin) (origins, error) {
 	return out, nil
 }
 
+// alone returns those that no other node may announce: services have several nodes.
+func (o origins) alone() map[netip.Prefix]Origin {
+	out := make(map[netip.Prefix]Origin, len(o))
+	for p, one := range o {
+		if !one.Service {
+			out[p] = one
+		}
+	}
+	return out
+}
+
 // moves are the announcements and withdrawals that lead from one set of own
 // prefixes to another.
 type moves struct {
 	announce, withdraw []Origin
-	fresh              bool // a prefix to announce is new
+	filters            bool // the policy must change before the announcements
 }
 
 // to returns the moves from o to want.
 func (o origins) to(want origins) (m moves) {
 	for prefix, w := range want {
 		was, had := o[prefix]
-		m.fresh = m.fresh || !had
+		m.filters = m.filters || !had || !was.sameExport(&w)
 		if !had || !was.Equal(w) {
 			m.announce = append(m.announce, w)
 		}

@@ -41,7 +41,7 @@ func (s *Speaker) applyOriginsLocked(want origins) error {
 // them from peers is in force before they are announced, and lifted only after
 // they are withdrawn.
 func (s *Speaker) moveOriginsLocked(m moves) error {
-	if m.fresh {
+	if m.filters {
 		if err := s.installPolicyLocked(); err != nil {
 			return err
 		}
@@ -64,6 +64,32 @@ func (s *Speaker) moveOriginsLocked(m moves) error {
 	if err := s.installPolicyLocked(); err != nil {
 		return err
 	}
-	// A peer may have announced a withdrawn prefix while we originated it.
-	return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
+	return s.judgeFreedLocked(m.withdraw)
+}
+
+// judgeFreedLocked applies the import policy again to the peers that announced a
+// withdrawn prefix, or a part of it, while we originated it. Other peers are left
+// alone: a reflector with many routes would evaluate all of them each time that a
+// service ends.
+func (s *Speaker) judgeFreedLocked(list []Origin) error {
+	if !s.engine.KeepsReceived() {
+		return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
+	}
+	set := make(map[netip.Prefix]Origin, len(list))
+	for _, o := range list {
+		set[o.Prefix] = o
+	}
+	freed, peers := ownPrefixesOf(set), map[netip.Addr]bool{}
+	err := s.engine.EachReceived(func(p netip.Prefix) bool { return freed.holding(p).IsValid() },
+		func(peer netip.Addr, _ netip.Prefix, _ gobgp.Attributes) { peers[peer] = true })
+	if err != nil {
+		return fmt.Errorf("look for announcements of withdrawn prefixes: %w", err)
+	}
+	for peer := range peers {
+		if err := s.sessions.judgeAgain(peer, gobgp.In); err != nil {
+			// its session may have ended meanwhile
+			return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
+		}
+	}
+	return nil
 }

@@ -19,6 +19,7 @@ func (c *Config) policyNode() policy.Node {
 // policy returns the peer in the form of package policy.
 func (p *Peer) policy() policy.Peer {
 	out := p.Session.policy(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()))
+	out.Name = p.Name
 	out.Device = cmp.Or(p.Address.Zone(), p.Interface)
 	return out
 }
@@ -43,7 +44,9 @@ func policyPeers(peers map[netip.Addr]Peer) []policy.Peer {
 func policyRanges(dynamics map[string]Dynamic) []policy.Peer {
 	out := make([]policy.Peer, 0, len(dynamics))
 	for _, d := range inOrder(dynamics, func(a, b Dynamic) int { return a.Prefix.Compare(b.Prefix) }) {
-		out = append(out, d.Session.policy(d.Prefix))
+		one := d.Session.policy(d.Prefix)
+		one.Name = d.Name
+		out = append(out, one)
 	}
 	return out
 }
@@ -51,7 +54,7 @@ func policyRanges(dynamics map[string]Dynamic) []policy.Peer {
 func policyOwn(own map[netip.Prefix]Origin) []policy.OwnPrefix {
 	out := make([]policy.OwnPrefix, 0, len(own))
 	for _, o := range inOrder(own, func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) }) {
-		out = append(out, policy.OwnPrefix{Prefix: o.Prefix, Aggregate: o.Aggregate})
+		out = append(out, policy.OwnPrefix{Prefix: o.Prefix, Aggregate: o.Aggregate, Service: o.Service, Peers: o.Peers})
 	}
 	return out
 }

@@ -36,6 +36,9 @@ func (s *Speaker) TestExport(ctx context.Context, peer string, r policy.Route) (
 	if err != nil {
 		return policy.Verdict{}, err
 	}
+	if r.Source == policy.Service { // a kind of own prefix, which the prefix tells
+		r.Source = policy.Own
+	}
 	if known := s.Paths(ctx, r.Prefix); len(known) > 0 {
 		fill(&r, &known[0])
 	}
@@ -45,7 +48,11 @@ func (s *Speaker) TestExport(ctx context.Context, peer string, r policy.Route) (
 	if r.Source == policy.Own && !r.NextHop.IsValid() {
 		r.NextHop = Origin{Prefix: r.Prefix}.nextHop(&s.cfg)
 	}
-	return t.plan.Export(&t.peer, t.ends, r), nil
+	v := t.plan.Export(&t.peer, t.ends, r)
+	if r.Source == policy.Own && t.plan.HasService(r.Prefix) {
+		v.Before.Source, v.After.Source = policy.Service, policy.Service
+	}
+	return v, nil
 }
 
 // policyTest is the input for a test of the policy.
@@ -106,7 +113,7 @@ func fill(r *policy.Route, p *PathInfo) {
 	if !r.NextHop.IsValid() {
 		r.NextHop = p.NextHop
 	}
-	if r.LocalPref == nil && !p.Own {
+	if r.LocalPref == nil && (!p.Own || p.LocalPref != 100) {
 		r.LocalPref = &p.LocalPref
 	}
 	if r.MED == nil && p.MED != 0 {

@@ -199,13 +199,13 @@ func policyRoute(w *onlinkv1.PolicyRoute) (policy.Route, error) {
 			return r, status.Errorf(codes.InvalidArgument, "next hop: %v", err)
 		}
 	}
-	for _, source := range []policy.Source{policy.Own, policy.Reflected, policy.External} {
+	for _, source := range []policy.Source{policy.Own, policy.Service, policy.Reflected, policy.External} {
 		if source.String() == w.GetSource() {
 			r.Source = source
 		}
 	}
 	if w.GetSource() != "" && r.Source == policy.AnySource {
-		return r, status.Errorf(codes.InvalidArgument, "unknown source %q: use own, reflected or external", w.GetSource())
+		return r, status.Errorf(codes.InvalidArgument, "unknown source %q: use own, service, reflected or external", w.GetSource())
 	}
 	return r, nil
 }

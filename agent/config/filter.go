@@ -39,7 +39,7 @@ func readFilterMatch(v strictyaml.Value, m *policy.Match) {
 		"communities":      communityTexts(&m.Communities, 2, true),
 		"largeCommunities": communityTexts(&m.LargeCommunities, 3, true),
 		"asPath":           asPathExpressions(&m.ASPath),
-		"source":           stringer(&m.Source, policy.Own, policy.Reflected),
+		"source":           stringer(&m.Source, policy.Own, policy.Service, policy.Reflected),
 	})
 }
 

@@ -75,11 +75,12 @@ const (
 	Own              // originated by this node
 	Reflected        // learned from a peer of our AS
 	External         // learned from an EBGP peer
+	Service          // originated by this node for others, such as the address of a service: a kind of Own
 )
 
 // String returns the source's name.
 func (s Source) String() string {
-	return [...]string{"any", "own", "reflected", "external"}[min(s, External)]
+	return [...]string{"any", "own", "reflected", "external", "service"}[min(s, Service)]
 }
 
 // Set is the change that a rule makes.

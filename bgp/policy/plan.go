@@ -14,6 +14,7 @@ import (
 type Class struct {
 	Neighbors []netip.Prefix // never empty: to the engine an empty set matches all
 	peer      Peer           // the first of them
+	audience  string         // of each of them, see Plan.audience
 }
 
 // Plan is the policy of this node, computed from the configuration: the
@@ -25,12 +26,15 @@ type Plan struct {
 	classes    []Class
 	pools      []Pool
 	aggregates []netip.Prefix // that this node announces, to any peer
+	services   []netip.Prefix
+	restricted []restricted
 }
 
 // NewPlan computes the policy for the given peers, ranges of peers and own
 // prefixes. Peers come first, then ranges by descending length.
 func NewPlan(n *Node, peers, ranges []Peer, own []OwnPrefix) *Plan {
 	plan := &Plan{asn: n.ASN}
+	plan.takeOwn(own)
 	for i := range peers {
 		plan.addFrom(0, &peers[i])
 	}
@@ -42,11 +46,6 @@ func NewPlan(n *Node, peers, ranges []Peer, own []OwnPrefix) *Plan {
 	}
 	plan.pools = n.Pools
 	plan.refuseOwn(n, own)
-	for _, o := range own {
-		if o.Aggregate {
-			plan.aggregates = append(plan.aggregates, o.Prefix)
-		}
-	}
 	plan.Exports = append(plan.Exports, Statement{
 		Rule: "NO_ADVERTISE (RFC 1997)", Cond: Condition{Communities: []string{noAdvertise}}, Action: Reject,
 	})
@@ -60,15 +59,16 @@ func NewPlan(n *Node, peers, ranges []Peer, own []OwnPrefix) *Plan {
 // addFrom puts a peer into the class with its policy, among those from index
 // from on. Ranges may overlap, so each gets a class of its own.
 func (p *Plan) addFrom(from int, s *Peer) {
+	audience := p.audience(s.Name)
 	if from == 0 {
 		for i := range p.classes {
-			if k := &p.classes[i]; k.peer.samePolicy(s) {
+			if k := &p.classes[i]; k.audience == audience && k.peer.samePolicy(s) {
 				k.Neighbors = append(k.Neighbors, s.Neighbor)
 				return
 			}
 		}
 	}
-	p.classes = append(p.classes, Class{Neighbors: []netip.Prefix{s.Neighbor}, peer: *s})
+	p.classes = append(p.classes, Class{Neighbors: []netip.Prefix{s.Neighbor}, peer: *s, audience: audience})
 }
 
 // refuseOwn begins the import policy: no peer's route to an own prefix or with an
@@ -184,6 +184,9 @@ func (p *Plan) classExports(k *Class) {
 		say("NO_EXPORT (RFC 1997)", Condition{Communities: []string{noExport}}, Reject)
 	}
 	p.classAggregates(k, say)
+	for _, part := range byFamily(p.withheldFrom(k)) {
+		say("announced to other peers only", Condition{Source: Own, Prefixes: part}, Reject)
+	}
 	ch := ownChange(&s.Export)
 	if len(s.Export.Filters) > 0 {
 		if reflects {
@@ -239,7 +242,9 @@ func (p *Plan) exportFilters(k *Class, ch Change, reflects bool) {
 				if r.Match.Source == Reflected {
 					continue // such routes are not announced to these peers
 				}
-				r.Match.Source = Own
+				if r.Match.Source != Service {
+					r.Match.Source = Own
+				}
 			}
 			p.addRule(exporting, k, fmt.Sprintf("filter %s rule %d", f.Name, i+1), &r)
 		}

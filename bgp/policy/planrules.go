@@ -7,6 +7,14 @@ import (
 
 // addRule translates a filter's rule for a class.
 func (p *Plan) addRule(dir direction, k *Class, name string, r *Rule) {
+	if r.Match.Source == Service {
+		narrowed := *r
+		narrowed.Match.Source, narrowed.Match.Prefixes = Own, p.servicesOf(r.Match.Prefixes)
+		if len(narrowed.Match.Prefixes) == 0 {
+			return // no prefix matches it now
+		}
+		r = &narrowed
+	}
 	ch := Change{
 		LocalPref: r.Set.LocalPref, MED: r.Set.MED, Prepend: int(r.Set.Prepend), PrependAS: p.asn,
 		Communities: r.Set.Communities, Large: r.Set.LargeCommunities, NextHop: r.Set.NextHop, Origin: r.Set.Origin,

@@ -111,7 +111,7 @@ func (a *args) rule() PrefixRule {
 //	gateway ADDR                          of the pods
 //	network DEVICE PREFIX                 a subnet of the node
 //	owner BLOCK NODE ADDR...              a block in the registry
-//	own PREFIX [aggregate]                originated by this node
+//	own PREFIX [aggregate] [service] [PEER]...  originated by this node, for those peers
 //	peer NAME ADDR [DEVICE] [as N] [local-as N] [allow-own-as N]
 //	client NAME ADDR | range NAME PREFIX  of our AS, reflected to
 //	filter NAME                           begins a filter
@@ -143,7 +143,7 @@ func (w *world) do(verb string, a *args) []string {
 		w.blocks = append(w.blocks, b)
 		w.facts.Owners = NewOwners(w.blocks)
 	case "own":
-		w.own = append(w.own, OwnPrefix{Prefix: a.prefix(), Aggregate: a.is("aggregate")})
+		w.own = append(w.own, OwnPrefix{Prefix: a.prefix(), Aggregate: a.is("aggregate"), Service: a.is("service"), Peers: a.list})
 	case "peer", "client", "range":
 		w.add(verb, a)
 	case "filter":
@@ -164,7 +164,7 @@ func (w *world) do(verb string, a *args) []string {
 
 func (w *world) add(kind string, a *args) {
 	name := a.next()
-	p := &Peer{ASN: w.node.ASN, Client: kind != "peer"}
+	p := &Peer{Name: name, ASN: w.node.ASN, Client: kind != "peer"}
 	if kind == "range" {
 		p.Neighbor, w.ranges[name] = a.prefix(), true
 	} else {
@@ -265,7 +265,7 @@ func (w *world) change(s *Set, a *args) {
 }
 
 func (w *world) source(name string) Source {
-	for _, s := range []Source{AnySource, Own, Reflected, External} {
+	for _, s := range []Source{AnySource, Own, Service, Reflected, External} {
 		if s.String() == name {
 			return s
 		}

@@ -129,6 +129,7 @@ type Node struct {
 // Peer is a session, or those that are accepted from a range of addresses, with
 // its policies.
 type Peer struct {
+	Name string // by which own prefixes name it, see [OwnPrefix]
 	// Neighbor is the peer's address, without a zone, or the range.
 	Neighbor netip.Prefix
 	// Device is the interface of a link-local peer, or of one that is bound to
@@ -147,6 +148,10 @@ type Peer struct {
 type OwnPrefix struct {
 	Prefix    netip.Prefix
 	Aggregate bool // announced to the peers that have it in Export.Aggregates
+	// Service prefixes are those that filters match as source "service" too.
+	Service bool
+	// Peers are the names of the only peers that it is announced to; empty: all.
+	Peers []string
 }
 
 // samePolicy reports whether p and o can share a class of statements.

@@ -69,8 +69,8 @@ func (m *Match) validate(path string) faults {
 			list.add(fmt.Sprintf("%s.asPath[%d]", path, i), "%s", text)
 		}
 	}
-	if m.Source > External {
-		list.add(path+".source", "is unknown; use own or reflected")
+	if m.Source > Service {
+		list.add(path+".source", "is unknown; use own, service or reflected")
 	}
 	return list
 }
@@ -156,7 +156,7 @@ func (r *Rule) misuseExport(u *Use) string {
 	case !u.External && r.Set.Prepend > 0:
 		return prependInside
 	case r.Match.Source == External:
-		return "match.source: external never matches, routes of eBGP peers are not announced; use own or reflected"
+		return "match.source: external never matches, routes of eBGP peers are not announced; use own, service or reflected"
 	}
 	return ""
 }

@@ -77,13 +77,13 @@ reflector, --peer takes any address inside their range. It exits with 1 when the
 	fl.Uint32Var(&f.localPref, "local-pref", 0, "its LOCAL_PREF")
 	fl.StringVar(&f.nextHop, "next-hop", "", "its next hop")
 	fl.StringVar(&f.origin, "origin", "", "its ORIGIN: igp, egp or incomplete (default igp)")
-	fl.StringVar(&f.src, "source", "", "export: the origin of the route: own, reflected or external")
+	fl.StringVar(&f.src, "source", "", "export: the origin of the route: own, service, reflected or external")
 	// The only errors are flags that are not there.
 	for flag, complete := range map[string]cobra.CompletionFunc{
 		"peer":      a.completePeers,
 		"direction": cobra.FixedCompletions([]string{"import", "export"}, cobra.ShellCompDirectiveNoFileComp),
 		"origin":    cobra.FixedCompletions([]string{"igp", "egp", "incomplete"}, cobra.ShellCompDirectiveNoFileComp),
-		"source":    cobra.FixedCompletions([]string{"own", "reflected", "external"}, cobra.ShellCompDirectiveNoFileComp),
+		"source":    cobra.FixedCompletions([]string{"own", "service", "reflected", "external"}, cobra.ShellCompDirectiveNoFileComp),
 	} {
 		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
 			panic(err)
