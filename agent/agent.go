@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"onlink/agent/admin"
+	"onlink/agent/announce"
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
@@ -57,6 +58,7 @@ type agent struct {
 	drain     *drain.Drain
 	reload    *reload.Reloader // holds the configuration in force
 	held      *hold.Changes
+	announced *announce.Announcements
 	board     *state.Board
 	features  []state.Feature
 	problems  []string // found at the start

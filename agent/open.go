@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"onlink/agent/admin"
+	"onlink/agent/announce"
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
@@ -206,9 +207,14 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if err := a.openOwners(ctx); err != nil {
 		return err
 	}
+	if a.announced, err = announce.Open(announce.Config{
+		State: cfg.Paths.State, Held: a.held, Facts: a.announceFacts, Log: a.log.With("part", "announce"),
+	}); err != nil {
+		return err
+	}
 	a.orig = &originate{
 		log: a.log.With("part", "originate"), alloc: a.alloc, learn: a.learn, speaker: a.speaker, extra: cfg.BGP.Originate, sums: cfg.BGP.Aggregates(),
-		drain: a.drain, edited: make(chan struct{}, 1), node: a.id,
+		drain: a.drain, edited: make(chan struct{}, 1), node: a.id, announced: a.announced, facts: a.announceFacts,
 	}
 	for _, p := range cfg.Pools {
 		if !a.id.Reaches(p.CIDR) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"onlink/agent/announce"
 	"onlink/agent/drain"
 	"onlink/agent/node"
 	"onlink/agent/state"
@@ -27,6 +28,10 @@ type originate struct {
 	summed  []netip.Prefix // aggregates as of the last round
 	node    node.Identity  // its addresses are the next hops
 	drain   *drain.Drain
+	// announced are the prefixes of others that this node announces. They have no
+	// drop route: the service proxy of the node answers for them.
+	announced *announce.Announcements
+	facts     func() announce.Facts
 	// edited has room for one signal: configure sends, nothing closes it; full
 	// means that Run has not yet received the last signal.
 	edited chan struct{}
@@ -54,6 +59,7 @@ func (o *originate) Run(ctx context.Context) error {
 			return nil
 		case <-o.alloc.Changed():
 		case <-o.drain.Changed():
+		case <-o.announced.Changed():
 		case <-o.edited:
 		case <-over:
 		case <-retry.C:
@@ -71,28 +77,31 @@ func (o *originate) Run(ctx context.Context) error {
 // announcement, and removed after the withdrawal.
 func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, blocks, aggregates []netip.Prefix) error) error {
 	next := state.Confirmed(o.alloc.Blocks())
-	extra, sums := o.configured()
-	sums = contributed(sums, slices.Concat(next, extra))
+	extra, aggregates := o.configured()
+	sums := contributed(aggregates, slices.Concat(next, extra))
 	if err := setOwn(ctx, slices.Concat(next, o.own), slices.Concat(sums, o.summed)); err != nil {
 		return fmt.Errorf("install drop routes: %w", err)
 	}
 	at, _ := o.drain.Now()
 	o.alloc.SetDraining(at == drain.Drained)
 	var origins []bgp.Origin
-	announce := func(list []netip.Prefix, aggregate bool) {
+	originate := func(list []netip.Prefix, aggregate bool) {
 		for _, p := range list {
 			if at != drain.Drained && o.node.Reaches(p) {
 				origins = append(origins, bgp.Origin{Prefix: p, Draining: at == drain.Leaving, Aggregate: aggregate})
 			}
 		}
 	}
-	announce(next, false)
-	announce(extra, false)
-	announce(sums, true)
+	originate(next, false)
+	originate(extra, false)
+	originate(sums, true)
+	services, version := o.services(slices.Concat(extra, aggregates), next, at)
+	origins = append(origins, services...)
 	if err := o.speaker.SetOrigins(ctx, origins); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	o.drain.Announced(at, len(origins))
+	o.announced.Sent(version)
 	if err := setOwn(ctx, next, sums); err != nil {
 		return fmt.Errorf("remove drop routes: %w", err)
 	}
@@ -101,6 +110,19 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	}
 	o.own, o.summed = next, sums
 	return nil
+}
+
+// services returns the announcements of owners that fit what this round announces
+// besides, and their version. They contribute to no aggregate: its drop route would
+// take the packets that the node itself sends to a service.
+func (o *originate) services(others, blocks []netip.Prefix, at drain.Phase) ([]bgp.Origin, uint64) {
+	f := o.facts()
+	f.Blocks, f.Others = blocks, others
+	list, version := o.announced.Judge(f)
+	if at == drain.Drained {
+		return nil, version
+	}
+	return serviceOrigins(list, at == drain.Leaving), version
 }
 
 // contributed returns the aggregates that contain one of our prefixes.

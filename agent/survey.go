@@ -39,7 +39,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 			Address: a.id.Primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
 			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		},
-		Held: a.held.List(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
+		Held: a.held.List(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
@@ -59,6 +59,7 @@ func (a *agent) found() []string {
 	if p := a.follow.Problem(); p != "" {
 		out = append(out, p)
 	}
+	out = append(out, a.announced.Problems()...)
 	out = append(out, a.around.Problems(a.current())...)
 	out = append(out, a.host.Problems()...)
 	out = append(out, a.cni.Problems()...)

@@ -8,6 +8,7 @@ import (
 
 	"onlink/agent/admin"
 	"onlink/agent/config"
+	"onlink/agent/drain"
 	"onlink/agent/explain"
 	"onlink/agent/pods"
 	"onlink/bgp"
@@ -20,7 +21,7 @@ import (
 // steers.
 func (a *agent) adminConfig() admin.Config {
 	return admin.Config{
-		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain, Held: a.held,
+		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain, Held: a.held, Announcements: a.announced,
 		Speaker: a.speaker, Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
@@ -69,6 +70,22 @@ func (w world) OwnBlock(addr netip.Addr) (ipam.Block, bool) {
 		}
 	}
 	return ipam.Block{}, false
+}
+
+// Announcement implements explain.World.
+func (w world) Announcement(addr netip.Addr) (explain.Announcement, bool) {
+	one, owner, ok := w.a.announced.Of(addr)
+	if !ok {
+		return explain.Announcement{}, false
+	}
+	phase, _ := w.a.drain.State()
+	out := explain.Announcement{
+		Prefix: one.Prefix, Owner: owner, Reason: one.Reason, Peers: one.Peers, Shutdown: one.GracefulShutdown || phase == drain.Leaving,
+	}
+	if phase == drain.Drained {
+		out.Withheld = "the node is drained; onlinkctl undrain ends that"
+	}
+	return out, true
 }
 
 // Pod implements explain.World.

@@ -55,3 +55,9 @@ func isEdge(network netip.Prefix, addr netip.Addr) bool {
 	low := (uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])) << network.Bits() >> network.Bits()
 	return low == 0 || low == 1<<host-1
 }
+
+// CoversMartian reports whether prefix is larger than a range that no route may
+// lead to, and has it. A default route is and has.
+func CoversMartian(prefix netip.Prefix) bool {
+	return slices.ContainsFunc(martians, func(m netip.Prefix) bool { return m.Bits() > prefix.Bits() && prefix.Contains(m.Addr()) })
+}

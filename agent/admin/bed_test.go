@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"onlink/agent/announce"
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
@@ -61,8 +62,9 @@ func (b *bed) server(t *testing.T) *Server {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
+	held := hold.New(log)
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: hold.New(log), Speaker: speaker{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Announcements: announcements(t, held), Speaker: speaker{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: Auditor{Store: store{b}, Log: log}, Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
@@ -78,6 +80,34 @@ func (b *bed) server(t *testing.T) *Server {
 			return s, ok
 		},
 	})
+}
+
+// announcements are those of a node with the pool 10.244.0.0/16 and the peer tor1,
+// whose speaker takes them at once.
+func announcements(t *testing.T, held *hold.Changes) *announce.Announcements {
+	t.Helper()
+	facts := announce.Facts{
+		Pools: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Peers: map[string]bool{"tor1": true},
+		Reaches: func(netip.Prefix) bool { return true },
+	}
+	a, err := announce.Open(announce.Config{
+		State: t.TempDir(), Held: held, Facts: func() announce.Facts { return facts }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			select {
+			case <-a.Changed():
+				_, version := a.Judge(facts)
+				a.Sent(version)
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	return a
 }
 
 func (b *bed) do(what string) error {
@@ -231,10 +261,13 @@ func (f file) Reread(context.Context) error { return f.b.do("reread") }
 // nowhere is a node that knows nothing: every address is foreign to it.
 type nowhere struct{ explain.World }
 
-func (nowhere) Node() string                                          { return "n1" }
-func (nowhere) InPool(netip.Addr) bool                                { return false }
-func (nowhere) OwnBlock(netip.Addr) (ipam.Block, bool)                { return ipam.Block{}, false }
-func (nowhere) Pod(netip.Addr) (ipam.Assignment, bool)                { return ipam.Assignment{}, false }
+func (nowhere) Node() string                           { return "n1" }
+func (nowhere) InPool(netip.Addr) bool                 { return false }
+func (nowhere) OwnBlock(netip.Addr) (ipam.Block, bool) { return ipam.Block{}, false }
+func (nowhere) Pod(netip.Addr) (ipam.Assignment, bool) { return ipam.Assignment{}, false }
+func (nowhere) Announcement(netip.Addr) (explain.Announcement, bool) {
+	return explain.Announcement{}, false
+}
 func (nowhere) Announced(context.Context, netip.Addr) []bgp.Announced { return nil }
 func (nowhere) Source(netip.Addr) (underlay.KernelRoute, error) {
 	return underlay.KernelRoute{}, errors.New("no route")

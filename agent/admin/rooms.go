@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onlink/agent/announce"
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
@@ -23,19 +24,21 @@ import (
 
 // Config names the parts of the agent that the API reads and steers.
 type Config struct {
-	Node     string // this node's name
-	Log      *slog.Logger
-	Board    Board
-	World    explain.World
-	File     File
-	Drainer  *drain.Drain
-	Held     *hold.Changes
-	Speaker  Speaker
-	Alloc    Allocator
-	Store    Store
-	Pods     Pods
-	Audit    Auditor
-	Registry ipam.Registry
+	Node    string // this node's name
+	Log     *slog.Logger
+	Board   Board
+	World   explain.World
+	File    File
+	Drainer *drain.Drain
+	Held    *hold.Changes
+	// Announcements are the prefixes that this node announces for others.
+	Announcements Announcements
+	Speaker       Speaker
+	Alloc         Allocator
+	Store         Store
+	Pods          Pods
+	Audit         Auditor
+	Registry      ipam.Registry
 
 	// Registered returns all nodes' blocks, or soon why the registry does not
 	// answer.
@@ -49,6 +52,13 @@ type Config struct {
 	Check func(ctx context.Context) ([]string, error)
 	// BFD returns a peer's BFD session; false: BFD does not watch it.
 	BFD func(peer netip.Addr) (bfd.Status, bool)
+}
+
+// Announcements are the announced prefixes of owners: an [announce.Announcements].
+type Announcements interface {
+	Replace(ctx context.Context, owner string, list []announce.Entry, confirm bool) (announce.Outcome, error)
+	Await(ctx context.Context, version uint64) error
+	Sets() []announce.Set
 }
 
 // Board is where snapshots come from: a [state.Board].

@@ -74,6 +74,7 @@ func (s *Server) ListRoutes(ctx context.Context, r *onlinkv1.ListRoutesRequest) 
 			rep.Routes = append(rep.Routes, routeToWire(route, failed))
 		}
 	})
+	rep.Routes = append(rep.Routes, s.announcedRoutes(match)...)
 	return rep, err
 }
 

@@ -56,6 +56,7 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 	if s.Routes.InSync {
 		w.Phase = "ready"
 	}
+	w.Announcements, w.AnnouncementsRejected = number(s.Announcements.Count()), number(s.Announcements.Rejected())
 	for _, h := range s.Held {
 		w.Held = append(w.Held, heldToWire(h))
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"onlink/bgp"
 	"onlink/fib/underlay"
@@ -25,6 +26,9 @@ type World interface {
 	InPool(addr netip.Addr) bool
 	// OwnBlock returns the block of this node that holds an address.
 	OwnBlock(addr netip.Addr) (ipam.Block, bool)
+	// Announcement returns the prefix around an address that this node announces for
+	// an owner, such as services.
+	Announcement(addr netip.Addr) (Announcement, bool)
 	// Pod returns this node's pod that has an address.
 	Pod(addr netip.Addr) (ipam.Assignment, bool)
 	// Registered returns the blocks of all nodes, or why the registry does not
@@ -63,9 +67,19 @@ type Decision struct {
 	Failed func(netip.Prefix) string
 }
 
+// Announcement is a prefix that this node announces for an owner.
+type Announcement struct {
+	Prefix   netip.Prefix
+	Owner    string
+	Reason   string   // of the owner; "": none
+	Peers    []string // the only ones that receive it; empty: all
+	Shutdown bool     // with GRACEFUL_SHUTDOWN (RFC 8326)
+	Withheld string   // why no peer receives it now; "": they do
+}
+
 // Step is one link of the chain.
 type Step struct {
-	Name   string // owner, import, refused, pod, bgp-path, decision, kernel-route, neighbour, host
+	Name   string // owner, announced, import, refused, pod, bgp-path, decision, kernel-route, neighbour, host
 	OK     bool
 	Detail string
 }
@@ -130,6 +144,9 @@ func (c *chain) walk(ctx context.Context) string {
 	if as, ok := c.Pod(c.addr); ok {
 		return c.pod(as)
 	}
+	if a, ok := c.Announcement(c.addr); ok {
+		return c.announcement(&a)
+	}
 	if c.route.Kind == rib.Blackhole && c.known {
 		c.add(false, "pod", "no pod of this node has %s", c.addr)
 		return fmt.Sprintf("%s is in this node's block %s but assigned to no pod: packets are dropped on purpose; `onlinkctl ipam show` lists the assigned addresses", c.addr, c.route.Prefix)
@@ -187,6 +204,27 @@ func (c *chain) pod(as ipam.Assignment) string {
 		return verdict
 	}
 	return fmt.Sprintf("%s is the pod %s/%s on this node, behind %s", c.addr, as.Namespace, as.Pod, as.HostDevice)
+}
+
+// announcement is for an address that this node announces for an owner: nothing of
+// onlink answers for it here.
+func (c *chain) announcement(a *Announcement) string {
+	text := fmt.Sprintf("%s is announced by this node for %s", a.Prefix, a.Owner)
+	if a.Reason != "" {
+		text += fmt.Sprintf(" (%s)", a.Reason)
+	}
+	if len(a.Peers) > 0 {
+		text += ", to " + strings.Join(a.Peers, ", ") + " alone"
+	}
+	if a.Shutdown {
+		text += ", with GRACEFUL_SHUTDOWN"
+	}
+	if a.Withheld != "" {
+		c.add(false, "announced", "%s, but withdrawn: %s", text, a.Withheld)
+		return fmt.Sprintf("this node does not attract packets for %s: %s", c.addr, a.Withheld)
+	}
+	c.add(true, "announced", "%s", text)
+	return fmt.Sprintf("this node attracts the packets for %s, and its service proxy (such as kube-proxy) must answer them", c.addr)
 }
 
 // foreign is for addresses outside the pools that no peer announces: the node's

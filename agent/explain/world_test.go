@@ -26,6 +26,7 @@ type world struct {
 	permit     rib.Permit
 	own        []ipam.Block
 	pods       map[netip.Addr]ipam.Assignment
+	services   []Announcement
 	registry   []ipam.Block
 	silent     bool
 	paths      map[netip.Prefix][]bgp.PathInfo
@@ -68,6 +69,7 @@ var errCommand = errors.New("no such command")
 //	path PREFIX NEXTHOP...              paths that import accepts
 //	withdrawn PREFIX                    the speaker has no path any more
 //	refused PREFIX NEXTHOP RULE...      an announcement that import refuses
+//	announces PREFIX OWNER REASON [to PEER | shutdown | drained]
 //	network PREFIX                      a network of the node
 //	fails PREFIX TEXT...                the kernel refuses a route
 //	lacks PREFIX                        the kernel has lost a route
@@ -104,6 +106,17 @@ func (w *world) do(verb string, args []string) error {
 		a := bgp.Announced{Peer: ip("10.57.0.1"), Name: "tor", Route: policy.Route{Prefix: pfx(args[0]), NextHop: ip(args[1])}}
 		a.Verdict.Rule = rest(2)
 		w.announced = append(w.announced, a)
+	case "announces":
+		a := Announcement{Prefix: pfx(args[0]), Owner: args[1], Reason: args[2]}
+		switch {
+		case len(args) > 4:
+			a.Peers = args[4:]
+		case len(args) > 3 && args[3] == "shutdown":
+			a.Shutdown = true
+		case len(args) > 3:
+			a.Withheld = "the node is " + args[3]
+		}
+		w.services = append(w.services, a)
 	case "network":
 		w.permit.NodeSubnets = append(w.permit.NodeSubnets, pfx(args[0]))
 		w.permit.Host = append(w.permit.Host, pfx(args[0]))
@@ -199,6 +212,16 @@ func (w *world) OwnBlock(addr netip.Addr) (ipam.Block, bool) {
 		}
 	}
 	return ipam.Block{}, false
+}
+
+// Announcement implements World.
+func (w *world) Announcement(addr netip.Addr) (Announcement, bool) {
+	for _, a := range w.services {
+		if a.Prefix.Contains(addr) {
+			return a, true
+		}
+	}
+	return Announcement{}, false
 }
 
 // Pod implements World.

@@ -9,7 +9,7 @@ import (
 
 // nodeMetrics are the metrics of the node as a whole.
 type nodeMetrics struct {
-	inSync, drained, feature *prometheus.Desc
+	inSync, drained, feature, announcements, rejected *prometheus.Desc
 }
 
 func newNodeMetrics() nodeMetrics {
@@ -17,12 +17,20 @@ func newNodeMetrics() nodeMetrics {
 		inSync:  describe("in_sync", "1 when the routes of a previous run were swept."),
 		drained: describe("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
 		feature: describe("feature_available", "1 when the kernel supports the feature.", "feature"),
+
+		announcements: describe("announcements", "Prefixes that the node announces for an owner, such as services.", "owner"),
+		rejected:      describe("announcements_rejected", "Announcements of an owner that are left out, see onlinkctl announcements.", "owner"),
 	}
 }
 
 func (m *nodeMetrics) collect(s *state.Snapshot, out sink) {
 	out.gauge(m.inSync, one(s.Routes.InSync))
 	out.gauge(m.drained, one(s.Drain != drain.Serving))
+	for i := range s.Announcements {
+		set := &s.Announcements[i]
+		out.gauge(m.announcements, float64(len(set.Announcements)), set.Owner)
+		out.gauge(m.rejected, float64(len(set.Rejected)), set.Owner)
+	}
 	for _, f := range s.Features {
 		out.gauge(m.feature, one(f.Available), f.Name)
 	}

@@ -144,7 +144,7 @@ func Peers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 	var dynamic []bgp.Dynamic
 	for _, prefix := range r.Clients {
 		dynamic = append(dynamic, bgp.Dynamic{
-			Name: "clients " + prefix.String(), Prefix: prefix,
+			Name: ClientsName(prefix), Prefix: prefix,
 			Session: bgp.Session{
 				ASN: cfg.BGP.ASN, Role: bgp.Client, Password: key, Import: r.Import, Export: r.Export,
 			},
@@ -152,6 +152,9 @@ func Peers(cfg *config.Effective) ([]bgp.Peer, []bgp.Dynamic, error) {
 	}
 	return peers, dynamic, nil
 }
+
+// ClientsName returns the name of the reflector's clients in a range of addresses.
+func ClientsName(prefix netip.Prefix) string { return "clients " + prefix.String() }
 
 func peer(p config.Peer, asn uint32, key string) bgp.Peer {
 	out := bgp.Peer{Name: p.Name, Address: p.Address, Port: p.Port, Passive: p.Passive, Yield: p.Yield, Session: bgp.Session{

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"onlink/agent/announce"
 	"onlink/agent/drain"
 	"onlink/agent/hold"
 	"onlink/bgp"
@@ -29,10 +30,12 @@ type Snapshot struct {
 	Found    []string      // problems that parts of the agent reported themselves
 	Drain    drain.Phase   // as announced to the peers
 	Held     []hold.Change // changes that wait for a confirmation
-	Routes   Routes
-	Sessions Sessions
-	IPAM     IPAM
-	CNI      cni.Stats
+	// Announcements are the announcements of every owner.
+	Announcements Announcements
+	Routes        Routes
+	Sessions      Sessions
+	IPAM          IPAM
+	CNI           cni.Stats
 }
 
 // Node has the values that do not change while the agent runs.
@@ -82,6 +85,27 @@ type Peer struct {
 	bgp.PeerStatus
 
 	BFD *bfd.Status // nil: BFD does not watch the peer
+}
+
+// Announcements are the prefixes that the node announces for others, by owner.
+type Announcements []announce.Set
+
+// Count returns how many are in force.
+func (a Announcements) Count() int {
+	n := 0
+	for i := range a {
+		n += len(a[i].Announcements)
+	}
+	return n
+}
+
+// Rejected returns how many are left out.
+func (a Announcements) Rejected() int {
+	n := 0
+	for i := range a {
+		n += len(a[i].Rejected)
+	}
+	return n
 }
 
 // Established is RFC 4271's name of the state of a session that is up.

@@ -27,6 +27,7 @@ type Plan struct {
 	pools      []Pool
 	aggregates []netip.Prefix // that this node announces, to any peer
 	services   []netip.Prefix
+	others     []netip.Prefix // own ones that are no services
 	restricted []restricted
 }
 
@@ -221,7 +222,7 @@ func (p *Plan) classAggregates(k *Class, say func(string, Condition, Action)) {
 	}
 	for _, a := range k.peer.Export.Aggregates {
 		if a.SummaryOnly && slices.Contains(p.aggregates, a.Prefix) {
-			behind = append(behind, PrefixRule{Prefix: a.Prefix, Ge: a.Prefix.Bits() + 1, Le: a.Prefix.Addr().BitLen()})
+			behind = append(behind, p.behind(a.Prefix)...)
 		}
 	}
 	for _, part := range byFamily(foreign) {

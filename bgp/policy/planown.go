@@ -25,6 +25,8 @@ func (p *Plan) takeOwn(own []OwnPrefix) {
 		}
 		if o.Service {
 			p.services = append(p.services, o.Prefix)
+		} else {
+			p.others = append(p.others, o.Prefix)
 		}
 		if len(o.Peers) == 0 {
 			continue
@@ -61,6 +63,22 @@ func (p *Plan) withheldFrom(k *Class) []PrefixRule {
 	for i, r := range p.restricted {
 		if k.audience[i] == '0' {
 			out = append(out, r.prefixes...)
+		}
+	}
+	return out
+}
+
+// behind returns the own prefixes that an aggregate hides. A service is never one:
+// a node without endpoints of it must not attract its packets.
+func (p *Plan) behind(aggregate netip.Prefix) []PrefixRule {
+	inside := PrefixRule{Prefix: aggregate, Ge: aggregate.Bits() + 1, Le: aggregate.Addr().BitLen()}
+	if !slices.ContainsFunc(p.services, inside.Matches) {
+		return []PrefixRule{inside}
+	}
+	var out []PrefixRule
+	for _, own := range p.others {
+		if inside.Matches(own) {
+			out = append(out, exactly(own))
 		}
 	}
 	return out

@@ -14,7 +14,7 @@ func command(now func() time.Time) *cobra.Command {
 		Use:   "onlinkctl",
 		Short: "Show and control the onlink agent of this node",
 		Long: `onlinkctl shows the state of this node's onlink agent: its BGP sessions, its routes
-and the reason for each, its blocks and addresses. Only config, drain, undrain, peers with an
+and the reason for each, its blocks and addresses. Only announce, config, drain, undrain, peers with an
 action and some ipam commands change something.`,
 		Example: `  onlinkctl status                # the agent at a glance
   onlinkctl peers --watch         # sessions, every two seconds
@@ -39,6 +39,7 @@ action and some ipam commands change something.`,
 	root.AddCommand(
 		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
 		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), configCommand(a),
+		announcementsCommand(a), announceCommand(a),
 		explainCommand(a), versionCommand(a),
 	)
 	return root

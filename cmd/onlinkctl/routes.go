@@ -16,7 +16,8 @@ func routesCommand(a *app) *cobra.Command {
 		Use:   "routes [PREFIX|ADDRESS]",
 		Short: "Show the decided routes and their reasons",
 		Long: `routes shows the decided routes, one line per next hop, with the reason for
-each, and whether the kernel holds them. With a prefix or an address: only the
+each, and whether the kernel holds them. Prefixes that this node announces for others, such as
+services, come last; the kernel holds no routes for them. With a prefix or an address: only the
 routes that cover it or lie inside it.`,
 		Example: `  onlinkctl routes
   onlinkctl routes 10.244.1.7
@@ -58,6 +59,9 @@ func routesTable(w io.Writer, r *onlinkv1.ListRoutesReply) error {
 	g := newGrid(w, "PREFIX", "KIND", "VIA", "DEV", "TUNNEL", "REASON", "INSTALLED")
 	for _, route := range r.GetRoutes() {
 		installed := yesNo(route.GetInstalled())
+		if route.GetKind() == "announced" {
+			installed = "" // the kernel needs none
+		}
 		if e := route.GetError(); e != "" {
 			installed += ": " + e
 		}

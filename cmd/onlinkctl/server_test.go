@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -50,6 +51,7 @@ func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*o
 		Node: "r1n1", Version: "v0.1.0", Gobgp: "gobgp v3.37.0 patched", Address: "10.57.0.11", Asn: 64512, RouterId: "10.57.0.11",
 		Started: timestamppb.New(clock.Add(-185 * time.Second)), Reflector: true, InSync: true, Phase: "ready",
 		PeersTotal: 3, PeersEstablished: 2, RoutesUnicast: 7, RoutesTunnelled: 4, RoutesUnresolved: 1, RoutesFailed: 1,
+		Announcements: 3, AnnouncementsRejected: 1,
 		Blocks: 2, AddressesUsed: 5, AddressesTotal: 128, FibDrift: 9, Registry: "bolt, served on 10.57.0.11:4790",
 		Features: []*onlinkv1.Feature{
 			{Name: "nexthop-objects", Available: true},
@@ -104,6 +106,7 @@ func (s *agent) ListRoutes(_ context.Context, r *onlinkv1.ListRoutesRequest) (*o
 			{Via: "10.58.0.12", Dev: "onlink-ipip", Tunnel: true, Reason: "behind-gateway"},
 		}},
 		{Prefix: "10.244.2.0/26", Kind: "unresolved", Reason: "next-hop-unreachable", Error: "no route to 10.59.0.1"},
+		{Prefix: "203.0.113.7/32", Kind: "announced", Reason: "services: default/web\x1b[2J"},
 	}
 	if r.GetPrefix() == "" {
 		return &onlinkv1.ListRoutesReply{Routes: all}, nil
@@ -115,6 +118,37 @@ func (s *agent) ListRoutes(_ context.Context, r *onlinkv1.ListRoutesRequest) (*o
 		}
 	}
 	return reply, nil
+}
+
+func (s *agent) ListAnnouncements(context.Context, *onlinkv1.ListAnnouncementsRequest) (*onlinkv1.ListAnnouncementsReply, error) {
+	pref := uint32(200)
+	return &onlinkv1.ListAnnouncementsReply{Sets: []*onlinkv1.AnnouncementSet{
+		{
+			Owner: "services", Changed: timestamppb.New(clock.Add(-time.Minute)),
+			Announcements: []*onlinkv1.Announcement{
+				{Prefix: "203.0.113.7/32", State: "announced", Reason: "default/web\x1b[2J", LocalPref: &pref},
+				{Prefix: "203.0.113.8/32", State: "graceful-shutdown", Peers: []string{"tor1", "tor2"}, Reason: "default/api"},
+			},
+			Rejected: []*onlinkv1.AnnounceRejection{{Prefix: "10.244.1.7/32", Reason: "overlaps the pool 10.244.0.0/16"}},
+		},
+		{Owner: "operator", Changed: timestamppb.New(clock), Announcements: []*onlinkv1.Announcement{{Prefix: "198.51.100.0/24", State: "withdrawn"}}},
+	}}, nil
+}
+
+func (s *agent) Announce(_ context.Context, r *onlinkv1.AnnounceRequest) (*onlinkv1.AnnounceReply, error) {
+	if len(r.GetAnnouncements()) == 0 && !r.GetConfirm() {
+		return &onlinkv1.AnnounceReply{Announced: 2, Held: &onlinkv1.HeldChange{What: "announce " + r.GetOwner(), Reason: "2 of 2 announcements", Digest: "5d41402abc4b2a76"}}, nil
+	}
+	rep := &onlinkv1.AnnounceReply{}
+	for _, a := range r.GetAnnouncements() { // the test sees what arrives
+		if a.GetReason() == "" {
+			rep.Announced++
+			continue
+		}
+		rep.Rejected = append(rep.Rejected, &onlinkv1.AnnounceRejection{Prefix: a.GetPrefix(), Reason: fmt.Sprint(
+			r.GetOwner(), " ", a.GetCommunities(), " ", a.GetPeers(), " ", a.GetLocalPref(), a.LocalPref == nil, " ", a.GetMed(), a.Med == nil, " ", a.GetGracefulShutdown(), " ", a.GetReason())})
+	}
+	return rep, nil
 }
 
 func block() *onlinkv1.Block {

@@ -50,10 +50,14 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 		{"Routes", fmt.Sprintf("%d (%d tunnelled), %d unresolved, %d failed, %d repaired",
 			s.GetRoutesUnicast(), s.GetRoutesTunnelled(), s.GetRoutesUnresolved(), s.GetRoutesFailed(), s.GetFibDrift())},
 		{"Addresses", fmt.Sprintf("%d of %d used in %d blocks", s.GetAddressesUsed(), s.GetAddressesTotal(), s.GetBlocks())},
+		{"Announced", announced(s)},
 		{"Registry", s.GetRegistry()},
 		{"Features", features(s.GetFeatures())},
 	}
 	for _, l := range lines {
+		if l.text == "" {
+			continue
+		}
 		if _, err := fmt.Fprintf(w, "%-11s%s\n", l.key+":", clean(l.text)); err != nil {
 			return err
 		}
@@ -83,6 +87,18 @@ func (a *app) held(h *onlinkv1.HeldChange) string {
 		since = fmt.Sprintf(", for %s", age(a.now().Sub(h.GetSince().AsTime())))
 	}
 	return fmt.Sprintf("%s%s: would remove %s (digest %s)", h.GetWhat(), since, h.GetReason(), h.GetDigest())
+}
+
+// announced counts the prefixes of owners; "": there are none.
+func announced(s *onlinkv1.Status) string {
+	if s.GetAnnouncements()+s.GetAnnouncementsRejected() == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%d prefixes of owners, such as services", s.GetAnnouncements())
+	if n := s.GetAnnouncementsRejected(); n > 0 {
+		text += fmt.Sprintf(", %d rejected", n)
+	}
+	return text
 }
 
 // features lists the kernel's features, and the effect of each missing one.

@@ -164,37 +164,39 @@ func (*GetStatusRequest) Descriptor() ([]byte, []int) {
 
 // Status is one agent at a glance.
 type Status struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Node             string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Version          string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Gobgp            string                 `protobuf:"bytes,3,opt,name=gobgp,proto3" json:"gobgp,omitempty"` // the BGP engine and its version
-	Started          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started,proto3" json:"started,omitempty"`
-	Address          string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"` // the node's address: next hop of its blocks
-	Asn              uint32                 `protobuf:"varint,6,opt,name=asn,proto3" json:"asn,omitempty"`
-	RouterId         string                 `protobuf:"bytes,7,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
-	Reflector        bool                   `protobuf:"varint,8,opt,name=reflector,proto3" json:"reflector,omitempty"`
-	InSync           bool                   `protobuf:"varint,9,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"` // every live peer sent End-of-RIB (or the deadline passed) and the FIB was swept
-	Phase            string                 `protobuf:"bytes,10,opt,name=phase,proto3" json:"phase,omitempty"`                 // starting | syncing | ready
-	PeersTotal       uint32                 `protobuf:"varint,11,opt,name=peers_total,json=peersTotal,proto3" json:"peers_total,omitempty"`
-	PeersEstablished uint32                 `protobuf:"varint,12,opt,name=peers_established,json=peersEstablished,proto3" json:"peers_established,omitempty"`
-	RoutesUnicast    uint32                 `protobuf:"varint,13,opt,name=routes_unicast,json=routesUnicast,proto3" json:"routes_unicast,omitempty"`
-	RoutesTunnelled  uint32                 `protobuf:"varint,14,opt,name=routes_tunnelled,json=routesTunnelled,proto3" json:"routes_tunnelled,omitempty"`
-	RoutesUnresolved uint32                 `protobuf:"varint,15,opt,name=routes_unresolved,json=routesUnresolved,proto3" json:"routes_unresolved,omitempty"`
-	RoutesFailed     uint32                 `protobuf:"varint,16,opt,name=routes_failed,json=routesFailed,proto3" json:"routes_failed,omitempty"` // decided but rejected by the kernel, or the key is held by a foreign route
-	Blocks           uint32                 `protobuf:"varint,17,opt,name=blocks,proto3" json:"blocks,omitempty"`
-	AddressesUsed    uint32                 `protobuf:"varint,18,opt,name=addresses_used,json=addressesUsed,proto3" json:"addresses_used,omitempty"`
-	AddressesTotal   uint32                 `protobuf:"varint,19,opt,name=addresses_total,json=addressesTotal,proto3" json:"addresses_total,omitempty"`
-	Features         []*Feature             `protobuf:"bytes,20,rep,name=features,proto3" json:"features,omitempty"`
-	Problems         []string               `protobuf:"bytes,21,rep,name=problems,proto3" json:"problems,omitempty"`                             // one line each: the fault and the remedy
-	Registry         string                 `protobuf:"bytes,22,opt,name=registry,proto3" json:"registry,omitempty"`                             // kind and state of the block registry
-	FibDrift         uint64                 `protobuf:"varint,23,opt,name=fib_drift,json=fibDrift,proto3" json:"fib_drift,omitempty"`            // routes found changed by others and repaired since start
-	Drain            string                 `protobuf:"bytes,24,opt,name=drain,proto3" json:"drain,omitempty"`                                   // serving | leaving | drained
-	Notes            []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                                   // one line each: a setting and its consequence
-	Address6         string                 `protobuf:"bytes,26,opt,name=address6,proto3" json:"address6,omitempty"`                             // the same for IPv6; empty: none
-	Held             []*HeldChange          `protobuf:"bytes,27,rep,name=held,proto3" json:"held,omitempty"`                                     // changes that wait for a confirmation
-	ConfigDigest     string                 `protobuf:"bytes,28,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"` // of the text in force
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Node                  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Version               string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Gobgp                 string                 `protobuf:"bytes,3,opt,name=gobgp,proto3" json:"gobgp,omitempty"` // the BGP engine and its version
+	Started               *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started,proto3" json:"started,omitempty"`
+	Address               string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"` // the node's address: next hop of its blocks
+	Asn                   uint32                 `protobuf:"varint,6,opt,name=asn,proto3" json:"asn,omitempty"`
+	RouterId              string                 `protobuf:"bytes,7,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	Reflector             bool                   `protobuf:"varint,8,opt,name=reflector,proto3" json:"reflector,omitempty"`
+	InSync                bool                   `protobuf:"varint,9,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"` // every live peer sent End-of-RIB (or the deadline passed) and the FIB was swept
+	Phase                 string                 `protobuf:"bytes,10,opt,name=phase,proto3" json:"phase,omitempty"`                 // starting | syncing | ready
+	PeersTotal            uint32                 `protobuf:"varint,11,opt,name=peers_total,json=peersTotal,proto3" json:"peers_total,omitempty"`
+	PeersEstablished      uint32                 `protobuf:"varint,12,opt,name=peers_established,json=peersEstablished,proto3" json:"peers_established,omitempty"`
+	RoutesUnicast         uint32                 `protobuf:"varint,13,opt,name=routes_unicast,json=routesUnicast,proto3" json:"routes_unicast,omitempty"`
+	RoutesTunnelled       uint32                 `protobuf:"varint,14,opt,name=routes_tunnelled,json=routesTunnelled,proto3" json:"routes_tunnelled,omitempty"`
+	RoutesUnresolved      uint32                 `protobuf:"varint,15,opt,name=routes_unresolved,json=routesUnresolved,proto3" json:"routes_unresolved,omitempty"`
+	RoutesFailed          uint32                 `protobuf:"varint,16,opt,name=routes_failed,json=routesFailed,proto3" json:"routes_failed,omitempty"` // decided but rejected by the kernel, or the key is held by a foreign route
+	Blocks                uint32                 `protobuf:"varint,17,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	AddressesUsed         uint32                 `protobuf:"varint,18,opt,name=addresses_used,json=addressesUsed,proto3" json:"addresses_used,omitempty"`
+	AddressesTotal        uint32                 `protobuf:"varint,19,opt,name=addresses_total,json=addressesTotal,proto3" json:"addresses_total,omitempty"`
+	Features              []*Feature             `protobuf:"bytes,20,rep,name=features,proto3" json:"features,omitempty"`
+	Problems              []string               `protobuf:"bytes,21,rep,name=problems,proto3" json:"problems,omitempty"`                                                         // one line each: the fault and the remedy
+	Registry              string                 `protobuf:"bytes,22,opt,name=registry,proto3" json:"registry,omitempty"`                                                         // kind and state of the block registry
+	FibDrift              uint64                 `protobuf:"varint,23,opt,name=fib_drift,json=fibDrift,proto3" json:"fib_drift,omitempty"`                                        // routes found changed by others and repaired since start
+	Drain                 string                 `protobuf:"bytes,24,opt,name=drain,proto3" json:"drain,omitempty"`                                                               // serving | leaving | drained
+	Notes                 []string               `protobuf:"bytes,25,rep,name=notes,proto3" json:"notes,omitempty"`                                                               // one line each: a setting and its consequence
+	Address6              string                 `protobuf:"bytes,26,opt,name=address6,proto3" json:"address6,omitempty"`                                                         // the same for IPv6; empty: none
+	Held                  []*HeldChange          `protobuf:"bytes,27,rep,name=held,proto3" json:"held,omitempty"`                                                                 // changes that wait for a confirmation
+	ConfigDigest          string                 `protobuf:"bytes,28,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`                             // of the text in force
+	Announcements         uint32                 `protobuf:"varint,29,opt,name=announcements,proto3" json:"announcements,omitempty"`                                              // of all owners, in force
+	AnnouncementsRejected uint32                 `protobuf:"varint,30,opt,name=announcements_rejected,json=announcementsRejected,proto3" json:"announcements_rejected,omitempty"` // left out: see ListAnnouncements
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
@@ -421,6 +423,20 @@ func (x *Status) GetConfigDigest() string {
 		return x.ConfigDigest
 	}
 	return ""
+}
+
+func (x *Status) GetAnnouncements() uint32 {
+	if x != nil {
+		return x.Announcements
+	}
+	return 0
+}
+
+func (x *Status) GetAnnouncementsRejected() uint32 {
+	if x != nil {
+		return x.AnnouncementsRejected
+	}
+	return 0
 }
 
 // HeldChange is a change that was not made because of what it would remove.
@@ -798,8 +814,11 @@ type Announcement struct {
 	Peers            []string               `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`                                                // names of the only peers to receive it; empty: all
 	GracefulShutdown bool                   `protobuf:"varint,6,opt,name=graceful_shutdown,json=gracefulShutdown,proto3" json:"graceful_shutdown,omitempty"` // with GRACEFUL_SHUTDOWN and LOCAL_PREF 0 (RFC 8326)
 	Reason           string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                                              // why it is announced, for operators
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// announced | graceful-shutdown | withdrawn, as the peers see it now: a drain
+	// concerns announcements too. Requests do not have it.
+	State         string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Announcement) Reset() {
@@ -877,6 +896,13 @@ func (x *Announcement) GetGracefulShutdown() bool {
 func (x *Announcement) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Announcement) GetState() string {
+	if x != nil {
+		return x.State
 	}
 	return ""
 }
@@ -1857,7 +1883,7 @@ type PolicyRoute struct {
 	Communities      []string               `protobuf:"bytes,6,rep,name=communities,proto3" json:"communities,omitempty"`                                   // AS:VALUE
 	LargeCommunities []string               `protobuf:"bytes,7,rep,name=large_communities,json=largeCommunities,proto3" json:"large_communities,omitempty"` // AS:VALUE:VALUE
 	Origin           string                 `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`                                             // igp | egp | incomplete
-	Source           string                 `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`                                             // own | reflected | external; of an exported route
+	Source           string                 `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`                                             // own | service | reflected | external; of an exported route
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -4329,7 +4355,7 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\tonlink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x8f\a\n" +
+	"\x10GetStatusRequest\"\xec\a\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4360,7 +4386,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x05notes\x18\x19 \x03(\tR\x05notes\x12\x1a\n" +
 	"\baddress6\x18\x1a \x01(\tR\baddress6\x12)\n" +
 	"\x04held\x18\x1b \x03(\v2\x15.onlink.v1.HeldChangeR\x04held\x12#\n" +
-	"\rconfig_digest\x18\x1c \x01(\tR\fconfigDigest\"\x82\x01\n" +
+	"\rconfig_digest\x18\x1c \x01(\tR\fconfigDigest\x12$\n" +
+	"\rannouncements\x18\x1d \x01(\rR\rannouncements\x125\n" +
+	"\x16announcements_rejected\x18\x1e \x01(\rR\x15announcementsRejected\"\x82\x01\n" +
 	"\n" +
 	"HeldChange\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
@@ -4382,7 +4410,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04held\x18\x03 \x01(\v2\x15.onlink.v1.HeldChangeR\x04held\"C\n" +
 	"\x11AnnounceRejection\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xf5\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8b\x02\n" +
 	"\fAnnouncement\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12 \n" +
 	"\vcommunities\x18\x02 \x03(\tR\vcommunities\x12\"\n" +
@@ -4391,7 +4419,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x03med\x18\x04 \x01(\rH\x01R\x03med\x88\x01\x01\x12\x14\n" +
 	"\x05peers\x18\x05 \x03(\tR\x05peers\x12+\n" +
 	"\x11graceful_shutdown\x18\x06 \x01(\bR\x10gracefulShutdown\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reasonB\r\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05stateB\r\n" +
 	"\v_local_prefB\x06\n" +
 	"\x04_med\"\x1a\n" +
 	"\x18ListAnnouncementsRequest\"H\n" +
