@@ -156,6 +156,7 @@ type FilterRule struct {
 
 // FilterMatch is the conditions of a rule.
 type FilterMatch struct {
+	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Prefixes []PrefixRule `json:"prefixes,omitempty"`
 	// +optional

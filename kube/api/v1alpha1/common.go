@@ -65,6 +65,7 @@ type BFD struct {
 type Import struct {
 	// Accepted prefixes. Without an entry nothing is accepted from a peer of
 	// another AS (RFC 8212), and the pools from one of ours.
+	// +kubebuilder:validation:MaxItems=1000
 	// +optional
 	Accept []PrefixRule `json:"accept,omitempty"`
 	// The session is closed above this number of prefixes. 0: no limit.
@@ -93,6 +94,7 @@ type Export struct {
 	// +optional
 	Own *bool `json:"own,omitempty"`
 	// Announce only those inside these. Default: all.
+	// +kubebuilder:validation:MaxItems=1000
 	// +optional
 	Prefixes []PrefixRule `json:"prefixes,omitempty"`
 	// +optional
@@ -102,6 +104,7 @@ type Export struct {
 	// +optional
 	MED *int64 `json:"med,omitempty"`
 	// Announced while this node has a prefix inside, which summaryOnly withholds.
+	// +kubebuilder:validation:MaxItems=1000
 	// +optional
 	Aggregates []ExportAggregate `json:"aggregates,omitempty"`
 	// Announce our clients' routes to this peer of our AS.

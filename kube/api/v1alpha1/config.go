@@ -73,6 +73,7 @@ type Reflection struct {
 	Mesh MeshMode `json:"mesh,omitempty"`
 	// Ranges of the nodes that reflectors accept as clients. Default: networks
 	// that cover the addresses of all Nodes (/24, IPv6 /64).
+	// +kubebuilder:validation:MaxItems=1000
 	// +optional
 	Clients []CIDR `json:"clients,omitempty"`
 	// TCP MD5 key (RFC 2385) of all sessions inside the cluster.

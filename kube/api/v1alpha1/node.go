@@ -72,6 +72,7 @@ type OnlinkNodeStatus struct {
 	// Generation of the OnlinkConfig in force.
 	// +optional
 	ConfigGeneration int64 `json:"configGeneration,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Answers []Answer `json:"answers,omitempty"`
 }
@@ -109,6 +110,7 @@ type NodeBlocks struct {
 	// +optional
 	Total int64 `json:"total,omitempty"`
 	// The first 50.
+	// +kubebuilder:validation:MaxItems=50
 	// +optional
 	CIDRs []CIDR `json:"cidrs,omitempty"`
 }
