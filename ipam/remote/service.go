@@ -20,6 +20,12 @@ type service struct {
 	guard *guard // nil: a caller is not bound to its address
 }
 
+// NewService returns the answers of a registry to the calls of its wire, for a
+// server that knows its callers by other means than [NewServer].
+func NewService(reg ipam.Registry, audit Audit) onlinkv1.RegistryServer {
+	return &service{reg: reg, audit: audit}
+}
+
 // Claim implements onlinkv1.RegistryServer.
 func (s *service) Claim(ctx context.Context, r *onlinkv1.ClaimRequest) (*onlinkv1.ClaimReply, error) {
 	req, err := claimFromWire(r)

@@ -1,0 +1,200 @@
+package registry
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"onlink/ipam"
+	"onlink/kube/api/v1alpha1"
+)
+
+// Annotations of the Lease onlink-NODE.
+const (
+	nodeAnnotation    = "onlink.io/node-name"
+	addressAnnotation = "onlink.io/address"
+	address6Annot     = "onlink.io/address6"
+	periodAnnotation  = "onlink.io/period" // of the asserts, as a duration
+	beforeAnnotation  = "onlink.io/former-instance"
+)
+
+// maxRetries bounds the writes of one call that others overtake.
+const maxRetries = 16
+
+// sighting is when a Lease was first read as it is now. The clock of the machine
+// that wrote it may be wrong; this one's own is monotonic.
+type sighting struct {
+	version string
+	at      time.Time
+}
+
+// standing is the caller that the API server confirmed last.
+type standing struct {
+	by ipam.Caller
+	at time.Time
+}
+
+// holding is the Lease of a name, nil when there is none, and what it says.
+type holding struct {
+	lease  *coordinationv1.Lease
+	holder ipam.Holder
+	age    time.Duration // since the holder's last call, as far as this process saw
+}
+
+// held reads the holder of a name.
+func (s *Server) held(ctx context.Context, name string) (*holding, error) {
+	l, err := s.opt.Client.CoordinationV1().Leases(s.opt.Namespace).Get(ctx, LeaseName(name), metav1.GetOptions{})
+	if absent(err) {
+		return &holding{}, nil
+	}
+	if err != nil {
+		return nil, explain("read Lease "+LeaseName(name), err)
+	}
+	return &holding{lease: l, holder: holderOf(name, l), age: s.sight(l)}, nil
+}
+
+// sight returns how long ago a Lease was first read as it is now.
+func (s *Server) sight(l *coordinationv1.Lease) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := s.seen[l.Name]
+	if seen.version != l.ResourceVersion {
+		seen = sighting{version: l.ResourceVersion, at: time.Now()}
+		s.seen[l.Name] = seen
+	}
+	return time.Since(seen.at)
+}
+
+// holderOf reads a Lease.
+func holderOf(name string, l *coordinationv1.Lease) ipam.Holder {
+	h := ipam.Holder{Caller: ipam.Caller{Node: name}, Before: l.Annotations[beforeAnnotation]}
+	if l.Spec.HolderIdentity != nil {
+		h.Instance = *l.Spec.HolderIdentity
+	}
+	// An address that does not parse is none: it makes no two machines one.
+	h.Address, _ = netip.ParseAddr(l.Annotations[addressAnnotation])
+	h.Address6, _ = netip.ParseAddr(l.Annotations[address6Annot])
+	h.Period, _ = time.ParseDuration(l.Annotations[periodAnnotation])
+	if l.Spec.AcquireTime != nil {
+		h.Since = l.Spec.AcquireTime.Time
+	}
+	return h
+}
+
+// fillLease makes a Lease name the holder, as having called now.
+func fillLease(l *coordinationv1.Lease, name string, h ipam.Holder) {
+	if l.Labels == nil {
+		l.Labels = map[string]string{}
+	}
+	l.Labels[v1alpha1.NodeLabel] = LabelValue(name)
+	if l.Annotations == nil {
+		l.Annotations = map[string]string{}
+	}
+	for key, value := range map[string]string{
+		nodeAnnotation: name, addressAnnotation: text(h.Address), address6Annot: text(h.Address6),
+		periodAnnotation: h.Period.String(), beforeAnnotation: h.Before,
+	} {
+		if l.Annotations[key] = value; value == "" {
+			delete(l.Annotations, key)
+		}
+	}
+	seconds := int32(max(h.Patience()/time.Second, 1)) //nolint:gosec // minutes
+	now, since := metav1.NowMicro(), metav1.NewMicroTime(h.Since)
+	l.Spec.HolderIdentity, l.Spec.LeaseDurationSeconds, l.Spec.RenewTime, l.Spec.AcquireTime = &h.Instance, &seconds, &now, &since
+}
+
+func text(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// hold is the rule of [ipam.Admit]: it returns when the caller holds its name, and
+// renews its Lease when that is due anyway or renew says so.
+func (s *Server) hold(ctx context.Context, by ipam.Caller, renew bool) error {
+	s.mu.Lock()
+	sure := !renew && s.sure.by == by && time.Since(s.sure.at) < by.Patience()/4
+	s.mu.Unlock()
+	if sure {
+		return nil // a claim reads the Lease again after its Block exists
+	}
+	for range maxRetries {
+		h, err := s.held(ctx, by.Node)
+		if err != nil {
+			return err
+		}
+		next, changed, err := ipam.Admit(h.holder, by, h.age)
+		if err != nil {
+			s.unsure()
+			return err
+		}
+		if next.Instance == "" && !changed {
+			return nil
+		}
+		if !changed && !renew {
+			s.confirm(by)
+			return nil
+		}
+		if ok, err := s.record(ctx, h, by.Node, next); err != nil || ok {
+			if err == nil {
+				s.confirm(by)
+			}
+			return err
+		}
+	}
+	return errBusy
+}
+
+// holds reports by an error that another machine has the caller's name by now.
+func (s *Server) holds(ctx context.Context, by ipam.Caller) error {
+	h, err := s.held(ctx, by.Node)
+	if err != nil {
+		return err
+	}
+	_, _, err = ipam.Admit(h.holder, by, h.age)
+	if err != nil {
+		s.unsure()
+	}
+	return err
+}
+
+// record writes the Lease of a name; false: another write came first.
+func (s *Server) record(ctx context.Context, h *holding, name string, next ipam.Holder) (bool, error) {
+	leases := s.opt.Client.CoordinationV1().Leases(s.opt.Namespace)
+	l := h.lease
+	var err error
+	if l == nil {
+		l = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: LeaseName(name)}}
+		fillLease(l, name, next)
+		l, err = leases.Create(ctx, l, metav1.CreateOptions{})
+	} else {
+		l = l.DeepCopy()
+		fillLease(l, name, next)
+		l, err = leases.Update(ctx, l, metav1.UpdateOptions{})
+	}
+	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || absent(err) && h.lease != nil {
+		return false, nil
+	}
+	if err != nil {
+		return false, explain("renew Lease "+LeaseName(name), err)
+	}
+	s.sight(l)
+	return true, nil
+}
+
+func (s *Server) confirm(by ipam.Caller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sure = standing{by, time.Now()}
+}
+
+func (s *Server) unsure() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sure = standing{}
+}

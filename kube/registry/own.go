@@ -1,0 +1,100 @@
+package registry
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"onlink/ipam"
+	"onlink/kube/api/v1alpha1"
+)
+
+// load reads this node's blocks: one list, selected by the node's label.
+func (s *Server) load(ctx context.Context) error {
+	own, err := s.blocksOf(ctx, s.opt.Node)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.own, s.loaded = own, true
+	return nil
+}
+
+// loadOnce is load where this process has not read the list yet.
+func (s *Server) loadOnce(ctx context.Context) error {
+	s.mu.Lock()
+	loaded := s.loaded
+	s.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	return s.load(ctx)
+}
+
+// blocksOf lists the blocks of a node.
+func (s *Server) blocksOf(ctx context.Context, node string) (map[netip.Prefix]*v1alpha1.Block, error) {
+	list, err := s.opt.Client.Blocks.List(ctx, metav1.ListOptions{
+		LabelSelector: labels.Set{v1alpha1.NodeLabel: LabelValue(node)}.String(),
+	})
+	if err != nil {
+		return nil, explain("list the blocks of node "+node, err)
+	}
+	own := map[netip.Prefix]*v1alpha1.Block{}
+	for i := range list.Items {
+		o := &list.Items[i]
+		if b, ok := fromObject(o); ok && b.Node == node {
+			own[b.CIDR] = o
+		}
+	}
+	return own, nil
+}
+
+// keep remembers an object as the API server has it.
+func (s *Server) keep(o *v1alpha1.Block) {
+	b, ok := fromObject(o)
+	if !ok {
+		return
+	}
+	s.all.forget()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.Node != s.opt.Node {
+		delete(s.own, b.CIDR)
+		return
+	}
+	s.own[b.CIDR] = o
+}
+
+// owned returns the object of an own block, nil when it is none.
+func (s *Server) owned(p netip.Prefix) *v1alpha1.Block {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.own[p]
+}
+
+// ownBlocks returns this node's blocks in order of address.
+func (s *Server) ownBlocks() []ipam.Block {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]ipam.Block, 0, len(s.own))
+	for _, o := range s.own {
+		if b, ok := fromObject(o); ok {
+			out = append(out, b)
+		}
+	}
+	sortBlocks(out)
+	return out
+}
+
+func sortBlocks(blocks []ipam.Block) {
+	slices.SortFunc(blocks, func(a, b ipam.Block) int {
+		if c := a.CIDR.Addr().Compare(b.CIDR.Addr()); c != 0 {
+			return c
+		}
+		return a.CIDR.Bits() - b.CIDR.Bits()
+	})
+}
