@@ -3,7 +3,10 @@
 package bench
 
 import (
+	"errors"
 	"io"
+	"math"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -65,5 +68,27 @@ func TestWriters(t *testing.T) {
 		if err := write(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestCPU: the processor time of another process is exact: its ticks would be 10 ms.
+func TestCPU(t *testing.T) {
+	p := &program{cmd: exec.Command("cat")}
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	used, err := p.cpu()
+	if err != nil || used <= 0 || used > 1 || used == math.Trunc(100*used)/100 {
+		t.Errorf("cat has used %v s: %v", used, err)
+	}
+	if err := errors.Join(in.Close(), p.cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if used, err := p.cpu(); err == nil {
+		t.Errorf("a program that has ended has used %v s", used)
 	}
 }
