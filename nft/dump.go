@@ -41,6 +41,19 @@ func settled[T any](netns int, read func() (T, error)) (out T, err error) {
 	return read()
 }
 
+// Generation returns the number of the ruleset of the calling thread's network
+// namespace: as long as it is the same, so are all tables, except that a table of
+// a program that ended may be gone (nft(8), flag owner). It is 0 when the kernel
+// has no such number.
+func Generation() (uint32, error) {
+	conn, err := dialGeneration(0)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close() //nolint:errcheck // only read from
+	return generation(conn)
+}
+
 // dialGeneration opens a socket for [generation].
 func dialGeneration(netns int) (*netlink.Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: netns})

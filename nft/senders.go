@@ -37,6 +37,8 @@ type Senders struct {
 
 	write   sync.Mutex        // held during a transaction
 	conn    *nftables.Conn    // nil: none is open; guarded by write
+	counter *netlink.Conn     // for the ruleset's generation, open with conn; guarded by write
+	seen    uint32            // the generation that had the written table, 0: not known; guarded by write
 	written map[string]string // the content of the kernel's set, nil before the first Replace; guarded by write
 	rules   string            // the kernel's handles of our rules, "" when the table must be written; guarded by write
 }
@@ -211,6 +213,13 @@ func (s *Senders) whole() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	now, err := generation(s.counter) // before the table is read: a later change shows
+	if err != nil {
+		return false, errors.Join(err, s.hangUp())
+	}
+	if now != 0 && now == s.seen {
+		return true, nil
+	}
 	var rules string
 	elements, err := settled(int(s.home.Fd()), func() (list []nftables.SetElement, err error) {
 		if rules, err = handles(conn); err != nil || rules != s.rules {
@@ -230,6 +239,7 @@ func (s *Senders) whole() (bool, error) {
 			return false, nil
 		}
 	}
+	s.seen = now
 	return true, nil
 }
 
@@ -277,7 +287,11 @@ func (s *Senders) dial() (*nftables.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open nftables socket: %w", err)
 	}
-	s.conn = conn
+	counter, err := dialGeneration(int(s.home.Fd()))
+	if err != nil {
+		return nil, errors.Join(err, conn.CloseLasting())
+	}
+	s.conn, s.counter = conn, counter
 	return conn, nil
 }
 
@@ -286,9 +300,9 @@ func (s *Senders) hangUp() error {
 	if s.conn == nil {
 		return nil
 	}
-	conn := s.conn
-	s.conn = nil
-	if err := conn.CloseLasting(); err != nil {
+	conn, counter := s.conn, s.counter
+	s.conn, s.counter = nil, nil
+	if err := errors.Join(conn.CloseLasting(), counter.Close()); err != nil {
 		return fmt.Errorf("close nftables socket: %w", err)
 	}
 	return nil

@@ -113,6 +113,8 @@ func TestSenders(t *testing.T) {
 	fails()
 	must(s.Allow(device, setMAC(other)))
 	passes()
+	must(s.Repair()) // it notes the generation of the ruleset that it has seen
+	must(s.Repair())
 	node.do(func() error {
 		conn, err := dial()
 		if err != nil {

@@ -42,6 +42,7 @@ type Table struct {
 	applied bool
 	state   State  // the last written one, in normal form; valid if applied
 	written string // the kernel's table after that write
+	seen    uint32 // generation of the ruleset that had it; 0: not known
 	writes  uint64 // transactions so far
 }
 
@@ -66,6 +67,14 @@ func (t *Table) Apply(s State) error {
 		return err
 	}
 	if t.applied && t.state.sameRules(s) {
+		generation, err := Generation() // before the table is read: a later change shows
+		if err != nil {
+			return err
+		}
+		same := slices.Equal(t.state.Nodes, s.Nodes)
+		if same && generation != 0 && generation == t.seen {
+			return nil
+		}
 		now, err := settled(0, func() (string, error) { return fingerprint(conn) })
 		if err != nil {
 			return err
@@ -73,7 +82,8 @@ func (t *Table) Apply(s State) error {
 		switch {
 		case now != t.written:
 			t.log.Warn("nftables table was changed by another program, writing it again", "table", "inet "+ours.FilterTable)
-		case slices.Equal(t.state.Nodes, s.Nodes):
+		case same:
+			t.seen = generation
 			return nil
 		default:
 			return t.updateNodes(conn, s)

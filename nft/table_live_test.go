@@ -289,6 +289,8 @@ func TestWrites(t *testing.T) {
 		{"many nodes", nil, func(s *State) { s.Nodes = manyNodes(5000) }, 1},
 		{"fewer of many nodes", nil, func(s *State) { s.Nodes = manyNodes(1000) }, 1},
 		{"another pool", nil, func(s *State) { s.Pools = append(s.Pools, pfx("10.246.0.0/16")...) }, 1},
+		{"nobody did anything, by the table", nil, nil, 0},
+		{"nobody did anything, by the ruleset's generation", nil, nil, 0},
 		{"somebody deleted the table", edit(func(c *nftables.Conn) error { c.DelTable(inet); return nil }), nil, 1},
 		{"somebody deleted a chain's rules", edit(func(c *nftables.Conn) error {
 			c.FlushChain(&nftables.Chain{Name: "input", Table: inet})
