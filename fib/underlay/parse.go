@@ -252,3 +252,22 @@ func parseAddress(b []byte) (ifaddr, addrState, bool) {
 	a.subnet = netip.PrefixFrom(peer, int(h.PrefixLen)).Masked()
 	return a, s, a.local.IsValid() && a.subnet.IsValid()
 }
+
+// parseSetting reads the device of RTM_NEWNETCONF (struct netconfmsg, a family and
+// attributes): negative for all devices and for new ones.
+func parseSetting(b []byte) (device int32, ok bool) {
+	const (
+		fixed = 4 // the family, padded
+		index = 1 // NETCONFA_IFINDEX of linux/netconf.h
+	)
+	if len(b) < fixed {
+		return 0, false
+	}
+	attrs := rtnl.Attributes(b[fixed:])
+	for kind, v := range attrs.All() {
+		if kind == index {
+			return rtnl.Index(v), true
+		}
+	}
+	return 0, false
+}

@@ -54,14 +54,15 @@ type Watcher struct {
 	// full means that the reader has not woken up yet. It is never closed.
 	changed chan struct{}
 
-	mu     sync.Mutex // guards the following field
-	events Events
+	mu      sync.Mutex // guards the following fields
+	events  Events
+	renewed chan struct{} // closed, and replaced, by renewLocked
 }
 
 // New returns a Watcher with an empty copy. ownDevice reports whether a device is
 // one of onlink's; it is called by one goroutine at a time.
 func New(log *slog.Logger, ownDevice func(Device) bool) *Watcher {
-	w := &Watcher{log: log, ours: ownDevice, rcvbuf: receiveBuffer, changed: make(chan struct{}, 1)}
+	w := &Watcher{log: log, ours: ownDevice, rcvbuf: receiveBuffer, changed: make(chan struct{}, 1), renewed: make(chan struct{})}
 	w.reset()
 	w.current.Store(w.state.view(w.ours))
 	return w
@@ -73,6 +74,21 @@ func (w *Watcher) reset() {
 
 // Changed is readable after a change; then call Drain.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Renewed returns a channel that is closed when the answers to queries may be
+// others than now, or a setting of a device that is not onlink's was changed
+// (RTM_NEWNETCONF, which the kernel sends for forwarding, rp_filter and a few
+// others; not for all). Take it before the query or the setting is read.
+func (w *Watcher) Renewed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.renewed
+}
+
+func (w *Watcher) renewLocked() {
+	close(w.renewed)
+	w.renewed = make(chan struct{})
+}
 
 // Drain returns the changes since the last call. A Drain that begins after Reach
 // or another query was answered from a new state returns the events that lead to
@@ -229,6 +245,7 @@ func (w *Watcher) publish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.current.Store(now)
+	w.renewLocked()
 	w.tellLocked(e)
 }
 
@@ -282,6 +299,8 @@ func (w *Watcher) handle(m rtnl.Message) {
 		w.stale()
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		w.stale()
+	case unix.RTM_NEWNETCONF:
+		w.handleSetting(m.Body)
 	}
 }
 
@@ -306,6 +325,23 @@ func (w *Watcher) handleLink(l link, gone bool) {
 		w.judged = true
 		w.stale()
 	}
+}
+
+// handleSetting passes the change of a setting on. Of a device that is not known
+// yet, or of a pod, nothing is passed on: every ADD would.
+func (w *Watcher) handleSetting(body []byte) {
+	device, ok := parseSetting(body)
+	if !ok {
+		return
+	}
+	if device > 0 {
+		if l, known := w.state.links[device]; !known || w.ours(l.device()) {
+			return
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.renewLocked()
 }
 
 // handleAddress records an address. With a removed one the kernel removes the

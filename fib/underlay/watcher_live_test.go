@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -348,4 +350,45 @@ func TestNode(t *testing.T) {
 	}
 	ip(t, "route add 10.58.0.0/24 via 10.57.0.2")
 	await(t, w, "policy rule noticed", func() bool { return strings.Contains(w.Problem(), "rule 500 (table 100)") })
+}
+
+// TestSettings: a change of forwarding is reported, of one device and of all of
+// them, but not of a pod's.
+func TestSettings(t *testing.T) {
+	enterRack(t)
+	ip(t, fmt.Sprintf("link add onlpod type veth peer name farpod\nlink set onlpod group %d", ours.PodServing))
+	settings := []string{"net/ipv4/conf/eth0/forwarding", "net/ipv6/conf/eth0/forwarding", "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"}
+	for _, name := range settings {
+		sysctl(t, name, "0")
+	}
+	w := load(t)
+	for device, want := range map[string]bool{"onlpod": false, "eth0": true} {
+		link, err := net.InterfaceByName(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		renewed := w.Renewed()
+		body := []byte{unix.AF_INET, 0, 0, 0, 8, 0, 1, 0} // struct netconfmsg, and the head of NETCONFA_IFINDEX
+		w.handleSetting(binary.NativeEndian.AppendUint32(body, uint32(link.Index)))
+		select {
+		case <-renewed:
+			if !want {
+				t.Errorf("a setting of %s is reported", device)
+			}
+		default:
+			if want {
+				t.Errorf("a setting of %s is not reported", device)
+			}
+		}
+	}
+	run(t, w)
+	for _, name := range settings {
+		renewed := w.Renewed()
+		sysctl(t, name, "1")
+		select {
+		case <-renewed:
+		case <-time.After(patience):
+			t.Errorf("%s: not reported within %v", name, patience)
+		}
+	}
 }
