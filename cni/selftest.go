@@ -82,14 +82,15 @@ func (p *prober) run(ctx context.Context) {
 	tick := time.NewTicker(probeRetry)
 	defer tick.Stop()
 	for {
+		due := tick.C
+		if p.fault.Load() == nil {
+			due = nil
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.again:
-		case <-tick.C:
-			if p.fault.Load() == nil {
-				continue
-			}
+		case <-due:
 		}
 		p.probe(ctx)
 		select { // pods that fail for other reasons must not repeat the self-test without a rest

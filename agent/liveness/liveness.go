@@ -93,11 +93,15 @@ func (l *Liveness) Run(ctx context.Context) error {
 	look := time.NewTicker(bfdLook)
 	defer look.Stop()
 	for {
+		due := look.C
+		if !l.anyDead() {
+			due = nil // the monitor reports all else
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.Monitor.Changed():
-		case <-look.C:
+		case <-due:
 		}
 		if err := l.round(ctx); err != nil && ctx.Err() == nil {
 			l.Log.Error("failed to apply bfd state", "err", err)
@@ -187,6 +191,18 @@ func (l *Liveness) act(ctx context.Context, died, alive []netip.Addr) error {
 func (l *Liveness) Session(peer netip.Addr) (bfd.Status, bool) {
 	p := l.pulse(peer)
 	return p.Status, p.Session.Peer.IsValid()
+}
+
+// anyDead reports whether a dead peer's session is held down.
+func (l *Liveness) anyDead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.known {
+		if p.dead {
+			return true
+		}
+	}
+	return false
 }
 
 // pulse returns the known state of a peer, the zero pulse for none.

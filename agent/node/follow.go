@@ -20,6 +20,7 @@ import (
 var ErrMoved = errors.New("the node's address changed")
 
 const (
+	// followEvery is the least time between two looks.
 	followEvery = 2 * time.Second
 	// A change must last so long before it is followed: a link that goes down
 	// and up loses its IPv6 addresses for a moment, a DHCP client its own.
@@ -35,6 +36,8 @@ type Follower struct {
 	id      Identity // in force
 	started time.Time
 	written netip.Addr // the address that the file names; the zero Addr: none
+	// renewed are closed when another look may find something else.
+	renewed func() (host, file <-chan struct{})
 	addrs   func() []underlay.Address
 	find    func() (Identity, error)
 	needs   func(v4 bool) bool   // whether a pool is unreachable because the node has no address of that family
@@ -53,12 +56,14 @@ type FollowerConfig struct {
 	Started time.Time
 	Watch   *underlay.Watcher
 	Config  func() *config.Effective // returns the configuration in force
+	Renewed func() <-chan struct{}   // closed when another one is in force
 }
 
 // NewFollower returns a Follower; it does nothing before Run.
 func NewFollower(c FollowerConfig) *Follower {
 	return &Follower{
 		log: c.Log, id: c.ID, started: c.Started, written: c.Config().Node.Address.Addr, addrs: c.Watch.Addresses,
+		renewed: func() (host, file <-chan struct{}) { return c.Watch.Renewed(), c.Renewed() },
 		find: func() (Identity, error) {
 			id, _, err := Identify(&c.Config().Config, c.Watch)
 			return id, err
@@ -68,21 +73,38 @@ func NewFollower(c FollowerConfig) *Follower {
 	}
 }
 
-// Run checks until ctx ends or the agent must restart with a new address.
+// Run checks until ctx ends or the agent must restart with a new address: after
+// each change of the host, and again and again while one has to last.
 func (f *Follower) Run(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
+		host, file := f.renewed()
+		if err := f.look(time.Now()); err != nil {
+			f.log.Warn("the node's address changed, restarting", "was", f.id.Primary(), "was6", f.id.Address6, "err", err)
+			return err
+		}
+		if f.calm() {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-host:
+			case <-file:
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if err := f.look(time.Now()); err != nil {
-			f.log.Warn("the node's address changed, restarting", "was", f.id.Primary(), "was6", f.id.Address6, "err", err)
-			return err
-		}
 	}
+}
+
+// calm reports whether the last look found nothing to act on.
+func (f *Follower) calm() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.since.IsZero()
 }
 
 // look compares the node's addresses with those in force. It returns

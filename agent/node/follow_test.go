@@ -2,9 +2,12 @@ package node
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"onlink/fib/underlay"
@@ -111,4 +114,39 @@ func TestFollowPatience(t *testing.T) {
 	if err := f.look(start.Add(2*followAge + followAfter)); !errors.Is(err, ErrMoved) {
 		t.Errorf("not followed: %v", err)
 	}
+}
+
+// TestFollowerRests: a Follower looks once while nothing changes, and follows an
+// address that was replaced.
+func TestFollowerRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, other := netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("10.0.0.12")
+		var now atomic.Value
+		now.Store(old)
+		var looks atomic.Int32
+		change := make(chan struct{})
+		f := &Follower{
+			log: slog.New(slog.DiscardHandler), id: Identity{Address: old}, started: time.Now(),
+			renewed: func() (<-chan struct{}, <-chan struct{}) { return change, nil },
+			addrs: func() []underlay.Address {
+				looks.Add(1)
+				return host(t, now.Load().(netip.Addr).String()+"/24 eth0 hw")
+			},
+			find:    func() (Identity, error) { return Identity{Address: now.Load().(netip.Addr)}, nil },
+			needs:   func(bool) bool { return false },
+			accepts: func(Identity) error { return nil },
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- f.Run(t.Context()) }()
+		time.Sleep(10 * followAge)
+		if n := looks.Load(); n != 1 {
+			t.Errorf("%d looks at a host that did not change", n)
+		}
+		now.Store(other)
+		began := time.Now()
+		close(change)
+		if err := <-ended; !errors.Is(err, ErrMoved) || time.Since(began) > followAfter+2*followEvery {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,21 +28,30 @@ type Unnumbered struct {
 // in force: an [onlink/agent/reload.Reloader].
 type Routers interface {
 	SetRouters(ctx context.Context, find func(*config.Effective) map[string]netip.Addr) error
+	Current() *config.Effective
+	Renewed() <-chan struct{}
 }
 
 // unnumberedEvery is the interval of the search on interfaces without a session.
 const unnumberedEvery = time.Second
 
-// Run searches for peers until ctx ends. A session that is up is left alone,
-// whatever other routers are on its link.
+// Run searches for peers until ctx ends, as long as the configuration names an
+// interface. A session that is up is left alone, whatever other routers are on its
+// link.
 func (u *Unnumbered) Run(ctx context.Context) error {
 	tick := time.NewTicker(unnumberedEvery)
 	defer tick.Stop()
 	for {
+		renewed, due := u.Config.Renewed(), tick.C
+		if !slices.ContainsFunc(u.Config.Current().BGP.Peers, func(p config.Peer) bool { return p.Unnumbered }) {
+			due = nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-renewed:
+			continue
+		case <-due:
 		}
 		err := u.Config.SetRouters(ctx, u.look)
 		if err != nil && ctx.Err() == nil {

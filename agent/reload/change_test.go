@@ -154,12 +154,28 @@ func TestSetRouters(t *testing.T) {
 	r, _ := kept(t, leaf, &log)
 	at := map[string]netip.Addr{"eth1": netip.MustParseAddr("fe80::1%eth1")}
 	find := func(*config.Effective) map[string]netip.Addr { return at }
+	closed := func(ch <-chan struct{}) bool {
+		select {
+		case <-ch:
+			return true
+		default:
+			return false
+		}
+	}
+	renewed := r.Renewed()
 	if err := r.SetRouters(t.Context(), find); err != nil || r.Current().BGP.Peers[0].Address != at["eth1"] {
 		t.Fatalf("%v: %v", err, r.Current().BGP.Peers[0].Address)
 	}
+	if !closed(renewed) {
+		t.Error("another configuration is in force, and Renewed does not show it")
+	}
+	renewed = r.Renewed()
 	asked := len(log)
 	if err := r.SetRouters(t.Context(), find); err != nil || len(log) != asked {
 		t.Errorf("found again: %v, parts %q", err, log)
+	}
+	if closed(renewed) {
+		t.Error("nothing changed, and Renewed shows a change")
 	}
 	if err := r.Reread(t.Context()); err != nil || r.Current().BGP.Peers[0].Address != at["eth1"] {
 		t.Errorf("after the file is read again: %v, %v; the session would be reset", err, r.Current().BGP.Peers[0].Address)

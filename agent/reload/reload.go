@@ -52,6 +52,7 @@ type Reloader struct {
 	// current is replaced, never written to: every reader loads it, and none
 	// keeps it, so there is no second truth and no lock to hold in the wrong order.
 	current atomic.Pointer[config.Effective]
+	renewed atomic.Pointer[chan struct{}] // closed, and replaced, after current is
 
 	turn sync.Mutex // held while the agent or the file is changed; guards seen
 	seen string     // digest of the text that was taken in or refused last; "" before the first
@@ -64,12 +65,17 @@ type Reloader struct {
 func New(s Setup, start *config.Effective) *Reloader {
 	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts}
 	r.current.Store(start)
+	r.renewed.Store(new(make(chan struct{})))
 	return r
 }
 
 // Current returns the configuration in force. It must not be written to, nor
 // kept beyond the present operation.
 func (r *Reloader) Current() *config.Effective { return r.current.Load() }
+
+// Renewed returns a channel that is closed when another configuration than now is
+// in force. Take it before [Reloader.Current].
+func (r *Reloader) Renewed() <-chan struct{} { return *r.renewed.Load() }
 
 // Trouble returns why the newest file is not in force, nil when it is.
 func (r *Reloader) Trouble() error {
@@ -142,6 +148,7 @@ func (r *Reloader) take(ctx context.Context, next *config.Effective) error {
 		return err
 	}
 	r.current.Store(next)
+	close(*r.renewed.Swap(new(make(chan struct{}))))
 	return nil
 }
 

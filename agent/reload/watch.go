@@ -27,15 +27,18 @@ func (r *Reloader) Run(ctx context.Context) error {
 	defer look.Stop()
 	var w fileWatch
 	for {
+		renewed, due := r.Renewed(), look.C
+		if r.file == nil || !r.watches() {
+			due, w = nil, fileWatch{} // an agent at rest does not wake up for nothing
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-renewed:
 		case <-r.asked:
 			_ = r.Reread(ctx) // it logs the error, and keeps it for status
-		case <-look.C:
-			if r.file != nil {
-				w.look(ctx, r)
-			}
+		case <-due:
+			w.look(ctx, r)
 		}
 	}
 }
@@ -70,10 +73,6 @@ type fileWatch struct {
 // look applies the file if it changed before the last check and not since: a file
 // that is being written is not read.
 func (w *fileWatch) look(ctx context.Context, r *Reloader) {
-	if !r.watches() {
-		*w = fileWatch{}
-		return
-	}
 	now := stateOf(r.file.Path)
 	still := now == w.last
 	w.last = now
