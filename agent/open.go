@@ -252,7 +252,7 @@ func (a *agent) openBFD(ctx context.Context) error {
 	a.follow = node.NewFollower(node.FollowerConfig{Log: a.log.With("part", "address"), ID: a.id, Started: a.started, Watch: a.watch, Config: a.current, Renewed: a.reload.Renewed})
 	a.host = dataplane.NewHost(dataplane.HostConfig{
 		Log: a.log.With("part", "host"), Pools: a.poolPrefixes, Loose: a.learn.plane.Loose(),
-		Uplinks: func() []string { return a.around.Uplinks(a.learn.plane.Devices()...) },
+		Uplinks: func() []string { return a.around.Uplinks(a.learn.plane.Devices()...) }, Renewed: a.watch.Renewed,
 	})
 	return nil
 }

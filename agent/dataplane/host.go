@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// keepEvery is the interval of checks of the host's settings, and at most how
-	// long a setting that another program turns off cuts pods off.
-	keepEvery = 2 * time.Second
+	// keepEvery is the interval of checks of the host's settings, for those whose
+	// changes the kernel does not report (fib_multipath_hash_policy, say), and of the
+	// chains. Forwarding it reports: it is checked keepSoon later, so that many
+	// changes cost one check, and a fight about a setting one a second.
+	keepEvery = 5 * time.Second
+	keepSoon  = time.Second
 	// Chains are read again no sooner than this, and for at most one part in
 	// chainsShare of the time.
 	chainsEvery = 4 * time.Second
@@ -41,6 +44,7 @@ type Host struct {
 	log       *slog.Logger
 	pools     func() []netip.Prefix
 	uplinks   func() []string
+	renewed   func() <-chan struct{}
 	loose     bool
 	set       func(setting) (was string, err error)
 	strict    func(device string) bool
@@ -54,34 +58,24 @@ type Host struct {
 	faults []hostFault
 }
 
-// HostConfig is the configuration of a Host. Both functions are called by its
+// HostConfig is the configuration of a Host. Its functions are called by its
 // goroutine.
 type HostConfig struct {
 	Log     *slog.Logger
 	Pools   func() []netip.Prefix
 	Uplinks func() []string // devices that packets from and to other nodes go through
 	Loose   bool            // see [Plane.Loose]
+	// Renewed returns a channel that is closed when Uplinks may return others, or a
+	// setting of a device was changed: see [onlink/fib/underlay.Watcher.Renewed].
+	Renewed func() <-chan struct{}
 }
 
 // NewHost returns a Host; nothing is done before Run.
 func NewHost(c HostConfig) *Host {
 	return &Host{
-		log: c.Log, pools: c.Pools, uplinks: c.Uplinks, loose: c.Loose,
-		set: set, strict: strictReversePath, obstacles: obstacles, resets: map[string][]time.Time{},
+		log: c.Log, pools: c.Pools, uplinks: c.Uplinks, renewed: c.Renewed, loose: c.Loose,
+		set: set, strict: strictReversePath, obstacles: new(ruleset).obstacles, resets: map[string][]time.Time{},
 	}
-}
-
-// obstacles returns the chains that drop packets of the pools.
-func obstacles(pools []netip.Prefix) ([]nft.Obstacle, error) {
-	list, err := nft.Obstacles(pools)
-	if err != nil && nft.Supported() != nil {
-		list, err = nil, nil // this kernel has no such tables
-	}
-	if err != nil {
-		return nil, err
-	}
-	legacy, err := nft.LegacyObstacles(pools)
-	return append(list, legacy...), err
 }
 
 // Families reports which families the pools have.
@@ -97,11 +91,19 @@ func (h *Host) Run(ctx context.Context) error {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for {
+		renewed := h.renewed()
 		h.look(time.Now())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			continue
+		case <-renewed:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(keepSoon):
 		}
 	}
 }
@@ -150,8 +152,7 @@ func (h *Host) keep(s setting, now time.Time) []hostFault {
 	return nil
 }
 
-// readChains searches for chains that drop packets between pods, when the ruleset
-// has changed.
+// readChains searches for chains that drop packets between pods.
 func (h *Host) readChains(now time.Time) {
 	if now.Before(h.chainsAt) {
 		return

@@ -1,11 +1,14 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"onlink/nft"
@@ -126,4 +129,44 @@ func TestHostChains(t *testing.T) {
 	if got := h.Problems(); len(got) != 1 || got[0] != "failed to read the chains of the hook forward: no memory" {
 		t.Errorf("problems %q", got)
 	}
+}
+
+// TestHostRun: the settings are checked soon after a report of the kernel, a few
+// at once, and now and then without one.
+func TestHostRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(map[string]string{}, "10.244.0.0/16")
+		report := make(chan struct{})
+		h.renewed = func() <-chan struct{} { return report }
+		var looks atomic.Int32
+		h.obstacles = func([]netip.Prefix) ([]nft.Obstacle, error) { return nil, nil }
+		h.uplinks = func() []string {
+			looks.Add(1)
+			return nil
+		}
+		ended := make(chan error, 1)
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { ended <- h.Run(ctx) }()
+		want := func(n int32, when string) {
+			t.Helper()
+			synctest.Wait()
+			if got := looks.Swap(0); got != n {
+				t.Errorf("%s: %d checks, want %d", when, got, n)
+			}
+		}
+		want(1, "at the start")
+		time.Sleep(keepEvery)
+		want(1, "without a report")
+		close(report) // and stays so: reports without end
+		time.Sleep(keepSoon / 2)
+		want(0, "right after a report")
+		time.Sleep(keepSoon)
+		want(1, "after a report")
+		time.Sleep(3 * keepSoon)
+		want(3, "in a fight")
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
