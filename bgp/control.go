@@ -65,7 +65,7 @@ func (s *Speaker) Hold(_ context.Context, peer netip.Addr, holder, why string) e
 	if first := s.sessions.holds.add(peer, holder, why); !s.started || !first {
 		return nil
 	}
-	s.sessions.holds.unsettled[peer] = true
+	s.sessions.holds.unsettle(peer)
 	s.log.Warn("session held down", "peer", p.Name, "address", peer, "why", why)
 	if err := s.engine.Disable(peer, why); err != nil {
 		return fmt.Errorf("hold peer %s down: %w", peer, err)
@@ -82,7 +82,7 @@ func (s *Speaker) Release(_ context.Context, peer netip.Addr, holder string) err
 	if !last || !s.started || !known {
 		return nil
 	}
-	s.sessions.holds.unsettled[peer] = true
+	s.sessions.holds.unsettle(peer)
 	s.log.Info("session released", "peer", p.Name, "address", peer)
 	if err := s.engine.Enable(peer); err != nil {
 		return fmt.Errorf("release peer %s: %w", peer, err)

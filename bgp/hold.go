@@ -25,6 +25,20 @@ type holds struct {
 	// unsettled are the peers whose last hold or release the engine may have
 	// dropped.
 	unsettled map[netip.Addr]bool
+	begun     chan struct{} // cap 1; sent to by unsettle, never closed
+}
+
+func newHolds() holds {
+	return holds{of: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{}, begun: make(chan struct{}, 1)}
+}
+
+// unsettle marks the peer of a hold or release that the engine may drop.
+func (h *holds) unsettle(peer netip.Addr) {
+	h.unsettled[peer] = true
+	select {
+	case h.begun <- struct{}{}:
+	default:
+	}
 }
 
 func (h *holds) isHeld(peer netip.Addr) bool { return len(h.of[peer]) > 0 }

@@ -97,6 +97,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	rivals := time.NewTicker(rivalCheck)
 	defer rivals.Stop()
 	limited := map[netip.Addr]time.Time{} // peers over their prefix limit, and since when
+	var unsettled <-chan time.Time        // settle's; nil: no hold is to be repeated
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,8 +108,12 @@ func (s *Speaker) Run(ctx context.Context) error {
 				limited[addr] = time.Now()
 				s.log.Warn("peer exceeded its prefix limit", "peer", addr, "retry_in", s.cfg.LimitRetry)
 			}
-		case <-settle.C:
-			s.settle()
+		case <-s.sessions.holds.begun:
+			unsettled = settle.C
+		case <-unsettled:
+			if s.settle() {
+				unsettled = nil
+			}
 		case <-rivals.C:
 			began := time.Now()
 			s.look(ctx)
@@ -119,11 +124,13 @@ func (s *Speaker) Run(ctx context.Context) error {
 	}
 }
 
-// settle repeats the holds and releases that the engine dropped.
-func (s *Speaker) settle() {
+// settle repeats the holds and releases that the engine dropped. It reports
+// whether none is left to be looked at.
+func (s *Speaker) settle() (done bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions.settleHolds()
+	return len(s.sessions.holds.unsettled) == 0
 }
 
 // tidy retries the peers that exceeded their prefix limit long enough ago, and

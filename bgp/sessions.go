@@ -26,7 +26,7 @@ type sessions struct {
 func newSessions(c *Config, l *ledger) sessions {
 	return sessions{
 		cfg: c, log: c.Log, ledger: l, adopted: map[netip.Addr]string{},
-		holds: holds{of: map[netip.Addr]hold{}, unsettled: map[netip.Addr]bool{}},
+		holds: newHolds(),
 	}
 }
 
