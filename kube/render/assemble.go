@@ -1,6 +1,10 @@
 package render
 
-import "fmt"
+import (
+	"fmt"
+
+	"onlink/kube/api/v1alpha1"
+)
 
 // assemble makes the file of its parts, and records the object of each entry.
 func assemble(s *self, b *base, c *cluster, peers *peerSet, pools *poolSet, l *ledger) *file {
@@ -25,6 +29,9 @@ func assemble(s *self, b *base, c *cluster, peers *peerSet, pools *poolSet, l *l
 	for _, name := range keys(peers.filters) {
 		l.source("bgp.filters", len(f.BGP.Filters), kindFilter, name)
 		f.BGP.Filters = append(f.BGP.Filters, peers.filters[name])
+	}
+	if c.reflector == nil && c.mesh == nil && len(f.BGP.Peers) == 0 {
+		l.problem("no BGP session: label nodes %s, set reflection.mesh: Auto in the OnlinkConfig, or create a BGPPeer that selects this node", v1alpha1.ReflectorLabel)
 	}
 	for _, p := range pools.entries() {
 		l.source("pools", len(f.Pools), kindPool, p.name)

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"onlink/kube/api/v1alpha1"
 )
 
@@ -24,7 +22,7 @@ type filterSet struct {
 // chooseFilters accepts the filters.
 func chooseFilters(in *Input, s *self, b *base, cur *current, l *ledger) *filterSet {
 	set := &filterSet{chosen: map[string]filter{}, former: cur.filters, broken: map[string]bool{}}
-	for _, obj := range byAge(in.Filters, func(f *v1alpha1.BGPFilter) *metav1.ObjectMeta { return &f.ObjectMeta }) {
+	for _, obj := range byAge(in.Filters, filterMeta) {
 		f := filter{Name: obj.Name, Rules: obj.Spec.Rules}
 		var c checks
 		f.check(&c)
@@ -53,7 +51,7 @@ func chooseFilters(in *Input, s *self, b *base, cur *current, l *ledger) *filter
 // breaks returns why a changed filter cannot be used any more by a peer in force
 // that uses it; "": it can. The peer is not at fault and must not lose its session.
 func breaks(f *filter, in *Input, s *self, b *base, cur *current) string {
-	for _, obj := range byAge(in.Peers, func(p *v1alpha1.BGPPeer) *metav1.ObjectMeta { return &p.ObjectMeta }) {
+	for _, obj := range byAge(in.Peers, peerMeta) {
 		was, ok := cur.peers[obj.Name]
 		if !ok || !selects(obj.Spec.NodeSelector, s.labels) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"onlink/kube/api/v1alpha1"
@@ -50,6 +51,14 @@ func older(a, b *metav1.ObjectMeta) int {
 	return cmp.Or(a.CreationTimestamp.Time.Compare(b.CreationTimestamp.Time),
 		cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
+
+func nodeMeta(o *corev1.Node) *metav1.ObjectMeta          { return &o.ObjectMeta }
+func serviceMeta(o *corev1.Service) *metav1.ObjectMeta    { return &o.ObjectMeta }
+func peerMeta(o *v1alpha1.BGPPeer) *metav1.ObjectMeta     { return &o.ObjectMeta }
+func filterMeta(o *v1alpha1.BGPFilter) *metav1.ObjectMeta { return &o.ObjectMeta }
+func poolMeta(o *v1alpha1.IPPool) *metav1.ObjectMeta      { return &o.ObjectMeta }
+
+func advertisementMeta(o *v1alpha1.ServiceAdvertisement) *metav1.ObjectMeta { return &o.ObjectMeta }
 
 // byAge returns a copy of a list of objects, the oldest first.
 func byAge[T any](list []T, meta func(T) *metav1.ObjectMeta) []T {

@@ -47,7 +47,7 @@ func readSelf(in *Input) (*self, error) {
 	switch {
 	case in.Config == nil:
 		return nil, errors.New("no OnlinkConfig named default: create it; until then the configuration in force stays")
-	case in.Node == nil || in.Node.Name == "":
+	case in.Node == nil || !plainName(in.Node.Name):
 		return nil, errors.New("no Node of this machine: start the kubelet with the name in NODE_NAME")
 	}
 	s := &self{member: readMember(in.Node), labels: in.Node.Labels, reflector: isReflector(in.Node)}
@@ -125,7 +125,7 @@ func readRoster(in *Input, s *self, l *ledger) *roster {
 		reflects[n.Name] = isReflector(n)
 	}
 	for _, n := range list {
-		if seen[n.Name] {
+		if seen[n.Name] || !plainName(n.Name) {
 			continue
 		}
 		seen[n.Name] = true

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"onlink/kube/api/v1alpha1"
 )
 
@@ -45,7 +43,7 @@ type peerSet struct {
 // choosePeers accepts the BGPPeers that select this node, the oldest first.
 func choosePeers(x *peerContext, cur *current, l *ledger) *peerSet {
 	set := &peerSet{excluded: map[string]bool{}, known: map[string]bool{}, filters: map[string]filter{}}
-	for _, obj := range byAge(x.in.Peers, func(p *v1alpha1.BGPPeer) *metav1.ObjectMeta { return &p.ObjectMeta }) {
+	for _, obj := range byAge(x.in.Peers, peerMeta) {
 		set.known[obj.Name] = true
 		var c checks
 		nodes := selector(&c, "spec.nodeSelector", obj.Spec.NodeSelector)
@@ -198,8 +196,7 @@ func (x *peerContext) checkAddress(c *checks, p *peer, set *peerSet) {
 	p.Address = a.String()
 	if slices.Contains(x.self.addrs(), a) {
 		c.failf("spec.address", "%s is the address of this node; write the peer's, or exclude the node by nodeSelector", a)
-	}
-	if node, ok := x.cluster.taken(p.Name, a); ok {
+	} else if node, ok := x.cluster.taken(p.Name, a); ok {
 		c.failf("spec.address", "%s (%s) has a session already, that with node %s; use another name and address, or delete this peer", a, p.Name, node)
 	}
 	if name, ok := x.pools.forPods(a); ok {

@@ -8,8 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"onlink/kube/api/v1alpha1"
 )
 
@@ -75,7 +73,7 @@ func choosePools(in *Input, s *self, ros *roster, cur *current, l *ledger) *pool
 	claims := addressClaims(in, s, ros)
 	set := &poolSet{}
 	podPools := 0
-	for _, obj := range byAge(in.Pools, func(p *v1alpha1.IPPool) *metav1.ObjectMeta { return &p.ObjectMeta }) {
+	for _, obj := range byAge(in.Pools, poolMeta) {
 		var c checks
 		p := readPool(&c, obj, s, l)
 		if why := l.broken(kindPool, obj.Name); why != "" {
@@ -120,7 +118,7 @@ func addressClaims(in *Input, s *self, ros *roster) []claim {
 			out = append(out, claim{a, "node " + m.name, created})
 		}
 	}
-	for _, p := range in.Peers {
+	for _, p := range byAge(in.Peers, peerMeta) {
 		if a, err := netip.ParseAddr(p.Spec.Address); err == nil && selects(p.Spec.NodeSelector, s.labels) {
 			out = append(out, claim{a.Unmap().WithZone(""), "BGPPeer " + p.Name, p.CreationTimestamp.Time})
 		}

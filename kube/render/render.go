@@ -111,6 +111,7 @@ func Render(in *Input) (*Output, error) {
 		return nil, err
 	}
 	chooseNamespaces(in, pools, l)
+	renderServices(in, self, f, peers, pools, l)
 	l.finish()
 	return out, nil
 }

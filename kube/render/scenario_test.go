@@ -124,19 +124,19 @@ func (w *world) object(kind, name, text string) {
 	case kindPool:
 		o := &v1alpha1.IPPool{ObjectMeta: w.meta(name)}
 		w.parse(text, &o.Spec)
-		put(&w.in.Pools, o, &o.ObjectMeta, func(o *v1alpha1.IPPool) *metav1.ObjectMeta { return &o.ObjectMeta })
+		put(&w.in.Pools, o, &o.ObjectMeta, poolMeta)
 	case kindPeer:
 		o := &v1alpha1.BGPPeer{ObjectMeta: w.meta(name)}
 		w.parse(text, &o.Spec)
-		put(&w.in.Peers, o, &o.ObjectMeta, func(o *v1alpha1.BGPPeer) *metav1.ObjectMeta { return &o.ObjectMeta })
+		put(&w.in.Peers, o, &o.ObjectMeta, peerMeta)
 	case kindFilter:
 		o := &v1alpha1.BGPFilter{ObjectMeta: w.meta(name)}
 		w.parse(text, &o.Spec)
-		put(&w.in.Filters, o, &o.ObjectMeta, func(o *v1alpha1.BGPFilter) *metav1.ObjectMeta { return &o.ObjectMeta })
+		put(&w.in.Filters, o, &o.ObjectMeta, filterMeta)
 	case kindAdvertisement:
 		o := &v1alpha1.ServiceAdvertisement{ObjectMeta: w.meta(name)}
 		w.parse(text, &o.Spec)
-		put(&w.in.Advertisements, o, &o.ObjectMeta, func(o *v1alpha1.ServiceAdvertisement) *metav1.ObjectMeta { return &o.ObjectMeta })
+		put(&w.in.Advertisements, o, &o.ObjectMeta, advertisementMeta)
 	case "Namespace":
 		o := &metav1.PartialObjectMetadata{ObjectMeta: w.meta(name)}
 		w.parse(text, &o.ObjectMeta)
@@ -151,7 +151,7 @@ func (w *world) object(kind, name, text string) {
 		if text != "" {
 			w.parse(text, &o.ObjectMeta)
 		}
-		put(&w.in.Services, o, &o.ObjectMeta, func(o *corev1.Service) *metav1.ObjectMeta { return &o.ObjectMeta })
+		put(&w.in.Services, o, &o.ObjectMeta, serviceMeta)
 	default:
 		w.t.Fatalf("unknown command %q", kind)
 	}
@@ -266,6 +266,9 @@ func (w *world) render() (*Output, error) {
 	if err == nil && !out.NeedsAllNodes {
 		w.in.Nodes = nil
 		out, err = Render(&w.in)
+	}
+	if err == nil {
+		mustAccept(w.t, out)
 	}
 	return out, err
 }

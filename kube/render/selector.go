@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -34,5 +33,3 @@ func plainName(name string) bool { return strings.TrimSpace(name) != "" }
 func compareNames(a, b string) int { return strings.Compare(a, b) }
 
 func byName(a, b member) int { return cmp.Compare(a.name, b.name) }
-
-func nodeMeta(n *corev1.Node) *metav1.ObjectMeta { return &n.ObjectMeta }

@@ -1,0 +1,336 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"onlink/kube/api/v1alpha1"
+)
+
+// States of an address of a Service.
+const (
+	stateAnnounced    = "announced"
+	stateGraceful     = "graceful-shutdown"
+	stateAggregated   = "aggregated"
+	stateNotAnnounced = "not-announced"
+	stateConflict     = "conflict"
+)
+
+// announcer decides about the addresses of Services on this node.
+type announcer struct {
+	l        *ledger
+	pools    *poolSet
+	draining bool
+	excluded bool // the node's label excludes it from external load balancers
+
+	here     map[string]bool // BGPPeers with a session here: includeExcludedNodes
+	machines map[netip.Addr]string
+	inForce  map[netip.Prefix]*Announcement
+
+	single     []Announcement
+	aggregates map[netip.Prefix]*aggregate
+	unfit      map[netip.Prefix]string // why a prefix cannot be an aggregate; "": it can
+}
+
+// renderServices decides which addresses of Services this node announces.
+func renderServices(in *Input, s *self, f *file, peers *peerSet, pools *poolSet, l *ledger) {
+	advs := chooseAdvertisements(in, s, peers, l)
+	l.out.NeedsServices = len(advs) > 0
+	if !l.out.NeedsServices {
+		return
+	}
+	_, excluded := s.labels[corev1.LabelNodeExcludeBalancers]
+	a := &announcer{
+		l: l, pools: pools, draining: in.Draining, excluded: excluded, here: map[string]bool{},
+		machines: machines(in, f), inForce: map[netip.Prefix]*Announcement{},
+		aggregates: map[netip.Prefix]*aggregate{}, unfit: map[netip.Prefix]string{},
+	}
+	for _, p := range peers.list {
+		a.here[p.Name] = peers.excluded[p.Name]
+	}
+	for i := range in.Announced {
+		if p, err := netip.ParsePrefix(in.Announced[i].Prefix); err == nil {
+			a.inForce[p.Masked()] = &in.Announced[i]
+		}
+	}
+	claims := candidates(in, advs, s.name)
+	addrs := make([]netip.Addr, 0, len(claims))
+	for addr := range claims {
+		addrs = append(addrs, addr)
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	for _, addr := range addrs {
+		a.decide(addr, claims[addr])
+	}
+	a.finish()
+}
+
+// machines returns the addresses that no Service can have: those of Nodes and of
+// peers. An announcement would attract their packets.
+func machines(in *Input, f *file) map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for _, p := range f.BGP.Peers {
+		if a, err := netip.ParseAddr(p.Address); err == nil {
+			out[a.Unmap().WithZone("")] = "peer " + p.Name
+		}
+	}
+	for _, n := range byAge(slices.Concat(in.Nodes, in.Reflectors, []*corev1.Node{in.Node}), nodeMeta) {
+		for _, addr := range n.Status.Addresses {
+			if a, err := netip.ParseAddr(addr.Address); err == nil {
+				out[a.Unmap()] = "node " + n.Name
+			}
+		}
+	}
+	return out
+}
+
+// report records the decision about an address.
+func (a *announcer) report(addr netip.Addr, c *candidate, state, why string) {
+	a.l.out.Services = append(a.l.out.Services, v1alpha1.NodeService{Address: addr.String(), Service: c.name(), State: state, Why: why})
+}
+
+// order puts the decisions about one address in the order of their Services.
+func (a *announcer) order(from int) {
+	slices.SortStableFunc(a.l.out.Services[from:], func(x, y v1alpha1.NodeService) int { return cmp.Compare(x.Service, y.Service) })
+}
+
+// decide decides about one address: by reference count over the Services that may
+// have it. Of several the one that wants most decides, and the oldest of the
+// advertisements gives the attributes.
+func (a *announcer) decide(addr netip.Addr, list []candidate) {
+	selected := func(c *candidate) bool { return len(c.chosen) > 0 }
+	if text := a.conflict(addr); text != "" {
+		for i := range list {
+			if c := &list[i]; selected(c) && (i == 0 || list[i-1].svc != c.svc) {
+				a.report(addr, c, stateConflict, text)
+			}
+		}
+		return
+	}
+	defer a.order(len(a.l.out.Services))
+	var live []*candidate
+	var holders []*candidate
+	for i := range list {
+		c := &list[i]
+		text := ""
+		for _, h := range holders {
+			if text = rival(c, h); text != "" {
+				break
+			}
+		}
+		switch {
+		case text != "":
+			if selected(c) {
+				a.report(addr, c, stateConflict, fmt.Sprintf("%s %s", addr, text))
+			}
+			continue
+		case !selected(c):
+			if c.kind == v1alpha1.AddressLoadBalancer && c.never == "" {
+				a.report(addr, c, stateNotAnnounced, "not announced: no ServiceAdvertisement of this node selects the Service")
+			}
+		case c.never != "":
+			a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
+		default:
+			live = append(live, c)
+		}
+		holders = append(holders, c)
+	}
+	if len(live) > 0 {
+		a.judge(addr, live)
+	}
+}
+
+// conflict returns why no Service can have an address; "": one can.
+func (a *announcer) conflict(addr netip.Addr) string {
+	if who, ok := a.machines[addr]; ok {
+		return fmt.Sprintf("%s is the address of %s, which is reached without an announcement: give the Service another", addr, who)
+	}
+	if pool, ok := a.pools.forPods(addr); ok {
+		return fmt.Sprintf("%s is inside IPPool %s, which belongs to pods: give the Service another address, or take it from a pool with uses: [LoadBalancer] alone", addr, pool)
+	}
+	if i := slices.IndexFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) }); i >= 0 {
+		return fmt.Sprintf("%s is inside %s, whose addresses are not routed: give the Service another", addr, special[i])
+	}
+	return ""
+}
+
+// judge decides about an address of Services that may have it.
+func (a *announcer) judge(addr netip.Addr, live []*candidate) {
+	best, why, by := withdraw, "", live[0]
+	local := false
+	var advs []*advertisement
+	for _, c := range live {
+		v, text := c.judge()
+		if why == "" || v > best {
+			best, why, by = v, text, c
+		}
+		local = local || c.local
+		if v > withdraw {
+			advs = append(advs, c.chosen...)
+		}
+	}
+	first := live[0]
+	if n := services(live); n > 1 {
+		why += fmt.Sprintf(" (%s; the address has %d Services)", by.name(), n)
+	}
+	if best == withdraw {
+		a.report(addr, first, stateNotAnnounced, "not announced: "+why)
+		return
+	}
+	// The oldest first, each once; of the peers all are used.
+	advs = a.inOrder(advs)
+	prefix := host(addr)
+	ann, ok := a.attributes(prefix, advs)
+	if !ok {
+		a.report(addr, first, stateNotAnnounced, fmt.Sprintf("not announced: ServiceAdvertisement %s is rejected, see its status, and did not announce the address before", advs[0].name))
+		return
+	}
+	everyone, peers := audience(advs)
+	if advs[0].frozen {
+		everyone, peers = len(ann.Peers) == 0, ann.Peers
+	}
+	to, none := a.receivers(everyone, peers)
+	if none != "" {
+		a.report(addr, first, stateNotAnnounced, "not announced: "+none)
+		return
+	}
+	ann.Peers = to
+	if a.draining {
+		why = "this node is being drained; " + why
+	}
+	if best == announce && !local {
+		if p, ok := a.aggregateOf(addr, advs); ok {
+			a.join(p, ann)
+			a.report(addr, first, stateAggregated, fmt.Sprintf("announced as part of %s: %s", p, why))
+			return
+		}
+	}
+	state, text := stateAnnounced, "announced: "
+	if ann.GracefulShutdown = a.draining || best == lastResort; ann.GracefulShutdown {
+		state, text = stateGraceful, "announced with GRACEFUL_SHUTDOWN: "
+	}
+	if len(to) > 0 {
+		why += ", to " + strings.Join(to, ", ")
+	}
+	ann.Reason = first.name() + ": " + why
+	a.single = append(a.single, ann.final())
+	a.report(addr, first, state, text+why)
+}
+
+// services returns the number of Services among candidates.
+func services(list []*candidate) int {
+	seen := map[*corev1.Service]bool{}
+	for _, c := range list {
+		seen[c.svc] = true
+	}
+	return len(seen)
+}
+
+// inOrder returns advertisements each once, those that are not broken first, in the
+// order of their age.
+func (a *announcer) inOrder(list []*advertisement) []*advertisement {
+	return slices.SortedStableFunc(slices.Values(list), func(x, y *advertisement) int {
+		return cmp.Or(compareBool(x.frozen, y.frozen), cmp.Compare(x.rank, y.rank))
+	})
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// attributes returns the announcement of a prefix by the first of its
+// advertisements. It reports false for a broken one that did not announce it yet.
+func (a *announcer) attributes(p netip.Prefix, advs []*advertisement) (Announcement, bool) {
+	first := advs[0]
+	if !first.frozen {
+		return Announcement{Prefix: p.String(), Communities: first.communities, LocalPref: first.localPref, MED: first.med}, true
+	}
+	was, ok := a.around(p)
+	if !ok {
+		return Announcement{}, false
+	}
+	out := Announcement{Prefix: p.String(), Communities: was.Communities, LocalPref: was.LocalPref, MED: was.MED, Peers: was.Peers}
+	if was.GracefulShutdown {
+		out.LocalPref = nil // 0 for the shutdown alone
+	}
+	return out, true
+}
+
+// around returns the announcement in force that a prefix is inside, the longest.
+func (a *announcer) around(p netip.Prefix) (*Announcement, bool) {
+	for bits := p.Bits(); bits > 0; bits-- {
+		if was, ok := a.inForce[netip.PrefixFrom(p.Addr(), bits).Masked()]; ok {
+			return was, true
+		}
+	}
+	return nil, false
+}
+
+// audience returns the peers of all advertisements together.
+func audience(advs []*advertisement) (everyone bool, peers []string) {
+	for _, adv := range advs {
+		everyone = everyone || adv.everyone
+		peers = append(peers, adv.peers...)
+	}
+	slices.Sort(peers)
+	return everyone, slices.Compact(peers)
+}
+
+// receivers returns the peers of this node that receive an announcement, nil for
+// all; or why there is none.
+func (a *announcer) receivers(everyone bool, peers []string) (to []string, none string) {
+	if everyone && !a.excluded {
+		return nil, ""
+	}
+	for _, name := range keys(a.here) {
+		if (everyone || slices.Contains(peers, name)) && (!a.excluded || a.here[name]) {
+			to = append(to, name)
+		}
+	}
+	switch {
+	case len(to) > 0:
+		return to, ""
+	case a.excluded:
+		return nil, "this node has the label " + corev1.LabelNodeExcludeBalancers + ", and none of the peers has includeExcludedNodes"
+	}
+	return nil, fmt.Sprintf("this node has no session with its peers: %s", some(peers))
+}
+
+// final returns the announcement with the attributes of a shutdown.
+func (a Announcement) final() Announcement {
+	if a.GracefulShutdown {
+		a.LocalPref = new(uint32(0)) // RFC 8326 section 4.2
+	}
+	return a
+}
+
+// finish puts the announcements and reasons in order.
+func (a *announcer) finish() {
+	out := a.single
+	for _, g := range a.aggregates {
+		out = append(out, g.announcement(a.draining))
+	}
+	slices.SortFunc(out, func(x, y Announcement) int { return comparePrefix(x.Prefix, y.Prefix) })
+	a.l.out.Announcements = out
+}
+
+// comparePrefix orders prefixes that are written as text.
+func comparePrefix(a, b string) int {
+	p, errP := netip.ParsePrefix(a)
+	q, errQ := netip.ParsePrefix(b)
+	if errP != nil || errQ != nil {
+		return cmp.Compare(a, b)
+	}
+	return p.Compare(q)
+}
