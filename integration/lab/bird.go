@@ -65,8 +65,8 @@ protocol bgp {{.Name}}v6 from peer {
 protocol bgp {{.Name}} from peer {
   local {{$.ToR.Addr}} as {{$.ToR.ASN}}; neighbor {{.Addr}} as {{call $.ASN .}};
 {{- range $.Services}}
-  {{.Family}} { import where net ~ [ {{.Pool}}+ ]; next hop address {{.Self}}; export filter {
-    {{if $.ToR.Transit}}if source = RTS_BGP && net ~ [ {{.Pool}}+ ] then accept; {{end}}
+  {{.Family}} { import where net ~ [ {{.Pool}}+{{range .Accept}}, {{.}}+{{end}} ]; next hop address {{.Self}}; export filter {
+    {{if $.ToR.Transit}}if source = RTS_BGP && net ~ [ {{.Pool}}+{{range .Accept}}, {{.}}+{{end}} ] then accept; {{end}}
     if proto != "{{.Name}}" then reject;
     {{range $prefix, $hop := .Through}}if net = {{$prefix}} then bgp_next_hop = {{$hop}}; {{end}}
     accept;
@@ -92,6 +92,7 @@ type birdService struct {
 	Pool         netip.Prefix
 	Self         netip.Addr
 	Prefixes     []netip.Prefix
+	Accept       []netip.Prefix
 	Through      map[netip.Prefix]netip.Addr
 }
 
@@ -109,6 +110,7 @@ func (t *ToR) birdServices() []birdService {
 		s := &out[i]
 		other := func(p netip.Prefix) bool { return p.Addr().Is4() != s.Self.Is4() }
 		s.Prefixes = slices.DeleteFunc(slices.Clone(announce), other)
+		s.Accept = slices.DeleteFunc(slices.Clone(t.Accept), other)
 		s.Through = maps.Clone(t.Through)
 		maps.DeleteFunc(s.Through, func(p netip.Prefix, _ netip.Addr) bool { return other(p) })
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -53,7 +52,7 @@ func Build(ctx context.Context, spec Spec, opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Spec: spec, Dir: filepath.Join(runDir, spec.Name), Bin: opts.Bin, lock: lock}
+	l := &Lab{Spec: spec, Dir: Folder(spec.Name), Bin: opts.Bin, lock: lock}
 	s := steps{}
 	s.do(func() error { return removeLeftovers(spec.Name) })
 	s.do(func() error { return os.MkdirAll(l.Dir, 0o755) })

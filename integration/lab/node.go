@@ -52,27 +52,55 @@ type Node struct {
 // addNode makes a node's namespace and plugs it into its rack.
 func (l *Lab) addNode(rack *Rack, name string, host int, reflector bool) error {
 	n := &Node{Name: name, Rack: rack.Number, Addr: rackAddr(rack.Number, host), Reflector: reflector, lab: l}
-	var err error
-	if n.NS, err = l.namespace(name); err != nil {
+	if l.Spec.DualStack {
+		n.Addr6 = rackAddr6(rack.Number, host)
+	}
+	if err := n.Plug(); err != nil {
 		return err
 	}
 	rack.Nodes = append(rack.Nodes, n)
+	s := steps{}
+	s.do(func() error { return os.MkdirAll(n.path("run"), 0o755) })
+	s.do(func() error { return os.MkdirAll(n.path("state"), 0o755) })
+	return s.err
+}
+
+// Plug makes the node's namespace, with its address and default routes: a new
+// [NS], the kernel of a machine that was booted.
+func (n *Node) Plug() error {
+	rack := n.lab.rack(n.Rack)
+	var err error
+	if n.NS, err = n.lab.namespace(n.Name); err != nil {
+		return err
+	}
 	var gateways, gateways6 []netip.Addr
 	for _, t := range rack.ToRs {
 		gateways, gateways6 = append(gateways, t.Addr), append(gateways6, t.Addr6)
 	}
 	s := steps{}
-	s.do(func() error { return plug(rack.Switch, name, n.NS, "eth0") })
+	s.do(func() error { return plug(rack.Switch, n.Name, n.NS, "eth0") })
 	s.do(func() error { return n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr, 24)) })
 	s.do(func() error { return n.NS.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateways...) })
-	if l.Spec.DualStack {
-		n.Addr6 = rackAddr6(rack.Number, host)
+	if n.lab.Spec.DualStack {
 		s.do(func() error { return n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr6, 64)) })
 		s.do(func() error { return n.NS.addRoute(netip.PrefixFrom(netip.IPv6Unspecified(), 0), gateways6...) })
 	}
-	s.do(func() error { return os.MkdirAll(n.path("run"), 0o755) })
-	s.do(func() error { return os.MkdirAll(n.path("state"), 0o755) })
 	return s.err
+}
+
+// Unplug removes the node's namespace with every device, route, rule and setting
+// in it, as a power cut does; the processes in it must have ended. [Node.Plug]
+// makes the next one.
+func (n *Node) Unplug() error {
+	s := steps{}
+	// The kernel frees a namespace later, and the far end of its cable with it: the
+	// next Plug would find the port's name in use.
+	s.all(func() error { return n.lab.rack(n.Rack).Switch.DeleteLink(n.Name) })
+	s.all(func() error { return n.lab.dropNamespace(n.NS) })
+	if s.err != nil {
+		return fmt.Errorf("unplug %s: %w", n.Name, s.err)
+	}
+	return nil
 }
 
 // path names a file in the node's own directory.

@@ -14,6 +14,9 @@ import (
 // runDir holds one directory and one lock file per lab.
 const runDir = "/run/onlink-lab"
 
+// Folder is [Lab.Dir] of the lab of that name.
+func Folder(name string) string { return filepath.Join(runDir, name) }
+
 // lockName takes the lab's name for this process; the kernel gives it back
 // when the process ends, however it ends.
 func lockName(name string) (*os.File, error) {

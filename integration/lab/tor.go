@@ -42,6 +42,9 @@ type ToR struct {
 	// Transit tells every node what the others announce, as the routers of an
 	// eBGP fabric do, from the next Start on (BIRD only).
 	Transit bool
+	// Accept are prefixes outside the pool, such as those of services, of which
+	// the nodes may announce parts, from the next Start on (BIRD only).
+	Accept []netip.Prefix
 	// BFD watches all neighbours, 300 ms x 3, from the next Start on (BIRD only).
 	BFD bool
 	// NodeASN holds the AS of nodes that have another one than [NodeASN], by
