@@ -31,6 +31,9 @@ var debianPackages = map[string]debianPackage{
 	"containerd":                  {name: "containerd", what: "container runtime, which the tests run pods with", files: [][]string{{"/usr/bin/containerd"}, {"/usr/bin/ctr"}}, service: "containerd.service"},
 	"runc":                        {name: "runc", what: "what containerd starts processes with", files: [][]string{{"/usr/sbin/runc", "/usr/bin/runc"}}},
 	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with", files: [][]string{{"/usr/sbin/iptables"}}},
+	"nftables":                    {name: "nftables", what: "nft, which kube-proxy writes its rules with", files: [][]string{{"/usr/sbin/nft"}}, service: "nftables.service"},
+	"util-linux":                  {name: "util-linux", what: "nsenter, to run a command inside a node of the cluster", files: [][]string{{"/usr/bin/nsenter"}}},
+	"mount":                       {name: "mount", what: "mount(8), which kubelet mounts volumes with", files: [][]string{{"/bin/mount", "/usr/bin/mount"}}},
 	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
 	"systemd":                     {name: "systemd", what: "systemd-analyze, which reads onlinkd.service", files: [][]string{{"/usr/bin/systemd-analyze", "/bin/systemd-analyze"}}},
 	"procps":                      {name: "procps", what: "kill(1), by which that unit reloads the agent", files: [][]string{{"/bin/kill", "/usr/bin/kill"}}},
@@ -63,6 +66,9 @@ const (
 	// NeedRuntime is a container runtime, and what reads the unit of the
 	// service: the tests do as kubelet and systemd do.
 	NeedRuntime Need = "runtime"
+	// NeedKube is what the nodes of the test cluster have beside Kubernetes' own
+	// programs.
+	NeedKube Need = "kube"
 )
 
 // packagesFor lists the packages of needs, each once, in a fixed order.
@@ -91,6 +97,8 @@ func packagesFor(needs []Need) []debianPackage {
 			want = append(want, "qemu-system-x86", "kmod", "iproute2")
 		case NeedRuntime:
 			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables", "systemd", "procps")
+		case NeedKube:
+			want = append(want, "containerd", "runc", "iproute2", "nftables", "iptables", "util-linux", "mount", "bird2")
 		}
 	}
 	var list []debianPackage

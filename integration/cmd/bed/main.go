@@ -1,7 +1,7 @@
 // Command bed is what the Makefile calls to install, test, fuzz and compare;
 // see package onlink/integration/bed.
 //
-//	bed deps NEED...               install the missing Debian packages: lab, frr, interop, bench, uml, etcd, runtime, race, qemu
+//	bed deps NEED...               install the missing Debian packages: lab, frr, interop, bench, uml, etcd, runtime, kube, race, qemu
 //	bed test [PACKAGE...]          run the tests in all beds
 //	bed uml [-out DIR] COMMAND...  run a command (default: a shell) in user-mode Linux
 //	bed kernel [-run PATTERN]      run tests on Debian's stock kernel in QEMU
@@ -84,10 +84,10 @@ func deps(ctx context.Context, names []string) error {
 	var needs []bed.Need
 	for _, name := range names {
 		switch need := bed.Need(name); need {
-		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedRace, bed.NeedQEMU:
+		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedKube, bed.NeedRace, bed.NeedQEMU:
 			needs = append(needs, need)
 		default:
-			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime, race or qemu", name)
+			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime, kube, race or qemu", name)
 		}
 	}
 	return bed.Install(ctx, os.Stdout, needs...)
