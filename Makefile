@@ -8,6 +8,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X onlink/agent.Version=$(VERSION) -X main.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 BED     := go run ./integration/cmd/bed
+KUBE    := go run ./integration/kube/cmd/cluster
 LINT    ?= go tool -modfile=tools/tools.mod golangci-lint
 FUZZTIME ?= 30s
 TESTS ?= .
@@ -24,7 +25,7 @@ export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-long bench bench-go bench-compare fuzz lint fmt house vet generate check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +79,19 @@ test-interop: build ## run onlinkd against BIRD, FRR, ExaBGP and gobgpd, and wri
 test-kernel: build ## run the kernel's tests on Debian's stock kernel in QEMU, which has ipip and nftables at once (TESTS=pattern)
 	@$(BED) deps lab qemu
 	@$(BED) kernel -run '$(value TESTS)'
+
+kube-binaries: engine ## build Kubernetes from Go modules into build/kube (eight minutes, once)
+	@$(KUBE) build build/kube
+
+test-kube: image ## run the tests in a real Kubernetes cluster on this machine (TESTS=pattern)
+	@$(BED) deps kube
+	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) test -run '$(value TESTS)'
+
+kube-up: engine ## start a Kubernetes cluster on this machine and leave it up (FLAGS=..., see go run ./integration/kube/cmd/cluster up -h)
+	@$(KUBE) up $(FLAGS)
+
+kube-down: engine ## end it
+	@$(KUBE) down
 
 test-long: build ## run the tests with many repetitions (an hour, every CPU busy for forty minutes)
 	@$(BED) deps lab frr etcd
