@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -45,6 +47,7 @@ type Node struct {
 	Under []string
 
 	lab  *Lab
+	mac  net.HardwareAddr // of eth0 before Unplug; nil before the first
 	proc *Process
 	conn *grpc.ClientConn
 }
@@ -79,6 +82,7 @@ func (n *Node) Plug() error {
 	}
 	s := steps{}
 	s.do(func() error { return plug(rack.Switch, n.Name, n.NS, "eth0") })
+	s.do(n.restoreMAC)
 	s.do(func() error { return n.NS.AddAddr("eth0", netip.PrefixFrom(n.Addr, 24)) })
 	s.do(func() error { return n.NS.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateways...) })
 	if n.lab.Spec.DualStack {
@@ -88,10 +92,30 @@ func (n *Node) Plug() error {
 	return s.err
 }
 
+// restoreMAC gives the device the MAC address that it had before it was unplugged,
+// as a machine's has: a neighbour's entry with the former one would be wrong.
+func (n *Node) restoreMAC() error {
+	if n.mac == nil {
+		return nil
+	}
+	s := steps{}
+	s.do(func() error { return n.NS.SetLink("eth0", false) }) // the link-local address is made of it
+	s.do(func() error {
+		return n.NS.change("set MAC address of", "eth0", func(l netlink.Link) error { return n.NS.Link.LinkSetHardwareAddr(l, n.mac) })
+	})
+	s.do(func() error { return n.NS.SetLink("eth0", true) })
+	return s.err
+}
+
 // Unplug removes the node's namespace with every device, route, rule and setting
 // in it, as a power cut does; the processes in it must have ended. [Node.Plug]
 // makes the next one.
 func (n *Node) Unplug() error {
+	eth0, err := n.NS.link("eth0")
+	if err != nil {
+		return fmt.Errorf("unplug %s: %w", n.Name, err)
+	}
+	n.mac = eth0.Attrs().HardwareAddr
 	s := steps{}
 	// The kernel frees a namespace later, and the far end of its cable with it: the
 	// next Plug would find the port's name in use.

@@ -35,8 +35,8 @@ type Cluster struct {
 	token       string // of the administrator
 	programs    map[string]*lab.Process
 	serving     chan struct{} // closed when the API server serves for the first time
-	forward     io.Closer // nil: none
-	own         string    // folder of the harness's programs
+	forward     io.Closer     // nil: none
+	own         string        // folder of the harness's programs
 }
 
 // hosts' numbers on the switch between the ToRs.
