@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,14 +15,16 @@ import (
 	"onlink/agent/hold"
 	"onlink/agent/node"
 	"onlink/agent/pods"
+	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
 )
 
 // ErrRestart is returned by [Run] when the agent must begin anew, because the
-// node's address has changed. Routes and pods stay, the sessions restart
-// gracefully (RFC 4724): the caller executes the program again.
-var ErrRestart = node.ErrMoved
+// node's address has changed, or the file with a change that needs it. Routes and
+// pods stay, the sessions restart gracefully (RFC 4724): the caller executes the
+// program again.
+var ErrRestart = errors.New("the agent begins anew")
 
 // Run runs one agent until ctx ends or a part of it fails. Routes, tunnels and
 // pods stay in the kernel: the next run adopts them. The error of a failed start
@@ -80,6 +83,9 @@ func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	a.log.Info("ready", "address", a.id.Primary(), "asn", cfg.BGP.ASN, "cni_socket", cfg.CNI.Socket, "admin_socket", cfg.API.Admin.Socket)
 	err := g.Wait()
 	a.log.Info("stopped, routes and pods stay as they are")
+	if errors.Is(err, node.ErrMoved) || errors.Is(err, reload.ErrAnew) {
+		return fmt.Errorf("%w: %w", ErrRestart, err)
+	}
 	return err
 }
 

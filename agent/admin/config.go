@@ -47,7 +47,7 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 		}
 	}
 	digest, changed, err := s.File.Change(context.WithoutCancel(ctx), reload.Edit{
-		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Make: edit,
+		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Make: edit,
 	})
 	if err != nil {
 		return nil, configStatus(err)

@@ -57,6 +57,7 @@ func TestChange(t *testing.T) {
 		{"only checked", Edit{DryRun: true, Make: to(twoPeers)}, "", onePeer, false},
 		{"only checked, and needs a restart", Edit{DryRun: true, Make: to("bgp: {asn: 65000}")}, "bgp.asn: needs a restart", onePeer, false},
 		{"needs a restart", Edit{Make: to("bgp: {asn: 65000}")}, "bgp.asn: needs a restart", onePeer, false},
+		{"only checked, and may restart", Edit{DryRun: true, Restart: true, Make: to("bgp: {asn: 65000}")}, "", onePeer, false},
 		{"mistake in the text", Edit{Make: to("bgp: {asn: x}")}, "bgp.asn: ", onePeer, false},
 		{"mistake in the edit", Edit{Make: func([]byte) ([]byte, error) { return nil, errMake }}, errMake.Error(), onePeer, false},
 	} {
@@ -87,6 +88,34 @@ func TestChange(t *testing.T) {
 				t.Errorf("drafts are left: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestChangeRestart: a change that needs a restart is in the file and not in force,
+// and the agent begins anew.
+func TestChangeRestart(t *testing.T) {
+	t.Parallel()
+	const other = "bgp: {asn: 65000}"
+	var log []string
+	r, path := kept(t, onePeer, &log)
+	before := r.Current()
+	if _, _, err := r.Change(t.Context(), Edit{Restart: true, Make: to("bgp: {asn: x}")}); err == nil {
+		t.Error("a file with a mistake is written for an agent that could not start with it")
+	}
+	if digest, changed, err := r.Change(t.Context(), Edit{Restart: true, Make: to(other)}); err != nil || !changed || digest != digestOf([]byte(other)) {
+		t.Fatalf("%s, %t, %v", digest, changed, err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != other {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	if r.Current() != before || len(log) > 0 {
+		t.Errorf("parts %q were changed before the restart", log)
+	}
+	if err := r.Run(t.Context()); !errors.Is(err, ErrAnew) {
+		t.Errorf("Run returned %v", err)
+	}
+	if _, _, err := r.Change(t.Context(), Edit{Restart: true, Make: to(onePeer)}); err != nil || len(log) == 0 {
+		t.Errorf("a change that needs no restart: %v, parts %q", err, log)
 	}
 }
 

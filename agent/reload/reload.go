@@ -23,6 +23,9 @@ import (
 var (
 	// ErrRestart means that the file has a change that needs a restart.
 	ErrRestart = errors.New("needs a restart of onlinkd, which keeps routes and pods")
+	// ErrAnew is returned by [Reloader.Run] when the file has a change, made on
+	// request, with which the agent has to begin anew.
+	ErrAnew = errors.New("the configuration has a change that needs a restart")
 	// ErrStale means that the file is not the one that an edit was made for.
 	ErrStale = errors.New("the file has changed since it was read; read it again")
 	// ErrNoFile means that the configuration comes from no file.
@@ -54,6 +57,10 @@ type Reloader struct {
 	current atomic.Pointer[config.Effective]
 	renewed atomic.Pointer[chan struct{}] // closed, and replaced, after current is
 
+	// anew has room for one signal, sent once the file has a change that needs a
+	// restart, and is never closed.
+	anew chan struct{}
+
 	turn sync.Mutex // held while the agent or the file is changed; guards seen
 	seen string     // digest of the text that was taken in or refused last; "" before the first
 
@@ -63,7 +70,7 @@ type Reloader struct {
 
 // New returns the reloader of an agent that starts with a configuration.
 func New(s Setup, start *config.Effective) *Reloader {
-	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts}
+	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, anew: make(chan struct{}, 1)}
 	r.current.Store(start)
 	r.renewed.Store(new(make(chan struct{})))
 	return r
@@ -180,6 +187,9 @@ type Edit struct {
 	By       string // the author, for the log
 	IfDigest string // of the text that it was made for; "": whatever the text is
 	DryRun   bool   // only check
+	// Restart makes also a change that needs a restart: the file has it, the
+	// present configuration stays in force, and [Reloader.Run] returns [ErrAnew].
+	Restart bool
 	// Make returns the new text.
 	Make func(old []byte) ([]byte, error)
 }
@@ -208,9 +218,13 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (digest string, changed b
 	if err != nil {
 		return "", false, err
 	}
-	if e.DryRun {
-		err = r.parts.check(r.Current(), next)
-	} else {
+	err = r.parts.check(r.Current(), next)
+	switch {
+	case e.Restart && errors.Is(err, ErrRestart):
+		if err = nil; !e.DryRun {
+			err = r.leave(e.By, text)
+		}
+	case err == nil && !e.DryRun:
 		err = r.keep(ctx, e.By, text, next)
 	}
 	if err != nil {
@@ -221,9 +235,6 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (digest string, changed b
 
 // keep takes a configuration in and puts its text into the file's place.
 func (r *Reloader) keep(ctx context.Context, by string, text []byte, next *config.Effective) error {
-	if err := r.parts.check(r.Current(), next); err != nil {
-		return err
-	}
 	draft, err := r.file.Draft(text)
 	if err != nil {
 		return err
@@ -238,6 +249,24 @@ func (r *Reloader) keep(ctx context.Context, by string, text []byte, next *confi
 	}
 	r.seen = digestOf(text)
 	r.log.Info("configuration taken", "by", by, "file", r.file.Path)
+	return nil
+}
+
+// leave puts a text into the file's place for the agent that begins anew.
+func (r *Reloader) leave(by string, text []byte) error {
+	draft, err := r.file.Draft(text)
+	if err != nil {
+		return err
+	}
+	if err := draft.Keep(); err != nil {
+		return err
+	}
+	r.seen = digestOf(text)
+	r.log.Info("configuration written, the agent begins anew with it", "by", by, "file", r.file.Path)
+	select {
+	case r.anew <- struct{}{}:
+	default: // the agent is about to begin anew
+	}
 	return nil
 }
 

@@ -21,7 +21,7 @@ const lookEvery = time.Second
 var errEmptyFile = errors.New("the file is empty; write {} for an empty configuration")
 
 // Run applies the file on request, and with reload: watch when it has changed,
-// until ctx ends.
+// until ctx ends. It returns [ErrAnew] after an edit with [Edit].Restart.
 func (r *Reloader) Run(ctx context.Context) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
@@ -34,6 +34,8 @@ func (r *Reloader) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.anew:
+			return ErrAnew
 		case <-renewed:
 		case <-r.asked:
 			_ = r.Reread(ctx) // it logs the error, and keeps it for status

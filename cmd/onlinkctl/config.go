@@ -18,7 +18,7 @@ func configCommand(a *app) *cobra.Command {
 		Short: "Show or change the agent's configuration file",
 		Long: `config shows the agent's onlinkd.yaml, and changes it and the running agent together: a change
 applies as a whole, or not at all and with the reason. Sessions that it does not name stay up. A
-change that needs a restart is rejected.`,
+change that needs a restart is rejected without --restart.`,
 		Example: `  onlinkctl config show > onlinkd.yaml
   onlinkctl config apply onlinkd.yaml
   onlinkctl config reload
@@ -56,13 +56,15 @@ func configShowCommand(a *app) *cobra.Command {
 
 // changeFlags are the flags of every change.
 type changeFlags struct {
-	dry    bool
-	digest string
+	dry     bool
+	digest  string
+	restart bool
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "check only, change nothing")
 	cmd.Flags().StringVar(&f.digest, "if-digest", "", "reject the change if the file has changed since (the digest of config show -o json)")
+	cmd.Flags().BoolVar(&f.restart, "restart", false, "make also a change that needs a restart: the agent begins anew, and keeps routes and pods")
 }
 
 func configApplyCommand(a *app) *cobra.Command {
@@ -197,7 +199,7 @@ func configEditCommand(a *app, e configEdit) *cobra.Command {
 }
 
 func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.ChangeConfigRequest) error {
-	req.DryRun, req.IfDigest = f.dry, f.digest
+	req.DryRun, req.IfDigest, req.Restart = f.dry, f.digest, f.restart
 	return show(cmd, a, view[*onlinkv1.ChangeConfigReply]{
 		fetch: func(ctx context.Context, c *connection) (*onlinkv1.ChangeConfigReply, error) {
 			return c.ChangeConfig(ctx, req)

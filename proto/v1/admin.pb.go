@@ -2225,7 +2225,10 @@ type ChangeConfigRequest struct {
 	Guard bool `protobuf:"varint,5,opt,name=guard,proto3" json:"guard,omitempty"`
 	// Files of the folder keys in paths.state that the text names (passwordFile):
 	// written before it is applied. Those that the text no longer names are removed.
-	Keys          []*KeyFile `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
+	Keys []*KeyFile `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Make the change also when it needs a restart: the agent begins anew with the
+	// file, and keeps routes and pods.
+	Restart       bool `protobuf:"varint,7,opt,name=restart,proto3" json:"restart,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2300,6 +2303,13 @@ func (x *ChangeConfigRequest) GetKeys() []*KeyFile {
 		return x.Keys
 	}
 	return nil
+}
+
+func (x *ChangeConfigRequest) GetRestart() bool {
+	if x != nil {
+		return x.Restart
+	}
+	return false
 }
 
 // KeyFile is one secret.
@@ -4527,14 +4537,15 @@ const file_admin_proto_rawDesc = "" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xca\x01\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xe4\x01\n" +
 	"\x13ChangeConfigRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12+\n" +
 	"\x05edits\x18\x02 \x03(\v2\x15.onlink.v1.ConfigEditR\x05edits\x12\x1b\n" +
 	"\tif_digest\x18\x03 \x01(\tR\bifDigest\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05guard\x18\x05 \x01(\bR\x05guard\x12&\n" +
-	"\x04keys\x18\x06 \x03(\v2\x12.onlink.v1.KeyFileR\x04keys\"7\n" +
+	"\x04keys\x18\x06 \x03(\v2\x12.onlink.v1.KeyFileR\x04keys\x12\x18\n" +
+	"\arestart\x18\a \x01(\bR\arestart\"7\n" +
 	"\aKeyFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\x9c\x01\n" +
