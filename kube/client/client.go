@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
 	"onlink/kube/api/v1alpha1"
@@ -17,6 +18,8 @@ import (
 // interface, onlink's by the fields. All are safe for concurrent use.
 type Client struct {
 	kubernetes.Interface
+	// Metadata reads the metadata alone of any kind.
+	Metadata metadata.Interface
 
 	Configs        *gentype.ClientWithList[*v1alpha1.OnlinkConfig, *v1alpha1.OnlinkConfigList]
 	Peers          *gentype.ClientWithList[*v1alpha1.BGPPeer, *v1alpha1.BGPPeerList]
@@ -37,6 +40,10 @@ func New(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of Kubernetes' objects: %w", err)
 	}
+	meta, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("client of metadata: %w", err)
+	}
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("scheme of onlink.io: %w", err)
@@ -52,6 +59,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	codec := runtime.NewParameterCodec(scheme)
 	return &Client{
 		Interface: api,
+		Metadata:  meta,
 		Configs: gentype.NewClientWithList("onlinkconfigs", r, codec, "",
 			func() *v1alpha1.OnlinkConfig { return &v1alpha1.OnlinkConfig{} }, func() *v1alpha1.OnlinkConfigList { return &v1alpha1.OnlinkConfigList{} }),
 		Peers: gentype.NewClientWithList("bgppeers", r, codec, "",

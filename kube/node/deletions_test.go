@@ -1,0 +1,67 @@
+package node
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDeletions(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	one := func(kind string, seconds int) deletion {
+		return deletion{kind: kind, names: []string{"a"}, at: at(seconds), seen: true}
+	}
+	for _, c := range []struct {
+		name     string
+		gone     []deletion
+		accepted int // seconds; what was rendered then was accepted
+		now      int
+		ok       bool
+		wait     time.Duration
+	}{
+		{"none", nil, -1, 60, false, 0},
+		{"one, alone for long enough", []deletion{one("BGPPeer", 0)}, -1, 10, true, 0},
+		{"one, others may follow", []deletion{one("BGPPeer", 0)}, -1, 4, false, 6 * time.Second},
+		{"a second one follows", []deletion{one("BGPPeer", 0), one("BGPPeer", 3)}, -1, 60, false, 0},
+		{"one of another kind is no burst, but two changes", []deletion{one("BGPPeer", 0), one("IPPool", 3)}, -1, 60, false, 0},
+		{"the first was accepted, the second is too close", []deletion{one("BGPPeer", 0), one("BGPPeer", 3)}, 1, 60, false, 0},
+		{"the first was accepted long before", []deletion{one("BGPPeer", 0), one("BGPPeer", 30)}, 1, 60, true, 0},
+		{"several at once", []deletion{{kind: "IPPool", names: []string{"a", "b"}, at: at(0), seen: true}}, -1, 60, false, 0},
+		{"vanished from a list", []deletion{{kind: "IPPool", names: []string{"a"}, at: at(0)}}, -1, 60, false, 0},
+		{"the base of all", []deletion{one("OnlinkConfig", 0)}, -1, 60, false, 0},
+		{"accepted", []deletion{one("BGPPeer", 0)}, 1, 60, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDeletions()
+			for _, gone := range c.gone {
+				d.add(gone, changeConfig)
+			}
+			if c.accepted >= 0 {
+				d.accepted(changeConfig, at(c.accepted))
+			}
+			ok, wait := d.confirmed(changeConfig, at(c.now))
+			if ok != c.ok || wait != c.wait {
+				t.Errorf("confirmed is %v, %s; want %v, %s", ok, wait, c.ok, c.wait)
+			}
+		})
+	}
+}
+
+func TestDeletionsUnseen(t *testing.T) {
+	t.Parallel()
+	d, now := newDeletions(), time.Now()
+	d.add(deletion{kind: "Service", names: []string{"a/b"}, at: now, seen: true}, changeServices)
+	if d.unseen(changeServices, "Service") {
+		t.Error("a deletion that was seen is unseen")
+	}
+	d.add(deletion{kind: "Service", names: []string{"a/c"}, at: now}, changeServices)
+	if !d.unseen(changeServices, "Service") || d.unseen(changeServices, "EndpointSlice") {
+		t.Error("an object that vanished from a list is not unseen, or one of another kind is")
+	}
+	d.accepted(changeServices, now)
+	if d.unseen(changeServices, "Service") {
+		t.Error("what was accepted is unseen")
+	}
+}

@@ -1,0 +1,286 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"onlink/kube/api/v1alpha1"
+	"onlink/kube/render"
+)
+
+const (
+	// pace is the shortest time between two renderings.
+	pace = 200 * time.Millisecond
+	// beat is how often the loop turns when nothing happens.
+	beat = 10 * time.Second
+	// secretWait is how long the first rendering waits for Secrets: one that cannot
+	// be read must not keep the others' objects from the agent.
+	secretWait = 5 * time.Second
+	// firstRetry and lastRetry bound the pause after a call of the agent failed.
+	firstRetry, lastRetry = time.Second, 30 * time.Second
+)
+
+// desire renders the objects and pushes the result to the agent, in one loop.
+type desire struct {
+	log     *slog.Logger
+	objects *objects
+	link    *link
+	gone    *deletions
+	drain   *drainer
+	out     *outcomes
+	meter   *meter
+	input   bell // an object or the drain changed
+	status  bell // the agent's status changed
+
+	// All below is the loop's alone.
+	seen     seen
+	need     needs
+	verdict  verdict
+	restarts restarts
+	sent     sent
+	retry    time.Duration   // the last pause; 0: the last calls succeeded
+	failure  string          // the last error, which was logged
+	asked    time.Time       // since when Secrets are waited for
+	waiting  string          // what is waited for, as it was logged last
+	problems []string        // of this turn
+	used     map[string]bool // digests of annotations that were acted on
+}
+
+// seen is what of the agent's status the last turn has considered.
+type seen struct {
+	life   int
+	up     bool
+	digest string
+	held   string
+}
+
+// needs is what the last rendering required.
+type needs struct{ services, nodes bool }
+
+// errWait means that something is not received yet; its arrival wakes the loop.
+var errWait = errors.New("waits")
+
+// run renders and pushes until ctx ends. It returns nil then.
+func (d *desire) run(ctx context.Context) error {
+	ticker, again := time.NewTicker(beat), time.NewTimer(0)
+	defer ticker.Stop()
+	defer again.Stop()
+	for {
+		work := true
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			work = false
+		case <-again.C:
+		case <-d.input:
+		case <-d.status:
+			work = d.concerned()
+		}
+		d.meter.turned(time.Now())
+		if !work {
+			continue
+		}
+		if wait := d.turn(ctx); wait > 0 {
+			again.Reset(wait)
+		} else {
+			again.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pace):
+		}
+	}
+}
+
+// concerned reports whether a status of the agent requires a turn: most differ in
+// counters only.
+func (d *desire) concerned() bool { return d.look() != d.seen }
+
+func (d *desire) look() seen {
+	s, life, up := d.link.last()
+	now := seen{life: life, up: up, digest: s.GetConfigDigest()}
+	for _, h := range s.GetHeld() {
+		now.held += h.GetWhat() + " " + h.GetDigest() + "\n"
+	}
+	return now
+}
+
+// turn renders and pushes once. wait is when the next turn is due without a
+// change; 0: only after one.
+func (d *desire) turn(ctx context.Context) (wait time.Duration) {
+	now := d.look()
+	if now.life != d.seen.life {
+		d.sent, d.verdict = sent{}, verdict{} // of another life of the agent
+	}
+	d.seen = now
+	if kinds := d.objects.unsynced(); len(kinds) > 0 {
+		d.wait("the first lists of objects", kinds...)
+		return 0
+	}
+	if !now.up {
+		d.wait("the agent's admin socket")
+		return 0
+	}
+	d.problems = nil
+	out, err := d.push(ctx, &wait)
+	switch {
+	case ctx.Err() != nil:
+		return 0
+	case errors.Is(err, errWait):
+		return wait
+	case err != nil:
+		d.problems = append(d.problems, err.Error())
+		d.retry = min(max(2*d.retry, firstRetry), lastRetry)
+		if d.failure != err.Error() {
+			d.log.Error("failed to push the configuration to the agent", "err", err)
+		}
+		d.failure = err.Error()
+		wait = shorter(wait, d.retry)
+	default:
+		d.retry, d.failure = 0, ""
+		d.meter.synced(time.Now())
+	}
+	d.publish(out)
+	return wait
+}
+
+// shorter returns the shorter of two waits; 0 is none.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// wait logs once what the loop waits for; which is what of it is missing.
+func (d *desire) wait(what string, which ...string) {
+	if d.waiting != what {
+		d.waiting = what
+		d.log.Info("waiting", "for", what, "missing", strings.Join(which, ", "))
+	}
+}
+
+// push renders, and sends what differs from what the agent has.
+func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output, error) {
+	began := time.Now()
+	have, err := d.agentHas(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in, err := d.gather(ctx, have, wait)
+	if err != nil {
+		return nil, err
+	}
+	out, err := d.judged(ctx, in, wait)
+	if out == nil {
+		return nil, err
+	}
+	d.waiting = ""
+	if err == nil {
+		err = d.pushConfig(ctx, out, have, began, wait)
+	}
+	err = errors.Join(err, d.pushAnnouncements(ctx, out, have, began, wait), d.pushNamespaces(ctx, out), d.confirmHeld(ctx))
+	return out, err
+}
+
+// gather collects the objects. What is watched only while it is required is nil
+// until its first list.
+func (d *desire) gather(ctx context.Context, have *has, wait *time.Duration) (*render.Input, error) {
+	o := d.objects
+	self, ok := o.self.get(o.node)
+	if !ok {
+		return nil, fmt.Errorf("there is no Node %s: set --node-name to the name of this machine's Node", o.node)
+	}
+	in := &render.Input{
+		Node: self, Peers: o.peers.list(), Filters: o.filters.list(), Pools: o.pools.list(), Advertisements: o.advertisements.list(),
+		Reflectors: o.reflectors.list(), Namespaces: o.namespaces.list(), Password: o.password,
+		Current: []byte(have.text), Announced: have.announced, Draining: d.drain.phase() != serving,
+	}
+	in.Config, _ = o.configs.get(v1alpha1.ConfigName) // absent: nil, which Render rejects
+	if missing := o.requireSecrets(ctx, secretsOf(in)); len(missing) > 0 {
+		if d.asked.IsZero() {
+			d.asked = time.Now()
+		}
+		if rest := time.Until(d.asked.Add(secretWait)); rest > 0 {
+			d.wait("Secrets", missing...)
+			*wait = rest
+			return nil, errWait
+		}
+	} else {
+		d.asked = time.Time{}
+	}
+	return in, nil
+}
+
+// secretsOf returns the names of the Secrets that the objects refer to.
+func secretsOf(in *render.Input) (names []string) {
+	note := func(k *v1alpha1.SecretKey) {
+		if k != nil && k.Name != "" {
+			names = append(names, k.Name)
+		}
+	}
+	if in.Config != nil {
+		note(in.Config.Spec.Reflection.PasswordSecretRef)
+	}
+	for _, p := range in.Peers {
+		note(p.Spec.PasswordSecretRef)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// render renders, and again when the rendering requires a list that is there. It
+// returns errWait when it required all Nodes and they are not.
+func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, error) {
+	for {
+		if d.objects.requireNodes(ctx, d.need.nodes) && d.need.nodes {
+			in.Nodes = d.objects.allNodes()
+		} else {
+			in.Nodes = nil
+		}
+		if d.objects.requireServices(ctx, d.need.services) && d.need.services {
+			in.Services, in.Slices = d.objects.allServices()
+		} else {
+			in.Services, in.Slices = nil, nil
+		}
+		began := time.Now()
+		out, err := render.Render(in)
+		if err != nil {
+			return nil, fmt.Errorf("nothing is rendered, what is in force stays: %w", err)
+		}
+		d.meter.rendered(time.Since(began))
+		last := d.need
+		d.need = needs{services: out.NeedsServices, nodes: out.NeedsAllNodes}
+		if d.need != last {
+			continue
+		}
+		if d.need.nodes && in.Nodes == nil {
+			d.wait("the first list of Nodes")
+			return nil, errWait
+		}
+		return out, nil
+	}
+}
+
+// publish shows the outcome of a turn. Without an output the lists of the last
+// one stay: what is in force has not changed.
+func (d *desire) publish(out *render.Output) {
+	next := d.out.get()
+	next.problems = d.problems
+	if out != nil {
+		next.services, next.rejected, next.everyNode = out.Services, out.Rejected, out.NeedsAllNodes
+		next.problems = append(slices.Clone(d.problems), out.Problems...)
+		if config, ok := d.objects.configs.get(v1alpha1.ConfigName); ok && d.sent.inForce {
+			next.generation = config.Generation
+		}
+	}
+	d.meter.rejects(len(next.rejected))
+	d.out.set(next)
+}

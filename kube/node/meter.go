@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// stuck is how long ago the loop may have turned last: it does every 10 s when
+// nothing happens, and two calls of the agent may take their whole time.
+const stuck = 2 * time.Minute
+
+// meter is the health and the metrics of the process.
+type meter struct {
+	last     atomic.Int64 // Unix nanoseconds of the loop's last turn
+	renders  prometheus.Histogram
+	rejected prometheus.Gauge
+	sync     prometheus.Gauge
+	registry *prometheus.Registry
+}
+
+func newMeter() *meter {
+	m := &meter{
+		renders: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "onlink_kube_render_seconds", Help: "Time of one rendering of the objects.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
+		}),
+		rejected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_kube_rejected_objects", Help: "Objects that are left out of this node's configuration."}),
+		sync:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_kube_last_sync_timestamp_seconds", Help: "When the agent last had everything that was rendered."}),
+		registry: prometheus.NewRegistry(),
+	}
+	m.registry.MustRegister(m.renders, m.rejected, m.sync, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.turned(time.Now())
+	return m
+}
+
+// add registers what is read when it is scraped.
+func (m *meter) add(name, help string, counter bool, read func() float64) {
+	if counter {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+		return
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+func (m *meter) turned(t time.Time)       { m.last.Store(t.UnixNano()) }
+func (m *meter) rendered(d time.Duration) { m.renders.Observe(d.Seconds()) }
+func (m *meter) rejects(n int)            { m.rejected.Set(float64(n)) }
+func (m *meter) synced(t time.Time)       { m.sync.Set(float64(t.Unix())) }
+
+// serve answers /healthz and /metrics until ctx ends. An API server or agent that
+// is away is no reason to be unhealthy: a restart of this process would not help.
+func (m *meter) serve(ctx context.Context, address string) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if age := time.Since(time.Unix(0, m.last.Load())); age > stuck {
+			http.Error(w, "the loop turned "+age.Truncate(time.Second).String()+" ago", http.StatusServiceUnavailable)
+			return
+		}
+		w.Write([]byte("ok\n")) //nolint:errcheck,gosec // the client may be gone
+	})
+	var lc net.ListenConfig
+	lis, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("--health: %w", err)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve health: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,387 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"onlink/kube/api/v1alpha1"
+	"onlink/kube/render"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// The changes that the agent may hold, as its status names them.
+const (
+	changeConfig   = "config"
+	changeServices = "announce " + owner
+)
+
+// owner is the name of our announcements in the agent.
+const owner = "services"
+
+// sent is what was pushed in the present life of the agent.
+type sent struct {
+	config     string // hash of text and keys; "": nothing
+	digest     string // the agent's, of the text
+	inForce    bool   // the text is in force
+	services   *onlinkv1.AnnounceRequest
+	held       bool // the announcements are held
+	refused    []*onlinkv1.AnnounceRejection
+	namespaces *onlinkv1.SetNamespacesRequest
+}
+
+// has is what the agent has in force.
+type has struct {
+	text, digest string
+	announced    []render.Announcement
+}
+
+// agentHas reads the configuration and our announcements from the agent.
+func (d *desire) agentHas(ctx context.Context) (*has, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	config, err := d.link.admin.GetConfig(ctx, &onlinkv1.GetConfigRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration in force: %w", err)
+	}
+	h := &has{text: config.GetText(), digest: config.GetDigest()}
+	list, err := d.link.admin.ListAnnouncements(ctx, &onlinkv1.ListAnnouncementsRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("read the announcements in force: %w", err)
+	}
+	for _, set := range list.GetSets() {
+		if set.GetOwner() == owner {
+			for _, a := range set.GetAnnouncements() {
+				h.announced = append(h.announced, plain(a))
+			}
+		}
+	}
+	return h, nil
+}
+
+// verdict is the agent's judgement of one rendering.
+type verdict struct {
+	hash   string // of the rendering before objects were left out
+	broken map[render.Object]string
+	err    error // what no object is to blame for
+	at     time.Time
+}
+
+// appeal is when the agent judges a rejected rendering again: it may depend on the
+// agent's state, such as addresses that are in use.
+const appeal = 30 * time.Second
+
+// maxBroken bounds the dry runs of one rendering; each finds at least one object.
+const maxBroken = 100
+
+// judged renders, and leaves out the objects that the agent rejects in a dry run.
+func (d *desire) judged(ctx context.Context, in *render.Input, wait *time.Duration) (*render.Output, error) {
+	first, err := d.render(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	hash := hashOf(first)
+	v := &d.verdict
+	if good := len(v.broken) == 0 && v.err == nil; hash != v.hash || !good && time.Since(v.at) >= appeal {
+		v := verdict{hash: hash, broken: map[render.Object]string{}, at: time.Now()}
+		if v.err = d.judge(ctx, in, first, v.broken); v.err != nil && !final(v.err) {
+			return nil, v.err
+		}
+		d.verdict = v
+	}
+	if v.err == nil && len(v.broken) == 0 {
+		return first, nil
+	}
+	*wait = shorter(*wait, appeal)
+	if v.err != nil {
+		return first, v.err
+	}
+	in.Broken = v.broken
+	return d.render(ctx, in)
+}
+
+// judge fills broken until the agent accepts the rendering.
+func (d *desire) judge(ctx context.Context, in *render.Input, out *render.Output, broken map[render.Object]string) error {
+	for range maxBroken {
+		if string(in.Current) == string(out.Config) && len(out.Keys) == 0 {
+			return nil
+		}
+		call, cancel := context.WithTimeout(ctx, callTime)
+		_, err := d.link.admin.ChangeConfig(call, &onlinkv1.ChangeConfigRequest{Text: string(out.Config), DryRun: true, Restart: true, Keys: keyFiles(out)})
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if status.Code(err) != codes.InvalidArgument {
+			return fmt.Errorf("the agent rejects the configuration, the last good one stays in force: %w", err)
+		}
+		found := blame(out, err)
+		news := false
+		for o, why := range found {
+			if _, known := broken[o]; !known {
+				broken[o], news = why, true
+				d.log.Warn("the agent rejects an object, it is left out", "kind", o.Kind, "name", o.Name, "err", why)
+			}
+		}
+		if !news {
+			return fmt.Errorf("the agent rejects the configuration, the last good one stays in force: %w", err)
+		}
+		in.Broken = broken
+		if out, err = d.render(ctx, in); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the agent rejects more than %d objects, the last good configuration stays in force", maxBroken)
+}
+
+// final reports whether an error is the agent's answer to the text, and not a
+// fault of the moment: the same text gets the same answer.
+func final(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.FailedPrecondition:
+		return true
+	default:
+		return false
+	}
+}
+
+// blame returns the objects that the fields of an answer come from.
+func blame(out *render.Output, err error) map[render.Object]string {
+	found := map[render.Object]string{}
+	for _, detail := range status.Convert(err).Details() {
+		bad, ok := detail.(*errdetails.BadRequest)
+		if !ok {
+			continue
+		}
+		for _, v := range bad.GetFieldViolations() {
+			o, ok := out.Source(v.GetField())
+			if !ok {
+				continue
+			}
+			why := v.GetField() + ": " + v.GetDescription()
+			if old := found[o]; old != "" {
+				why = old + "; " + why
+			}
+			found[o] = why
+		}
+	}
+	return found
+}
+
+// hashOf identifies text and keys of a rendering.
+func hashOf(out *render.Output) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d\n%s", len(out.Config), out.Config)
+	for _, name := range slices.Sorted(maps.Keys(out.Keys)) {
+		fmt.Fprintf(h, "%d %s %d\n%s", len(name), name, len(out.Keys[name]), out.Keys[name])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func keyFiles(out *render.Output) (files []*onlinkv1.KeyFile) {
+	for _, name := range slices.Sorted(maps.Keys(out.Keys)) {
+		files = append(files, &onlinkv1.KeyFile{Name: name, Content: out.Keys[name]})
+	}
+	return files
+}
+
+// pushConfig sends the configuration when it differs from what was sent, or when
+// the file is another's.
+func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, began time.Time, wait *time.Duration) error {
+	hash := hashOf(out)
+	replaced := d.sent.inForce && have.digest != d.sent.digest
+	if hash != d.sent.config || replaced {
+		call, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, Restart: d.restarts.due(hash)}
+		rep, err := d.link.admin.ChangeConfig(call, req)
+		if status.Code(err) == codes.FailedPrecondition && !req.Restart {
+			rest := d.restarts.plan(hash, d.need.nodes)
+			d.log.Info("the change needs a restart of the agent, which keeps routes and pods", "in", rest, "why", status.Convert(err).Message())
+			*wait = shorter(*wait, rest)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("change the configuration: %w", err)
+		}
+		d.sent.config, d.sent.digest, d.sent.inForce = hash, rep.GetDigest(), rep.GetHeld() == nil
+		d.logChange(changeConfig, rep.GetChanged(), rep.GetHeld())
+	} else if have.digest == d.sent.digest {
+		d.sent.inForce = true // a person confirmed it
+	}
+	if d.sent.inForce {
+		d.gone.accepted(changeConfig, began)
+		return nil
+	}
+	return d.confirmDeletion(ctx, changeConfig, wait)
+}
+
+func (d *desire) logChange(what string, changed bool, held *onlinkv1.HeldChange) {
+	switch {
+	case held != nil:
+		d.log.Warn("the agent holds a change until it is confirmed", "what", what, "reason", held.GetReason(), "digest", held.GetDigest())
+	case changed:
+		d.log.Info("change is in force", "what", what)
+	}
+}
+
+// pushAnnouncements sends the announcements when they differ from what was sent.
+func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have *has, began time.Time, wait *time.Duration) error {
+	phase := d.drain.phase()
+	if d.need.services && !d.objects.hasServices() {
+		return nil // not received yet: their arrival is the next turn
+	}
+	req := &onlinkv1.AnnounceRequest{Owner: owner}
+	if phase == serving || phase == leaving {
+		for _, a := range out.Announcements {
+			req.Announcements = append(req.Announcements, message(a))
+		}
+	}
+	if d.sent.services == nil || !proto.Equal(req, d.sent.services) {
+		call, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		d.sent.services = proto.CloneOf(req)
+		req.Confirm = phase == withdrawn || phase == drained || d.explained(out, have)
+		rep, err := d.link.admin.Announce(call, req)
+		if err != nil {
+			d.sent.services = nil
+			return fmt.Errorf("announce services: %w", err)
+		}
+		d.sent.held, d.sent.refused = rep.GetHeld() != nil, rep.GetRejected()
+		d.logChange(changeServices, len(req.GetAnnouncements()) != len(have.announced), rep.GetHeld())
+	} else if d.sent.held {
+		d.sent.held = slices.ContainsFunc(d.heldChanges(), func(h *onlinkv1.HeldChange) bool { return h.GetWhat() == changeServices })
+	}
+	for _, r := range d.sent.refused {
+		d.problems = append(d.problems, fmt.Sprintf("the agent does not announce %s: %s", r.GetPrefix(), r.GetReason()))
+	}
+	if !d.sent.held {
+		d.gone.accepted(changeServices, began)
+		return nil
+	}
+	return d.confirmDeletion(ctx, changeServices, wait)
+}
+
+// explained reports whether every prefix that is withdrawn is of a Service that is
+// there, and that is not announced for a reason of its own such as its endpoints.
+// The withdrawal of an address without its Service is the guard's to judge.
+func (d *desire) explained(out *render.Output, have *has) bool {
+	if d.gone.unseen(changeServices, "Service") || d.gone.unseen(changeServices, "EndpointSlice") {
+		return false
+	}
+	stays := map[string]bool{}
+	for _, a := range out.Announcements {
+		stays[a.Prefix] = true
+	}
+	for _, a := range have.announced {
+		if stays[a.Prefix] {
+			continue
+		}
+		p, err := netip.ParsePrefix(a.Prefix)
+		if err != nil || !slices.ContainsFunc(out.Services, func(s v1alpha1.NodeService) bool {
+			addr, err := netip.ParseAddr(s.Address)
+			return err == nil && p.Contains(addr)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// pushNamespaces sends the pools of namespaces when they differ from what was
+// sent.
+func (d *desire) pushNamespaces(ctx context.Context, out *render.Output) error {
+	req := &onlinkv1.SetNamespacesRequest{}
+	for _, name := range slices.Sorted(maps.Keys(out.Namespaces)) {
+		req.Namespaces = append(req.Namespaces, &onlinkv1.NamespacePools{Namespace: name, Pools: out.Namespaces[name]})
+	}
+	if d.sent.namespaces != nil && proto.Equal(req, d.sent.namespaces) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if _, err := d.link.admin.SetNamespaces(ctx, req); err != nil {
+		return fmt.Errorf("set the pools of namespaces: %w", err)
+	}
+	d.sent.namespaces = req
+	return nil
+}
+
+// heldChanges returns the changes that the agent holds.
+func (d *desire) heldChanges() []*onlinkv1.HeldChange {
+	s, _, _ := d.link.last()
+	return s.GetHeld()
+}
+
+// confirmDeletion confirms a held change that removes one object which was seen to
+// be deleted, alone.
+func (d *desire) confirmDeletion(ctx context.Context, what string, wait *time.Duration) error {
+	ok, rest := d.gone.confirmed(what, time.Now())
+	if !ok {
+		*wait = shorter(*wait, rest)
+		return nil
+	}
+	for _, h := range d.heldChanges() {
+		if h.GetWhat() == what {
+			return d.confirm(ctx, h, "one object was deleted")
+		}
+	}
+	return nil
+}
+
+// confirmHeld confirms the held changes that an annotation names. An annotation is
+// used once: the same change may be held again, and by then it is no desire.
+func (d *desire) confirmHeld(ctx context.Context) error {
+	digests := d.objects.confirmations()
+	maps.DeleteFunc(d.used, func(digest string, _ bool) bool { return !slices.Contains(digests, digest) })
+	for _, h := range d.heldChanges() {
+		if !slices.Contains(digests, h.GetDigest()) || d.used[h.GetDigest()] {
+			continue
+		}
+		if err := d.confirm(ctx, h, "annotation "+v1alpha1.ConfirmAnnotation); err != nil {
+			return err
+		}
+		d.used[h.GetDigest()] = true
+	}
+	return nil
+}
+
+func (d *desire) confirm(ctx context.Context, h *onlinkv1.HeldChange, why string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	_, err := d.link.admin.Confirm(ctx, &onlinkv1.ConfirmRequest{Digest: h.GetDigest()})
+	if status.Code(err) == codes.NotFound {
+		return nil // another confirmed it
+	}
+	if err != nil {
+		return fmt.Errorf("confirm %s: %w", h.GetWhat(), err)
+	}
+	d.log.Info("held change confirmed", "what", h.GetWhat(), "reason", h.GetReason(), "why", why)
+	return nil
+}
+
+// plain and message translate announcements.
+func plain(a *onlinkv1.Announcement) render.Announcement {
+	return render.Announcement{
+		Prefix: a.GetPrefix(), Communities: a.GetCommunities(), LocalPref: a.LocalPref, MED: a.Med,
+		Peers: a.GetPeers(), GracefulShutdown: a.GetGracefulShutdown(), Reason: a.GetReason(),
+	}
+}
+
+func message(a render.Announcement) *onlinkv1.Announcement {
+	return &onlinkv1.Announcement{
+		Prefix: a.Prefix, Communities: a.Communities, LocalPref: a.LocalPref, Med: a.MED,
+		Peers: a.Peers, GracefulShutdown: a.GracefulShutdown, Reason: strings.ToValidUTF8(a.Reason, "?"),
+	}
+}
