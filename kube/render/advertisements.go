@@ -31,6 +31,9 @@ type advertisement struct {
 	frozen bool
 }
 
+// maxCommunities is how many the agent takes with one announcement.
+const maxCommunities = 64
+
 // chooseAdvertisements returns the advertisements of this node, the oldest first.
 func chooseAdvertisements(in *Input, s *self, peers *peerSet, l *ledger) []*advertisement {
 	var list []*advertisement
@@ -67,6 +70,9 @@ func readAdvertisement(c *checks, obj *v1alpha1.ServiceAdvertisement) *advertise
 	a.services = orAll(c, "spec.serviceSelector", s.ServiceSelector)
 	a.namespaces = orAll(c, "spec.namespaceSelector", s.NamespaceSelector)
 	communities(c, "spec.communities", s.Communities, 0, false)
+	if n := len(s.Communities); n > maxCommunities {
+		c.failf("spec.communities", "are %d; use at most %d", n, maxCommunities)
+	}
 	for _, one := range s.Communities {
 		a.communities = append(a.communities, string(one))
 	}

@@ -69,8 +69,8 @@ func (a *announcer) attracts(p netip.Prefix) string {
 	if pool, ok := a.pools.overlapping(p); ok {
 		return fmt.Sprintf("%s of IPPool %s", pool.cidr, pool.name)
 	}
-	if i := slices.IndexFunc(special, p.Overlaps); i >= 0 {
-		return special[i].String()
+	if i := slices.IndexFunc(unrouted, p.Overlaps); i >= 0 {
+		return unrouted[i].String()
 	}
 	var found []netip.Addr
 	for addr := range a.machines {
@@ -106,7 +106,7 @@ func (a *announcer) join(p netip.Prefix, ann Announcement) {
 
 func (g *aggregate) announcement(draining bool) Announcement {
 	out := g.ann
-	out.Reason = "aggregate of " + counted(g.members, "address") + " of Services"
+	out.Reason = "aggregate of 1 address of Services"
 	if g.members > 1 {
 		out.Reason = fmt.Sprintf("aggregate of %d addresses of Services", g.members)
 	}

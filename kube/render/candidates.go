@@ -42,7 +42,10 @@ const (
 	announce
 )
 
-// judge returns the verdict and why, in words: the table of docs/kubernetes.md.
+// judge returns the verdict and why, in words. kube-proxy forwards to endpoints that
+// terminate and still serve while there is no ready one (KEP-1669), so a node with
+// those alone keeps the address as the last resort: new connections go elsewhere,
+// and the present ones are not moved to a node without their state.
 func (c *candidate) judge() (verdict, string) {
 	n := c.counts
 	switch {

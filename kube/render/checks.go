@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,10 +93,8 @@ func (c *checks) oneOf(field, have string, words ...string) {
 	if have == "" {
 		return
 	}
-	for _, w := range words {
-		if have == w {
-			return
-		}
+	if slices.Contains(words, have) {
+		return
 	}
 	c.failf(field, "%q is unknown; use %s", have, strings.Join(words, ", "))
 }
@@ -145,10 +144,8 @@ var communityNames = []string{"graceful-shutdown", "blackhole", "no-export", "no
 // either (0), in the one form that rules compare, or a name of the former.
 func isCommunity(text string, parts int) bool {
 	if parts != 3 {
-		for _, name := range communityNames {
-			if text == name {
-				return true
-			}
+		if slices.Contains(communityNames, text) {
+			return true
 		}
 	}
 	words := strings.Split(text, ":")
@@ -236,6 +233,10 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("ff00::/8"),
 }
+
+// unrouted are the ranges that no service can be announced in: special, and what is
+// reserved (RFC 1112 section 4).
+var unrouted = append(slices.Clone(special), netip.MustParsePrefix("240.0.0.0/4"))
 
 // contains reports whether p is q or has q inside.
 func contains(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }

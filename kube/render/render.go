@@ -54,10 +54,12 @@ type Output struct {
 	// Sources maps fields of Config to the objects that they come from:
 	// "bgp.peers[2]". See [Output.Source].
 	Sources map[string]Object
-	// NeedsServices: an advertisement selects this node.
+	// NeedsServices: an advertisement selects this node. Without Input.Services the
+	// announcements in force must stay: those of this output are none.
 	NeedsServices bool
 	// NeedsAllNodes: this node is in a mesh, or a reflector without configured
-	// ranges of clients.
+	// ranges of clients. Without Input.Nodes the configuration in force must stay:
+	// that of this output has no session with the nodes that are missing.
 	NeedsAllNodes bool
 }
 

@@ -24,6 +24,7 @@ const (
 // announcer decides about the addresses of Services on this node.
 type announcer struct {
 	l        *ledger
+	self     *self
 	pools    *poolSet
 	draining bool
 	excluded bool // the node's label excludes it from external load balancers
@@ -32,9 +33,15 @@ type announcer struct {
 	machines map[netip.Addr]string
 	inForce  map[netip.Prefix]*Announcement
 
-	single     []Announcement
+	single     []placed
 	aggregates map[netip.Prefix]*aggregate
 	unfit      map[netip.Prefix]string // why a prefix cannot be an aggregate; "": it can
+}
+
+// placed is an announcement and its prefix, by which they are put in order.
+type placed struct {
+	prefix netip.Prefix
+	ann    Announcement
 }
 
 // renderServices decides which addresses of Services this node announces.
@@ -46,7 +53,7 @@ func renderServices(in *Input, s *self, f *file, peers *peerSet, pools *poolSet,
 	}
 	_, excluded := s.labels[corev1.LabelNodeExcludeBalancers]
 	a := &announcer{
-		l: l, pools: pools, draining: in.Draining, excluded: excluded, here: map[string]bool{},
+		l: l, self: s, pools: pools, draining: in.Draining, excluded: excluded, here: map[string]bool{},
 		machines: machines(in, f), inForce: map[netip.Prefix]*Announcement{},
 		aggregates: map[netip.Prefix]*aggregate{}, unfit: map[netip.Prefix]string{},
 	}
@@ -153,8 +160,8 @@ func (a *announcer) conflict(addr netip.Addr) string {
 	if pool, ok := a.pools.forPods(addr); ok {
 		return fmt.Sprintf("%s is inside IPPool %s, which belongs to pods: give the Service another address, or take it from a pool with uses: [LoadBalancer] alone", addr, pool)
 	}
-	if i := slices.IndexFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) }); i >= 0 {
-		return fmt.Sprintf("%s is inside %s, whose addresses are not routed: give the Service another", addr, special[i])
+	if i := slices.IndexFunc(unrouted, func(p netip.Prefix) bool { return p.Contains(addr) }); i >= 0 {
+		return fmt.Sprintf("%s is inside %s, whose addresses are not routed: give the Service another", addr, unrouted[i])
 	}
 	return ""
 }
@@ -182,8 +189,11 @@ func (a *announcer) judge(addr netip.Addr, live []*candidate) {
 		a.report(addr, first, stateNotAnnounced, "not announced: "+why)
 		return
 	}
-	// The oldest first, each once; of the peers all are used.
-	advs = a.inOrder(advs)
+	if !a.self.has(addr) {
+		a.report(addr, first, stateNotAnnounced, "not announced: this node has no InternalIP of the address's family, which would be the next hop")
+		return
+	}
+	advs = inOrder(advs)
 	prefix := host(addr)
 	ann, ok := a.attributes(prefix, advs)
 	if !ok {
@@ -218,7 +228,7 @@ func (a *announcer) judge(addr netip.Addr, live []*candidate) {
 		why += ", to " + strings.Join(to, ", ")
 	}
 	ann.Reason = first.name() + ": " + why
-	a.single = append(a.single, ann.final())
+	a.single = append(a.single, placed{prefix, ann.final()})
 	a.report(addr, first, state, text+why)
 }
 
@@ -231,9 +241,9 @@ func services(list []*candidate) int {
 	return len(seen)
 }
 
-// inOrder returns advertisements each once, those that are not broken first, in the
-// order of their age.
-func (a *announcer) inOrder(list []*advertisement) []*advertisement {
+// inOrder returns advertisements in the order of their age, those that are not broken
+// first: the first gives the attributes.
+func inOrder(list []*advertisement) []*advertisement {
 	return slices.SortedStableFunc(slices.Values(list), func(x, y *advertisement) int {
 		return cmp.Or(compareBool(x.frozen, y.frozen), cmp.Compare(x.rank, y.rank))
 	})
@@ -307,30 +317,28 @@ func (a *announcer) receivers(everyone bool, peers []string) (to []string, none 
 	return nil, fmt.Sprintf("this node has no session with its peers: %s", some(peers))
 }
 
-// final returns the announcement with the attributes of a shutdown.
+// maxReason is the longest reason that the agent takes, in bytes.
+const maxReason = 256
+
+// final returns the announcement with the attributes of a shutdown, and a reason
+// that the agent takes.
 func (a Announcement) final() Announcement {
+	if len(a.Reason) > maxReason {
+		a.Reason = strings.ToValidUTF8(a.Reason[:maxReason-3], "") + "..."
+	}
 	if a.GracefulShutdown {
 		a.LocalPref = new(uint32(0)) // RFC 8326 section 4.2
 	}
 	return a
 }
 
-// finish puts the announcements and reasons in order.
+// finish puts the announcements in order.
 func (a *announcer) finish() {
-	out := a.single
-	for _, g := range a.aggregates {
-		out = append(out, g.announcement(a.draining))
+	for p, g := range a.aggregates {
+		a.single = append(a.single, placed{p, g.announcement(a.draining)})
 	}
-	slices.SortFunc(out, func(x, y Announcement) int { return comparePrefix(x.Prefix, y.Prefix) })
-	a.l.out.Announcements = out
-}
-
-// comparePrefix orders prefixes that are written as text.
-func comparePrefix(a, b string) int {
-	p, errP := netip.ParsePrefix(a)
-	q, errQ := netip.ParsePrefix(b)
-	if errP != nil || errQ != nil {
-		return cmp.Compare(a, b)
+	slices.SortFunc(a.single, func(x, y placed) int { return x.prefix.Compare(y.prefix) })
+	for _, p := range a.single {
+		a.l.out.Announcements = append(a.l.out.Announcements, p.ann)
 	}
-	return p.Compare(q)
 }
