@@ -25,7 +25,7 @@ export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,12 +124,19 @@ house: engine ## print figures of the tree's structure beside their goals and bo
 vet: engine ## run go vet
 	go vet ./...
 
-generate: ## generate Go from proto/ (needs protoc: apt-get install protobuf-compiler)
+generate: ## generate Go from proto/, deep copies, CRDs and their reference from kube/api (needs protoc: apt-get install protobuf-compiler)
 	@command -v protoc >/dev/null || { echo 'make generate: protoc is missing; apt-get install --no-install-recommends protobuf-compiler' >&2; exit 1; }
 	@mkdir -p build/tools
-	go build -modfile=tools/tools.mod -o build/tools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	GOFLAGS="$$ONLINK_GOFLAGS" go build -modfile=tools/tools.mod -o build/tools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc sigs.k8s.io/controller-tools/cmd/controller-gen
 	PATH="$(CURDIR)/build/tools:$$PATH" protoc --go_out=. --go_opt=module=onlink \
 		--go-grpc_out=. --go-grpc_opt=module=onlink -I proto/v1 $$(cd proto/v1 && ls *.proto)
+	GOFLAGS="$$ONLINK_GOFLAGS" build/tools/controller-gen object paths=./kube/api/...
+	GOFLAGS="$$ONLINK_GOFLAGS" build/tools/controller-gen crd paths=./kube/api/... output:crd:dir=deploy/kubernetes/crds
+	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/objects
+	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/generated -write
+
+manifests: ## render the chart with its defaults: deploy/kubernetes/onlink.yaml
+	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/manifests
 
 check: lint vet test ## run everything that a change must pass
 

@@ -202,6 +202,11 @@ func TestUnitVerify(t *testing.T) {
 
 // containerSpec is what this test reads of the agent's container.
 type containerSpec struct {
+	Name            string
+	Args            []string
+	SecurityContext struct {
+		Capabilities struct{ Drop, Add []string }
+	} `yaml:"securityContext"`
 	LivenessProbe  probe `yaml:"livenessProbe"`
 	ReadinessProbe probe `yaml:"readinessProbe"`
 	VolumeMounts   []struct {
@@ -244,41 +249,54 @@ func (p probe) ask(ctx context.Context, n *lab.Node) error {
 
 var errProbe = errors.New("a probe fails")
 
-// containerScript makes a root with the mounts of a container and becomes the
-// agent in it. Arguments: the root, the programs' folder, how many mounts, and
-// each mount as what is there, path and ro or rw; what follows is not used.
+// containerScript makes a root with the mounts of a container, read-only as
+// /proc/sys is, and becomes the agent in it. Arguments: the configuration and where
+// onlink-kube init would write it; the root, the programs' folder, how many mounts,
+// and each mount as what is there, path and ro or rw; the capabilities, and the path
+// of the configuration in the container. What follows is not used.
 const containerScript = `set -e
+cp "$1" "$2"; shift 2
 root=$1 bin=$2 mounts=$3; shift 3
 mount -t tmpfs none "$root"
 mkdir -p "$root/usr/local/bin" "$root/proc" "$root/sys" "$root/dev"
 cp "$bin/onlinkd" "$bin/onlinkctl" "$bin/onlink-cni" "$root/usr/local/bin/"
 mount --rbind /proc "$root/proc"; mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"
+mount --bind /proc/sys "$root/proc/sys"; mount -o remount,ro,bind "$root/proc/sys"
 while [ "$mounts" -gt 0 ]; do
 	mkdir -p "$root$2"
 	mount --rbind "$1" "$root$2"
 	[ "$3" = ro ] && mount -o remount,bind,ro "$root$2"
 	shift 3; mounts=$((mounts-1))
 done
-exec chroot "$root" /usr/local/bin/onlinkd --config /etc/onlink/onlinkd.yaml`
+mount -o remount,ro "$root"
+rights=$1 config=$2; shift 2
+exec setpriv --no-new-privs --groups 65532 --bounding-set "$rights" chroot "$root" /usr/local/bin/onlinkd --config "$config"`
 
-// TestContainer runs an agent in a root that has the three programs and the
-// mounts of the manifest and nothing else, as the image has, and calls it with
-// the plugin and the configuration that it installs.
+// TestContainer runs an agent in a read-only root that has the three programs and
+// the mounts of the manifest and nothing else, as the image has, with the manifest's
+// capabilities, and calls it with the plugin and the configuration that it installs.
 func TestContainer(t *testing.T) {
 	ctx, l := labtest.Build(t, labtest.Alone("container"))
 	n := l.Node("r1n1")
 	dir := t.TempDir()
 	host := map[string]string{
-		"/etc/onlink": filepath.Dir(n.ConfigFile()), "/var/lib/onlink": n.StateDir(), "/run/onlink": filepath.Dir(n.CNISocket()),
+		"/var/lib/onlink": n.StateDir(), "/run/onlink": filepath.Dir(n.CNISocket()), "/run/onlink-kube": filepath.Join(dir, "registry"),
 		"/opt/cni/bin": filepath.Join(dir, "bin"), "/etc/cni/net.d": filepath.Join(dir, "net.d"),
 		"/run/netns": "/run/netns", "/var/run/netns": "/run/netns",
 	}
-	must(t, errors.Join(os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Mkdir(filepath.Join(dir, "net.d"), 0o755), os.Mkdir(filepath.Join(dir, "root"), 0o755)))
+	for _, d := range []string{filepath.Join(dir, "bin"), filepath.Join(dir, "net.d"), filepath.Join(dir, "root"), filepath.Join(dir, "registry"), n.StateDir()} {
+		must(t, os.MkdirAll(d, 0o755))
+	}
 	spec := container(t)
 	mounts := spec.mounts(t, host)
+	// chroot(1) needs one more than the container has.
+	caps := append(spec.capabilities(t), "sys_chroot")
 	n.Under = append([]string{
-		"unshare", "--mount", "sh", "-c", containerScript, "container", filepath.Join(dir, "root"), labtest.Bin(), strconv.Itoa(len(mounts) / 3),
+		"unshare", "--mount", "sh", "-c", containerScript, "container",
+		n.ConfigFile(), filepath.Join(n.StateDir(), filepath.Base(spec.Args[1])),
+		filepath.Join(dir, "root"), labtest.Bin(), strconv.Itoa(len(mounts) / 3),
 	}, mounts...)
+	n.Under = append(n.Under, "-all,+"+strings.Join(caps, ",+"), spec.Args[1])
 	n.Edit = func(c *conf.Config) {
 		c.Paths = conf.Paths{State: "/var/lib/onlink", Run: "/run/onlink"}
 		c.CNI = conf.CNI{Socket: "/run/onlink/cni.sock", Install: &conf.Install{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d"}}
@@ -310,6 +328,7 @@ func TestContainer(t *testing.T) {
 	must(t, w.Del(ctx, rt))
 	must(t, lab.Eventually(ctx, 10*time.Second, "nothing is left", func() error { return labtest.Traces(ctx, n) }))
 	must(t, p.Delete(ctx))
+	hasOnly(t, n, caps)
 }
 
 // container returns the agent's container of the manifest.
@@ -327,10 +346,26 @@ func container(t *testing.T) containerSpec {
 			}
 		}
 		must(t, d.Decode(&o))
-		if o.Kind == "DaemonSet" {
-			return o.Spec.Template.Spec.Containers[0]
+		for _, c := range o.Spec.Template.Spec.Containers {
+			if c.Name == "onlinkd" {
+				return c
+			}
 		}
 	}
+}
+
+// capabilities returns the container's capabilities as setpriv(1) names them.
+func (c containerSpec) capabilities(t *testing.T) []string {
+	t.Helper()
+	given := c.SecurityContext.Capabilities
+	if len(given.Drop) != 1 || given.Drop[0] != "ALL" || len(given.Add) == 0 {
+		t.Fatalf("%s: capabilities %+v, want some and drop: [ALL]", manifest, given)
+	}
+	out := make([]string, 0, len(given.Add))
+	for _, name := range given.Add {
+		out = append(out, strings.ToLower(name))
+	}
+	return out
 }
 
 // mounts returns the container's mounts for containerScript; host says what is

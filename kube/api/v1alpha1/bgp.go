@@ -5,6 +5,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // BGPPeer is a session of the selected nodes with a router outside the cluster.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:scope=Cluster
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.address`
@@ -37,6 +38,7 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:MaxLength=15
 	// +optional
 	Interface string `json:"interface,omitempty"`
+	// TCP port of the router.
 	// +kubebuilder:default=179
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
@@ -126,6 +128,7 @@ type BGPPeerList struct {
 // with another action than next decides.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:scope=Cluster
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
@@ -150,6 +153,7 @@ type FilterRule struct {
 	Match *FilterMatch `json:"match,omitempty"`
 	// +optional
 	Set *FilterSet `json:"set,omitempty"`
+	// accept and reject end the evaluation, next goes on with the next rule.
 	// +kubebuilder:validation:Enum=accept;reject;next
 	Action string `json:"action"`
 }
@@ -159,8 +163,10 @@ type FilterMatch struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Prefixes []PrefixRule `json:"prefixes,omitempty"`
+	// Communities (RFC 1997) of the route: "64512:100", or a regular expression that begins with ^: "^65001:1..$".
 	// +optional
 	Communities []string `json:"communities,omitempty"`
+	// Large communities (RFC 8092) of the route: "64512:1:2", or a regular expression that begins with ^.
 	// +optional
 	LargeCommunities []string `json:"largeCommunities,omitempty"`
 	// Regular expressions over the AS path; _ is a border of a number.
@@ -174,8 +180,10 @@ type FilterMatch struct {
 
 // FilterSet is the changes of a rule.
 type FilterSet struct {
+	// LOCAL_PREF of the route.
 	// +optional
 	LocalPref *int64 `json:"localPref,omitempty"`
+	// MULTI_EXIT_DISC of the route.
 	// +optional
 	MED *int64 `json:"med,omitempty"`
 	// Extra times of our AS; peers of another AS only.
@@ -188,6 +196,7 @@ type FilterSet struct {
 	// self, unchanged, peer-address or an address.
 	// +optional
 	NextHop string `json:"nextHop,omitempty"`
+	// ORIGIN of the route.
 	// +kubebuilder:validation:Enum=igp;egp;incomplete
 	// +optional
 	Origin string `json:"origin,omitempty"`
@@ -195,10 +204,13 @@ type FilterSet struct {
 
 // CommunityChange is a change of communities.
 type CommunityChange struct {
+	// Added to those of the route.
 	// +optional
 	Add []string `json:"add,omitempty"`
+	// Removed from those of the route; one that begins with ^ is a regular expression.
 	// +optional
 	Remove []string `json:"remove,omitempty"`
+	// In place of all those of the route.
 	// +optional
 	Replace []string `json:"replace,omitempty"`
 }

@@ -36,8 +36,10 @@ type PrefixRule struct {
 
 // SecretKey names one key of a Secret in the namespace of onlink.
 type SecretKey struct {
+	// Name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	Name string `json:"name"`
+	// Key in the data of the Secret.
 	// +kubebuilder:default=password
 	// +optional
 	Key string `json:"key,omitempty"`
@@ -49,6 +51,7 @@ type BFD struct {
 	// +kubebuilder:default="300ms"
 	// +optional
 	Interval Duration `json:"interval,omitempty"`
+	// Intervals without a packet after which the peer is down.
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=255
@@ -99,6 +102,7 @@ type Export struct {
 	Prefixes []PrefixRule `json:"prefixes,omitempty"`
 	// +optional
 	Communities []Community `json:"communities,omitempty"`
+	// MULTI_EXIT_DISC of the announced routes.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=4294967295
 	// +optional
@@ -118,6 +122,7 @@ type Export struct {
 // ExportAggregate is an aggregate that a peer receives.
 type ExportAggregate struct {
 	Prefix CIDR `json:"prefix"`
+	// true: the prefixes inside are not announced.
 	// +optional
 	SummaryOnly bool `json:"summaryOnly,omitempty"`
 }

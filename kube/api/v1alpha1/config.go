@@ -6,6 +6,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // "default" is read.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:scope=Cluster,shortName=onlink
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="ASN",type=integer,JSONPath=`.spec.asn`
@@ -43,6 +44,7 @@ type OnlinkConfigSpec struct {
 	FIB FIB `json:"fib,omitempty"`
 	// +optional
 	Drain Drain `json:"drain,omitempty"`
+	// Lowest level of the agents' log.
 	// +kubebuilder:validation:Enum=debug;info;warn;error
 	// +kubebuilder:default=info
 	// +optional
@@ -104,11 +106,13 @@ type Tunnel struct {
 
 // VXLAN is the VXLAN of pools with tunnel: vxlan (RFC 7348).
 type VXLAN struct {
+	// VXLAN network identifier.
 	// +kubebuilder:default=4096
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16777215
 	// +optional
 	VNI int32 `json:"vni,omitempty"`
+	// UDP port of the tunnel.
 	// +kubebuilder:default=4789
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
@@ -135,9 +139,11 @@ type IPAM struct {
 
 // CNI is what the nodes install for the container runtime.
 type CNI struct {
+	// Folder of the container runtime for plugins.
 	// +kubebuilder:default="/opt/cni/bin"
 	// +optional
 	BinDir string `json:"binDir,omitempty"`
+	// Folder of the container runtime for configurations of networks.
 	// +kubebuilder:default="/etc/cni/net.d"
 	// +optional
 	ConfDir string `json:"confDir,omitempty"`
@@ -152,6 +158,7 @@ type CNI struct {
 
 // FIB is how routes are written to the kernel.
 type FIB struct {
+	// Metric of the routes in the kernel. 0: the kernel's default.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Metric int64 `json:"metric,omitempty"`

@@ -6,6 +6,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // change and at most every 30 s.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:scope=Cluster
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
@@ -41,10 +42,13 @@ type OnlinkNodeStatus struct {
 	// Next hops of the node's announcements.
 	// +optional
 	Addresses []string `json:"addresses,omitempty"`
+	// AS of the node.
 	// +optional
 	ASN int64 `json:"asn,omitempty"`
+	// The node is a route reflector.
 	// +optional
 	Reflector bool `json:"reflector,omitempty"`
+	// Version of the agent.
 	// +optional
 	Version string `json:"version,omitempty"`
 	// serving | leaving | drained
@@ -82,8 +86,10 @@ type NodeSessions struct {
 	// "3/4": established and all.
 	// +optional
 	Summary string `json:"summary,omitempty"`
+	// Sessions in state Established.
 	// +optional
 	Established int32 `json:"established,omitempty"`
+	// Configured sessions.
 	// +optional
 	Total int32 `json:"total,omitempty"`
 	// Sessions with BGPPeers, and those that are down; the first 50.
@@ -93,20 +99,26 @@ type NodeSessions struct {
 
 // NodeSession is one BGP session.
 type NodeSession struct {
-	Name    string `json:"name"`
+	// Name of the BGPPeer or Node.
+	Name string `json:"name"`
+	// Address of the peer.
 	Address string `json:"address"`
-	State   string `json:"state"`
+	// State of the session (RFC 4271, section 8.2.2).
+	State string `json:"state"`
+	// Why the session ended last.
 	// +optional
 	LastError string `json:"lastError,omitempty"`
 }
 
 // NodeBlocks are the blocks of a node.
 type NodeBlocks struct {
+	// Blocks that the node owns.
 	// +optional
 	Count int32 `json:"count,omitempty"`
 	// Addresses in use, and all.
 	// +optional
 	Used int64 `json:"used,omitempty"`
+	// Addresses of all blocks.
 	// +optional
 	Total int64 `json:"total,omitempty"`
 	// The first 50.
@@ -117,6 +129,7 @@ type NodeBlocks struct {
 
 // NodeService is the decision of a node about an address.
 type NodeService struct {
+	// Address of the Service.
 	Address string `json:"address"`
 	// NAMESPACE/NAME; of a shared address the first.
 	Service string `json:"service"`
@@ -128,11 +141,14 @@ type NodeService struct {
 
 // RejectedObject is an object that is left out.
 type RejectedObject struct {
+	// Kind of the object.
 	Kind string `json:"kind"`
+	// Name of the object.
 	Name string `json:"name"`
 	// Generation that was judged.
-	Generation int64  `json:"generation"`
-	Reason     string `json:"reason"`
+	Generation int64 `json:"generation"`
+	// Why it is left out, and the remedy.
+	Reason string `json:"reason"`
 }
 
 // HeldChange is a change that waits for a confirmation.
@@ -140,16 +156,18 @@ type HeldChange struct {
 	// What the change would remove.
 	Reason string `json:"reason"`
 	// Value for the annotation onlink.io/confirm.
-	Digest string      `json:"digest"`
-	Since  metav1.Time `json:"since"`
+	Digest string `json:"digest"`
+	// Time since when the change waits.
+	Since metav1.Time `json:"since"`
 }
 
 // Answer is the answer to one question.
 type Answer struct {
 	CIDR CIDR `json:"cidr"`
 	// An announcement of the block is received.
-	Heard bool        `json:"heard"`
-	At    metav1.Time `json:"at"`
+	Heard bool `json:"heard"`
+	// Time of the answer.
+	At metav1.Time `json:"at"`
 }
 
 // OnlinkNodeList is a list of OnlinkNodes.

@@ -5,6 +5,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // IPPool is a range of addresses for pods or services.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:scope=Cluster
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=`.spec.cidr`
@@ -58,6 +59,7 @@ type IPPoolSpec struct {
 	// +kubebuilder:default=CrossSubnet
 	// +optional
 	Encapsulation string `json:"encapsulation,omitempty"`
+	// Kind of the tunnel; none is for encapsulation Never.
 	// +kubebuilder:validation:Enum=ipip;vxlan;none
 	// +kubebuilder:default=ipip
 	// +optional
@@ -111,6 +113,7 @@ type IPPoolList struct {
 // creation, so that of two nodes the first has it.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:scope=Cluster
 // +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=`.spec.cidr`
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.spec.node`
@@ -130,7 +133,8 @@ type Block struct {
 // +kubebuilder:validation:XValidation:rule="self.epoch >= oldSelf.epoch",message="the epoch of a block only grows"
 // +kubebuilder:validation:XValidation:rule="self.node == oldSelf.node || self.epoch > oldSelf.epoch",message="another owner needs a greater epoch"
 type BlockSpec struct {
-	CIDR CIDR   `json:"cidr"`
+	CIDR CIDR `json:"cidr"`
+	// Name of the IPPool that the block is a part of.
 	Pool string `json:"pool"`
 	// The owner's name; empty: freed, and kept for its epoch.
 	Node string `json:"node"`

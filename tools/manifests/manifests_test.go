@@ -1,0 +1,82 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const tree = "../../deploy/kubernetes"
+
+// TestRendering: the manifest is that of the chart.
+func TestRendering(t *testing.T) {
+	want, err := manifest(filepath.Join(tree, "chart"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := os.ReadFile(filepath.Join(tree, "onlink.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(have)); diff != "" {
+		t.Errorf("run make manifests (-chart +onlink.yaml):\n%s", diff)
+	}
+}
+
+// TestChart renders small charts.
+func TestChart(t *testing.T) {
+	for _, tt := range []struct {
+		name, template, want, err string
+	}{
+		{"values and functions", "kind: ConfigMap\ndata:\n  a: {{ .Values.a.text | quote }}\n  b: {{ toJson .Values.a.list }}\n  c:\n    {{- toYaml .Values.a | nindent 4 }}\n  d: {{ include \"d\" . }}\n",
+			"ConfigMap kind: ConfigMap\ndata:\n  a: \"x\"\n  b: [1,2]\n  c:\n    list:\n    - 1\n    - 2\n    text: x\n  d: ns", ""},
+		{"order", "kind: DaemonSet\n---\nkind: Namespace\n", "Namespace kind: Namespace\nDaemonSet kind: DaemonSet", ""},
+		{"no object", "{{ if false }}kind: Namespace{{ end }}\n---\n", "", ""},
+		{"a border inside a text", "kind: ConfigMap\ndata:\n  a: |\n    x\n    ---\n    y\n", "ConfigMap kind: ConfigMap\ndata:\n  a: |\n    x\n    ---\n    y", ""},
+		{"files", "{{ range $n, $_ := .Files.Glob \"files/*\" }}{{ $.Files.Get $n }}{{ end }}", "Role kind: Role", ""},
+		{"an unknown function", "kind: {{ lookup }}\n", "", `function "lookup" not defined`},
+		{"a missing value", "kind: {{ .Values.none.x }}\n", "", "none"},
+		{"another kind", "kind: Pod\n", "", `kind "Pod" has no place`},
+		{"not YAML", "kind: [\n", "", "kind: ["},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{
+				"Chart.yaml": "name: x\n", "values.yaml": "a: {text: x, list: [1, 2]}\n", "files/r.yaml": "kind: Role\n",
+				"templates/x.yaml": tt.template, "templates/_d.tpl": `{{ define "d" }}{{ .Release.Namespace }}{{ end }}`,
+			} {
+				f := filepath.Join(dir, name)
+				if err := os.MkdirAll(filepath.Dir(f), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c, err := load(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs, err := c.render("ns")
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error %v, want %q in it", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, d := range docs {
+				got = append(got, d.kind+" "+d.text)
+			}
+			if diff := cmp.Diff(tt.want, strings.Join(got, "\n")); diff != "" {
+				t.Errorf("rendering (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
