@@ -106,14 +106,16 @@ func (r *baseReader) sessions(in *Input, b *base, l *ledger) {
 	var faults checks
 	key := readKey(in, &faults, "spec.reflection.passwordSecretRef", spec.PasswordSecretRef)
 	want := link{PasswordFile: key.path(), HoldTime: spec.HoldTime, BFD: spec.BFD}
-	b.link = section(r, want, link{}, func(*file) link { return r.cur.link(in) }, func(c *checks) {
+	inForce, present := r.cur.link(in)
+	b.link = section(r, want, link{}, func(*file) link { return inForce }, func(c *checks) {
 		c.oneOf("spec.reflection.mesh", string(spec.Mesh), string(v1alpha1.MeshAuto), string(v1alpha1.MeshOff))
 		c.seconds("spec.reflection.holdTime", spec.HoldTime, minHoldTime, maxHoldTime)
 		c.bfd("spec.reflection.bfd", spec.BFD)
 		c.faults = append(c.faults, faults.faults...)
 	})
-	// Sessions without the key that is wanted would be open to every host.
-	b.sealed = len(faults.faults) > 0 && b.link.PasswordFile == ""
+	// New sessions without the key that is wanted would be open to every host; those
+	// in force stay as they are.
+	b.sealed = len(faults.faults) > 0 && !present
 	if b.link.PasswordFile == key.path() {
 		l.keep(key)
 	}
@@ -129,20 +131,24 @@ func (r *baseReader) sessions(in *Input, b *base, l *ledger) {
 	})
 }
 
-// link returns what the sessions inside the cluster share in the file in force.
-func (c *current) link(in *Input) link {
+// link returns what the sessions inside the cluster share in the file in force, and
+// whether it has such sessions.
+func (c *current) link(in *Input) (l link, present bool) {
+	if c.file == nil {
+		return link{}, false
+	}
 	if m := c.file.BGP.Mesh; m != nil {
-		return m.link
+		return m.link, true
 	}
 	for _, n := range byAge(in.Reflectors, nodeMeta) {
 		if p, ok := c.peers[n.Name]; ok {
-			return link{PasswordFile: p.PasswordFile, HoldTime: p.HoldTime, BFD: p.BFD}
+			return link{PasswordFile: p.PasswordFile, HoldTime: p.HoldTime, BFD: p.BFD}, true
 		}
 	}
 	if r := c.file.BGP.Reflector; r != nil {
-		return link{PasswordFile: r.PasswordFile}
+		return link{PasswordFile: r.PasswordFile}, true
 	}
-	return link{}
+	return link{}, false
 }
 
 // maskAll returns the valid ranges, without those inside others, in order.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,7 +20,7 @@ func large(services, endpoints int) *Input {
 	in := &Input{Node: node("n0", "10.57.0.1"), Config: &v1alpha1.OnlinkConfig{}}
 	for i := range 3 {
 		o := &v1alpha1.ServiceAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("a", i)}}
-		o.Spec.ServiceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"tier": fmt.Sprint(i)}}
+		o.Spec.ServiceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"tier": strconv.Itoa(i)}}
 		o.Spec.Addresses = []v1alpha1.ServiceAddress{v1alpha1.AddressLoadBalancer, v1alpha1.AddressCluster}
 		if i == 2 {
 			o.Spec.Aggregate = &v1alpha1.ServiceAggregate{IPv4: 24}
@@ -28,7 +29,7 @@ func large(services, endpoints int) *Input {
 	}
 	for i := range services {
 		name := fmt.Sprint("s", i)
-		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name, Labels: map[string]string{"tier": fmt.Sprint(i % 4), "app": name}}}
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name, Labels: map[string]string{"tier": strconv.Itoa(i % 4), "app": name}}}
 		svc.Spec.Type = corev1.ServiceTypeLoadBalancer
 		svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 		svc.Spec.ClusterIPs = []string{fmt.Sprintf("10.96.%d.%d", i>>8, i&255)}

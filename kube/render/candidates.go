@@ -25,6 +25,8 @@ type candidate struct {
 
 func (c *candidate) name() string { return c.svc.Namespace + "/" + c.svc.Name }
 
+func (c *candidate) selected() bool { return len(c.chosen) > 0 }
+
 // policy names the traffic policy that decides.
 func (c *candidate) policy() string {
 	if c.kind == v1alpha1.AddressCluster {
@@ -86,12 +88,7 @@ func candidates(in *Input, advs []*advertisement, node string) map[netip.Addr][]
 		if svc.Spec.Type == corev1.ServiceTypeExternalName {
 			continue
 		}
-		var selected []*advertisement
-		for _, a := range advs {
-			if a.namespaces.Matches(names[svc.Namespace]) && a.services.Matches(labels.Set(svc.Labels)) {
-				selected = append(selected, a)
-			}
-		}
+		selected := selecting(advs, names[svc.Namespace], svc.Labels)
 		f := counts[serviceKey{svc.Namespace, svc.Name}]
 		if f == nil {
 			f = &families{}
@@ -108,6 +105,16 @@ func candidates(in *Input, advs []*advertisement, node string) map[netip.Addr][]
 			}
 			out[addr] = append(out[addr], c)
 		})
+	}
+	return out
+}
+
+// selecting returns the advertisements that select a Service.
+func selecting(advs []*advertisement, namespace, service labels.Set) (out []*advertisement) {
+	for _, a := range advs {
+		if a.namespaces.Matches(namespace) && a.services.Matches(service) {
+			out = append(out, a)
+		}
 	}
 	return out
 }
@@ -146,6 +153,17 @@ func foreign(svc *corev1.Service, in *corev1.LoadBalancerIngress) string {
 		return fmt.Sprintf("loadBalancerClass %s belongs to another controller", *class)
 	case in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy:
 		return "ipMode Proxy: the load balancer is a proxy in front of the nodes, and has the address itself"
+	}
+	return ""
+}
+
+// rivalOf returns why the Service must not have the address that others have; "": it
+// may.
+func (c *candidate) rivalOf(holders []*candidate) string {
+	for _, h := range holders {
+		if text := rival(c, h); text != "" {
+			return text
+		}
 	}
 	return ""
 }

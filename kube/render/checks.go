@@ -65,10 +65,10 @@ func (c *checks) number(field string, n, low, high int64) {
 	}
 }
 
-// optional checks a number that may be absent.
-func (c *checks) optional(field string, n *int64, low, high int64) {
+// optional checks a number of 32 bits that may be absent.
+func (c *checks) optional(field string, n *int64, low int64) {
 	if n != nil {
-		c.number(field, *n, low, high)
+		c.number(field, *n, low, maxUint32)
 	}
 }
 

@@ -39,7 +39,7 @@ func (c *cluster) taken(name string, addr netip.Addr) (string, bool) {
 
 // readCluster returns the sessions inside the cluster: with the reflectors, or
 // without one in a mesh.
-func readCluster(in *Input, s *self, ros *roster, b *base, pools *poolSet, cur *current, l *ledger) *cluster {
+func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l *ledger) *cluster {
 	c := &cluster{}
 	reflection := len(ros.reflectors) > 0
 	l.out.NeedsAllNodes = !reflection && b.mode != v1alpha1.MeshOff || s.reflector && len(b.clients) == 0
@@ -54,7 +54,7 @@ func readCluster(in *Input, s *self, ros *roster, b *base, pools *poolSet, cur *
 			c.reflector = &reflector{PasswordFile: b.link.PasswordFile, Clients: clientRanges(ros, b, pools, l)}
 		}
 	case b.mode != v1alpha1.MeshOff:
-		c.mesh = readMesh(in, s, ros, b, cur, l)
+		c.mesh = readMesh(s, ros, b, cur, l)
 	}
 	return c
 }
@@ -134,7 +134,7 @@ func network(a netip.Addr, pools *poolSet) netip.Prefix {
 
 // readMesh returns the mesh: the same list on every node. It is of one family, IPv4
 // where a node has it: each of two ends finds the other by the address in the list.
-func readMesh(in *Input, s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
+func readMesh(s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
 	nodes := ros.nodes
 	if len(nodes) > maxMesh {
 		nodes = meshInForce(ros, cur)

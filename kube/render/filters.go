@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -146,8 +145,8 @@ func checkMatch(c *checks, at string, m *v1alpha1.FilterMatch) {
 }
 
 func checkSet(c *checks, at string, s *v1alpha1.FilterSet) {
-	c.optional(at+".localPref", s.LocalPref, 1, math.MaxUint32)
-	c.optional(at+".med", s.MED, 0, math.MaxUint32)
+	c.optional(at+".localPref", s.LocalPref, 1)
+	c.optional(at+".med", s.MED, 0)
 	c.number(at+".prepend", int64(s.Prepend), 0, 10)
 	checkChange(c, at+".communities", s.Communities, 2)
 	checkChange(c, at+".largeCommunities", s.LargeCommunities, 3)

@@ -226,12 +226,16 @@ func (d *dice) filter() *v1alpha1.BGPFilter {
 	o.Spec.Rules = several(d, func() v1alpha1.FilterRule {
 		r := v1alpha1.FilterRule{Action: d.text("accept", "accept", "reject", "next", "")}
 		if d.yes(2) {
-			r.Match = &v1alpha1.FilterMatch{Prefixes: d.rules(), Communities: several(d, d.community), LargeCommunities: several(d, d.community),
-				ASPath: several(d, func() string { return d.text("^65001_", "(", "") }), Source: d.text("", "own", "service", "reflected", "external")}
+			r.Match = &v1alpha1.FilterMatch{
+				Prefixes: d.rules(), Communities: several(d, d.community), LargeCommunities: several(d, d.community),
+				ASPath: several(d, func() string { return d.text("^65001_", "(", "") }), Source: d.text("", "own", "service", "reflected", "external"),
+			}
 		}
 		if d.yes(2) {
-			r.Set = &v1alpha1.FilterSet{LocalPref: d.optional(), MED: d.optional(), Prepend: int32(d.number()), Communities: d.change(), //nolint:gosec // any
-				LargeCommunities: d.change(), NextHop: d.text("", "self", "unchanged", "peer-address", "10.57.0.1", "x"), Origin: d.text("", "igp", "x")}
+			r.Set = &v1alpha1.FilterSet{
+				LocalPref: d.optional(), MED: d.optional(), Prepend: int32(d.number()), Communities: d.change(), //nolint:gosec // any
+				LargeCommunities: d.change(), NextHop: d.text("", "self", "unchanged", "peer-address", "10.57.0.1", "x"), Origin: d.text("", "igp", "x"),
+			}
 		}
 		return r
 	})

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"onlink/kube/api/v1alpha1"
@@ -15,52 +16,65 @@ import (
 // annotation onlink.io/pools is the whole choice; without it the pools that select
 // the namespace come first, then those of the default, each by name.
 func chooseNamespaces(in *Input, pools *poolSet, l *ledger) {
-	var usual, selective []*rangePool
-	known := map[string]bool{}
+	c := choices{known: map[string]bool{}, unknown: map[string][]string{}}
 	list := pools.entries()
 	for i := range list {
 		p := &list[i]
-		known[p.name] = true
+		c.known[p.name] = true
 		switch {
 		case p.manual:
 		case !p.namespaces.Empty():
-			selective = append(selective, p)
+			c.selective = append(c.selective, p)
 		default:
-			usual = append(usual, p)
+			c.usual = append(c.usual, p.name)
 		}
 	}
-	unknown := map[string][]string{} // pool -> namespaces
 	for _, ns := range in.Namespaces {
-		text, ok := ns.Annotations[v1alpha1.PoolsAnnotation]
-		var names []string
-		for _, name := range splitNames(text) {
-			if known[name] {
-				names = append(names, name)
-			} else {
-				unknown[name] = append(unknown[name], ns.Name)
-			}
-		}
-		if ok && len(names) > 0 {
-			l.out.Namespaces[ns.Name] = names
-			continue
-		}
-		for _, p := range selective {
-			if p.namespaces.Matches(labels.Set(ns.Labels)) {
-				names = append(names, p.name)
-			}
-		}
+		names := c.named(ns)
 		if len(names) == 0 {
-			continue
+			names = c.selected(ns)
 		}
-		for _, p := range usual {
+		if len(names) > 0 {
+			l.out.Namespaces[ns.Name] = names
+		}
+	}
+	for _, name := range keys(c.unknown) {
+		l.problem("annotation %s names %q, which is no IPPool for pods of this node: %s; correct it, until then the name is ignored",
+			v1alpha1.PoolsAnnotation, name, namespaces(c.unknown[name]))
+	}
+}
+
+// choices are the pools that namespaces can have.
+type choices struct {
+	known     map[string]bool
+	usual     []string            // of the default
+	selective []*rangePool        // with a namespaceSelector
+	unknown   map[string][]string // names of no pool, and the namespaces that have them
+}
+
+// named returns the pools of a namespace's annotation.
+func (c *choices) named(ns *metav1.PartialObjectMetadata) (names []string) {
+	for _, name := range splitNames(ns.Annotations[v1alpha1.PoolsAnnotation]) {
+		if c.known[name] {
+			names = append(names, name)
+		} else {
+			c.unknown[name] = append(c.unknown[name], ns.Name)
+		}
+	}
+	return names
+}
+
+// selected returns the pools of a namespace that a pool selects, nil for others.
+func (c *choices) selected(ns *metav1.PartialObjectMetadata) (names []string) {
+	for _, p := range c.selective {
+		if p.namespaces.Matches(labels.Set(ns.Labels)) {
 			names = append(names, p.name)
 		}
-		l.out.Namespaces[ns.Name] = names
 	}
-	for _, name := range keys(unknown) {
-		l.problem("annotation %s names %q, which is no IPPool for pods of this node: %s; correct it, until then the name is ignored",
-			v1alpha1.PoolsAnnotation, name, namespaces(unknown[name]))
+	if len(names) > 0 {
+		names = append(names, c.usual...)
 	}
+	return names
 }
 
 func namespaces(names []string) string {

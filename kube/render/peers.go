@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -101,9 +102,7 @@ func (x *peerContext) mend(p *peer, set *peerSet, former map[string]filter) bool
 // collectFilters takes the filters of the file: all accepted ones, and those that
 // only an entry in force uses any more.
 func (x *peerContext) collectFilters(set *peerSet, cur *current) {
-	for name, f := range x.filters.chosen {
-		set.filters[name] = f
-	}
+	maps.Copy(set.filters, x.filters.chosen)
 	for i := range set.list {
 		for _, name := range append(set.list[i].filters(false), set.list[i].filters(true)...) {
 			if _, ok := set.filters[name]; !ok {
@@ -254,7 +253,7 @@ func (x *peerContext) checkImport(c *checks, in *v1alpha1.Import, external bool)
 	}
 	c.rules("spec.import.accept", in.Accept)
 	c.number("spec.import.maxPrefixes", in.MaxPrefixes, 0, math.MaxUint32)
-	c.optional("spec.import.localPref", in.LocalPref, 1, math.MaxUint32)
+	c.optional("spec.import.localPref", in.LocalPref, 1)
 	switch {
 	case !external && in.LocalPref != nil:
 		c.failf("spec.import.localPref", "is for peers of another AS, and this one is of ours (%d); use a BGPFilter with set: {localPref: %d}", x.base.asn, *in.LocalPref)
@@ -271,7 +270,7 @@ func (x *peerContext) checkExport(c *checks, out *v1alpha1.Export, external bool
 	}
 	c.rules("spec.export.prefixes", out.Prefixes)
 	communities(c, "spec.export.communities", out.Communities, 0, false)
-	c.optional("spec.export.med", out.MED, 0, math.MaxUint32)
+	c.optional("spec.export.med", out.MED, 0)
 	hides := out.Own != nil && !*out.Own
 	switch {
 	case hides && !external:

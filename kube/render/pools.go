@@ -232,7 +232,7 @@ func (p *rangePool) check(c *checks, field string) {
 }
 
 func checkReserved(c *checks, field, text string, cidr netip.Prefix) {
-	r := netip.Prefix{}
+	var r netip.Prefix
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		r = host(a.Unmap())
 	} else if r = c.prefix(field, v1alpha1.CIDR(text)); !r.IsValid() {

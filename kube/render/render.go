@@ -103,7 +103,7 @@ func Render(in *Input) (*Output, error) {
 	ros := readRoster(in, self, l)
 	pools := choosePools(in, self, ros, cur, l)
 	ros.avoid(pools, l)
-	c := readCluster(in, self, ros, b, pools, cur, l)
+	c := readCluster(self, ros, b, pools, cur, l)
 	filters := chooseFilters(in, self, b, cur, l)
 	peers := choosePeers(&peerContext{in: in, self: self, base: b, cluster: c, filters: filters, pools: pools, roster: ros}, cur, l)
 

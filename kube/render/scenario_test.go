@@ -60,6 +60,7 @@ func newWorld(t *testing.T) *world {
 //	broken KIND NAME REASON                    by the agent's dry run
 //	draining true|false
 //	in-force                                   the agent takes what is rendered
+//	current TEXT                               the file in force, as a person wrote it
 //	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs
 func (w *world) do(line string) []string {
 	kind, rest, _ := strings.Cut(line, " ")
@@ -76,6 +77,8 @@ func (w *world) do(line string) []string {
 	case "broken":
 		f := strings.SplitN(rest, " ", 3)
 		w.in.Broken[Object{f[0], f[1]}] = f[2]
+	case "current":
+		w.in.Current = []byte(rest)
 	case "draining":
 		w.in.Draining = rest == "true"
 	case "file", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "in-force":

@@ -110,33 +110,35 @@ func (a *announcer) order(from int) {
 // have it. Of several the one that wants most decides, and the oldest of the
 // advertisements gives the attributes.
 func (a *announcer) decide(addr netip.Addr, list []candidate) {
-	selected := func(c *candidate) bool { return len(c.chosen) > 0 }
+	defer a.order(len(a.l.out.Services))
 	if text := a.conflict(addr); text != "" {
 		for i := range list {
-			if c := &list[i]; selected(c) && (i == 0 || list[i-1].svc != c.svc) {
+			if c := &list[i]; c.selected() && (i == 0 || list[i-1].svc != c.svc) {
 				a.report(addr, c, stateConflict, text)
 			}
 		}
 		return
 	}
-	defer a.order(len(a.l.out.Services))
-	var live []*candidate
+	if live := a.living(addr, list); len(live) > 0 {
+		a.judge(addr, live)
+	}
+}
+
+// living returns the candidates that may announce the address, and reports about
+// the others.
+func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate) {
 	var holders []*candidate
 	for i := range list {
 		c := &list[i]
-		text := ""
-		for _, h := range holders {
-			if text = rival(c, h); text != "" {
-				break
-			}
-		}
-		switch {
-		case text != "":
-			if selected(c) {
+		if text := c.rivalOf(holders); text != "" {
+			if c.selected() {
 				a.report(addr, c, stateConflict, fmt.Sprintf("%s %s", addr, text))
 			}
 			continue
-		case !selected(c):
+		}
+		holders = append(holders, c)
+		switch {
+		case !c.selected():
 			if c.kind == v1alpha1.AddressLoadBalancer && c.never == "" {
 				a.report(addr, c, stateNotAnnounced, "not announced: no ServiceAdvertisement of this node selects the Service")
 			}
@@ -145,11 +147,8 @@ func (a *announcer) decide(addr netip.Addr, list []candidate) {
 		default:
 			live = append(live, c)
 		}
-		holders = append(holders, c)
 	}
-	if len(live) > 0 {
-		a.judge(addr, live)
-	}
+	return live
 }
 
 // conflict returns why no Service can have an address; "": one can.
@@ -166,70 +165,85 @@ func (a *announcer) conflict(addr netip.Addr) string {
 	return ""
 }
 
-// judge decides about an address of Services that may have it.
-func (a *announcer) judge(addr netip.Addr, live []*candidate) {
-	best, why, by := withdraw, "", live[0]
-	local := false
-	var advs []*advertisement
+// tally is what the candidates of an address come to.
+type tally struct {
+	verdict verdict
+	why     string
+	local   bool             // one of them has policy Local
+	advs    []*advertisement // of those that want it announced, in order
+}
+
+func count(live []*candidate) tally {
+	t := tally{}
+	by := live[0]
 	for _, c := range live {
 		v, text := c.judge()
-		if why == "" || v > best {
-			best, why, by = v, text, c
+		if t.why == "" || v > t.verdict {
+			t.verdict, t.why, by = v, text, c
 		}
-		local = local || c.local
+		t.local = t.local || c.local
 		if v > withdraw {
-			advs = append(advs, c.chosen...)
+			t.advs = append(t.advs, c.chosen...)
 		}
 	}
-	first := live[0]
 	if n := services(live); n > 1 {
-		why += fmt.Sprintf(" (%s; the address has %d Services)", by.name(), n)
+		t.why += fmt.Sprintf(" (%s; the address has %d Services)", by.name(), n)
 	}
-	if best == withdraw {
-		a.report(addr, first, stateNotAnnounced, "not announced: "+why)
+	t.advs = inOrder(t.advs)
+	return t
+}
+
+// judge decides about an address of Services that may have it.
+func (a *announcer) judge(addr netip.Addr, live []*candidate) {
+	first, t := live[0], count(live)
+	if t.verdict == withdraw {
+		a.report(addr, first, stateNotAnnounced, "not announced: "+t.why)
 		return
 	}
-	if !a.self.has(addr) {
-		a.report(addr, first, stateNotAnnounced, "not announced: this node has no InternalIP of the address's family, which would be the next hop")
-		return
-	}
-	advs = inOrder(advs)
-	prefix := host(addr)
-	ann, ok := a.attributes(prefix, advs)
-	if !ok {
-		a.report(addr, first, stateNotAnnounced, fmt.Sprintf("not announced: ServiceAdvertisement %s is rejected, see its status, and did not announce the address before", advs[0].name))
-		return
-	}
-	everyone, peers := audience(advs)
-	if advs[0].frozen {
-		everyone, peers = len(ann.Peers) == 0, ann.Peers
-	}
-	to, none := a.receivers(everyone, peers)
+	ann, none := a.announcement(addr, t.advs)
 	if none != "" {
 		a.report(addr, first, stateNotAnnounced, "not announced: "+none)
 		return
 	}
-	ann.Peers = to
+	why := t.why
 	if a.draining {
 		why = "this node is being drained; " + why
 	}
-	if best == announce && !local {
-		if p, ok := a.aggregateOf(addr, advs); ok {
+	if t.verdict == announce && !t.local {
+		if p, ok := a.aggregateOf(addr, t.advs); ok {
 			a.join(p, ann)
 			a.report(addr, first, stateAggregated, fmt.Sprintf("announced as part of %s: %s", p, why))
 			return
 		}
 	}
 	state, text := stateAnnounced, "announced: "
-	if ann.GracefulShutdown = a.draining || best == lastResort; ann.GracefulShutdown {
+	if ann.GracefulShutdown = a.draining || t.verdict == lastResort; ann.GracefulShutdown {
 		state, text = stateGraceful, "announced with GRACEFUL_SHUTDOWN: "
 	}
-	if len(to) > 0 {
-		why += ", to " + strings.Join(to, ", ")
+	if len(ann.Peers) > 0 {
+		why += ", to " + strings.Join(ann.Peers, ", ")
 	}
 	ann.Reason = first.name() + ": " + why
-	a.single = append(a.single, placed{prefix, ann.final()})
+	a.single = append(a.single, placed{host(addr), ann.final()})
 	a.report(addr, first, state, text+why)
+}
+
+// announcement returns the announcement of an address by advertisements, without
+// its reason; or why there is none.
+func (a *announcer) announcement(addr netip.Addr, advs []*advertisement) (ann Announcement, none string) {
+	if !a.self.has(addr) {
+		return ann, "this node has no InternalIP of the address's family, which would be the next hop"
+	}
+	ann, ok := a.attributes(host(addr), advs)
+	if !ok {
+		return ann, fmt.Sprintf("ServiceAdvertisement %s is rejected, see its status, and did not announce the address before", advs[0].name)
+	}
+	everyone, peers := audience(advs)
+	if advs[0].frozen {
+		everyone, peers = len(ann.Peers) == 0, ann.Peers
+	}
+	ann.Peers, none = a.receivers(everyone, peers)
+	return ann, none
 }
 
 // services returns the number of Services among candidates.
@@ -314,7 +328,7 @@ func (a *announcer) receivers(everyone bool, peers []string) (to []string, none 
 	case a.excluded:
 		return nil, "this node has the label " + corev1.LabelNodeExcludeBalancers + ", and none of the peers has includeExcludedNodes"
 	}
-	return nil, fmt.Sprintf("this node has no session with its peers: %s", some(peers))
+	return nil, "this node has no session with its peers: " + some(peers)
 }
 
 // maxReason is the longest reason that the agent takes, in bytes.
