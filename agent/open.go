@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"onlink/agent/admin"
@@ -73,8 +74,16 @@ func (a *agent) openConfig(file *config.Config) error {
 	}
 	a.reload = reload.New(reload.Setup{
 		Log: a.log.With("part", "reload"), File: a.opt.File, Asked: a.opt.Reload, Parts: a.parts(), Facts: a.around.Facts,
+		Held: a.held, InUse: a.poolInUse,
 	}, start)
 	return nil
+}
+
+// poolInUse reports whether addresses of a range are assigned on this node.
+func (a *agent) poolInUse(pool netip.Prefix) bool {
+	return slices.ContainsFunc(a.alloc.Assignments(), func(as ipam.Assignment) bool {
+		return slices.ContainsFunc(as.Addresses, pool.Contains)
+	})
 }
 
 // openIPAM opens the database and the registry behind it.

@@ -36,10 +36,10 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Taken: time.Now(), Features: a.features, Notes: cfg.IPAM.Registry.Notes(), Found: a.found(),
 		Node: state.Node{
 			Name: a.id.Name, Version: version(), Engine: bgp.Engine(), Started: a.started,
-			Address: a.id.Primary(), ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
+			Address: a.id.Primary(), Address6: a.id.Address6, ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
 			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		},
-		Held: a.held.List(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
+		Held: a.held.List(), Config: a.reload.Digest(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })

@@ -241,19 +241,19 @@ func (f file) Text() (path string, text []byte, digest string, err error) {
 }
 
 func (f file) Trouble() error { return f.b.noteErr }
-func (f file) Change(_ context.Context, e reload.Edit) (digest string, changed bool, err error) {
+func (f file) Change(_ context.Context, e reload.Edit) (reload.Outcome, error) {
 	if f.b.err != nil {
-		return "", false, f.b.err
+		return reload.Outcome{}, f.b.err
 	}
 	text, err := e.Make([]byte(f.b.text))
 	if err != nil {
-		return "", false, err
+		return reload.Outcome{}, err
 	}
-	changed = string(text) != f.b.text
+	changed := string(text) != f.b.text
 	if !e.DryRun {
 		f.b.text = string(text)
 	}
-	return "d-" + string(text), changed, nil
+	return reload.Outcome{Digest: "d-" + string(text), Changed: changed}, nil
 }
 
 func (f file) Reread(context.Context) error { return f.b.do("reread") }

@@ -46,13 +46,21 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 			return text, err
 		}
 	}
-	digest, changed, err := s.File.Change(context.WithoutCancel(ctx), reload.Edit{
-		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Make: edit,
+	var keys []reload.Key
+	for _, k := range req.GetKeys() {
+		keys = append(keys, reload.Key{Name: k.GetName(), Content: k.GetContent()})
+	}
+	out, err := s.File.Change(context.WithoutCancel(ctx), reload.Edit{
+		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: req.GetGuard(), Keys: keys, Make: edit,
 	})
 	if err != nil {
 		return nil, configStatus(err)
 	}
-	return &onlinkv1.ChangeConfigReply{Digest: digest, Changed: changed}, nil
+	rep := &onlinkv1.ChangeConfigReply{Digest: out.Digest, Changed: out.Changed}
+	if out.Held != nil {
+		rep.Held = heldToWire(*out.Held)
+	}
+	return rep, nil
 }
 
 // ReloadConfig implements onlinkv1.AdminServer. It takes the file in also when
@@ -116,8 +124,8 @@ func configStatus(err error) error {
 		text = strings.ToValidUTF8(text[:maxAnswer], "") + " ..."
 	}
 	switch {
-	case errors.As(err, &mistakes), errors.As(err, &edit):
-		return status.Error(codes.InvalidArgument, text)
+	case errors.As(err, &mistakes), errors.As(err, &edit), errors.Is(err, reload.ErrKey):
+		return invalid(text, err)
 	case errors.Is(err, reload.ErrStale):
 		return status.Error(codes.Aborted, text)
 	case errors.Is(err, reload.ErrRestart), errors.Is(err, reload.ErrNoFile), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):

@@ -3,13 +3,16 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"onlink/agent/config"
@@ -165,6 +168,30 @@ func TestPolicyTest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestViolations: mistakes are in the error by field, bounded, also where their
+// text is no UTF-8.
+func TestViolations(t *testing.T) {
+	mistakes := config.Errors{{File: "f", Line: 3, Field: "bgp.peers[2].address", Text: "is no address; write one"}}
+	for range 2 * maxViolations {
+		mistakes = append(mistakes, &config.Error{Field: "pools", Text: strings.Repeat("\xffé", maxViolation)})
+	}
+	_, err := (&bed{text: "{}", err: fmt.Errorf("take: %w", mistakes)}).server(t).ChangeConfig(t.Context(), &onlinkv1.ChangeConfigRequest{Text: "x"})
+	wantCode(t, err, codes.InvalidArgument)
+	details := status.Convert(err).Details()
+	if len(details) != 1 {
+		t.Fatalf("%d details of %v", len(details), err)
+	}
+	list := details[0].(*errdetails.BadRequest).GetFieldViolations()
+	if len(list) != maxViolations || list[0].GetField() != "bgp.peers[2].address" || list[0].GetDescription() != "is no address; write one" {
+		t.Errorf("%d violations, the first %v", len(list), list[0])
+	}
+	if n := len(list[1].GetDescription()); n > maxViolation+10 {
+		t.Errorf("a description of %d bytes", n)
+	}
+	_, err = (&bed{text: "{}", err: reload.ErrKey}).server(t).ChangeConfig(t.Context(), &onlinkv1.ChangeConfigRequest{Text: "x"})
+	wantCode(t, err, codes.InvalidArgument)
 }
 
 // TestConfig: the file is read, changed and taken in; each refusal has the code

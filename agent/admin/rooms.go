@@ -70,7 +70,7 @@ type Board interface {
 type File interface {
 	Text() (path string, text []byte, digest string, err error)
 	Trouble() error
-	Change(ctx context.Context, e reload.Edit) (digest string, changed bool, err error)
+	Change(ctx context.Context, e reload.Edit) (reload.Outcome, error)
 	Reread(ctx context.Context) error
 }
 

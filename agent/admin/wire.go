@@ -51,7 +51,10 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 		RoutesUnresolved: number(s.Routes.Counts.ByKind[rib.Unresolved]), RoutesFailed: number(len(s.Routes.Failed)),
 		FibDrift: s.Routes.FIB.Drift,
 		Blocks:   number(len(s.IPAM.Blocks)), AddressesUsed: number(used), AddressesTotal: number(size),
-		Problems: s.Problems(), Notes: s.Notes,
+		Problems: s.Problems(), Notes: s.Notes, ConfigDigest: s.Config,
+	}
+	if s.Node.Address6.IsValid() {
+		w.Address6 = s.Node.Address6.String()
 	}
 	if s.Routes.InSync {
 		w.Phase = "ready"

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -41,7 +40,7 @@ func Resolve(file *Config, node Facts) (*Effective, error) {
 	if m := file.BGP.Mesh; m != nil {
 		peers, member := m.Peers(node.Addresses...)
 		if !member {
-			return nil, fmt.Errorf("bgp.mesh: this node's address %s is not among its nodes; add it, or set node.address to the one that is", firstValid(node.Addresses))
+			return nil, Errors{file.Places.Mistake("bgp.mesh", "this node's address %s is not among its nodes; add it, or set node.address to the one that is", firstValid(node.Addresses))}
 		}
 		e.BGP.Peers = append(e.BGP.Peers, peers...)
 	}

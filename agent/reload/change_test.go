@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"onlink/agent/config"
+	"onlink/agent/hold"
 )
 
 // kept is a reloader of a file with a text, whose parts note what they are
@@ -24,6 +25,7 @@ func kept(t *testing.T, text string, log *[]string) (*Reloader, string) {
 	return New(Setup{
 		Log: slog.New(slog.DiscardHandler), File: &config.File{Path: path}, Parts: recorder(log, ""),
 		Facts: func() config.Facts { return config.Facts{} },
+		Held:  hold.New(slog.New(slog.DiscardHandler)), InUse: func(netip.Prefix) bool { return false },
 	}, effective(t, path, text)), path
 }
 
@@ -66,7 +68,7 @@ func TestChange(t *testing.T) {
 			var log []string
 			r, path := kept(t, onePeer, &log)
 			before := r.Current()
-			digest, changed, err := r.Change(t.Context(), c.edit)
+			out, err := r.Change(t.Context(), c.edit)
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want %q", err, c.want)
 			}
@@ -78,8 +80,8 @@ func TestChange(t *testing.T) {
 				t.Errorf("parts %q, in force another %t, want %t", log, r.Current() != before, c.took)
 			}
 			made, _ := c.edit.Make([]byte(onePeer))
-			if err == nil && (digest != digestOf(made) || changed != (string(made) != onePeer)) {
-				t.Errorf("digest %s of %q, changed %t", digest, made, changed)
+			if err == nil && (out.Digest != digestOf(made) || out.Changed != (string(made) != onePeer)) {
+				t.Errorf("digest %s of %q, changed %t", out.Digest, made, out.Changed)
 			}
 			if trouble := r.Trouble(); trouble != nil {
 				t.Errorf("an edit that is refused is no trouble of the file: %v", trouble)
@@ -99,11 +101,14 @@ func TestChangeRestart(t *testing.T) {
 	var log []string
 	r, path := kept(t, onePeer, &log)
 	before := r.Current()
-	if _, _, err := r.Change(t.Context(), Edit{Restart: true, Make: to("bgp: {asn: x}")}); err == nil {
+	if _, err := r.Change(t.Context(), Edit{Restart: true, Make: to("bgp: {asn: x}")}); err == nil {
 		t.Error("a file with a mistake is written for an agent that could not start with it")
 	}
-	if digest, changed, err := r.Change(t.Context(), Edit{Restart: true, Make: to(other)}); err != nil || !changed || digest != digestOf([]byte(other)) {
-		t.Fatalf("%s, %t, %v", digest, changed, err)
+	if out, err := r.Change(t.Context(), Edit{Restart: true, Guard: true, Make: to(other)}); err != nil || out.Held == nil {
+		t.Errorf("a restart without any peer is not held: %+v, %v", out, err)
+	}
+	if out, err := r.Change(t.Context(), Edit{Restart: true, Make: to(other)}); err != nil || !out.Changed || out.Digest != digestOf([]byte(other)) {
+		t.Fatalf("%+v, %v", out, err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != other {
 		t.Errorf("the file is %q, %v", text, err)
@@ -114,7 +119,7 @@ func TestChangeRestart(t *testing.T) {
 	if err := r.Run(t.Context()); !errors.Is(err, ErrAnew) {
 		t.Errorf("Run returned %v", err)
 	}
-	if _, _, err := r.Change(t.Context(), Edit{Restart: true, Make: to(onePeer)}); err != nil || len(log) == 0 {
+	if _, err := r.Change(t.Context(), Edit{Restart: true, Make: to(onePeer)}); err != nil || len(log) == 0 {
 		t.Errorf("a change that needs no restart: %v, parts %q", err, log)
 	}
 }
@@ -128,10 +133,10 @@ func TestText(t *testing.T) {
 	if err != nil || at != path || string(text) != onePeer {
 		t.Fatalf("%s, %q, %v", at, text, err)
 	}
-	if _, _, err := r.Change(t.Context(), Edit{IfDigest: digest, Make: to(twoPeers)}); err != nil {
+	if _, err := r.Change(t.Context(), Edit{IfDigest: digest, Make: to(twoPeers)}); err != nil {
 		t.Errorf("edit of the text that was read: %v", err)
 	}
-	if _, _, err := r.Change(t.Context(), Edit{IfDigest: digest, Make: to(onePeer)}); !errors.Is(err, ErrStale) {
+	if _, err := r.Change(t.Context(), Edit{IfDigest: digest, Make: to(onePeer)}); !errors.Is(err, ErrStale) {
 		t.Errorf("second edit of the same text: %v", err)
 	}
 }

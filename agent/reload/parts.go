@@ -81,14 +81,19 @@ func (ps Parts) check(last, next *config.Effective) error {
 	return nil
 }
 
-// apply brings every part to next, or all of them back to last.
-func (ps Parts) apply(ctx context.Context, last, next *config.Effective) error {
+// apply brings every part to next, or all of them back to last, after undo: a part
+// that goes back reads the files of the last configuration.
+func (ps Parts) apply(ctx context.Context, last, next *config.Effective, undo func() error) error {
 	for i, p := range ps {
 		if p.Apply == nil {
 			continue
 		}
 		if err := p.Apply(ctx, next); err != nil {
-			return ps[:i+1].back(ctx, last, fmt.Errorf("%s: %w", p.Name, err))
+			err = fmt.Errorf("%s: %w", p.Name, err)
+			if undo != nil {
+				err = errors.Join(err, undo())
+			}
+			return ps[:i+1].back(ctx, last, err)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"onlink/agent/config"
+	"onlink/agent/hold"
 )
 
 var (
@@ -42,6 +43,11 @@ type Setup struct {
 	// Facts returns the node's present facts, without Routers: those in force
 	// stay until [Reloader.SetRouters].
 	Facts func() config.Facts
+	// Held keeps the changes that a guarded edit does not make; nil: a set of its own.
+	Held *hold.Changes
+	// InUse reports whether addresses of a pool are assigned on this node; nil: none
+	// are.
+	InUse func(pool netip.Prefix) bool
 }
 
 // Reloader owns the configuration in force.
@@ -51,6 +57,8 @@ type Reloader struct {
 	asked <-chan struct{}
 	parts Parts
 	facts func() config.Facts
+	held  *hold.Changes
+	inUse func(netip.Prefix) bool
 
 	// current is replaced, never written to: every reader loads it, and none
 	// keeps it, so there is no second truth and no lock to hold in the wrong order.
@@ -64,15 +72,27 @@ type Reloader struct {
 	turn sync.Mutex // held while the agent or the file is changed; guards seen
 	seen string     // digest of the text that was taken in or refused last; "" before the first
 
-	mu  sync.Mutex // guards err
-	err error      // why the newest file is not in force; nil: it is
+	mu     sync.Mutex // guards the fields below
+	err    error      // why the newest file is not in force; nil: it is
+	digest string     // of the text in force; "": it is in no file
 }
 
 // New returns the reloader of an agent that starts with a configuration.
 func New(s Setup, start *config.Effective) *Reloader {
-	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, anew: make(chan struct{}, 1)}
+	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, held: s.Held, inUse: s.InUse, anew: make(chan struct{}, 1)}
+	if r.held == nil {
+		r.held = hold.New(s.Log)
+	}
+	if r.inUse == nil {
+		r.inUse = func(netip.Prefix) bool { return false }
+	}
 	r.current.Store(start)
 	r.renewed.Store(new(make(chan struct{})))
+	if r.file != nil {
+		if text, err := r.file.Text(); err == nil && r.inForce(text) {
+			r.digest = digestOf(text)
+		}
+	}
 	return r
 }
 
@@ -91,11 +111,22 @@ func (r *Reloader) Trouble() error {
 	return r.err
 }
 
-// note keeps the outcome of the newest file.
-func (r *Reloader) note(err error) {
+// Digest returns the digest of the text in force, as [Reloader.Text] does of the
+// file; "": the configuration is from no file, or the file was another one already
+// when the agent started.
+func (r *Reloader) Digest() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.err = err
+	return r.digest
+}
+
+// note keeps the outcome of the newest file.
+func (r *Reloader) note(err error, text []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err = err; err == nil {
+		r.digest = digestOf(text)
+	}
 }
 
 // Reread takes the file in as it is, also when it is the same as before: key
@@ -120,12 +151,15 @@ func (r *Reloader) takeText(ctx context.Context, text []byte, err error) error {
 		next, err = r.resolve(text)
 	}
 	if err == nil {
-		err = r.take(ctx, next)
+		err = r.take(ctx, next, nil)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err() // the agent stops, that is no fault of the file
 	}
-	r.note(err)
+	if err == nil && digestOf(text) != r.Digest() {
+		r.held.Drop(heldName) // it was made for another text
+	}
+	r.note(err, text)
 	if err != nil {
 		r.log.Error("configuration rejected, the last good one stays in force", "err", err)
 	} else {
@@ -145,13 +179,14 @@ func (r *Reloader) resolve(text []byte) (*config.Effective, error) {
 	return config.Resolve(file, facts)
 }
 
-// take brings every part to a configuration, which is in force then.
-func (r *Reloader) take(ctx context.Context, next *config.Effective) error {
+// take brings every part to a configuration, which is in force then. undo is
+// called before the parts go back to the last one; nil: there is nothing to undo.
+func (r *Reloader) take(ctx context.Context, next *config.Effective, undo func() error) error {
 	last := r.Current()
 	if err := r.parts.check(last, next); err != nil {
 		return err
 	}
-	if err := r.parts.apply(ctx, last, next); err != nil {
+	if err := r.parts.apply(ctx, last, next, undo); err != nil {
 		return err
 	}
 	r.current.Store(next)
@@ -169,7 +204,7 @@ func (r *Reloader) SetRouters(ctx context.Context, find func(*config.Effective) 
 	if next == last {
 		return nil
 	}
-	return r.take(ctx, next)
+	return r.take(ctx, next, nil)
 }
 
 // Text returns the file, its text and the digest of it, which
@@ -180,94 +215,6 @@ func (r *Reloader) Text() (path string, text []byte, digest string, err error) {
 	}
 	text, err = r.file.Text()
 	return r.file.Path, text, digestOf(text), err
-}
-
-// Edit is one change of the file.
-type Edit struct {
-	By       string // the author, for the log
-	IfDigest string // of the text that it was made for; "": whatever the text is
-	DryRun   bool   // only check
-	// Restart makes also a change that needs a restart: the file has it, the
-	// present configuration stays in force, and [Reloader.Run] returns [ErrAnew].
-	Restart bool
-	// Make returns the new text.
-	Make func(old []byte) ([]byte, error)
-}
-
-// Change edits the file and takes it in: both or nothing. It returns the digest
-// of the new text, and whether that differs from the old. Besides the errors of
-// [Reloader.Reread] there is [ErrStale].
-func (r *Reloader) Change(ctx context.Context, e Edit) (digest string, changed bool, err error) {
-	if r.file == nil {
-		return "", false, ErrNoFile
-	}
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	old, err := r.file.Text()
-	if err != nil {
-		return "", false, err
-	}
-	if e.IfDigest != "" && e.IfDigest != digestOf(old) {
-		return "", false, ErrStale
-	}
-	text, err := e.Make(old)
-	if err != nil {
-		return "", false, err
-	}
-	next, err := r.resolve(text)
-	if err != nil {
-		return "", false, err
-	}
-	err = r.parts.check(r.Current(), next)
-	switch {
-	case e.Restart && errors.Is(err, ErrRestart):
-		if err = nil; !e.DryRun {
-			err = r.leave(e.By, text)
-		}
-	case err == nil && !e.DryRun:
-		err = r.keep(ctx, e.By, text, next)
-	}
-	if err != nil {
-		return "", false, err
-	}
-	return digestOf(text), digestOf(text) != digestOf(old), nil
-}
-
-// keep takes a configuration in and puts its text into the file's place.
-func (r *Reloader) keep(ctx context.Context, by string, text []byte, next *config.Effective) error {
-	draft, err := r.file.Draft(text)
-	if err != nil {
-		return err
-	}
-	if err := r.take(ctx, next); err != nil {
-		return errors.Join(err, draft.Discard())
-	}
-	err = draft.Keep()
-	r.note(err) // an error: the file is not in force, and status reports it
-	if err != nil {
-		return err
-	}
-	r.seen = digestOf(text)
-	r.log.Info("configuration taken", "by", by, "file", r.file.Path)
-	return nil
-}
-
-// leave puts a text into the file's place for the agent that begins anew.
-func (r *Reloader) leave(by string, text []byte) error {
-	draft, err := r.file.Draft(text)
-	if err != nil {
-		return err
-	}
-	if err := draft.Keep(); err != nil {
-		return err
-	}
-	r.seen = digestOf(text)
-	r.log.Info("configuration written, the agent begins anew with it", "by", by, "file", r.file.Path)
-	select {
-	case r.anew <- struct{}{}:
-	default: // the agent is about to begin anew
-	}
-	return nil
 }
 
 // digestOf identifies a text.

@@ -112,7 +112,7 @@ func TestUndo(t *testing.T) {
 				Log: slog.New(slog.DiscardHandler), File: &config.File{Path: path}, Parts: recorder(&log, c.refuse),
 				Facts: func() config.Facts { return config.Facts{} },
 			}, start)
-			_, changed, err := r.Change(t.Context(), Edit{Make: func([]byte) ([]byte, error) { return []byte(text), nil }})
+			out, err := r.Change(t.Context(), Edit{Make: func([]byte) ([]byte, error) { return []byte(text), nil }})
 			if (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -123,8 +123,8 @@ func TestUndo(t *testing.T) {
 			if readErr != nil {
 				t.Fatal(readErr)
 			}
-			if taken := c.want == ""; changed != taken || (r.Current() == start) == taken || (string(got) == text) != taken {
-				t.Errorf("changed %t, in force the same %t, the file %q", changed, r.Current() == start, got)
+			if taken := c.want == ""; out.Changed != taken || (r.Current() == start) == taken || (string(got) == text) != taken {
+				t.Errorf("changed %t, in force the same %t, the file %q", out.Changed, r.Current() == start, got)
 			}
 		})
 	}
@@ -190,7 +190,7 @@ func TestNoFile(t *testing.T) {
 	t.Parallel()
 	r := New(Setup{Log: slog.New(slog.DiscardHandler)}, effective(t, "f", ""))
 	_, _, _, textErr := r.Text()
-	_, _, changeErr := r.Change(t.Context(), Edit{})
+	_, changeErr := r.Change(t.Context(), Edit{})
 	for _, err := range []error{r.Reread(t.Context()), textErr, changeErr} {
 		if !errors.Is(err, ErrNoFile) {
 			t.Errorf("got %v, want %v", err, ErrNoFile)

@@ -29,6 +29,7 @@ type Snapshot struct {
 	Notes    []string      // settings and their consequences, one line each
 	Found    []string      // problems that parts of the agent reported themselves
 	Drain    drain.Phase   // as announced to the peers
+	Config   string        // digest of the configuration's text; "": it is from no file
 	Held     []hold.Change // changes that wait for a confirmation
 	// Announcements are the announcements of every owner.
 	Announcements Announcements
@@ -45,6 +46,7 @@ type Node struct {
 	Engine    string // the BGP engine and its version
 	Started   time.Time
 	Address   netip.Addr // next hop of the node's blocks, IPv4 if it has one
+	Address6  netip.Addr // next hop of IPv6 blocks; the zero Addr: none
 	ASN       uint32
 	RouterID  netip.Addr
 	Reflector bool

@@ -57,12 +57,14 @@ func configShowCommand(a *app) *cobra.Command {
 // changeFlags are the flags of every change.
 type changeFlags struct {
 	dry     bool
+	guard   bool
 	digest  string
 	restart bool
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "check only, change nothing")
+	cmd.Flags().BoolVar(&f.guard, "guard", false, "hold the change if it would remove most peers or pools, all reflectors or every session")
 	cmd.Flags().StringVar(&f.digest, "if-digest", "", "reject the change if the file has changed since (the digest of config show -o json)")
 	cmd.Flags().BoolVar(&f.restart, "restart", false, "make also a change that needs a restart: the agent begins anew, and keeps routes and pods")
 }
@@ -199,14 +201,18 @@ func configEditCommand(a *app, e configEdit) *cobra.Command {
 }
 
 func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.ChangeConfigRequest) error {
-	req.DryRun, req.IfDigest, req.Restart = f.dry, f.digest, f.restart
+	req.DryRun, req.IfDigest, req.Guard, req.Restart = f.dry, f.digest, f.guard, f.restart
 	return show(cmd, a, view[*onlinkv1.ChangeConfigReply]{
 		fetch: func(ctx context.Context, c *connection) (*onlinkv1.ChangeConfigReply, error) {
 			return c.ChangeConfig(ctx, req)
 		},
 		table: func(w io.Writer, r *onlinkv1.ChangeConfigReply) error {
 			what := "in force, the file is written"
-			switch {
+			switch held := r.GetHeld(); {
+			case held != nil && f.dry:
+				what = "would be held: it would remove " + clean(held.GetReason())
+			case held != nil:
+				what = fmt.Sprintf("held, nothing changed: it would remove %s; onlinkctl config confirm %s applies it", clean(held.GetReason()), clean(held.GetDigest()))
 			case f.dry:
 				what = "ok, nothing changed"
 			case !r.GetChanged():

@@ -58,6 +58,8 @@ func TestOutput(t *testing.T) {
 		{"config_confirm_digest", "config confirm 5d41402abc4b2a76", nil},
 		{"config_show_json", "config show -o json", nil},
 		{"config_apply_dry", "config apply testdata/apply.yaml --dry-run", nil},
+		{"config_apply_held", "config apply testdata/apply.yaml --guard", nil},
+		{"config_apply_held_dry", "config apply testdata/apply.yaml --guard --dry-run", nil},
 		{"config_apply_same", "config apply testdata/apply.yaml", nil},
 		{"config_set_peer", "config set-peer {name:tor1}", nil},
 		{"config_remove_filter", "config remove-filter from-tor --if-digest 0123456789abcdef", nil},

@@ -1,0 +1,119 @@
+package reload
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"onlink/agent/config"
+)
+
+// removals returns what a change of the configuration would remove, where that is
+// so much that the source of the change may have failed; "": it is not. inUse
+// reports whether addresses of a pool are assigned on this node.
+func removals(last, next *config.Effective, inUse func(pool netip.Prefix) bool) string {
+	var out []string
+	add := func(text string) {
+		if text != "" {
+			out = append(out, text)
+		}
+	}
+	peers, left := sessions(last, anyPeer), sessions(next, anyPeer)
+	ranges, kept := clients(last), clients(next)
+	nodes := sessions(last, ofOurAS)
+	switch {
+	case len(peers)+len(ranges) > 0 && len(left)+len(kept) == 0:
+		add(fmt.Sprintf("every session (%s)", some(append(peers, texts(ranges)...))))
+	case len(nodes) > 0 && len(sessions(next, ofOurAS)) == 0:
+		add(fmt.Sprintf("all reflectors and other nodes of our AS (%s)", some(nodes)))
+	default:
+		add(most("peers", peers, 2, func(p string) bool { return slices.Contains(left, p) }))
+	}
+	if len(kept) > 0 || len(left) > 0 {
+		add(most("ranges of clients", texts(ranges), 2, func(r string) bool {
+			p := netip.MustParsePrefix(r)
+			return slices.ContainsFunc(kept, func(k netip.Prefix) bool { return k.Bits() <= p.Bits() && k.Contains(p.Addr()) })
+		}))
+	}
+	add(removedPools(last.Pools, next.Pools, inUse))
+	return strings.Join(out, ", and ")
+}
+
+// most says what of all is not kept, when it is at least a number, and more than a
+// third.
+func most(what string, all []string, least int, kept func(string) bool) string {
+	gone := slices.DeleteFunc(slices.Clone(all), kept)
+	if len(gone) < least || 3*len(gone) <= len(all) {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d %s (%s)", len(gone), len(all), what, some(gone))
+}
+
+// removedPools is most for pools: one is enough when it has addresses in use. A
+// pool is its range, its name may change.
+func removedPools(last, next []config.Pool, inUse func(pool netip.Prefix) bool) string {
+	least := 2
+	var all []string
+	for _, p := range last {
+		all = append(all, p.CIDR.String())
+		if !hasRange(next, p.CIDR) && inUse(p.CIDR) {
+			least = 1
+		}
+	}
+	return most("pools", all, least, func(p string) bool { return hasRange(next, netip.MustParsePrefix(p)) })
+}
+
+func hasRange(pools []config.Pool, p netip.Prefix) bool {
+	return slices.ContainsFunc(pools, func(o config.Pool) bool { return o.CIDR == p })
+}
+
+func anyPeer(*config.Config, *config.Peer) bool { return true }
+
+// ofOurAS reports whether a session is with a reflector or another node of a mesh:
+// those that announce the blocks of all other nodes.
+func ofOurAS(c *config.Config, p *config.Peer) bool { return !p.External(c.BGP.ASN) && !p.Client }
+
+// sessions returns the peers that match by their address, or the interface that
+// stands for it.
+func sessions(c *config.Effective, match func(*config.Config, *config.Peer) bool) []string {
+	var out []string
+	for i := range c.BGP.Peers {
+		p := &c.BGP.Peers[i]
+		switch {
+		case !match(&c.Config, p):
+		case p.Unnumbered:
+			out = append(out, p.Interface)
+		default:
+			out = append(out, p.Address.String())
+		}
+	}
+	return out
+}
+
+// clients returns the ranges of this reflector's clients.
+func clients(c *config.Effective) []netip.Prefix {
+	if c.BGP.Reflector == nil {
+		return nil
+	}
+	return c.BGP.Reflector.Clients
+}
+
+func texts(prefixes []netip.Prefix) []string {
+	out := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		out[i] = p.String()
+	}
+	return out
+}
+
+// shown bounds the names in a reason.
+const shown = 5
+
+// some names the first ones.
+func some(list []string) string {
+	if more := len(list) - shown; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:shown], ", "), more)
+	}
+	return strings.Join(list, ", ")
+}
