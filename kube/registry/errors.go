@@ -8,10 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// errUnlisted is returned for lists of other nodes' blocks on a node that is no
-// reflector and not in a mesh.
-var errUnlisted = errors.New("this node lists its own blocks only: it is no reflector and not in a mesh")
-
 // errBusy is returned when other nodes were faster again and again.
 var errBusy = errors.New("too many nodes change the same blocks at once")
 

@@ -24,7 +24,7 @@ func (s *Server) List(ctx context.Context, node string) ([]ipam.Block, error) {
 		return s.ownBlocks(), nil
 	}
 	if !s.opt.All() {
-		return nil, errUnlisted
+		return nil, ipam.ErrUnlisted
 	}
 	all, _, err := s.all.read(ctx)
 	if err != nil || node == "" {
@@ -36,7 +36,7 @@ func (s *Server) List(ctx context.Context, node string) ([]ipam.Block, error) {
 // Nodes implements [ipam.NodeLister].
 func (s *Server) Nodes(ctx context.Context) ([]ipam.Node, error) {
 	if !s.opt.All() {
-		return nil, errUnlisted
+		return nil, ipam.ErrUnlisted
 	}
 	_, nodes, err := s.all.read(ctx)
 	return nodes, err
