@@ -1,0 +1,565 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"onlink/integration/kube/api"
+	"onlink/integration/lab"
+	"onlink/ipam"
+	"onlink/ipam/ipamtest"
+	"onlink/kube/api/v1alpha1"
+	"onlink/kube/client"
+	"onlink/kube/controller"
+	"onlink/kube/registry"
+)
+
+// soon bounds what the controller does within seconds on a quiet machine.
+const soon = 30 * time.Second
+
+const firstObjects = `# comment
+---
+apiVersion: onlink.io/v1alpha1
+kind: OnlinkConfig
+metadata: {name: default}
+spec: {asn: 64600}
+---
+apiVersion: onlink.io/v1alpha1
+kind: IPPool
+metadata: {name: default}
+spec: {cidr: 10.244.0.0/16}
+`
+
+// runController runs a replica until the test ends, or until stop is called.
+func runController(t *testing.T, c *client.Client, namespace, identity string) (stop func()) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "defaults.yaml")
+	must(t, os.WriteFile(file, []byte(firstObjects), 0o600))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() {
+		done <- controller.Run(ctx, controller.Options{
+			Client: c, Namespace: namespace, Identity: identity, Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("replica", identity),
+			Defaults: file, Health: "127.0.0.1:0", TaintNewNodes: true, LeaseDuration: 4 * time.Second, BlockAge: time.Second,
+		})
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("controller %s: %v", identity, err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func namespaceFor(t *testing.T, s *api.Server) string {
+	t.Helper()
+	ns, err := s.Client.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "onlink-"}}, metav1.CreateOptions{})
+	must(t, err)
+	return ns.Name
+}
+
+func makeNode(t *testing.T, c *client.Client, name, address string) {
+	t.Helper()
+	n, err := c.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	must(t, err)
+	if address != "" {
+		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
+		_, err = c.CoreV1().Nodes().UpdateStatus(t.Context(), n, metav1.UpdateOptions{})
+		must(t, err)
+	}
+}
+
+// makeOnlinkNode creates the object that the node's own process writes.
+func makeOnlinkNode(t *testing.T, c *client.Client, name string, status v1alpha1.OnlinkNodeStatus) {
+	t.Helper()
+	o, err := c.Nodes.Create(t.Context(), &v1alpha1.OnlinkNode{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	must(t, err)
+	writeStatus(t, c, o, status)
+}
+
+// writeStatus writes the status of a node that serves.
+func writeStatus(t *testing.T, c *client.Client, o *v1alpha1.OnlinkNode, status v1alpha1.OnlinkNodeStatus) {
+	t.Helper()
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Serves"})
+	o.Status = status
+	_, err := c.Nodes.UpdateStatus(t.Context(), o, metav1.UpdateOptions{})
+	must(t, err)
+}
+
+func TestController(t *testing.T) {
+	s := api.Start(t)
+	ctx, c := t.Context(), s.Client
+	ns := namespaceFor(t, s)
+	makeOnlinkNode(t, c, "n1", v1alpha1.OnlinkNodeStatus{}) // it serves
+	makeNode(t, c, "n1", "192.0.2.2")
+	runController(t, c, ns, "first")
+
+	t.Run("first objects", func(t *testing.T) {
+		must(t, lab.Eventually(ctx, soon, "the first objects", func() error {
+			cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
+			if err != nil || cfg.Spec.ASN != 64600 {
+				return fmt.Errorf("OnlinkConfig: %w", err)
+			}
+			_, err = c.Pools.Get(ctx, "default", metav1.GetOptions{})
+			return err
+		}))
+	})
+	t.Run("taint of new nodes", func(t *testing.T) {
+		makeNode(t, c, "n2", "192.0.2.3")
+		must(t, lab.Eventually(ctx, soon, "the taint", func() error {
+			n, err := c.CoreV1().Nodes().Get(ctx, "n2", metav1.GetOptions{})
+			if err != nil || !slices.ContainsFunc(n.Spec.Taints, func(x corev1.Taint) bool { return x.Key == v1alpha1.NotReadyTaint }) {
+				return fmt.Errorf("taints: %w", err)
+			}
+			return nil
+		}))
+		n, err := c.CoreV1().Nodes().Get(ctx, "n1", metav1.GetOptions{})
+		if err != nil || slices.ContainsFunc(n.Spec.Taints, func(x corev1.Taint) bool { return x.Key == v1alpha1.NotReadyTaint }) {
+			t.Fatalf("a node that serves is tainted: %v %v", n.Spec.Taints, err)
+		}
+	})
+	t.Run("status of configuration objects", func(t *testing.T) { testStatus(t, c) })
+	t.Run("addresses of Services", func(t *testing.T) { testAddresses(t, c) })
+	t.Run("policies that nothing enforces", func(t *testing.T) {
+		_, err := c.NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
+		must(t, err)
+		wantCondition(t, 90*time.Second, "PolicyEnforced", metav1.ConditionFalse, "default/p", func() ([]metav1.Condition, error) {
+			cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
+			return cfg.Status.Conditions, err
+		})
+	})
+	t.Run("an OnlinkConfig that vanishes is not replaced", func(t *testing.T) {
+		must(t, c.Pools.Delete(ctx, "default", metav1.DeleteOptions{}))
+		f := &fleet{c: c, namespace: ns, log: slog.New(slog.NewTextHandler(t.Output(), nil)), nodes: map[string]*registry.Server{}}
+		req := ipamtest.Request("n1")
+		req.Caller = ipam.Caller{Node: "n1", Instance: "i1", Address: netip.MustParseAddr("192.0.2.2"), Period: time.Second}
+		_, err := f.Claim(ctx, req)
+		must(t, err)
+		must(t, c.Configs.Delete(ctx, "default", metav1.DeleteOptions{}))
+		// Two turns of the part, each of which looks at the API server.
+		for end := time.Now().Add(11 * time.Second); time.Now().Before(end); <-time.After(time.Second) {
+			if _, err := c.Configs.Get(ctx, "default", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				t.Fatalf("OnlinkConfig after its deletion: %v", err)
+			}
+		}
+	})
+}
+
+// wantCondition waits for a condition.
+func wantCondition(t *testing.T, within time.Duration, kind string, want metav1.ConditionStatus, words string, read func() ([]metav1.Condition, error)) {
+	t.Helper()
+	must(t, lab.Eventually(t.Context(), within, "condition "+kind, func() error {
+		all, err := read()
+		if err != nil {
+			return err
+		}
+		cond := meta.FindStatusCondition(all, kind)
+		if cond == nil || cond.Status != want || !strings.Contains(cond.Message, words) {
+			return fmt.Errorf("it is %+v, want %s with %q", cond, want, words)
+		}
+		return nil
+	}))
+}
+
+func testStatus(t *testing.T, c *client.Client) {
+	t.Helper()
+	ctx := t.Context()
+	peer, err := c.Peers.Create(ctx, &v1alpha1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: v1alpha1.BGPPeerSpec{Address: "192.0.2.254"}}, metav1.CreateOptions{})
+	must(t, err)
+	filter, err := c.Filters.Create(ctx, &v1alpha1.BGPFilter{ObjectMeta: metav1.ObjectMeta{Name: "f"}, Spec: v1alpha1.BGPFilterSpec{Rules: []v1alpha1.FilterRule{{Action: "accept"}}}}, metav1.CreateOptions{})
+	must(t, err)
+	n1, err := c.Nodes.Get(ctx, "n1", metav1.GetOptions{})
+	must(t, err)
+	writeStatus(t, c, n1, v1alpha1.OnlinkNodeStatus{
+		ConfigGeneration: 1, Sessions: v1alpha1.NodeSessions{Peers: []v1alpha1.NodeSession{{Name: "tor", Address: "192.0.2.254", State: "Established"}}},
+		Rejected: []v1alpha1.RejectedObject{{Kind: "BGPFilter", Name: "f", Generation: filter.Generation, Reason: "rules[0]: bad"}},
+		Blocks:   v1alpha1.NodeBlocks{Count: 1, Used: 7, Total: 64},
+	})
+	began := time.Now()
+	wantCondition(t, soon, "Accepted", metav1.ConditionFalse, "rules[0]: bad (node n1)", func() ([]metav1.Condition, error) {
+		o, err := c.Filters.Get(ctx, "f", metav1.GetOptions{})
+		return o.Status.Conditions, err
+	})
+	t.Logf("a rejection is in the status of its object after %v", time.Since(began).Round(time.Millisecond))
+	wantCondition(t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
+		o, err := c.Peers.Get(ctx, peer.Name, metav1.GetOptions{})
+		if err == nil && (o.Status.Established != 1 || o.Status.Nodes != 2) {
+			err = fmt.Errorf("status %+v", o.Status)
+		}
+		return o.Status.Conditions, err
+	})
+	must(t, lab.Eventually(ctx, soon, "counts", func() error {
+		cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
+		if err != nil || cfg.Status.Agree != 1 || cfg.Status.Nodes != 1 {
+			return fmt.Errorf("OnlinkConfig %+v: %w", cfg.Status, err)
+		}
+		p, err := c.Pools.Get(ctx, "default", metav1.GetOptions{})
+		if err != nil || p.Status.Used != 7 || p.Status.Total != "65536" {
+			return fmt.Errorf("IPPool %+v: %w", p.Status, err)
+		}
+		return nil
+	}))
+	// An edit is judged anew.
+	filter.Spec.Rules[0].Action = "reject"
+	filter, err = c.Filters.Get(ctx, "f", metav1.GetOptions{})
+	must(t, err)
+	filter.Spec.Rules[0].Action = "reject"
+	_, err = c.Filters.Update(ctx, filter, metav1.UpdateOptions{})
+	must(t, err)
+	wantCondition(t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
+		o, err := c.Filters.Get(ctx, "f", metav1.GetOptions{})
+		return o.Status.Conditions, err
+	})
+}
+
+func testAddresses(t *testing.T, c *client.Client) {
+	t.Helper()
+	ctx := t.Context()
+	for name, spec := range map[string]v1alpha1.IPPoolSpec{
+		"lb":  {CIDR: "192.0.2.0/28", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}},
+		"lb6": {CIDR: "2001:db8::/120", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}},
+	} {
+		_, err := c.Pools.Create(ctx, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{})
+		must(t, err)
+	}
+	make := func(name string, edit func(*corev1.Service)) {
+		t.Helper()
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{}}}
+		s.Spec.Type, s.Spec.Ports = corev1.ServiceTypeLoadBalancer, []corev1.ServicePort{{Port: 80}}
+		if edit != nil {
+			edit(s)
+		}
+		_, err := c.CoreV1().Services("default").Create(ctx, s, metav1.CreateOptions{})
+		must(t, err)
+	}
+	want := func(name string, addrs ...string) {
+		t.Helper()
+		must(t, lab.Eventually(ctx, soon, "addresses of "+name, func() error {
+			s, err := c.CoreV1().Services("default").Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			var have []string
+			for _, i := range s.Status.LoadBalancer.Ingress {
+				have = append(have, i.IP)
+				if i.IPMode == nil || *i.IPMode != corev1.LoadBalancerIPModeVIP {
+					return fmt.Errorf("%s has no mode VIP", i.IP)
+				}
+			}
+			if !slices.Equal(have, addrs) {
+				return fmt.Errorf("it has %v, want %v (%v)", have, addrs, s.Status.Conditions)
+			}
+			return nil
+		}))
+	}
+	dual := corev1.IPFamilyPolicyRequireDualStack
+	make("a", nil)
+	want("a", "192.0.2.1") // n1 and n2 have .2 and .3
+	make("b", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = &dual })
+	want("b", "192.0.2.4", "2001:db8::1")
+	make("c", func(s *corev1.Service) { s.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.2" })
+	wantCondition(t, soon, "onlink.io/AddressesAssigned", metav1.ConditionFalse, "Node n1", func() ([]metav1.Condition, error) {
+		s, err := c.CoreV1().Services("default").Get(ctx, "c", metav1.GetOptions{})
+		return s.Status.Conditions, err
+	})
+	patch := `{"metadata":{"annotations":{"onlink.io/load-balancer-ips":"192.0.2.9"}}}`
+	_, err := c.CoreV1().Services("default").Patch(ctx, "c", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	must(t, err)
+	want("c", "192.0.2.9")
+	class := "example.com/other"
+	make("other", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &class })
+	make("d", nil)
+	want("d", "192.0.2.5") // after which "other" had its turn too
+	want("other")
+	must(t, c.CoreV1().Services("default").Delete(ctx, "a", metav1.DeleteOptions{}))
+	make("e", nil)
+	want("e", "192.0.2.1")
+	want("d", "192.0.2.5")
+	t.Run("another leader", func(t *testing.T) {
+		must(t, c.Pools.Delete(ctx, "lb", metav1.DeleteOptions{})) // a pool that vanishes takes nothing away
+		want("d", "192.0.2.5")
+		want("b", "192.0.2.4", "2001:db8::1")
+	})
+}
+
+// TestControllerReplicas: of two replicas one works; when it ends the other goes on,
+// with the addresses as they are.
+func TestControllerReplicas(t *testing.T) {
+	s := api.Start(t)
+	ctx, c := t.Context(), s.Client
+	ns := namespaceFor(t, s)
+	makeNode(t, c, "n1", "192.0.2.2")
+	_, err := c.Pools.Create(ctx, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "lb"},
+		Spec: v1alpha1.IPPoolSpec{CIDR: "198.51.100.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}}}, metav1.CreateOptions{})
+	must(t, err)
+	stops := map[string]func(){}
+	for _, name := range []string{"a", "b"} {
+		stops[name] = runController(t, c, ns, name)
+	}
+	holder := func() string {
+		l, err := c.CoordinationV1().Leases(ns).Get(ctx, controller.LeaseName, metav1.GetOptions{})
+		if err != nil || l.Spec.HolderIdentity == nil {
+			return ""
+		}
+		return *l.Spec.HolderIdentity
+	}
+	address := func(name string) (found string) {
+		t.Helper()
+		must(t, lab.Eventually(ctx, soon, "an address of "+name, func() error {
+			s, err := c.CoreV1().Services("default").Get(ctx, name, metav1.GetOptions{})
+			if err != nil || len(s.Status.LoadBalancer.Ingress) != 1 {
+				return fmt.Errorf("none: %w", err)
+			}
+			found = s.Status.LoadBalancer.Ingress[0].IP
+			return nil
+		}))
+		return found
+	}
+	create := func(name string) {
+		t.Helper()
+		_, err := c.CoreV1().Services("default").Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{{Port: 80}}}}, metav1.CreateOptions{})
+		must(t, err)
+	}
+	for i := range 5 {
+		create(fmt.Sprintf("s%d", i))
+	}
+	before := map[string]string{}
+	for i := range 5 {
+		name := fmt.Sprintf("s%d", i)
+		before[name] = address(name)
+	}
+	first := holder()
+	stops[first]()
+	create("late")
+	late := address("late")
+	if now := holder(); now == first || now == "" {
+		t.Fatalf("%q leads after %q ended", now, first)
+	}
+	for name, had := range before {
+		if has := address(name); has != had || has == late {
+			t.Errorf("%s had %s and has %s after another replica took the lead; the new one has %s", name, had, has, late)
+		}
+	}
+}
+
+// machineSim is one machine of TestBlockGC: it asserts while it runs and has the API,
+// and its blocks are announced while it runs.
+type machineSim struct {
+	name, instance, address string
+	node                    bool // its Node exists
+	runs                    bool
+	cut                     bool // off from the API
+	blocks                  []ipam.Block
+}
+
+func (m *machineSim) caller() ipam.Caller {
+	return ipam.Caller{Node: m.name, Instance: m.instance, Address: netip.MustParseAddr(m.address), Period: time.Second}
+}
+
+// TestBlockGC plays nodes that join and leave: dead ones, ones whose Node was deleted
+// while they run, ones that are cut off from the API as well and still announce,
+// copies and machines that come back under another name. At every moment a block of
+// a running machine is its own; at the end nothing of a dead one is left.
+func TestBlockGC(t *testing.T) {
+	s := api.Start(t)
+	c := s.Client
+	f := newFleet(t, s)
+	var mu sync.Mutex
+	announced := map[v1alpha1.CIDR]bool{} // as BGP shows it to the witnesses
+	for _, name := range []string{"w1", "w2", "w3", "w4"} {
+		makeNode(t, c, name, "")
+		makeOnlinkNode(t, c, name, v1alpha1.OnlinkNodeStatus{})
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var bg sync.WaitGroup
+	defer bg.Wait()
+	defer stop()
+	bg.Go(func() { answerQuestions(ctx, t, c, &mu, announced) })
+	runController(t, c, f.namespace, "gc")
+
+	machines := map[string]*machineSim{}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	serial := 0
+	join := func() {
+		serial++
+		m := &machineSim{name: fmt.Sprintf("m%d", serial), instance: fmt.Sprintf("i%d", serial), address: fmt.Sprintf("10.9.%d.%d", serial/250, serial%250+1), node: true, runs: true}
+		makeNode(t, c, m.name, "")
+		req := ipamtest.Request(m.name)
+		req.PoolCIDR, req.Caller = netip.MustParsePrefix("10.244.0.0/18"), m.caller()
+		for range 2 {
+			b, err := f.Claim(ctx, req)
+			must(t, err)
+			m.blocks = append(m.blocks, b)
+			mu.Lock()
+			announced[v1alpha1.CIDR(b.CIDR.String())] = true
+			mu.Unlock()
+		}
+		machines[m.name] = m
+	}
+	deleteNode := func(m *machineSim) {
+		must(t, c.CoreV1().Nodes().Delete(ctx, m.name, metav1.DeleteOptions{}))
+		m.node = false
+	}
+	silence := func(m *machineSim) {
+		m.runs = false
+		mu.Lock()
+		defer mu.Unlock()
+		for _, b := range m.blocks {
+			delete(announced, v1alpha1.CIDR(b.CIDR.String()))
+		}
+	}
+	// check is the oracle, and the minute of every running machine.
+	check := func() {
+		t.Helper()
+		for _, m := range machines {
+			if m.runs && !m.cut {
+				if lost, err := f.Assert(ctx, m.caller(), m.blocks); err != nil || len(lost) > 0 {
+					t.Fatalf("%+v lost %v: %v", m, lost, err)
+				}
+				clone := m.caller()
+				clone.Address = netip.MustParseAddr("10.99.0.1")
+				if _, err := f.stranger(m.name).Assert(ctx, clone, m.blocks); err == nil {
+					t.Fatalf("a copy of %s was accepted", m.name)
+				}
+			}
+		}
+		all, err := c.Blocks.List(ctx, metav1.ListOptions{})
+		must(t, err)
+		owner := map[v1alpha1.CIDR]string{}
+		for _, b := range all.Items {
+			owner[b.Spec.CIDR] = b.Spec.Node
+		}
+		for _, m := range machines {
+			for _, b := range m.blocks {
+				if has := owner[v1alpha1.CIDR(b.CIDR.String())]; m.runs && has != m.name {
+					t.Fatalf("block %v of the running machine %s is %q's", b.CIDR, m.name, has)
+				}
+			}
+		}
+	}
+	for range 8 {
+		join()
+	}
+	for range 6 {
+		for _, name := range sortedNames(machines) {
+			m := machines[name]
+			if !m.runs || !m.node {
+				continue
+			}
+			switch rnd.IntN(5) {
+			case 0: // it dies, and its Node is deleted
+				silence(m)
+				deleteNode(m)
+			case 1: // somebody deletes the Node of a machine that runs
+				deleteNode(m)
+			case 2: // and that has no API: only its announcements show it
+				deleteNode(m)
+				m.cut = true
+			case 3: // it dies and comes back under another name, before its blocks are freed
+				silence(m)
+				deleteNode(m)
+				join()
+			}
+		}
+		for range 3 {
+			join()
+		}
+		for end := time.Now().Add(4 * time.Second); time.Now().Before(end); <-time.After(500 * time.Millisecond) {
+			check()
+		}
+	}
+	must(t, lab.Eventually(ctx, 3*time.Minute, "no block of a dead machine", func() error {
+		check()
+		all, err := c.Blocks.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, b := range all.Items {
+			if b.Spec.Node == "" {
+				return fmt.Errorf("the freed Block %s is not deleted yet", b.Name)
+			}
+			if m := machines[b.Spec.Node]; m == nil || !m.runs {
+				return fmt.Errorf("%s is %s's still", b.Name, b.Spec.Node)
+			}
+		}
+		return nil
+	}))
+	running, dead := 0, 0
+	for _, m := range machines {
+		if m.runs {
+			running++
+		} else {
+			dead++
+		}
+	}
+	t.Logf("%d machines run, %d are dead", running, dead)
+	if running < 5 || dead < 5 {
+		t.Fatal("too few: the test proves little")
+	}
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	var out []string
+	for name := range m {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// answerQuestions does what the process of each witness does: it answers whether a
+// block is announced.
+func answerQuestions(ctx context.Context, t *testing.T, c *client.Client, mu *sync.Mutex, announced map[v1alpha1.CIDR]bool) {
+	for ctx.Err() == nil {
+		all, err := c.Nodes.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			if ctx.Err() == nil {
+				t.Errorf("list OnlinkNodes: %v", err)
+			}
+			return
+		}
+		for i := range all.Items {
+			o := &all.Items[i]
+			if len(o.Spec.Questions) == 0 && len(o.Status.Answers) == 0 {
+				continue
+			}
+			o.Status.Answers = nil
+			for _, q := range o.Spec.Questions {
+				mu.Lock()
+				heard := announced[q]
+				mu.Unlock()
+				o.Status.Answers = append(o.Status.Answers, v1alpha1.Answer{CIDR: q, Heard: heard, At: metav1.Now()})
+			}
+			_, err := c.Nodes.UpdateStatus(ctx, o, metav1.UpdateOptions{})
+			if err != nil && !apierrors.IsConflict(err) && ctx.Err() == nil {
+				t.Errorf("answer of %s: %v", o.Name, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/tools/record"
+
+	"golang.org/x/sync/errgroup"
+
+	"onlink/kube/client"
+)
+
+// LeaseName is the Lease of the replica that works.
+const LeaseName = "onlink-controller"
+
+// Options describe one replica.
+type Options struct {
+	Client *client.Client
+	// Namespace is that of the Leases.
+	Namespace string
+	// Identity is the name of this replica: that of its pod.
+	Identity string
+	Log      *slog.Logger
+	// Defaults is the file with the first OnlinkConfig and IPPools; empty: none
+	// are made.
+	Defaults string
+	// Health is the address and port of /healthz, /readyz and /metrics; empty: none.
+	Health string
+	// TaintNewNodes puts the taint onlink.io/agent-not-ready on new Nodes.
+	TaintNewNodes bool
+	// PolicyEnforced says that the cluster runs something that enforces
+	// NetworkPolicies.
+	PolicyEnforced bool
+
+	// LeaseDuration is how long a leader that does not renew keeps the others
+	// waiting. Default: 15 s.
+	LeaseDuration time.Duration
+	// BlockAge is how long a freed Block stays as an object. Default: 1 h.
+	BlockAge time.Duration
+}
+
+// Run runs a replica until ctx ends. It returns an error when the lead was lost, for
+// the process to start anew without what it remembers.
+func Run(ctx context.Context, opt Options) error {
+	if opt.LeaseDuration <= 0 {
+		opt.LeaseDuration = 15 * time.Second
+	}
+	if opt.BlockAge <= 0 {
+		opt.BlockAge = time.Hour
+	}
+	m := newMetrics()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	if opt.Health != "" {
+		g.Go(func() error { return m.serve(ctx, opt.Health) })
+	}
+	g.Go(func() error {
+		defer cancel() // the replica ends as a whole
+		return elect(ctx, opt, m)
+	})
+	return g.Wait()
+}
+
+// elect waits for the lead, works, and ends with it.
+func elect(ctx context.Context, opt Options, m *metrics) error {
+	// What works ends before the Lease is released: two that work would write
+	// over each other.
+	worked := make(chan error, 1)
+	var began atomic.Bool
+	lead, stop := context.WithCancel(ctx)
+	defer stop()
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: opt.Namespace, Name: LeaseName},
+			Client:     opt.Client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: opt.Identity},
+		},
+		LeaseDuration: opt.LeaseDuration, RenewDeadline: opt.LeaseDuration * 2 / 3, RetryPeriod: opt.LeaseDuration / 8,
+		ReleaseOnCancel: true, Name: LeaseName,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				began.Store(true)
+				m.leading.Set(1)
+				err := work(ctx, opt, m)
+				if err != nil {
+					stop()
+				}
+				worked <- err
+			},
+			OnStoppedLeading: func() { m.leading.Set(0) },
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("elect a leader: %w", err)
+	}
+	elector.Run(lead)
+	stop()
+	if began.Load() {
+		err = <-worked
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New("lost the lead: another replica works")
+}
+
+// work does all parts as the leader.
+func work(ctx context.Context, opt Options, m *metrics) error {
+	opt.Log.Info("leads", "identity", opt.Identity)
+	events := record.NewBroadcaster(record.WithContext(ctx))
+	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: opt.Client.CoreV1().Events("")})
+	defer events.Shutdown()
+	w := newWatches(opt)
+	c := &controller{
+		opt: opt, client: opt.Client, log: opt.Log, m: m, w: w,
+		events: events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "onlink-controller"}),
+	}
+	parts := []*part{
+		{name: "first objects", every: 5 * time.Second, do: c.firstObjects},
+		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},
+		{name: "blocks of deleted nodes", every: 2 * time.Second, do: newReaper(c).turn},
+		{name: "status", every: 30 * time.Second, least: 2 * time.Second, do: c.writeStatus},
+		{name: "network policies", every: time.Minute, do: c.watchPolicies},
+	}
+	if opt.TaintNewNodes {
+		parts = append(parts, &part{name: "taint of new nodes", every: 30 * time.Second, do: newTainter(c).turn})
+	}
+	for _, p := range parts {
+		p.wake = make(chan struct{}, 1)
+	}
+	w.notify(func(kind string) {
+		for _, p := range parts {
+			if wakes[kind][p.name] {
+				p.signal()
+			}
+		}
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	w.start(ctx, g)
+	for _, p := range parts {
+		g.Go(func() error {
+			if !w.synced(ctx) {
+				return nil // before a whole list nothing is decided
+			}
+			p.run(ctx, opt.Log, m)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// wakes are the parts that an event of a kind of object begins.
+var wakes = map[string]map[string]bool{
+	kindService:   {"load balancer addresses": true, "status": true},
+	kindPool:      {"load balancer addresses": true, "status": true},
+	kindNamespace: {"load balancer addresses": true},
+	kindNode:      {"taint of new nodes": true, "blocks of deleted nodes": true},
+	kindConfig:    {"status": true, "network policies": true},
+	kindOther:     {"status": true},
+	kindOnNode:    {"status": true, "blocks of deleted nodes": true},
+	kindBlock:     {"blocks of deleted nodes": true},
+}
+
+// controller is the state that parts share.
+type controller struct {
+	opt    Options
+	client *client.Client
+	log    *slog.Logger
+	m      *metrics
+	w      *watches
+	events record.EventRecorder
+	policy atomic.Pointer[metav1.Condition] // of the OnlinkConfig
+}
+
+// part is one loop.
+type part struct {
+	name  string
+	every time.Duration // between two turns without an event
+	least time.Duration // between two turns
+	do    func(ctx context.Context) error
+	wake  chan struct{}
+}
+
+func (p *part) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default: // a turn is due already
+	}
+}
+
+// settle is how long a turn waits for more events after the first, and after an
+// error.
+const (
+	settle = 100 * time.Millisecond
+	again  = time.Second
+)
+
+func (p *part) run(ctx context.Context, log *slog.Logger, m *metrics) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-p.wake:
+			if !wait(ctx, settle) {
+				return
+			}
+		}
+		next := p.every
+		if err := p.do(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("failed to do a part of the work, tries again", "part", p.name, "err", err)
+			m.errors.WithLabelValues(p.name).Inc()
+			next = again
+		}
+		if !wait(ctx, p.least) {
+			return
+		}
+		timer.Reset(next)
+	}
+}
+
+// wait waits; false: ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,377 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"onlink/kube/api/v1alpha1"
+	"onlink/kube/registry"
+)
+
+// Bounds of the questions: how many nodes of a mesh are asked, and how many blocks
+// at once.
+const (
+	witnesses    = 3
+	maxQuestions = 64
+)
+
+// defaultPatience is how long a Lease without a period keeps its node alive: two
+// asserts of the default period.
+const defaultPatience = 2 * time.Minute
+
+// reaper frees the blocks of deleted nodes by three proofs: the Node is gone, as the
+// API server says now; its Lease was not renewed for two of its periods, by this
+// process's own clock; and no witness receives an announcement of the blocks, in
+// an answer to a question that was asked after the first two. A proof that fails
+// begins all three anew.
+type reaper struct {
+	c     *controller
+	gone  map[string]*deceased
+	freed map[string]sighting // free Blocks
+}
+
+// sighting is an object as it was first read at a time.
+type sighting struct {
+	version string
+	at      time.Time
+}
+
+// deceased is what is known about one absent node.
+type deceased struct {
+	lease sighting // of its Lease; version "" is that there is none
+	asked map[string]map[string]metav1.Time
+	said  string // the last reason to wait that was logged
+}
+
+func newReaper(c *controller) *reaper {
+	return &reaper{c: c, gone: map[string]*deceased{}, freed: map[string]sighting{}}
+}
+
+// turn looks at every node that owns blocks and is not in the cache of Nodes.
+func (r *reaper) turn(ctx context.Context) error {
+	owned := map[string][]*v1alpha1.Block{}
+	for _, b := range list[*v1alpha1.Block](r.c.w.blocks) {
+		if b.Spec.Node != "" {
+			owned[b.Spec.Node] = append(owned[b.Spec.Node], b)
+		}
+	}
+	nodes := list[*corev1.Node](r.c.w.nodes)
+	if len(nodes) == 0 && len(owned) > 0 {
+		clear(r.gone)
+		if r.c.m.alarm("nodes_vanished", true) {
+			r.c.log.Error("the API server lists no Node, and nodes own blocks: nothing is freed", "owners", len(owned))
+		}
+		return nil
+	}
+	r.c.m.alarm("nodes_vanished", false)
+	for name := range r.gone {
+		if _, ok := owned[name]; !ok || r.present(name) {
+			delete(r.gone, name)
+		}
+	}
+	var all error
+	absentees := 0
+	questions := map[string][]string{}
+	for _, name := range sortedKeys(owned) {
+		if r.present(name) {
+			continue
+		}
+		absentees++
+		if err := r.examine(ctx, name, owned[name], questions); err != nil {
+			all = errors.Join(all, fmt.Errorf("blocks of the deleted node %s: %w", name, err))
+		}
+	}
+	r.c.m.candidates.Set(float64(absentees))
+	return errors.Join(all, r.ask(ctx, questions), r.prune(ctx))
+}
+
+func (r *reaper) present(name string) bool {
+	_, ok := get[*corev1.Node](r.c.w.nodes, name)
+	return ok
+}
+
+// examine takes one absent node a step further.
+func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Block, questions map[string][]string) error {
+	lease, silent, err := r.silent(ctx, name)
+	if err != nil {
+		return err
+	}
+	d := r.gone[name]
+	if !silent {
+		d.asked = nil
+		return nil
+	}
+	asked, why := r.witnesses()
+	if why != "" {
+		r.say(d, name, why)
+		return nil
+	}
+	sort.Slice(blocks, func(i, j int) bool { return blocks[i].Name < blocks[j].Name })
+	for _, b := range blocks {
+		heard, answered := r.heard(d, b, asked)
+		for _, o := range asked {
+			if at, _, ok := answer(o, b.Spec.CIDR); ok && at.Equal(ptr(d.asked[b.Name][o.Name])) {
+				continue // an answer from before: it goes when the question goes
+			}
+			questions[o.Name] = append(questions[o.Name], string(b.Spec.CIDR))
+		}
+		switch {
+		case heard != "":
+			r.say(d, name, fmt.Sprintf("%s still receives an announcement of %s: the machine runs", heard, b.Spec.CIDR))
+		case answered:
+			if err := r.free(ctx, name, b, lease); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// say logs once why blocks are not freed.
+func (r *reaper) say(d *deceased, name, why string) {
+	if d.said != why {
+		d.said = why
+		r.c.log.Warn("the Node is gone and its blocks are not freed", "node", name, "reason", why)
+	}
+}
+
+// silent reports whether the first two proofs stand: no Node, and a Lease that did
+// not change for two periods. It reads both from the API server.
+func (r *reaper) silent(ctx context.Context, name string) (*coordinationv1.Lease, bool, error) {
+	d := r.gone[name]
+	if d == nil {
+		d = &deceased{}
+		r.gone[name] = d
+	}
+	_, err := r.c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err == nil {
+		d.lease, d.asked = sighting{}, nil
+		return nil, false, nil // the cache lags
+	}
+	if !gone(err) {
+		return nil, false, fmt.Errorf("read Node: %w", err)
+	}
+	lease, err := r.c.client.CoordinationV1().Leases(r.c.opt.Namespace).Get(ctx, registry.LeaseName(name), metav1.GetOptions{})
+	if err != nil && !gone(err) {
+		return nil, false, fmt.Errorf("read Lease: %w", err)
+	}
+	version, patience := "none", defaultPatience
+	if err == nil {
+		version = lease.ResourceVersion
+		if s := lease.Spec.LeaseDurationSeconds; s != nil && *s > 0 {
+			patience = time.Duration(*s) * time.Second
+		}
+	} else {
+		lease = nil
+	}
+	if d.lease.version != version {
+		d.lease = sighting{version: version, at: time.Now()}
+	}
+	return lease, time.Since(d.lease.at) > patience, nil
+}
+
+// gone reports that the API server has no such object, and not that it does not
+// serve the resource.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// witnesses returns the nodes that are asked: all reflectors, which receive every
+// announcement; in a mesh three nodes that serve.
+func (r *reaper) witnesses() (asked []*v1alpha1.OnlinkNode, why string) {
+	var mesh, reflectors []*v1alpha1.OnlinkNode
+	mute := ""
+	for _, n := range list[*corev1.Node](r.c.w.nodes) {
+		o, ok := get[*v1alpha1.OnlinkNode](r.c.w.onNodes, n.Name)
+		ready := ok && meta.IsStatusConditionTrue(o.Status.Conditions, v1alpha1.ConditionReady)
+		if label, set := n.Labels[v1alpha1.ReflectorLabel]; set && label != "false" {
+			if !ready {
+				mute = n.Name
+				continue
+			}
+			reflectors = append(reflectors, o)
+		} else if ready {
+			mesh = append(mesh, o)
+		}
+	}
+	byName := func(a, b *v1alpha1.OnlinkNode) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(mesh, byName)
+	slices.SortFunc(reflectors, byName)
+	switch {
+	case len(reflectors) > 0:
+		return reflectors, ""
+	case mute != "":
+		return nil, fmt.Sprintf("no reflector can say whether the blocks are announced: %s is not Ready", mute)
+	case len(mesh) == 0:
+		return nil, "no node is Ready that could say whether the blocks are announced"
+	}
+	return mesh[:min(len(mesh), witnesses)], ""
+}
+
+// heard returns a witness that receives the block, and whether all of them answered
+// since they were asked. An answer from before does not count: the witness may have
+// given it while the node was starting.
+func (r *reaper) heard(d *deceased, b *v1alpha1.Block, asked []*v1alpha1.OnlinkNode) (by string, all bool) {
+	if d.asked == nil {
+		d.asked = map[string]map[string]metav1.Time{}
+	}
+	before := d.asked[b.Name]
+	if before == nil {
+		before = map[string]metav1.Time{}
+		d.asked[b.Name] = before
+	}
+	all = true
+	for _, o := range asked {
+		at, heard, answered := answer(o, b.Spec.CIDR)
+		old, known := before[o.Name]
+		if !known {
+			before[o.Name], old = at, at
+		}
+		if !answered || !slices.Contains(o.Spec.Questions, b.Spec.CIDR) || at.Equal(&old) {
+			all = false
+			continue
+		}
+		if heard {
+			by, all = o.Name, false
+			before[o.Name] = at // the next one may deny it
+		}
+	}
+	return by, all
+}
+
+// answer returns what a witness says about a block.
+func answer(o *v1alpha1.OnlinkNode, cidr v1alpha1.CIDR) (at metav1.Time, heard, ok bool) {
+	for _, a := range o.Status.Answers {
+		if a.CIDR == cidr {
+			return a.At, a.Heard, true
+		}
+	}
+	return metav1.Time{}, false, false
+}
+
+// ask makes the questions of every node those of this turn.
+func (r *reaper) ask(ctx context.Context, questions map[string][]string) error {
+	var all error
+	for _, o := range list[*v1alpha1.OnlinkNode](r.c.w.onNodes) {
+		var want []v1alpha1.CIDR
+		for _, q := range questions[o.Name] {
+			if len(want) < maxQuestions {
+				want = append(want, v1alpha1.CIDR(q))
+			}
+		}
+		if slices.Equal(want, o.Spec.Questions) {
+			continue
+		}
+		next := o.DeepCopy()
+		next.Spec.Questions = want
+		_, err := r.c.client.Nodes.Update(ctx, next, metav1.UpdateOptions{})
+		if err != nil && !apierrors.IsConflict(err) && !gone(err) {
+			all = errors.Join(all, fmt.Errorf("ask node %s: %w", o.Name, err))
+		}
+	}
+	return all
+}
+
+// free frees one block after a last look at the first two proofs. The version of the
+// Block is that of which all was proven.
+func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, seen *coordinationv1.Lease) error {
+	lease, silent, err := r.silent(ctx, name)
+	if err != nil || !silent {
+		return err
+	}
+	next := b.DeepCopy()
+	next.Spec.Node = ""
+	next.Spec.Epoch = max(b.Spec.Epoch+1, min(time.Now().UnixMicro(), math.MaxInt64))
+	delete(next.Labels, v1alpha1.NodeLabel)
+	next, err = r.c.client.Blocks.Update(ctx, next, metav1.UpdateOptions{})
+	if apierrors.IsConflict(err) || gone(err) {
+		return nil // its event begins the next turn
+	}
+	if err != nil {
+		return fmt.Errorf("free Block %s: %w", b.Name, err)
+	}
+	r.c.m.freed.Inc()
+	r.c.log.Warn("freed a block of a deleted node", "block", b.Spec.CIDR, "node", name, "epoch", next.Spec.Epoch)
+	r.c.events.Eventf(reference("Block", b), corev1.EventTypeNormal, "Freed",
+		"node %s is deleted, did not renew its Lease for %s and none of the asked nodes receives the block", name, patienceOf(seen))
+	if lease == nil || r.owns(name, b.Name) {
+		return nil
+	}
+	uid, version := lease.UID, lease.ResourceVersion
+	err = r.c.client.CoordinationV1().Leases(r.c.opt.Namespace).Delete(ctx, lease.Name,
+		metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
+	if err != nil && !gone(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("delete Lease of node %s: %w", name, err)
+	}
+	return nil
+}
+
+// owns reports whether a node owns a block besides one.
+func (r *reaper) owns(node, besides string) bool {
+	return slices.ContainsFunc(list[*v1alpha1.Block](r.c.w.blocks), func(b *v1alpha1.Block) bool {
+		return b.Spec.Node == node && b.Name != besides
+	})
+}
+
+func patienceOf(l *coordinationv1.Lease) time.Duration {
+	if l == nil || l.Spec.LeaseDurationSeconds == nil {
+		return defaultPatience
+	}
+	return time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second
+}
+
+// prune deletes Blocks that have been free for long: names of nodes that come and go
+// would leave one behind each, in a range of IPv6 without a bound. The next claim has
+// a greater epoch also without the object.
+func (r *reaper) prune(ctx context.Context) error {
+	present := map[string]bool{}
+	var all error
+	for _, b := range list[*v1alpha1.Block](r.c.w.blocks) {
+		if b.Spec.Node != "" {
+			continue
+		}
+		present[b.Name] = true
+		seen := r.freed[b.Name]
+		if seen.version != b.ResourceVersion {
+			r.freed[b.Name] = sighting{b.ResourceVersion, time.Now()}
+			continue
+		}
+		if time.Since(seen.at) < r.c.opt.BlockAge {
+			continue
+		}
+		uid, version := b.UID, b.ResourceVersion
+		err := r.c.client.Blocks.Delete(ctx, b.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
+		if err != nil && !gone(err) && !apierrors.IsConflict(err) {
+			all = errors.Join(all, fmt.Errorf("delete the free Block %s: %w", b.Name, err))
+		}
+	}
+	for name := range r.freed {
+		if !present[name] {
+			delete(r.freed, name)
+		}
+	}
+	return all
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,251 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"onlink/kube/api/v1alpha1"
+	"onlink/kube/controller/addresses"
+)
+
+// conditionAddresses is on a Service that lacks an address, with the reason, and
+// True once it has all.
+const conditionAddresses = "onlink.io/AddressesAssigned"
+
+// assignAddresses gives every Service of type LoadBalancer its addresses. The map of
+// what is taken is their status: a leader has it when it has listed them once.
+func (c *controller) assignAddresses(ctx context.Context) error {
+	pools, podRanges := c.addressPools()
+	nodes := c.nodeAddresses()
+	inUse := func(a netip.Addr) string {
+		if n, ok := nodes[a]; ok {
+			return "an address of Node " + n
+		}
+		for _, p := range podRanges {
+			if p.cidr.Contains(a) {
+				return "in IPPool " + p.name + ", which pods use"
+			}
+		}
+		return ""
+	}
+	byKey := map[string]*corev1.Service{}
+	faults := map[string]string{}
+	var wanted []addresses.Service
+	for _, s := range list[*corev1.Service](c.w.services) {
+		if !ours(s) {
+			continue
+		}
+		w, fault := wish(s)
+		key := s.Namespace + "/" + s.Name
+		byKey[key], faults[key] = s, fault
+		wanted = append(wanted, w)
+	}
+	lacking := 0
+	var all error
+	for key, r := range addresses.Assign(pools, wanted, inUse) {
+		if faults[key] != "" {
+			r.Problem = strings.TrimPrefix(r.Problem+"; "+faults[key], "; ")
+		}
+		if r.Problem != "" {
+			lacking++
+		}
+		all = errors.Join(all, c.writeService(ctx, byKey[key], r))
+	}
+	c.m.services.WithLabelValues("complete").Set(float64(len(wanted) - lacking))
+	c.m.services.WithLabelValues("lacking").Set(float64(lacking))
+	return all
+}
+
+// ours reports whether onlink assigns the addresses of a Service.
+func ours(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.DeletionTimestamp == nil &&
+		(s.Spec.LoadBalancerClass == nil || *s.Spec.LoadBalancerClass == v1alpha1.LoadBalancerClass)
+}
+
+// podRange is the range of a pool that pods use.
+type podRange struct {
+	name string
+	cidr netip.Prefix
+}
+
+// addressPools returns the pools for Services, and the ranges of those for pods.
+func (c *controller) addressPools() (pools []addresses.Pool, pods []podRange) {
+	for _, p := range list[*v1alpha1.IPPool](c.w.pools) {
+		cidr, err := netip.ParsePrefix(string(p.Spec.CIDR))
+		if err != nil {
+			continue // the API server's schema rejects it
+		}
+		cidr = cidr.Masked()
+		if len(p.Spec.Uses) == 0 || slices.Contains(p.Spec.Uses, v1alpha1.UsePod) {
+			pods = append(pods, podRange{p.Name, cidr})
+			continue // a pool for both gives Services nothing: nodes claim its blocks
+		}
+		pools = append(pools, addresses.Pool{
+			Name: p.Name, CIDR: cidr, Reserved: ranges(p.Spec.Reserved), Disabled: p.Spec.Disabled, Manual: p.Spec.Manual,
+			Serves: c.namespacesOf(p),
+		})
+	}
+	return pools, pods
+}
+
+// ranges reads addresses and prefixes; the API server does not check them.
+func ranges(texts []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, t := range texts {
+		if p, err := netip.ParsePrefix(t); err == nil {
+			out = append(out, p.Masked())
+		} else if a, err := netip.ParseAddr(t); err == nil {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return out
+}
+
+// namespacesOf returns whether a namespace's Services use a pool.
+func (c *controller) namespacesOf(p *v1alpha1.IPPool) func(string) bool {
+	if p.Spec.NamespaceSelector == nil {
+		return func(string) bool { return true }
+	}
+	sel, err := metav1.LabelSelectorAsSelector(p.Spec.NamespaceSelector)
+	if err != nil {
+		return func(string) bool { return false } // the nodes name the fault
+	}
+	return func(name string) bool {
+		ns, ok := get[*corev1.Namespace](c.w.namespaces, name)
+		return ok && sel.Matches(labels.Set(ns.Labels))
+	}
+}
+
+// nodeAddresses returns the addresses of all Nodes.
+func (c *controller) nodeAddresses() map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for _, n := range list[*corev1.Node](c.w.nodes) {
+		for _, a := range n.Status.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil {
+				out[addr.Unmap()] = n.Name
+			}
+		}
+	}
+	return out
+}
+
+// wish reads what a Service wants, and what is wrong with it.
+func wish(s *corev1.Service) (w addresses.Service, fault string) {
+	w = addresses.Service{
+		Namespace: s.Namespace, Name: s.Name, Created: s.CreationTimestamp.Unix(), Sharing: s.Annotations[v1alpha1.SharingAnnotation],
+		IPv4: slices.Contains(s.Spec.IPFamilies, corev1.IPv4Protocol), IPv6: slices.Contains(s.Spec.IPFamilies, corev1.IPv6Protocol),
+		All:   s.Spec.IPFamilyPolicy == nil || *s.Spec.IPFamilyPolicy != corev1.IPFamilyPolicyPreferDualStack,
+		Pools: words(s.Annotations[v1alpha1.PoolsAnnotation]),
+	}
+	texts := words(s.Annotations[v1alpha1.AddressesAnnotation])
+	if len(texts) == 0 && s.Spec.LoadBalancerIP != "" {
+		texts = []string{s.Spec.LoadBalancerIP}
+	}
+	for _, t := range texts {
+		addr, err := netip.ParseAddr(t)
+		if err != nil {
+			fault = fmt.Sprintf("%s: %q is no IP address", v1alpha1.AddressesAnnotation, t)
+			continue
+		}
+		w.Wanted = append(w.Wanted, addr.Unmap())
+	}
+	for _, p := range s.Spec.Ports {
+		w.Ports = append(w.Ports, addresses.Port{Protocol: string(p.Protocol), Port: p.Port})
+	}
+	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		w.Selector = "local " + labels.Set(s.Spec.Selector).String()
+	}
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		if addr, err := netip.ParseAddr(i.IP); err == nil {
+			w.Have = append(w.Have, addr.Unmap())
+		}
+	}
+	if fault != "" && len(w.Wanted) == 0 { // not an address of the controller's choice in place of the misspelt one
+		w.Wanted = w.Have
+		if len(w.Have) == 0 {
+			w.IPv4, w.IPv6 = false, false
+		}
+	}
+	return w, fault
+}
+
+// words splits a list of an annotation.
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// writeService makes the status of a Service show its addresses.
+func (c *controller) writeService(ctx context.Context, s *corev1.Service, r addresses.Result) error {
+	ingress := []corev1.LoadBalancerIngress{}
+	vip := corev1.LoadBalancerIPModeVIP
+	var texts []string
+	for _, a := range r.Addresses {
+		ingress = append(ingress, corev1.LoadBalancerIngress{IP: a.String(), IPMode: &vip})
+		texts = append(texts, a.String())
+	}
+	same := slices.EqualFunc(ingress, s.Status.LoadBalancer.Ingress, func(x, y corev1.LoadBalancerIngress) bool { return x.IP == y.IP })
+	cond := addressCondition(s, r.Problem)
+	if same && cond == nil {
+		return nil
+	}
+	if same {
+		ingress = s.Status.LoadBalancer.Ingress // also a mode or ports of another writer
+	}
+	status := map[string]any{"loadBalancer": map[string]any{"ingress": ingress}}
+	if cond != nil {
+		status["conditions"] = []metav1.Condition{*cond}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": s.ResourceVersion, "uid": s.UID}, "status": status})
+	if err != nil {
+		return fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	_, err = c.client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return nil // its event begins the next turn
+	case err != nil:
+		return fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	if !same {
+		c.log.Info("assigned addresses", "service", s.Namespace+"/"+s.Name, "addresses", texts)
+		c.events.Eventf(s, corev1.EventTypeNormal, "AddressesAssigned", "addresses: %s", strings.Join(texts, ", "))
+	}
+	if cond != nil && cond.Status == metav1.ConditionFalse {
+		c.events.Event(s, corev1.EventTypeWarning, cond.Reason, cond.Message)
+	}
+	return nil
+}
+
+// addressCondition returns the condition to write; nil: it is written, or needless.
+func addressCondition(s *corev1.Service, problem string) *metav1.Condition {
+	old := meta.FindStatusCondition(s.Status.Conditions, conditionAddresses)
+	next := metav1.Condition{
+		Type: conditionAddresses, Status: metav1.ConditionTrue, Reason: "Assigned", ObservedGeneration: s.Generation,
+		LastTransitionTime: metav1.NewTime(time.Now()),
+	}
+	if problem != "" {
+		next.Status, next.Reason, next.Message = metav1.ConditionFalse, "AddressLacks", problem
+	}
+	switch {
+	case old == nil && problem == "":
+		return nil
+	case old != nil && old.Status == next.Status && old.Message == next.Message:
+		return nil
+	case old != nil && old.Status == next.Status:
+		next.LastTransitionTime = old.LastTransitionTime
+	}
+	return &next
+}
