@@ -87,7 +87,7 @@ func (a *Announcements) Replace(_ context.Context, owner string, list []Entry, c
 			return Outcome{Held: &change}, nil
 		}
 	}
-	version, err := a.put(&next)
+	version, fresh, err := a.put(&next)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -95,7 +95,12 @@ func (a *Announcements) Replace(_ context.Context, owner string, list []Entry, c
 	a.problem = "" // the set is whole again
 	a.mu.Unlock()
 	a.Held.Drop(what(owner))
-	a.Judge(facts)
+	if a.Judge(facts); fresh {
+		select {
+		case a.changed <- struct{}{}:
+		default:
+		}
+	}
 	return Outcome{Version: version}, nil
 }
 
@@ -158,39 +163,35 @@ func (a *Announcements) holder(p netip.Prefix, except string) string {
 	return ""
 }
 
-// put makes next the set of its owner, in the file first. An empty one frees the
-// owner's place.
-func (a *Announcements) put(next *Set) (uint64, error) {
+// put makes next the set of its owner, in the file first, and reports whether that
+// is another one. An empty one frees the owner's place.
+func (a *Announcements) put(next *Set) (version uint64, fresh bool, err error) {
 	a.mu.Lock()
-	sets, version := slices.Clone(a.sets), a.version
+	sets, last := slices.Clone(a.sets), a.version
 	a.mu.Unlock()
 	i := slices.IndexFunc(sets, func(s Set) bool { return s.Owner == next.Owner })
 	empty := len(next.Announcements)+len(next.Rejected) == 0
 	switch {
 	case i >= 0 && sets[i].equal(next), i < 0 && empty:
-		return version, nil
+		return last, false, nil
 	case i >= 0 && empty:
 		sets = slices.Delete(sets, i, i+1)
 	case i >= 0:
 		sets[i] = *next
 	case len(sets) >= MaxOwners:
-		return 0, fmt.Errorf("%w: owner %s: there are %d owners already; use one of them, or send an empty set for one", ErrInvalid, next.Owner, MaxOwners)
+		return 0, false, fmt.Errorf("%w: owner %s: there are %d owners already; use one of them, or send an empty set for one", ErrInvalid, next.Owner, MaxOwners)
 	default:
 		sets = append(sets, *next)
 	}
 	if err := save(a.path, sets); err != nil {
-		return 0, fmt.Errorf("write announcements: %w", err)
+		return 0, false, fmt.Errorf("write announcements: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sets = sets
 	a.version++
 	a.Log.Info("announcements replaced", "owner", next.Owner, "prefixes", len(next.Announcements), "rejected", len(next.Rejected))
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
-	return a.version, nil
+	return a.version, true, nil
 }
 
 // equal reports whether s and o announce and reject the same.

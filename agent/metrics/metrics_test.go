@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"onlink/agent/announce"
 	"onlink/agent/drain"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -72,7 +73,10 @@ func TestMetrics(t *testing.T) {
 	block := ipam.Block{CIDR: netip.MustParsePrefix("10.244.1.0/26"), Node: "n1", Pool: "main"}
 	pool := ipam.Pool{Name: "main", CIDR: netip.MustParsePrefix("10.244.1.0/24")}
 	s := &state.Snapshot{
-		Drain:    drain.Leaving,
+		Drain: drain.Leaving,
+		Announcements: state.Announcements{{
+			Owner: "services", Announcements: make([]announce.Announcement, 3), Rejected: make([]announce.Rejection, 1),
+		}},
 		Features: []state.Feature{{Name: "ipip", Available: true}, {Name: "nftables"}},
 		Routes: state.Routes{
 			InSync: true, Nodes: 3, PodMTU: 1480, Failed: map[netip.Prefix]string{block.CIDR: "x"},
@@ -110,6 +114,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		"onlink_in_sync 1", "onlink_drained 1",
+		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`,
 		`onlink_feature_available{feature="ipip"} 1`, `onlink_feature_available{feature="nftables"} 0`,
 		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1",
 		`onlink_bgp_peer_up{address="10.57.0.1",peer="tor"} 1`,

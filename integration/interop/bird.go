@@ -157,10 +157,14 @@ func (r *Route) birdAttribute(key, value string) (err error) {
 			hop = local
 		}
 		r.NextHop, err = netip.ParseAddr(hop)
-	case "BGP.local_pref":
+	case "BGP.local_pref", "BGP.med":
 		var n uint64
 		n, err = strconv.ParseUint(value, 10, 32)
-		r.LocalPref = uint32(n)
+		if key == "BGP.med" {
+			r.MED = uint32(n)
+		} else {
+			r.LocalPref = uint32(n)
+		}
 	case "BGP.community", "BGP.large_community":
 		for _, m := range birdPairs.FindAllStringSubmatch(value, -1) {
 			r.Communities = append(r.Communities, strings.NewReplacer(", ", ":", ",", ":").Replace(m[1]))

@@ -101,6 +101,7 @@ type Route struct {
 	NextHop     netip.Addr
 	ASPath      string // numbers between blanks
 	LocalPref   uint32 // 0 when the session carries none
+	MED         uint32 // 0 when the route carries none; BIRD only
 	Communities []string
 	Originator  netip.Addr   // the zero Addr: none
 	Clusters    []netip.Addr // CLUSTER_LIST
