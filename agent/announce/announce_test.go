@@ -224,8 +224,16 @@ func TestGuard(t *testing.T) {
 		present, left int
 		held          bool
 	}{
-		{1, 0, false}, {2, 1, false}, {2, 0, true}, {3, 1, true}, {3, 2, false},
-		{6, 4, false}, {6, 3, true}, {100, 67, false}, {100, 66, true}, {100, 0, true},
+		{1, 0, false},
+		{2, 1, false},
+		{2, 0, true},
+		{3, 1, true},
+		{3, 2, false},
+		{6, 4, false},
+		{6, 3, true},
+		{100, 67, false},
+		{100, 66, true},
+		{100, 0, true},
 	} {
 		b := newBed(t)
 		b.replace("others", "198.51.100.1/32", "198.51.100.2/32")

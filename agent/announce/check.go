@@ -53,7 +53,7 @@ func parse(list []Entry, held func(netip.Prefix) string) ([]Announcement, []Reje
 			why = "the set has it twice; remove one"
 		default:
 			if o := held(p); o != "" {
-				why = fmt.Sprintf("%s announces it already; withdraw it there first", o)
+				why = o + " announces it already; withdraw it there first"
 			}
 		}
 		if why != "" {
