@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("make test-kube runs these tests; $" + cluster.BinVariable + " names no programs")
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(labtest.Main(m))
 }
 
 // start starts a cluster for a test, and ends it with the test. The logs of a

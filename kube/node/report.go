@@ -121,10 +121,11 @@ func (r *reporter) turn(ctx context.Context) (wait time.Duration, err error) {
 	if err := r.writeNode(ctx, self, ready); err != nil {
 		return hurry, err
 	}
-	if err := r.clearConfirmation(ctx, s, up); err != nil {
-		return hurry, err
+	wait, err = r.writeStatus(ctx, self, s, up, ready)
+	if err != nil {
+		return wait, err
 	}
-	return r.writeStatus(ctx, self, s, up, ready)
+	return wait, r.clearConfirmation(ctx, s, up)
 }
 
 // clearConfirmation removes the annotation of a change that is no longer held: the

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -47,6 +48,7 @@ type Server struct {
 	server  *exec.Cmd
 	etcdURL string
 	port    string
+	ended   chan struct{} // closed by stop
 }
 
 // Start starts a server that lives until the test ends. Without Kubernetes'
@@ -57,7 +59,7 @@ func Start(t *testing.T) *Server {
 	if bin == "" {
 		t.Skip("needs Kubernetes' programs: make test-kube sets $" + Variable)
 	}
-	s := &Server{dir: t.TempDir()}
+	s := &Server{dir: t.TempDir(), ended: make(chan struct{})}
 	ctx := t.Context()
 	if err := s.start(ctx, bin); err != nil {
 		s.stop()
@@ -157,7 +159,16 @@ func (s *Server) run(bin, name string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command(path, args...) //nolint:noctx // it ends in stop
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	// The signal comes with the end of the thread that started the program, not of
+	// this process: threads that were in a network namespace end with their goroutine.
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		started <- cmd.Start()
+		<-s.ended
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	return cmd, nil
@@ -181,6 +192,7 @@ func (s *Server) tail(name string) error {
 }
 
 func (s *Server) stop() {
+	close(s.ended)
 	for _, cmd := range []*exec.Cmd{s.server, s.etcd} {
 		if cmd != nil {
 			_ = cmd.Process.Kill()
