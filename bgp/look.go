@@ -49,12 +49,15 @@ func (s *Speaker) look(ctx context.Context) {
 	}
 	s.mu.Lock()
 	own, echo := ownPrefixesOf(s.origins.alone()), echoesOf(&s.cfg, s.sessions.want)
+	now, err := s.viewLocked()
 	s.mu.Unlock()
-	found, err := lookAround(s.engine, own, echo, s.guard.current.Load())
-	switch {
-	case err == nil:
-		s.lookout.take(found)
-	case ctx.Err() == nil:
+	if err == nil && !s.lookout.knows(now) {
+		var found look
+		if found, err = lookAround(s.engine, own, echo, now); err == nil {
+			s.lookout.take(found)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
 		s.log.Warn("failed to search for other announcements of blocks", "err", err)
 	}
 	wanted, me := s.ledger.foreign(), s.cfg.self()
@@ -69,4 +72,13 @@ func (s *Speaker) look(ctx context.Context) {
 	for peer, why := range s.ledger.confirm(paths, me) {
 		s.log.Warn("another node has our router ID", "peer", peer, "why", why)
 	}
+}
+
+// viewLocked returns what the findings of a look now depend on. The lock is held
+// while a new guard judges the announcements again, so that no look with that
+// guard finds those of before.
+func (s *Speaker) viewLocked() (v view, err error) {
+	v.guard = s.guard.current.Load()
+	v.received, err = s.engine.Received()
+	return v, err
 }

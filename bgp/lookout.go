@@ -30,17 +30,27 @@ func rivalPause(took time.Duration) time.Duration {
 	return min(max(rivalCheck, rivalShare*took), rivalSlowest)
 }
 
+// view is what the findings of a look depend on: as long as it is the same, so
+// are they. The guard is another one after each change of the peers, of the own
+// prefixes, and of the owners of blocks.
+type view struct {
+	received gobgp.Received
+	guard    *policy.Guard
+}
+
 // look is the result of one look at the announcements of the peers.
 type look struct {
+	view       view
 	rivals     map[Rival]bool
 	intrusions map[Intrusion]bool
 	contested  map[netip.Prefix][]netip.Addr
 }
 
 // lookAround finds, in the engine, the announcements of our own prefixes, and
-// those of blocks by peers that do not own them.
-func lookAround(engine *gobgp.Engine, own ownPrefixes, echo echoes, g *policy.Guard) (look, error) {
-	found := look{rivals: map[Rival]bool{}, intrusions: map[Intrusion]bool{}, contested: map[netip.Prefix][]netip.Addr{}}
+// those of blocks by peers that do not own them. v is as of now.
+func lookAround(engine *gobgp.Engine, own ownPrefixes, echo echoes, v view) (look, error) {
+	g := v.guard
+	found := look{view: v, rivals: map[Rival]bool{}, intrusions: map[Intrusion]bool{}, contested: map[netip.Prefix][]netip.Addr{}}
 	watched := func(p netip.Prefix) bool {
 		return own.holding(p).IsValid() || g != nil && g.KnowsOwners() && g.Pooled(p)
 	}
@@ -63,14 +73,19 @@ func lookAround(engine *gobgp.Engine, own ownPrefixes, echo echoes, g *policy.Gu
 // lookout keeps the announcements of this node's prefixes by other nodes, and
 // those of blocks by nodes that do not own them.
 type lookout struct {
-	log  *slog.Logger
-	last look // only of the goroutine that looks
+	log     *slog.Logger
+	last    look // only of the goroutine that looks
+	settled bool // the last two looks had one view; of that goroutine too
 
 	mu         sync.Mutex // guards all below, as found last
 	rivals     []Rival
 	intrusions []Intrusion
 	contested  map[netip.Prefix][]netip.Addr
 }
+
+// knows reports whether another look would find the same: the last two had this
+// view. One is not enough, because what counts is found twice.
+func (l *lookout) knows(v view) bool { return l.settled && l.last.view == v }
 
 // take adopts the findings of this look that the last one had too.
 func (l *lookout) take(found look) {
@@ -79,6 +94,7 @@ func (l *lookout) take(found look) {
 	l.takeRivalsLocked(found.rivals)
 	l.takeIntrusionsLocked(found.intrusions)
 	l.takeContestedLocked(maps.Clone(found.contested))
+	l.settled = found.view == l.last.view
 	l.last = found
 }
 

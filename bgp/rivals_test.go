@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
+	"onlink/bgp/gobgp"
+	"onlink/bgp/policy"
 	"onlink/bgp/session"
 )
 
@@ -152,4 +155,71 @@ func TestRivalPause(t *testing.T) {
 			t.Errorf("after %s: %s, want %s", took, got, want)
 		}
 	}
+}
+
+// TestLookoutRests: what was found twice in the same view is not looked for again.
+func TestLookoutRests(t *testing.T) {
+	l := lookout{log: slog.New(slog.DiscardHandler)}
+	one, other := view{guard: &policy.Guard{}}, view{guard: &policy.Guard{}}
+	for _, step := range []struct {
+		view  view
+		knows bool // before the look
+	}{{one, false}, {one, false}, {one, true}, {other, false}, {other, false}, {other, true}, {one, false}, {other, false}} {
+		if got := l.knows(step.view); got != step.knows {
+			t.Errorf("%+v: knows %t, want %t", step, got, step.knows)
+		}
+		l.take(look{view: step.view})
+	}
+}
+
+// TestReceived: the identity of what peers announce changes with a path that
+// comes, another one in its place, one that goes, and a session that ends; and
+// with nothing else.
+func TestReceived(t *testing.T) {
+	needsPatches(t)
+	nodes := startNodes(t, testConfig(t, "127.38.1.1"), testConfig(t, "127.38.1.2"))
+	nodes[0].setPeers([]Peer{from(to("127.38.1.2", IBGP), "127.38.1.1")})
+	nodes[1].setPeers([]Peer{from(to("127.38.1.1", IBGP), "127.38.1.2")})
+	nodes[0].waitUp(addr("127.38.1.2"))
+	paths := func(want int) {
+		t.Helper()
+		eventually(t, func() string {
+			n := 0
+			if err := nodes[0].engine.EachReceived(func(netip.Prefix) bool { return true }, func(netip.Addr, netip.Prefix, gobgp.Attributes) { n++ }); err != nil {
+				t.Fatal(err)
+			}
+			if n != want {
+				return fmt.Sprintf("%d paths, want %d", n, want)
+			}
+			return ""
+		})
+	}
+	last := gobgp.Received{}
+	step := func(what string, changes bool) {
+		t.Helper()
+		now, err := nodes[0].engine.Received()
+		if err != nil || (now != last) != changes {
+			t.Errorf("%s: %+v, before %+v: %v", what, now, last, err)
+		}
+		last = now
+	}
+	nodes[1].originate("10.244.1.0/26", "10.244.2.0/26")
+	paths(2)
+	step("two paths", true)
+	step("nothing", false)
+	nodes[1].originate("10.244.1.0/26", "10.244.3.0/26")
+	paths(2)
+	eventually(t, func() string {
+		if now, err := nodes[0].engine.Received(); err != nil || now == last {
+			return fmt.Sprintf("one path came and one went: %+v, %v", now, err)
+		}
+		return ""
+	})
+	paths(2)
+	nodes[1].originate("10.244.1.0/26")
+	paths(1)
+	step("a path went", true)
+	nodes[0].setPeers(nil)
+	paths(0)
+	step("the session ended", true)
 }

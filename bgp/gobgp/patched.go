@@ -52,8 +52,9 @@ type importer interface {
 }
 
 // receiver is an addition of a patched engine: the announcements of peers before
-// import policy.
+// import policy, and two numbers that are the same as long as they are.
 type receiver interface {
+	Received() (changes uint64, paths int, err error)
 	EachReceived(match func(netip.Prefix) bool, fn func(peer netip.Addr, peerAS uint32, prefix netip.Prefix, attrs []bgp.PathAttributeInterface)) error
 }
 
@@ -99,6 +100,21 @@ func (e *Engine) ImportAgain(match func(netip.Prefix) bool) error {
 func (e *Engine) KeepsReceived() bool {
 	_, able := any(e.server).(receiver)
 	return able
+}
+
+// Received identifies the announcements of peers: as long as it is the same, so
+// are those of EachReceived. The zero value is of an unpatched engine.
+type Received struct {
+	changes uint64
+	paths   int
+}
+
+// Received returns the identity of the present announcements.
+func (e *Engine) Received() (r Received, err error) {
+	if i, able := any(e.server).(receiver); able {
+		r.changes, r.paths, err = i.Received()
+	}
+	return r, err
 }
 
 // EachReceived calls fn with the announcements of peers, before import policy, for

@@ -34,3 +34,18 @@ func (s *BgpServer) EachReceived(match func(netip.Prefix) bool, fn func(peer net
 		return nil
 	}, true)
 }
+
+// Received identifies what peers announce: while both numbers are the same, so
+// are all paths of EachReceived. changes grows with every path that comes or
+// goes; paths is how many there are, because those of a session that ends go
+// all at once.
+func (s *BgpServer) Received() (changes uint64, paths int, err error) {
+	err = s.mgmtOperation(func() error {
+		changes = table.AdjChanges()
+		for _, peer := range s.neighborMap {
+			paths += peer.adjRibIn.Count([]bgp.RouteFamily{bgp.RF_IPv4_UC, bgp.RF_IPv6_UC})
+		}
+		return nil
+	}, true)
+	return changes, paths, err
+}

@@ -2,7 +2,19 @@
 
 package table
 
-import "github.com/osrg/gobgp/v3/pkg/packet/bgp"
+import (
+	"sync/atomic"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// adjChanges counts the paths put into and removed from the tables of all
+// peers. A table that is dropped as a whole is not counted: its paths are
+// missing in the sum of all tables then.
+var adjChanges atomic.Uint64
+
+// AdjChanges returns how many paths of peers were put or removed one by one.
+func AdjChanges() uint64 { return adjChanges.Load() }
 
 // adjTable finds the paths of one family by prefix and path identifier. The
 // zero value is empty.
@@ -36,6 +48,7 @@ func (t *adjTable) get(nlri bgp.AddrPrefixInterface) *Path {
 }
 
 func (t *adjTable) put(p *Path) {
+	adjChanges.Add(1)
 	nlri := p.GetNlri()
 	if nlri.PathIdentifier() == 0 {
 		switch n := nlri.(type) {
@@ -61,6 +74,7 @@ func (t *adjTable) put(p *Path) {
 
 // remove forgets a path. A map that becomes empty is let go, see destinations.
 func (t *adjTable) remove(nlri bgp.AddrPrefixInterface) {
+	adjChanges.Add(1)
 	if nlri.PathIdentifier() == 0 {
 		switch n := nlri.(type) {
 		case *bgp.IPAddrPrefix:
