@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"onlink/kube/controller"
+)
+
+func controllerCommand(a *app) *cobra.Command {
+	var opt controller.Options
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Do once for the cluster what no node can do alone",
+		Long: `controller assigns addresses to Services of type LoadBalancer, frees the blocks of deleted
+nodes, writes the status of the configuration objects, and makes the first ones. Of several
+replicas one works, the holder of the Lease onlink-controller.`,
+		Example: `  onlink-kube controller --defaults /etc/onlink/defaults.yaml
+  onlink-kube controller --kubeconfig admin.conf --identity me`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := need("identity", opt.Identity, "POD_NAME"); err != nil {
+				return err
+			}
+			var err error
+			if opt.Log, opt.Client, err = a.open(); err != nil {
+				return err
+			}
+			opt.Namespace = a.namespace
+			return controller.Run(cmd.Context(), opt)
+		},
+	}
+	host, _ := os.Hostname() // without one the flag is required
+	f := cmd.Flags()
+	f.StringVar(&opt.Identity, "identity", env("POD_NAME", host), "name of this replica (env POD_NAME, then the host's name)")
+	f.StringVar(&opt.Defaults, "defaults", "", "file with the first OnlinkConfig and IPPools; empty: none are made")
+	f.StringVar(&opt.Health, "health", "127.0.0.1:9180", "address and port of /healthz, /readyz and /metrics; empty: none")
+	f.BoolVar(&opt.TaintNewNodes, "taint-new-nodes", true, "put the taint onlink.io/agent-not-ready on new Nodes")
+	f.BoolVar(&opt.PolicyEnforced, "policy-enforced", false, "the cluster runs something that enforces NetworkPolicies: warn of none")
+	return cmd
+}
