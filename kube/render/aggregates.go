@@ -4,76 +4,52 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"onlink/kube/api/v1alpha1"
 )
 
-// aggregate is a prefix that is announced in place of addresses.
+// aggregates are the prefixes that are announced in place of addresses.
+type aggregates struct {
+	l        *ledger
+	pools    *poolSet
+	machines map[netip.Addr]string
+	unfit    map[netip.Prefix]string // why a prefix cannot be an aggregate; "": it can
+	joined   map[netip.Prefix]*aggregate
+}
+
+// aggregate is one of them.
 type aggregate struct {
 	ann      Announcement // of the first address
 	everyone bool
 	members  int
 }
 
-// aggregateOf returns the prefix in place of an address, as the first advertisement
-// has it. A prefix that would attract the packets of pods or machines is none: the
-// address is announced by itself.
-func (a *announcer) aggregateOf(addr netip.Addr, advs []*advertisement) (netip.Prefix, bool) {
-	p := a.wanted(addr, advs[0])
-	if !p.IsValid() || p.Bits() >= addr.BitLen() {
-		return netip.Prefix{}, false
+// fit reports whether a prefix can be announced in place of an address, as an
+// advertisement has it. One that would attract the packets of pods or machines
+// cannot: the address is announced by itself.
+func (g *aggregates) fit(p netip.Prefix, adv string) bool {
+	if !p.IsValid() || p.IsSingleIP() {
+		return false
 	}
-	why, known := a.unfit[p]
+	why, known := g.unfit[p]
 	if !known {
-		why = a.attracts(p)
-		a.unfit[p] = why
+		why = g.attracts(p)
+		g.unfit[p] = why
 		if why != "" {
-			a.l.problem("ServiceAdvertisement %s: spec.aggregate: %s has %s inside, so its addresses are announced one by one: use a longer prefix", advs[0].name, p, why)
+			g.l.problem("ServiceAdvertisement %s: spec.aggregate: %s has %s inside, so its addresses are announced one by one: use a longer prefix", adv, p, why)
 		}
 	}
-	return p, why == ""
-}
-
-func (a *announcer) wanted(addr netip.Addr, adv *advertisement) netip.Prefix {
-	if adv.frozen {
-		was, ok := a.around(host(addr))
-		if !ok {
-			return netip.Prefix{}
-		}
-		p, err := netip.ParsePrefix(was.Prefix)
-		if err != nil {
-			return netip.Prefix{}
-		}
-		return p.Masked()
-	}
-	return wantedBy(addr, adv.aggregate, a.pools)
-}
-
-func wantedBy(addr netip.Addr, g v1alpha1.ServiceAggregate, pools *poolSet) netip.Prefix {
-	bits := g.IPv6
-	if addr.Is4() {
-		bits = g.IPv4
-	}
-	switch {
-	case g.Pool:
-		p, _ := pools.forServices(addr)
-		return p
-	case bits > 0:
-		return netip.PrefixFrom(addr, int(bits)).Masked()
-	}
-	return netip.Prefix{}
+	return why == ""
 }
 
 // attracts returns what else than Services is inside a prefix; "": nothing.
-func (a *announcer) attracts(p netip.Prefix) string {
-	if pool, ok := a.pools.overlapping(p); ok {
+func (g *aggregates) attracts(p netip.Prefix) string {
+	if pool, ok := g.pools.overlapping(p); ok {
 		return fmt.Sprintf("%s of IPPool %s", pool.cidr, pool.name)
 	}
 	if i := slices.IndexFunc(unrouted, p.Overlaps); i >= 0 {
 		return unrouted[i].String()
 	}
 	var found []netip.Addr
-	for addr := range a.machines {
+	for addr := range g.machines {
 		if p.Contains(addr) {
 			found = append(found, addr)
 		}
@@ -82,33 +58,33 @@ func (a *announcer) attracts(p netip.Prefix) string {
 		return ""
 	}
 	first := slices.MinFunc(found, netip.Addr.Compare)
-	return fmt.Sprintf("the address %s of %s", first, a.machines[first])
+	return fmt.Sprintf("the address %s of %s", first, g.machines[first])
 }
 
 // join adds an address to an aggregate. Addresses come in order: the attributes
 // are those of the first, and the peers those of all.
-func (a *announcer) join(p netip.Prefix, ann Announcement) {
-	g, ok := a.aggregates[p]
+func (g *aggregates) join(p netip.Prefix, ann Announcement) {
+	a, ok := g.joined[p]
 	if !ok {
 		ann.Prefix = p.String()
-		g = &aggregate{ann: ann, everyone: len(ann.Peers) == 0}
-		a.aggregates[p] = g
+		a = &aggregate{ann: ann, everyone: len(ann.Peers) == 0}
+		g.joined[p] = a
 	}
-	g.members++
-	g.everyone = g.everyone || len(ann.Peers) == 0
-	g.ann.Peers = append(slices.Clone(g.ann.Peers), ann.Peers...)
-	slices.Sort(g.ann.Peers)
-	g.ann.Peers = slices.Compact(g.ann.Peers)
-	if g.everyone {
-		g.ann.Peers = nil
+	a.members++
+	a.everyone = a.everyone || len(ann.Peers) == 0
+	a.ann.Peers = append(slices.Clone(a.ann.Peers), ann.Peers...)
+	slices.Sort(a.ann.Peers)
+	a.ann.Peers = slices.Compact(a.ann.Peers)
+	if a.everyone {
+		a.ann.Peers = nil
 	}
 }
 
-func (g *aggregate) announcement(draining bool) Announcement {
-	out := g.ann
+func (a *aggregate) announcement(draining bool) Announcement {
+	out := a.ann
 	out.Reason = "aggregate of 1 address of Services"
-	if g.members > 1 {
-		out.Reason = fmt.Sprintf("aggregate of %d addresses of Services", g.members)
+	if a.members > 1 {
+		out.Reason = fmt.Sprintf("aggregate of %d addresses of Services", a.members)
 	}
 	if out.GracefulShutdown = draining; draining {
 		out.Reason = "this node is being drained; " + out.Reason

@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	defaultASN   = 64512
 	registryAddr = "unix:///run/onlink-kube/registry.sock"
 	adminGroup   = "65532" // of onlink-kube node
 	binDir       = "/opt/cni/bin"

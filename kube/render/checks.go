@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -32,6 +33,19 @@ func (c *checks) reason() string {
 }
 
 const day = 24 * time.Hour
+
+// defaultASN is the first AS of the 16-bit private range (RFC 6996).
+const defaultASN = 64512
+
+// Bounds of a session's timers (RFC 4271 section 4.2).
+const (
+	minHoldTime     = 3 * time.Second
+	maxHoldTime     = math.MaxUint16 * time.Second
+	usualHoldTime   = 90 * time.Second
+	minConnectRetry = 2 * time.Second
+	maxConnectRetry = time.Hour
+	maxLongLived    = (1<<24 - 1) * time.Second // RFC 9494 section 3.1
+)
 
 // duration checks a length of time, which may be absent, and returns it.
 func (c *checks) duration(field string, text v1alpha1.Duration, low, high time.Duration) time.Duration {

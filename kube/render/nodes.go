@@ -156,23 +156,3 @@ func (r *roster) add(m member) {
 	}
 	slices.SortFunc(r.nodes, byName)
 }
-
-// avoid leaves out the other nodes that have an address of an accepted pool, which
-// is older than they are: it belongs to pods.
-func (r *roster) avoid(pools *poolSet, l *ledger) {
-	inside := func(m member) bool {
-		if m.name == r.self.name {
-			return false
-		}
-		for _, a := range m.addrs() {
-			if p, ok := pools.forPods(a); ok {
-				l.problem("node %s has the address %s of IPPool %s: give it an address outside the pools, until then it has no sessions", m.name, a, p)
-				return true
-			}
-		}
-		return false
-	}
-	r.nodes = slices.DeleteFunc(r.nodes, inside)
-	r.reflectors = slices.DeleteFunc(r.reflectors, inside)
-	slices.SortFunc(r.reflectors, byName)
-}

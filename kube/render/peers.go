@@ -12,16 +12,6 @@ import (
 	"onlink/kube/api/v1alpha1"
 )
 
-// Bounds of a session's timers (RFC 4271 section 4.2).
-const (
-	minHoldTime     = 3 * time.Second
-	maxHoldTime     = math.MaxUint16 * time.Second
-	usualHoldTime   = 90 * time.Second
-	minConnectRetry = 2 * time.Second
-	maxConnectRetry = time.Hour
-	maxLongLived    = (1<<24 - 1) * time.Second // RFC 9494 section 3.1
-)
-
 // peerContext is what peers are checked against.
 type peerContext struct {
 	in      *Input
@@ -110,33 +100,6 @@ func (x *peerContext) collectFilters(set *peerSet, cur *current) {
 			}
 		}
 	}
-}
-
-// peerOf returns the entry of an object, without its key.
-func peerOf(obj *v1alpha1.BGPPeer) peer {
-	s := &obj.Spec
-	p := peer{
-		Name: obj.Name, Interface: s.Interface, Port: s.Port, ASN: s.ASN, LocalASN: s.LocalASN,
-		Client: s.Client, Passive: s.Passive, HoldTime: s.HoldTime, Keepalive: s.Keepalive, ConnectRetry: s.ConnectRetry,
-		BFD: s.BFD, TTLSecurity: s.TTLSecurity, Multihop: s.Multihop, AllowOwnAS: s.AllowOwnAS,
-		LongLivedRestart: s.LongLivedRestart, Import: s.Import, Export: s.Export,
-	}
-	p.Address = s.Address
-	return p
-}
-
-// external reports whether the session is eBGP for a node of AS asn.
-func (p *peer) external(asn int64) bool { return p.ASN != 0 && p.ASN != asn }
-
-// filters returns the names of the peer's filters.
-func (p *peer) filters(export bool) []string {
-	switch {
-	case export && p.Export != nil:
-		return p.Export.Filters
-	case !export && p.Import != nil:
-		return p.Import.Filters
-	}
-	return nil
 }
 
 // check checks an entry. former are filters that it may have besides the accepted

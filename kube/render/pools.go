@@ -276,3 +276,23 @@ func (p *rangePool) fromNode(c *checks, s *self, l *ledger) {
 		c.failf("spec.fromNodePodCIDR", "no block fits into %s", p.cidr)
 	}
 }
+
+// avoid leaves those nodes out of the roster that have an address of an accepted pool, which
+// is older than they are: it belongs to pods.
+func (s *poolSet) avoid(r *roster, l *ledger) {
+	inside := func(m member) bool {
+		if m.name == r.self.name {
+			return false
+		}
+		for _, a := range m.addrs() {
+			if p, ok := s.forPods(a); ok {
+				l.problem("node %s has the address %s of IPPool %s: give it an address outside the pools, until then it has no sessions", m.name, a, p)
+				return true
+			}
+		}
+		return false
+	}
+	r.nodes = slices.DeleteFunc(r.nodes, inside)
+	r.reflectors = slices.DeleteFunc(r.reflectors, inside)
+	slices.SortFunc(r.reflectors, byName)
+}

@@ -34,8 +34,7 @@ type announcer struct {
 	inForce  map[netip.Prefix]*Announcement
 
 	single     []placed
-	aggregates map[netip.Prefix]*aggregate
-	unfit      map[netip.Prefix]string // why a prefix cannot be an aggregate; "": it can
+	aggregates aggregates
 }
 
 // placed is an announcement and its prefix, by which they are put in order.
@@ -55,8 +54,8 @@ func renderServices(in *Input, s *self, f *file, peers *peerSet, pools *poolSet,
 	a := &announcer{
 		l: l, self: s, pools: pools, draining: in.Draining, excluded: excluded, here: map[string]bool{},
 		machines: machines(in, f), inForce: map[netip.Prefix]*Announcement{},
-		aggregates: map[netip.Prefix]*aggregate{}, unfit: map[netip.Prefix]string{},
 	}
+	a.aggregates = aggregates{l: l, pools: pools, machines: a.machines, unfit: map[netip.Prefix]string{}, joined: map[netip.Prefix]*aggregate{}}
 	for _, p := range peers.list {
 		a.here[p.Name] = peers.excluded[p.Name]
 	}
@@ -210,8 +209,8 @@ func (a *announcer) judge(addr netip.Addr, live []*candidate) {
 		why = "this node is being drained; " + why
 	}
 	if t.verdict == announce && !t.local {
-		if p, ok := a.aggregateOf(addr, t.advs); ok {
-			a.join(p, ann)
+		if p := a.aggregateOf(addr, t.advs[0]); a.aggregates.fit(p, t.advs[0].name) {
+			a.aggregates.join(p, ann)
 			a.report(addr, first, stateAggregated, fmt.Sprintf("announced as part of %s: %s", p, why))
 			return
 		}
@@ -301,6 +300,29 @@ func (a *announcer) around(p netip.Prefix) (*Announcement, bool) {
 	return nil, false
 }
 
+// aggregateOf returns the prefix in place of an address, as an advertisement has it;
+// invalid: none.
+func (a *announcer) aggregateOf(addr netip.Addr, adv *advertisement) netip.Prefix {
+	bits := adv.aggregate.IPv6
+	if addr.Is4() {
+		bits = adv.aggregate.IPv4
+	}
+	switch {
+	case adv.frozen:
+		if was, ok := a.around(host(addr)); ok {
+			if p, err := netip.ParsePrefix(was.Prefix); err == nil {
+				return p.Masked()
+			}
+		}
+	case adv.aggregate.Pool:
+		p, _ := a.pools.forServices(addr)
+		return p
+	case bits > 0:
+		return netip.PrefixFrom(addr, int(bits)).Masked()
+	}
+	return netip.Prefix{}
+}
+
 // audience returns the peers of all advertisements together.
 func audience(advs []*advertisement) (everyone bool, peers []string) {
 	for _, adv := range advs {
@@ -331,24 +353,9 @@ func (a *announcer) receivers(everyone bool, peers []string) (to []string, none 
 	return nil, "this node has no session with its peers: " + some(peers)
 }
 
-// maxReason is the longest reason that the agent takes, in bytes.
-const maxReason = 256
-
-// final returns the announcement with the attributes of a shutdown, and a reason
-// that the agent takes.
-func (a Announcement) final() Announcement {
-	if len(a.Reason) > maxReason {
-		a.Reason = strings.ToValidUTF8(a.Reason[:maxReason-3], "") + "..."
-	}
-	if a.GracefulShutdown {
-		a.LocalPref = new(uint32(0)) // RFC 8326 section 4.2
-	}
-	return a
-}
-
 // finish puts the announcements in order.
 func (a *announcer) finish() {
-	for p, g := range a.aggregates {
+	for p, g := range a.aggregates.joined {
 		a.single = append(a.single, placed{p, g.announcement(a.draining)})
 	}
 	slices.SortFunc(a.single, func(x, y placed) int { return x.prefix.Compare(y.prefix) })

@@ -1,0 +1,130 @@
+package render
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"onlink/kube/api/v1alpha1"
+)
+
+// Input is everything that the configuration of a node depends on. Lists may have
+// any order; objects are read only.
+type Input struct {
+	Node   *corev1.Node           // this node
+	Config *v1alpha1.OnlinkConfig // nil: absent, which is an error and never an empty configuration
+
+	Peers          []*v1alpha1.BGPPeer
+	Filters        []*v1alpha1.BGPFilter
+	Pools          []*v1alpha1.IPPool
+	Advertisements []*v1alpha1.ServiceAdvertisement
+	Reflectors     []*corev1.Node // Nodes with the label onlink.io/reflector
+	Nodes          []*corev1.Node // all Nodes, while [Output.NeedsAllNodes]; nil otherwise
+	Namespaces     []*metav1.PartialObjectMetadata
+	Services       []*corev1.Service // while [Output.NeedsServices]; nil otherwise
+	Slices         []*discoveryv1.EndpointSlice
+
+	// Password returns a TCP MD5 key. An error rejects the object that names it.
+	Password func(v1alpha1.SecretKey) ([]byte, error)
+	// Current is onlinkd.yaml in force, as the agent returned it. Of an object that
+	// is broken now its entry stays.
+	Current []byte
+	// Announced are the announcements in force, as the agent returned them. Of a
+	// ServiceAdvertisement that is broken now their attributes stay.
+	Announced []Announcement
+	// Broken are the objects that the agent rejected in a dry run, and why.
+	Broken map[Object]string
+	// Draining: services are announced with GRACEFUL_SHUTDOWN, before the agent's
+	// drain withdraws them.
+	Draining bool
+}
+
+// Object names an object of the cluster.
+type Object struct{ Kind, Name string }
+
+// Output is the configuration of a node, and the reasons for it.
+type Output struct {
+	Config        []byte              // onlinkd.yaml
+	Keys          map[string][]byte   // key files by name, which Config names as [KeyFolder]/NAME
+	Announcements []Announcement      // in order
+	Namespaces    map[string][]string // pools of the namespaces that differ from the default
+	Services      []v1alpha1.NodeService
+	Rejected      []v1alpha1.RejectedObject
+	Problems      []string // one line each: the fault and the remedy
+	// Sources maps fields of Config to the objects that they come from:
+	// "bgp.peers[2]". See [Output.Source].
+	Sources map[string]Object
+	// NeedsServices: an advertisement selects this node. Without Input.Services the
+	// announcements in force must stay: those of this output are none.
+	NeedsServices bool
+	// NeedsAllNodes: this node is in a mesh, or a reflector without configured
+	// ranges of clients. Without Input.Nodes the configuration in force must stay:
+	// that of this output has no session with the nodes that are missing.
+	NeedsAllNodes bool
+}
+
+// Announcement is a prefix that this node announces besides its blocks: the plain
+// form of the admin protocol's message.
+type Announcement struct {
+	Prefix           string
+	Communities      []string
+	LocalPref        *uint32
+	MED              *uint32
+	Peers            []string // names of the only peers to receive it, sorted; empty: all
+	GracefulShutdown bool
+	Reason           string
+}
+
+// KeyFolder is the folder of key files in the agent's file system: keys in its
+// paths.state.
+const KeyFolder = "/var/lib/onlink/keys"
+
+// The kinds of the objects of group onlink.io that a node's configuration is made
+// of.
+const (
+	kindConfig        = "OnlinkConfig"
+	kindPeer          = "BGPPeer"
+	kindFilter        = "BGPFilter"
+	kindPool          = "IPPool"
+	kindAdvertisement = "ServiceAdvertisement"
+)
+
+// Source returns the object that a field of Config comes from: that of the field
+// itself or of the nearest one around it.
+func (o *Output) Source(field string) (Object, bool) {
+	for field != "" {
+		if obj, ok := o.Sources[field]; ok {
+			return obj, true
+		}
+		field = around(field)
+	}
+	return Object{}, false
+}
+
+// around returns the field that a field is in: of "a.b[2].c" it is "a.b[2]", then
+// "a.b", then "a".
+func around(field string) string {
+	for i := len(field) - 1; i >= 0; i-- {
+		if field[i] == '.' || field[i] == '[' {
+			return field[:i]
+		}
+	}
+	return ""
+}
+
+// maxReason is the longest reason that the agent takes, in bytes.
+const maxReason = 256
+
+// final returns the announcement with the attributes of a shutdown, and a reason
+// that the agent takes.
+func (a Announcement) final() Announcement {
+	if len(a.Reason) > maxReason {
+		a.Reason = strings.ToValidUTF8(a.Reason[:maxReason-3], "") + "..."
+	}
+	if a.GracefulShutdown {
+		a.LocalPref = new(uint32(0)) // RFC 8326 section 4.2
+	}
+	return a
+}
