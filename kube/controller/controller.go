@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -15,8 +16,6 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/client-go/tools/record"
-
-	"golang.org/x/sync/errgroup"
 
 	"onlink/kube/client"
 )
@@ -73,14 +72,18 @@ func Run(ctx context.Context, opt Options) error {
 	return g.Wait()
 }
 
-// elect waits for the lead, works, and ends with it.
+// elect waits for the lead, works, and ends with it. What works ends before the Lease
+// is released, or it would write beside its successor.
 func elect(ctx context.Context, opt Options, m *metrics) error {
-	// What works ends before the Lease is released: two that work would write
-	// over each other.
+	lead, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
 	worked := make(chan error, 1)
 	var began atomic.Bool
-	lead, stop := context.WithCancel(ctx)
-	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		if !began.Load() {
+			release()
+		}
+	})()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: opt.Namespace, Name: LeaseName},
@@ -90,14 +93,14 @@ func elect(ctx context.Context, opt Options, m *metrics) error {
 		LeaseDuration: opt.LeaseDuration, RenewDeadline: opt.LeaseDuration * 2 / 3, RetryPeriod: opt.LeaseDuration / 8,
 		ReleaseOnCancel: true, Name: LeaseName,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
+			OnStartedLeading: func(lead context.Context) {
 				began.Store(true)
 				m.leading.Set(1)
-				err := work(ctx, opt, m)
-				if err != nil {
-					stop()
-				}
-				worked <- err
+				lead, cancel := context.WithCancel(lead)
+				defer cancel()
+				defer context.AfterFunc(ctx, cancel)()
+				worked <- work(lead, opt, m)
+				release()
 			},
 			OnStoppedLeading: func() { m.leading.Set(0) },
 		},
@@ -106,7 +109,7 @@ func elect(ctx context.Context, opt Options, m *metrics) error {
 		return fmt.Errorf("elect a leader: %w", err)
 	}
 	elector.Run(lead)
-	stop()
+	release()
 	if began.Load() {
 		err = <-worked
 	}
@@ -133,7 +136,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 	parts := []*part{
 		{name: "first objects", every: 5 * time.Second, do: c.firstObjects},
 		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},
-		{name: "blocks of deleted nodes", every: 2 * time.Second, do: newReaper(c).turn},
+		{name: "blocks of deleted nodes", every: time.Second, least: 500 * time.Millisecond, do: newReaper(c).turn},
 		{name: "status", every: 30 * time.Second, least: 2 * time.Second, do: c.writeStatus},
 		{name: "network policies", every: time.Minute, do: c.watchPolicies},
 	}

@@ -53,7 +53,14 @@ type deceased struct {
 	lease sighting // of its Lease; version "" is that there is none
 	asked map[string]map[string]metav1.Time
 	said  string // the last reason to wait that was logged
+	// next is when the API server is read again, questions what witnesses are asked
+	// until then.
+	next      time.Time
+	questions map[string][]string
 }
+
+// relook is how often the API server is read about a node that did not renew.
+const relook = time.Second
 
 func newReaper(c *controller) *reaper {
 	return &reaper{c: c, gone: map[string]*deceased{}, freed: map[string]sighting{}}
@@ -89,8 +96,11 @@ func (r *reaper) turn(ctx context.Context) error {
 			continue
 		}
 		absentees++
-		if err := r.examine(ctx, name, owned[name], questions); err != nil {
+		if err := r.examine(ctx, name, owned[name]); err != nil {
 			all = errors.Join(all, fmt.Errorf("blocks of the deleted node %s: %w", name, err))
+		}
+		for witness, cidrs := range r.gone[name].questions {
+			questions[witness] = append(questions[witness], cidrs...)
 		}
 	}
 	r.c.m.candidates.Set(float64(absentees))
@@ -103,14 +113,21 @@ func (r *reaper) present(name string) bool {
 }
 
 // examine takes one absent node a step further.
-func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Block, questions map[string][]string) error {
+func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Block) error {
+	if d := r.gone[name]; d != nil && time.Now().Before(d.next) {
+		return nil
+	}
 	lease, silent, err := r.silent(ctx, name)
+	d := r.gone[name]
+	d.next, d.questions = time.Now().Add(relook), map[string][]string{}
 	if err != nil {
 		return err
 	}
-	d := r.gone[name]
 	if !silent {
 		d.asked = nil
+		if wait := time.Until(d.lease.at.Add(patienceOf(lease))); d.lease.version != "" && wait > relook {
+			d.next = time.Now().Add(wait)
+		}
 		return nil
 	}
 	asked, why := r.witnesses()
@@ -125,7 +142,7 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 			if at, _, ok := answer(o, b.Spec.CIDR); ok && at.Equal(ptr(d.asked[b.Name][o.Name])) {
 				continue // an answer from before: it goes when the question goes
 			}
-			questions[o.Name] = append(questions[o.Name], string(b.Spec.CIDR))
+			d.questions[o.Name] = append(d.questions[o.Name], string(b.Spec.CIDR))
 		}
 		switch {
 		case heard != "":
@@ -196,6 +213,7 @@ func (r *reaper) witnesses() (asked []*v1alpha1.OnlinkNode, why string) {
 	for _, n := range list[*corev1.Node](r.c.w.nodes) {
 		o, ok := get[*v1alpha1.OnlinkNode](r.c.w.onNodes, n.Name)
 		ready := ok && meta.IsStatusConditionTrue(o.Status.Conditions, v1alpha1.ConditionReady)
+		ready = ready && alive(n)
 		if label, set := n.Labels[v1alpha1.ReflectorLabel]; set && label != "false" {
 			if !ready {
 				mute = n.Name
@@ -218,6 +236,13 @@ func (r *reaper) witnesses() (asked []*v1alpha1.OnlinkNode, why string) {
 		return nil, "no node is Ready that could say whether the blocks are announced"
 	}
 	return mesh[:min(len(mesh), witnesses)], ""
+}
+
+// alive reports whether Kubernetes takes a Node for ready: the status of a dead one
+// says Ready for ever, and it answers nothing.
+func alive(n *corev1.Node) bool {
+	i := slices.IndexFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	return i < 0 || n.Status.Conditions[i].Status == corev1.ConditionTrue
 }
 
 // heard returns a witness that receives the block, and whether all of them answered

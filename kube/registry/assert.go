@@ -36,6 +36,9 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 		return nil, err
 	}
 	if err := s.load(ctx); err != nil {
+		if unserved(err) {
+			s.bereave(by)
+		}
 		return nil, err
 	}
 	for _, b := range held {
@@ -72,8 +75,14 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 			}
 		}
 		written, err := s.write(ctx, o, b)
+		if o != nil && o.Spec.Node != "" && o.Spec.Node != b.Node && denied(err) {
+			return false, nil // admission lets a node write no block of another
+		}
 		if err != nil {
 			return false, err
+		}
+		if o == nil {
+			s.bereave(by)
 		}
 		if written == nil {
 			o = nil

@@ -42,6 +42,9 @@ func (s *Server) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, 
 	if err := s.loadOnce(ctx); err != nil {
 		return ipam.Block{}, err
 	}
+	if err := s.settling(ctx, req.Caller); err != nil {
+		return ipam.Block{}, err
+	}
 	only, err := s.podBlock(ctx, req)
 	if err != nil {
 		return ipam.Block{}, err

@@ -18,6 +18,13 @@ func absent(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
+// unserved reports that the API server does not serve the resource: its CRD is gone,
+// and with it the objects.
+func unserved(err error) bool { return apierrors.IsNotFound(err) && !absent(err) }
+
+// denied reports that the API server, or admission, rejects a write.
+func denied(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) }
+
 // explain returns the error of a call to the API server with what to do about it.
 // It is none of the errors of [ipam.Registry]: those are answers of a registry, and
 // an API server that fails gave none.
@@ -25,7 +32,7 @@ func explain(deed string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case apierrors.IsNotFound(err) && !absent(err):
+	case unserved(err):
 		return fmt.Errorf("%s: the API server does not serve the objects of onlink.io: apply the CRDs again: %w", deed, err)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s: the API server forbids it: apply the ClusterRole of onlink-node again: %w", deed, err)

@@ -51,6 +51,10 @@ type Server struct {
 	loaded bool                             // own is a whole list; guarded by mu
 	seen   map[string]sighting              // Leases; guarded by mu
 	sure   standing                         // guarded by mu
+	// settled is when claims are accepted again after Blocks were lost; looked is
+	// that this process has looked for that. Both guarded by mu.
+	settled time.Time
+	looked  bool
 }
 
 var (

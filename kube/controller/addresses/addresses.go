@@ -92,18 +92,22 @@ type assignment struct {
 }
 
 // keep returns the addresses that a Service goes on with. An address whose pool is
-// gone stays: a pool that vanished is no wish to withdraw what is in use.
+// gone stays, and one that a Node or a pool of pods took: neither is a wish to
+// withdraw what is in use.
 func (a *assignment) keep(s *Service) (kept []netip.Addr, lost string) {
 	for _, addr := range s.Have {
-		if len(s.Wanted) > 0 && !slices.Contains(s.Wanted, addr) || !s.wants(addr) {
+		if !s.wants(addr) {
 			continue
 		}
 		if slices.ContainsFunc(kept, func(k netip.Addr) bool { return k.Is4() == addr.Is4() }) && len(s.Wanted) == 0 {
 			continue // a second one of a family
 		}
-		if why := a.conflict(s, addr); why != "" {
+		if why := a.contest(s, addr); why != "" {
 			lost = fmt.Sprintf("%v is not its address any more: %s", addr, why)
 			continue
+		}
+		if use := a.inUse(addr); use != "" {
+			lost = fmt.Sprintf("%v is %s: name another address with onlink.io/load-balancer-ips", addr, use)
 		}
 		kept = append(kept, addr)
 		a.owners[addr] = append(a.owners[addr], s)
@@ -119,6 +123,12 @@ func (a *assignment) conflict(s *Service, addr netip.Addr) string {
 	if use := a.inUse(addr); use != "" {
 		return "it is " + use
 	}
+	return a.contest(s, addr)
+}
+
+// contest returns why the owners of an address do not share it with a Service;
+// empty: they do.
+func (a *assignment) contest(s *Service, addr netip.Addr) string {
 	for _, o := range a.owners[addr] {
 		if why := s.apart(o); why != "" {
 			return why
@@ -145,41 +155,67 @@ func (s *Service) apart(o *Service) string {
 
 // complete gives a Service what it lacks.
 func (a *assignment) complete(s *Service, kept []netip.Addr) Result {
+	if len(s.Wanted) > 0 {
+		return a.grant(s, kept)
+	}
 	var problems []string
 	var fresh []netip.Addr
-	switch {
-	case len(s.Wanted) > 0:
-		for _, addr := range s.Wanted {
-			if slices.Contains(kept, addr) || slices.Contains(fresh, addr) {
-				continue
-			}
-			if why := a.refuse(s, addr); why != "" {
-				problems = append(problems, fmt.Sprintf("%v: %s", addr, why))
-				continue
-			}
-			fresh = append(fresh, addr)
+	for _, is4 := range []bool{true, false} {
+		if is4 && !s.IPv4 || !is4 && !s.IPv6 || slices.ContainsFunc(kept, func(k netip.Addr) bool { return k.Is4() == is4 }) {
+			continue
 		}
-	default:
-		for _, is4 := range []bool{true, false} {
-			if is4 && !s.IPv4 || !is4 && !s.IPv6 || slices.ContainsFunc(kept, func(k netip.Addr) bool { return k.Is4() == is4 }) {
-				continue
-			}
-			addr, why := a.pick(s, is4)
-			if why != "" {
-				problems = append(problems, why)
-				continue
-			}
-			fresh = append(fresh, addr)
+		addr, why := a.pick(s, is4)
+		if why != "" {
+			problems = append(problems, why)
+			continue
 		}
+		fresh = append(fresh, addr)
 	}
 	all := append(slices.Clone(kept), fresh...)
 	switch {
 	case len(problems) == 0:
 	case s.All: // what it has it keeps; a half of it is not given
 		fresh, all = nil, slices.Clone(kept)
-	case len(s.Wanted) == 0 && len(all) > 0:
+	case len(all) > 0:
 		problems = nil // PreferDualStack: one family will do
 	}
+	return a.result(s, all, fresh, problems)
+}
+
+// grant gives a Service the addresses that it names, and takes the others from it.
+// While one of them cannot be given it keeps what it has: a slip of the pen in an
+// annotation ends no service.
+func (a *assignment) grant(s *Service, kept []netip.Addr) Result {
+	var problems []string
+	var fresh, all []netip.Addr
+	for _, addr := range s.Wanted {
+		if slices.Contains(all, addr) {
+			continue
+		}
+		if !slices.Contains(kept, addr) {
+			if why := a.refuse(s, addr); why != "" {
+				problems = append(problems, fmt.Sprintf("%v: %s", addr, why))
+				continue
+			}
+			fresh = append(fresh, addr)
+		}
+		all = append(all, addr)
+	}
+	switch {
+	case len(problems) == 0:
+		for _, addr := range kept {
+			if !slices.Contains(all, addr) {
+				a.owners[addr] = slices.DeleteFunc(a.owners[addr], func(o *Service) bool { return o == s })
+			}
+		}
+	case len(kept) > 0 || s.All:
+		fresh, all = nil, slices.Clone(kept)
+	}
+	return a.result(s, all, fresh, problems)
+}
+
+// result records the new addresses of a Service.
+func (a *assignment) result(s *Service, all, fresh []netip.Addr, problems []string) Result {
 	for _, addr := range fresh {
 		a.owners[addr] = append(a.owners[addr], s)
 	}
