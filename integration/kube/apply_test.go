@@ -1,0 +1,72 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"onlink/integration/kube/cluster"
+	"onlink/integration/labtest"
+)
+
+// readyTime bounds how long nodes may take from the apply to Ready.
+const readyTime = 2 * time.Minute
+
+// manifest is the file that a user applies.
+var manifest = filepath.Join("..", "..", "deploy", "kubernetes", "onlink.yaml")
+
+// TestApply: on a bare cluster the manifest needs no edit. Nodes become Ready and keep
+// no taint, and pods and services work in every way, in both families and in both
+// modes of kube-proxy that are in use.
+func TestApply(t *testing.T) {
+	for _, o := range []cluster.Options{
+		{Name: "nft", Proxy: cluster.ProxyNFTables, DualStack: true},
+		{Name: "ipt", Proxy: cluster.ProxyIPTables},
+		{Name: "ipt6", Proxy: cluster.ProxyIPTables, DualStack: true},
+	} {
+		name := string(o.Proxy)
+		if o.DualStack {
+			name += ", dual stack"
+		}
+		t.Run(name, func(t *testing.T) {
+			ctx, c := startOnlink(t, o)
+			checkAll(ctx, t, c)
+		})
+	}
+}
+
+// startOnlink starts a bare cluster and applies the manifest as it is.
+func startOnlink(t *testing.T, o cluster.Options) (context.Context, *cluster.Cluster) {
+	t.Helper()
+	o.Images = append(o.Images, filepath.Join(labtest.Bin(), "onlink-image.tar"))
+	ctx, c := start(t, o)
+	text, err := os.ReadFile(manifest)
+	labtest.Must(t, err)
+	began := time.Now()
+	labtest.Must(t, c.Apply(ctx, string(text)))
+	labtest.Must(t, c.WaitReady(ctx, readyTime))
+	labtest.Must(t, cluster.WaitFor(ctx, c, cluster.Objects{Resource: cluster.Nodes}, readyTime, untainted))
+	t.Logf("%d nodes Ready, and without taint, %s after the apply", len(c.Nodes), time.Since(began).Round(100*time.Millisecond))
+	return ctx, c
+}
+
+// untainted returns an error while a node has a taint that keeps pods away.
+func untainted(nodes []corev1.Node) error {
+	var missing []string
+	for _, n := range nodes {
+		for _, taint := range n.Spec.Taints {
+			missing = append(missing, fmt.Sprintf("%s has the taint %s", n.Name, taint.ToString()))
+		}
+	}
+	if len(missing) > 0 {
+		return errors.New(strings.Join(missing, "; "))
+	}
+	return nil
+}
