@@ -12,6 +12,7 @@ KUBE    := go run ./integration/kube/cmd/cluster
 LINT    ?= go tool -modfile=tools/tools.mod golangci-lint
 FUZZTIME ?= 30s
 TESTS ?= .
+POLICY ?= 0
 BENCHTIME ?= 1s
 BENCHCOUNT ?= 6
 
@@ -48,8 +49,11 @@ engine-rebase: ## put the patches on another version of GoBGP, in build/engine-e
 build: engine ## build onlinkd, onlinkctl and onlink-cni into bin/ (static)
 	$(GOBUILD) -o bin/ ./cmd/...
 
-image: build ## make bin/onlink-image.tar, an OCI image of all programs (ctr -n k8s.io images import FILE)
-	@go run ./tools/image -version '$(VERSION)' -o bin/onlink-image.tar bin/onlinkd $(addprefix bin/,$(filter-out onlinkd,$(notdir $(wildcard cmd/*))))
+image: build ## make bin/onlink-image.tar, an OCI image of all programs (ctr -n k8s.io images import FILE; POLICY=1: also kube-network-policies)
+ifeq ($(POLICY),1)
+	GOFLAGS="$$ONLINK_GOFLAGS" CGO_ENABLED=0 go build -modfile=tools/policy.mod -trimpath -ldflags '-s -w' -o bin/kube-network-policies sigs.k8s.io/kube-network-policies/cmd/kube-network-policies/standard
+endif
+	@go run ./tools/image -version '$(VERSION)' -o bin/onlink-image.tar bin/onlinkd $(addprefix bin/,$(filter-out onlinkd,$(notdir $(wildcard cmd/*)))) $(if $(filter 1,$(POLICY)),bin/kube-network-policies)
 
 demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
 	@$(BED) deps lab

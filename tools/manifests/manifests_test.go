@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +25,48 @@ func TestRendering(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, string(have)); diff != "" {
 		t.Errorf("run make manifests (-chart +onlink.yaml):\n%s", diff)
+	}
+}
+
+// TestNetworkPolicy: what enforces NetworkPolicies is in pods of its own, with a
+// capability and a token that no other process gets by it.
+func TestNetworkPolicy(t *testing.T) {
+	objects := func(enabled bool) map[string]string {
+		c, err := load(filepath.Join(tree, "chart"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.set("networkPolicy", "enabled", enabled); err != nil {
+			t.Fatal(err)
+		}
+		docs, err := c.render("onlink")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, d := range docs {
+			name := regexp.MustCompile(`(?m)^  name: (.*)$`).FindStringSubmatch(d.text)
+			out[d.kind+" "+name[1]] = d.text
+		}
+		return out
+	}
+	without, with := objects(false), objects(true)
+	var added []string
+	for name, text := range with {
+		switch was, has := without[name]; {
+		case !has:
+			added = append(added, name)
+		case text != was && name != "Deployment onlink-controller": // --policy-enforced
+			t.Errorf("%s changes with networkPolicy.enabled", name)
+		}
+	}
+	slices.Sort(added)
+	want := []string{"ClusterRole onlink-policy", "ClusterRoleBinding onlink-policy", "DaemonSet onlink-policy", "ServiceAccount onlink-policy"}
+	if diff := cmp.Diff(want, added); diff != "" {
+		t.Errorf("objects of networkPolicy.enabled (-want +got):\n%s", diff)
+	}
+	if set := with["DaemonSet onlink-policy"]; !strings.Contains(set, "capabilities: {drop: [ALL], add: [NET_ADMIN]}") || strings.Contains(set, "hostPath") {
+		t.Errorf("onlink-policy has more than NET_ADMIN:\n%s", set)
 	}
 }
 
