@@ -58,8 +58,7 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `- [Thing](#thing)
-
+	const want = `
 ## Thing
 
 A thing.

@@ -13,7 +13,6 @@ const head = `# Kubernetes objects
 
 Made by ` + "`make generate`" + ` from the comments in kube/api/v1alpha1; edit those. ` + "`kubectl explain`" + `
 prints the same. [kubernetes.md](../kubernetes.md) has examples.
-
 `
 
 // standard are types of Kubernetes' own, documented there: their fields are not listed.
@@ -39,10 +38,6 @@ func page(dir string) (string, error) {
 	}
 	w := new(writer)
 	w.WriteString(head)
-	for _, c := range all {
-		kind := c.Spec.Names.Kind
-		fmt.Fprintf(w, "- [%s](#%s)\n", kind, strings.ToLower(kind))
-	}
 	for _, c := range all {
 		w.object(c)
 	}

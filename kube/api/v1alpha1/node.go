@@ -165,7 +165,7 @@ type HeldChange struct {
 type Answer struct {
 	CIDR CIDR `json:"cidr"`
 	// An announcement of the block is received.
-	Heard bool `json:"heard"`
+	Heard bool `json:"received"`
 	// Time of the answer.
 	At metav1.Time `json:"at"`
 }
