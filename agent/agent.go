@@ -19,6 +19,7 @@ import (
 	"onlink/agent/hold"
 	"onlink/agent/install"
 	"onlink/agent/liveness"
+	"onlink/agent/namespaces"
 	"onlink/agent/node"
 	"onlink/agent/owners"
 	"onlink/agent/pods"
@@ -58,6 +59,7 @@ type agent struct {
 	drain     *drain.Drain
 	reload    *reload.Reloader // holds the configuration in force
 	held      *hold.Changes
+	choices   *namespaces.Choices // pools of namespaces
 	announced *announce.Announcements
 	board     *state.Board
 	features  []state.Feature

@@ -13,6 +13,7 @@ import (
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
 	"onlink/agent/liveness"
+	"onlink/agent/namespaces"
 	"onlink/agent/node"
 	"onlink/agent/pods"
 	"onlink/agent/registry"
@@ -52,6 +53,9 @@ func (a *agent) open(ctx context.Context, file *config.Config) error {
 	if err := dataplane.Forward(v4, v6, a.around.Uplinks()); err != nil {
 		return err
 	}
+	if a.choices, err = namespaces.Open(a.current().Paths.State, a.choosable); err != nil {
+		return err
+	}
 	if err := a.openIPAM(ctx); err != nil {
 		return err
 	}
@@ -77,6 +81,16 @@ func (a *agent) openConfig(file *config.Config) error {
 		Held: a.held, InUse: a.poolInUse,
 	}, start)
 	return nil
+}
+
+// choosable returns the pools that a namespace may choose.
+func (a *agent) choosable() []namespaces.Pool {
+	cfg := a.current()
+	out := make([]namespaces.Pool, len(cfg.Pools))
+	for i, p := range cfg.Pools {
+		out[i] = namespaces.Pool{Name: p.Name, Open: !p.Disabled && p.SelectsNode(cfg.Node.Labels)}
+	}
+	return out
 }
 
 // poolInUse reports whether addresses of a range are assigned on this node.

@@ -60,6 +60,7 @@ func (a *agent) found() []string {
 		out = append(out, p)
 	}
 	out = append(out, a.announced.Problems()...)
+	out = append(out, a.choices.Problems()...)
 	out = append(out, a.around.Problems(a.current())...)
 	out = append(out, a.host.Problems()...)
 	out = append(out, a.cni.Problems()...)

@@ -28,7 +28,7 @@ func (c *connector) add(ctx context.Context, r *request, allowed []string) ([]by
 	}
 	defer func() { _ = netns.Close() }()
 
-	lease, err := c.cfg.IPAM.Assign(ctx, r.Attachment, r.ask)
+	lease, err := c.cfg.IPAM.Assign(ctx, r.Attachment, r.choice(c.cfg.Namespaces))
 	if err != nil {
 		return nil, fmt.Errorf("assign address: %w", err)
 	}

@@ -11,6 +11,19 @@ const (
 	annotationSticky = "onlink.io/sticky" // "true" or a name
 )
 
+// choice returns the request's choice, with the pools of its namespace before those
+// of the configuration. A pod that names pools or addresses itself has its own.
+func (r *request) choice(namespaces func(string) []string) Ask {
+	ask := r.ask
+	if r.pooled || len(ask.Addresses) > 0 {
+		return ask
+	}
+	if pools := namespaces(r.Namespace); len(pools) > 0 {
+		ask.Pools = pools
+	}
+	return ask
+}
+
 // wish is one place of a request that may choose addresses.
 type wish struct {
 	field  string // for errors
@@ -38,7 +51,8 @@ func (r *request) readAsk(args podArgs) error {
 	if r.conf.Sticky {
 		wishes[4].sticky = "true"
 	}
-	for _, w := range wishes {
+	for i, w := range wishes {
+		r.pooled = r.pooled || i < 4 && len(w.pools) > 0
 		if len(r.ask.Pools) == 0 {
 			r.ask.Pools = w.pools
 		}

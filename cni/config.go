@@ -21,6 +21,10 @@ type Config struct {
 	// MTU returns the MTU of new pod interfaces in bytes: the underlay's less
 	// the tunnel's overhead. Nil, or 0: the kernel's default.
 	MTU func() int
+	// Namespaces returns the pools that a namespace has its addresses from, in order;
+	// none: it has no choice. It is not called for a pod that names pools or addresses
+	// itself. It must not block: ADD calls it. Nil: no namespace has a choice.
+	Namespaces func(namespace string) []string
 	// IPv6 reports whether pods get IPv6 addresses, so that the self-test tries
 	// those too. Nil: no.
 	IPv6 func() bool
@@ -46,6 +50,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Senders == nil {
 		c.Senders = allSenders{}
+	}
+	if c.Namespaces == nil {
+		c.Namespaces = func(string) []string { return nil }
 	}
 	if c.Table == 0 {
 		c.Table = unix.RT_TABLE_MAIN

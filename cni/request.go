@@ -76,7 +76,9 @@ type request struct {
 	verb verb
 	conf netConf
 	ask  Ask
-	mac  net.HardwareAddr // nil: [pod.MAC]
+	// pooled: the pod names its pools, and ask.Pools are not the configuration's.
+	pooled bool
+	mac    net.HardwareAddr // nil: [pod.MAC]
 
 	sysctls []pod.Sysctl
 }

@@ -18,6 +18,7 @@ import (
 	"onlink/agent/drain"
 	"onlink/agent/explain"
 	"onlink/agent/hold"
+	"onlink/agent/namespaces"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -64,7 +65,7 @@ func (b *bed) server(t *testing.T) *Server {
 	log := slog.New(slog.DiscardHandler)
 	held := hold.New(log)
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Announcements: announcements(t, held), Speaker: speaker{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, held), Speaker: speaker{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: Auditor{Store: store{b}, Log: log}, Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
@@ -117,6 +118,16 @@ func (b *bed) do(what string) error {
 
 // Since implements Board.
 func (b *bed) Since(context.Context, time.Time) (*state.Snapshot, error) { return b.snapshot, b.err }
+
+// choices are pools of namespaces on a node without pools.
+func choices(t *testing.T) *namespaces.Choices {
+	t.Helper()
+	c, err := namespaces.Open(t.TempDir(), func() []namespaces.Pool { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
 
 type speaker struct{ b *bed }
 

@@ -12,6 +12,7 @@ import (
 	"onlink/agent/drain"
 	"onlink/agent/explain"
 	"onlink/agent/hold"
+	"onlink/agent/namespaces"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -31,6 +32,8 @@ type Config struct {
 	File    File
 	Drainer *drain.Drain
 	Held    *hold.Changes
+	// Namespaces are the pools that namespaces have their addresses from.
+	Namespaces *namespaces.Choices
 	// Announcements are the prefixes that this node announces for others.
 	Announcements Announcements
 	Speaker       Speaker

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,6 +32,8 @@ import (
 type Server struct {
 	onlinkv1.UnimplementedAdminServer
 	Config
+
+	watchers atomic.Int32 // readers of WatchStatus
 }
 
 // New returns the API of the agent that c describes.

@@ -46,6 +46,8 @@ func TestOutput(t *testing.T) {
 		{"blocks_all", "blocks --all", nil},
 		{"pools", "pools", nil},
 		{"pools_json", "pools --output=json", nil},
+		{"namespaces", "namespaces", nil},
+		{"namespaces_json", "namespaces -o json", nil},
 		{"ipam_show", "ipam show", nil},
 		{"ipam_show_address", "ipam show ::ffff:10.244.0.5", nil},
 		{"ipam_show_unused", "ipam show 10.244.0.9", nil},

@@ -38,7 +38,7 @@ action and some ipam commands change something.`,
 	}
 	root.AddCommand(
 		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
-		poolsCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), configCommand(a),
+		poolsCommand(a), namespacesCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), configCommand(a),
 		announcementsCommand(a), announceCommand(a),
 		explainCommand(a), versionCommand(a),
 	)

@@ -330,6 +330,12 @@ func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest)
 	return &onlinkv1.ChangeConfigReply{Digest: "0123456789abcdef", Changed: r.GetText() != "{}"}, nil
 }
 
+func (s *agent) ListNamespaces(context.Context, *onlinkv1.ListNamespacesRequest) (*onlinkv1.ListNamespacesReply, error) {
+	return &onlinkv1.ListNamespacesReply{Namespaces: []*onlinkv1.NamespacePools{
+		{Namespace: "prod\x1b[2J", Pools: []string{"prod4", "prod6"}}, {Namespace: "shop", Pools: []string{"shop"}},
+	}}, nil
+}
+
 func (s *agent) Confirm(_ context.Context, r *onlinkv1.ConfirmRequest) (*onlinkv1.ConfirmReply, error) {
 	if r.GetDigest() != "" && r.GetDigest() != "5d41402abc4b2a76" {
 		return nil, status.Error(codes.NotFound, "no such change is held")

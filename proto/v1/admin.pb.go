@@ -1188,6 +1188,86 @@ func (*SetNamespacesReply) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
+type ListNamespacesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNamespacesRequest) Reset() {
+	*x = ListNamespacesRequest{}
+	mi := &file_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNamespacesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNamespacesRequest) ProtoMessage() {}
+
+func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
+func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{16}
+}
+
+type ListNamespacesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespaces    []*NamespacePools      `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNamespacesReply) Reset() {
+	*x = ListNamespacesReply{}
+	mi := &file_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNamespacesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNamespacesReply) ProtoMessage() {}
+
+func (x *ListNamespacesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNamespacesReply.ProtoReflect.Descriptor instead.
+func (*ListNamespacesReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListNamespacesReply) GetNamespaces() []*NamespacePools {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
 // Feature is a part of the kernel or system that onlink uses where present.
 type Feature struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1200,7 +1280,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1292,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1305,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Feature) GetName() string {
@@ -1257,7 +1337,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1349,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1362,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type ListPeersReply struct {
@@ -1294,7 +1374,7 @@ type ListPeersReply struct {
 
 func (x *ListPeersReply) Reset() {
 	*x = ListPeersReply{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1386,7 @@ func (x *ListPeersReply) String() string {
 func (*ListPeersReply) ProtoMessage() {}
 
 func (x *ListPeersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1399,7 @@ func (x *ListPeersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersReply.ProtoReflect.Descriptor instead.
 func (*ListPeersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListPeersReply) GetPeers() []*Peer {
@@ -1358,7 +1438,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1450,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1463,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Peer) GetName() string {
@@ -1542,7 +1622,7 @@ type PeerFaults struct {
 
 func (x *PeerFaults) Reset() {
 	*x = PeerFaults{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1634,7 @@ func (x *PeerFaults) String() string {
 func (*PeerFaults) ProtoMessage() {}
 
 func (x *PeerFaults) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1647,7 @@ func (x *PeerFaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerFaults.ProtoReflect.Descriptor instead.
 func (*PeerFaults) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PeerFaults) GetReset_() uint64 {
@@ -1628,7 +1708,7 @@ type BFD struct {
 
 func (x *BFD) Reset() {
 	*x = BFD{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1720,7 @@ func (x *BFD) String() string {
 func (*BFD) ProtoMessage() {}
 
 func (x *BFD) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1733,7 @@ func (x *BFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BFD.ProtoReflect.Descriptor instead.
 func (*BFD) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BFD) GetState() string {
@@ -1717,7 +1797,7 @@ type ControlPeerRequest struct {
 
 func (x *ControlPeerRequest) Reset() {
 	*x = ControlPeerRequest{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1809,7 @@ func (x *ControlPeerRequest) String() string {
 func (*ControlPeerRequest) ProtoMessage() {}
 
 func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1822,7 @@ func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerRequest.ProtoReflect.Descriptor instead.
 func (*ControlPeerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ControlPeerRequest) GetPeer() string {
@@ -1775,7 +1855,7 @@ type ControlPeerReply struct {
 
 func (x *ControlPeerReply) Reset() {
 	*x = ControlPeerReply{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1867,7 @@ func (x *ControlPeerReply) String() string {
 func (*ControlPeerReply) ProtoMessage() {}
 
 func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1880,7 @@ func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerReply.ProtoReflect.Descriptor instead.
 func (*ControlPeerReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ControlPeerReply) GetPeer() *Peer {
@@ -1823,7 +1903,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1915,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1928,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TestPolicyRequest) GetPeer() string {
@@ -1890,7 +1970,7 @@ type PolicyRoute struct {
 
 func (x *PolicyRoute) Reset() {
 	*x = PolicyRoute{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +1982,7 @@ func (x *PolicyRoute) String() string {
 func (*PolicyRoute) ProtoMessage() {}
 
 func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +1995,7 @@ func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRoute.ProtoReflect.Descriptor instead.
 func (*PolicyRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PolicyRoute) GetPrefix() string {
@@ -1994,7 +2074,7 @@ type TestPolicyReply struct {
 
 func (x *TestPolicyReply) Reset() {
 	*x = TestPolicyReply{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2086,7 @@ func (x *TestPolicyReply) String() string {
 func (*TestPolicyReply) ProtoMessage() {}
 
 func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2099,7 @@ func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyReply.ProtoReflect.Descriptor instead.
 func (*TestPolicyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TestPolicyReply) GetAccepted() bool {
@@ -2067,7 +2147,7 @@ type PolicyStep struct {
 
 func (x *PolicyStep) Reset() {
 	*x = PolicyStep{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2159,7 @@ func (x *PolicyStep) String() string {
 func (*PolicyStep) ProtoMessage() {}
 
 func (x *PolicyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2172,7 @@ func (x *PolicyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
 func (*PolicyStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PolicyStep) GetRule() string {
@@ -2117,7 +2197,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2209,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2222,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 type GetConfigReply struct {
@@ -2157,7 +2237,7 @@ type GetConfigReply struct {
 
 func (x *GetConfigReply) Reset() {
 	*x = GetConfigReply{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2249,7 @@ func (x *GetConfigReply) String() string {
 func (*GetConfigReply) ProtoMessage() {}
 
 func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2262,7 @@ func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigReply.ProtoReflect.Descriptor instead.
 func (*GetConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetConfigReply) GetFile() string {
@@ -2235,7 +2315,7 @@ type ChangeConfigRequest struct {
 
 func (x *ChangeConfigRequest) Reset() {
 	*x = ChangeConfigRequest{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2327,7 @@ func (x *ChangeConfigRequest) String() string {
 func (*ChangeConfigRequest) ProtoMessage() {}
 
 func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2340,7 @@ func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigRequest.ProtoReflect.Descriptor instead.
 func (*ChangeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChangeConfigRequest) GetText() string {
@@ -2323,7 +2403,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2415,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2428,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KeyFile) GetName() string {
@@ -2382,7 +2462,7 @@ type ConfigEdit struct {
 
 func (x *ConfigEdit) Reset() {
 	*x = ConfigEdit{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2474,7 @@ func (x *ConfigEdit) String() string {
 func (*ConfigEdit) ProtoMessage() {}
 
 func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2487,7 @@ func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEdit.ProtoReflect.Descriptor instead.
 func (*ConfigEdit) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ConfigEdit) GetEdit() isConfigEdit_Edit {
@@ -2492,7 +2572,7 @@ type ChangeConfigReply struct {
 
 func (x *ChangeConfigReply) Reset() {
 	*x = ChangeConfigReply{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2584,7 @@ func (x *ChangeConfigReply) String() string {
 func (*ChangeConfigReply) ProtoMessage() {}
 
 func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2597,7 @@ func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigReply.ProtoReflect.Descriptor instead.
 func (*ChangeConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ChangeConfigReply) GetDigest() string {
@@ -2549,7 +2629,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2641,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2654,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 type ReloadConfigReply struct {
@@ -2587,7 +2667,7 @@ type ReloadConfigReply struct {
 
 func (x *ReloadConfigReply) Reset() {
 	*x = ReloadConfigReply{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2679,7 @@ func (x *ReloadConfigReply) String() string {
 func (*ReloadConfigReply) ProtoMessage() {}
 
 func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2692,7 @@ func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigReply.ProtoReflect.Descriptor instead.
 func (*ReloadConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReloadConfigReply) GetFile() string {
@@ -2640,7 +2720,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2732,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2745,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -2683,7 +2763,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2775,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2788,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 // DrainReply has the phase and the announced prefixes.
@@ -2722,7 +2802,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2814,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2827,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -2773,7 +2853,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2865,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2878,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -2817,7 +2897,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2909,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2922,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -2867,7 +2947,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +2959,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +2972,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Route) GetPrefix() string {
@@ -2949,7 +3029,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3041,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3054,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Hop) GetVia() string {
@@ -3014,7 +3094,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3106,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3119,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -3059,7 +3139,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3071,7 +3151,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3084,7 +3164,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -3119,7 +3199,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3211,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3224,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Block) GetCidr() string {
@@ -3218,7 +3298,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3230,7 +3310,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3243,7 +3323,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 type ListPoolsReply struct {
@@ -3255,7 +3335,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3347,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3360,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -3306,7 +3386,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3398,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3411,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Pool) GetName() string {
@@ -3399,7 +3479,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3411,7 +3491,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3424,7 +3504,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -3444,7 +3524,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3456,7 +3536,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3549,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -3503,7 +3583,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3515,7 +3595,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +3608,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -3596,7 +3676,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3688,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3701,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -3643,7 +3723,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3735,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3748,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -3709,7 +3789,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +3801,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +3814,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -3760,7 +3840,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3852,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3865,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -3804,7 +3884,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +3896,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +3909,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -3848,7 +3928,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3860,7 +3940,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3873,7 +3953,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -3893,7 +3973,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3905,7 +3985,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3918,7 +3998,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -3943,7 +4023,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3955,7 +4035,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3968,7 +4048,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 type AuditIPAMReply struct {
@@ -3980,7 +4060,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4072,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4085,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -4030,7 +4110,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4122,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4135,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -4115,7 +4195,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4207,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +4220,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 type BackupIPAMChunk struct {
@@ -4152,7 +4232,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4164,7 +4244,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4177,7 +4257,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -4196,7 +4276,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4288,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4301,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -4244,7 +4324,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4336,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4349,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -4311,7 +4391,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4323,7 +4403,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4336,7 +4416,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -4448,7 +4528,12 @@ const file_admin_proto_rawDesc = "" +
 	"\x0eNamespacePools\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05pools\x18\x02 \x03(\tR\x05pools\"\x14\n" +
-	"\x12SetNamespacesReply\"S\n" +
+	"\x12SetNamespacesReply\"\x17\n" +
+	"\x15ListNamespacesRequest\"P\n" +
+	"\x13ListNamespacesReply\x129\n" +
+	"\n" +
+	"namespaces\x18\x01 \x03(\v2\x19.onlink.v1.NamespacePoolsR\n" +
+	"namespaces\"S\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tavailable\x18\x02 \x01(\bR\tavailable\x12\x16\n" +
@@ -4689,7 +4774,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xfb\r\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xcf\x0e\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
@@ -4716,7 +4801,8 @@ const file_admin_proto_rawDesc = "" +
 	"BackupIPAM\x12\x1c.onlink.v1.BackupIPAMRequest\x1a\x1a.onlink.v1.BackupIPAMChunk0\x01\x12@\n" +
 	"\bAnnounce\x12\x1a.onlink.v1.AnnounceRequest\x1a\x18.onlink.v1.AnnounceReply\x12[\n" +
 	"\x11ListAnnouncements\x12#.onlink.v1.ListAnnouncementsRequest\x1a!.onlink.v1.ListAnnouncementsReply\x12O\n" +
-	"\rSetNamespaces\x12\x1f.onlink.v1.SetNamespacesRequest\x1a\x1d.onlink.v1.SetNamespacesReply\x12A\n" +
+	"\rSetNamespaces\x12\x1f.onlink.v1.SetNamespacesRequest\x1a\x1d.onlink.v1.SetNamespacesReply\x12R\n" +
+	"\x0eListNamespaces\x12 .onlink.v1.ListNamespacesRequest\x1a\x1e.onlink.v1.ListNamespacesReply\x12A\n" +
 	"\vWatchStatus\x12\x1d.onlink.v1.WatchStatusRequest\x1a\x11.onlink.v1.Status0\x01\x12=\n" +
 	"\aConfirm\x12\x19.onlink.v1.ConfirmRequest\x1a\x17.onlink.v1.ConfirmReply\x12=\n" +
 	"\aExplain\x12\x19.onlink.v1.ExplainRequest\x1a\x17.onlink.v1.ExplainReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
@@ -4734,7 +4820,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),                  // 0: onlink.v1.PeerAction
 	(PolicyDirection)(0),             // 1: onlink.v1.PolicyDirection
@@ -4754,160 +4840,165 @@ var file_admin_proto_goTypes = []any{
 	(*SetNamespacesRequest)(nil),     // 15: onlink.v1.SetNamespacesRequest
 	(*NamespacePools)(nil),           // 16: onlink.v1.NamespacePools
 	(*SetNamespacesReply)(nil),       // 17: onlink.v1.SetNamespacesReply
-	(*Feature)(nil),                  // 18: onlink.v1.Feature
-	(*ListPeersRequest)(nil),         // 19: onlink.v1.ListPeersRequest
-	(*ListPeersReply)(nil),           // 20: onlink.v1.ListPeersReply
-	(*Peer)(nil),                     // 21: onlink.v1.Peer
-	(*PeerFaults)(nil),               // 22: onlink.v1.PeerFaults
-	(*BFD)(nil),                      // 23: onlink.v1.BFD
-	(*ControlPeerRequest)(nil),       // 24: onlink.v1.ControlPeerRequest
-	(*ControlPeerReply)(nil),         // 25: onlink.v1.ControlPeerReply
-	(*TestPolicyRequest)(nil),        // 26: onlink.v1.TestPolicyRequest
-	(*PolicyRoute)(nil),              // 27: onlink.v1.PolicyRoute
-	(*TestPolicyReply)(nil),          // 28: onlink.v1.TestPolicyReply
-	(*PolicyStep)(nil),               // 29: onlink.v1.PolicyStep
-	(*GetConfigRequest)(nil),         // 30: onlink.v1.GetConfigRequest
-	(*GetConfigReply)(nil),           // 31: onlink.v1.GetConfigReply
-	(*ChangeConfigRequest)(nil),      // 32: onlink.v1.ChangeConfigRequest
-	(*KeyFile)(nil),                  // 33: onlink.v1.KeyFile
-	(*ConfigEdit)(nil),               // 34: onlink.v1.ConfigEdit
-	(*ChangeConfigReply)(nil),        // 35: onlink.v1.ChangeConfigReply
-	(*ReloadConfigRequest)(nil),      // 36: onlink.v1.ReloadConfigRequest
-	(*ReloadConfigReply)(nil),        // 37: onlink.v1.ReloadConfigReply
-	(*DrainRequest)(nil),             // 38: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),           // 39: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),               // 40: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),        // 41: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),          // 42: onlink.v1.ListRoutesReply
-	(*Route)(nil),                    // 43: onlink.v1.Route
-	(*Hop)(nil),                      // 44: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),        // 45: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),          // 46: onlink.v1.ListBlocksReply
-	(*Block)(nil),                    // 47: onlink.v1.Block
-	(*ListPoolsRequest)(nil),         // 48: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),           // 49: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                     // 50: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),          // 51: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),            // 52: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),               // 53: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),         // 54: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),           // 55: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil),    // 56: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),      // 57: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),       // 58: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),         // 59: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),      // 60: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),         // 61: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),           // 62: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),               // 63: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),        // 64: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),          // 65: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),           // 66: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),             // 67: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),              // 68: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil),    // 69: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 70: google.protobuf.Duration
+	(*ListNamespacesRequest)(nil),    // 18: onlink.v1.ListNamespacesRequest
+	(*ListNamespacesReply)(nil),      // 19: onlink.v1.ListNamespacesReply
+	(*Feature)(nil),                  // 20: onlink.v1.Feature
+	(*ListPeersRequest)(nil),         // 21: onlink.v1.ListPeersRequest
+	(*ListPeersReply)(nil),           // 22: onlink.v1.ListPeersReply
+	(*Peer)(nil),                     // 23: onlink.v1.Peer
+	(*PeerFaults)(nil),               // 24: onlink.v1.PeerFaults
+	(*BFD)(nil),                      // 25: onlink.v1.BFD
+	(*ControlPeerRequest)(nil),       // 26: onlink.v1.ControlPeerRequest
+	(*ControlPeerReply)(nil),         // 27: onlink.v1.ControlPeerReply
+	(*TestPolicyRequest)(nil),        // 28: onlink.v1.TestPolicyRequest
+	(*PolicyRoute)(nil),              // 29: onlink.v1.PolicyRoute
+	(*TestPolicyReply)(nil),          // 30: onlink.v1.TestPolicyReply
+	(*PolicyStep)(nil),               // 31: onlink.v1.PolicyStep
+	(*GetConfigRequest)(nil),         // 32: onlink.v1.GetConfigRequest
+	(*GetConfigReply)(nil),           // 33: onlink.v1.GetConfigReply
+	(*ChangeConfigRequest)(nil),      // 34: onlink.v1.ChangeConfigRequest
+	(*KeyFile)(nil),                  // 35: onlink.v1.KeyFile
+	(*ConfigEdit)(nil),               // 36: onlink.v1.ConfigEdit
+	(*ChangeConfigReply)(nil),        // 37: onlink.v1.ChangeConfigReply
+	(*ReloadConfigRequest)(nil),      // 38: onlink.v1.ReloadConfigRequest
+	(*ReloadConfigReply)(nil),        // 39: onlink.v1.ReloadConfigReply
+	(*DrainRequest)(nil),             // 40: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),           // 41: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),               // 42: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),        // 43: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),          // 44: onlink.v1.ListRoutesReply
+	(*Route)(nil),                    // 45: onlink.v1.Route
+	(*Hop)(nil),                      // 46: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),        // 47: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),          // 48: onlink.v1.ListBlocksReply
+	(*Block)(nil),                    // 49: onlink.v1.Block
+	(*ListPoolsRequest)(nil),         // 50: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),           // 51: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                     // 52: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),          // 53: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),            // 54: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),               // 55: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),         // 56: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),           // 57: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil),    // 58: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),      // 59: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),       // 60: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),         // 61: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),      // 62: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),         // 63: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),           // 64: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),               // 65: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),        // 66: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),          // 67: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),           // 68: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),             // 69: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),              // 70: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil),    // 71: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 72: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	69, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
-	18, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
+	71, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	20, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	4,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
-	69, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	71, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
 	4,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
 	11, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
 	10, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
 	4,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
 	14, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
-	69, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	71, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
 	11, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
 	10, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
 	16, // 12: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
-	21, // 13: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	70, // 14: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	23, // 15: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	22, // 16: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	70, // 17: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	70, // 18: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	70, // 19: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	70, // 20: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	0,  // 21: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	21, // 22: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	1,  // 23: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	27, // 24: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	29, // 25: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	27, // 26: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	27, // 27: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	34, // 28: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	33, // 29: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
-	4,  // 30: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	70, // 31: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	43, // 32: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	44, // 33: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	47, // 34: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	50, // 35: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	47, // 36: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	53, // 37: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	69, // 38: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	53, // 39: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	47, // 40: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	63, // 41: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	69, // 42: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	68, // 43: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 44: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	19, // 45: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	24, // 46: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	38, // 47: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	39, // 48: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	26, // 49: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	30, // 50: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	32, // 51: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	36, // 52: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	41, // 53: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	45, // 54: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	48, // 55: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	51, // 56: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	54, // 57: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	56, // 58: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	58, // 59: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	60, // 60: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	61, // 61: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	64, // 62: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	8,  // 63: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	12, // 64: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	15, // 65: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	5,  // 66: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	6,  // 67: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	66, // 68: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 69: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	20, // 70: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	25, // 71: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	40, // 72: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	40, // 73: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	28, // 74: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	31, // 75: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	35, // 76: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	37, // 77: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	42, // 78: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	46, // 79: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	49, // 80: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	52, // 81: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	55, // 82: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	57, // 83: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	59, // 84: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	59, // 85: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	62, // 86: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	65, // 87: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	9,  // 88: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	13, // 89: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	17, // 90: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	3,  // 91: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	7,  // 92: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	67, // 93: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	69, // [69:94] is the sub-list for method output_type
-	44, // [44:69] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	16, // 13: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
+	23, // 14: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	72, // 15: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	25, // 16: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	24, // 17: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	72, // 18: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	72, // 19: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	72, // 20: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	72, // 21: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	0,  // 22: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	23, // 23: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	1,  // 24: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	29, // 25: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	31, // 26: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	29, // 27: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	29, // 28: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	36, // 29: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	35, // 30: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
+	4,  // 31: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
+	72, // 32: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	45, // 33: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	46, // 34: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	49, // 35: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	52, // 36: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	49, // 37: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	55, // 38: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	71, // 39: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	55, // 40: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	49, // 41: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	65, // 42: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	71, // 43: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	70, // 44: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 45: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	21, // 46: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26, // 47: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	40, // 48: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	41, // 49: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	28, // 50: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	32, // 51: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	34, // 52: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	38, // 53: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	43, // 54: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	47, // 55: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	50, // 56: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	53, // 57: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	56, // 58: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	58, // 59: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	60, // 60: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	62, // 61: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	63, // 62: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	66, // 63: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	8,  // 64: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	12, // 65: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	15, // 66: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	18, // 67: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	5,  // 68: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	6,  // 69: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	68, // 70: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 71: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	22, // 72: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27, // 73: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	42, // 74: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	42, // 75: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	30, // 76: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	33, // 77: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	37, // 78: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	39, // 79: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	44, // 80: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	48, // 81: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	51, // 82: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	54, // 83: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	57, // 84: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	59, // 85: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	61, // 86: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	61, // 87: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	64, // 88: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	67, // 89: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	9,  // 90: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	13, // 91: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	17, // 92: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	19, // 93: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	3,  // 94: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	7,  // 95: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	69, // 96: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	71, // [71:97] is the sub-list for method output_type
+	45, // [45:71] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -4916,8 +5007,8 @@ func file_admin_proto_init() {
 		return
 	}
 	file_admin_proto_msgTypes[9].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[25].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[32].OneofWrappers = []any{
+	file_admin_proto_msgTypes[27].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[34].OneofWrappers = []any{
 		(*ConfigEdit_PutPeer)(nil),
 		(*ConfigEdit_RemovePeer)(nil),
 		(*ConfigEdit_PutFilter)(nil),
@@ -4929,7 +5020,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

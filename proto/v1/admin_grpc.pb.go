@@ -43,6 +43,7 @@ const (
 	Admin_Announce_FullMethodName          = "/onlink.v1.Admin/Announce"
 	Admin_ListAnnouncements_FullMethodName = "/onlink.v1.Admin/ListAnnouncements"
 	Admin_SetNamespaces_FullMethodName     = "/onlink.v1.Admin/SetNamespaces"
+	Admin_ListNamespaces_FullMethodName    = "/onlink.v1.Admin/ListNamespaces"
 	Admin_WatchStatus_FullMethodName       = "/onlink.v1.Admin/WatchStatus"
 	Admin_Confirm_FullMethodName           = "/onlink.v1.Admin/Confirm"
 	Admin_Explain_FullMethodName           = "/onlink.v1.Admin/Explain"
@@ -99,6 +100,8 @@ type AdminClient interface {
 	// SetNamespaces replaces the choice of pools of namespaces. It outlives restarts;
 	// a namespace that is not in it has the default choice.
 	SetNamespaces(ctx context.Context, in *SetNamespacesRequest, opts ...grpc.CallOption) (*SetNamespacesReply, error)
+	// ListNamespaces returns the choice of pools of namespaces.
+	ListNamespaces(ctx context.Context, in *ListNamespacesRequest, opts ...grpc.CallOption) (*ListNamespacesReply, error)
 	// WatchStatus sends the present status, then each one that differs, at most one
 	// a second. A reader that does not keep up misses those in between.
 	WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error)
@@ -346,6 +349,16 @@ func (c *adminClient) SetNamespaces(ctx context.Context, in *SetNamespacesReques
 	return out, nil
 }
 
+func (c *adminClient) ListNamespaces(ctx context.Context, in *ListNamespacesRequest, opts ...grpc.CallOption) (*ListNamespacesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNamespacesReply)
+	err := c.cc.Invoke(ctx, Admin_ListNamespaces_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_WatchStatus_FullMethodName, cOpts...)
@@ -436,6 +449,8 @@ type AdminServer interface {
 	// SetNamespaces replaces the choice of pools of namespaces. It outlives restarts;
 	// a namespace that is not in it has the default choice.
 	SetNamespaces(context.Context, *SetNamespacesRequest) (*SetNamespacesReply, error)
+	// ListNamespaces returns the choice of pools of namespaces.
+	ListNamespaces(context.Context, *ListNamespacesRequest) (*ListNamespacesReply, error)
 	// WatchStatus sends the present status, then each one that differs, at most one
 	// a second. A reader that does not keep up misses those in between.
 	WatchStatus(*WatchStatusRequest, grpc.ServerStreamingServer[Status]) error
@@ -519,6 +534,9 @@ func (UnimplementedAdminServer) ListAnnouncements(context.Context, *ListAnnounce
 }
 func (UnimplementedAdminServer) SetNamespaces(context.Context, *SetNamespacesRequest) (*SetNamespacesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNamespaces not implemented")
+}
+func (UnimplementedAdminServer) ListNamespaces(context.Context, *ListNamespacesRequest) (*ListNamespacesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNamespaces not implemented")
 }
 func (UnimplementedAdminServer) WatchStatus(*WatchStatusRequest, grpc.ServerStreamingServer[Status]) error {
 	return status.Error(codes.Unimplemented, "method WatchStatus not implemented")
@@ -939,6 +957,24 @@ func _Admin_SetNamespaces_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListNamespaces_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNamespacesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListNamespaces(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListNamespaces_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListNamespaces(ctx, req.(*ListNamespacesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_WatchStatus_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchStatusRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1076,6 +1112,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetNamespaces",
 			Handler:    _Admin_SetNamespaces_Handler,
+		},
+		{
+			MethodName: "ListNamespaces",
+			Handler:    _Admin_ListNamespaces_Handler,
 		},
 		{
 			MethodName: "Confirm",

@@ -1,0 +1,158 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"onlink/agent/state"
+	onlinkv1 "onlink/proto/v1"
+)
+
+// gatherer is an agent that gathers a snapshot for each reader that needs a newer
+// one, and counts them.
+func gatherer(ctx context.Context, node *string) (board *state.Board, gathered *int) {
+	board, gathered = state.NewBoard(), new(int)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-board.Wanted():
+			}
+			if board.Outdated() {
+				*gathered++
+				board.Publish(&state.Snapshot{Taken: time.Now(), Node: state.Node{Name: *node}})
+			}
+		}
+	}()
+	return board, gathered
+}
+
+// TestWatchStatus: a watcher receives the present status, then each that differs,
+// at most one a second; what changes and changes back while it does not read is
+// missed, and watchers share the snapshots.
+func TestWatchStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		node := "a"
+		board, gathered := gatherer(ctx, &node)
+		got, other := make(chan string), make(chan string, 99)
+		ended := make(chan error, 2)
+		go func() {
+			ended <- watchStatus(ctx, board, func(s *onlinkv1.Status) error { got <- s.GetNode(); return nil })
+		}()
+		go func() {
+			ended <- watchStatus(ctx, board, func(s *onlinkv1.Status) error { other <- s.GetNode(); return nil })
+		}()
+		if first := <-got; first != "a" {
+			t.Fatalf("the first status is of %q", first)
+		}
+		before := *gathered
+		time.Sleep(10*time.Second + lookEvery/2)
+		synctest.Wait()
+		select {
+		case again := <-got:
+			t.Errorf("the same status again: %q", again)
+		default:
+		}
+		if n := *gathered - before; n < 5 || n > 11 {
+			t.Errorf("%d snapshots in 10 s for two watchers, want one a second", n)
+		}
+		node = "b"
+		time.Sleep(2 * lookEvery)
+		node = "c" // the first watcher has not taken b yet
+		time.Sleep(2 * lookEvery)
+		if next := <-got; next != "b" {
+			t.Errorf("after a comes %q", next)
+		}
+		if next := <-got; next != "c" {
+			t.Errorf("after b comes %q", next)
+		}
+		synctest.Wait()
+		if len(other) != 3 {
+			t.Errorf("the other watcher received %d, want a, b and c: a slow one holds it up", len(other))
+		}
+		stop()
+		for range 2 {
+			wantCode(t, <-ended, codes.Canceled)
+		}
+	})
+}
+
+// TestWatchStatusSlow: a reader that does not read makes no snapshot.
+func TestWatchStatusSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		node := "a"
+		board, gathered := gatherer(ctx, &node)
+		errGone := errors.New("the reader is gone")
+		ended := make(chan error, 1)
+		blocked := make(chan struct{})
+		go func() {
+			ended <- watchStatus(ctx, board, func(*onlinkv1.Status) error { <-blocked; return errGone })
+		}()
+		time.Sleep(time.Hour)
+		if *gathered != 1 {
+			t.Errorf("%d snapshots for a reader that does not read", *gathered)
+		}
+		close(blocked)
+		if err := <-ended; !errors.Is(err, errGone) {
+			t.Errorf("ended with %v", err)
+		}
+		stop()
+	})
+}
+
+// statusStream is a status stream without a connection.
+type statusStream struct {
+	grpc.ServerStream
+
+	ctx context.Context //nolint:containedctx // a stream's own
+}
+
+func (s statusStream) Context() context.Context    { return s.ctx }
+func (s statusStream) Send(*onlinkv1.Status) error { return nil }
+
+// TestWatchers: their number is bounded, and one that ends makes room.
+func TestWatchers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := (&bed{snapshot: &state.Snapshot{}}).server(t)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, maxWatchers)
+		for range maxWatchers {
+			go func() { ended <- s.WatchStatus(nil, statusStream{ctx: ctx}) }()
+		}
+		synctest.Wait()
+		wantCode(t, s.WatchStatus(nil, statusStream{ctx: ctx}), codes.ResourceExhausted)
+		stop()
+		for range maxWatchers {
+			wantCode(t, <-ended, codes.Canceled)
+		}
+		wantCode(t, s.WatchStatus(nil, statusStream{ctx: ctx}), codes.Canceled)
+	})
+}
+
+// TestNamespaces: choices are set as a whole and listed; a mistake changes nothing.
+func TestNamespaces(t *testing.T) {
+	s := (&bed{}).server(t)
+	set := func(list ...*onlinkv1.NamespacePools) error {
+		_, err := s.SetNamespaces(t.Context(), &onlinkv1.SetNamespacesRequest{Namespaces: list})
+		return err
+	}
+	wantCode(t, set(&onlinkv1.NamespacePools{Namespace: "shop", Pools: []string{"b", "a"}}, &onlinkv1.NamespacePools{Namespace: "bank", Pools: []string{"c"}}), codes.OK)
+	wantCode(t, set(&onlinkv1.NamespacePools{Namespace: "", Pools: []string{"b"}}), codes.InvalidArgument)
+	rep, err := s.ListNamespaces(t.Context(), nil)
+	if err != nil || len(rep.GetNamespaces()) != 2 || rep.GetNamespaces()[0].GetNamespace() != "bank" || rep.GetNamespaces()[1].GetPools()[0] != "b" {
+		t.Errorf("%v, %v", rep, err)
+	}
+	wantCode(t, set(), codes.OK)
+	if rep, err := s.ListNamespaces(t.Context(), nil); err != nil || len(rep.GetNamespaces()) != 0 {
+		t.Errorf("%v, %v", rep, err)
+	}
+}
