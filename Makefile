@@ -89,7 +89,7 @@ kube-binaries: engine ## build Kubernetes from Go modules into build/kube (eight
 
 test-kube: image ## run the tests in a real Kubernetes cluster on this machine (TESTS=pattern)
 	@$(BED) deps kube
-	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) test -run '$(value TESTS)'
+	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) test --run '$(value TESTS)'
 
 kube-up: engine ## start a Kubernetes cluster on this machine and leave it up (FLAGS=..., see go run ./integration/kube/cmd/cluster up -h)
 	@$(KUBE) up $(FLAGS)

@@ -12,7 +12,7 @@
 //	cluster pause|resume NAME.. stop and continue kube-apiserver, etcd and others
 //	cluster load IMAGE.tar...   load images into every node
 //	cluster down
-//	cluster test [-run PATTERN] run the tests of package integration/kube
+//	cluster test [--run PATTERN]  run the tests of package integration/kube
 package main
 
 import (
