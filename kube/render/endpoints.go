@@ -63,21 +63,24 @@ func stateOf(e *discoveryv1.Endpoint, node string) endpoint {
 // with named ports or while it moves from one to another, counts once, in its best
 // state.
 func (f *families) addAll(list []*discoveryv1.EndpointSlice, node string) {
-	best := map[string]endpoint{}
-	types := map[string]discoveryv1.AddressType{}
+	type place struct {
+		family discoveryv1.AddressType
+		addr   string
+	}
+	best := map[place]endpoint{}
 	for _, s := range list {
 		for i := range s.Endpoints {
 			e := &s.Endpoints[i]
 			if len(e.Addresses) == 0 {
 				continue
 			}
-			have, now := best[e.Addresses[0]], stateOf(e, node)
-			best[e.Addresses[0]] = endpoint{here: have.here || now.here, ready: have.ready || now.ready, serving: have.serving || now.serving}
-			types[e.Addresses[0]] = s.AddressType
+			at := place{s.AddressType, e.Addresses[0]}
+			have, now := best[at], stateOf(e, node)
+			best[at] = endpoint{here: have.here || now.here, ready: have.ready || now.ready, serving: have.serving || now.serving}
 		}
 	}
-	for addr, e := range best {
-		f.add(types[addr], e)
+	for at, e := range best {
+		f.add(at.family, e)
 	}
 }
 
