@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 )
 
 // head is the beginning of the rendering.
@@ -57,9 +58,10 @@ func manifest(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := head
+	var text strings.Builder
+	text.WriteString(head)
 	for _, d := range docs {
-		text += "---\n" + d.text + "\n"
+		text.WriteString("---\n" + d.text + "\n")
 	}
-	return text, nil
+	return text.String(), nil
 }

@@ -75,8 +75,10 @@ func TestChart(t *testing.T) {
 	for _, tt := range []struct {
 		name, template, want, err string
 	}{
-		{"values and functions", "kind: ConfigMap\ndata:\n  a: {{ .Values.a.text | quote }}\n  b: {{ toJson .Values.a.list }}\n  c:\n    {{- toYaml .Values.a | nindent 4 }}\n  d: {{ include \"d\" . }}\n",
-			"ConfigMap kind: ConfigMap\ndata:\n  a: \"x\"\n  b: [1,2]\n  c:\n    list:\n    - 1\n    - 2\n    text: x\n  d: ns", ""},
+		{
+			"values and functions", "kind: ConfigMap\ndata:\n  a: {{ .Values.a.text | quote }}\n  b: {{ toJson .Values.a.list }}\n  c:\n    {{- toYaml .Values.a | nindent 4 }}\n  d: {{ include \"d\" . }}\n",
+			"ConfigMap kind: ConfigMap\ndata:\n  a: \"x\"\n  b: [1,2]\n  c:\n    list:\n    - 1\n    - 2\n    text: x\n  d: ns", "",
+		},
 		{"order", "kind: DaemonSet\n---\nkind: Namespace\n", "Namespace kind: Namespace\nDaemonSet kind: DaemonSet", ""},
 		{"no object", "{{ if false }}kind: Namespace{{ end }}\n---\n", "", ""},
 		{"a border inside a text", "kind: ConfigMap\ndata:\n  a: |\n    x\n    ---\n    y\n", "ConfigMap kind: ConfigMap\ndata:\n  a: |\n    x\n    ---\n    y", ""},
