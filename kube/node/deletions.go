@@ -63,6 +63,14 @@ func (d *deletions) confirmed(what string, now time.Time) (ok bool, wait time.Du
 	return true, 0
 }
 
+// none reports whether nothing was deleted since the last rendering that was
+// accepted.
+func (d *deletions) none(what string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.pending[what]) == 0
+}
+
 // unseen reports whether objects of a kind vanished from a list since the last
 // rendering that was accepted: what follows from their absence is no desire.
 func (d *deletions) unseen(what, kind string) bool {

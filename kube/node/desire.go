@@ -42,13 +42,16 @@ type desire struct {
 	need     needs
 	verdict  verdict
 	restarts restarts
-	sent     sent
-	retry    time.Duration   // the last pause; 0: the last calls succeeded
-	failure  string          // the last error, which was logged
-	asked    time.Time       // since when Secrets are waited for
-	waiting  string          // what is waited for, as it was logged last
-	problems []string        // of this turn
-	used     map[string]bool // digests of annotations that were acted on
+	// reflectors is how many there were when a configuration was accepted last; nil:
+	// none was yet.
+	reflectors *int
+	sent       sent
+	retry      time.Duration   // the last pause; 0: the last calls succeeded
+	failure    string          // the last error, which was logged
+	asked      time.Time       // since when Secrets are waited for
+	waiting    string          // what is waited for, as it was logged last
+	problems   []string        // of this turn
+	used       map[string]bool // digests of annotations that were acted on
 }
 
 // seen is what of the agent's status the last turn has considered.

@@ -220,9 +220,16 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	} else if have.digest == d.sent.digest {
 		d.sent.inForce = true // a person confirmed it
 	}
+	reflectors := len(d.objects.reflectors.list())
 	if d.sent.inForce {
 		d.gone.accepted(changeConfig, began)
+		d.reflectors = &reflectors
 		return nil
+	}
+	// Sessions of a mesh end when a person makes a node a reflector: that is no
+	// state that vanished.
+	if d.reflectors != nil && reflectors > *d.reflectors && d.gone.none(changeConfig) {
+		return d.confirmWhat(ctx, changeConfig, "a reflector was added")
 	}
 	return d.confirmDeletion(ctx, changeConfig, wait)
 }
@@ -332,9 +339,14 @@ func (d *desire) confirmDeletion(ctx context.Context, what string, wait *time.Du
 		*wait = shorter(*wait, rest)
 		return nil
 	}
+	return d.confirmWhat(ctx, what, "one object was deleted")
+}
+
+// confirmWhat confirms the held change of a name, once the agent's status has it.
+func (d *desire) confirmWhat(ctx context.Context, what, why string) error {
 	for _, h := range d.heldChanges() {
 		if h.GetWhat() == what {
-			return d.confirm(ctx, h, "one object was deleted")
+			return d.confirm(ctx, h, why)
 		}
 	}
 	return nil
