@@ -189,8 +189,9 @@ func (n *Node) StartDaemon(ctx context.Context, name string) error {
 // not see their folder.
 func (n *Node) LoadImages(ctx context.Context, archives ...string) error {
 	for _, path := range archives {
-		name := filepath.Join(n.cluster.Lab.Dir, filepath.Base(path))
-		if name != path {
+		name := path
+		if filepath.Dir(path) != n.cluster.Lab.Dir { // which every node sees
+			name = n.file(filepath.Base(path)) // its own: nodes load at the same time
 			if err := copyFile(path, name); err != nil {
 				return fmt.Errorf("load image: %w", err)
 			}
