@@ -56,7 +56,8 @@ type reporter struct {
 	wrote   time.Time // the last write of the status, or the last look that changed nothing
 	urgent  urgent    // as written last
 	last    *v1alpha1.OnlinkNodeStatus
-	pools   int // of the agent; asked while it has no block
+	good    readiness // the last that was ready
+	pools   int       // of the agent; asked while it has no block
 	failing bool
 	idle    time.Time // since when the OnlinkNode's annotation confirms nothing; zero: it does, or there is none
 }
@@ -111,11 +112,16 @@ func (r *reporter) turn(ctx context.Context) (wait time.Duration, err error) {
 	}
 	switch {
 	case ready.ok:
-		r.unready = time.Time{}
+		r.unready, r.good = time.Time{}, ready
 	case r.unready.IsZero():
 		r.unready = time.Now()
 	}
-	if rest := time.Until(r.unready.Add(grace)); !ready.ok && (!up || r.wasReady()) && rest > 0 {
+	rest := time.Until(r.unready.Add(grace))
+	switch {
+	case ready.ok || rest <= 0:
+	case r.wasReady():
+		ready = r.good // the rest of the status does not wait
+	case !up:
 		return rest, nil
 	}
 	if err := r.writeNode(ctx, self, ready); err != nil {
@@ -124,6 +130,9 @@ func (r *reporter) turn(ctx context.Context) (wait time.Duration, err error) {
 	wait, err = r.writeStatus(ctx, self, s, up, ready)
 	if err != nil {
 		return wait, err
+	}
+	if rest > 0 {
+		wait = min(wait, rest)
 	}
 	return wait, r.clearConfirmation(ctx, s, up)
 }
