@@ -113,7 +113,7 @@ func TestWatchStatusSlow(t *testing.T) {
 type statusStream struct {
 	grpc.ServerStream
 
-	ctx context.Context //nolint:containedctx // a stream's own
+	ctx context.Context
 }
 
 func (s statusStream) Context() context.Context    { return s.ctx }
@@ -126,7 +126,7 @@ func TestWatchers(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, maxWatchers)
 		for range maxWatchers {
-			go func() { ended <- s.WatchStatus(nil, statusStream{ctx: ctx}) }()
+			go func() { ended <- s.WatchStatus(nil, statusStream{ctx: ctx}) }() //nolint:contextcheck // the stream has it
 		}
 		synctest.Wait()
 		wantCode(t, s.WatchStatus(nil, statusStream{ctx: ctx}), codes.ResourceExhausted)

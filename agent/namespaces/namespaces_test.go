@@ -33,8 +33,11 @@ func TestOf(t *testing.T) {
 		t.Errorf("before any choice: %q, problems %q", got, c.Problems())
 	}
 	if err := c.Set([]Choice{
-		{"shop", []string{"b", "a"}}, {"part", []string{"gone", "closed", "a"}}, {"lost", []string{"gone"}},
-		{"shut", []string{"closed", "gone", "away"}}, {"none", nil},
+		{"shop", []string{"b", "a"}},
+		{"part", []string{"gone", "closed", "a"}},
+		{"lost", []string{"gone"}},
+		{"shut", []string{"closed", "gone", "away"}},
+		{"none", nil},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,11 +17,12 @@ import (
 
 // withKeys is a configuration whose peers have keys in a state folder.
 func withKeys(state string, names ...string) string {
-	text := fmt.Sprintf("paths: {state: %q}\nbgp:\n  peers:\n", state)
+	var text strings.Builder
+	fmt.Fprintf(&text, "paths: {state: %q}\nbgp:\n  peers:\n", state)
 	for i, n := range names {
-		text += fmt.Sprintf("  - {address: 10.0.0.%d, passwordFile: %s/keys/%s}\n", i+1, state, n)
+		fmt.Fprintf(&text, "  - {address: 10.0.0.%d, passwordFile: %s/keys/%s}\n", i+1, state, n)
 	}
-	return text
+	return text.String()
 }
 
 // files are the names and contents of a folder.
@@ -116,17 +118,29 @@ func TestKeyNames(t *testing.T) {
 	t.Parallel()
 	many := make([]Key, maxKeys+1)
 	for i := range many {
-		many[i].Name = fmt.Sprint(i)
+		many[i].Name = strconv.Itoa(i)
 	}
 	for _, keys := range [][]Key{
-		{{Name: ""}}, {{Name: "."}}, {{Name: ".."}}, {{Name: "../x"}}, {{Name: "a/b"}}, {{Name: "/etc/passwd"}}, {{Name: ".hidden"}},
-		{{Name: "a\x00b"}}, {{Name: "a b"}}, {{Name: "a\n"}}, {{Name: strings.Repeat("x", 129)}}, {{Name: "é"}},
-		{{Name: "a"}, {Name: "a"}}, {{Name: "a", Content: make([]byte, maxKeySize+1)}}, many,
+		{{Name: ""}},
+		{{Name: "."}},
+		{{Name: ".."}},
+		{{Name: "../x"}},
+		{{Name: "a/b"}},
+		{{Name: "/etc/passwd"}},
+		{{Name: ".hidden"}},
+		{{Name: "a\x00b"}},
+		{{Name: "a b"}},
+		{{Name: "a\n"}},
+		{{Name: strings.Repeat("x", 129)}},
+		{{Name: "é"}},
+		{{Name: "a"}, {Name: "a"}},
+		{{Name: "a", Content: make([]byte, maxKeySize+1)}},
+		many,
 	} {
 		var log []string
 		r, path := kept(t, onePeer, &log)
 		if _, err := r.Change(t.Context(), Edit{Keys: keys, Make: to(twoPeers)}); !errors.Is(err, ErrKey) {
-			t.Errorf("%.100q: %v", fmt.Sprint(keys[0].Name), err)
+			t.Errorf("%.100q: %v", keys[0].Name, err)
 		}
 		if text, err := os.ReadFile(path); err != nil || string(text) != onePeer {
 			t.Errorf("the file is %q, %v", text, err)
