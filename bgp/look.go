@@ -49,7 +49,11 @@ func (s *Speaker) look(ctx context.Context) {
 	}
 	s.mu.Lock()
 	own, echo := ownPrefixesOf(s.origins.alone()), echoesOf(&s.cfg, s.sessions.want)
-	now, err := s.viewLocked()
+	// Under the lock: while it is held a new guard judges the announcements again,
+	// so that no look with that guard finds those of before.
+	now := view{guard: s.guard.current.Load()}
+	var err error
+	now.received, err = s.engine.Received()
 	s.mu.Unlock()
 	if err == nil && !s.lookout.knows(now) {
 		var found look
@@ -72,13 +76,4 @@ func (s *Speaker) look(ctx context.Context) {
 	for peer, why := range s.ledger.confirm(paths, me) {
 		s.log.Warn("another node has our router ID", "peer", peer, "why", why)
 	}
-}
-
-// viewLocked returns what the findings of a look now depend on. The lock is held
-// while a new guard judges the announcements again, so that no look with that
-// guard finds those of before.
-func (s *Speaker) viewLocked() (v view, err error) {
-	v.guard = s.guard.current.Load()
-	v.received, err = s.engine.Received()
-	return v, err
 }

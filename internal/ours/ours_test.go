@@ -60,6 +60,9 @@ var elsewhere = map[string]string{
 	`cni/conflist.go "onlink"`:    "name of the CNI network",
 	`ipam/schema.go "onlink"`:     "name of a bucket in the database",
 	`fib/protocol.go "onlink"`:    "name of the route protocol in errors",
+
+	`cmd/onlink-kube/root.go "onlink"`: "namespace in a cluster",
+	`kube/node/events.go "onlink"`:     "component of an Event",
 }
 
 // TestOneDefinition: no other package states a number or name of onlink's

@@ -32,7 +32,7 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 			return nil, fmt.Errorf("%w: block %v names node %q or is malformed", ipam.ErrInvalidRequest, b.CIDR, b.Node)
 		}
 	}
-	if err := s.hold(ctx, by, true); err != nil {
+	if err := s.names.hold(ctx, by, true); err != nil {
 		return nil, err
 	}
 	if err := s.load(ctx); err != nil {
@@ -143,7 +143,7 @@ func (s *Server) write(ctx context.Context, o *v1alpha1.Block, b ipam.Block) (*v
 // be around or inside another own one: the agent puts the one in the place of the
 // other.
 func (s *Server) settleAssert(ctx context.Context, by ipam.Caller, b ipam.Block, o *v1alpha1.Block) (bool, error) {
-	if err := s.holds(ctx, by); err != nil {
+	if err := s.names.holds(ctx, by); err != nil {
 		return false, err
 	}
 	other, err := s.overlapping(ctx, b.CIDR)

@@ -36,7 +36,7 @@ func (s *Server) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, 
 	if err := errors.Join(req.Validate(), s.mine(req.Caller)); err != nil {
 		return ipam.Block{}, err
 	}
-	if err := s.hold(ctx, req.Caller, false); err != nil {
+	if err := s.names.hold(ctx, req.Caller, false); err != nil {
 		return ipam.Block{}, err
 	}
 	if err := s.loadOnce(ctx); err != nil {
@@ -45,7 +45,7 @@ func (s *Server) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, 
 	if err := s.settling(ctx, req.Caller); err != nil {
 		return ipam.Block{}, err
 	}
-	only, err := s.podBlock(ctx, req)
+	only, err := s.pods.block(ctx, req)
 	if err != nil {
 		return ipam.Block{}, err
 	}
@@ -166,7 +166,7 @@ func (s *Server) create(ctx context.Context, req ipam.ClaimRequest, p netip.Pref
 // both answers the claim is undone.
 func (s *Server) settleClaim(ctx context.Context, req ipam.ClaimRequest, o *v1alpha1.Block) (ipam.Block, *ipam.Block, error) {
 	b, _ := fromObject(o)
-	if err := s.holds(ctx, req.Caller); err != nil {
+	if err := s.names.holds(ctx, req.Caller); err != nil {
 		if !errors.Is(err, ipam.ErrRefused) { // refused: the Block is the new holder's
 			s.undo(ctx, o)
 		}

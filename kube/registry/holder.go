@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -45,26 +46,36 @@ type holding struct {
 	age    time.Duration // since the holder's last call, as far as this process saw
 }
 
+// names are the holders of nodes' names: a Lease each. All methods may be called
+// concurrently.
+type names struct {
+	opt *Options
+
+	mu   sync.Mutex
+	seen map[string]sighting // Leases; guarded by mu
+	sure standing            // guarded by mu
+}
+
 // held reads the holder of a name.
-func (s *Server) held(ctx context.Context, name string) (*holding, error) {
-	l, err := s.opt.Client.CoordinationV1().Leases(s.opt.Namespace).Get(ctx, LeaseName(name), metav1.GetOptions{})
+func (n *names) held(ctx context.Context, name string) (*holding, error) {
+	l, err := n.opt.Client.CoordinationV1().Leases(n.opt.Namespace).Get(ctx, LeaseName(name), metav1.GetOptions{})
 	if absent(err) {
 		return &holding{}, nil
 	}
 	if err != nil {
 		return nil, explain("read Lease "+LeaseName(name), err)
 	}
-	return &holding{lease: l, holder: holderOf(name, l), age: s.sight(l)}, nil
+	return &holding{lease: l, holder: holderOf(name, l), age: n.sight(l)}, nil
 }
 
 // sight returns how long ago a Lease was first read as it is now.
-func (s *Server) sight(l *coordinationv1.Lease) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seen := s.seen[l.Name]
+func (n *names) sight(l *coordinationv1.Lease) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	seen := n.seen[l.Name]
 	if seen.version != l.ResourceVersion {
 		seen = sighting{version: l.ResourceVersion, at: time.Now()}
-		s.seen[l.Name] = seen
+		n.seen[l.Name] = seen
 	}
 	return time.Since(seen.at)
 }
@@ -116,33 +127,33 @@ func text(a netip.Addr) string {
 
 // hold is the rule of [ipam.Admit]: it returns when the caller holds its name, and
 // renews its Lease when that is due anyway or renew says so.
-func (s *Server) hold(ctx context.Context, by ipam.Caller, renew bool) error {
-	s.mu.Lock()
-	sure := !renew && s.sure.by == by && time.Since(s.sure.at) < by.Patience()/4
-	s.mu.Unlock()
+func (n *names) hold(ctx context.Context, by ipam.Caller, renew bool) error {
+	n.mu.Lock()
+	sure := !renew && n.sure.by == by && time.Since(n.sure.at) < by.Patience()/4
+	n.mu.Unlock()
 	if sure {
 		return nil // a claim reads the Lease again after its Block exists
 	}
 	for range maxRetries {
-		h, err := s.held(ctx, by.Node)
+		h, err := n.held(ctx, by.Node)
 		if err != nil {
 			return err
 		}
 		next, changed, err := ipam.Admit(h.holder, by, h.age)
 		if err != nil {
-			s.unsure()
+			n.unsure()
 			return err
 		}
 		if next.Instance == "" && !changed {
 			return nil
 		}
 		if !changed && !renew {
-			s.confirm(by)
+			n.confirm(by)
 			return nil
 		}
-		if ok, err := s.record(ctx, h, by.Node, next); err != nil || ok {
+		if ok, err := n.record(ctx, h, by.Node, next); err != nil || ok {
 			if err == nil {
-				s.confirm(by)
+				n.confirm(by)
 			}
 			return err
 		}
@@ -151,21 +162,21 @@ func (s *Server) hold(ctx context.Context, by ipam.Caller, renew bool) error {
 }
 
 // holds reports by an error that another machine has the caller's name by now.
-func (s *Server) holds(ctx context.Context, by ipam.Caller) error {
-	h, err := s.held(ctx, by.Node)
+func (n *names) holds(ctx context.Context, by ipam.Caller) error {
+	h, err := n.held(ctx, by.Node)
 	if err != nil {
 		return err
 	}
 	_, _, err = ipam.Admit(h.holder, by, h.age)
 	if err != nil {
-		s.unsure()
+		n.unsure()
 	}
 	return err
 }
 
 // record writes the Lease of a name; false: another write came first.
-func (s *Server) record(ctx context.Context, h *holding, name string, next ipam.Holder) (bool, error) {
-	leases := s.opt.Client.CoordinationV1().Leases(s.opt.Namespace)
+func (n *names) record(ctx context.Context, h *holding, name string, next ipam.Holder) (bool, error) {
+	leases := n.opt.Client.CoordinationV1().Leases(n.opt.Namespace)
 	l := h.lease
 	var err error
 	if l == nil {
@@ -183,18 +194,18 @@ func (s *Server) record(ctx context.Context, h *holding, name string, next ipam.
 	if err != nil {
 		return false, explain("renew Lease "+LeaseName(name), err)
 	}
-	s.sight(l)
+	n.sight(l)
 	return true, nil
 }
 
-func (s *Server) confirm(by ipam.Caller) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sure = standing{by, time.Now()}
+func (n *names) confirm(by ipam.Caller) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sure = standing{by, time.Now()}
 }
 
-func (s *Server) unsure() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sure = standing{}
+func (n *names) unsure() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sure = standing{}
 }

@@ -42,15 +42,15 @@ type Options struct {
 // Server is the block registry of one node. It is an [ipam.Registry]; all its
 // methods may be called concurrently.
 type Server struct {
-	opt  Options
-	grpc *grpc.Server
-	all  *allNodes
+	opt   Options
+	grpc  *grpc.Server
+	all   *allNodes
+	names *names
+	pods  *podCIDRs
 
 	mu     sync.Mutex
 	own    map[netip.Prefix]*v1alpha1.Block // this node's, as of the last answer of the API server; guarded by mu
 	loaded bool                             // own is a whole list; guarded by mu
-	seen   map[string]sighting              // Leases; guarded by mu
-	sure   standing                         // guarded by mu
 	// settled is when claims are accepted again after Blocks were lost; looked is
 	// that this process has looked for that. Both guarded by mu.
 	settled time.Time
@@ -71,7 +71,9 @@ func New(opt Options) *Server {
 	if opt.All == nil {
 		opt.All = func() bool { return false }
 	}
-	s := &Server{opt: opt, own: map[netip.Prefix]*v1alpha1.Block{}, seen: map[string]sighting{}}
+	s := &Server{opt: opt, own: map[netip.Prefix]*v1alpha1.Block{}}
+	s.names = &names{opt: &s.opt, seen: map[string]sighting{}}
+	s.pods = &podCIDRs{opt: &s.opt}
 	s.all = &allNodes{s: s}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCredentials{}), grpc.UnaryInterceptor(onlyAgent), grpc.MaxConcurrentStreams(32), grpc.ConnectionTimeout(10*time.Second),

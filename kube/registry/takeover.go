@@ -28,7 +28,7 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 	if from == "" {
 		return nil, fmt.Errorf("%w: the former owner's name is empty", ipam.ErrInvalidRequest)
 	}
-	own, err := s.held(ctx, by.Node)
+	own, err := s.names.held(ctx, by.Node)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 		return nil, err
 	}
 	if from != by.Node {
-		former, err := s.held(ctx, from)
+		former, err := s.names.held(ctx, from)
 		if err != nil {
 			return nil, err
 		}
@@ -44,8 +44,8 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 			return nil, err
 		}
 	}
-	s.unsure()
-	ok, err := s.record(ctx, own, by.Node, ipam.Holder{Caller: by, Since: time.Now()})
+	s.names.unsure()
+	ok, err := s.names.record(ctx, own, by.Node, ipam.Holder{Caller: by, Since: time.Now()})
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	s.confirm(by)
+	s.names.confirm(by)
 	return s.ownBlocks(), nil
 }
 
@@ -104,11 +104,11 @@ func (s *Server) move(ctx context.Context, o *v1alpha1.Block, to string) error {
 // vacate makes a name free: its Lease stays, without a holder.
 func (s *Server) vacate(ctx context.Context, node string) error {
 	for range maxRetries {
-		h, err := s.held(ctx, node)
+		h, err := s.names.held(ctx, node)
 		if err != nil || h.lease == nil || h.holder.Instance == "" {
 			return err
 		}
-		if ok, err := s.record(ctx, h, node, ipam.Holder{}); err != nil || ok {
+		if ok, err := s.names.record(ctx, h, node, ipam.Holder{}); err != nil || ok {
 			return err
 		}
 	}

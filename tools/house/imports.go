@@ -27,9 +27,10 @@ func libraries() []library {
 			rooms: []string{"dump", "tunnel", "nft", "cni/pod"},
 		},
 		{
-			// The engine's API is protobuf: its adapter cannot do without.
+			// The engine's API is protobuf: its adapter cannot do without. kube knows
+			// of the agent only its protocols.
 			name: "protobuf", paths: []string{"google.golang.org/protobuf/", module + "/proto/"},
-			rooms: []string{"agent/admin", "ipam/remote", "cni", "cmd", "proto", "bgp/gobgp"},
+			rooms: []string{"agent/admin", "ipam/remote", "cni", "cmd", "proto", "bgp/gobgp", "kube/node", "kube/registry"},
 		},
 	}
 }

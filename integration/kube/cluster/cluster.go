@@ -11,33 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
 
 	"onlink/integration/lab"
 )
-
-// Cluster is one running cluster.
-type Cluster struct {
-	Options Options
-	// Lab has the wires: switches and ToRs. A ToR forwards from the start; its
-	// BIRD runs once it is started ([lab.ToR.Start]), with an entry for every node
-	// (AS [lab.NodeASN]), and accepts parts of its pool 10.244.0.0/16, of fd00:10:244::/56
-	// with DualStack, and of [lab.ToR.Accept].
-	Lab     *lab.Lab
-	Control *lab.Host // runs the control plane
-	Client  *lab.Host // runs nothing: a machine outside
-	Nodes   []*Node
-	// Config is how client-go reaches the API server as administrator, from any
-	// network namespace of this process.
-	Config *rest.Config
-
-	credentials *credentials
-	token       string // of the administrator
-	programs    map[string]*lab.Process
-	serving     chan struct{} // closed when the API server serves for the first time
-	forward     io.Closer     // nil: none
-	own         string        // folder of the harness's programs
-}
 
 // hosts' numbers on the switch between the ToRs.
 const (

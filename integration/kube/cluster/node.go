@@ -8,43 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"onlink/integration/kube/machine"
 	"onlink/integration/lab"
 )
-
-// errOff is the error of what needs a running node.
-var errOff = errors.New("the node's power is off")
-
-// Node is one machine of the cluster.
-type Node struct {
-	*lab.Node // its name, addresses and network namespace; the lab starts no agent in it
-
-	cluster *Cluster
-	disk    *box
-
-	mu      sync.Mutex // guards the fields below
-	machine *box       // nil: the power is off
-	used    bool       // the disk was
-	daemons map[string]*Daemon
-}
-
-// The daemons of a node, as [Node.Running] takes them.
-const (
-	Containerd = "containerd"
-	Kubelet    = "kubelet"
-	KubeProxy  = "kube-proxy"
-)
-
-// file names a file in the node's folder, which the node sees too.
-func (n *Node) file(name string) string { return filepath.Join(n.cluster.Lab.Dir, n.Name, name) }
-
-func (n *Node) running() *box {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.machine
-}
 
 // PID returns the node's first process, as this machine numbers it; 0 when its
 // power is off.
