@@ -114,14 +114,19 @@ func (o origins) alone() map[netip.Prefix]Origin {
 // prefixes to another.
 type moves struct {
 	announce, withdraw []Origin
-	filters            bool // the policy must change before the announcements
+	filters            bool                  // the policy must change before the announcements
+	redirected         map[netip.Prefix]bool // those among announce that the policy treats differently
 }
 
 // to returns the moves from o to want.
-func (o origins) to(want origins) (m moves) {
+func (o origins) to(want origins) moves {
+	m := moves{redirected: map[netip.Prefix]bool{}}
 	for prefix, w := range want {
 		was, had := o[prefix]
-		m.filters = m.filters || !had || !was.sameExport(&w)
+		if had && !was.sameExport(&w) {
+			m.redirected[prefix] = true
+		}
+		m.filters = m.filters || !had || m.redirected[prefix]
 		if !had || !was.Equal(w) {
 			m.announce = append(m.announce, w)
 		}

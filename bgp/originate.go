@@ -52,6 +52,12 @@ func (s *Speaker) moveOriginsLocked(m moves) error {
 			return fmt.Errorf("announce own prefixes: %w", err)
 		}
 	}
+	if len(m.redirected) > 0 {
+		// Only the peers that receive them differ: to the engine the routes are as before.
+		if err := s.engine.ExportAgain(func(p netip.Prefix) bool { return m.redirected[p] }); err != nil {
+			return fmt.Errorf("announce own prefixes to other peers: %w", err)
+		}
+	}
 	if len(m.withdraw) == 0 {
 		return nil
 	}

@@ -64,6 +64,11 @@ type contestant interface {
 	EachContested(fn func(prefix netip.Prefix, hops []netip.Addr)) error
 }
 
+// exporter is an addition of a patched engine: another export of some prefixes.
+type exporter interface {
+	ExportAgain(match func(netip.Prefix) bool) error
+}
+
 // withholder is an addition of a patched engine: the routes that do not fit into a
 // message to a peer.
 type withholder interface {
@@ -94,6 +99,16 @@ func (e *Engine) ImportAgain(match func(netip.Prefix) bool) error {
 		return i.ImportAgain(match)
 	}
 	return nil
+}
+
+// ExportAgain applies the export policy again to the prefixes that match, and sends
+// the peers what differs. match runs on the engine's main goroutine. An unpatched
+// engine evaluates all prefixes, and sends all of them again.
+func (e *Engine) ExportAgain(match func(netip.Prefix) bool) error {
+	if x, able := any(e.server).(exporter); able {
+		return x.ExportAgain(match)
+	}
+	return e.SoftReset(netip.Addr{}, Out)
 }
 
 // KeepsReceived reports whether EachReceived has an effect.
