@@ -60,18 +60,18 @@ func (r *recorder) write(u *packet.BGPUpdate) {
 		r.news = append(r.news, "-"+n.String())
 	}
 	route := gobgp.Attributes(u.PathAttributes).Route(netip.Prefix{})
-	text := ""
+	var text strings.Builder
 	if route.LocalPref != nil {
-		text += fmt.Sprintf(" pref %d", *route.LocalPref)
+		fmt.Fprintf(&text, " pref %d", *route.LocalPref)
 	}
 	if route.MED != nil {
-		text += fmt.Sprintf(" med %d", *route.MED)
+		fmt.Fprintf(&text, " med %d", *route.MED)
 	}
 	for _, c := range route.Communities {
-		text += " " + cmp.Or(map[string]string{policy.GracefulShutdown: "gshut"}[c], c)
+		text.WriteString(" " + cmp.Or(map[string]string{policy.GracefulShutdown: "gshut"}[c], c))
 	}
 	for _, n := range u.NLRI {
-		r.news = append(r.news, "+"+n.String()+text)
+		r.news = append(r.news, "+"+n.String()+text.String())
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 // announcer is a node that announces services to two routers and a node.
 type announcer struct {
 	t        *testing.T
-	ctx      context.Context //nolint:containedctx // of one test
+	ctx      context.Context
 	n, other *lab.Node
 	ebgp     *interop.Router // tor1, of another AS
 	ibgp     *interop.Router // tor2, of our AS

@@ -53,7 +53,7 @@ func (b *policyBuild) conditions(c *policy.Condition) *api.Conditions {
 		out.RouteType = api.Conditions_ROUTE_TYPE_INTERNAL
 	case policy.External:
 		out.RouteType = api.Conditions_ROUTE_TYPE_EXTERNAL
-	case policy.AnySource:
+	case policy.AnySource, policy.Service: // a plan names services by their prefixes
 	}
 	if c.Peers != nil {
 		out.NeighborSet = b.neighborSet(c.Peers)

@@ -84,7 +84,7 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 func (a *app) held(h *onlinkv1.HeldChange) string {
 	since := ""
 	if h.GetSince().IsValid() {
-		since = fmt.Sprintf(", for %s", age(a.now().Sub(h.GetSince().AsTime())))
+		since = ", for " + age(a.now().Sub(h.GetSince().AsTime()))
 	}
 	return fmt.Sprintf("%s%s: would remove %s (digest %s)", h.GetWhat(), since, h.GetReason(), h.GetDigest())
 }

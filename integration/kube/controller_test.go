@@ -78,13 +78,13 @@ func namespaceFor(t *testing.T, s *api.Server) string {
 	return ns.Name
 }
 
-func makeNode(t *testing.T, c *client.Client, name, address string) {
+func makeNode(ctx context.Context, t *testing.T, c *client.Client, name, address string) {
 	t.Helper()
-	n, err := c.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	n, err := c.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	must(t, err)
 	if address != "" {
 		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
-		_, err = c.CoreV1().Nodes().UpdateStatus(t.Context(), n, metav1.UpdateOptions{})
+		_, err = c.CoreV1().Nodes().UpdateStatus(ctx, n, metav1.UpdateOptions{})
 		must(t, err)
 	}
 }
@@ -111,7 +111,7 @@ func TestController(t *testing.T) {
 	ctx, c := t.Context(), s.Client
 	ns := namespaceFor(t, s)
 	makeOnlinkNode(t, c, "n1", v1alpha1.OnlinkNodeStatus{}) // it serves
-	makeNode(t, c, "n1", "192.0.2.2")
+	makeNode(ctx, t, c, "n1", "192.0.2.2")
 	runController(t, c, ns, "first")
 
 	t.Run("first objects", func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestController(t *testing.T) {
 		}))
 	})
 	t.Run("taint of new nodes", func(t *testing.T) {
-		makeNode(t, c, "n2", "192.0.2.3")
+		makeNode(ctx, t, c, "n2", "192.0.2.3")
 		must(t, lab.Eventually(ctx, soon, "the taint", func() error {
 			n, err := c.CoreV1().Nodes().Get(ctx, "n2", metav1.GetOptions{})
 			if err != nil || !slices.ContainsFunc(n.Spec.Taints, func(x corev1.Taint) bool { return x.Key == v1alpha1.NotReadyTaint }) {
@@ -143,7 +143,7 @@ func TestController(t *testing.T) {
 	t.Run("policies that nothing enforces", func(t *testing.T) {
 		_, err := c.NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
 		must(t, err)
-		wantCondition(t, 90*time.Second, "PolicyEnforced", metav1.ConditionFalse, "default/p", func() ([]metav1.Condition, error) {
+		wantCondition(ctx, t, 90*time.Second, "PolicyEnforced", metav1.ConditionFalse, "default/p", func() ([]metav1.Condition, error) {
 			cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
 			return cfg.Status.Conditions, err
 		})
@@ -166,9 +166,9 @@ func TestController(t *testing.T) {
 }
 
 // wantCondition waits for a condition.
-func wantCondition(t *testing.T, within time.Duration, kind string, want metav1.ConditionStatus, words string, read func() ([]metav1.Condition, error)) {
+func wantCondition(ctx context.Context, t *testing.T, within time.Duration, kind string, want metav1.ConditionStatus, words string, read func() ([]metav1.Condition, error)) {
 	t.Helper()
-	must(t, lab.Eventually(t.Context(), within, "condition "+kind, func() error {
+	must(t, lab.Eventually(ctx, within, "condition "+kind, func() error {
 		all, err := read()
 		if err != nil {
 			return err
@@ -196,12 +196,12 @@ func testStatus(t *testing.T, c *client.Client) {
 		Blocks:   v1alpha1.NodeBlocks{Count: 1, Used: 7, Total: 64},
 	})
 	began := time.Now()
-	wantCondition(t, soon, "Accepted", metav1.ConditionFalse, "rules[0]: bad (node n1)", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, soon, "Accepted", metav1.ConditionFalse, "rules[0]: bad (node n1)", func() ([]metav1.Condition, error) {
 		o, err := c.Filters.Get(ctx, "f", metav1.GetOptions{})
 		return o.Status.Conditions, err
 	})
 	t.Logf("a rejection is in the status of its object after %v", time.Since(began).Round(time.Millisecond))
-	wantCondition(t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
 		o, err := c.Peers.Get(ctx, peer.Name, metav1.GetOptions{})
 		if err == nil && (o.Status.Established != 1 || o.Status.Nodes != 2) {
 			err = fmt.Errorf("status %+v", o.Status)
@@ -226,7 +226,7 @@ func testStatus(t *testing.T, c *client.Client) {
 	filter.Spec.Rules[0].Action = "reject"
 	_, err = c.Filters.Update(ctx, filter, metav1.UpdateOptions{})
 	must(t, err)
-	wantCondition(t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
 		o, err := c.Filters.Get(ctx, "f", metav1.GetOptions{})
 		return o.Status.Conditions, err
 	})
@@ -242,7 +242,7 @@ func testAddresses(t *testing.T, c *client.Client) {
 		_, err := c.Pools.Create(ctx, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{})
 		must(t, err)
 	}
-	make := func(name string, edit func(*corev1.Service)) {
+	create := func(name string, edit func(*corev1.Service)) {
 		t.Helper()
 		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{}}}
 		s.Spec.Type, s.Spec.Ports = corev1.ServiceTypeLoadBalancer, []corev1.ServicePort{{Port: 80}}
@@ -273,12 +273,12 @@ func testAddresses(t *testing.T, c *client.Client) {
 		}))
 	}
 	dual := corev1.IPFamilyPolicyRequireDualStack
-	make("a", nil)
+	create("a", nil)
 	want("a", "192.0.2.1") // n1 and n2 have .2 and .3
-	make("b", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = &dual })
+	create("b", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = &dual })
 	want("b", "192.0.2.4", "2001:db8::1")
-	make("c", func(s *corev1.Service) { s.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.2" })
-	wantCondition(t, soon, "onlink.io/AddressesAssigned", metav1.ConditionFalse, "Node n1", func() ([]metav1.Condition, error) {
+	create("c", func(s *corev1.Service) { s.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.2" })
+	wantCondition(ctx, t, soon, "onlink.io/AddressesAssigned", metav1.ConditionFalse, "Node n1", func() ([]metav1.Condition, error) {
 		s, err := c.CoreV1().Services("default").Get(ctx, "c", metav1.GetOptions{})
 		return s.Status.Conditions, err
 	})
@@ -287,12 +287,12 @@ func testAddresses(t *testing.T, c *client.Client) {
 	must(t, err)
 	want("c", "192.0.2.9")
 	class := "example.com/other"
-	make("other", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &class })
-	make("d", nil)
+	create("other", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &class })
+	create("d", nil)
 	want("d", "192.0.2.5") // after which "other" had its turn too
 	want("other")
 	must(t, c.CoreV1().Services("default").Delete(ctx, "a", metav1.DeleteOptions{}))
-	make("e", nil)
+	create("e", nil)
 	want("e", "192.0.2.1")
 	want("d", "192.0.2.5")
 	t.Run("another leader", func(t *testing.T) {
@@ -308,9 +308,11 @@ func TestControllerReplicas(t *testing.T) {
 	s := api.Start(t)
 	ctx, c := t.Context(), s.Client
 	ns := namespaceFor(t, s)
-	makeNode(t, c, "n1", "192.0.2.2")
-	_, err := c.Pools.Create(ctx, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "lb"},
-		Spec: v1alpha1.IPPoolSpec{CIDR: "198.51.100.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}}}, metav1.CreateOptions{})
+	makeNode(ctx, t, c, "n1", "192.0.2.2")
+	_, err := c.Pools.Create(ctx, &v1alpha1.IPPool{
+		ObjectMeta: metav1.ObjectMeta{Name: "lb"},
+		Spec:       v1alpha1.IPPoolSpec{CIDR: "198.51.100.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}},
+	}, metav1.CreateOptions{})
 	must(t, err)
 	stops := map[string]func(){}
 	for _, name := range []string{"a", "b"} {
@@ -388,7 +390,7 @@ func TestBlockGC(t *testing.T) {
 	var mu sync.Mutex
 	announced := map[v1alpha1.CIDR]bool{} // as BGP shows it to the witnesses
 	for _, name := range []string{"w1", "w2", "w3", "w4"} {
-		makeNode(t, c, name, "")
+		makeNode(t.Context(), t, c, name, "")
 		makeOnlinkNode(t, c, name, v1alpha1.OnlinkNodeStatus{})
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -405,7 +407,7 @@ func TestBlockGC(t *testing.T) {
 	join := func() {
 		serial++
 		m := &machineSim{name: fmt.Sprintf("m%d", serial), instance: fmt.Sprintf("i%d", serial), address: fmt.Sprintf("10.9.%d.%d", serial/250, serial%250+1), node: true, runs: true}
-		makeNode(t, c, m.name, "")
+		makeNode(ctx, t, c, m.name, "")
 		req := ipamtest.Request(m.name)
 		req.PoolCIDR, req.Caller = netip.MustParsePrefix("10.244.0.0/18"), m.caller()
 		for range 2 {

@@ -139,7 +139,7 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 	for _, b := range blocks {
 		heard, answered := r.heard(d, b, asked)
 		for _, o := range asked {
-			if at, _, ok := answer(o, b.Spec.CIDR); ok && at.Equal(ptr(d.asked[b.Name][o.Name])) {
+			if at, _, ok := answer(o, b.Spec.CIDR); ok && at.Equal(new(d.asked[b.Name][o.Name])) {
 				continue // an answer from before: it goes when the question goes
 			}
 			d.questions[o.Name] = append(d.questions[o.Name], string(b.Spec.CIDR))
@@ -389,8 +389,6 @@ func (r *reaper) prune(ctx context.Context) error {
 	}
 	return all
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func sortedKeys[V any](m map[string]V) []string {
 	out := make([]string, 0, len(m))

@@ -217,14 +217,7 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 			blocks[b.Spec.Pool]++
 		}
 	}
-	var given []netip.Addr
-	for _, s := range list[*corev1.Service](c.w.services) {
-		for _, i := range s.Status.LoadBalancer.Ingress {
-			if a, err := netip.ParseAddr(i.IP); err == nil && !slices.Contains(given, a) {
-				given = append(given, a)
-			}
-		}
-	}
+	given := givenTo(list[*corev1.Service](c.w.services))
 	used := int64(0)
 	for _, n := range nodes {
 		used += n.Status.Blocks.Used
@@ -245,12 +238,7 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 		judge(&next.Status.Status, object{"IPPool", o.Name}, o.Generation, rejected)
 		next.Status.Blocks, next.Status.Used = blocks[o.Name], 0
 		if cidr, err := netip.ParsePrefix(string(o.Spec.CIDR)); err == nil {
-			next.Status.Total = total(cidr)
-			for _, a := range given {
-				if cidr.Contains(a) {
-					next.Status.Used++
-				}
-			}
+			next.Status.Total, next.Status.Used = total(cidr), inside(cidr, given)
 		}
 		if forPods(o) && pods == 1 {
 			next.Status.Used = used
@@ -258,6 +246,29 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 		all = errors.Join(all, write(ctx, c.client.Pools, o, next, &o.Status, &next.Status))
 	}
 	return all
+}
+
+// givenTo returns the addresses of load balancers, each once.
+func givenTo(services []*corev1.Service) map[netip.Addr]bool {
+	given := map[netip.Addr]bool{}
+	for _, s := range services {
+		for _, i := range s.Status.LoadBalancer.Ingress {
+			if a, err := netip.ParseAddr(i.IP); err == nil {
+				given[a] = true
+			}
+		}
+	}
+	return given
+}
+
+// inside returns how many of the addresses are in a range.
+func inside(p netip.Prefix, addrs map[netip.Addr]bool) (n int64) {
+	for a := range addrs {
+		if p.Contains(a) {
+			n++
+		}
+	}
+	return n
 }
 
 // total returns how many addresses a range has, of large ones as a power of two.

@@ -52,7 +52,7 @@ func (d *deletions) confirmed(what string, now time.Time) (ok bool, wait time.Du
 	}
 	one := list[0]
 	for _, r := range d.recent {
-		other := r.kind == one.kind && !(r.at.Equal(one.at) && slices.Equal(r.names, one.names))
+		other := r.kind == one.kind && (!r.at.Equal(one.at) || !slices.Equal(r.names, one.names))
 		if other && one.at.Sub(r.at).Abs() < alone {
 			return false, 0
 		}
@@ -73,8 +73,8 @@ func (d *deletions) none(what string) bool {
 
 // unseen reports whether objects of a kind vanished from a list since the last
 // rendering that was accepted: what follows from their absence is no desire.
-func (d *deletions) unseen(what, kind string) bool {
+func (d *deletions) unseen(kind string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.pending[what], func(p deletion) bool { return p.kind == kind && !p.seen })
+	return slices.ContainsFunc(d.pending[changeServices], func(p deletion) bool { return p.kind == kind && !p.seen })
 }

@@ -53,15 +53,15 @@ func TestDeletionsUnseen(t *testing.T) {
 	t.Parallel()
 	d, now := newDeletions(), time.Now()
 	d.add(deletion{kind: "Service", names: []string{"a/b"}, at: now, seen: true}, changeServices)
-	if d.unseen(changeServices, "Service") {
+	if d.unseen("Service") {
 		t.Error("a deletion that was seen is unseen")
 	}
 	d.add(deletion{kind: "Service", names: []string{"a/c"}, at: now}, changeServices)
-	if !d.unseen(changeServices, "Service") || d.unseen(changeServices, "EndpointSlice") {
+	if !d.unseen("Service") || d.unseen("EndpointSlice") {
 		t.Error("an object that vanished from a list is not unseen, or one of another kind is")
 	}
 	d.accepted(changeServices, now)
-	if d.unseen(changeServices, "Service") {
+	if d.unseen("Service") {
 		t.Error("what was accepted is unseen")
 	}
 }

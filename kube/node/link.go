@@ -56,7 +56,7 @@ func dial(socket string, log *slog.Logger, bells ...bell) (*link, error) {
 
 // run receives the agent's status until ctx ends.
 func (l *link) run(ctx context.Context) error {
-	defer l.conn.Close()
+	defer func() { _ = l.conn.Close() }() // nothing is in flight
 	for {
 		err := l.receive(ctx)
 		if ctx.Err() != nil {

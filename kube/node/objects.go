@@ -271,10 +271,10 @@ func (o *objects) requireServices(ctx context.Context, required bool) bool {
 }
 
 // require begins or ends one watch. The caller holds o.mu.
-func require[T metav1.Object](ctx context.Context, o *objects, p **part[T], required bool, make func() (*store[T], any, *cache.ListWatch), delay time.Duration) bool {
+func require[T metav1.Object](ctx context.Context, o *objects, p **part[T], required bool, source func() (*store[T], any, *cache.ListWatch), delay time.Duration) bool {
 	switch {
 	case required && *p == nil:
-		s, example, from := make()
+		s, example, from := source()
 		ctx, stop := context.WithCancel(ctx)
 		*p = &part[T]{s, stop}
 		watchStore(ctx, o, s, example, from, delay)
@@ -396,7 +396,7 @@ func (o *objects) pool(name string) (*v1alpha1.IPPool, error) {
 func (o *objects) podCIDRs() ([]string, error) {
 	self, ok := o.self.get(o.node)
 	if !ok {
-		return nil, fmt.Errorf("Node %s %w", o.node, errUnlisted)
+		return nil, fmt.Errorf("own Node %s %w", o.node, errUnlisted)
 	}
 	return self.Spec.PodCIDRs, nil
 }

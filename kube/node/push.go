@@ -284,7 +284,7 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 // there, and that is not announced for a reason of its own such as its endpoints.
 // The withdrawal of an address without its Service is the guard's to judge.
 func (d *desire) explained(out *render.Output, have *has) bool {
-	if d.gone.unseen(changeServices, "Service") || d.gone.unseen(changeServices, "EndpointSlice") {
+	if d.gone.unseen("Service") || d.gone.unseen("EndpointSlice") {
 		return false
 	}
 	stays := map[string]bool{}

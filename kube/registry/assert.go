@@ -65,13 +65,8 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 			}
 		}
 		if o != nil {
-			have, ok := fromObject(o)
-			if ok && have.Node == b.Node && have.Epoch == b.Epoch {
-				return true, nil
-			}
-			if !ok || outranks(o, have, b) {
-				s.keep(o)
-				return false, nil
+			if mine, decided := s.decided(o, b); decided {
+				return mine, nil
 			}
 		}
 		written, err := s.write(ctx, o, b)
@@ -91,6 +86,20 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 		return s.settleAssert(ctx, by, b, written)
 	}
 	return false, errBusy
+}
+
+// decided reports whether the object of a block settles an assert of b without a
+// write, and then whether b is its owner's.
+func (s *Server) decided(o *v1alpha1.Block, b ipam.Block) (mine, decided bool) {
+	have, ok := fromObject(o)
+	if ok && have.Node == b.Node && have.Epoch == b.Epoch {
+		return true, true
+	}
+	if ok && !outranks(o, have, b) {
+		return false, false
+	}
+	s.keep(o)
+	return false, true
 }
 
 // find reads the object of a block; nil: there is none.

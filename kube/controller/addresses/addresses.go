@@ -238,7 +238,7 @@ func (a *assignment) refuse(s *Service, addr netip.Addr) string {
 	case !a.pools[i].Serves(s.Namespace):
 		return fmt.Sprintf("the namespaceSelector of IPPool %s does not match namespace %s", a.pools[i].Name, s.Namespace)
 	case edge(a.pools[i].CIDR, addr):
-		return fmt.Sprintf("it is the first or last address of IPPool %s", a.pools[i].Name)
+		return "it is the first or last address of IPPool " + a.pools[i].Name
 	}
 	return a.conflict(s, addr)
 }

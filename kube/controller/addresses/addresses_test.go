@@ -50,8 +50,12 @@ func TestAssign(t *testing.T) {
 		want     map[string]string // addresses, or "!" and a part of the problem, or both
 	}{
 		{"the lowest, without the edges", []Pool{four}, []Service{service("a", nil), service("b", nil)}, map[string]string{"a": "192.0.2.1", "b": "192.0.2.2"}},
-		{"the older first", []Pool{four}, []Service{service("a", func(s *Service) { s.Created = 2 }), service("b", func(s *Service) { s.Created = 1 })},
-			map[string]string{"a": "192.0.2.2", "b": "192.0.2.1"}},
+		{
+			"the older first",
+			[]Pool{four},
+			[]Service{service("a", func(s *Service) { s.Created = 2 }), service("b", func(s *Service) { s.Created = 1 })},
+			map[string]string{"a": "192.0.2.2", "b": "192.0.2.1"},
+		},
 		{"a pool of two has no edges", []Pool{pool("p", "192.0.2.0/31")}, []Service{service("a", nil), service("b", nil), service("c", nil)},
 			map[string]string{"a": "192.0.2.0", "b": "192.0.2.1", "c": "!no free address in IPPool p"}},
 		{"a pool of one", []Pool{pool("p", "192.0.2.7/32")}, []Service{service("a", nil)}, map[string]string{"a": "192.0.2.7"}},
