@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +17,8 @@ import (
 
 // gatherer is an agent that gathers a snapshot for each reader that needs a newer
 // one, and counts them.
-func gatherer(ctx context.Context, node *string) (board *state.Board, gathered *int) {
-	board, gathered = state.NewBoard(), new(int)
+func gatherer(ctx context.Context, node *atomic.Value) (board *state.Board, gathered *atomic.Int64) {
+	board, gathered = state.NewBoard(), new(atomic.Int64)
 	go func() {
 		for {
 			select {
@@ -26,8 +27,9 @@ func gatherer(ctx context.Context, node *string) (board *state.Board, gathered *
 			case <-board.Wanted():
 			}
 			if board.Outdated() {
-				*gathered++
-				board.Publish(&state.Snapshot{Taken: time.Now(), Node: state.Node{Name: *node}})
+				gathered.Add(1)
+				name, _ := node.Load().(string)
+				board.Publish(&state.Snapshot{Taken: time.Now(), Node: state.Node{Name: name}})
 			}
 		}
 	}()
@@ -40,7 +42,8 @@ func gatherer(ctx context.Context, node *string) (board *state.Board, gathered *
 func TestWatchStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		node := "a"
+		var node atomic.Value
+		node.Store("a")
 		board, gathered := gatherer(ctx, &node)
 		got, other := make(chan string), make(chan string, 99)
 		ended := make(chan error, 2)
@@ -53,7 +56,7 @@ func TestWatchStatus(t *testing.T) {
 		if first := <-got; first != "a" {
 			t.Fatalf("the first status is of %q", first)
 		}
-		before := *gathered
+		before := gathered.Load()
 		time.Sleep(10*time.Second + lookEvery/2)
 		synctest.Wait()
 		select {
@@ -61,12 +64,12 @@ func TestWatchStatus(t *testing.T) {
 			t.Errorf("the same status again: %q", again)
 		default:
 		}
-		if n := *gathered - before; n < 5 || n > 11 {
+		if n := gathered.Load() - before; n < 5 || n > 11 {
 			t.Errorf("%d snapshots in 10 s for two watchers, want one a second", n)
 		}
-		node = "b"
+		node.Store("b")
 		time.Sleep(2 * lookEvery)
-		node = "c" // the first watcher has not taken b yet
+		node.Store("c") // the first watcher has not taken b yet
 		time.Sleep(2 * lookEvery)
 		if next := <-got; next != "b" {
 			t.Errorf("after a comes %q", next)
@@ -89,7 +92,8 @@ func TestWatchStatus(t *testing.T) {
 func TestWatchStatusSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		node := "a"
+		var node atomic.Value
+		node.Store("a")
 		board, gathered := gatherer(ctx, &node)
 		errGone := errors.New("the reader is gone")
 		ended := make(chan error, 1)
@@ -98,8 +102,8 @@ func TestWatchStatusSlow(t *testing.T) {
 			ended <- watchStatus(ctx, board, func(*onlinkv1.Status) error { <-blocked; return errGone })
 		}()
 		time.Sleep(time.Hour)
-		if *gathered != 1 {
-			t.Errorf("%d snapshots for a reader that does not read", *gathered)
+		if n := gathered.Load(); n != 1 {
+			t.Errorf("%d snapshots for a reader that does not read", n)
 		}
 		close(blocked)
 		if err := <-ended; !errors.Is(err, errGone) {

@@ -24,7 +24,7 @@ import (
 type registry struct {
 	ipam.Registry
 
-	asked  int
+	asked  atomic.Int32
 	blocks []ipam.Block
 	nodes  []ipam.Node
 	away   atomic.Bool // it does not answer
@@ -47,7 +47,7 @@ func (r *registry) List(context.Context, string) ([]ipam.Block, error) {
 }
 
 func (r *registry) Nodes(context.Context) ([]ipam.Node, error) {
-	r.asked++
+	r.asked.Add(1)
 	return r.nodes, r.err()
 }
 
@@ -137,13 +137,13 @@ func TestUnlisted(t *testing.T) {
 			s.suspect <- struct{}{}
 			time.Sleep(2 * soonest)
 		}
-		if reg.asked != 1 {
-			t.Errorf("asked %d times within 40 s, want once a minute", reg.asked)
+		if n := reg.asked.Load(); n != 1 {
+			t.Errorf("asked %d times within 40 s, want once a minute", n)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if reg.asked != 2 {
-			t.Errorf("asked %d times after 100 s, want 2", reg.asked)
+		if n := reg.asked.Load(); n != 2 {
+			t.Errorf("asked %d times after 100 s, want 2", n)
 		}
 		if log.Len() > 0 {
 			t.Errorf("it is no fault and is logged:\n%s", &log)
@@ -182,16 +182,16 @@ func TestSuspect(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.suspect <- struct{}{}
 		synctest.Wait()
-		if reg.asked != 2 {
-			t.Fatalf("asked %d times after a suspect announcement, want once more", reg.asked)
+		if n := reg.asked.Load(); n != 2 {
+			t.Fatalf("asked %d times after a suspect announcement, want once more", n)
 		}
 		for range 50 {
 			s.suspect <- struct{}{}
 			time.Sleep(100 * time.Millisecond)
 		}
 		synctest.Wait()
-		if reg.asked < 6 || reg.asked > 7 {
-			t.Errorf("asked %d times, want one more for each of five seconds", reg.asked)
+		if n := reg.asked.Load(); n < 6 || n > 7 {
+			t.Errorf("asked %d times, want one more for each of five seconds", n)
 		}
 	})
 }
