@@ -2,6 +2,7 @@ package node
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,16 +18,31 @@ import (
 type peersBed struct {
 	*store[*v1alpha1.BGPPeer]
 
-	changes int
-	gone    []deletion
+	mu      sync.Mutex // deletions are reported by a timer
+	changed int
+	deleted []deletion
+}
+
+func (b *peersBed) changes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
+}
+
+func (b *peersBed) gone() []deletion {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.deleted)
 }
 
 func newPeersBed() *peersBed {
 	b := &peersBed{}
 	b.store = newStore[*v1alpha1.BGPPeer]("BGPPeer", nil, func(d deletion) {
-		b.changes++
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.changed++
 		if len(d.names) > 0 {
-			b.gone = append(b.gone, d)
+			b.deleted = append(b.deleted, d)
 		}
 	})
 	return b
@@ -81,8 +97,8 @@ func TestStoreDeletions(t *testing.T) {
 		if got := b.names(); !slices.Equal(got, []string{"c", "d"}) {
 			t.Errorf("%v are left, want c and d", got)
 		}
-		if len(b.gone) != 1 || !slices.Equal(b.gone[0].names, []string{"a", "b"}) || !b.gone[0].seen {
-			t.Errorf("reported deletions: %+v, want a and b at once", b.gone)
+		if len(b.gone()) != 1 || !slices.Equal(b.gone()[0].names, []string{"a", "b"}) || !b.gone()[0].seen {
+			t.Errorf("reported deletions: %+v, want a and b at once", b.gone())
 		}
 	})
 }
@@ -99,7 +115,7 @@ func TestStoreEndlessDeletions(t *testing.T) {
 			time.Sleep(time.Second)
 			b.do(t, b.Add(peer("b", "1")))
 			b.do(t, b.Delete(peer("b", "1")))
-			if len(b.gone) > 0 {
+			if len(b.gone()) > 0 {
 				break
 			}
 		}
@@ -116,20 +132,20 @@ func TestStoreRelist(t *testing.T) {
 	t.Parallel()
 	b := newPeersBed()
 	b.do(t, b.Replace([]any{peer("a", "1"), peer("b", "2")}, "1"))
-	before := b.changes
+	before := b.changes()
 	same := peer("a", "1")
 	same.ResourceVersion = "8"
 	b.do(t, b.Update(same))
-	if b.changes != before {
+	if b.changes() != before {
 		t.Error("another resource version is reported as a change")
 	}
 	b.do(t, b.Update(peer("a", "9")))
-	if b.changes != before+1 {
+	if b.changes() != before+1 {
 		t.Error("another address is not reported as a change")
 	}
 	b.do(t, b.Replace(nil, "9"))
-	if len(b.gone) != 1 || b.gone[0].seen || len(b.gone[0].names) != 2 {
-		t.Errorf("an empty list is reported as %+v", b.gone)
+	if len(b.gone()) != 1 || b.gone()[0].seen || len(b.gone()[0].names) != 2 {
+		t.Errorf("an empty list is reported as %+v", b.gone())
 	}
 	if b.relists() != 1 {
 		t.Errorf("%d relists, want 1", b.relists())
