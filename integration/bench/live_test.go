@@ -78,8 +78,17 @@ func TestCPU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
+	}
+	// An answer proves that it has run.
+	_, err = io.WriteString(in, "x")
+	if _, read := io.ReadFull(out, make([]byte, 1)); err != nil || read != nil {
+		t.Fatal(err, read)
 	}
 	used, err := p.cpu()
 	if err != nil || used <= 0 || used > 1 || used == math.Trunc(100*used)/100 {
