@@ -65,7 +65,10 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 			}
 		}
 		if o != nil {
-			if mine, decided := s.decided(o, b); decided {
+			if mine, decided := decide(o, b); decided {
+				if !mine {
+					s.keep(o)
+				}
 				return mine, nil
 			}
 		}
@@ -88,18 +91,12 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 	return false, errBusy
 }
 
-// decided reports whether the object of a block settles an assert of b without a
+// decide reports whether the object of a block settles an assert of b without a
 // write, and then whether b is its owner's.
-func (s *Server) decided(o *v1alpha1.Block, b ipam.Block) (mine, decided bool) {
+func decide(o *v1alpha1.Block, b ipam.Block) (mine, decided bool) {
 	have, ok := fromObject(o)
-	if ok && have.Node == b.Node && have.Epoch == b.Epoch {
-		return true, true
-	}
-	if ok && !outranks(o, have, b) {
-		return false, false
-	}
-	s.keep(o)
-	return false, true
+	mine = ok && have.Node == b.Node && have.Epoch == b.Epoch
+	return mine, mine || !ok || outranks(o, have, b)
 }
 
 // find reads the object of a block; nil: there is none.
