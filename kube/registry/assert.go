@@ -66,9 +66,7 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 		}
 		if o != nil {
 			if mine, decided := decide(o, b); decided {
-				if !mine {
-					s.keep(o)
-				}
+				s.keep(o)
 				return mine, nil
 			}
 		}
