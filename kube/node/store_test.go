@@ -212,3 +212,19 @@ func TestTrim(t *testing.T) {
 		t.Errorf("another Node: %+v", n)
 	}
 }
+
+// TestTrimSlice: an endpoint keeps the address by which it is counted once where a
+// Service has several slices, as one of both families has.
+func TestTrimSlice(t *testing.T) {
+	t.Parallel()
+	node, yes := "n1", true
+	s := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{
+		{Addresses: []string{"10.244.1.1", "10.244.1.2"}, NodeName: &node, Zone: &node, Conditions: discoveryv1.EndpointConditions{Ready: &yes}},
+		{},
+	}}
+	trimSlice(s)
+	e := s.Endpoints[0]
+	if len(e.Addresses) != 1 || e.Addresses[0] != "10.244.1.1" || *e.NodeName != node || !*e.Conditions.Ready || e.Zone != nil {
+		t.Errorf("left %+v", e)
+	}
+}

@@ -56,13 +56,15 @@ func trimService(s *corev1.Service) {
 	s.Status.Conditions = nil
 }
 
-// trimSlice keeps where endpoints are and whether they serve, not who they are.
+// trimSlice keeps where endpoints are and whether they serve, and one address of
+// each: of a Service with several slices, such as one of both families, an endpoint
+// that is in two of them counts once.
 func trimSlice(s *discoveryv1.EndpointSlice) {
 	trimMeta(s)
 	s.OwnerReferences = nil
 	s.Ports = nil
 	for i, e := range s.Endpoints {
-		s.Endpoints[i] = discoveryv1.Endpoint{Conditions: e.Conditions, NodeName: e.NodeName}
+		s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions, NodeName: e.NodeName}
 	}
 }
 
