@@ -34,8 +34,9 @@ type desire struct {
 	drain   *drainer
 	out     *outcomes
 	meter   *meter
-	input   bell // an object or the drain changed
-	status  bell // the agent's status changed
+	proxy   *proxy // nil: no announcement waits for kube-proxy
+	input   bell   // an object or the drain changed
+	status  bell   // the agent's status changed
 
 	// All below is the loop's alone.
 	seen     seen
@@ -185,6 +186,9 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	if out == nil {
 		return nil, err
 	}
+	if d.proxy.behind() {
+		*wait = shorter(*wait, pace)
+	}
 	d.waiting = ""
 	if err == nil {
 		err = d.pushConfig(ctx, out, have, began, wait)
@@ -205,6 +209,9 @@ func (d *desire) gather(ctx context.Context, have *has, wait *time.Duration) (*r
 		Node: self, Peers: o.peers.list(), Filters: o.filters.list(), Pools: o.pools.list(), Advertisements: o.advertisements.list(),
 		Reflectors: o.reflectors.list(), Namespaces: o.namespaces.list(), Password: o.password,
 		Current: []byte(have.text), Announced: have.announced, Draining: d.drain.phase() != serving,
+	}
+	if d.proxy != nil {
+		in.Forwards = d.proxy.begin(ctx)
 	}
 	in.Config, _ = o.configs.get(v1alpha1.ConfigName) // absent: nil, which Render rejects
 	if missing := o.requireSecrets(ctx, secretsOf(in)); len(missing) > 0 {

@@ -64,7 +64,7 @@ func Run(ctx context.Context, opt Options) error {
 	dr := &drainer{log: opt.Log, objects: o, link: agent, wake: drained, bells: []bell{desired, reported}, at: serving}
 	d := &desire{
 		log: opt.Log, objects: o, link: agent, gone: gone, drain: dr, out: out, meter: m,
-		input: desired, status: status, used: map[string]bool{},
+		input: desired, status: status, used: map[string]bool{}, proxy: newProxy(opt.Log),
 	}
 	ev := newEvents(opt.Log, opt.Client)
 	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, wake: reported}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,7 @@ func newWorld(t *testing.T) *world {
 //	secret NAME KEY TEXT
 //	broken KIND NAME REASON                    by the agent's dry run
 //	draining true|false
+//	forwards NAMESPACE/SERVICE...              kube-proxy forwards to these alone
 //	in-force                                   the agent takes what is rendered
 //	current TEXT                               the file in force, as a person wrote it
 //	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs
@@ -79,6 +81,9 @@ func (w *world) do(line string) []string {
 		w.in.Broken[Object{f[0], f[1]}] = f[2]
 	case "current":
 		w.in.Current = []byte(rest)
+	case "forwards":
+		names := strings.Fields(rest)
+		w.in.Forwards = func(_ netip.Addr, s *corev1.Service) bool { return slices.Contains(names, s.Namespace+"/"+s.Name) }
 	case "draining":
 		w.in.Draining = rest == "true"
 	case "file", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "in-force":

@@ -28,6 +28,7 @@ type announcer struct {
 	pools    *poolSet
 	draining bool
 	excluded bool // the node's label excludes it from external load balancers
+	forwards func(netip.Addr, *corev1.Service) bool
 
 	here     map[string]bool // BGPPeers with a session here: includeExcludedNodes
 	machines map[netip.Addr]string
@@ -52,7 +53,7 @@ func renderServices(in *Input, s *self, f *file, peers *peerSet, pools *poolSet,
 	}
 	_, excluded := s.labels[corev1.LabelNodeExcludeBalancers]
 	a := &announcer{
-		l: l, self: s, pools: pools, draining: in.Draining, excluded: excluded, here: map[string]bool{},
+		l: l, self: s, pools: pools, draining: in.Draining, excluded: excluded, forwards: in.Forwards, here: map[string]bool{},
 		machines: machines(in, f), inForce: map[netip.Prefix]*Announcement{},
 	}
 	a.aggregates = aggregates{l: l, pools: pools, machines: a.machines, unfit: map[netip.Prefix]string{}, joined: map[netip.Prefix]*aggregate{}}
@@ -144,10 +145,23 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 		case c.never != "":
 			a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
 		default:
+			c.waits = a.waits(addr, c)
 			live = append(live, c)
 		}
 	}
 	return live
+}
+
+// waits reports whether an address must not be announced before the service proxy
+// of this node forwards to the endpoints here. It learns of them when this process
+// does, and applies them up to a second later; it drops what comes before. An address
+// in force stays: it has endpoints, or the proxy still has those that terminate.
+func (a *announcer) waits(addr netip.Addr, c *candidate) bool {
+	if a.forwards == nil || !c.local || c.kind == v1alpha1.AddressCluster || c.counts.readyHere == 0 {
+		return false
+	}
+	_, inForce := a.inForce[host(addr)]
+	return !inForce && !a.forwards(a.self.first, c.svc)
 }
 
 // conflict returns why no Service can have an address; "": one can.

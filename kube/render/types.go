@@ -1,6 +1,7 @@
 package render
 
 import (
+	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +40,11 @@ type Input struct {
 	// Draining: services are announced with GRACEFUL_SHUTDOWN, before the agent's
 	// drain withdraws them.
 	Draining bool
+	// Forwards reports whether the service proxy of this node (kube-proxy) forwards
+	// the connections of a Service with externalTrafficPolicy Local to its endpoints
+	// here. It is called for those of which an address is to be announced that is not
+	// in force. nil: it does.
+	Forwards func(node netip.Addr, svc *corev1.Service) bool
 }
 
 // Object names an object of the cluster.
