@@ -124,20 +124,23 @@ func (n *bedNode) init(ctx context.Context, t *testing.T) error {
 	})
 }
 
-// startAgent starts the agent with the folders of the node in the places that the
-// rendered configuration names.
-func (n *bedNode) startAgent(t *testing.T) {
-	t.Helper()
-	bin := filepath.Join(labtest.Bin(), "onlinkd")
-	const script = `set -e
+// agentScript starts the agent of a node in a mount namespace of its own: $1 is the
+// node's folder, $2 the program.
+const agentScript = `set -e
 mount -t tmpfs none /run; mount -t tmpfs none /var/lib; mount -t tmpfs none /opt
 mkdir -p /run/onlink /run/onlink-kube /var/lib/onlink /opt/cni/bin
 mount --bind "$1/run" /run/onlink; mount --bind "$1/kube" /run/onlink-kube
 mount --bind "$1/state" /var/lib/onlink; mount --bind "$1/bin" /opt/cni/bin
 [ ! -d /etc/cni/net.d ] || mount --bind "$1/net.d" /etc/cni/net.d
 exec "$2" --config /var/lib/onlink/onlinkd.yaml`
+
+// startAgent starts the agent with the folders of the node in the places that the
+// rendered configuration names.
+func (n *bedNode) startAgent(t *testing.T) {
+	t.Helper()
+	bin := filepath.Join(labtest.Bin(), "onlinkd")
 	var err error
-	n.agent, err = n.NS.Start("onlinkd", filepath.Join(n.dir, "onlinkd.log"), "unshare", "--mount", "sh", "-c", script, "sh", n.dir, bin)
+	n.agent, err = n.NS.Start("onlinkd", filepath.Join(n.dir, "onlinkd.log"), "unshare", "--mount", "sh", "-c", agentScript, "sh", n.dir, bin)
 	must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -37,9 +37,10 @@ const defaultPatience = 2 * time.Minute
 // an answer to a question that was asked after the first two. A proof that fails
 // begins all three anew.
 type reaper struct {
-	c     *controller
-	gone  map[string]*deceased
-	freed map[string]sighting // free Blocks
+	c      *controller
+	gone   map[string]*deceased
+	freed  map[string]sighting // free Blocks
+	leases *leases
 }
 
 // sighting is an object as it was first read at a time.
@@ -63,7 +64,7 @@ type deceased struct {
 const relook = time.Second
 
 func newReaper(c *controller) *reaper {
-	return &reaper{c: c, gone: map[string]*deceased{}, freed: map[string]sighting{}}
+	return &reaper{c: c, gone: map[string]*deceased{}, freed: map[string]sighting{}, leases: &leases{c: c}}
 }
 
 // turn looks at every node that owns blocks and is not in the cache of Nodes.
@@ -75,8 +76,12 @@ func (r *reaper) turn(ctx context.Context) error {
 		}
 	}
 	nodes := list[*corev1.Node](r.c.w.nodes)
-	if len(nodes) == 0 && len(owned) > 0 {
+	if len(nodes) == 0 {
 		clear(r.gone)
+		if len(owned) == 0 {
+			r.c.m.alarm("nodes_vanished", false)
+			return r.prune(ctx) // a cluster that begins
+		}
 		if r.c.m.alarm("nodes_vanished", true) {
 			r.c.log.Error("the API server lists no Node, and nodes own blocks: nothing is freed", "owners", len(owned))
 		}
@@ -104,7 +109,7 @@ func (r *reaper) turn(ctx context.Context) error {
 		}
 	}
 	r.c.m.candidates.Set(float64(absentees))
-	return errors.Join(all, r.ask(ctx, questions), r.prune(ctx))
+	return errors.Join(all, r.ask(ctx, questions), r.prune(ctx), r.leases.turn(ctx, owned, r.present))
 }
 
 func (r *reaper) present(name string) bool {
@@ -146,7 +151,7 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 		}
 		switch {
 		case heard != "":
-			r.say(d, name, fmt.Sprintf("%s still receives an announcement of %s: the machine runs", heard, b.Spec.CIDR))
+			r.say(d, name, "its blocks are still announced: the machine runs", "block", b.Spec.CIDR, "witness", heard)
 		case answered:
 			if err := r.free(ctx, name, b, lease); err != nil {
 				return err
@@ -156,11 +161,11 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 	return nil
 }
 
-// say logs once why blocks are not freed.
-func (r *reaper) say(d *deceased, name, why string) {
+// say logs once why blocks are not freed, with an example.
+func (r *reaper) say(d *deceased, name, why string, example ...any) {
 	if d.said != why {
 		d.said = why
-		r.c.log.Warn("the Node is gone and its blocks are not freed", "node", name, "reason", why)
+		r.c.log.With(example...).Warn("the Node is gone and its blocks are not freed", "node", name, "reason", why)
 	}
 }
 

@@ -20,6 +20,12 @@ func (r *reporter) answers(ctx context.Context, questions []v1alpha1.CIDR, s *on
 	if !s.GetInSync() || s.GetPeersEstablished() == 0 {
 		return nil, nil
 	}
+	peers, err := r.link.admin.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list the agent's peers: %w", err)
+	}
+	config, _ := r.objects.configs.get(v1alpha1.ConfigName)
+	silent := silentPeers(peers.GetPeers(), assertPeriod(config))
 	var out []v1alpha1.Answer
 	for _, q := range questions {
 		p, err := netip.ParsePrefix(string(q))
@@ -30,16 +36,57 @@ func (r *reporter) answers(ctx context.Context, questions []v1alpha1.CIDR, s *on
 		if err != nil {
 			return nil, fmt.Errorf("list the agent's routes: %w", err)
 		}
-		out = append(out, v1alpha1.Answer{CIDR: q, Heard: received(rep.GetRoutes(), p), At: metav1.NewTime(time.Now().Truncate(time.Second))})
+		out = append(out, v1alpha1.Answer{CIDR: q, Heard: received(rep.GetRoutes(), p, silent), At: metav1.NewTime(time.Now().Truncate(time.Second))})
 	}
 	return out, nil
 }
 
+// assertPeriod is spec.ipam.assert of an OnlinkConfig.
+func assertPeriod(config *v1alpha1.OnlinkConfig) time.Duration {
+	if config != nil {
+		if d, err := time.ParseDuration(string(config.Spec.IPAM.Assert)); err == nil && d > 0 {
+			return d
+		}
+	}
+	return time.Minute
+}
+
+// silentPeers returns the addresses of peers without a session for longer than a
+// time. Their routes may stay for two minutes after that (RFC 4724), which an agent
+// that restarts needs for seconds; a machine without power would be heard for 90 s
+// more of the hold time and those two minutes.
+func silentPeers(peers []*onlinkv1.Peer, least time.Duration) map[netip.Addr]bool {
+	silent := map[netip.Addr]bool{}
+	up := map[netip.Addr]bool{}
+	for _, p := range peers {
+		addr, err := netip.ParseAddr(p.GetAddress())
+		if err != nil {
+			continue
+		}
+		if p.GetState() == established || p.GetSince().AsDuration() <= least {
+			up[addr] = true
+		} else {
+			silent[addr] = true
+		}
+	}
+	for addr := range up {
+		delete(silent, addr)
+	}
+	return silent
+}
+
 // received reports whether a route of a peer is p or inside it. A covering one, such
-// as a default route, says nothing about p; the agent's own are no peer's.
-func received(routes []*onlinkv1.Route, p netip.Prefix) bool {
+// as a default route, says nothing about p; the agent's own are no peer's; and one
+// that leads to silent peers alone is left from before.
+func received(routes []*onlinkv1.Route, p netip.Prefix, silent map[netip.Addr]bool) bool {
 	return slices.ContainsFunc(routes, func(r *onlinkv1.Route) bool {
 		q, err := netip.ParsePrefix(r.GetPrefix())
-		return err == nil && q.Bits() >= p.Bits() && p.Contains(q.Addr()) && (r.GetKind() == "unicast" || r.GetKind() == "unresolved")
+		if err != nil || q.Bits() < p.Bits() || !p.Contains(q.Addr()) || r.GetKind() != "unicast" && r.GetKind() != "unresolved" {
+			return false
+		}
+		return len(r.GetHops()) == 0 || slices.ContainsFunc(r.GetHops(), func(h *onlinkv1.Hop) bool {
+			via, err := netip.ParseAddr(h.GetVia())
+			return err != nil || !silent[via]
+		})
 	})
 }

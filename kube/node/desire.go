@@ -41,6 +41,7 @@ type desire struct {
 	// All below is the loop's alone.
 	seen     seen
 	need     needs
+	crowd    crowd
 	verdict  verdict
 	restarts restarts
 	// reflectors is how many there were when a configuration was accepted last; nil:
@@ -214,6 +215,7 @@ func (d *desire) gather(ctx context.Context, have *has, wait *time.Duration) (*r
 		in.Forwards = d.proxy.begin(ctx)
 	}
 	in.Config, _ = o.configs.get(v1alpha1.ConfigName) // absent: nil, which Render rejects
+	*wait = shorter(*wait, d.count(ctx))
 	if missing := o.requireSecrets(ctx, secretsOf(in)); len(missing) > 0 {
 		if d.asked.IsZero() {
 			d.asked = time.Now()
@@ -250,6 +252,7 @@ func secretsOf(in *render.Input) (names []string) {
 // returns errWait when it required all Nodes and they are not.
 func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, error) {
 	for {
+		in.Crowded = d.crowd.on
 		if d.objects.requireNodes(ctx, d.need.nodes) && d.need.nodes {
 			in.Nodes = d.objects.allNodes()
 		} else {
@@ -266,6 +269,11 @@ func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, 
 			return nil, fmt.Errorf("nothing is rendered, what is in force stays: %w", err)
 		}
 		d.meter.rendered(time.Since(began))
+		if out.Crowded && !d.crowd.on {
+			d.crowd.found(time.Now())
+			d.log.Warn("the cluster has too many nodes for a mesh, which stays as it is, and this node does not watch them any more", "most", render.MaxMesh)
+			continue
+		}
 		last := d.need
 		d.need = needs{services: out.NeedsServices, nodes: out.NeedsAllNodes}
 		if d.need != last {

@@ -120,7 +120,7 @@ func TestReceived(t *testing.T) {
 		{"fd00::/64", "unicast", false},
 		{"?", "unicast", false},
 	} {
-		if got := received([]*onlinkv1.Route{{Prefix: c.prefix, Kind: c.kind}}, block); got != c.want {
+		if got := received([]*onlinkv1.Route{{Prefix: c.prefix, Kind: c.kind}}, block, nil); got != c.want {
 			t.Errorf("%s %s: got %v", c.kind, c.prefix, got)
 		}
 	}

@@ -255,6 +255,18 @@ func (o *objects) requireNodes(ctx context.Context, required bool) bool {
 	}, jitter)
 }
 
+// moreNodes reports whether the cluster has more than n Nodes. It reads the metadata of
+// at most one more.
+func (o *objects) moreNodes(ctx context.Context, n int) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	list, err := o.client.Metadata.Resource(corev1.SchemeGroupVersion.WithResource("nodes")).List(ctx, metav1.ListOptions{Limit: int64(n) + 1})
+	if err != nil {
+		return false, fmt.Errorf("count Nodes: %w", err)
+	}
+	return len(list.Items) > n, nil
+}
+
 // requireServices begins or ends the watches of Services and EndpointSlices.
 func (o *objects) requireServices(ctx context.Context, required bool) bool {
 	o.mu.Lock()

@@ -35,6 +35,9 @@ const (
 	// writeTime bounds one request to the API server.
 	writeTime = 10 * time.Second
 
+	// established is the state of a session that is up.
+	established = "Established"
+
 	maxServices = 200 // in the status
 	maxListed   = 50  // of sessions and blocks
 )
@@ -319,7 +322,6 @@ func (r *reporter) ask(ctx context.Context, own *v1alpha1.OnlinkNode, s *onlinkv
 // sessions returns the sessions of a status: those with BGPPeers and those that
 // are down, the latter first.
 func sessions(s *onlinkv1.Status, peers []*onlinkv1.Peer, configured func(name string) bool) v1alpha1.NodeSessions {
-	const established = "Established"
 	out := v1alpha1.NodeSessions{
 		Summary:     fmt.Sprintf("%d/%d", s.GetPeersEstablished(), s.GetPeersTotal()),
 		Established: int32(s.GetPeersEstablished()), Total: int32(s.GetPeersTotal()), //nolint:gosec // counts

@@ -80,6 +80,10 @@ func (n *names) sight(l *coordinationv1.Lease) time.Duration {
 	return time.Since(seen.at)
 }
 
+// NodeOf returns the name of the node that a Lease is about; "": it is none of a
+// node's name.
+func NodeOf(l *coordinationv1.Lease) string { return l.Annotations[nodeAnnotation] }
+
 // holderOf reads a Lease.
 func holderOf(name string, l *coordinationv1.Lease) ipam.Holder {
 	h := ipam.Holder{Caller: ipam.Caller{Node: name}, Before: l.Annotations[beforeAnnotation]}

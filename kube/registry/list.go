@@ -93,7 +93,7 @@ func (s *Server) listNodes(ctx context.Context) ([]ipam.Node, error) {
 		}
 		for i := range list.Items {
 			l := &list.Items[i]
-			if h := holderOf(l.Annotations[nodeAnnotation], l); h.Node != "" && h.Instance != "" {
+			if h := holderOf(NodeOf(l), l); h.Node != "" && h.Instance != "" {
 				all = append(all, h)
 			}
 		}

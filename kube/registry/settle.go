@@ -65,7 +65,7 @@ func (s *Server) orphaned(ctx context.Context) (bool, error) {
 	}
 	for i := range leases.Items {
 		l := &leases.Items[i]
-		h := holderOf(l.Annotations[nodeAnnotation], l)
+		h := holderOf(NodeOf(l), l)
 		if h.Instance != "" && h.Node != s.opt.Node && time.Since(h.Since) > newName {
 			return true, nil
 		}

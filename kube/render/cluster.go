@@ -8,9 +8,9 @@ import (
 	"onlink/kube/api/v1alpha1"
 )
 
-// maxMesh is the largest full mesh: above it every node's sessions and the watches
+// MaxMesh is the largest full mesh: above it every node's sessions and the watches
 // of all Nodes cost more than reflectors do.
-const maxMesh = 100
+const MaxMesh = 100
 
 // cluster is the sessions inside the cluster.
 type cluster struct {
@@ -42,7 +42,9 @@ func (c *cluster) taken(name string, addr netip.Addr) (string, bool) {
 func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l *ledger) *cluster {
 	c := &cluster{}
 	reflection := len(ros.reflectors) > 0
-	l.out.NeedsAllNodes = !reflection && b.mode != v1alpha1.MeshOff || s.reflector && len(b.clients) == 0
+	meshed := !reflection && b.mode != v1alpha1.MeshOff
+	l.out.Crowded = meshed && (ros.crowded || len(ros.nodes) > MaxMesh)
+	l.out.NeedsAllNodes = meshed && !ros.crowded || s.reflector && len(b.clients) == 0
 	if b.sealed {
 		l.problem("no sessions inside the cluster, because their key is missing: create the Secret of OnlinkConfig spec.reflection.passwordSecretRef")
 		return c
@@ -53,7 +55,7 @@ func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l 
 		if s.reflector {
 			c.reflector = &reflector{PasswordFile: b.link.PasswordFile, Clients: clientRanges(ros, b, pools, l)}
 		}
-	case b.mode != v1alpha1.MeshOff:
+	case meshed:
 		c.mesh = readMesh(s, ros, b, cur, l)
 	}
 	return c
@@ -136,9 +138,9 @@ func network(a netip.Addr, pools *poolSet) netip.Prefix {
 // where a node has it: each of two ends finds the other by the address in the list.
 func readMesh(s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
 	nodes := ros.nodes
-	if len(nodes) > maxMesh {
+	if l.out.Crowded {
 		nodes = meshInForce(ros, cur)
-		l.problem("%d nodes are too many for a mesh (at most %d), which stays as it is: label two or three nodes %s, which makes them route reflectors", len(ros.nodes), maxMesh, v1alpha1.ReflectorLabel)
+		l.problem("more than %d nodes are too many for a mesh, which stays as it is: label two or three nodes %s, which makes them route reflectors", MaxMesh, v1alpha1.ReflectorLabel)
 	}
 	if !slices.ContainsFunc(nodes, func(m member) bool { return m.name == s.name }) {
 		return nil
@@ -166,15 +168,23 @@ func readMesh(s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
 	return m
 }
 
-// meshInForce returns the nodes of the mesh in force that are still there.
+// meshInForce returns the nodes of the mesh in force that are still there. Which ones
+// are is not known in a cluster where no node watches all Nodes: then all of them.
 func meshInForce(ros *roster, cur *current) []member {
 	if cur.file == nil || cur.file.BGP.Mesh == nil {
 		return nil
 	}
 	var out []member
 	for _, n := range cur.file.BGP.Mesh.Nodes {
-		if at := slices.IndexFunc(ros.nodes, func(m member) bool { return m.name == n.Name }); at >= 0 {
+		at := slices.IndexFunc(ros.nodes, func(m member) bool { return m.name == n.Name })
+		addr, err := netip.ParseAddr(n.Address)
+		switch {
+		case at >= 0:
 			out = append(out, ros.nodes[at])
+		case ros.crowded && err == nil && addr.Is4():
+			out = append(out, member{name: n.Name, v4: addr, first: addr})
+		case ros.crowded && err == nil:
+			out = append(out, member{name: n.Name, v6: addr, first: addr})
 		}
 	}
 	return out

@@ -51,6 +51,7 @@ func newWorld(t *testing.T) *world {
 // do runs one command. An object is younger than those before it; a second one of
 // its name replaces the first and keeps its age.
 //
+//	nodes FROM TO                              as many others: nFROM, 10.58.0.FROM ...
 //	self|node NAME ADDR... [label K=V]... [podCIDR P]...   this node, or another one
 //	OnlinkConfig|IPPool|BGPPeer|BGPFilter|ServiceAdvertisement NAME {SPEC}
 //	Namespace NAME {METADATA}
@@ -69,6 +70,14 @@ func (w *world) do(line string) []string {
 	switch kind {
 	case "self", "node":
 		w.node(kind == "self", strings.Fields(rest))
+	case "nodes":
+		var from, to int
+		if _, err := fmt.Sscan(rest, &from, &to); err != nil {
+			w.t.Fatalf("%s: %v", line, err)
+		}
+		for i := from; i <= to; i++ {
+			w.node(false, []string{fmt.Sprintf("n%d", i), fmt.Sprintf("10.58.0.%d", i)})
+		}
 	case "endpoints":
 		w.endpoints(strings.Fields(rest))
 	case "delete":
@@ -263,7 +272,7 @@ func (w *world) delete(f []string) {
 // render renders, in what a node watches: the reflectors, and all Nodes where it
 // must.
 func (w *world) render() (*Output, error) {
-	w.in.Nodes, w.in.Reflectors = nil, nil
+	w.in.Nodes, w.in.Reflectors, w.in.Crowded = nil, nil, false
 	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
 		w.in.Nodes = append(w.in.Nodes, w.nodes[name])
 		if isReflector(w.nodes[name]) {
@@ -271,6 +280,10 @@ func (w *world) render() (*Output, error) {
 		}
 	}
 	out, err := Render(&w.in)
+	if err == nil && out.Crowded {
+		w.in.Crowded = true
+		out, err = Render(&w.in)
+	}
 	if err == nil && !out.NeedsAllNodes {
 		w.in.Nodes = nil
 		out, err = Render(&w.in)

@@ -23,9 +23,12 @@ type Input struct {
 	Advertisements []*v1alpha1.ServiceAdvertisement
 	Reflectors     []*corev1.Node // Nodes with the label onlink.io/reflector
 	Nodes          []*corev1.Node // all Nodes, while [Output.NeedsAllNodes]; nil otherwise
-	Namespaces     []*metav1.PartialObjectMetadata
-	Services       []*corev1.Service // while [Output.NeedsServices]; nil otherwise
-	Slices         []*discoveryv1.EndpointSlice
+	// Crowded: the cluster has more than [MaxMesh] Nodes, by the last count. A mesh
+	// then stays as it is, and no node watches all Nodes for it.
+	Crowded    bool
+	Namespaces []*metav1.PartialObjectMetadata
+	Services   []*corev1.Service // while [Output.NeedsServices]; nil otherwise
+	Slices     []*discoveryv1.EndpointSlice
 
 	// Password returns a TCP MD5 key. An error rejects the object that names it.
 	Password func(v1alpha1.SecretKey) ([]byte, error)
@@ -69,6 +72,8 @@ type Output struct {
 	// ranges of clients. Without Input.Nodes the configuration in force must stay:
 	// that of this output has no session with the nodes that are missing.
 	NeedsAllNodes bool
+	// Crowded: there are no reflectors, and too many Nodes for a mesh.
+	Crowded bool
 }
 
 // Announcement is a prefix that this node announces besides its blocks: the plain

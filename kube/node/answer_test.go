@@ -1,0 +1,55 @@
+package node
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	onlinkv1 "onlink/proto/v1"
+)
+
+// TestSilentPeers: what is left from a peer without a session says no block announced.
+func TestSilentPeers(t *testing.T) {
+	peer := func(addr, state string, since time.Duration) *onlinkv1.Peer {
+		return &onlinkv1.Peer{Address: addr, State: state, Since: durationpb.New(since)}
+	}
+	route := func(prefix, kind string, via ...string) *onlinkv1.Route {
+		r := &onlinkv1.Route{Prefix: prefix, Kind: kind}
+		for _, v := range via {
+			r.Hops = append(r.Hops, &onlinkv1.Hop{Via: v})
+		}
+		return r
+	}
+	peers := []*onlinkv1.Peer{
+		peer("10.0.0.1", established, time.Hour),
+		peer("10.0.0.2", "Active", 2*time.Minute),
+		peer("10.0.0.3", "Active", 10*time.Second),
+		// A second entry of an address, such as that of its former connection.
+		peer("10.0.0.4", "Idle", time.Hour), peer("10.0.0.4", established, time.Second),
+	}
+	for _, tt := range []struct {
+		name  string
+		route *onlinkv1.Route
+		want  bool
+	}{
+		{"the block of a peer", route("10.244.0.0/26", "unicast", "10.0.0.1"), true},
+		{"a part of the block", route("10.244.0.32/27", "unicast", "10.0.0.1"), true},
+		{"a route around it", route("10.244.0.0/16", "unicast", "10.0.0.1"), false},
+		{"an own route", route("10.244.0.0/26", "blackhole"), false},
+		{"a next hop that is no peer", route("10.244.0.0/26", "unicast", "10.0.0.9"), true},
+		{"no next hop", route("10.244.0.0/26", "unresolved"), true},
+		{"left from a peer that is silent", route("10.244.0.0/26", "unicast", "10.0.0.2"), false},
+		{"left from a peer that restarts", route("10.244.0.0/26", "unicast", "10.0.0.3"), true},
+		{"a peer that came back", route("10.244.0.0/26", "unicast", "10.0.0.4"), true},
+		{"one of two next hops is silent", route("10.244.0.0/26", "unicast", "10.0.0.2", "10.0.0.1"), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := netip.MustParsePrefix("10.244.0.0/26")
+			if got := received([]*onlinkv1.Route{tt.route}, p, silentPeers(peers, time.Minute)); got != tt.want {
+				t.Errorf("received: %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
