@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -150,8 +151,8 @@ func TestBlame(t *testing.T) {
 	}
 }
 
-// TestExplained: a withdrawal needs no confirmation while its Service is there.
-func TestExplained(t *testing.T) {
+// TestUnexplained: a withdrawal needs no confirmation while its Service is there.
+func TestUnexplained(t *testing.T) {
 	t.Parallel()
 	services := []v1alpha1.NodeService{{Address: "192.0.2.1"}, {Address: "192.0.2.9"}, {Address: "2001:db8::1"}}
 	stays := []render.Announcement{{Prefix: "192.0.2.200/32"}}
@@ -159,14 +160,14 @@ func TestExplained(t *testing.T) {
 		name string
 		had  []string
 		gone *deletion
-		want bool
+		want []string
 	}{
-		{"nothing is withdrawn", []string{"192.0.2.200/32"}, nil, true},
-		{"of a Service that is there", []string{"192.0.2.1/32", "2001:db8::1/128"}, nil, true},
-		{"an aggregate of one", []string{"192.0.2.0/28"}, nil, true},
-		{"of none", []string{"192.0.2.1/32", "198.51.100.1/32"}, nil, false},
-		{"EndpointSlices vanished from a list", []string{"192.0.2.1/32"}, &deletion{kind: "EndpointSlice"}, false},
-		{"an EndpointSlice was deleted", []string{"192.0.2.1/32"}, &deletion{kind: "EndpointSlice", seen: true}, true},
+		{"nothing is withdrawn", []string{"192.0.2.200/32"}, nil, nil},
+		{"of a Service that is there", []string{"192.0.2.1/32", "2001:db8::1/128"}, nil, nil},
+		{"an aggregate of one", []string{"192.0.2.0/28"}, nil, nil},
+		{"of none", []string{"192.0.2.1/32", "198.51.100.1/32"}, nil, []string{"198.51.100.1/32"}},
+		{"EndpointSlices vanished from a list", []string{"192.0.2.1/32", "192.0.2.200/32"}, &deletion{kind: "EndpointSlice"}, []string{"192.0.2.1/32"}},
+		{"an EndpointSlice was deleted", []string{"192.0.2.1/32"}, &deletion{kind: "EndpointSlice", seen: true}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -178,8 +179,12 @@ func TestExplained(t *testing.T) {
 			for _, p := range c.had {
 				have.announced = append(have.announced, render.Announcement{Prefix: p})
 			}
-			if got := d.explained(&render.Output{Announcements: stays, Services: services}, have); got != c.want {
-				t.Errorf("got %v", got)
+			var got []string
+			for _, a := range d.unexplained(&render.Output{Announcements: stays, Services: services}, have) {
+				got = append(got, a.Prefix)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
 	}

@@ -259,7 +259,12 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 		call, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
 		d.sent.services = proto.CloneOf(req)
-		req.Confirm = phase == withdrawn || phase == drained || d.explained(out, have)
+		rest := d.unexplained(out, have)
+		req.Confirm = phase == withdrawn || phase == drained || len(rest) == 0
+		if err := d.pushOthers(call, req, rest); err != nil {
+			d.sent.services = nil
+			return err
+		}
 		rep, err := d.link.admin.Announce(call, req)
 		if err != nil {
 			d.sent.services = nil
@@ -280,13 +285,30 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 	return d.confirmDeletion(ctx, changeServices, wait)
 }
 
-// explained reports whether every prefix that is withdrawn is of a Service that is
-// there, and that is not announced for a reason of its own such as its endpoints.
-// The withdrawal of an address without its Service is the guard's to judge.
-func (d *desire) explained(out *render.Output, have *has) bool {
-	if d.gone.unseen("Service") || d.gone.unseen("EndpointSlice") {
-		return false
+// pushOthers makes the changes that do not depend on withdrawals that the agent may
+// hold. It holds a set as a whole: the addresses of other Services would not follow
+// their endpoints until a person confirms it.
+func (d *desire) pushOthers(ctx context.Context, req *onlinkv1.AnnounceRequest, rest []render.Announcement) error {
+	if req.GetConfirm() || len(rest) < 2 { // of a single one the withdrawal is not held
+		return nil
 	}
+	others := proto.CloneOf(req)
+	for _, a := range rest {
+		others.Announcements = append(others.Announcements, message(a))
+	}
+	others.Confirm = true
+	if _, err := d.link.admin.Announce(ctx, others); err != nil {
+		return fmt.Errorf("announce services: %w", err)
+	}
+	return nil
+}
+
+// unexplained returns what is withdrawn without a reason that is seen. Of a Service
+// that is there, and that is not announced for a reason of its own such as its
+// endpoints, a withdrawal is explained. That of an address without its Service is
+// the guard's to judge.
+func (d *desire) unexplained(out *render.Output, have *has) (rest []render.Announcement) {
+	unseen := d.gone.unseen("Service") || d.gone.unseen("EndpointSlice")
 	stays := map[string]bool{}
 	for _, a := range out.Announcements {
 		stays[a.Prefix] = true
@@ -296,14 +318,14 @@ func (d *desire) explained(out *render.Output, have *has) bool {
 			continue
 		}
 		p, err := netip.ParsePrefix(a.Prefix)
-		if err != nil || !slices.ContainsFunc(out.Services, func(s v1alpha1.NodeService) bool {
+		if unseen || err != nil || !slices.ContainsFunc(out.Services, func(s v1alpha1.NodeService) bool {
 			addr, err := netip.ParseAddr(s.Address)
 			return err == nil && p.Contains(addr)
 		}) {
-			return false
+			rest = append(rest, a)
 		}
 	}
-	return true
+	return rest
 }
 
 // pushNamespaces sends the pools of namespaces when they differ from what was
