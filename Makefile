@@ -24,9 +24,11 @@ ENGINETOOL = GOFLAGS="$$ONLINK_GOFLAGS" go run ./bgp/engine
 ifeq ($(origin ONLINK_GOFLAGS),undefined)
 export ONLINK_GOFLAGS := $(shell go env GOFLAGS)
 endif
-export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)')
+# grpcnotrace leaves out gRPC's page of traces, and with it html/template, which keeps
+# every exported method of every type in the programs: a sixth of onlinkd.
+export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube demo-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +92,9 @@ kube-binaries: engine ## build Kubernetes from Go modules into build/kube (eight
 test-kube: image ## run the tests in a real Kubernetes cluster on this machine (TESTS=pattern)
 	@$(BED) deps kube
 	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) test --run '$(value TESTS)'
+
+demo-kube: image ## show onlink in Kubernetes, narrated: a bare cluster, one apply, pods, a service behind a ToR, drain
+	@$(KUBE) demo
 
 kube-up: engine ## start a Kubernetes cluster on this machine and leave it up (FLAGS=..., see go run ./integration/kube/cmd/cluster up -h)
 	@$(KUBE) up $(FLAGS)

@@ -113,7 +113,7 @@ func TestCrash(t *testing.T) {
 func useFailpoints(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-tags", "failpoints", "-o", dir+"/", "onlink/cmd/...")
+	cmd := exec.Command("go", "build", "-tags", "failpoints,grpcnotrace", "-o", dir+"/", "onlink/cmd/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build programs with failpoints: %v\n%s", err, text)

@@ -38,5 +38,7 @@ replicas one works, the holder of the Lease onlink-controller.`,
 	f.StringVar(&opt.Health, "health", "127.0.0.1:9180", "address and port of /healthz, /readyz and /metrics; empty: none")
 	f.BoolVar(&opt.TaintNewNodes, "taint-new-nodes", true, "put the taint onlink.io/agent-not-ready on new Nodes")
 	f.BoolVar(&opt.PolicyEnforced, "policy-enforced", false, "the cluster runs something that enforces NetworkPolicies: warn of none")
+	f.StringVar(&opt.PolicyDaemonSet, "policy-daemonset", "", "DaemonSet in onlink's namespace that enforces NetworkPolicies once its pods are ready")
+	cmd.MarkFlagsMutuallyExclusive("policy-enforced", "policy-daemonset")
 	return cmd
 }

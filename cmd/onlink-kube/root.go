@@ -50,7 +50,7 @@ two replicas, one of which is active.`,
 	f.StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig file (default: the service account of the pod, then $KUBECONFIG)")
 	f.StringVar(&a.namespace, "namespace", env("ONLINK_NAMESPACE", defaultNamespace), "namespace of onlink's Secrets and Leases (env ONLINK_NAMESPACE)")
 	f.StringVar(&a.level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(initCommand(a), nodeCommand(a), controllerCommand(a), versionCommand())
+	root.AddCommand(initCommand(a), nodeCommand(a), controllerCommand(a), queueCommand(), versionCommand())
 	return root
 }
 

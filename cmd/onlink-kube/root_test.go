@@ -23,6 +23,7 @@ func TestCommands(t *testing.T) {
 		{"node --node-name n1 --log-level loud", `--log-level "loud" is none of debug, info, warn, error`},
 		{"node --node-name n1 --kubeconfig /nowhere", "set --kubeconfig"},
 		{"node n1", "unknown command"},
+		{"queue x", `NUMBER "x"`},
 	} {
 		cmd := command()
 		cmd.SetArgs(strings.Fields(c.args))

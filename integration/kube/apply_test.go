@@ -2,15 +2,10 @@ package kube
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"onlink/integration/kube/cluster"
 	"onlink/integration/labtest"
@@ -52,21 +47,7 @@ func startOnlink(t *testing.T, o cluster.Options) (context.Context, *cluster.Clu
 	began := time.Now()
 	labtest.Must(t, c.Apply(ctx, string(text)))
 	labtest.Must(t, c.WaitReady(ctx, readyTime))
-	labtest.Must(t, cluster.WaitFor(ctx, c, cluster.Objects{Resource: cluster.Nodes}, readyTime, untainted))
+	labtest.Must(t, c.WaitUntainted(ctx, readyTime))
 	t.Logf("%d nodes Ready, and without taint, %s after the apply", len(c.Nodes), time.Since(began).Round(100*time.Millisecond))
 	return ctx, c
-}
-
-// untainted returns an error while a node has a taint that keeps pods away.
-func untainted(nodes []corev1.Node) error {
-	var missing []string
-	for _, n := range nodes {
-		for _, taint := range n.Spec.Taints {
-			missing = append(missing, fmt.Sprintf("%s has the taint %s", n.Name, taint.ToString()))
-		}
-	}
-	if len(missing) > 0 {
-		return errors.New(strings.Join(missing, "; "))
-	}
-	return nil
 }

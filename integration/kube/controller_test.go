@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,6 +58,7 @@ func runController(t *testing.T, c *client.Client, namespace, identity string) (
 		done <- controller.Run(ctx, controller.Options{
 			Client: c, Namespace: namespace, Identity: identity, Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("replica", identity),
 			Defaults: file, Health: "127.0.0.1:0", TaintNewNodes: true, LeaseDuration: 4 * time.Second, BlockAge: time.Second,
+			PolicyDaemonSet: "policy",
 		})
 	}()
 	stop = sync.OnceFunc(func() {
@@ -139,14 +141,7 @@ func TestController(t *testing.T) {
 	})
 	t.Run("status of configuration objects", func(t *testing.T) { testStatus(t, c) })
 	t.Run("addresses of Services", func(t *testing.T) { testAddresses(t, c) })
-	t.Run("policies that nothing enforces", func(t *testing.T) {
-		_, err := c.NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
-		must(t, err)
-		wantCondition(ctx, t, 90*time.Second, "PolicyEnforced", metav1.ConditionFalse, "default/p", func() ([]metav1.Condition, error) {
-			cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
-			return cfg.Status.Conditions, err
-		})
-	})
+	t.Run("policies that nothing enforces", func(t *testing.T) { testPolicies(t, c, ns) })
 	t.Run("an OnlinkConfig that vanishes is not replaced", func(t *testing.T) {
 		must(t, c.Pools.Delete(ctx, "default", metav1.DeleteOptions{}))
 		f := &fleet{c: c, namespace: ns, log: slog.New(slog.NewTextHandler(t.Output(), nil)), nodes: map[string]*registry.Server{}}
@@ -178,6 +173,40 @@ func wantCondition(ctx context.Context, t *testing.T, within time.Duration, kind
 		}
 		return nil
 	}))
+}
+
+// testPolicies: NetworkPolicies count as enforced while the DaemonSet that enforces
+// them is ready on every node, not because it exists.
+func testPolicies(t *testing.T, c *client.Client, ns string) {
+	t.Helper()
+	ctx := t.Context()
+	conditions := func() ([]metav1.Condition, error) {
+		cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
+		return cfg.Status.Conditions, err
+	}
+	_, err := c.NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
+	must(t, err)
+	wantCondition(ctx, t, soon, "PolicyEnforced", metav1.ConditionFalse, "default/p", conditions)
+	labels := map[string]string{"app": "policy"}
+	set, err := c.AppsV1().DaemonSets(ns).Create(ctx, &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "policy"},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "policy", Image: "localhost/policy:1"}}},
+			},
+		},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	for ready, want := range map[int32]metav1.ConditionStatus{1: metav1.ConditionFalse, 2: metav1.ConditionTrue} {
+		// No controller of DaemonSets runs here: the status is the test's.
+		set.Status.DesiredNumberScheduled, set.Status.NumberReady = 2, ready
+		set, err = c.AppsV1().DaemonSets(ns).UpdateStatus(ctx, set, metav1.UpdateOptions{})
+		must(t, err)
+		words := map[int32]string{1: "ready on 1 of 2 nodes", 2: "enforced"}[ready]
+		wantCondition(ctx, t, soon, "PolicyEnforced", want, words, conditions)
+	}
 }
 
 func testStatus(t *testing.T, c *client.Client) {

@@ -30,6 +30,9 @@ type Options struct {
 	// PolicyEnforced says that the cluster runs something that enforces
 	// NetworkPolicies.
 	PolicyEnforced bool
+	// PolicyDaemonSet is the DaemonSet in Namespace that enforces NetworkPolicies
+	// once its pods are ready; empty: none.
+	PolicyDaemonSet string
 
 	// LeaseDuration is how long a leader that does not renew keeps the others
 	// waiting. Default: 15 s.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"onlink/kube/api/v1alpha1"
@@ -21,15 +22,17 @@ func (c *controller) watchPolicies(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list NetworkPolicies: %w", err)
 	}
-	cond := metav1.Condition{Type: conditionPolicy, Status: metav1.ConditionTrue, Reason: "Enforced", Message: "NetworkPolicies are enforced"}
-	switch {
-	case c.opt.PolicyEnforced:
-	case len(some.Items) == 0:
-		cond.Reason, cond.Message = "NoPolicies", "there are no NetworkPolicies"
-	default:
-		cond.Status, cond.Reason = metav1.ConditionFalse, "NoEnforcer"
-		cond.Message = fmt.Sprintf("NetworkPolicies exist, such as %s/%s, and nothing enforces them: set networkPolicy.enabled of the chart, "+
-			"or --policy-enforced when another program does", some.Items[0].Namespace, some.Items[0].Name)
+	cond := metav1.Condition{Type: conditionPolicy, Status: metav1.ConditionTrue, Reason: "NoPolicies", Message: "there are no NetworkPolicies"}
+	if len(some.Items) > 0 {
+		reason, why, err := c.enforcer(ctx)
+		if err != nil {
+			return err
+		}
+		cond.Reason, cond.Message = "Enforced", "NetworkPolicies are enforced"
+		if reason != "" {
+			cond.Status, cond.Reason = metav1.ConditionFalse, reason
+			cond.Message = fmt.Sprintf("NetworkPolicies exist, such as %s/%s, and %s", some.Items[0].Namespace, some.Items[0].Name, why)
+		}
 	}
 	if c.m.alarm("policies_not_enforced", cond.Status == metav1.ConditionFalse) {
 		c.log.Error("NetworkPolicies exist and nothing enforces them", "example", some.Items[0].Namespace+"/"+some.Items[0].Name)
@@ -39,6 +42,31 @@ func (c *controller) watchPolicies(ctx context.Context) error {
 	}
 	c.policy.Store(&cond)
 	return c.writeConfigStatus(ctx)
+}
+
+// enforcer says why NetworkPolicies are not enforced; nothing when they are. A
+// DaemonSet that exists does not enforce: its pods are ready where their queue is
+// bound, which needs the kernel's modules.
+func (c *controller) enforcer(ctx context.Context) (reason, why string, err error) {
+	name := c.opt.PolicyDaemonSet
+	switch {
+	case c.opt.PolicyEnforced:
+		return "", "", nil
+	case name == "":
+		return "NoEnforcer", "nothing enforces them: set networkPolicy.enabled of the chart, or --policy-enforced when another program does", nil
+	}
+	set, err := c.client.AppsV1().DaemonSets(c.opt.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "NoEnforcer", fmt.Sprintf("the DaemonSet %s/%s that enforces them does not exist: helm upgrade makes it again", c.opt.Namespace, name), nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read DaemonSet %s: %w", name, err)
+	}
+	if ready, want := set.Status.NumberReady, set.Status.DesiredNumberScheduled; ready < want || want == 0 {
+		return "EnforcerNotReady", fmt.Sprintf("the DaemonSet %s/%s that enforces them is ready on %d of %d nodes: look at its pods (kubectl -n %s logs daemonset/%s); "+
+			"the kernel needs nft_queue and nfnetlink_queue", c.opt.Namespace, name, ready, want, c.opt.Namespace, name), nil
+	}
+	return "", "", nil
 }
 
 // reference names an object of onlink in an Event.

@@ -109,7 +109,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},
 		{name: "blocks of deleted nodes", every: time.Second, least: 500 * time.Millisecond, do: newReaper(c).turn},
 		{name: "status", every: 30 * time.Second, least: 2 * time.Second, do: c.writeStatus},
-		{name: "network policies", every: time.Minute, do: c.watchPolicies},
+		{name: "network policies", every: 10 * time.Second, do: c.watchPolicies},
 	}
 	if opt.TaintNewNodes {
 		parts = append(parts, &part{name: "taint of new nodes", every: 30 * time.Second, do: newTainter(c).turn})

@@ -56,7 +56,7 @@ func TestNetworkPolicy(t *testing.T) {
 		switch was, has := without[name]; {
 		case !has:
 			added = append(added, name)
-		case text != was && name != "Deployment onlink-controller": // --policy-enforced
+		case text != was && name != "Deployment onlink-controller" && name != "Role onlink-controller": // --policy-daemonset, and the right to read it
 			t.Errorf("%s changes with networkPolicy.enabled", name)
 		}
 	}

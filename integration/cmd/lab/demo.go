@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"onlink/integration/lab"
+	"onlink/integration/screen"
 )
 
 // transferSize is what each ordered pair of pods sends by TCP, in bytes.
@@ -14,20 +15,20 @@ const transferSize = 256 << 10
 
 // tellDemo runs the story from an empty machine to an empty machine. The first
 // thing that is not true ends it, with the evidence.
-func tellDemo(ctx context.Context, o options, out *screen) error {
+func tellDemo(ctx context.Context, o options, out *screen.Screen) error {
 	l, err := bringUp(ctx, o, out)
 	if err == nil {
 		err = checkEverything(ctx, l, out)
 	}
 	if err != nil {
-		out.say("NOT TRUE: %v", err)
+		out.Say("NOT TRUE: %v", err)
 		if l == nil {
 			return exitError(1)
 		}
 		showLogs(l, out)
 		if o.keep {
 			if shellErr := shell(ctx, l, out); shellErr != nil {
-				out.say("shell: %v", shellErr)
+				out.Say("shell: %v", shellErr)
 			}
 		}
 		return errors.Join(exitError(1), l.Close())
@@ -35,14 +36,14 @@ func tellDemo(ctx context.Context, o options, out *screen) error {
 	if err := l.Close(); err != nil {
 		return err
 	}
-	out.checked("clean-up", "namespaces, devices and processes of the lab are gone")
-	out.summary()
-	out.say("all of it is true")
+	out.Checked("clean-up", "namespaces, devices and processes of the lab are gone")
+	out.Summary()
+	out.Say("all of it is true")
 	return nil
 }
 
 // checkEverything looks at the running lab, then takes the pods away.
-func checkEverything(ctx context.Context, l *lab.Lab, out *screen) error {
+func checkEverything(ctx context.Context, l *lab.Lab, out *screen.Screen) error {
 	if err := showRoutes(ctx, l, out); err != nil {
 		return err
 	}
@@ -54,10 +55,10 @@ func checkEverything(ctx context.Context, l *lab.Lab, out *screen) error {
 
 // showRoutes prints every node's route table with the reasons, and compares it
 // with the kernel's.
-func showRoutes(ctx context.Context, l *lab.Lab, out *screen) error {
+func showRoutes(ctx context.Context, l *lab.Lab, out *screen.Screen) error {
 	total := 0
 	for _, n := range l.Nodes() {
-		out.title(fmt.Sprintf("routes of %s (%s, rack %d)", n.Name, n.Addr, n.Rack))
+		out.Title(fmt.Sprintf("routes of %s (%s, rack %d)", n.Name, n.Addr, n.Rack))
 		routes, err := n.Routes(ctx)
 		if err != nil {
 			return err
@@ -77,14 +78,14 @@ func showRoutes(ctx context.Context, l *lab.Lab, out *screen) error {
 				first = []string{"", ""}
 			}
 		}
-		out.columns(rows)
+		out.Columns(rows)
 		count, err := n.CompareRoutes(ctx)
 		if err != nil {
 			return err
 		}
 		total += count
 	}
-	out.checked("route tables", "%d routes decided on %d nodes, the kernels hold exactly these", total, len(l.Nodes()))
+	out.Checked("route tables", "%d routes decided on %d nodes, the kernels hold exactly these", total, len(l.Nodes()))
 	return nil
 }
 
@@ -96,8 +97,8 @@ func orDash(s string) string {
 }
 
 // checkTraffic sends packets everywhere and looks at the wires meanwhile.
-func checkTraffic(ctx context.Context, l *lab.Lab, out *screen) error {
-	out.title("traffic, with a capture on every worker's wire")
+func checkTraffic(ctx context.Context, l *lab.Lab, out *screen.Screen) error {
+	out.Title("traffic, with a capture on every worker's wire")
 	tap, err := l.Tap()
 	if err != nil {
 		return err
@@ -106,24 +107,24 @@ func checkTraffic(ctx context.Context, l *lab.Lab, out *screen) error {
 	if err != nil {
 		return err
 	}
-	out.checked("ping, pod to pod", "%d of %d ordered pairs, no packet lost", pairs, pairs)
+	out.Checked("ping, pod to pod", "%d of %d ordered pairs, no packet lost", pairs, pairs)
 	if pairs, err = l.TransferPods(ctx, transferSize); err != nil {
 		return err
 	}
-	out.checked("TCP, pod to pod", "%d of %d ordered pairs, %d KiB each, checksums equal", pairs, pairs, transferSize>>10)
+	out.Checked("TCP, pod to pod", "%d of %d ordered pairs, %d KiB each, checksums equal", pairs, pairs, transferSize>>10)
 	if pairs, err = l.PingFromNodes(ctx); err != nil {
 		return err
 	}
-	out.checked("ping, host to remote pod", "%d of %d", pairs, pairs)
+	out.Checked("ping, host to remote pod", "%d of %d", pairs, pairs)
 	if pairs, err = l.PingFromToRs(ctx); err != nil {
 		return err
 	}
-	out.checked("ping, ToR to pod", "%d of %d", pairs, pairs)
+	out.Checked("ping, ToR to pod", "%d of %d", pairs, pairs)
 	return proveWires(tap, out)
 }
 
 // proveWires prints what the captures saw and says what it means.
-func proveWires(tap *lab.Wiretap, out *screen) error {
+func proveWires(tap *lab.Wiretap, out *screen.Screen) error {
 	seen, err := tap.Stop()
 	if err != nil {
 		return err
@@ -135,20 +136,20 @@ func proveWires(tap *lab.Wiretap, out *screen) error {
 		sum.PlainInRack += s.PlainInRack
 		sum.TunnelCross += s.TunnelCross
 	}
-	out.columns(rows)
+	out.Columns(rows)
 	for _, s := range seen {
 		if err := s.Proved(); err != nil {
 			return err
 		}
 	}
-	out.checked("capture, inside a rack", "%d pod packets, all plain, none in protocol 4", sum.PlainInRack)
-	out.checked("capture, across racks", "%d pod packets, all in protocol 4, none plain", sum.TunnelCross)
+	out.Checked("capture, inside a rack", "%d pod packets, all plain, none in protocol 4", sum.PlainInRack)
+	out.Checked("capture, across racks", "%d pod packets, all in protocol 4, none plain", sum.TunnelCross)
 	return nil
 }
 
 // takeDown deletes the pods and stops the agents.
-func takeDown(ctx context.Context, l *lab.Lab, out *screen) error {
-	out.title("the end: CNI DEL, then SIGTERM")
+func takeDown(ctx context.Context, l *lab.Lab, out *screen.Screen) error {
+	out.Title("the end: CNI DEL, then SIGTERM")
 	pods := l.Pods()
 	for _, p := range pods {
 		// Twice, as containerd does.
@@ -164,7 +165,7 @@ func takeDown(ctx context.Context, l *lab.Lab, out *screen) error {
 			return err
 		}
 	}
-	out.checked("pods deleted", "%d, each twice; no device, route or address of them is left", len(pods))
+	out.Checked("pods deleted", "%d, each twice; no device, route or address of them is left", len(pods))
 	for _, n := range l.Nodes() {
 		if err := n.Stop(); err != nil {
 			return err
@@ -177,6 +178,6 @@ func takeDown(ctx context.Context, l *lab.Lab, out *screen) error {
 			return fmt.Errorf("onlinkd of %s: exit code %d after SIGTERM, want 0", n.Name, code)
 		}
 	}
-	out.checked("agents stopped", "%d, exit code 0 after SIGTERM", len(l.Nodes()))
+	out.Checked("agents stopped", "%d, exit code 0 after SIGTERM", len(l.Nodes()))
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"onlink/integration/lab"
+	"onlink/integration/screen"
 )
 
 func main() {
@@ -61,11 +62,11 @@ func command() *cobra.Command {
 }
 
 // run runs work on a kernel that can do it.
-func (o options) run(ctx context.Context, verb string, work func(context.Context, options, *screen) error) error {
+func (o options) run(ctx context.Context, verb string, work func(context.Context, options, *screen.Screen) error) error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces need root: run it with sudo")
 	}
-	out := newScreen(os.Stdout)
+	out := screen.New(os.Stdout)
 	programs, err := o.prepare(ctx, out)
 	if err != nil {
 		return err

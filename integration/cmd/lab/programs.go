@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"onlink/integration/screen"
 	"onlink/integration/uml"
 )
 
@@ -34,7 +35,7 @@ type programs struct {
 }
 
 // prepare chooses the kernel and builds what is missing.
-func (o options) prepare(ctx context.Context, out *screen) (*programs, error) {
+func (o options) prepare(ctx context.Context, out *screen.Screen) (*programs, error) {
 	p := &programs{bin: o.bin}
 	switch here := uml.HasIPIP(); {
 	case o.uml:
@@ -42,7 +43,7 @@ func (o options) prepare(ctx context.Context, out *screen) (*programs, error) {
 	case o.native && !here:
 		return nil, errors.New("this kernel has no ipip devices: load the module (modprobe ipip), or leave --native out to use user-mode Linux")
 	case !here:
-		out.say("this kernel has no ipip devices: using user-mode Linux")
+		out.Say("this kernel has no ipip devices: using user-mode Linux")
 		p.guest = true
 	}
 	if p.guest {
@@ -68,7 +69,7 @@ func (o options) prepare(ctx context.Context, out *screen) (*programs, error) {
 }
 
 // fill puts the programs into the temporary folder.
-func (p *programs) fill(ctx context.Context, o options, out *screen) error {
+func (p *programs) fill(ctx context.Context, o options, out *screen.Screen) error {
 	if err := os.Chmod(p.temp, 0o755); err != nil {
 		return fmt.Errorf("open folder for programs: %w", err)
 	}
@@ -82,7 +83,7 @@ func (p *programs) fill(ctx context.Context, o options, out *screen) error {
 	} else if err := copyPrograms(o.bin, p.bin); err != nil {
 		return err
 	}
-	out.say("building onlinkd, onlinkctl, onlink-cni and the lab")
+	out.Say("building onlinkd, onlinkctl, onlink-cni and the lab")
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-o", p.bin + "/"}, wanted...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
@@ -99,8 +100,8 @@ func (p *programs) remove() {
 }
 
 // boot runs the same command inside user-mode Linux, live on this terminal.
-func (p *programs) boot(ctx context.Context, o options, verb string, out *screen) error {
-	out.say("booting user-mode Linux")
+func (p *programs) boot(ctx context.Context, o options, verb string, out *screen.Screen) error {
+	out.Say("booting user-mode Linux")
 	argv := []string{"/out/bin/lab", verb, "--native", "--bin", "/out/bin", "--tor", o.tor, "--name", o.name}
 	opts := uml.Options{Out: p.temp, Timeout: bootLimit, Stdout: os.Stdout, Stderr: os.Stderr}
 	if o.keep {
@@ -116,7 +117,7 @@ func (p *programs) boot(ctx context.Context, o options, verb string, out *screen
 	if code != 0 {
 		return exitError(code)
 	}
-	out.say("user-mode Linux has ended")
+	out.Say("user-mode Linux has ended")
 	return nil
 }
 

@@ -10,10 +10,11 @@ import (
 	"strings"
 
 	"onlink/integration/lab"
+	"onlink/integration/screen"
 )
 
 // shell prints the cheat sheet and runs a shell on this terminal.
-func shell(ctx context.Context, l *lab.Lab, out *screen) error {
+func shell(ctx context.Context, l *lab.Lab, out *screen.Screen) error {
 	cheat(l, out)
 	path := "/bin/bash"
 	if _, err := os.Stat(path); err != nil {
@@ -33,10 +34,10 @@ func shell(ctx context.Context, l *lab.Lab, out *screen) error {
 }
 
 // cheat prints what to type.
-func cheat(l *lab.Lab, out *screen) {
+func cheat(l *lab.Lab, out *screen.Screen) {
 	n := l.Workers()[0]
 	t := l.ToRs()[0]
-	out.title("the lab is up; `exit` takes it down")
+	out.Title("the lab is up; `exit` takes it down")
 	var names []string
 	for _, t := range l.ToRs() {
 		names = append(names, t.NS.Name)
@@ -47,7 +48,7 @@ func cheat(l *lab.Lab, out *screen) {
 	for _, p := range l.Pods() {
 		names = append(names, p.NS.Name)
 	}
-	out.block("namespaces: " + strings.Join(names, " "))
+	out.Block("namespaces: " + strings.Join(names, " "))
 	rows := [][]string{
 		{"a node's routes", "ip -n " + n.NS.Name + " route"},
 		{"a node's agent", "onlinkctl --socket " + n.AdminSocket() + " status"},
@@ -66,5 +67,5 @@ func cheat(l *lab.Lab, out *screen) {
 			[]string{"pod to pod", "ip netns exec " + pods[0].NS.Name + " ping " + far.Addr().String()},
 			[]string{"the wire", "ip netns exec " + n.NS.Name + " tcpdump -ni eth0 proto 4"})
 	}
-	out.columns(rows)
+	out.Columns(rows)
 }

@@ -158,8 +158,12 @@ func enterNetwork(ns *lab.NS) error {
 	return nil
 }
 
-// programs builds the harness's own programs into a folder.
-func programs(ctx context.Context, dir string) error {
+// Programs builds the harness's own programs (box, hello and pause) into a folder,
+// which it makes.
+func Programs(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make folder of programs: %w", err)
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+string(filepath.Separator),
 		"onlink/integration/kube/cmd/box", "onlink/integration/kube/cmd/hello", "onlink/integration/cri/pause")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

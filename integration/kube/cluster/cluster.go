@@ -107,10 +107,9 @@ func (c *Cluster) wire() error {
 
 // build makes the harness's own programs and images.
 func (c *Cluster) build(ctx context.Context) error {
-	if err := os.MkdirAll(c.own, 0o755); err != nil {
-		return fmt.Errorf("make folder of programs: %w", err)
-	}
-	if err := programs(ctx, c.own); err != nil {
+	if c.Options.Own != "" {
+		c.own = c.Options.Own
+	} else if err := Programs(ctx, c.own); err != nil {
 		return err
 	}
 	return errors.Join(

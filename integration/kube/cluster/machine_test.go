@@ -28,8 +28,7 @@ func TestMachine(t *testing.T) {
 	n := &Node{Node: l.Nodes()[0], cluster: c}
 	c.Nodes = []*Node{n}
 	t.Cleanup(func() { labtest.Must(t, c.Stop()) })
-	labtest.Must(t, os.MkdirAll(c.own, 0o755))
-	labtest.Must(t, programs(ctx, c.own))
+	labtest.Must(t, Programs(ctx, c.own))
 
 	run := func(argv ...string) string {
 		t.Helper()

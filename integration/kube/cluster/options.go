@@ -16,6 +16,10 @@ var ErrOptions = errors.New("invalid cluster options")
 // programs.
 const BinVariable = "ONLINK_KUBE_BIN"
 
+// OwnVariable names the environment variable with the folder of the harness's own
+// programs, for a machine that has no Go: see [Programs].
+const OwnVariable = "ONLINK_KUBE_OWN"
+
 // ProxyMode is how kube-proxy makes services.
 type ProxyMode string
 
@@ -61,6 +65,9 @@ type Options struct {
 	Images []string
 	// Bin is the folder of Kubernetes' programs; default $ONLINK_KUBE_BIN.
 	Bin string
+	// Own is the folder of the harness's own programs; default $ONLINK_KUBE_OWN, and
+	// without it they are built.
+	Own string
 	// Progress is called with a line for every step, from several goroutines; nil:
 	// none.
 	Progress func(format string, args ...any) `json:"-"`
@@ -81,6 +88,7 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.Proxy, ProxyNFTables)
 	def(&o.CNI, CNINone)
 	def(&o.Bin, os.Getenv(BinVariable))
+	def(&o.Own, os.Getenv(OwnVariable))
 	if len(o.Pods) == 0 {
 		o.Pods = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
 		if o.DualStack {

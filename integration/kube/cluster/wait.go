@@ -171,6 +171,22 @@ func (c *Cluster) WaitReady(ctx context.Context, limit time.Duration) error {
 	})
 }
 
+// WaitUntainted waits until no node has a taint, which would keep pods away.
+func (c *Cluster) WaitUntainted(ctx context.Context, limit time.Duration) error {
+	return WaitFor(ctx, c, Objects{Resource: Nodes}, limit, func(nodes []corev1.Node) error {
+		var missing []string
+		for _, n := range nodes {
+			for _, taint := range n.Spec.Taints {
+				missing = append(missing, fmt.Sprintf("%s has the taint %s", n.Name, taint.ToString()))
+			}
+		}
+		if len(missing) > 0 {
+			return errors.New(strings.Join(missing, "; "))
+		}
+		return nil
+	})
+}
+
 // unready says why a node is not Ready, nothing when it is.
 func unready(nodes []corev1.Node, name string) string {
 	for _, n := range nodes {

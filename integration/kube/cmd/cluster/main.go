@@ -13,6 +13,7 @@
 //	cluster load IMAGE.tar...   load images into every node
 //	cluster down
 //	cluster test [--run PATTERN]  run the tests of package integration/kube
+//	cluster demo                tell the story: one apply, pods, a service, drain
 package main
 
 import (
@@ -59,7 +60,7 @@ func command() *cobra.Command {
 			return err
 		},
 	}
-	root.AddCommand(build, up(name), hold(name), test())
+	root.AddCommand(build, up(name), hold(name), test(), demo())
 	call := func(use, short string, args cobra.PositionalArgs, path string) {
 		root.AddCommand(&cobra.Command{
 			Use: use, Short: short, Args: args,
@@ -144,7 +145,10 @@ func test() *cobra.Command {
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		fmt.Printf("%s=%s %s\n", cluster.BinVariable, bin, strings.Join(cmd.Args, " "))
-		return cmd.Run()
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+		return tunnelled(c.Context(), bin, *pattern)
 	}
 	return c
 }
