@@ -78,7 +78,7 @@ func (a *agent) openConfig(file *config.Config) error {
 	}
 	a.reload = reload.New(reload.Setup{
 		Log: a.log.With("part", "reload"), File: a.opt.File, Asked: a.opt.Reload, Parts: a.parts(), Facts: a.around.Facts,
-		Held: a.held, InUse: a.poolInUse,
+		Held: a.held, InUse: a.poolInUse, Startable: a.around.Startable,
 	}, start)
 	return nil
 }

@@ -28,6 +28,24 @@ func (s Surroundings) Facts() config.Facts {
 	return config.Facts{Addresses: []netip.Addr{s.ID.Address, s.ID.Address6}, Claims: s.claims()}
 }
 
+// Startable returns why the agent could not start with a configuration on this
+// machine: it has not the address that is written out. In Kubernetes the address is
+// the Node's, which a second machine of the name overwrites with its own. An agent
+// that went down with it would leave its name and blocks to that machine while its
+// pods run.
+func (s Surroundings) Startable(c *config.Effective) error {
+	want := c.Node.Address.Addr
+	if p := c.Node.Address.Prefix; p.IsValid() && p.IsSingleIP() {
+		want = p.Addr()
+	}
+	have := s.Host.Addresses()
+	if !want.IsValid() || slices.ContainsFunc(have, func(a underlay.Address) bool { return a.Addr == want }) {
+		return nil
+	}
+	return config.Errors{c.Places.Mistake("node.address", "this machine does not have %s: give it the address first, or write one that it has; in Kubernetes "+
+		"see whether another machine registers the same Node", want)}
+}
+
 // claims names what the node reaches without onlink, and so must be in no pool.
 // What is connected to its uplinks, which have its own addresses, is not for it
 // to announce.

@@ -83,6 +83,37 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// TestStartable: an address that is written out must be the machine's.
+func TestStartable(t *testing.T) {
+	s := rack(t)
+	for _, tt := range []struct {
+		address string
+		want    bool
+	}{
+		{"10.0.0.11", true},
+		{"172.17.0.1", true},
+		{"fd00::11", true},
+		{"10.0.0.12", false},
+		{"10.0.0.12/32", false},
+		{"10.0.0.0/24", true},
+		{"eth7", true}, // a device may come back
+		{"auto", true},
+	} {
+		c, err := config.Parse("f.yaml", []byte("node: {address: "+tt.address+"}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := config.Resolve(c, s.Facts())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Startable(e)
+		if (err == nil) != tt.want || err != nil && !strings.Contains(err.Error(), "node.address: this machine does not have 10.0.0.12") {
+			t.Errorf("%s: %v", tt.address, err)
+		}
+	}
+}
+
 // TestUplinks: the devices of the node's addresses, but no loopback device, and
 // those that next hops are reached over, each once.
 func TestUplinks(t *testing.T) {

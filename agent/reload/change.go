@@ -69,6 +69,11 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 	if err != nil && !restart {
 		return Outcome{}, err
 	}
+	if restart {
+		if err := r.fits(next); err != nil {
+			return Outcome{}, err
+		}
+	}
 	out := Outcome{Digest: digestOf(text), Changed: digestOf(text) != digestOf(old)}
 	if e.Guard {
 		if reason := removals(r.Current(), next, r.inUse); reason != "" {

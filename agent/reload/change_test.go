@@ -124,6 +124,31 @@ func TestChangeRestart(t *testing.T) {
 	}
 }
 
+// TestChangeStartable: a file that no agent could start with is not written, and the
+// one that runs goes on.
+func TestChangeStartable(t *testing.T) {
+	t.Parallel()
+	const other = "bgp: {asn: 65000}"
+	var log []string
+	r, path := kept(t, onePeer, &log)
+	errAbsent := errors.New("node.address: this machine does not have it")
+	r.fits = func(*config.Effective) error { return errAbsent }
+	for _, dry := range []bool{true, false} {
+		if _, err := r.Change(t.Context(), Edit{Restart: true, DryRun: dry, Make: to(other)}); !errors.Is(err, errAbsent) {
+			t.Errorf("dry run %t: %v", dry, err)
+		}
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != onePeer {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+	if len(r.anew) > 0 {
+		t.Error("the agent begins anew")
+	}
+	if _, err := r.Change(t.Context(), Edit{Restart: true, Make: to(twoPeers)}); err != nil {
+		t.Errorf("a change that needs no restart: %v", err)
+	}
+}
+
 // TestText: an editor gets the text with the digest that its edit is for.
 func TestText(t *testing.T) {
 	t.Parallel()

@@ -48,6 +48,9 @@ type Setup struct {
 	// InUse reports whether addresses of a pool are assigned on this node; nil: none
 	// are.
 	InUse func(pool netip.Prefix) bool
+	// Startable returns why an agent could not start with a configuration on this
+	// machine, for a change that needs a restart; nil: it always could.
+	Startable func(*config.Effective) error
 }
 
 // Reloader owns the configuration in force.
@@ -59,6 +62,7 @@ type Reloader struct {
 	facts func() config.Facts
 	held  *hold.Changes
 	inUse func(netip.Prefix) bool
+	fits  func(*config.Effective) error // Setup.Startable
 
 	// current is replaced, never written to: every reader loads it, and none
 	// keeps it, so there is no second truth and no lock to hold in the wrong order.
@@ -79,12 +83,15 @@ type Reloader struct {
 
 // New returns the reloader of an agent that starts with a configuration.
 func New(s Setup, start *config.Effective) *Reloader {
-	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, held: s.Held, inUse: s.InUse, anew: make(chan struct{}, 1)}
+	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, held: s.Held, inUse: s.InUse, fits: s.Startable, anew: make(chan struct{}, 1)}
 	if r.held == nil {
 		r.held = hold.New(s.Log)
 	}
 	if r.inUse == nil {
 		r.inUse = func(netip.Prefix) bool { return false }
+	}
+	if r.fits == nil {
+		r.fits = func(*config.Effective) error { return nil }
 	}
 	r.current.Store(start)
 	r.renewed.Store(new(make(chan struct{})))

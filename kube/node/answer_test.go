@@ -10,6 +10,28 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
+// TestMoved: a Node with another machine's address does not stop this one's agent.
+func TestMoved(t *testing.T) {
+	file := func(address string) []byte { return []byte("node: {name: n1, address: " + address + "}") }
+	here := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
+	for _, tt := range []struct {
+		name      string
+		old, next string
+		want      bool
+	}{
+		{"the same", "10.0.0.1", "10.0.0.1", false},
+		{"another that it has", "10.0.0.1", "fd00::1", false},
+		{"another machine's", "10.0.0.1", "10.0.0.2", true},
+		{"the machine has moved", "10.0.0.3", "10.0.0.1", false},
+		{"neither is here", "10.0.0.3", "10.0.0.2", false},
+		{"a device before", "eth0", "10.0.0.2", false},
+	} {
+		if got := moved(file(tt.old), file(tt.next), here); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
 // TestSilentPeers: what is left from a peer without a session says no block announced.
 func TestSilentPeers(t *testing.T) {
 	peer := func(addr, state string, since time.Duration) *onlinkv1.Peer {

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +62,10 @@ func Init(ctx context.Context, opt InitOptions) error {
 		return nil
 	case err != nil:
 		return err
+	case there && moved(old, out.Config, local()):
+		opt.Log.Error("the Node has an address that this machine does not have, the agent starts with the last good configuration: "+
+			"see whether another machine registers the same Node", "file", path, "node", opt.Node)
+		return nil
 	case there && identity(old) == identity(out.Config):
 		opt.Log.Info("the agent starts with the last good configuration; changes are applied to it while it runs", "file", path)
 		return nil
@@ -136,6 +143,42 @@ func identity(text []byte) string {
 		return ""
 	}
 	return fmt.Sprint(file.Node) // maps are printed in order
+}
+
+// moved reports whether a Node has another machine's address by now: this machine has
+// the one of the file and not that of the Node. With the latter its agent could not
+// start, and would leave name and blocks to that machine while pods run here.
+func moved(old, next []byte, here []netip.Addr) bool {
+	was, is := addressOf(old), addressOf(next)
+	return was.IsValid() && is.IsValid() && slices.Contains(here, was) && !slices.Contains(here, is)
+}
+
+// addressOf returns the address that a configuration writes out.
+func addressOf(text []byte) netip.Addr {
+	var file struct {
+		Node struct {
+			Address string `json:"address"`
+		} `json:"node"`
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(file.Node.Address) // a device or a network is none
+	return a
+}
+
+// local returns the addresses of this machine; this process shares its network.
+func local() (here []netip.Addr) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil // it cannot be judged
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			here = append(here, p.Addr())
+		}
+	}
+	return here
 }
 
 // writeState writes the files of a rendering: the keys first, because the
