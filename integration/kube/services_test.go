@@ -52,12 +52,21 @@ type services struct {
 }
 
 // TestServices: which address is announced from which node, to which router, and
-// who answers there, for every row of the table in docs/kubernetes.md.
+// who answers there, for every row of the table in docs/kubernetes.md; and what a
+// rolling restart under load loses.
 func TestServices(t *testing.T) {
 	ctx, c := startOnlink(t, cluster.Options{Name: "svc", NodesPerRack: 3, ToRsPerRack: 2, DualStack: true})
 	s := &services{t: t, c: c}
 	s.start(ctx)
 	t.Run("matrix", func(t *testing.T) { newMatrix(t, s).run(ctx) })
+	t.Run("rolling restart", func(t *testing.T) { s.on(t).rollingRestart(ctx) })
+}
+
+// on returns the same cluster for a part of the test.
+func (s *services) on(t *testing.T) *services {
+	next := *s
+	next.t = t
+	return &next
 }
 
 // start starts the routers, and makes the objects that every part uses.
