@@ -1,10 +1,17 @@
 package main
 
 import (
+	"os"
+	"runtime/debug"
+
 	"github.com/spf13/cobra"
 
 	"onlink/kube/node"
 )
+
+// heapGrowth is GOGC of a node's process: the collector runs when the heap has grown
+// by half. It has little to do, and runs on every node.
+const heapGrowth = 50
 
 func initCommand(a *app) *cobra.Command {
 	var opt node.InitOptions
@@ -56,6 +63,9 @@ OnlinkNode and the Node. Without an API server or an agent it waits; what is in 
 				return err
 			}
 			opt.Namespace = a.namespace
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(heapGrowth)
+			}
 			return node.Run(cmd.Context(), opt)
 		},
 	}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -141,7 +142,16 @@ func TestController(t *testing.T) {
 	})
 	t.Run("status of configuration objects", func(t *testing.T) { testStatus(t, c) })
 	t.Run("addresses of Services", func(t *testing.T) { testAddresses(t, c) })
-	t.Run("policies that nothing enforces", func(t *testing.T) { testPolicies(t, c, ns) })
+	t.Run("Events", func(t *testing.T) {
+		must(t, lab.Eventually(ctx, soon, "an Event of assigned addresses", func() error {
+			list, err := c.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=AddressesAssigned,involvedObject.kind=Service"})
+			if err == nil && len(list.Items) == 0 {
+				err = errors.New("none")
+			}
+			return err
+		}))
+	})
+	t.Run("policies that nothing enforces", func(t *testing.T) { testPolicies(t, s, ns) })
 	t.Run("an OnlinkConfig that vanishes is not replaced", func(t *testing.T) {
 		must(t, c.Pools.Delete(ctx, "default", metav1.DeleteOptions{}))
 		f := &fleet{c: c, namespace: ns, log: slog.New(slog.NewTextHandler(t.Output(), nil)), nodes: map[string]*registry.Server{}}
@@ -177,14 +187,14 @@ func wantCondition(ctx context.Context, t *testing.T, within time.Duration, kind
 
 // testPolicies: NetworkPolicies count as enforced while the DaemonSet that enforces
 // them is ready on every node, not because it exists.
-func testPolicies(t *testing.T, c *client.Client, ns string) {
+func testPolicies(t *testing.T, s *api.Server, ns string) {
 	t.Helper()
-	ctx := t.Context()
+	ctx, c := t.Context(), s.Client
 	conditions := func() ([]metav1.Condition, error) {
 		cfg, err := c.Configs.Get(ctx, "default", metav1.GetOptions{})
 		return cfg.Status.Conditions, err
 	}
-	_, err := c.NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
+	_, err := s.Kubernetes(t).NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
 	must(t, err)
 	wantCondition(ctx, t, soon, "PolicyEnforced", metav1.ConditionFalse, "default/p", conditions)
 	labels := map[string]string{"app": "policy"}

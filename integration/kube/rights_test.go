@@ -257,7 +257,7 @@ func TestRefused(t *testing.T) {
 			onlink.io/blocks list,watch,update,delete
 			onlink.io/onlinknodes list,watch,update
 			coordination.k8s.io/leases@onlink get,list,create,update,delete
-			/events@team create,patch`,
+			/events@team create`,
 	}
 	const unneeded = `
 		/secrets list,get,watch,create
@@ -265,6 +265,7 @@ func TestRefused(t *testing.T) {
 		/pods list,get,create,delete
 		/pods/exec create
 		/configmaps@onlink get,list,update
+		/events@team update,patch,delete
 		/serviceaccounts/token@onlink create
 		/nodes update,delete,create
 		/nodes/proxy get
@@ -281,11 +282,12 @@ func TestRefused(t *testing.T) {
 		onlink.io/ippools update,patch,delete
 		onlink.io/blocks patch,deletecollection
 		onlink.io/onlinknodes delete,deletecollection`
+	kubernetes := s.Kubernetes(t)
 	ask := func(account, verb, what string) bool {
 		resource, namespace, _ := strings.Cut(what, "@")
 		parts := strings.SplitN(resource, "/", 3)
 		parts = append(parts, "")
-		r, err := s.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		r, err := kubernetes.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               account,
 			Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:onlink", "system:authenticated"},
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: parts[0], Resource: parts[1], Subresource: parts[2], Verb: verb, Namespace: namespace},

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/record"
 
 	"onlink/kube/client"
 )
@@ -48,7 +47,7 @@ type controller struct {
 	log    *slog.Logger
 	m      *metrics
 	w      *watches
-	events record.EventRecorder
+	events *client.Recorder
 	policy atomic.Pointer[metav1.Condition] // of the OnlinkConfig
 }
 

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"onlink/kube/api/v1alpha1"
 )
@@ -15,10 +16,13 @@ import (
 // nothing enforces them.
 const conditionPolicy = "PolicyEnforced"
 
+// policies are Kubernetes' NetworkPolicies, of which only the names are read.
+var policies = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"}
+
 // watchPolicies looks whether a NetworkPolicy exists, by a list of one: it decides
 // nothing by their contents.
 func (c *controller) watchPolicies(ctx context.Context) error {
-	some, err := c.client.NetworkingV1().NetworkPolicies("").List(ctx, metav1.ListOptions{Limit: 1})
+	some, err := c.client.Metadata.Resource(policies).List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return fmt.Errorf("list NetworkPolicies: %w", err)
 	}
@@ -37,7 +41,7 @@ func (c *controller) watchPolicies(ctx context.Context) error {
 	if c.m.alarm("policies_not_enforced", cond.Status == metav1.ConditionFalse) {
 		c.log.Error("NetworkPolicies exist and nothing enforces them", "example", some.Items[0].Namespace+"/"+some.Items[0].Name)
 		if cfg, ok := get[*v1alpha1.OnlinkConfig](c.w.configs, v1alpha1.ConfigName); ok {
-			c.events.Event(reference("OnlinkConfig", cfg), corev1.EventTypeWarning, cond.Reason, cond.Message)
+			c.events.Record(reference("OnlinkConfig", cfg), corev1.EventTypeWarning, cond.Reason, cond.Message)
 		}
 	}
 	c.policy.Store(&cond)
@@ -70,6 +74,6 @@ func (c *controller) enforcer(ctx context.Context) (reason, why string, err erro
 }
 
 // reference names an object of onlink in an Event.
-func reference(kind string, o metav1.Object) *corev1.ObjectReference {
-	return &corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: kind, Name: o.GetName(), UID: o.GetUID()}
+func reference(kind string, o metav1.Object) corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: kind, Name: o.GetName(), UID: o.GetUID()}
 }

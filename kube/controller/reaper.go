@@ -334,8 +334,8 @@ func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, seen 
 	}
 	r.c.m.freed.Inc()
 	r.c.log.Warn("freed a block of a deleted node", "block", b.Spec.CIDR, "node", name, "epoch", next.Spec.Epoch)
-	r.c.events.Eventf(reference("Block", b), corev1.EventTypeNormal, "Freed",
-		"node %s is deleted, did not renew its Lease for %s and none of the asked nodes receives the block", name, patienceOf(seen))
+	r.c.events.Record(reference("Block", b), corev1.EventTypeNormal, "Freed",
+		fmt.Sprintf("node %s is deleted, did not renew its Lease for %s and none of the asked nodes receives the block", name, patienceOf(seen)))
 	if lease == nil || r.owns(name, b.Name) {
 		return nil
 	}

@@ -3,22 +3,12 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
-	"k8s.io/client-go/tools/record"
-)
 
-// LeaseName is the Lease of the replica that works.
-const LeaseName = "onlink-controller"
+	"onlink/kube/client"
+)
 
 // Run runs a replica until ctx ends. It returns an error when the lead was lost, for
 // the process to start anew without what it remembers.
@@ -46,64 +36,47 @@ func Run(ctx context.Context, opt Options) error {
 // elect waits for the lead, works, and ends with it. What works ends before the Lease
 // is released, or it would write beside its successor.
 func elect(ctx context.Context, opt Options, m *metrics) error {
-	lead, release := context.WithCancel(context.WithoutCancel(ctx))
-	defer release()
-	worked := make(chan error, 1)
-	var began atomic.Bool
-	defer context.AfterFunc(ctx, func() {
-		if !began.Load() {
-			release()
-		}
-	})()
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: opt.Namespace, Name: LeaseName},
-			Client:     opt.Client.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: opt.Identity},
-		},
-		LeaseDuration: opt.LeaseDuration, RenewDeadline: opt.LeaseDuration * 2 / 3, RetryPeriod: opt.LeaseDuration / 8,
-		ReleaseOnCancel: true, Name: LeaseName,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(lead context.Context) {
-				began.Store(true)
-				m.leading.Set(1)
-				lead, cancel := context.WithCancel(lead)
-				defer cancel()
-				defer context.AfterFunc(ctx, cancel)()
-				worked <- work(lead, opt, m)
-				release()
-			},
-			OnStoppedLeading: func() { m.leading.Set(0) },
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("elect a leader: %w", err)
-	}
-	elector.Run(lead)
-	release()
-	if began.Load() {
-		err = <-worked
-	}
-	switch {
-	case ctx.Err() != nil:
+	l := newLead(opt)
+	if !l.acquire(ctx) {
 		return nil
-	case err != nil:
-		return err
 	}
-	return errors.New("lost the lead: another replica works")
+	m.leading.Set(1)
+	defer m.leading.Set(0)
+	hold, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	lead, stop := context.WithCancel(ctx)
+	defer stop()
+	worked := make(chan error, 1)
+	go func() {
+		worked <- work(lead, opt, m)
+		release()
+	}()
+	lost := l.renew(hold)
+	stop()
+	err := <-worked
+	if lost == nil {
+		l.release(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.Join(err, lost)
 }
+
+// Bounds of Events: how many wait, and the pause between two.
+const (
+	eventQueue = 1024
+	eventPause = 100 * time.Millisecond
+)
 
 // work does all parts as the leader.
 func work(ctx context.Context, opt Options, m *metrics) error {
 	opt.Log.Info("leads", "identity", opt.Identity)
-	events := record.NewBroadcaster(record.WithContext(ctx))
-	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: opt.Client.CoreV1().Events("")})
-	defer events.Shutdown()
+	events := client.NewRecorder(opt.Log, opt.Client, client.EventSource{
+		Component: "onlink-controller", Controller: "onlink.io/controller", Instance: opt.Identity, Waiting: eventQueue, Pause: eventPause,
+	})
 	w := newWatches(opt)
-	c := &controller{
-		opt: opt, client: opt.Client, log: opt.Log, m: m, w: w,
-		events: events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "onlink-controller"}),
-	}
+	c := &controller{opt: opt, client: opt.Client, log: opt.Log, m: m, w: w, events: events}
 	parts := []*part{
 		{name: "first objects", every: 5 * time.Second, do: c.firstObjects},
 		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},
@@ -126,6 +99,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	w.start(ctx, g)
+	g.Go(func() error { return events.Run(ctx) })
 	for _, p := range parts {
 		g.Go(func() error {
 			if !w.synced(ctx) {

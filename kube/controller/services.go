@@ -221,12 +221,17 @@ func (c *controller) writeService(ctx context.Context, s *corev1.Service, r addr
 	}
 	if !same {
 		c.log.Info("assigned addresses", "service", s.Namespace+"/"+s.Name, "addresses", texts)
-		c.events.Eventf(s, corev1.EventTypeNormal, "AddressesAssigned", "addresses: %s", strings.Join(texts, ", "))
+		c.events.Record(serviceReference(s), corev1.EventTypeNormal, "AddressesAssigned", "addresses: "+strings.Join(texts, ", "))
 	}
 	if cond != nil && cond.Status == metav1.ConditionFalse {
-		c.events.Event(s, corev1.EventTypeWarning, cond.Reason, cond.Message)
+		c.events.Record(serviceReference(s), corev1.EventTypeWarning, cond.Reason, cond.Message)
 	}
 	return nil
+}
+
+// serviceReference names a Service in an Event.
+func serviceReference(s *corev1.Service) corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name, UID: s.UID}
 }
 
 // addressCondition returns the condition to write; nil: it is written, or needless.

@@ -66,7 +66,7 @@ func Run(ctx context.Context, opt Options) error {
 		log: opt.Log, objects: o, link: agent, gone: gone, drain: dr, out: out, meter: m,
 		input: desired, status: status, used: map[string]bool{}, proxy: newProxy(opt.Log),
 	}
-	ev := newEvents(opt.Log, opt.Client)
+	ev := newEvents(opt.Log, opt.Client, opt.Node)
 	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, wake: reported}
 	m.watch(o, agent)
 

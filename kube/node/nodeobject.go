@@ -78,7 +78,7 @@ func (r *reporter) clearCondition(ctx context.Context, self *corev1.Node) (bool,
 		return false, err
 	}
 	// A strategic merge: the conditions of others stay.
-	if _, err = r.objects.client.CoreV1().Nodes().PatchStatus(ctx, self.Name, text); err != nil {
+	if _, err = r.objects.client.CoreV1().Nodes().Patch(ctx, self.Name, types.StrategicMergePatchType, text, metav1.PatchOptions{}, "status"); err != nil {
 		return false, fmt.Errorf("set condition NetworkUnavailable of Node: %w", err)
 	}
 	return true, nil

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
@@ -78,6 +79,17 @@ func (s *Server) User(t *testing.T, user string) *rest.Config {
 	cfg := rest.CopyConfig(s.Config)
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: user}
 	return cfg
+}
+
+// Kubernetes returns a client of all kinds that Kubernetes has, as the administrator;
+// Client has the few that onlink needs.
+func (s *Server) Kubernetes(t *testing.T) kubernetes.Interface {
+	t.Helper()
+	set, err := kubernetes.NewForConfig(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 // Pause stops the API server's process, which then answers nothing; Continue ends
