@@ -57,6 +57,32 @@ func newNS(name string) (*NS, error) {
 	return ns, nil
 }
 
+// OpenNS opens a namespace that another program made, by a file that names it;
+// name is for errors. [NS.Leave] closes it.
+func OpenNS(name, file string) (*NS, error) {
+	ns := &NS{Kernel: Kernel{Name: name}}
+	var err error
+	if ns.fd, err = netns.GetFromPath(file); err != nil {
+		return nil, fmt.Errorf("open namespace %s: %w", name, err)
+	}
+	ns.Link, err = netlink.NewHandleAt(ns.fd, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", name, err), ns.fd.Close())
+	}
+	if ns.thread, err = startThread(ns.fd); err != nil {
+		ns.Link.Close()
+		return nil, errors.Join(fmt.Errorf("enter namespace %s: %w", name, err), ns.fd.Close())
+	}
+	return ns, nil
+}
+
+// Leave closes what [OpenNS] opened; the namespace is its maker's.
+func (ns *NS) Leave() error {
+	ns.thread.end()
+	ns.Link.Close()
+	return ns.fd.Close()
+}
+
 // Path returns the file that names the namespace, as CNI_NETNS wants it.
 func (ns *NS) Path() string { return filepath.Join(netnsDir, ns.Name) }
 
