@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -28,6 +29,12 @@ import (
 
 // gcPool has the blocks of all machines.
 var gcPool = netip.MustParsePrefix("10.244.0.0/16")
+
+// The size of the long form of TestBlockGC.
+var (
+	longMachines = flag.Int("machines", 100, "machines in the long form of TestBlockGC")
+	longEvents   = flag.Duration("events", 10*time.Minute, "time of the events in the long form of TestBlockGC")
+)
 
 // gcBed is a rack of machines with an API server and two replicas of the controller.
 // The driver is one goroutine: it makes the events and looks at the kernels.
@@ -217,7 +224,7 @@ func TestBlockGC(t *testing.T) {
 	seed := seedOf(t)
 	seats, reflectors, length, pause := 12, 2, 25*time.Second, 400*time.Millisecond
 	if *labtest.Long {
-		seats, reflectors, length, pause = 100, 3, 10*time.Minute, time.Second
+		seats, reflectors, length, pause = *longMachines, 3, *longEvents, time.Second
 	}
 	b := newGCBed(t, seats, reflectors, seed)
 	for _, s := range b.seats[:reflectors] {
@@ -228,7 +235,7 @@ func TestBlockGC(t *testing.T) {
 	}
 	limit := time.Minute
 	if b.long {
-		limit = 5 * time.Minute
+		limit = 15 * time.Minute
 	}
 	began := time.Now()
 	must(t, lab.Eventually(t.Context(), limit, "every machine has pods", b.serves))

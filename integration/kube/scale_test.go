@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -43,6 +44,12 @@ var scalePool = netip.MustParsePrefix("10.128.0.0/12")
 
 // scaleReflectors is how many Nodes have the label of reflectors in a large cluster.
 const scaleReflectors = 3
+
+// The size of the long form of TestThousandClients.
+var (
+	longClients = flag.Int("clients", 1000, "node processes in the long form of TestThousandClients")
+	longWindow  = flag.Duration("window", 3*time.Minute, "length of each measurement in the long form of TestThousandClients")
+)
 
 // scaleBed is an API server with many Nodes, the kubelets' heartbeats, and a real node
 // process for each Node, all of them in this process, with connections of their own.
@@ -190,8 +197,16 @@ func (b *scaleBed) slice(i int, ready bool) *discoveryv1.EndpointSlice {
 // setReady makes the endpoints of a Service ready, or not.
 func (b *scaleBed) setReady(ctx context.Context, t *testing.T, i int, ready bool) {
 	t.Helper()
-	_, err := b.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Update(ctx, b.slice(i, ready), metav1.UpdateOptions{})
-	must(t, err)
+	b.update(ctx, t, b.slice(i, ready))
+}
+
+// update writes a slice, again when the API server has no time for it.
+func (b *scaleBed) update(ctx context.Context, t *testing.T, s *discoveryv1.EndpointSlice) {
+	t.Helper()
+	eventually(t, "EndpointSlice "+s.Name, func() error {
+		_, err := b.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Update(ctx, s, metav1.UpdateOptions{})
+		return err
+	})
 }
 
 // touch changes a Service's slice in a way that changes no announcement: one of three
@@ -202,8 +217,7 @@ func (b *scaleBed) touch(ctx context.Context, t *testing.T, i, n int) {
 	s.Endpoints[2].Addresses[0] = fmt.Sprintf("10.128.8.%d", n%250+1)
 	no := n%2 == 0
 	s.Endpoints[2].Conditions.Ready = &no
-	_, err := b.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Update(ctx, s, metav1.UpdateOptions{})
-	must(t, err)
+	b.update(ctx, t, s)
 }
 
 // heartbeats plays the kubelets of all nodes: the Lease every ten seconds, the status
@@ -352,7 +366,7 @@ func (b *scaleBed) narrow(t *testing.T) {
 func TestThousandClients(t *testing.T) {
 	size, services, window, settle := 50, 20, 10*time.Second, 3*time.Minute
 	if *labtest.Long {
-		size, services, window, settle = 1000, 100, 3*time.Minute, 15*time.Minute
+		size, services, window, settle = *longClients, 100, *longWindow, 30*time.Minute
 	}
 	b := newScaleBed(t, size+1, scaleReflectors, services)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -372,6 +386,11 @@ func TestThousandClients(t *testing.T) {
 	_, first := scaleService(services - 1)
 	_, last := b.announced(t, netip.PrefixFrom(first, 32), began, settle)
 	t.Logf("%d clients announce all %v after the first began; %s", size, last.Round(10*time.Millisecond), perClient(b.all(), size, 0))
+	dials := int64(0)
+	for _, c := range b.clients {
+		dials += c.wire.dials.Load()
+	}
+	t.Logf("%.1f connections a client were opened", float64(dials)/float64(size))
 	t.Logf("requests until then:\n%s", b.all())
 	t.Logf("memory of all in this process, agents' part included: %.1f MB a client", float64(heap()-before)/float64(size)/1e6)
 	must(t, lab.Eventually(ctx, settle, "every node has a block and a status", func() error { return b.complete(ctx) }))

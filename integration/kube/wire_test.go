@@ -20,6 +20,7 @@ import (
 // can be cut and are counted. Bytes are those on the wire, with TLS and HTTP/2.
 type wire struct {
 	read, written atomic.Int64
+	dials         atomic.Int64
 
 	mu    sync.Mutex // guards all below
 	open  chan struct{}
@@ -91,6 +92,7 @@ func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	w.dials.Add(1)
 	wrapped := &wireConn{Conn: c, w: w, closed: make(chan struct{})}
 	w.mu.Lock()
 	ended := w.ended
