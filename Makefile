@@ -28,7 +28,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube demo-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel demo-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,10 @@ kube-binaries: engine ## build Kubernetes from Go modules into build/kube (eight
 test-kube: image ## run the tests in a real Kubernetes cluster on this machine (TESTS=pattern)
 	@$(BED) deps kube
 	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) test --run '$(value TESTS)'
+
+test-kube-tunnel: image ## run a cluster of two racks through the ipip tunnel, in user-mode Linux where this kernel has none
+	@$(BED) deps kube
+	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) tunnel
 
 demo-kube: image ## show onlink in Kubernetes, narrated: a bare cluster, one apply, pods, a service behind a ToR, drain
 	@$(KUBE) demo

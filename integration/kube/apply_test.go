@@ -17,7 +17,7 @@ import (
 )
 
 // readyTime bounds how long nodes may take from the apply to Ready.
-const readyTime = 2 * time.Minute
+var readyTime = cluster.Slow(2 * time.Minute)
 
 // manifest is the file that a user applies.
 var manifest = filepath.Join("..", "..", "deploy", "kubernetes", "onlink.yaml")

@@ -16,7 +16,7 @@ import (
 )
 
 // podTime bounds the start and the end of a few pods.
-const podTime = 90 * time.Second
+var podTime = cluster.Slow(90 * time.Second)
 
 // checks asks hello pods in every way that a network and kube-proxy must make
 // work, in one family.

@@ -16,7 +16,7 @@ import (
 )
 
 // limit bounds one test.
-const limit = 8 * time.Minute
+var limit = cluster.Slow(8 * time.Minute)
 
 // TestMain runs nothing without Kubernetes' programs: building them is a matter of
 // make test-kube, and minutes too long for make test.

@@ -17,9 +17,9 @@ import (
 
 // answerTime bounds one request, and patience the time until one is answered:
 // kube-proxy takes a second or three over a new service.
-const (
-	answerTime = 5 * time.Second
-	patience   = 30 * time.Second
+var (
+	answerTime = Slow(5 * time.Second)
+	patience   = Slow(30 * time.Second)
 )
 
 // HelloPort is where the program of the hello pods listens, on TCP and UDP.

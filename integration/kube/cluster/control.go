@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,8 +15,17 @@ import (
 )
 
 // startTime bounds how long the API server, and then the nodes, may take to
-// start: five seconds on a quiet machine.
-const startTime = 3 * time.Minute
+// start: five seconds on a quiet machine, and minutes in user-mode Linux.
+var startTime = Slow(3 * time.Minute)
+
+// Slow is a bound in user-mode Linux, which has one CPU and slow system calls, and
+// elsewhere the bound that is given.
+func Slow(bound time.Duration) time.Duration {
+	if os.Getenv("ONLINK_BED") == "uml" {
+		return 5 * bound
+	}
+	return bound
+}
 
 // The programs of the control plane, as [Cluster.Pause] takes them.
 const (

@@ -29,12 +29,14 @@ type Machine struct {
 // stay on its disk.
 var overlays = []string{"/etc", "/var", "/opt"}
 
-// own are folders that the machine has for itself. Programs in them mount
-// overlays of their own, which is impossible on an overlay.
-var own = []string{"/var/lib/containerd", "/var/lib/kubelet", "/var/log"}
+// own are folders that the machine has for itself. Programs in the first ones mount
+// overlays of their own, which is impossible on an overlay; those of CNI, which on a
+// host only root may read, cannot be emptied in user-mode Linux, which sees the
+// host's files as another user.
+var own = []string{"/var/lib/containerd", "/var/lib/kubelet", "/var/log", "/etc/cni", "/var/lib/cni"}
 
 // blank are paths that a host may have and a new machine must not.
-var blank = []string{"/etc/cni", "/etc/onlink", "/etc/kubernetes", "/opt/cni", "/var/lib/cni", "/var/lib/onlink"}
+var blank = []string{"/etc/onlink", "/etc/kubernetes", "/opt/cni", "/var/lib/onlink"}
 
 // made are folders that are there before any program runs.
 var made = []string{"/etc/cni/net.d", "/opt/cni/bin", "/etc/kubernetes/manifests", "/run/netns"}

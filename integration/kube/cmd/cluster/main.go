@@ -13,6 +13,7 @@
 //	cluster load IMAGE.tar...   load images into every node
 //	cluster down
 //	cluster test [--run PATTERN]  run the tests of package integration/kube
+//	cluster tunnel              run TestTunnelled, in user-mode Linux where this kernel has no ipip
 //	cluster demo                tell the story: one apply, pods, a service, drain
 package main
 
@@ -60,7 +61,7 @@ func command() *cobra.Command {
 			return err
 		},
 	}
-	root.AddCommand(build, up(name), hold(name), test(), demo())
+	root.AddCommand(build, up(name), hold(name), test(), tunnel(), demo())
 	call := func(use, short string, args cobra.PositionalArgs, path string) {
 		root.AddCommand(&cobra.Command{
 			Use: use, Short: short, Args: args,
@@ -135,20 +136,20 @@ func programs(ctx context.Context, named string) (string, error) {
 func test() *cobra.Command {
 	c := &cobra.Command{Use: "test", Short: "run the tests of package integration/kube", Args: cobra.NoArgs}
 	pattern := c.Flags().String("run", ".", "tests to run, as go test takes it")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		bin, err := programs(c.Context(), "")
-		if err != nil {
-			return err
-		}
-		cmd := exec.CommandContext(c.Context(), "go", "test", "-count=1", "-v", "-timeout", "30m", "-run", *pattern, "./integration/kube")
-		cmd.Env = append(os.Environ(), cluster.BinVariable+"="+bin)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-		fmt.Printf("%s=%s %s\n", cluster.BinVariable, bin, strings.Join(cmd.Args, " "))
-		if err := cmd.Run(); err != nil {
-			return err
-		}
-		return tunnelled(c.Context(), bin, *pattern)
-	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return goTest(c.Context(), *pattern) }
 	return c
+}
+
+// goTest runs tests of package integration/kube, and prints the command.
+func goTest(ctx context.Context, pattern string) error {
+	bin, err := programs(ctx, "")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", "30m", "-run", pattern, "./integration/kube")
+	cmd.Env = append(os.Environ(), cluster.BinVariable+"="+bin)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	fmt.Printf("%s=%s %s\n", cluster.BinVariable, bin, strings.Join(cmd.Args, " "))
+	return cmd.Run()
 }
