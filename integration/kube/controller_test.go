@@ -170,9 +170,9 @@ func TestController(t *testing.T) {
 }
 
 // wantCondition waits for a condition.
-func wantCondition(ctx context.Context, t *testing.T, within time.Duration, kind string, want metav1.ConditionStatus, words string, read func() ([]metav1.Condition, error)) {
+func wantCondition(ctx context.Context, t *testing.T, kind string, want metav1.ConditionStatus, words string, read func() ([]metav1.Condition, error)) {
 	t.Helper()
-	must(t, lab.Eventually(ctx, within, "condition "+kind, func() error {
+	must(t, lab.Eventually(ctx, soon, "condition "+kind, func() error {
 		all, err := read()
 		if err != nil {
 			return err
@@ -196,7 +196,7 @@ func testPolicies(t *testing.T, s *api.Server, ns string) {
 	}
 	_, err := s.Kubernetes(t).NetworkingV1().NetworkPolicies("default").Create(ctx, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{})
 	must(t, err)
-	wantCondition(ctx, t, soon, "PolicyEnforced", metav1.ConditionFalse, "default/p", conditions)
+	wantCondition(ctx, t, "PolicyEnforced", metav1.ConditionFalse, "default/p", conditions)
 	labels := map[string]string{"app": "policy"}
 	set, err := c.AppsV1().DaemonSets(ns).Create(ctx, &appsv1.DaemonSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "policy"},
@@ -215,7 +215,7 @@ func testPolicies(t *testing.T, s *api.Server, ns string) {
 		set, err = c.AppsV1().DaemonSets(ns).UpdateStatus(ctx, set, metav1.UpdateOptions{})
 		must(t, err)
 		words := map[int32]string{1: "ready on 1 of 2 nodes", 2: "enforced"}[ready]
-		wantCondition(ctx, t, soon, "PolicyEnforced", want, words, conditions)
+		wantCondition(ctx, t, "PolicyEnforced", want, words, conditions)
 	}
 }
 
@@ -234,12 +234,12 @@ func testStatus(t *testing.T, c *client.Client) {
 		Blocks:   v1alpha1.NodeBlocks{Count: 1, Used: 7, Total: 64},
 	})
 	began := time.Now()
-	wantCondition(ctx, t, soon, "Accepted", metav1.ConditionFalse, "rules[0]: bad (node n1)", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, "Accepted", metav1.ConditionFalse, "rules[0]: bad (node n1)", func() ([]metav1.Condition, error) {
 		o, err := c.Filters.Get(ctx, "f", metav1.GetOptions{})
 		return o.Status.Conditions, err
 	})
 	t.Logf("a rejection is in the status of its object after %v", time.Since(began).Round(time.Millisecond))
-	wantCondition(ctx, t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
 		o, err := c.Peers.Get(ctx, peer.Name, metav1.GetOptions{})
 		if err == nil && (o.Status.Established != 1 || o.Status.Nodes != 2) {
 			err = fmt.Errorf("status %+v", o.Status)
@@ -264,7 +264,7 @@ func testStatus(t *testing.T, c *client.Client) {
 	filter.Spec.Rules[0].Action = "reject"
 	_, err = c.Filters.Update(ctx, filter, metav1.UpdateOptions{})
 	must(t, err)
-	wantCondition(ctx, t, soon, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, "Accepted", metav1.ConditionTrue, "", func() ([]metav1.Condition, error) {
 		o, err := c.Filters.Get(ctx, "f", metav1.GetOptions{})
 		return o.Status.Conditions, err
 	})
@@ -316,7 +316,7 @@ func testAddresses(t *testing.T, c *client.Client) {
 	create("b", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = &dual })
 	want("b", "192.0.2.4", "2001:db8::1")
 	create("c", func(s *corev1.Service) { s.Annotations[v1alpha1.AddressesAnnotation] = "192.0.2.2" })
-	wantCondition(ctx, t, soon, "onlink.io/AddressesAssigned", metav1.ConditionFalse, "Node n1", func() ([]metav1.Condition, error) {
+	wantCondition(ctx, t, "onlink.io/AddressesAssigned", metav1.ConditionFalse, "Node n1", func() ([]metav1.Condition, error) {
 		s, err := c.CoreV1().Services("default").Get(ctx, "c", metav1.GetOptions{})
 		return s.Status.Conditions, err
 	})

@@ -153,7 +153,7 @@ func (b *gcBed) inspect(ctx context.Context) ([]fault, error) {
 	defer cancel()
 	owners, err := b.owners(ctx)
 	if err != nil {
-		return nil, nil //nolint:nilerr // the API server is stopped at times: there is nothing to compare with
+		return nil, nil // the API server is stopped at times: there is nothing to compare with
 	}
 	suspects := judgeUses(before.uses, owners)
 	if len(suspects) == 0 {

@@ -48,7 +48,7 @@ type gcBed struct {
 	long       bool
 	period     time.Duration   // twice spec.ipam.assert: the controller's patience
 	podPause   time.Duration   // of kubelets
-	ctx        context.Context //nolint:containedctx // that of the machines, which events start
+	ctx        context.Context // that of the machines, which events start
 	pods       atomic.Int64
 
 	// All below is the driver's.

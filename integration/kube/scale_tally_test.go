@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -54,15 +55,16 @@ func describe(r *http.Request) string {
 			verb = "watch"
 		}
 	}
-	text := verb + " " + parts[0]
+	words := []string{verb, parts[0]}
 	if len(parts) > 2 {
-		text += "/" + strings.Join(parts[2:], "/")
+		words[1] += "/" + strings.Join(parts[2:], "/")
 	}
 	for _, key := range []string{"fieldSelector", "labelSelector"} {
 		if v := q.Get(key); v != "" {
-			text += " by " + values.ReplaceAllString(v, "=")
+			words = append(words, "by", values.ReplaceAllString(v, "="))
 		}
 	}
+	text := strings.Join(words, " ")
 	if q.Get("limit") == "1" {
 		text += ", one"
 	}
@@ -133,9 +135,7 @@ func (t *tally) figures(w *wire) figures {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := figures{requests: map[string]int{}, events: t.events, read: w.read.Load(), written: w.written.Load()}
-	for name, n := range t.requests {
-		f.requests[name] = n
-	}
+	maps.Copy(f.requests, t.requests)
 	return f
 }
 

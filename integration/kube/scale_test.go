@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -203,7 +204,7 @@ func (b *scaleBed) setReady(ctx context.Context, t *testing.T, i int, ready bool
 // update writes a slice, again when the API server has no time for it.
 func (b *scaleBed) update(ctx context.Context, t *testing.T, s *discoveryv1.EndpointSlice) {
 	t.Helper()
-	eventually(t, "EndpointSlice "+s.Name, func() error {
+	eventually(t, "EndpointSlice "+s.Name, func() error { //nolint:contextcheck // the test's own bounds it
 		_, err := b.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Update(ctx, s, metav1.UpdateOptions{})
 		return err
 	})
@@ -254,9 +255,9 @@ func (b *scaleBed) heartbeats(ctx context.Context) {
 // startClient starts the node process of a Node, and the agent that it talks to.
 func (b *scaleBed) startClient(ctx context.Context, t *testing.T, i int, running *sync.WaitGroup) {
 	t.Helper()
-	dir := filepath.Join(b.dir, fmt.Sprint(i))
+	dir := filepath.Join(b.dir, strconv.Itoa(i))
 	must(t, os.MkdirAll(dir, 0o755))
-	c := &scaleClient{name: scaleName(i), wire: newWire(), tally: newTally(), agent: newRecorder(t, dir, scaleName(i))}
+	c := &scaleClient{name: scaleName(i), wire: newWire(), tally: newTally(), agent: newRecorder(t, dir, scaleName(i))} //nolint:contextcheck // it lives as long as the test
 	cfg := c.wire.config(b.Config)
 	cfg.QPS, cfg.Burst = 20, 40 // those of the command
 	cfg.Wrap(c.tally.wrap)
@@ -587,7 +588,7 @@ func (b *scaleBed) startProgram(ctx context.Context, t *testing.T, i int) func(*
 	t.Helper()
 	dir := filepath.Join(b.dir, "program")
 	must(t, os.MkdirAll(dir, 0o755))
-	agent := newRecorder(t, dir, scaleName(i))
+	agent := newRecorder(t, dir, scaleName(i)) //nolint:contextcheck // it lives as long as the test
 	config := map[string]any{
 		"apiVersion": "v1", "kind": "Config", "current-context": "c",
 		"clusters": []any{map[string]any{"name": "c", "cluster": map[string]any{"server": b.Config.Host, "insecure-skip-tls-verify": true}}},

@@ -73,11 +73,11 @@ func TestNodeHeldServices(t *testing.T) {
 			err = held(&o.Status)
 		}
 		if err != nil {
-			return errors.Join(err, n.announces(t, prefix(5)))
+			return errors.Join(err, n.announces(t, prefix(5))) //nolint:contextcheck // the test's own bounds it
 		}
 		_, err = b.Client.Nodes.Patch(ctx, n.Name, types.MergePatchType,
 			fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.ConfirmAnnotation, o.Status.Held.Digest), metav1.PatchOptions{})
-		return errors.Join(err, n.announces(t, prefix(5)))
+		return errors.Join(err, n.announces(t, prefix(5))) //nolint:contextcheck // the test's own bounds it
 	})
 	n.wait(t, "nothing is held", func(s *v1alpha1.OnlinkNodeStatus) error {
 		return condition(s, v1alpha1.ConditionHeld, metav1.ConditionFalse)

@@ -74,11 +74,11 @@ func (s *services) rollingRestart(ctx context.Context) {
 		{"roll-cluster", "by-hand", "Cluster", address(101)},
 		{"roll-static", "by-hand", "Local", address(102)},
 	}
-	text := rollManifest
+	objects := []string{rollManifest}
 	for _, one := range append([]target{announced}, beside...) {
-		text += rollService(one.name, one.advertise, one.policy, one.addr)
+		objects = append(objects, rollService(one.name, one.advertise, one.policy, one.addr))
 	}
-	labtest.Must(t, s.c.Apply(ctx, text))
+	labtest.Must(t, s.c.Apply(ctx, strings.Join(objects, "")))
 	for _, one := range beside {
 		var ways []lab.Gateway
 		for _, n := range s.c.Nodes {

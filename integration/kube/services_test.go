@@ -229,9 +229,9 @@ func (s *service) manifest() string {
 	case strings.HasPrefix(s.kind, "share"):
 		annotations[v1alpha1.SharingAnnotation] = "together"
 	}
-	notes := ""
+	var notes strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		notes += fmt.Sprintf("%s: %q, ", key, annotations[key])
+		fmt.Fprintf(&notes, "%s: %q, ", key, annotations[key])
 	}
 	if spec != "" {
 		spec = ", " + strings.TrimPrefix(spec, ", ")
@@ -241,7 +241,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: %s, labels: {advertise: %s}, annotations: {%s}}
 spec: {type: %s, ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6], selector: {app: matrix}, ports: [{name: http, port: %d, targetPort: %d}]%s}
-`, s.name(), advertise, notes, kind, s.port, cluster.HelloPort, spec)
+`, s.name(), advertise, notes.String(), kind, s.port, cluster.HelloPort, spec)
 }
 
 // podName is the name of the pod on a node, which answers with it.

@@ -69,7 +69,7 @@ func (l *lead) renew(ctx context.Context) error {
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the process ends
 		case held:
 			last = begun
 		case err == nil:
