@@ -22,7 +22,13 @@ func (s *Server) Announce(ctx context.Context, r *onlinkv1.AnnounceRequest) (*on
 	for _, a := range r.GetAnnouncements() {
 		list = append(list, entryOf(a))
 	}
-	out, err := s.Announcements.Replace(context.WithoutCancel(ctx), r.GetOwner(), list, r.GetConfirm())
+	replace := func(ctx context.Context) (announce.Outcome, error) {
+		if r.GetGuardAny() && !r.GetConfirm() {
+			return s.Announcements.ReplaceKeeping(ctx, r.GetOwner(), list)
+		}
+		return s.Announcements.Replace(ctx, r.GetOwner(), list, r.GetConfirm())
+	}
+	out, err := replace(context.WithoutCancel(ctx))
 	switch {
 	case errors.Is(err, announce.ErrInvalid):
 		return nil, status.Error(codes.InvalidArgument, err.Error())

@@ -51,7 +51,7 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 		keys = append(keys, reload.Key{Name: k.GetName(), Content: k.GetContent()})
 	}
 	out, err := s.File.Change(context.WithoutCancel(ctx), reload.Edit{
-		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: req.GetGuard(), Keys: keys, Make: edit,
+		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: req.GetGuard(), GuardAny: req.GetGuardAny(), Keys: keys, Make: edit,
 	})
 	if err != nil {
 		return nil, configStatus(err)

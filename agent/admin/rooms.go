@@ -60,6 +60,7 @@ type Config struct {
 // Announcements are the announced prefixes of owners: an [announce.Announcements].
 type Announcements interface {
 	Replace(ctx context.Context, owner string, list []announce.Entry, confirm bool) (announce.Outcome, error)
+	ReplaceKeeping(ctx context.Context, owner string, list []announce.Entry) (announce.Outcome, error)
 	Await(ctx context.Context, version uint64) error
 	Sets() []announce.Set
 }

@@ -2,7 +2,6 @@ package announce
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -72,7 +71,21 @@ type Outcome struct {
 // are left out, see [Set].Rejected. A set with more than a third fewer, and with
 // at least two fewer, is held unless confirm is set: nothing changes then. Its
 // error wraps [ErrInvalid] for a request that nothing is taken from.
-func (a *Announcements) Replace(_ context.Context, owner string, list []Entry, confirm bool) (Outcome, error) {
+func (a *Announcements) Replace(ctx context.Context, owner string, list []Entry, confirm bool) (Outcome, error) {
+	limit := tooMany
+	if confirm {
+		limit = nil
+	}
+	return a.replace(ctx, owner, list, limit)
+}
+
+// ReplaceKeeping is [Announcements.Replace] where any withdrawal is held.
+func (a *Announcements) ReplaceKeeping(ctx context.Context, owner string, list []Entry) (Outcome, error) {
+	return a.replace(ctx, owner, list, func(gone, _ int) bool { return gone > 0 })
+}
+
+// replace holds a set when limit reports that it withdraws too much; nil: none is.
+func (a *Announcements) replace(_ context.Context, owner string, list []Entry, limit func(gone, present int) bool) (Outcome, error) {
 	if err := check(owner, list); err != nil {
 		return Outcome{}, err
 	}
@@ -82,8 +95,8 @@ func (a *Announcements) Replace(_ context.Context, owner string, list []Entry, c
 	a.Judge(facts)
 	next := Set{Owner: owner, Changed: time.Now().UTC()}
 	next.Announcements, next.Rejected = parse(list, func(p netip.Prefix) string { return a.holder(p, owner) })
-	if !confirm {
-		if change, held := a.guard(&next, list, facts); held {
+	if limit != nil {
+		if change, held := a.guard(&next, list, facts, limit); held {
 			return Outcome{Held: &change}, nil
 		}
 	}
@@ -108,7 +121,7 @@ func (a *Announcements) Replace(_ context.Context, owner string, list []Entry, c
 func what(owner string) string { return "announce " + owner }
 
 // guard holds a set that would withdraw too much.
-func (a *Announcements) guard(next *Set, list []Entry, facts Facts) (hold.Change, bool) {
+func (a *Announcements) guard(next *Set, list []Entry, facts Facts, limit func(gone, present int) bool) (hold.Change, bool) {
 	kept := map[netip.Prefix]bool{}
 	for i := range next.Announcements {
 		if one := &next.Announcements[i]; facts.unfit(one) == "" {
@@ -127,19 +140,18 @@ func (a *Announcements) guard(next *Set, list []Entry, facts Facts) (hold.Change
 			}
 		}
 	}
-	if !tooMany(len(gone), present) {
+	if !limit(len(gone), present) {
 		return hold.Change{}, false
 	}
+	// What it would withdraw identifies the change, also when it announces more
+	// meanwhile, and on every node that announces the same.
+	content := strings.Join(gone, " ")
 	reason := fmt.Sprintf("%d of %d announcements", len(gone), present)
 	if len(gone) > 3 {
 		gone = append(gone[:3], "...")
 	}
 	reason += " (" + strings.Join(gone, ", ") + ")"
-	content, err := json.Marshal(next.Announcements)
-	if err != nil { // they were read from text, so this is not reached
-		content = nil
-	}
-	return a.Held.Hold(what(next.Owner), reason, content, func(ctx context.Context) error {
+	return a.Held.Hold(what(next.Owner), reason, []byte(content), func(ctx context.Context) error {
 		_, err := a.Replace(ctx, next.Owner, list, true)
 		return err
 	}), true

@@ -281,6 +281,12 @@ func TestHeld(t *testing.T) {
 	if l := b.Held.List(); len(l) != 0 || len(b.inForce()) != 7 {
 		t.Errorf("still held: %+v", l)
 	}
+	if out, err := b.ReplaceKeeping(t.Context(), "services", entries(hosts(6)...)); err != nil || out.Held == nil || len(b.inForce()) != 7 {
+		t.Errorf("one withdrawal, where nothing may go: %+v, %v", out, err)
+	}
+	if out, err := b.ReplaceKeeping(t.Context(), "services", entries(hosts(7)...)); err != nil || out.Held != nil || len(b.Held.List()) != 0 {
+		t.Errorf("no withdrawal: %+v, %v", out, err)
+	}
 	b.replace("services")
 	if _, err := b.Held.Confirm(t.Context(), first.Digest); !errors.Is(err, hold.ErrUnknown) {
 		t.Errorf("an old digest: %v", err)

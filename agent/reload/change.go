@@ -1,10 +1,9 @@
 package reload
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 
 	"onlink/agent/config"
 	"onlink/agent/hold"
@@ -21,6 +20,8 @@ type Edit struct {
 	// Guard holds the change, instead of making it, when it would remove most
 	// peers or pools, all reflectors or every session.
 	Guard bool
+	// GuardAny holds with Guard also a change that would remove any peer or pool at all.
+	GuardAny bool
 	// Keys are written before the text is applied, as far as it names them. Keys
 	// that the text does not name are removed after it.
 	Keys []Key
@@ -76,8 +77,8 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 	}
 	out := Outcome{Digest: digestOf(text), Changed: digestOf(text) != digestOf(old)}
 	if e.Guard {
-		if reason := removals(r.Current(), next, r.inUse); reason != "" {
-			out.Held, out.Changed = r.hold(reason, digestOf(old), text, e), false
+		if lost := removals(r.Current(), next, r.inUse, e.GuardAny); lost.reason != "" {
+			out.Held, out.Changed = r.hold(&lost, digestOf(old), text, e), false
 			return out, nil
 		}
 	}
@@ -96,19 +97,16 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 }
 
 // hold holds a change until it is confirmed, for as long as the file stays the
-// one that it was made for. A dry run only returns it.
-func (r *Reloader) hold(reason, old string, text []byte, e Edit) *hold.Change {
-	content := bytes.NewBuffer(bytes.Clone(text))
-	for _, k := range e.Keys {
-		fmt.Fprintf(content, "\x00%s\x00%d\x00%s", k.Name, len(k.Content), k.Content)
-	}
+// one that it was made for. What it would remove identifies it. A dry run only
+// returns it.
+func (r *Reloader) hold(lost *removal, old string, text []byte, e Edit) *hold.Change {
 	if e.DryRun {
-		return &hold.Change{What: heldName, Reason: reason}
+		return &hold.Change{What: heldName, Reason: lost.reason}
 	}
 	confirmed := e
 	confirmed.Guard, confirmed.IfDigest = false, old
 	confirmed.Make = func([]byte) ([]byte, error) { return text, nil }
-	change := r.held.Hold(heldName, reason, content.Bytes(), func(ctx context.Context) error {
+	change := r.held.Hold(heldName, lost.reason, []byte(strings.Join(lost.all, "\n")), func(ctx context.Context) error {
 		_, err := r.Change(ctx, confirmed)
 		return err
 	})

@@ -9,14 +9,32 @@ import (
 	"onlink/agent/config"
 )
 
-// removals returns what a change of the configuration would remove, where that is
-// so much that the source of the change may have failed; "": it is not. inUse
-// reports whether addresses of a pool are assigned on this node.
-func removals(last, next *config.Effective, inUse func(pool netip.Prefix) bool) string {
-	var out []string
+// removal is what a change of the configuration would remove, where that is so much
+// that the source of the change may have failed.
+type removal struct {
+	reason string // for a person; "": it is not so much
+	// all is all of it in one order. It names nothing of this node, so that nodes which
+	// lose the same have one digest, and nothing of what the change adds: one that adds
+	// more meanwhile is the same removal.
+	all []string
+}
+
+// removals returns what a change of the configuration would remove. inUse reports
+// whether addresses of a pool are assigned on this node. anything: the least removal is
+// too much.
+func removals(last, next *config.Effective, inUse func(pool netip.Prefix) bool, anything bool) removal {
+	var reasons []string
+	var all []string
 	add := func(text string) {
 		if text != "" {
-			out = append(out, text)
+			reasons = append(reasons, text)
+		}
+	}
+	gone := func(kind string, was, is []string) {
+		for _, one := range was {
+			if !slices.Contains(is, one) {
+				all = append(all, kind+" "+one)
+			}
 		}
 	}
 	peers, left := sessions(last, anyPeer), sessions(next, anyPeer)
@@ -24,20 +42,32 @@ func removals(last, next *config.Effective, inUse func(pool netip.Prefix) bool) 
 	nodes := sessions(last, ofOurAS)
 	switch {
 	case len(peers)+len(ranges) > 0 && len(left)+len(kept) == 0:
-		add(fmt.Sprintf("every session (%s)", some(append(peers, texts(ranges)...))))
+		add(fmt.Sprintf("every session (%s)", some(append(slices.Clone(peers), texts(ranges)...))))
+		all = append(all, "every session")
+		gone("peer", sessions(last, ofOtherAS), left)
 	case len(nodes) > 0 && len(sessions(next, ofOurAS)) == 0:
 		add(fmt.Sprintf("all reflectors and other nodes of our AS (%s)", some(nodes)))
+		all = append(all, "all of our AS")
+		gone("peer", sessions(last, ofOtherAS), left)
 	default:
 		add(most("peers", peers, 2, func(p string) bool { return slices.Contains(left, p) }))
+		gone("peer", peers, left)
+	}
+	covered := func(r string) bool {
+		p := netip.MustParsePrefix(r)
+		return slices.ContainsFunc(kept, func(k netip.Prefix) bool { return k.Bits() <= p.Bits() && k.Contains(p.Addr()) })
 	}
 	if len(kept) > 0 || len(left) > 0 {
-		add(most("ranges of clients", texts(ranges), 2, func(r string) bool {
-			p := netip.MustParsePrefix(r)
-			return slices.ContainsFunc(kept, func(k netip.Prefix) bool { return k.Bits() <= p.Bits() && k.Contains(p.Addr()) })
-		}))
+		add(most("ranges of clients", texts(ranges), 2, covered))
 	}
+	gone("clients", texts(ranges), slices.DeleteFunc(texts(ranges), func(r string) bool { return !covered(r) }))
 	add(removedPools(last.Pools, next.Pools, inUse))
-	return strings.Join(out, ", and ")
+	gone("pool", poolRanges(last.Pools), poolRanges(next.Pools))
+	slices.Sort(all)
+	if len(reasons) == 0 && anything && len(all) > 0 {
+		add(some(all))
+	}
+	return removal{reason: strings.Join(reasons, ", and "), all: all}
 }
 
 // most says what of all is not kept, when it is at least a number, and more than a
@@ -54,14 +84,19 @@ func most(what string, all []string, least int, kept func(string) bool) string {
 // pool is its range, its name may change.
 func removedPools(last, next []config.Pool, inUse func(pool netip.Prefix) bool) string {
 	least := 2
-	var all []string
 	for _, p := range last {
-		all = append(all, p.CIDR.String())
 		if !hasRange(next, p.CIDR) && inUse(p.CIDR) {
 			least = 1
 		}
 	}
-	return most("pools", all, least, func(p string) bool { return hasRange(next, netip.MustParsePrefix(p)) })
+	return most("pools", poolRanges(last), least, func(p string) bool { return hasRange(next, netip.MustParsePrefix(p)) })
+}
+
+func poolRanges(pools []config.Pool) (list []string) {
+	for _, p := range pools {
+		list = append(list, p.CIDR.String())
+	}
+	return list
 }
 
 func hasRange(pools []config.Pool, p netip.Prefix) bool {
@@ -73,6 +108,9 @@ func anyPeer(*config.Config, *config.Peer) bool { return true }
 // ofOurAS reports whether a session is with a reflector or another node of a mesh:
 // those that announce the blocks of all other nodes.
 func ofOurAS(c *config.Config, p *config.Peer) bool { return !p.External(c.BGP.ASN) && !p.Client }
+
+// ofOtherAS reports whether a session is with a router of another AS.
+func ofOtherAS(c *config.Config, p *config.Peer) bool { return p.External(c.BGP.ASN) }
 
 // sessions returns the peers that match by their address, or the interface that
 // stands for it.

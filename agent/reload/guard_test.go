@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,11 +80,56 @@ func TestRemovals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			inUse := func(p netip.Prefix) bool { return p.String() == c.inUse }
-			got := removals(onNode(t, c.last), onNode(t, c.next), inUse)
+			got := removals(onNode(t, c.last), onNode(t, c.next), inUse, false).reason
 			if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 				t.Errorf("removes %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestRemovalIdentity: what is removed identifies a held change, whatever else of the
+// configuration is of this node, or is added.
+func TestRemovalIdentity(t *testing.T) {
+	t.Parallel()
+	const tors = "{name: a, address: 10.1.0.1, asn: 65001}, {name: b, address: 10.1.0.2, asn: 65001}"
+	of := func(last, next string) []string {
+		return removals(onNode(t, last), onNode(t, next), func(netip.Prefix) bool { return false }, false).all
+	}
+	mesh := func(other int, peers string) string {
+		return fmt.Sprintf("bgp: {mesh: {nodes: [10.0.0.9, 10.0.0.%d]}, peers: [%s]}", other, peers)
+	}
+	first := of(mesh(1, tors), mesh(1, ""))
+	if want := []string{"peer 10.1.0.1", "peer 10.1.0.2"}; !slices.Equal(first, want) {
+		t.Errorf("removes %q, want %q", first, want)
+	}
+	for name, again := range map[string][]string{
+		"another node":   of(mesh(2, tors), mesh(2, "")),
+		"a peer is new":  of(mesh(1, tors), mesh(1, "{name: c, address: 10.1.0.3, asn: 65001}")),
+		"a pool is new":  of(mesh(1, tors), mesh(1, "")+"\npools: [{name: p, cidr: 10.250.0.0/16}]"),
+		"in other order": of(mesh(1, "{name: b, address: 10.1.0.2, asn: 65001}, {name: a, address: 10.1.0.1, asn: 65001}"), mesh(1, "")),
+	} {
+		if name == "a pool is new" { // in place of the default one
+			again = slices.DeleteFunc(again, func(s string) bool { return strings.HasPrefix(s, "pool ") })
+		}
+		if !slices.Equal(again, first) {
+			t.Errorf("%s: removes %q, want %q", name, again, first)
+		}
+	}
+	if whole, other := of(mesh(1, tors), "bgp: {}"), of(mesh(2, tors), "bgp: {}"); !slices.Equal(whole, other) || slices.Equal(whole, first) {
+		t.Errorf("every session is %q on one node, %q on another", whole, other)
+	}
+	strict := func(next string) string {
+		return removals(onNode(t, mesh(1, tors)), onNode(t, next), func(netip.Prefix) bool { return false }, true).reason
+	}
+	if got := strict(mesh(1, "{name: a, address: 10.1.0.1, asn: 65001}")); got != "peer 10.1.0.2" {
+		t.Errorf("one of three peers, where nothing may go: %q", got)
+	}
+	if got := strict(mesh(1, tors+", {name: c, address: 10.1.0.3, asn: 65001}")); got != "" {
+		t.Errorf("one more peer, where nothing may go: %q", got)
+	}
+	if one := of(mesh(1, tors), mesh(1, "{name: a, address: 10.1.0.1, asn: 65001}")); slices.Equal(one, first) {
+		t.Errorf("one of two peers is %q, as are both", one)
 	}
 }
 

@@ -636,7 +636,8 @@ type AnnounceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // 1 to 63 letters, digits and -
 	Announcements []*Announcement        `protobuf:"bytes,2,rep,name=announcements,proto3" json:"announcements,omitempty"`
-	Confirm       bool                   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"` // make the change whatever it removes
+	Confirm       bool                   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"`                   // make the change whatever it removes
+	GuardAny      bool                   `protobuf:"varint,4,opt,name=guard_any,json=guardAny,proto3" json:"guard_any,omitempty"` // hold the change when it would withdraw anything at all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -688,6 +689,13 @@ func (x *AnnounceRequest) GetAnnouncements() []*Announcement {
 func (x *AnnounceRequest) GetConfirm() bool {
 	if x != nil {
 		return x.Confirm
+	}
+	return false
+}
+
+func (x *AnnounceRequest) GetGuardAny() bool {
+	if x != nil {
+		return x.GuardAny
 	}
 	return false
 }
@@ -2308,7 +2316,10 @@ type ChangeConfigRequest struct {
 	Keys []*KeyFile `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`
 	// Make the change also when it needs a restart: the agent begins anew with the
 	// file, and keeps routes and pods.
-	Restart       bool `protobuf:"varint,7,opt,name=restart,proto3" json:"restart,omitempty"`
+	Restart bool `protobuf:"varint,7,opt,name=restart,proto3" json:"restart,omitempty"`
+	// With guard: hold the change when it would remove any peer or pool at all, because
+	// its source has lost whole kinds of objects.
+	GuardAny      bool `protobuf:"varint,8,opt,name=guard_any,json=guardAny,proto3" json:"guard_any,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2388,6 +2399,13 @@ func (x *ChangeConfigRequest) GetKeys() []*KeyFile {
 func (x *ChangeConfigRequest) GetRestart() bool {
 	if x != nil {
 		return x.Restart
+	}
+	return false
+}
+
+func (x *ChangeConfigRequest) GetGuardAny() bool {
+	if x != nil {
+		return x.GuardAny
 	}
 	return false
 }
@@ -4489,11 +4507,12 @@ const file_admin_proto_rawDesc = "" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"=\n" +
 	"\fConfirmReply\x12-\n" +
-	"\x06change\x18\x01 \x01(\v2\x15.onlink.v1.HeldChangeR\x06change\"\x80\x01\n" +
+	"\x06change\x18\x01 \x01(\v2\x15.onlink.v1.HeldChangeR\x06change\"\x9d\x01\n" +
 	"\x0fAnnounceRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12=\n" +
 	"\rannouncements\x18\x02 \x03(\v2\x17.onlink.v1.AnnouncementR\rannouncements\x12\x18\n" +
-	"\aconfirm\x18\x03 \x01(\bR\aconfirm\"\x92\x01\n" +
+	"\aconfirm\x18\x03 \x01(\bR\aconfirm\x12\x1b\n" +
+	"\tguard_any\x18\x04 \x01(\bR\bguardAny\"\x92\x01\n" +
 	"\rAnnounceReply\x12\x1c\n" +
 	"\tannounced\x18\x01 \x01(\rR\tannounced\x128\n" +
 	"\brejected\x18\x02 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\brejected\x12)\n" +
@@ -4622,7 +4641,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xe4\x01\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\x81\x02\n" +
 	"\x13ChangeConfigRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12+\n" +
 	"\x05edits\x18\x02 \x03(\v2\x15.onlink.v1.ConfigEditR\x05edits\x12\x1b\n" +
@@ -4630,7 +4649,8 @@ const file_admin_proto_rawDesc = "" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05guard\x18\x05 \x01(\bR\x05guard\x12&\n" +
 	"\x04keys\x18\x06 \x03(\v2\x12.onlink.v1.KeyFileR\x04keys\x12\x18\n" +
-	"\arestart\x18\a \x01(\bR\arestart\"7\n" +
+	"\arestart\x18\a \x01(\bR\arestart\x12\x1b\n" +
+	"\tguard_any\x18\b \x01(\bR\bguardAny\"7\n" +
 	"\aKeyFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\x9c\x01\n" +
