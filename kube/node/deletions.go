@@ -63,6 +63,28 @@ func (d *deletions) confirmed(what string, now time.Time) (ok bool, wait time.Du
 	return true, 0
 }
 
+// settledKinds are the kinds of configuration objects.
+var settledKinds = []string{"OnlinkConfig", "BGPPeer", "BGPFilter", "IPPool", "ServiceAdvertisement"}
+
+// alarming reports whether the objects went as those of a source that has failed go:
+// an empty list came, or none is left of two kinds of configuration objects. Then the
+// least removal needs a person.
+func (d *deletions) alarming(what string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	empty := map[string]bool{}
+	for _, p := range d.pending[what] {
+		switch {
+		case !p.emptied:
+		case !p.seen:
+			return true
+		case slices.Contains(settledKinds, p.kind):
+			empty[p.kind] = true
+		}
+	}
+	return len(empty) > 1
+}
+
 // none reports whether nothing was deleted since the last rendering that was
 // accepted.
 func (d *deletions) none(what string) bool {

@@ -65,3 +65,39 @@ func TestDeletionsUnseen(t *testing.T) {
 		t.Error("what was accepted is unseen")
 	}
 }
+
+func TestDeletionsAlarming(t *testing.T) {
+	t.Parallel()
+	all := func(kind string, seen bool) deletion {
+		return deletion{kind: kind, names: []string{"a"}, at: time.Now(), seen: seen, emptied: true}
+	}
+	some := func(kind string) deletion { return deletion{kind: kind, names: []string{"a"}, at: time.Now()} }
+	for _, c := range []struct {
+		name string
+		gone []deletion
+		want bool
+	}{
+		{"nothing", nil, false},
+		{"the last of a kind, by a person", []deletion{all("BGPPeer", true)}, false},
+		{"the last of two kinds", []deletion{all("BGPPeer", true), all("IPPool", true)}, true},
+		{"the last of one kind twice", []deletion{all("BGPPeer", true), all("BGPPeer", true)}, false},
+		{"the last Service beside the last peer", []deletion{all("BGPPeer", true), all("Service", true)}, false},
+		{"an empty list", []deletion{all("Service", false)}, true},
+		{"lists without some", []deletion{some("BGPPeer"), some("IPPool")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDeletions()
+			for _, gone := range c.gone {
+				d.add(gone, changeConfig)
+			}
+			if got := d.alarming(changeConfig); got != c.want {
+				t.Errorf("got %v", got)
+			}
+			d.accepted(changeConfig, time.Now())
+			if d.alarming(changeConfig) {
+				t.Error("it is an alarm after it was accepted")
+			}
+		})
+	}
+}

@@ -207,14 +207,16 @@ func (d *desire) gather(ctx context.Context, have *has, wait *time.Duration) (*r
 		return nil, fmt.Errorf("there is no Node %s: set --node-name to the name of this machine's Node", o.node)
 	}
 	in := &render.Input{
-		Node: self, Peers: o.peers.list(), Filters: o.filters.list(), Pools: o.pools.list(), Advertisements: o.advertisements.list(),
-		Reflectors: o.reflectors.list(), Namespaces: o.namespaces.list(), Password: o.password,
+		Node: self, Reflectors: o.reflectors.list(), Namespaces: o.namespaces.list(), Password: o.password,
 		Current: []byte(have.text), Announced: have.announced, Draining: d.drain.phase() != serving,
 	}
 	if d.proxy != nil {
 		in.Forwards = d.proxy.begin(ctx)
 	}
+	o.settle.view.RLock()
+	in.Peers, in.Filters, in.Pools, in.Advertisements = o.peers.list(), o.filters.list(), o.pools.list(), o.advertisements.list()
 	in.Config, _ = o.configs.get(v1alpha1.ConfigName) // absent: nil, which Render rejects
+	o.settle.view.RUnlock()
 	*wait = shorter(*wait, d.count(ctx))
 	if missing := o.requireSecrets(ctx, secretsOf(in)); len(missing) > 0 {
 		if d.asked.IsZero() {
@@ -291,7 +293,7 @@ func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, 
 // one stay: what is in force has not changed.
 func (d *desire) publish(out *render.Output) {
 	next := d.out.get()
-	next.problems = d.problems
+	next.problems, next.failure = d.problems, d.failure
 	if out != nil {
 		next.services, next.rejected, next.everyNode = out.Services, out.Rejected, out.NeedsAllNodes
 		next.problems = append(slices.Clone(d.problems), out.Problems...)

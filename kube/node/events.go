@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +47,12 @@ func (e *events) once(key string, self *corev1.Node, kind, reason, message strin
 	}
 	e.said[key] = true
 	e.record(self, kind, reason, message)
+}
+
+// over forgets what was recorded once under keys that begin so: when it comes again
+// it is another alarm.
+func (e *events) over(prefix string) {
+	maps.DeleteFunc(e.said, func(key string, _ bool) bool { return strings.HasPrefix(key, prefix) })
 }
 
 // record records an Event.

@@ -68,7 +68,7 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	ev := newEvents(opt.Log, opt.Client, opt.Node)
 	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, wake: reported}
-	m.watch(o, agent)
+	m.watch(o, agent, out)
 
 	lis, err := listen(opt.RegistrySocket)
 	if err != nil {
@@ -101,7 +101,11 @@ func Run(ctx context.Context, opt Options) error {
 }
 
 // watch registers what the metrics read from others.
-func (m *meter) watch(o *objects, l *link) {
+func (m *meter) watch(o *objects, l *link, out *outcomes) {
+	m.add("onlink_kube_problems", "Faults that a person has to mend, such as no OnlinkConfig, or a kind that the API server does not have.", false, func() float64 {
+		lines, _ := o.troubles()
+		return float64(len(lines) + len(out.get().problems))
+	})
 	m.add("onlink_kube_watch_failures_total", "Requests of watches that the API server did not answer or rejected.", true, func() float64 {
 		return float64(o.failedWatches())
 	})

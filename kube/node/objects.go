@@ -53,6 +53,7 @@ type objects struct {
 	reflectors     *store[*corev1.Node]
 	namespaces     *store[*metav1.PartialObjectMetadata]
 
+	settle  *settling // of the configuration objects
 	running sync.WaitGroup
 
 	mu       sync.Mutex // guards all below
@@ -77,6 +78,7 @@ func newObjects(c *client.Client, log *slog.Logger, node, namespace string, forg
 		client: c, log: log, node: node, namespace: namespace, bells: bells, forget: forget,
 		secrets: map[string]*part[*corev1.Secret]{}, failures: map[string]error{},
 	}
+	o.settle = &settling{ring: func() { o.changed(deletion{}) }}
 	o.self = newStore("Node", trimOwnNode, o.changed)
 	o.own = newStore[*v1alpha1.OnlinkNode]("OnlinkNode", nil, o.changed)
 	o.configs = newStore[*v1alpha1.OnlinkConfig]("OnlinkConfig", nil, o.changed)
@@ -103,6 +105,11 @@ func (o *objects) changed(d deletion) {
 // start begins the watches that every node has. They end with ctx; wait waits for
 // that.
 func (o *objects) start(ctx context.Context) {
+	settle(ctx, o, o.configs, o.client.Configs)
+	settle(ctx, o, o.peers, o.client.Peers)
+	settle(ctx, o, o.filters, o.client.Filters)
+	settle(ctx, o, o.pools, o.client.Pools)
+	settle(ctx, o, o.advertisements, o.client.Advertisements)
 	named := func(l *metav1.ListOptions) { l.FieldSelector = "metadata.name=" + o.node }
 	watchStore(ctx, o, o.self, &corev1.Node{}, source(o.client.CoreV1().Nodes(), named), 0)
 	watchStore(ctx, o, o.own, &v1alpha1.OnlinkNode{}, source(o.client.Nodes, named), 0)
@@ -115,6 +122,22 @@ func (o *objects) start(ctx context.Context) {
 	watchStore(ctx, o, o.reflectors, &corev1.Node{}, source(o.client.CoreV1().Nodes(), labelled), 0)
 	spaces := o.client.Metadata.Resource(corev1.SchemeGroupVersion.WithResource("namespaces"))
 	watchStore(ctx, o, o.namespaces, &metav1.PartialObjectMetadata{}, source(spaces, nil), 0)
+}
+
+// settle makes the deletions of a kind take effect together with those of others.
+func settle[T metav1.Object, L runtime.Object](ctx context.Context, o *objects, s *store[T], c lister[L]) {
+	s.settle = o.settle
+	o.settle.add(settled{
+		waits: s.waits,
+		ends:  s.ends,
+		serves: func() error {
+			ctx, cancel := context.WithTimeout(ctx, writeTime)
+			defer cancel()
+			_, err := c.List(ctx, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
+			return err
+		},
+		take: s.expire,
+	})
 }
 
 // wait waits for the end of all watches.
@@ -374,15 +397,16 @@ func (o *objects) hasServices() bool {
 	return o.services != nil && o.services.synced() && o.slices != nil && o.slices.synced()
 }
 
-// confirmations returns the digests that annotations confirm.
-func (o *objects) confirmations() (digests []string) {
+// confirmations returns the digests that annotations confirm, that of the OnlinkNode
+// and that of the OnlinkConfig, and the one of the latter that was used.
+func (o *objects) confirmations() (own, shared, done string) {
 	if n, ok := o.own.get(o.node); ok {
-		digests = append(digests, n.Annotations[v1alpha1.ConfirmAnnotation])
+		own, done = n.Annotations[v1alpha1.ConfirmAnnotation], n.Annotations[v1alpha1.ConfirmedAnnotation]
 	}
 	if c, ok := o.configs.get(v1alpha1.ConfigName); ok {
-		digests = append(digests, c.Annotations[v1alpha1.ConfirmAnnotation])
+		shared = c.Annotations[v1alpha1.ConfirmAnnotation]
 	}
-	return slices.DeleteFunc(digests, func(s string) bool { return s == "" })
+	return own, shared, done
 }
 
 // relists returns how often the watches of configuration objects had to list

@@ -11,6 +11,7 @@ type outcome struct {
 	services []v1alpha1.NodeService
 	rejected []v1alpha1.RejectedObject
 	problems []string
+	failure  string // why the last turn failed; "": it did not
 	// generation of the OnlinkConfig in force; 0: not known.
 	generation int64
 	// everyNode: the node lists the blocks of all nodes (in a mesh, reflector).

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,6 +17,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/render"
@@ -35,6 +40,7 @@ type sent struct {
 	config     string // hash of text and keys; "": nothing
 	digest     string // the agent's, of the text
 	inForce    bool   // the text is in force
+	kept       string // hash of what was held when the rest of it was sent
 	services   *onlinkv1.AnnounceRequest
 	held       bool // the announcements are held
 	refused    []*onlinkv1.AnnounceRejection
@@ -204,7 +210,7 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	if hash != d.sent.config || replaced {
 		call, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
-		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, Restart: d.restarts.due(hash)}
+		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig), Restart: d.restarts.due(hash)}
 		rep, err := d.link.admin.ChangeConfig(call, req)
 		if status.Code(err) == codes.FailedPrecondition && !req.Restart {
 			rest := d.restarts.plan(hash, d.need.nodes)
@@ -222,6 +228,7 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	}
 	reflectors := len(d.objects.reflectors.list())
 	if d.sent.inForce {
+		d.sent.kept = ""
 		d.gone.accepted(changeConfig, began)
 		d.reflectors = &reflectors
 		return nil
@@ -231,7 +238,41 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	if d.reflectors != nil && reflectors > *d.reflectors && d.gone.none(changeConfig) {
 		return d.confirmWhat(ctx, changeConfig, "a reflector was added")
 	}
-	return d.confirmDeletion(ctx, changeConfig, wait)
+	return errors.Join(d.pushKept(ctx, out, have), d.confirmDeletion(ctx, changeConfig, wait))
+}
+
+// pushKept makes the part of a held change that removes nothing: objects that are new
+// or changed do not wait for the confirmation of a removal. Then the change is sent
+// again, because another file drops what is held.
+func (d *desire) pushKept(ctx context.Context, out *render.Output, have *has) error {
+	hash := d.sent.config
+	if out.Kept == nil || string(out.Kept) == have.text || d.sent.kept == hash {
+		return nil
+	}
+	d.sent.kept = hash
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	// The keys of what is kept are in their files; a new one comes with its object.
+	kept := &onlinkv1.ChangeConfigRequest{Text: string(out.Kept), Keys: keyFiles(out), Guard: true, DryRun: true}
+	rep, err := d.link.admin.ChangeConfig(ctx, kept)
+	if err != nil || rep.GetHeld() != nil { // what is kept contradicts what is new, or is not all
+		d.log.Info("new objects wait for the confirmation of the held change", "err", err)
+		return nil
+	}
+	kept.DryRun = false
+	if rep, err = d.link.admin.ChangeConfig(ctx, kept); err != nil {
+		return fmt.Errorf("change the configuration but for what a held change removes: %w", err)
+	}
+	d.log.Info("change is in force but for what waits for a confirmation", "digest", rep.GetDigest())
+	rep, err = d.link.admin.ChangeConfig(ctx, &onlinkv1.ChangeConfigRequest{
+		Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig), Restart: true,
+	})
+	if err != nil {
+		d.sent.config = "" // the next turn sends it
+		return fmt.Errorf("change the configuration: %w", err)
+	}
+	d.sent.digest, d.sent.inForce = rep.GetDigest(), rep.GetHeld() == nil
+	return nil
 }
 
 func (d *desire) logChange(what string, changed bool, held *onlinkv1.HeldChange) {
@@ -261,6 +302,7 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 		d.sent.services = proto.CloneOf(req)
 		rest := d.unexplained(out, have)
 		req.Confirm = phase == withdrawn || phase == drained || len(rest) == 0
+		req.GuardAny = d.gone.alarming(changeServices)
 		if err := d.pushOthers(call, req, rest); err != nil {
 			d.sent.services = nil
 			return err
@@ -289,7 +331,7 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 // hold. It holds a set as a whole: the addresses of other Services would not follow
 // their endpoints until a person confirms it.
 func (d *desire) pushOthers(ctx context.Context, req *onlinkv1.AnnounceRequest, rest []render.Announcement) error {
-	if req.GetConfirm() || len(rest) < 2 { // of a single one the withdrawal is not held
+	if req.GetConfirm() || len(rest) < 2 && !req.GetGuardAny() { // of a single one the withdrawal is not held
 		return nil
 	}
 	others := proto.CloneOf(req)
@@ -375,20 +417,51 @@ func (d *desire) confirmWhat(ctx context.Context, what, why string) error {
 }
 
 // confirmHeld confirms the held changes that an annotation names. An annotation is
-// used once: the same change may be held again, and by then it is no desire.
+// used once: the same change may be held again, and by then it is no desire. That of
+// the OnlinkNode is removed after its use; that of the OnlinkConfig is everybody's, so
+// that each node notes its use in its own OnlinkNode.
 func (d *desire) confirmHeld(ctx context.Context) error {
-	digests := d.objects.confirmations()
-	maps.DeleteFunc(d.used, func(digest string, _ bool) bool { return !slices.Contains(digests, digest) })
+	own, shared, done := d.objects.confirmations()
+	maps.DeleteFunc(d.used, func(digest string, _ bool) bool { return digest != own && digest != shared })
+	if done != "" && done != shared {
+		if err := d.note(ctx, nil); err != nil {
+			return err
+		}
+	}
 	for _, h := range d.heldChanges() {
-		if !slices.Contains(digests, h.GetDigest()) || d.used[h.GetDigest()] {
+		digest := h.GetDigest()
+		byAll := digest == shared && shared != done
+		if digest == "" || d.used[digest] || digest != own && !byAll {
 			continue
+		}
+		if digest != own {
+			// Before: a process that ends in between uses it no second time.
+			if err := d.note(ctx, &digest); err != nil {
+				return err
+			}
 		}
 		if err := d.confirm(ctx, h, "annotation "+v1alpha1.ConfirmAnnotation); err != nil {
 			return err
 		}
-		d.used[h.GetDigest()] = true
+		d.used[digest] = true
 	}
 	return nil
+}
+
+// note writes which confirmation of the OnlinkConfig this node has used; nil: none that
+// is there.
+func (d *desire) note(ctx context.Context, digest *string) error {
+	text, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.ConfirmedAnnotation: digest}}})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	_, err = d.objects.client.Nodes.Patch(ctx, d.objects.node, types.MergePatchType, text, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil // it comes with the next status, and the use is in memory
+	}
+	return wrap("annotate OnlinkNode with "+v1alpha1.ConfirmedAnnotation, err)
 }
 
 func (d *desire) confirm(ctx context.Context, h *onlinkv1.HeldChange, why string) error {

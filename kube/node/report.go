@@ -189,12 +189,13 @@ func (r *reporter) writeStatus(ctx context.Context, self *corev1.Node, s *onlink
 	} else if r.last != nil {
 		next.Sessions, next.Blocks = r.last.Sessions, r.last.Blocks
 	}
+	// First: an alarm that the status cannot show, for want of its kind, is an Event.
+	r.eventsOf(ctx, self, next)
 	if !exists || r.last == nil || !equality.Semantic.DeepEqual(next, r.last) {
 		if err := r.patch(ctx, self, exists, next); err != nil {
 			return hurry, err
 		}
 	}
-	r.eventsOf(ctx, self, next)
 	r.wrote, r.urgent, r.last = time.Now(), news, next
 	return period, nil
 }

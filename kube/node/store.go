@@ -30,6 +30,7 @@ type store[T metav1.Object] struct {
 	// deferred reports whether the deletion of an object may wait. Nil: always.
 	deferred func(gone T, rest map[string]T) bool
 	changed  func(deletion) // called without the lock; of a zero deletion: another change
+	settle   *settling      // decides when deletions take effect; nil: the store by itself
 
 	mu       sync.Mutex // guards all below
 	items    map[string]T
@@ -48,6 +49,8 @@ type deletion struct {
 	// seen: each object's own deletion was seen. Otherwise a list came without
 	// them, as an emptied database or a re-created CRD makes one.
 	seen bool
+	// emptied: no object of the kind is left.
+	emptied bool
 }
 
 var _ cache.TransformingStore = (*store[metav1.Object])(nil)
@@ -131,6 +134,11 @@ func (s *store[T]) Delete(obj any) error {
 		s.first = now
 	}
 	s.leaving[k] = true
+	if s.settle != nil {
+		s.mu.Unlock()
+		s.settle.deleted()
+		return nil
+	}
 	wait := min(quiet, time.Until(s.first.Add(longestQuiet)))
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -138,6 +146,20 @@ func (s *store[T]) Delete(obj any) error {
 	s.expiry = time.AfterFunc(max(wait, 0), s.expire)
 	s.mu.Unlock()
 	return nil
+}
+
+// waits reports whether deletions have not taken effect yet.
+func (s *store[T]) waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.leaving) > 0
+}
+
+// ends reports whether such deletions leave no object.
+func (s *store[T]) ends() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.leaving) == len(s.items)
 }
 
 // expire removes the objects that are leaving.
@@ -148,6 +170,7 @@ func (s *store[T]) expire() {
 		delete(s.items, k)
 	}
 	clear(s.leaving)
+	d.emptied = len(s.items) == 0
 	s.mu.Unlock()
 	if len(d.names) > 0 {
 		s.changed(d)
@@ -164,7 +187,7 @@ func (s *store[T]) Replace(list []any, _ string) error {
 		o, _ := obj.(T) // the transformer has checked the type
 		next[key(o)] = o
 	}
-	d := deletion{kind: s.kind, at: time.Now()}
+	d := deletion{kind: s.kind, at: time.Now(), emptied: len(next) == 0}
 	s.mu.Lock()
 	for k := range s.items {
 		if _, ok := next[k]; !ok {

@@ -157,6 +157,7 @@ type current struct {
 	peers   map[string]peer
 	filters map[string]filter
 	pools   map[string]pool
+	order   []string // names of peers, filters and pools, as in the file
 }
 
 // readCurrent reads the file in force. One that is no YAML is a problem, and none.
@@ -185,12 +186,15 @@ func readCurrent(text []byte, l *ledger) *current {
 	part(parts["log"], &f.Log)
 	for _, p := range entries[peer](bgp["peers"]) {
 		c.peers[p.Name] = p
+		c.order = append(c.order, p.Name)
 	}
 	for _, p := range entries[filter](bgp["filters"]) {
 		c.filters[p.Name] = p
+		c.order = append(c.order, p.Name)
 	}
 	for _, p := range entries[pool](parts["pools"]) {
 		c.pools[p.Name] = p
+		c.order = append(c.order, p.Name)
 	}
 	return c
 }

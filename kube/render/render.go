@@ -23,6 +23,11 @@ func Render(in *Input) (*Output, error) {
 	if out.Config, err = encode(f); err != nil {
 		return nil, err
 	}
+	if kept := f.keeping(cur); kept != nil {
+		if out.Kept, err = encode(kept); err != nil {
+			return nil, err
+		}
+	}
 	chooseNamespaces(in, pools, l)
 	renderServices(in, self, f, peers, pools, l)
 	l.finish()

@@ -64,6 +64,7 @@ func newWorld(t *testing.T) *world {
 //	forwards NAMESPACE/SERVICE...              kube-proxy forwards to these alone
 //	in-force                                   the agent takes what is rendered
 //	current TEXT                               the file in force, as a person wrote it
+//	kept [KEY]                                 the file while a removal is held
 //	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs
 func (w *world) do(line string) []string {
 	kind, rest, _ := strings.Cut(line, " ")
@@ -95,7 +96,7 @@ func (w *world) do(line string) []string {
 		w.in.Forwards = func(_ netip.Addr, s *corev1.Service) bool { return slices.Contains(names, s.Namespace+"/"+s.Name) }
 	case "draining":
 		w.in.Draining = rest == "true"
-	case "file", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "in-force":
+	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "in-force":
 		return w.show(kind, rest)
 	default:
 		name, text, _ := strings.Cut(rest, " ")
@@ -305,6 +306,8 @@ func (w *world) show(what, key string) []string {
 		return nil
 	case "file":
 		return topLevel(string(out.Config), key)
+	case "kept":
+		return topLevel(string(out.Kept), key)
 	case "announcements":
 		return lines(out.Announcements, Announcement.text)
 	case "services":

@@ -56,6 +56,7 @@ type Object struct{ Kind, Name string }
 // Output is the configuration of a node, and the reasons for it.
 type Output struct {
 	Config        []byte              // onlinkd.yaml
+	Kept          []byte              // Config with what is in force and has no object any more; nil: that is nothing
 	Keys          map[string][]byte   // key files by name, which Config names as [KeyFolder]/NAME
 	Announcements []Announcement      // in order
 	Namespaces    map[string][]string // pools of the namespaces that differ from the default

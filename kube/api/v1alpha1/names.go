@@ -25,6 +25,9 @@ const (
 	// ConfirmAnnotation on an OnlinkNode or on the OnlinkConfig has the digest of
 	// a held change that is to be applied, as the status shows it.
 	ConfirmAnnotation = "onlink.io/confirm"
+	// ConfirmedAnnotation on an OnlinkNode has the digest of the OnlinkConfig's
+	// ConfirmAnnotation that the node has used: each is used once.
+	ConfirmedAnnotation = "onlink.io/confirmed"
 	// NotReadyTaint is on a Node until onlink can serve pods there.
 	NotReadyTaint = "onlink.io/agent-not-ready"
 	// PoolsAnnotation on a Namespace or a Service is a comma-separated list of
