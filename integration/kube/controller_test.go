@@ -59,7 +59,7 @@ func runController(t *testing.T, c *client.Client, namespace, identity string) (
 		done <- controller.Run(ctx, controller.Options{
 			Client: c, Namespace: namespace, Identity: identity, Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("replica", identity),
 			Defaults: file, Health: "127.0.0.1:0", TaintNewNodes: true, LeaseDuration: 4 * time.Second, BlockAge: time.Second,
-			PolicyDaemonSet: "policy",
+			PolicyDaemonSet: "policy", OrphanAge: 2 * time.Second,
 		})
 	}()
 	stop = sync.OnceFunc(func() {
@@ -141,6 +141,19 @@ func TestController(t *testing.T) {
 		}
 	})
 	t.Run("status of configuration objects", func(t *testing.T) { testStatus(t, c) })
+	t.Run("owners of OnlinkNodes", func(t *testing.T) {
+		makeOnlinkNode(t, c, "ghost", v1alpha1.OnlinkNodeStatus{}) // as a backup restores it
+		must(t, lab.Eventually(ctx, time.Minute, "the Node owns its OnlinkNode, and one without a Node goes", func() error {
+			o, err := c.Nodes.Get(ctx, "n1", metav1.GetOptions{})
+			if err != nil || len(o.OwnerReferences) != 1 || o.OwnerReferences[0].Kind != "Node" {
+				return fmt.Errorf("owners of n1: %v, %w", o.OwnerReferences, err)
+			}
+			if _, err := c.Nodes.Get(ctx, "ghost", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("OnlinkNode ghost: %w", err)
+			}
+			return nil
+		}))
+	})
 	t.Run("addresses of Services", func(t *testing.T) { testAddresses(t, c) })
 	t.Run("Events", func(t *testing.T) {
 		must(t, lab.Eventually(ctx, soon, "an Event of assigned addresses", func() error {

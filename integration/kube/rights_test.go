@@ -255,7 +255,7 @@ func TestRefused(t *testing.T) {
 			onlink.io/ippools/status update
 			onlink.io/serviceadvertisements/status update
 			onlink.io/blocks list,watch,update,delete
-			onlink.io/onlinknodes list,watch,update
+			onlink.io/onlinknodes list,watch,update,delete
 			coordination.k8s.io/leases@onlink get,list,create,update,delete
 			/events@team create`,
 	}
@@ -281,7 +281,7 @@ func TestRefused(t *testing.T) {
 		onlink.io/bgppeers create,update,patch,delete
 		onlink.io/ippools update,patch,delete
 		onlink.io/blocks patch,deletecollection
-		onlink.io/onlinknodes delete,deletecollection`
+		onlink.io/onlinknodes deletecollection`
 	kubernetes := s.Kubernetes(t)
 	ask := func(account, verb, what string) bool {
 		resource, namespace, _ := strings.Cut(what, "@")

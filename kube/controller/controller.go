@@ -38,6 +38,9 @@ type Options struct {
 	LeaseDuration time.Duration
 	// BlockAge is how long a freed Block stays as an object. Default: 1 h.
 	BlockAge time.Duration
+	// OrphanAge is how long a Node is gone before an OnlinkNode without an owner goes:
+	// kubelet may make the Node again. Default: 1 min.
+	OrphanAge time.Duration
 }
 
 // controller is the state that parts share.

@@ -19,6 +19,9 @@ func Run(ctx context.Context, opt Options) error {
 	if opt.BlockAge <= 0 {
 		opt.BlockAge = time.Hour
 	}
+	if opt.OrphanAge <= 0 {
+		opt.OrphanAge = time.Minute
+	}
 	m := newMetrics()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -81,6 +84,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 		{name: "first objects", every: 5 * time.Second, do: c.firstObjects},
 		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},
 		{name: "blocks of deleted nodes", every: time.Second, least: 500 * time.Millisecond, do: newReaper(c).turn},
+		{name: "owners of OnlinkNodes", every: 5 * time.Second, least: time.Second, do: newAdopter(c).turn},
 		{name: "status", every: 30 * time.Second, least: 2 * time.Second, do: c.writeStatus},
 		{name: "network policies", every: 10 * time.Second, do: c.watchPolicies},
 	}
@@ -117,7 +121,7 @@ var wakes = map[string]map[string]bool{
 	kindService:   {"load balancer addresses": true, "status": true},
 	kindPool:      {"load balancer addresses": true, "status": true},
 	kindNamespace: {"load balancer addresses": true},
-	kindNode:      {"taint of new nodes": true, "blocks of deleted nodes": true},
+	kindNode:      {"taint of new nodes": true, "blocks of deleted nodes": true, "owners of OnlinkNodes": true},
 	kindConfig:    {"status": true, "network policies": true},
 	kindOther:     {"status": true},
 	kindOnNode:    {"status": true, "blocks of deleted nodes": true},

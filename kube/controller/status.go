@@ -42,12 +42,14 @@ func (c *controller) writeStatus(ctx context.Context) error {
 		next := o.DeepCopy()
 		judge(&next.Status.Status, object{"BGPPeer", o.Name}, o.Generation, rejected)
 		next.Status.Established, next.Status.Nodes = sessionsOf(o.Name, nodes), c.selected(o.Spec.NodeSelector)
+		c.effect(&next.Status.Status, o.Spec.NodeSelector)
 		all = errors.Join(all, write(ctx, c.client.Peers, o, next, &o.Status, &next.Status))
 	}
 	for _, o := range list[*v1alpha1.ServiceAdvertisement](c.w.advertisements) {
 		next := o.DeepCopy()
 		judge(&next.Status.Status, object{"ServiceAdvertisement", o.Name}, o.Generation, rejected)
 		next.Status.Services, next.Status.Prefixes = c.announced(o, nodes)
+		c.effect(&next.Status.Status, o.Spec.NodeSelector)
 		all = errors.Join(all, write(ctx, c.client.Advertisements, o, next, &o.Status, &next.Status))
 	}
 	all = errors.Join(all, c.writePools(ctx, nodes, rejected))
@@ -101,6 +103,15 @@ func judge(s *v1alpha1.Status, o object, number int64, rejected map[generation]*
 	}
 	meta.SetStatusCondition(&s.Conditions, cond)
 	s.ObservedGeneration = number
+}
+
+// effect says of an accepted object when its selector matches no Node: no node reads
+// more of it than that.
+func (c *controller) effect(s *v1alpha1.Status, nodes *metav1.LabelSelector) {
+	cond := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionAccepted)
+	if cond != nil && cond.Status == metav1.ConditionTrue && c.selected(nodes) == 0 {
+		cond.Reason, cond.Message = "NoNode", "spec.nodeSelector matches no Node, so the object has no effect; correct it, or label Nodes"
+	}
 }
 
 // writer is a typed client.
@@ -236,6 +247,7 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 	for _, o := range pools {
 		next := o.DeepCopy()
 		judge(&next.Status.Status, object{"IPPool", o.Name}, o.Generation, rejected)
+		c.effect(&next.Status.Status, o.Spec.NodeSelector)
 		next.Status.Blocks, next.Status.Used = blocks[o.Name], 0
 		if cidr, err := netip.ParsePrefix(string(o.Spec.CIDR)); err == nil {
 			next.Status.Total, next.Status.Used = total(cidr), inside(cidr, given)
