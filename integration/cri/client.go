@@ -95,6 +95,29 @@ func (c *Client) List(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
+// Find is ListPodSandbox: the IDs of the sandboxes of a pod's name that run.
+func (c *Client) Find(ctx context.Context, pod string) ([]string, error) {
+	reply, err := c.call(ctx, "ListPodSandbox", nil)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, item := range reply[1] {
+		m, err := parse(item)
+		if err != nil {
+			return nil, err
+		}
+		metadata, err := m.message(2)
+		if err != nil {
+			return nil, err
+		}
+		if metadata.text(1) == pod && m.number(3) == 0 { // SANDBOX_READY
+			ids = append(ids, m.text(1))
+		}
+	}
+	return ids, nil
+}
+
 // Address is the address PodSandboxStatus tells of.
 func (c *Client) Address(ctx context.Context, id string) (netip.Addr, error) {
 	reply, err := c.call(ctx, "PodSandboxStatus", text(1, id))

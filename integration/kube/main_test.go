@@ -15,7 +15,7 @@ import (
 	"onlink/integration/labtest"
 )
 
-// limit bounds one test.
+// limit bounds the short form of one test.
 var limit = cluster.Slow(8 * time.Minute)
 
 // TestMain runs nothing without Kubernetes' programs: building them is a matter of
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 // failed test are shown.
 func start(t *testing.T, o cluster.Options) (context.Context, *cluster.Cluster) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), limit*time.Duration(labtest.Times(1, 4)))
 	t.Cleanup(cancel)
 	o.Name = fmt.Sprintf("k%d-%s", os.Getpid(), o.Name)
 	o.Progress = t.Logf
