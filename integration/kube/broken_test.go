@@ -110,7 +110,7 @@ var refused = []struct{ name, object, want string }{
 	{"a time without a unit", "BGPPeer x {address: 10.90.1.1, holdTime: \"90\"}", "spec.holdTime"},
 	{"multihop and GTSM", "BGPPeer x {address: 10.90.1.1, multihop: 2, ttlSecurity: 1}", "multihop cannot be combined with ttlSecurity"},
 	{"port", "BGPPeer x {address: 10.90.1.1, port: 70000}", "spec.port"},
-	{"a field that is not there", "BGPPeer x {adress: 10.90.1.1}", `unknown field "spec.adress"`},
+	{"a field that is not there", "BGPPeer x {peer: 10.90.1.1}", `unknown field "spec.peer"`},
 	{"rule with ge above le", "BGPPeer x {address: 10.90.1.1, import: {accept: [{prefix: 10.0.0.0/8, ge: 24, le: 16}]}}", "ge is greater than le"},
 	{"a second OnlinkConfig", "OnlinkConfig x {}", "the only OnlinkConfig is named default"},
 	{"an action", "BGPFilter x {rules: [{action: drop}]}", "spec.rules[0].action"},

@@ -142,7 +142,7 @@ func TestController(t *testing.T) {
 	})
 	t.Run("status of configuration objects", func(t *testing.T) { testStatus(t, c) })
 	t.Run("owners of OnlinkNodes", func(t *testing.T) {
-		makeOnlinkNode(t, c, "ghost", v1alpha1.OnlinkNodeStatus{}) // as a backup restores it
+		makeOnlinkNode(t, c, "ghost", v1alpha1.OnlinkNodeStatus{}) //nolint:contextcheck // it has the test's; as a backup restores it
 		must(t, lab.Eventually(ctx, time.Minute, "the Node owns its OnlinkNode, and one without a Node goes", func() error {
 			o, err := c.Nodes.Get(ctx, "n1", metav1.GetOptions{})
 			if err != nil || len(o.OwnerReferences) != 1 || o.OwnerReferences[0].Kind != "Node" {

@@ -105,12 +105,12 @@ func percentile(list []time.Duration, p int) time.Duration {
 func (o *outageTest) liveWithout(ctx context.Context, t *testing.T) {
 	began := time.Now()
 	watch := o.watchRoutes(ctx, t, "outage")
-	g, ctx := errgroup.WithContext(ctx)
+	g, group := errgroup.WithContext(ctx)
 	for i, n := range o.Nodes {
 		other := o.Nodes[(i+1)%len(o.Nodes)]
 		g.Go(func() error {
 			for turn := 0; turn == 0 || *labtest.Long && time.Since(began) < outage; turn++ {
-				if err := o.cycle(ctx, n, other, turn); err != nil {
+				if err := o.cycle(group, n, other, turn); err != nil {
 					return fmt.Errorf("%s after %s of the outage: %w", n.Name, time.Since(began).Round(time.Second), err)
 				}
 			}
@@ -120,7 +120,7 @@ func (o *outageTest) liveWithout(ctx context.Context, t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Error(err)
 	}
-	watch.end(t.Context(), t)
+	watch.end(ctx, t)
 	t.Logf("%d static pods ran and ended and %d ADDs were made in %s without an API server, ADD p99 %s", o.pods, len(o.calls),
 		time.Since(began).Round(time.Second), percentile(o.calls, 99))
 }
@@ -177,7 +177,7 @@ func sandboxes(ctx context.Context, n *cluster.Node, name string) (addrs []netip
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // nothing is in flight
 	ids, err := c.Find(ctx, name+"-"+n.Name)
 	if err != nil {
 		return nil, err

@@ -37,8 +37,8 @@ func newEvents(log *slog.Logger, c *client.Client, node string) *events {
 	}
 }
 
-// once records an Event the first time that its key is given.
-func (e *events) once(key string, self *corev1.Node, kind, reason, message string) {
+// once records a warning the first time that its key is given.
+func (e *events) once(key string, self *corev1.Node, reason, message string) {
 	if e.said[key] {
 		return
 	}
@@ -46,7 +46,7 @@ func (e *events) once(key string, self *corev1.Node, kind, reason, message strin
 		clear(e.said)
 	}
 	e.said[key] = true
-	e.record(self, kind, reason, message)
+	e.record(self, corev1.EventTypeWarning, reason, message)
 }
 
 // over forgets what was recorded once under keys that begin so: when it comes again

@@ -15,7 +15,7 @@ func TestEventsOver(t *testing.T) {
 	t.Parallel()
 	e := newEvents(slog.New(slog.DiscardHandler), nil, "n1")
 	for _, key := range []string{"held a", "held b", "failed c"} {
-		e.once(key, &corev1.Node{}, corev1.EventTypeWarning, "OnlinkHeld", "text")
+		e.once(key, &corev1.Node{}, "OnlinkHeld", "text")
 	}
 	e.over("held ")
 	if said := slices.Collect(maps.Keys(e.said)); !slices.Equal(said, []string{"failed c"}) {

@@ -121,22 +121,22 @@ func (r *reporter) writeDrain(ctx context.Context, self *corev1.Node) error {
 // eventsOf records what a person is to see of a status.
 func (r *reporter) eventsOf(_ context.Context, self *corev1.Node, s *v1alpha1.OnlinkNodeStatus) {
 	if s.Held != nil {
-		r.events.once("held "+s.Held.Digest, self, corev1.EventTypeWarning, "OnlinkHeld",
+		r.events.once("held "+s.Held.Digest, self, "OnlinkHeld",
 			s.Held.Reason+"; to make the change annotate the OnlinkNode with "+v1alpha1.ConfirmAnnotation+"="+s.Held.Digest)
 	} else {
 		r.events.over("held ")
 	}
 	if why := r.out.get().failure; why != "" {
-		r.events.once("failed "+why, self, corev1.EventTypeWarning, "OnlinkFailed", why)
+		r.events.once("failed "+why, self, "OnlinkFailed", why)
 	} else {
 		r.events.over("failed ")
 	}
 	if lines, _ := r.objects.troubles(); len(lines) > 0 {
-		r.events.once("watch", self, corev1.EventTypeWarning, "OnlinkFailed", strings.Join(lines, "; "))
+		r.events.once("watch", self, "OnlinkFailed", strings.Join(lines, "; "))
 	} else {
 		r.events.over("watch")
 	}
 	for _, o := range s.Rejected {
-		r.events.once(fmt.Sprint("rejected ", o.Kind, o.Name, o.Generation), self, corev1.EventTypeWarning, "OnlinkRejected", o.Kind+" "+o.Name+": "+o.Reason)
+		r.events.once(fmt.Sprint("rejected ", o.Kind, o.Name, o.Generation), self, "OnlinkRejected", o.Kind+" "+o.Name+": "+o.Reason)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -65,9 +66,7 @@ func (a *Attachment) Detach(ctx context.Context) error {
 // call runs the plugin once.
 func (a *Attachment) call(ctx context.Context, command string) (out []byte, took time.Duration, err error) {
 	config := map[string]any{"cniVersion": a.list.Version, "name": a.list.Name}
-	for k, v := range a.list.Plugins[0] {
-		config[k] = v
-	}
+	maps.Copy(config, a.list.Plugins[0])
 	stdin, err := json.Marshal(config)
 	if err != nil {
 		return nil, 0, err
