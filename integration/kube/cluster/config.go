@@ -5,8 +5,14 @@ import (
 	"strings"
 )
 
+// ContainerdMetrics is where each node's containerd serves /v1/metrics, in the node's
+// network namespace.
+const ContainerdMetrics = "127.0.0.1:1338"
+
 // containerdConfig is of version 2, which containerd 1.6 reads and 2.x migrates.
 const containerdConfig = `version = 2
+[metrics]
+  address = "` + ContainerdMetrics + `"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "` + PauseImage + `"
   disable_apparmor = true

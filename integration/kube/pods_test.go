@@ -1,0 +1,368 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+
+	"onlink/integration/kube/cluster"
+	"onlink/integration/lab"
+	"onlink/integration/labtest"
+)
+
+// manyTime bounds the start, and the end, of many pods.
+const manyTime = 4 * time.Minute
+
+// many are the pods of one Deployment on one cluster.
+type many struct {
+	t       *testing.T
+	c       *cluster.Cluster
+	set     *kubernetes.Clientset
+	count   int
+	network *network // whose turn it is
+}
+
+// network is what connects pods: onlink, or ptp and host-local of the reference
+// plugins, whose file is the first by name when it is there.
+type network struct {
+	name string
+	// pods are the range of the addresses.
+	pods netip.Prefix
+
+	up, gone []time.Duration
+	add, del []time.Duration // the runtime's call of the network, per pod
+	sandbox  []time.Duration // kubelet's call that starts a sandbox, of which the network is a part
+}
+
+// TestManyPods starts many pods at once on both nodes, and ends them: all run, all
+// addresses differ, and nothing is left in the kernels and the agents' databases. The
+// long form takes turns with ptp and host-local on the same nodes, and compares.
+func TestManyPods(t *testing.T) {
+	ctx, c := startOnlink(t, cluster.Options{Name: "many"})
+	set, err := c.Clientset()
+	labtest.Must(t, err)
+	onlink := &network{name: "onlink", pods: netip.MustParsePrefix("10.244.0.0/16")}
+	m := &many{t: t, c: c, set: set, count: labtest.Times(20, 80), network: onlink}
+	before := links(t, c)
+	if !*labtest.Long {
+		m.round(ctx)
+		m.nothingLeft(ctx, before)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
+	defer cancel()
+	reference := &network{name: "ptp + host-local", pods: netip.MustParsePrefix("10.200.0.0/16")}
+	m.installReference(ctx)
+	const rounds = 5
+	for range rounds {
+		for _, n := range []*network{onlink, reference} {
+			m.change(ctx, n)
+			m.round(ctx)
+		}
+	}
+	m.change(ctx, onlink)
+	m.nothingLeft(ctx, before)
+	for _, part := range []struct {
+		name         string
+		ours, theirs []time.Duration
+		most         float64 // of ours to theirs; 0: only shown
+	}{
+		{"all Running", onlink.up, reference.up, 0.9},
+		{"all gone", onlink.gone, reference.gone, 0.9},
+		{"network, ADD of a pod", onlink.add, reference.add, 0},
+		{"network, DEL of a pod", onlink.del, reference.del, 0},
+		{"kubelet's start of a sandbox", onlink.sandbox, reference.sandbox, 0},
+	} {
+		ours, theirs := median(part.ours), median(part.theirs)
+		ratio := float64(ours) / float64(theirs)
+		t.Logf("%d pods, %s: onlink %s, ptp + host-local %s: %.2f (%v, %v)", m.count, part.name, ours, theirs, ratio, part.ours, part.theirs)
+		if part.most > 0 && ratio > part.most {
+			t.Errorf("%s: %.2f of ptp + host-local, want at most %.2f", part.name, ratio, part.most)
+		}
+	}
+}
+
+func median(list []time.Duration) time.Duration {
+	list = slices.Sorted(slices.Values(list))
+	return list[len(list)/2].Round(100 * time.Microsecond)
+}
+
+// round starts all pods and ends them, and measures both.
+func (m *many) round(ctx context.Context) {
+	m.t.Helper()
+	before := m.meters(ctx)
+	began := time.Now()
+	pods := m.start(ctx, "many", m.count)
+	up := time.Since(began)
+	seen := map[string]string{}
+	for _, p := range pods {
+		a, err := netip.ParseAddr(p.Status.PodIP)
+		if err != nil || !m.network.pods.Contains(a) {
+			m.t.Errorf("pod %s has the address %q (%v), want one of %s", p.Name, p.Status.PodIP, err, m.network.pods)
+		}
+		if other, twice := seen[p.Status.PodIP]; twice {
+			m.t.Errorf("pods %s and %s have the address %s", p.Name, other, p.Status.PodIP)
+		}
+		seen[p.Status.PodIP] = p.Name
+	}
+	began = time.Now()
+	m.end(ctx, "many")
+	gone := time.Since(began)
+	after := m.meters(ctx)
+	n := m.network
+	n.up, n.gone = append(n.up, up), append(n.gone, gone)
+	n.add = append(n.add, after.add.since(before.add))
+	n.del = append(n.del, after.del.since(before.del))
+	n.sandbox = append(n.sandbox, after.sandbox.since(before.sandbox))
+	if started := after.add.count - before.add.count; started < float64(m.count) {
+		m.t.Errorf("%s: containerd names %v calls of the network for %d pods", n.name, started, m.count)
+	}
+	last := len(n.up) - 1
+	m.t.Logf("%s: %d pods Running after %s, gone after %s; per pod: network ADD %s, DEL %s, of the sandbox's start %s", n.name, m.count,
+		up.Round(time.Millisecond), gone.Round(time.Millisecond), n.add[last], n.del[last], n.sandbox[last])
+}
+
+// start makes a Deployment and returns its pods when all are Running.
+func (m *many) start(ctx context.Context, name string, count int) map[string]*corev1.Pod {
+	m.t.Helper()
+	labels := map[string]string{"app": name}
+	replicas, no, grace := int32(count), false, int64(1)
+	_, err := m.set.AppsV1().Deployments("default").Create(ctx, &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					TerminationGracePeriodSeconds: &grace, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
+					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+						MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+						LabelSelector: &metav1.LabelSelector{MatchLabels: labels},
+					}},
+					Containers: []corev1.Container{{Name: "pause", Image: cluster.PauseImage, ImagePullPolicy: corev1.PullNever}},
+				},
+			},
+		},
+	}, metav1.CreateOptions{})
+	labtest.Must(m.t, err)
+	return m.watch(ctx, name, func(pods map[string]*corev1.Pod) bool {
+		running := 0
+		for _, p := range pods {
+			if p.Status.Phase == corev1.PodRunning && p.Status.PodIP != "" {
+				running++
+			}
+		}
+		return running == count && len(pods) == count
+	})
+}
+
+// end deletes a Deployment and returns when its pods are gone.
+func (m *many) end(ctx context.Context, name string) {
+	m.t.Helper()
+	background := metav1.DeletePropagationBackground
+	labtest.Must(m.t, m.set.AppsV1().Deployments("default").Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: &background}))
+	m.watch(ctx, name, func(pods map[string]*corev1.Pod) bool { return len(pods) == 0 })
+}
+
+// watch watches the pods of a Deployment until done. It reads each change once, in
+// protobuf: the test must not take the processors that it measures.
+func (m *many) watch(ctx context.Context, name string, done func(map[string]*corev1.Pod) bool) map[string]*corev1.Pod {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, manyTime)
+	defer cancel()
+	var pods map[string]*corev1.Pod
+	var err error
+	for ctx.Err() == nil {
+		var complete bool
+		if pods, complete, err = m.follow(ctx, name, done); complete {
+			return pods
+		}
+	}
+	phases := map[corev1.PodPhase]int{}
+	for _, p := range pods {
+		phases[p.Status.Phase]++
+	}
+	m.t.Fatalf("%s: the pods of %s are %v after %s: %v", m.network.name, name, phases, manyTime, err)
+	return nil
+}
+
+// follow is one list and one watch, which a busy API server may end.
+func (m *many) follow(ctx context.Context, name string, done func(map[string]*corev1.Pod) bool) (pods map[string]*corev1.Pod, complete bool, err error) {
+	api, pods := m.set.CoreV1().Pods("default"), map[string]*corev1.Pod{}
+	list, err := api.List(ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range list.Items {
+		pods[list.Items[i].Name] = &list.Items[i]
+	}
+	if done(pods) {
+		return pods, true, nil
+	}
+	w, err := api.Watch(ctx, metav1.ListOptions{LabelSelector: "app=" + name, ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		return pods, false, err
+	}
+	defer w.Stop()
+	for event := range w.ResultChan() {
+		p, ok := event.Object.(*corev1.Pod)
+		switch {
+		case !ok:
+			return pods, false, fmt.Errorf("watch of pods: %s %v", event.Type, event.Object)
+		case event.Type == watch.Deleted:
+			delete(pods, p.Name)
+		default:
+			pods[p.Name] = p
+		}
+		if done(pods) {
+			return pods, true, nil
+		}
+	}
+	return pods, false, errors.New("the watch of pods ended")
+}
+
+// referenceFile is the configuration of the reference plugins; its name is before
+// onlink's.
+const referenceFile = "/etc/cni/net.d/00-reference.conflist"
+
+// installReference puts the reference plugins and, aside, their configuration onto the
+// nodes.
+func (m *many) installReference(ctx context.Context) {
+	m.t.Helper()
+	for i, n := range m.c.Nodes {
+		text, err := json.Marshal(map[string]any{
+			"cniVersion": "1.0.0", "name": "reference", "plugins": []any{map[string]any{"type": "ptp", "ipam": map[string]any{
+				"type": "host-local", "ranges": []any{[]any{map[string]any{"subnet": fmt.Sprintf("10.200.%d.0/24", i+1)}}},
+				"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+			}}},
+		})
+		labtest.Must(m.t, err)
+		_, err = n.Exec(ctx, "sh", "-c", `printf %s "$1" > /etc/cni/reference`, "sh", string(text))
+		labtest.Must(m.t, err)
+		for _, plugin := range []string{"ptp", "host-local"} {
+			_, err := n.Exec(ctx, "cp", filepath.Join(m.c.Options.Bin, plugin), "/opt/cni/bin/")
+			labtest.Must(m.t, err)
+		}
+	}
+}
+
+// change makes a network the one that the runtimes of all nodes use. Containerd reads
+// the folder when a file changes: a pod on each node shows that it has.
+func (m *many) change(ctx context.Context, to *network) {
+	m.t.Helper()
+	for _, n := range m.c.Nodes {
+		command := "cp /etc/cni/reference " + referenceFile + ".new && mv " + referenceFile + ".new " + referenceFile
+		if to.name == "onlink" {
+			command = "rm -f " + referenceFile
+		}
+		_, err := n.Exec(ctx, "sh", "-c", command)
+		labtest.Must(m.t, err)
+	}
+	m.network = to
+	labtest.Must(m.t, lab.Eventually(ctx, manyTime, "pods of "+to.name, func() error {
+		var wrong error
+		for _, p := range m.start(ctx, "probe", len(m.c.Nodes)) {
+			if a, err := netip.ParseAddr(p.Status.PodIP); err != nil || !to.pods.Contains(a) {
+				wrong = fmt.Errorf("a pod has the address %s", p.Status.PodIP)
+			}
+		}
+		m.end(ctx, "probe")
+		return wrong
+	}))
+}
+
+// nothingLeft checks that the kernels have the links and the agents the addresses of
+// before.
+func (m *many) nothingLeft(ctx context.Context, before []int) {
+	m.t.Helper()
+	labtest.Must(m.t, lab.Eventually(ctx, labtest.Patience, "links as before", func() error {
+		if after := links(m.t, m.c); !slices.Equal(before, after) {
+			return fmt.Errorf("before %v, after %v", before, after)
+		}
+		return nil
+	}))
+	for _, n := range m.c.Nodes {
+		text, err := n.Exec(ctx, filepath.Join(labtest.Bin(), "onlinkctl"), "ipam", "show", "-o", "json")
+		labtest.Must(m.t, err)
+		var shown struct {
+			Blocks, Assignments []json.RawMessage
+		}
+		labtest.Must(m.t, json.Unmarshal([]byte(text), &shown))
+		if len(shown.Blocks) == 0 || len(shown.Assignments) > 0 {
+			m.t.Errorf("%s has no pods; its agent has %d blocks and %d addresses: %s", n.Name, len(shown.Blocks), len(shown.Assignments), text)
+		}
+	}
+}
+
+// meter is a histogram's sum and count.
+type meter struct {
+	sum   float64 // seconds
+	count float64
+}
+
+// since returns the mean of what came after another reading.
+func (a meter) since(b meter) time.Duration {
+	if a.count == b.count {
+		return 0
+	}
+	return time.Duration((a.sum - b.sum) / (a.count - b.count) * float64(time.Second)).Round(100 * time.Microsecond)
+}
+
+// meters are what the runtime and kubelet say of their work, of all nodes together.
+type meters struct {
+	add, del meter // containerd's calls of the network
+	sandbox  meter // kubelet's calls that start a sandbox
+}
+
+// metricLine is a sum or count of a histogram of operations.
+var metricLine = regexp.MustCompile(`^(containerd_cri_network_plugin_operations_duration_seconds|kubelet_runtime_operations_duration_seconds)(?:_seconds)?_(sum|count)\{(.*)\} (\S+)$`)
+
+// meters reads the metrics of containerd and kubelet on every node.
+func (m *many) meters(ctx context.Context) (out meters) {
+	m.t.Helper()
+	for _, n := range m.c.Nodes {
+		containerd, err := cluster.Get(ctx, n.NS, "http://"+cluster.ContainerdMetrics+"/v1/metrics")
+		labtest.Must(m.t, err)
+		kubelet, err := m.set.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", n.Name, "proxy/metrics").DoRaw(ctx)
+		labtest.Must(m.t, err)
+		for line := range strings.Lines(containerd + string(kubelet)) {
+			f := metricLine.FindStringSubmatch(strings.TrimSpace(line))
+			if f == nil {
+				continue
+			}
+			value, err := strconv.ParseFloat(f[4], 64)
+			labtest.Must(m.t, err)
+			for label, to := range map[string]*meter{
+				`operation_type="set_up_pod"`: &out.add, `operation_type="tear_down_pod"`: &out.del, `operation_type="run_podsandbox"`: &out.sandbox,
+			} {
+				if !strings.Contains(f[3], label) {
+					continue
+				}
+				if f[2] == "sum" {
+					to.sum += value
+				} else {
+					to.count += value
+				}
+			}
+		}
+	}
+	if out.sandbox.count == 0 {
+		m.t.Fatal("the metrics of kubelet name no started sandbox")
+	}
+	return out
+}
