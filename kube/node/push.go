@@ -43,6 +43,7 @@ type sent struct {
 	kept       string // hash of what was held when the rest of it was sent
 	services   *onlinkv1.AnnounceRequest
 	held       bool // the announcements are held
+	shown      bool // a status showed them as held
 	refused    []*onlinkv1.AnnounceRejection
 	namespaces *onlinkv1.SetNamespacesRequest
 }
@@ -312,10 +313,10 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 			d.sent.services = nil
 			return fmt.Errorf("announce services: %w", err)
 		}
-		d.sent.held, d.sent.refused = rep.GetHeld() != nil, rep.GetRejected()
+		d.sent.held, d.sent.shown, d.sent.refused = rep.GetHeld() != nil, false, rep.GetRejected()
 		d.logChange(changeServices, len(req.GetAnnouncements()) != len(have.announced), rep.GetHeld())
 	} else if d.sent.held {
-		d.sent.held = slices.ContainsFunc(d.heldChanges(), func(h *onlinkv1.HeldChange) bool { return h.GetWhat() == changeServices })
+		d.sent.held = d.stillHeld()
 	}
 	for _, r := range d.sent.refused {
 		d.problems = append(d.problems, fmt.Sprintf("the agent does not announce %s: %s", r.GetPrefix(), r.GetReason()))
@@ -325,6 +326,19 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 		return nil
 	}
 	return d.confirmDeletion(ctx, changeServices, wait)
+}
+
+// stillHeld reports whether the announcements that were held still are. The status of
+// the agent that a turn sees may be older than the answer that they are held: it says
+// that they are not only after one that showed them.
+func (d *desire) stillHeld() bool {
+	for _, h := range d.heldChanges() {
+		if h.GetWhat() == changeServices {
+			d.sent.shown = true
+			return true
+		}
+	}
+	return !d.sent.shown
 }
 
 // pushOthers makes the changes that do not depend on withdrawals that the agent may
