@@ -9,7 +9,10 @@ LDFLAGS := -s -w -X onlink/agent.Version=$(VERSION) -X main.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 BED     := go run ./integration/cmd/bed
 KUBE    := go run ./integration/kube/cmd/cluster
-LINT    ?= go tool -modfile=tools/tools.mod golangci-lint
+# make has a LINT of its own, of lint(1), which ?= would keep.
+ifeq ($(origin LINT),default)
+LINT := go tool -modfile=tools/tools.mod golangci-lint
+endif
 FUZZTIME ?= 30s
 TESTS ?= .
 POLICY ?= 0
