@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"google.golang.org/grpc"
@@ -74,13 +76,35 @@ func startLive(t *testing.T, o cluster.Options, config string) (context.Context,
 	must(t, l.tor.Start(ctx))
 	must(t, c.Apply(ctx, l.objects()+"---\n"+webService))
 	if config != "" {
+		patched := time.Now()
 		_, err := c.Kubectl(ctx, "patch", "onlinkconfig", "default", "--type=merge", "-p", `{"spec":`+config+`}`)
 		must(t, err)
+		must(t, lab.Eventually(ctx, podTime, "restarts of the agents", func() error { return l.restarted(ctx, patched) }))
 	}
 	must(t, c.Deploy(ctx, l.hello, podTime))
 	must(t, lab.Eventually(ctx, podTime, "the nodes announce blocks and the Service", func() error { return l.learn(ctx) }))
 	must(t, lab.Eventually(ctx, podTime, "routes of all kernels", func() error { return l.intact() }))
 	return ctx, l
+}
+
+// restarted returns an error while an agent has not begun after a time. A change that
+// needs a restart reaches the nodes one by one, and an agent that begins answers no
+// ADD for a moment.
+func (l *live) restarted(ctx context.Context, after time.Time) error {
+	for _, n := range l.Nodes {
+		text, err := n.Exec(ctx, filepath.Join(labtest.Bin(), "onlinkctl"), "status", "-o", "json")
+		if err != nil {
+			return err
+		}
+		var shown struct{ Started time.Time }
+		if err := json.Unmarshal([]byte(text), &shown); err != nil {
+			return fmt.Errorf("read status of %s: %w", n.Name, err)
+		}
+		if !shown.Started.After(after) {
+			return fmt.Errorf("the agent of %s runs since %s", n.Name, shown.Started)
+		}
+	}
+	return nil
 }
 
 // objects are liveObjects of this cluster.

@@ -117,10 +117,11 @@ func (o *outageTest) liveWithout(ctx context.Context, t *testing.T) {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		t.Error(err)
-	}
+	err := g.Wait()
 	watch.end(ctx, t)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Logf("%d static pods ran and ended and %d ADDs were made in %s without an API server, ADD p99 %s", o.pods, len(o.calls),
 		time.Since(began).Round(time.Second), percentile(o.calls, 99))
 }

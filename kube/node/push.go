@@ -227,7 +227,7 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	} else if have.digest == d.sent.digest {
 		d.sent.inForce = true // a person confirmed it
 	}
-	reflectors := len(d.objects.reflectors.list())
+	reflectors := d.reflectorsKnown()
 	if d.sent.inForce {
 		d.sent.kept = ""
 		d.gone.accepted(changeConfig, began)
@@ -240,6 +240,17 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 		return d.confirmWhat(ctx, changeConfig, "a reflector was added")
 	}
 	return errors.Join(d.pushKept(ctx, out, have), d.confirmDeletion(ctx, changeConfig, wait))
+}
+
+// reflectorsKnown counts the reflectors, and this node once more when it is one: the
+// label reaches the own Node and the list of reflectors by two watches, and what its
+// first arrival changes nothing at must not use up the second.
+func (d *desire) reflectorsKnown() int {
+	n := len(d.objects.reflectors.list())
+	if self, ok := d.objects.self.get(d.objects.node); ok && render.IsReflector(self) {
+		n++
+	}
+	return n
 }
 
 // pushKept makes the part of a held change that removes nothing: objects that are new

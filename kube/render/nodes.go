@@ -50,7 +50,7 @@ func readSelf(in *Input) (*self, error) {
 	case in.Node == nil || !plainName(in.Node.Name):
 		return nil, errors.New("no Node of this machine: start the kubelet with the name in NODE_NAME")
 	}
-	s := &self{member: readMember(in.Node), labels: in.Node.Labels, reflector: isReflector(in.Node)}
+	s := &self{member: readMember(in.Node), labels: in.Node.Labels, reflector: IsReflector(in.Node)}
 	if !s.first.IsValid() {
 		return nil, fmt.Errorf("node %s has no InternalIP: set the kubelet's --node-ip, or let the cloud provider set the addresses", s.name)
 	}
@@ -66,7 +66,8 @@ func readSelf(in *Input) (*self, error) {
 	return s, nil
 }
 
-func isReflector(n *corev1.Node) bool {
+// IsReflector reports whether a Node is labelled as a route reflector.
+func IsReflector(n *corev1.Node) bool {
 	v, ok := n.Labels[v1alpha1.ReflectorLabel]
 	return ok && v != "false"
 }
@@ -122,7 +123,7 @@ func readRoster(in *Input, s *self, l *ledger) *roster {
 	list := byAge(slices.Concat(in.Nodes, in.Reflectors), nodeMeta)
 	reflects := map[string]bool{}
 	for _, n := range in.Reflectors {
-		reflects[n.Name] = isReflector(n)
+		reflects[n.Name] = IsReflector(n)
 	}
 	for _, n := range list {
 		if seen[n.Name] || !plainName(n.Name) {

@@ -276,7 +276,7 @@ func (w *world) render() (*Output, error) {
 	w.in.Nodes, w.in.Reflectors, w.in.Crowded = nil, nil, false
 	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
 		w.in.Nodes = append(w.in.Nodes, w.nodes[name])
-		if isReflector(w.nodes[name]) {
+		if IsReflector(w.nodes[name]) {
 			w.in.Reflectors = append(w.in.Reflectors, w.nodes[name])
 		}
 	}
