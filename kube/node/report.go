@@ -22,10 +22,13 @@ import (
 
 const (
 	// period is the shortest time between two writes of the status, but for what
-	// somebody waits for: conditions, held changes, rejected objects, the drain.
+	// somebody waits for: conditions, held changes, rejected objects, the drain,
+	// and the numbers of sessions.
 	period = 30 * time.Second
 	// hurry is the shortest time between two writes of those.
 	hurry = time.Second
+	// brief is the shortest time between two writes while sessions come and go.
+	brief = 5 * time.Second
 	// confirmStays is how long an annotation that confirms nothing stays: after a
 	// restart of the agent the change that it confirms is held again.
 	confirmStays = time.Minute
@@ -179,7 +182,11 @@ func (r *reporter) writeStatus(ctx context.Context, self *corev1.Node, s *onlink
 	next := r.compose(own, s, up, ready)
 	news := urgencyOf(own, next)
 	exists := own != nil
-	if rest := time.Until(r.wrote.Add(period)); exists && news == r.urgent && rest > 0 {
+	due := period
+	if up && r.last != nil && (s.GetPeersEstablished() != uint32(r.last.Sessions.Established) || s.GetPeersTotal() != uint32(r.last.Sessions.Total)) { //nolint:gosec // counts
+		due = brief
+	}
+	if rest := time.Until(r.wrote.Add(due)); exists && news == r.urgent && rest > 0 {
 		return rest, nil
 	}
 	if up {
