@@ -67,11 +67,17 @@ func (d *deletions) confirmed(what string, now time.Time) (ok bool, wait time.Du
 var settledKinds = []string{"OnlinkConfig", "BGPPeer", "BGPFilter", "IPPool", "ServiceAdvertisement"}
 
 // alarming reports whether the objects went as those of a source that has failed go:
-// an empty list came, or none is left of two kinds of configuration objects. Then the
-// least removal needs a person.
-func (d *deletions) alarming(what string) bool {
+// an empty list came, none is left of two kinds of configuration objects, or none was
+// ever seen of a kind that has vanished, because this process began after its objects
+// had gone. Then the least removal needs a person.
+func (d *deletions) alarming(what string, vanished []string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, kind := range vanished {
+		if !slices.ContainsFunc(d.pending[what], func(p deletion) bool { return p.kind == kind }) {
+			return true
+		}
+	}
 	empty := map[string]bool{}
 	for _, p := range d.pending[what] {
 		switch {

@@ -73,17 +73,21 @@ func TestDeletionsAlarming(t *testing.T) {
 	}
 	some := func(kind string) deletion { return deletion{kind: kind, names: []string{"a"}, at: time.Now()} }
 	for _, c := range []struct {
-		name string
-		gone []deletion
-		want bool
+		name     string
+		gone     []deletion
+		want     bool
+		vanished []string
 	}{
-		{"nothing", nil, false},
-		{"the last of a kind, by a person", []deletion{all("BGPPeer", true)}, false},
-		{"the last of two kinds", []deletion{all("BGPPeer", true), all("IPPool", true)}, true},
-		{"the last of one kind twice", []deletion{all("BGPPeer", true), all("BGPPeer", true)}, false},
-		{"the last Service beside the last peer", []deletion{all("BGPPeer", true), all("Service", true)}, false},
-		{"an empty list", []deletion{all("Service", false)}, true},
-		{"lists without some", []deletion{some("BGPPeer"), some("IPPool")}, false},
+		{"nothing", nil, false, nil},
+		{"the last of a kind, by a person", []deletion{all("BGPPeer", true)}, false, nil},
+		{"the last of two kinds", []deletion{all("BGPPeer", true), all("IPPool", true)}, true, nil},
+		{"the last of one kind twice", []deletion{all("BGPPeer", true), all("BGPPeer", true)}, false, nil},
+		{"the last Service beside the last peer", []deletion{all("BGPPeer", true), all("Service", true)}, false, nil},
+		{"an empty list", []deletion{all("Service", false)}, true, nil},
+		{"lists without some", []deletion{some("BGPPeer"), some("IPPool")}, false, nil},
+		{"the last of a kind, by a person, still in force", []deletion{all("BGPPeer", true)}, false, []string{"BGPPeer"}},
+		{"gone before this process began", nil, true, []string{"BGPPeer"}},
+		{"gone before, beside one that was seen", []deletion{all("BGPPeer", true)}, true, []string{"BGPPeer", "IPPool"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -91,11 +95,11 @@ func TestDeletionsAlarming(t *testing.T) {
 			for _, gone := range c.gone {
 				d.add(gone, changeConfig)
 			}
-			if got := d.alarming(changeConfig); got != c.want {
+			if got := d.alarming(changeConfig, c.vanished); got != c.want {
 				t.Errorf("got %v", got)
 			}
 			d.accepted(changeConfig, time.Now())
-			if d.alarming(changeConfig) {
+			if d.alarming(changeConfig, nil) {
 				t.Error("it is an alarm after it was accepted")
 			}
 		})

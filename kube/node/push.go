@@ -211,7 +211,7 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	if hash != d.sent.config || replaced {
 		call, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
-		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig), Restart: d.restarts.due(hash)}
+		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig, out.Vanished), Restart: d.restarts.due(hash)}
 		rep, err := d.link.admin.ChangeConfig(call, req)
 		if status.Code(err) == codes.FailedPrecondition && !req.Restart {
 			rest := d.restarts.plan(hash, d.need.nodes)
@@ -277,7 +277,7 @@ func (d *desire) pushKept(ctx context.Context, out *render.Output, have *has) er
 	}
 	d.log.Info("change is in force but for what waits for a confirmation", "digest", rep.GetDigest())
 	rep, err = d.link.admin.ChangeConfig(ctx, &onlinkv1.ChangeConfigRequest{
-		Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig), Restart: true,
+		Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig, out.Vanished), Restart: true,
 	})
 	if err != nil {
 		d.sent.config = "" // the next turn sends it
@@ -314,7 +314,7 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 		d.sent.services = proto.CloneOf(req)
 		rest := d.unexplained(out, have)
 		req.Confirm = phase == withdrawn || phase == drained || len(rest) == 0
-		req.GuardAny = d.gone.alarming(changeServices)
+		req.GuardAny = d.gone.alarming(changeServices, out.Vanished)
 		if err := d.pushOthers(call, req, rest); err != nil {
 			d.sent.services = nil
 			return err

@@ -8,6 +8,27 @@ import (
 	"onlink/kube/api/v1alpha1"
 )
 
+// vanished returns the kinds of which there is no object, and something is in force: of a
+// process that starts when the objects are gone nothing else shows that there were some.
+func vanished(in *Input, cur *current) (kinds []string) {
+	if len(in.Pools) == 0 && len(cur.pools) > 0 {
+		kinds = append(kinds, kindPool)
+	}
+	if len(in.Peers) == 0 && slices.ContainsFunc(keys(cur.peers), func(name string) bool { return !ofReflector(cur.peers[name]) }) {
+		kinds = append(kinds, kindPeer)
+	}
+	if len(in.Advertisements) == 0 && len(in.Announced) > 0 {
+		kinds = append(kinds, kindAdvertisement)
+	}
+	return kinds
+}
+
+// ofReflector reports whether an entry of the file looks like the session with a
+// reflector. That of a BGPPeer may look so too, when it has an address and no more.
+func ofReflector(p peer) bool {
+	return reflect.DeepEqual(p, peer{Name: p.Name, Address: p.Address, PasswordFile: p.PasswordFile, HoldTime: p.HoldTime, BFD: p.BFD})
+}
+
 // keeping returns the file together with what is in force and has no object any more:
 // the sessions, pools and filters that the file lacks and nothing in it contradicts. It
 // is what a node can have while the removal of those waits for a confirmation: new

@@ -28,6 +28,7 @@ func Render(in *Input) (*Output, error) {
 			return nil, err
 		}
 	}
+	out.Vanished = vanished(in, cur)
 	chooseNamespaces(in, pools, l)
 	renderServices(in, self, f, peers, pools, l)
 	l.finish()

@@ -75,6 +75,8 @@ type Output struct {
 	NeedsAllNodes bool
 	// Crowded: there are no reflectors, and too many Nodes for a mesh.
 	Crowded bool
+	// Vanished are the kinds without an object, of which something is in force.
+	Vanished []string
 }
 
 // Announcement is a prefix that this node announces besides its blocks: the plain
