@@ -78,6 +78,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
 	}
+	transport.Transport = newFirst(transport.Transport)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, fmt.Errorf("scheme of objects: %w", err)
