@@ -109,6 +109,7 @@ func writeStatus(t *testing.T, c *client.Client, o *v1alpha1.OnlinkNode, status 
 }
 
 func TestController(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	ctx, c := t.Context(), s.Client
 	ns := namespaceFor(t, s)
@@ -356,6 +357,7 @@ func testAddresses(t *testing.T, c *client.Client) {
 // TestControllerReplicas: of two replicas one works; when it ends the other goes on,
 // with the addresses as they are.
 func TestControllerReplicas(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	ctx, c := t.Context(), s.Client
 	ns := namespaceFor(t, s)

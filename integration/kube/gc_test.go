@@ -221,6 +221,7 @@ func (b *gcBed) serves() error {
 //
 // $ONLINK_SEED repeats the events of a run.
 func TestBlockGC(t *testing.T) {
+	t.Parallel()
 	seed := seedOf(t)
 	seats, reflectors, length, pause := 12, 2, 25*time.Second, 400*time.Millisecond
 	if *labtest.Long {

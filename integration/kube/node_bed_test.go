@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +52,10 @@ type bedNode struct {
 	stop  func() // ends the node process; nil: it does not run
 }
 
+// beds counts the labs of this process: tests run beside each other, and each needs
+// a name.
+var beds atomic.Int64
+
 // newBed starts an API server with the objects of a small cluster, and makes its
 // nodes. Nothing runs on them.
 func newBed(t *testing.T, nodes int) *bed {
@@ -58,7 +63,7 @@ func newBed(t *testing.T, nodes int) *bed {
 	b := &bed{Server: api.Start(t)}
 	var err error
 	b.lab, err = lab.Build(t.Context(), lab.Spec{
-		Name: fmt.Sprintf("kn%d", os.Getpid()), Racks: 1, NodesPerRack: nodes, Reflectors: -1, Pool: lab.Pool{Tunnel: "none"},
+		Name: fmt.Sprintf("kn%d-%d", os.Getpid(), beds.Add(1)), Racks: 1, NodesPerRack: nodes, Reflectors: -1, Pool: lab.Pool{Tunnel: "none"},
 	}, lab.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, b.lab.Close()) })

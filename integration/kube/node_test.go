@@ -24,6 +24,7 @@ import (
 // TestNodeComesUp: from a Node and the objects to a node that serves pods, with the
 // init process waiting for what is not there yet.
 func TestNodeComesUp(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := make(chan error, 1)
@@ -81,6 +82,7 @@ func TestNodeComesUp(t *testing.T) {
 // TestNodeBrokenObject: an object that the agent rejects is named in the status
 // within five seconds, and the others are in force.
 func TestNodeBrokenObject(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	b.up(t)
@@ -113,6 +115,7 @@ func TestNodeBrokenObject(t *testing.T) {
 // TestNodeDeletions: what a person deletes, one by one, goes; what vanishes
 // otherwise is held until it is confirmed.
 func TestNodeDeletions(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	for i := range 3 {
@@ -155,6 +158,7 @@ func TestNodeDeletions(t *testing.T) {
 // TestNodeNoCRD: without a kind, and with an empty list of it afterwards, what was
 // in force stays, and the status has the reason.
 func TestNodeNoCRD(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	for i := range 2 {
@@ -188,6 +192,7 @@ func TestNodeNoCRD(t *testing.T) {
 // TestNodeWithoutAPIServer: a node that boots while the API server answers nothing
 // starts with the last good file; with the server back all agrees.
 func TestNodeWithoutAPIServer(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	b.addPeer(t, "tor0", "10.9.9.1", nil)
@@ -231,6 +236,7 @@ func TestNodeWithoutAPIServer(t *testing.T) {
 
 // TestNodeRestartsAgent: a change that needs a restart of the agent is made.
 func TestNodeRestartsAgent(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2)
 	b.configure(t)
 	b.up(t)
@@ -261,6 +267,7 @@ func TestNodeRestartsAgent(t *testing.T) {
 // TestNodeServices: addresses are announced while a Service has an endpoint, and no
 // guard keeps those without one; what vanishes with its objects is held.
 func TestNodeServices(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	b.up(t)
@@ -325,6 +332,7 @@ func endpoints(service, node string, ready bool) *discoveryv1.EndpointSlice {
 
 // TestNodeDrain: the Node's annotation drains the agent, and its removal ends that.
 func TestNodeDrain(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	b.up(t)

@@ -100,6 +100,7 @@ func must(t *testing.T, err error) {
 // TestRegistryContract plays the contract of every block registry against Block
 // objects and Leases of a real API server, each node with a registry of its own.
 func TestRegistryContract(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	ipamtest.RegistryContract(t, func(t *testing.T) ipam.Registry {
 		t.Helper()
@@ -110,6 +111,7 @@ func TestRegistryContract(t *testing.T) {
 // TestRegistrySocket plays the agent's end: the client of ipam/remote over the Unix
 // socket, and what it makes of the answers.
 func TestRegistrySocket(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	f := newFleet(t, s)
 	machine := func(instance, address string) ipam.Caller {
@@ -231,6 +233,7 @@ func wantOutage(t *testing.T, what string, err error, words string) {
 // TestRegistryPodCIDR: the block of a node is its Node.spec.podCIDR where the pool
 // says so.
 func TestRegistryPodCIDR(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	f := newFleet(t, s)
 	ctx := t.Context()
@@ -268,6 +271,7 @@ func TestRegistryPodCIDR(t *testing.T) {
 // TestRegistryFullPool: in a pool of 1,024 blocks of which 1,000 are owned or freed,
 // a node finds what is left with a bounded number of calls, and the freed ones too.
 func TestRegistryFullPool(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	f := newFleet(t, s)
 	req := ipamtest.Request("late")

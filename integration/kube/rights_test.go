@@ -102,6 +102,7 @@ func blockOf(cidr, node string) *v1alpha1.Block {
 // TestManifestApplied applies the manifest to an API server, strictly and twice: the
 // second time changes nothing.
 func TestManifestApplied(t *testing.T) {
+	t.Parallel()
 	s := api.Start(t)
 	first := applyManifest(t.Context(), t, s)
 	for name, version := range applyManifest(t.Context(), t, s) {
@@ -114,6 +115,7 @@ func TestManifestApplied(t *testing.T) {
 // TestOwnNode: with the token of one node a process writes that node's objects and
 // none of another's; without a node's name it writes nothing.
 func TestOwnNode(t *testing.T) {
+	t.Parallel()
 	ctx, s := t.Context(), api.Start(t)
 	applyManifest(ctx, t, s)
 	for _, name := range []string{"n1", "n2"} {
@@ -221,6 +223,7 @@ func denied(err error) bool {
 // TestRefused: what the service accounts do not need is refused, and what they need is
 // not.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	ctx, s := t.Context(), api.Start(t)
 	applyManifest(ctx, t, s)
 	needs := map[string]string{ // of an account: verbs of GROUP/RESOURCE[/SUBRESOURCE][@NAMESPACE]

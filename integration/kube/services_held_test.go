@@ -17,6 +17,7 @@ import (
 // Services were deleted at once, the addresses of the others follow their endpoints,
 // and new ones are announced.
 func TestNodeHeldServices(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.configure(t)
 	b.up(t)

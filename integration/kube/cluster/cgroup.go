@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,57 @@ const allCgroups = "/onlink-kube"
 
 // cgroup is the parent of the node's pods, kubelet's cgroupRoot.
 func (n *Node) cgroup() string { return filepath.Join(clusterCgroup(n.cluster.Options.Name), n.Name) }
+
+// daemonCgroup is that of the node's own daemons, beside the pods' as system.slice is
+// on a machine with systemd. Without it each of their threads would have the weight of
+// all pods of all nodes together, and an agent in a pod would starve where a plugin that
+// containerd starts does not.
+func (n *Node) daemonCgroup() string { return filepath.Join(n.cgroup(), "system") }
+
+// weight is that of all nodes together, beside the programs of the control plane and the
+// test, which have 1024 a thread and on a real cluster are other machines'.
+const weight = 8 * 1024
+
+// weigh gives a cgroup a weight, in the shares of v1.
+func weigh(name string, shares int) error {
+	roots, err := hierarchies()
+	if err != nil {
+		return fmt.Errorf("find cgroups: %w", err)
+	}
+	for _, root := range roots {
+		// 100 of v2 are 1024 of v1.
+		for file, value := range map[string]int{"cpu.shares": shares, "cpu.weight": shares * 100 / 1024} {
+			if err := set(filepath.Join(root, name, file), value); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("weigh cgroup: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// join moves a process, and what it starts from then on, into a cgroup.
+func join(name string, pid int) error {
+	roots, err := hierarchies()
+	if err != nil {
+		return fmt.Errorf("find cgroups: %w", err)
+	}
+	for _, root := range roots {
+		if err := set(filepath.Join(root, name, "cgroup.procs"), pid); err != nil {
+			return fmt.Errorf("join cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// set writes a number to a file of a cgroup that is there.
+func set(file string, value int) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(strconv.Itoa(value))
+	return errors.Join(err, f.Close())
+}
 
 // hierarchies returns the mount points of the cgroup hierarchies: one of cgroup
 // v2, or those of v1, among which v2 may be one without controllers.

@@ -62,6 +62,10 @@ func (n *Node) Daemon(name string, argv ...string) (*Daemon, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", name, n.Name, err)
 	}
+	// It may have ended already, which is for the caller to see.
+	if err := join(n.daemonCgroup(), d.cmd.Process.Pid); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return nil, errors.Join(fmt.Errorf("start %s on %s: %w", name, n.Name, err), d.cmd.Process.Kill())
+	}
 	return d, nil
 }
 

@@ -72,7 +72,7 @@ func (n *Node) power() error {
 			return err
 		}
 	}
-	if err := makeCgroup(n.cgroup()); err != nil {
+	if err := errors.Join(makeCgroup(n.daemonCgroup()), weigh(allCgroups, weight), weigh(clusterCgroup(n.cluster.Options.Name), weight)); err != nil {
 		return err
 	}
 	m := machine.Machine{Hostname: n.Name, Disk: n.file("disk"), Share: n.cluster.Lab.Dir, Blank: !n.used}

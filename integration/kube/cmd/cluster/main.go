@@ -140,13 +140,14 @@ func test() *cobra.Command {
 	return c
 }
 
-// goTest runs tests of package integration/kube, and prints the command.
+// goTest runs tests of package integration/kube, and prints the command. Three of those
+// that have an API server and no cluster run at a time: they wait more than they compute.
 func goTest(ctx context.Context, pattern string) error {
 	bin, err := programs(ctx, "")
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", "30m", "-run", pattern, "./integration/kube")
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", "30m", "-parallel", "3", "-run", pattern, "./integration/kube")
 	cmd.Env = append(os.Environ(), cluster.BinVariable+"="+bin)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
