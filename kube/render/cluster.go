@@ -61,6 +61,20 @@ func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l 
 	return c
 }
 
+// isolated reports whether the node has no session inside the cluster though it should
+// have one; peers are its BGPPeers, which connect nodes where there is neither a mesh
+// nor a reflector.
+func (c *cluster) isolated(ros *roster, b *base, peers int) bool {
+	switch {
+	case len(ros.reflectors) > 0:
+		// The only reflector waits for its clients.
+		return len(c.peers) == 0 && (c.reflector == nil || len(ros.reflectors) > 1)
+	case b.mode != v1alpha1.MeshOff:
+		return (c.mesh == nil || len(c.mesh.Nodes) < 2) && (ros.crowded || len(ros.nodes) > 1)
+	}
+	return peers == 0
+}
+
 // reflect adds a session with every reflector. Both ends of a session between
 // reflectors choose the same family: IPv4 where both have it.
 func (c *cluster) reflect(s *self, ros *roster, b *base, l *ledger) {

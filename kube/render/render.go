@@ -18,6 +18,7 @@ func Render(in *Input) (*Output, error) {
 	filters := chooseFilters(in, self, b, cur, l)
 	peers := choosePeers(&peerContext{in: in, self: self, base: b, cluster: c, filters: filters, pools: pools, roster: ros}, cur, l)
 
+	l.out.Isolated = c.isolated(ros, b, len(peers.list))
 	f := assemble(self, b, c, peers, pools, l)
 	out := l.out
 	if out.Config, err = encode(f); err != nil {

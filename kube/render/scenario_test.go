@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 //	in-force                                   the agent takes what is rendered
 //	current TEXT                               the file in force, as a person wrote it
 //	kept [KEY]                                 the file while a removal is held
-//	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs | vanished
+//	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs | vanished | isolated
 func (w *world) do(line string) []string {
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
@@ -96,7 +96,7 @@ func (w *world) do(line string) []string {
 		w.in.Forwards = func(_ netip.Addr, s *corev1.Service) bool { return slices.Contains(names, s.Namespace+"/"+s.Name) }
 	case "draining":
 		w.in.Draining = rest == "true"
-	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "in-force":
+	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "isolated", "in-force":
 		return w.show(kind, rest)
 	default:
 		name, text, _ := strings.Cut(rest, " ")
@@ -326,6 +326,8 @@ func (w *world) show(what, key string) []string {
 		return lines(keys(out.Sources), func(f string) string { return fmt.Sprintf("%s: %s %s", f, out.Sources[f].Kind, out.Sources[f].Name) })
 	case "vanished":
 		return lines(out.Vanished, func(kind string) string { return kind })
+	case "isolated":
+		return []string{fmt.Sprint(out.Isolated)}
 	case "keys":
 		return lines(keys(out.Keys), func(n string) string { return n + ": " + string(out.Keys[n]) })
 	}

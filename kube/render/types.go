@@ -75,6 +75,13 @@ type Output struct {
 	NeedsAllNodes bool
 	// Crowded: there are no reflectors, and too many Nodes for a mesh.
 	Crowded bool
+	// Isolated: Config has no session of this node inside the cluster, and it should
+	// have one, so the other nodes do not learn its blocks: the key of the sessions is
+	// missing, the mesh is full, the reflectors or the mesh are of another family, or
+	// there is neither a mesh nor a reflector nor a BGPPeer. The only node of a mesh
+	// and the only reflector are not isolated; where a mesh or reflectors are wanted, a
+	// BGPPeer takes the place of none of their sessions. Problems says which it is.
+	Isolated bool
 	// Vanished are the kinds without an object, of which something is in force.
 	Vanished []string
 }
