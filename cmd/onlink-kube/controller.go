@@ -15,7 +15,7 @@ func controllerCommand(a *app) *cobra.Command {
 		Short: "Do once for the cluster what no node can do alone",
 		Long: `controller assigns addresses to Services of type LoadBalancer, frees the blocks of deleted
 nodes, writes the status of the configuration objects, and makes the first ones. Of several
-replicas one works, the holder of the Lease onlink-controller.`,
+replicas one works, the holder of the Lease controller.onlink.io.`,
 		Example: `  onlink-kube controller --defaults /etc/onlink/defaults.yaml
   onlink-kube controller --kubeconfig admin.conf --identity me`,
 		Args: cobra.NoArgs,

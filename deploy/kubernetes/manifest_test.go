@@ -11,7 +11,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,6 +27,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"onlink/kube/api/v1alpha1"
+	master "onlink/kube/controller"
+	"onlink/kube/registry"
 )
 
 const (
@@ -246,6 +250,39 @@ func unprivileged(t *testing.T, pod corev1.PodSpec, c corev1.Container) {
 	}
 	if len(c.Resources.Requests) == 0 || len(c.Ports) > 0 {
 		t.Errorf("container %s: requests %v; ports %v would keep a second replica off the node", c.Name, c.Resources.Requests, c.Ports)
+	}
+}
+
+// TestLeases: the policy lets a node write its own Lease, also with a long name of
+// which that has a hash, and never the one by which the controller is elected.
+func TestLeases(t *testing.T) {
+	policy := the(t, read(t), func(p *admissionv1.ValidatingAdmissionPolicy) bool { return p.Name == "onlink-node" })
+	i := slices.IndexFunc(policy.Spec.Validations, func(v admissionv1.Validation) bool { return strings.Contains(v.Expression, `"leases"`) })
+	if i < 0 {
+		t.Fatal("the policy says nothing of Leases")
+	}
+	rule := regexp.MustCompile(`^request\.resource\.resource != "leases" \|\| object\.metadata\.name == "onlink-" \+ variables\.node` +
+		` \|\| size\(variables\.node\) > (\d+) && object\.metadata\.name\.matches\("(.*)"\)$`).FindStringSubmatch(policy.Spec.Validations[i].Expression)
+	if rule == nil {
+		t.Fatalf("the policy has another form: %s", policy.Spec.Validations[i].Expression)
+	}
+	longest, err := strconv.Atoi(rule[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := func(node, lease string) bool {
+		return lease == "onlink-"+node || len(node) > longest && regexp.MustCompile(rule[2]).MatchString(lease)
+	}
+	for _, node := range []string{"n1", "controller", "onlink.io", strings.Repeat("n", longest), strings.Repeat("n", longest+1), strings.Repeat("n", 253)} {
+		if !allowed(node, registry.LeaseName(node)) {
+			t.Errorf("node %s may not write its Lease %s", node, registry.LeaseName(node))
+		}
+		if allowed(node, master.LeaseName) {
+			t.Errorf("node %s may write the controller's Lease %s", node, master.LeaseName)
+		}
+		if node != "n1" && allowed(node, "onlink-n1") {
+			t.Errorf("node %s may write the Lease of n1", node)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ import (
 	"onlink/integration/lab"
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/client"
+	"onlink/kube/controller"
+	"onlink/kube/registry"
 )
 
 const (
@@ -126,6 +128,8 @@ func TestOwnNode(t *testing.T) {
 		must(t, err)
 	}
 	one, two, nowhere := as(t, s, nodeAccount, "n1"), as(t, s, nodeAccount, "n2"), as(t, s, nodeAccount, "")
+	longName := strings.Repeat("n", 253) // its Lease has a hash of it
+	long, namesake := as(t, s, nodeAccount, longName), as(t, s, nodeAccount, "controller")
 
 	create := func(c *client.Client, b *v1alpha1.Block) error {
 		_, err := c.Blocks.Create(ctx, b, metav1.CreateOptions{})
@@ -198,7 +202,11 @@ func TestOwnNode(t *testing.T) {
 		{"writes another's status", func() error { return status(two, "n1") }, false},
 		{"has its Lease", func() error { return lease(one, "onlink-n1") }, true},
 		{"has another's Lease", func() error { return lease(one, "onlink-n2") }, false},
-		{"has the controller's Lease", func() error { return lease(one, "onlink-controller") }, false},
+		{"has the controller's Lease", func() error { return lease(one, controller.LeaseName) }, false},
+		{"with a long name has its Lease", func() error { return lease(long, registry.LeaseName(longName)) }, true},
+		{"with a long name has another's Lease", func() error { return lease(long, "onlink-n2") }, false},
+		{"with a long name has the controller's Lease", func() error { return lease(long, controller.LeaseName) }, false},
+		{"named as the controller has its Lease", func() error { return lease(namesake, registry.LeaseName("controller")) }, true},
 		{"sets the condition of its Node", func() error { return patch(one, "n1", ready, "status") }, true},
 		{"sets the condition of another's Node", func() error { return patch(one, "n2", ready, "status") }, false},
 		{"removes onlink's taint of its Node", func() error { return untaint(one, "n1", v1alpha1.NotReadyTaint) }, true},

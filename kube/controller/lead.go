@@ -15,8 +15,9 @@ import (
 	"onlink/kube/client"
 )
 
-// LeaseName is the Lease of the replica that works.
-const LeaseName = "onlink-controller"
+// LeaseName is the Lease of the replica that works. The Lease of a node's name begins
+// with "onlink-": a Node of any name has another.
+const LeaseName = "controller.onlink.io"
 
 // lead is a replica's hold of the Lease, by the rules of client-go's leader election:
 // a holder is dead when its Lease did not change for its whole length by this

@@ -36,7 +36,8 @@ func LabelValue(node string) string {
 	return "x" + hex.EncodeToString(h.Sum(nil))
 }
 
-// LeaseName returns the name of the Lease that has the holder of a node's name.
+// LeaseName returns the name of the Lease that has the holder of a node's name. It
+// begins with "onlink-", and no other Lease does.
 func LeaseName(node string) string {
 	if name := "onlink-" + node; len(validation.IsDNS1123Subdomain(name)) == 0 {
 		return name
