@@ -21,7 +21,7 @@ type candidate struct {
 	// oldest first.
 	chosen []*advertisement
 	never  string // why the address is announced in no case; "": it may be
-	waits  bool   // the service proxy does not forward to the endpoints here yet
+	waits  bool   // the service proxy of this node does not forward yet
 }
 
 func (c *candidate) name() string { return c.svc.Namespace + "/" + c.svc.Name }
@@ -52,8 +52,10 @@ const (
 func (c *candidate) judge() (verdict, string) {
 	n := c.counts
 	switch {
-	case c.waits:
+	case c.waits && c.local:
 		return withdraw, counted(n.readyHere, "ready endpoint") + " on this node, and its kube-proxy does not forward to it yet"
+	case c.waits:
+		return withdraw, "kube-proxy of this node does not forward yet"
 	case c.local && n.readyHere > 0:
 		return announce, counted(n.readyHere, "ready endpoint") + " on this node"
 	case c.local && n.servingHere > 0:

@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 //	secret NAME KEY TEXT
 //	broken KIND NAME REASON                    by the agent's dry run
 //	draining true|false
-//	forwards NAMESPACE/SERVICE...              kube-proxy forwards to these alone
+//	forwards [kube-proxy] NAMESPACE/SERVICE... kube-proxy is healthy, and forwards to endpoints here of these alone
 //	in-force                                   the agent takes what is rendered
 //	current TEXT                               the file in force, as a person wrote it
 //	kept [KEY]                                 the file while a removal is held
@@ -93,7 +93,12 @@ func (w *world) do(line string) []string {
 		w.in.Current = []byte(rest)
 	case "forwards":
 		names := strings.Fields(rest)
-		w.in.Forwards = func(_ netip.Addr, s *corev1.Service) bool { return slices.Contains(names, s.Namespace+"/"+s.Name) }
+		w.in.Forwards = func(_ netip.Addr, s *corev1.Service) bool {
+			if s.Spec.HealthCheckNodePort == 0 {
+				return slices.Contains(names, "kube-proxy")
+			}
+			return slices.Contains(names, s.Namespace+"/"+s.Name)
+		}
 	case "draining":
 		w.in.Draining = rest == "true"
 	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "isolated", "in-force":

@@ -153,15 +153,36 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 }
 
 // waits reports whether an address must not be announced before the service proxy
-// of this node forwards to the endpoints here. It learns of them when this process
-// does, and applies them up to a second later; it drops what comes before. An address
-// in force stays: it has endpoints, or the proxy still has those that terminate.
+// of this node forwards: with policy Local to the endpoints here, of which it learns
+// when this process does, and which it applies up to a second later; with Cluster at
+// all, as on a node where it has not started yet. It drops what comes before. An
+// address in force stays: it has endpoints, or the proxy still has those that
+// terminate.
 func (a *announcer) waits(addr netip.Addr, c *candidate) bool {
-	if a.forwards == nil || !c.local || c.kind == v1alpha1.AddressCluster || c.counts.readyHere == 0 {
+	if a.forwards == nil || c.local && c.counts.readyHere == 0 {
 		return false
 	}
-	_, inForce := a.inForce[host(addr)]
-	return !inForce && !a.forwards(a.self.first, c.svc)
+	if verdict, _ := c.judge(); verdict == withdraw || a.isInForce(addr, c) {
+		return false
+	}
+	svc := c.svc
+	if !c.local && svc.Spec.HealthCheckNodePort != 0 { // which answers no while there is no endpoint here
+		plain := *svc
+		plain.Spec.HealthCheckNodePort = 0
+		svc = &plain
+	}
+	return !a.forwards(a.self.first, svc)
+}
+
+// isInForce reports whether an address is announced now: by itself, or with policy
+// Cluster as a part of an aggregate.
+func (a *announcer) isInForce(addr netip.Addr, c *candidate) (ok bool) {
+	if c.local {
+		_, ok = a.inForce[host(addr)]
+	} else {
+		_, ok = a.around(host(addr))
+	}
+	return ok
 }
 
 // conflict returns why no Service can have an address; "": one can.

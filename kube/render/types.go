@@ -44,9 +44,13 @@ type Input struct {
 	// drain withdraws them.
 	Draining bool
 	// Forwards reports whether the service proxy of this node (kube-proxy) forwards
-	// the connections of a Service with externalTrafficPolicy Local to its endpoints
-	// here. It is called for those of which an address is to be announced that is not
-	// in force. nil: it does.
+	// the connections of a Service. It is called for those of which an address is to be
+	// announced that is not in force. With a health check node port the answer is that
+	// port's: the proxy forwards to an endpoint on this node. A Service that comes
+	// without one (policy Cluster, or Local for cluster IPs alone; render removes the
+	// port in a copy where it does not decide) is answered by the proxy's own health
+	// (kube-proxy: port 10256, /healthz), which is the same for all of them: on a new
+	// node it has not started yet, and drops what comes. nil: it forwards.
 	Forwards func(node netip.Addr, svc *corev1.Service) bool
 }
 
