@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -105,5 +106,92 @@ func TestFirstHangs(t *testing.T) {
 		if waited := time.Since(began); waited != firstTime {
 			t.Errorf("a request waited after the first had its answer: %s in all", waited)
 		}
+	})
+}
+
+// TestFirstFails: while requests fail they go one after the other, and the first that has
+// an answer opens the way for all: a process that started while the API server was away
+// opens one connection when the server comes back.
+func TestFirstFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const requests = 10
+		var flying, most, calls int
+		var mu sync.Mutex // guards the numbers
+		away := errors.New("connection refused")
+		var serves atomic.Bool
+		f := newFirst(roundTripper(func(*http.Request) (*http.Response, error) {
+			mu.Lock()
+			flying++
+			calls++
+			most = max(most, flying)
+			mu.Unlock()
+			up := serves.Load()
+			time.Sleep(firstTime / 100) // of the synctest bubble: a round trip
+			mu.Lock()
+			flying--
+			mu.Unlock()
+			if !up {
+				return nil, away
+			}
+			return &http.Response{Body: http.NoBody}, nil
+		}))
+		together := func(want error) {
+			var wg sync.WaitGroup
+			for range requests {
+				wg.Go(func() {
+					answer, err := f.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+					if !errors.Is(err, want) {
+						t.Errorf("got the error %v, want %v", err, want)
+					}
+					if err == nil {
+						if err := answer.Body.Close(); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+		}
+		together(away)
+		if most != 1 || calls != requests {
+			t.Errorf("%d calls, %d of them at once, want %d and 1", calls, most, requests)
+		}
+		serves.Store(true)
+		calls = 0
+		began := time.Now()
+		together(nil)
+		if most != requests-1 { // all but the first, which has ended by then
+			t.Errorf("%d calls at once after the first answer, want %d", most, requests-1)
+		}
+		if took := time.Since(began); calls != requests || took != 2*firstTime/100 {
+			t.Errorf("%d calls took %s, want the others to wait for one alone", calls, took)
+		}
+	})
+}
+
+// TestFirstEnds: turns that are handed on hold a request back for a second in all.
+func TestFirstEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		away := errors.New("no route to host")
+		f := newFirst(roundTripper(func(*http.Request) (*http.Response, error) {
+			time.Sleep(firstTime * 2 / 3) // of the synctest bubble
+			return nil, away
+		}))
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				answer, err := f.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+				if err == nil {
+					t.Error("no error", answer.Body.Close())
+				}
+				if took := time.Since(began); took > firstTime+firstTime*2/3 {
+					t.Errorf("a request took %s", took)
+				}
+			})
+		}
+		wg.Wait()
 	})
 }
