@@ -187,9 +187,7 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	if out == nil {
 		return nil, err
 	}
-	if d.proxy.behind() {
-		*wait = shorter(*wait, pace)
-	}
+	*wait = shorter(*wait, d.proxy.again())
 	d.waiting = ""
 	if err == nil {
 		err = d.pushConfig(ctx, out, have, began, wait)
