@@ -21,58 +21,129 @@ import (
 	"onlink/kube/controller/addresses"
 )
 
-// conditionAddresses is on a Service that lacks an address, with the reason, and
-// True once it has all.
+// conditionAddresses is on a Service: False with what it lacks, True with the
+// addresses that onlink gave it, Unknown when onlink does not assign them any more.
 const conditionAddresses = "onlink.io/AddressesAssigned"
+
+// Reasons of conditionAddresses.
+const (
+	reasonAssigned = "Assigned"
+	reasonLacks    = "AddressLacks"
+	reasonAlone    = "LeftAlone"
+)
 
 // assignAddresses gives every Service of type LoadBalancer its addresses. The map of
 // what is taken is their status: a leader has it when it has listed them once.
 func (c *controller) assignAddresses(ctx context.Context) error {
 	pools, podRanges := c.addressPools()
-	nodes := c.nodeAddresses()
-	inUse := func(a netip.Addr) string {
-		if n, ok := nodes[a]; ok {
-			return "an address of Node " + n
-		}
-		for _, p := range podRanges {
-			if p.cidr.Contains(a) {
-				return "in IPPool " + p.name + ", which pods use"
-			}
-		}
-		return ""
-	}
-	byKey := map[string]*corev1.Service{}
-	faults := map[string]string{}
-	var wanted []addresses.Service
-	for _, s := range list[*corev1.Service](c.w.services) {
-		if !ours(s) {
-			continue
-		}
-		w, fault := wish(s)
-		key := s.Namespace + "/" + s.Name
-		byKey[key], faults[key] = s, fault
-		wanted = append(wanted, w)
-	}
+	decided, others := decide(list[*corev1.Service](c.w.services), pools, podRanges, c.nodeAddresses())
 	lacking := 0
 	var all error
-	for key, r := range addresses.Assign(pools, wanted, inUse) {
-		if faults[key] != "" {
-			r.Problem = strings.TrimPrefix(r.Problem+"; "+faults[key], "; ")
-		}
-		if r.Problem != "" {
+	for _, d := range decided {
+		if d.result.Problem != "" {
 			lacking++
 		}
-		all = errors.Join(all, c.writeService(ctx, byKey[key], r))
+		all = errors.Join(all, c.writeService(ctx, d.service, d.result))
 	}
-	c.m.services.WithLabelValues("complete").Set(float64(len(wanted) - lacking))
+	for _, s := range others {
+		all = errors.Join(all, c.disclaim(ctx, s))
+	}
+	c.m.services.WithLabelValues("complete").Set(float64(len(decided) - lacking))
 	c.m.services.WithLabelValues("lacking").Set(float64(lacking))
 	return all
 }
 
-// ours reports whether onlink assigns the addresses of a Service.
-func ours(s *corev1.Service) bool {
-	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.DeletionTimestamp == nil &&
-		(s.Spec.LoadBalancerClass == nil || *s.Spec.LoadBalancerClass == v1alpha1.LoadBalancerClass)
+// decision is the addresses of one Service.
+type decision struct {
+	service *corev1.Service
+	result  addresses.Result
+}
+
+// decide returns the addresses of the Services that onlink assigns them to, and the
+// Services of type LoadBalancer that it leaves alone.
+func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange, nodes map[netip.Addr]string) (decided []decision, others []*corev1.Service) {
+	byKey := map[string]*corev1.Service{}
+	faults := map[string]string{}
+	var wanted []addresses.Service
+	theirs := map[netip.Addr]string{}
+	for _, s := range services {
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.DeletionTimestamp != nil {
+			continue
+		}
+		key := s.Namespace + "/" + s.Name
+		w, fault := wish(s)
+		if !ours(s, pools) {
+			others = append(others, s)
+			for _, a := range w.Have {
+				theirs[a] = key
+			}
+			continue
+		}
+		byKey[key], faults[key] = s, fault
+		wanted = append(wanted, w)
+	}
+	inUse := func(a netip.Addr) string {
+		if n, ok := nodes[a]; ok {
+			return "an address of Node " + n
+		}
+		for _, p := range pods {
+			if p.cidr.Contains(a) {
+				return "in IPPool " + p.name + ", which pods use"
+			}
+		}
+		if s, ok := theirs[a]; ok {
+			return "an address of Service " + s + ", to which another controller gave it"
+		}
+		return ""
+	}
+	for key, r := range addresses.Assign(pools, wanted, inUse) {
+		if faults[key] != "" {
+			r.Problem = strings.TrimPrefix(r.Problem+"; "+faults[key], "; ")
+		}
+		decided = append(decided, decision{byKey[key], r})
+	}
+	return decided, others
+}
+
+// ours reports whether onlink assigns the addresses of a Service of type LoadBalancer.
+// One of our class is ours. One without a class may be another controller's, whose
+// addresses must not be taken from it: it is ours when it names pools or addresses of
+// onlink, has addresses of ours, or while there is a pool that is for Services which
+// name none; and in no case with an address that onlink did not give.
+func ours(s *corev1.Service, pools []addresses.Pool) bool {
+	if class := s.Spec.LoadBalancerClass; class != nil {
+		return *class == v1alpha1.LoadBalancerClass
+	}
+	gave := given(s)
+	asks := s.Annotations[v1alpha1.PoolsAnnotation] != "" || s.Annotations[v1alpha1.AddressesAnnotation] != ""
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		addr, err := netip.ParseAddr(i.IP)
+		if err != nil || i.Hostname != "" || i.IPMode != nil && *i.IPMode == corev1.LoadBalancerIPModeProxy {
+			return false
+		}
+		addr = addr.Unmap()
+		if !gave[addr] && !slices.ContainsFunc(pools, func(p addresses.Pool) bool { return p.CIDR.Contains(addr) }) {
+			return false
+		}
+	}
+	return asks || len(gave) > 0 || len(s.Status.LoadBalancer.Ingress) > 0 ||
+		slices.ContainsFunc(pools, func(p addresses.Pool) bool { return !p.Manual })
+}
+
+// given returns the addresses that onlink gave a Service, as its condition names
+// them. One that lacks an address has none here: those of pools are ours all the same.
+func given(s *corev1.Service) map[netip.Addr]bool {
+	cond := meta.FindStatusCondition(s.Status.Conditions, conditionAddresses)
+	if cond == nil || cond.Reason != reasonAssigned {
+		return nil
+	}
+	out := map[netip.Addr]bool{}
+	for _, text := range words(cond.Message) {
+		if a, err := netip.ParseAddr(text); err == nil {
+			out[a] = true
+		}
+	}
+	return out
 }
 
 // podRange is the range of a pool that pods use.
@@ -197,27 +268,16 @@ func (c *controller) writeService(ctx context.Context, s *corev1.Service, r addr
 		texts = append(texts, a.String())
 	}
 	same := slices.EqualFunc(ingress, s.Status.LoadBalancer.Ingress, func(x, y corev1.LoadBalancerIngress) bool { return x.IP == y.IP })
-	cond := addressCondition(s, r.Problem)
+	cond := addressCondition(s, r, same)
 	if same && cond == nil {
 		return nil
 	}
-	if same {
-		ingress = s.Status.LoadBalancer.Ingress // also a mode or ports of another writer
+	status := map[string]any{}
+	if !same { // or a mode or ports of another writer stay
+		status["loadBalancer"] = map[string]any{"ingress": ingress}
 	}
-	status := map[string]any{"loadBalancer": map[string]any{"ingress": ingress}}
-	if cond != nil {
-		status["conditions"] = []metav1.Condition{*cond}
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": s.ResourceVersion, "uid": s.UID}, "status": status})
-	if err != nil {
-		return fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
-	}
-	_, err = c.client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	switch {
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		return nil // its event begins the next turn
-	case err != nil:
-		return fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
+	if written, err := c.patchService(ctx, s, status, cond); err != nil || !written {
+		return err
 	}
 	if !same {
 		c.log.Info("assigned addresses", "service", s.Namespace+"/"+s.Name, "addresses", texts)
@@ -229,27 +289,73 @@ func (c *controller) writeService(ctx context.Context, s *corev1.Service, r addr
 	return nil
 }
 
+// patchService writes a part of the status of a Service, and a condition; false: it
+// changed meanwhile, and its event begins the next turn.
+func (c *controller) patchService(ctx context.Context, s *corev1.Service, status map[string]any, cond *metav1.Condition) (bool, error) {
+	if cond != nil {
+		status["conditions"] = []metav1.Condition{*cond}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": s.ResourceVersion, "uid": s.UID}, "status": status})
+	if err != nil {
+		return false, fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	_, err = c.client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	return true, nil
+}
+
+// disclaim ends what onlink said of a Service that it leaves alone: the last word
+// would be for ever that an address lacks, also after another controller gave one.
+func (c *controller) disclaim(ctx context.Context, s *corev1.Service) error {
+	old := meta.FindStatusCondition(s.Status.Conditions, conditionAddresses)
+	if old == nil || old.Reason == reasonAlone {
+		return nil
+	}
+	_, err := c.patchService(ctx, s, map[string]any{}, changed(old, metav1.Condition{
+		Type: conditionAddresses, Status: metav1.ConditionUnknown, Reason: reasonAlone, ObservedGeneration: s.Generation,
+		Message: "onlink does not assign the addresses of this Service: another controller gave it one, or there is no IPPool with uses: [LoadBalancer]",
+	}))
+	return err
+}
+
 // serviceReference names a Service in an Event.
 func serviceReference(s *corev1.Service) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name, UID: s.UID}
 }
 
 // addressCondition returns the condition to write; nil: it is written, or needless.
-func addressCondition(s *corev1.Service, problem string) *metav1.Condition {
+// same is that the Service has the addresses: without a condition they are of a pool,
+// and a condition now would be one write for each Service of the cluster.
+func addressCondition(s *corev1.Service, r addresses.Result, same bool) *metav1.Condition {
 	old := meta.FindStatusCondition(s.Status.Conditions, conditionAddresses)
-	next := metav1.Condition{
-		Type: conditionAddresses, Status: metav1.ConditionTrue, Reason: "Assigned", ObservedGeneration: s.Generation,
-		LastTransitionTime: metav1.NewTime(time.Now()),
+	next := metav1.Condition{Type: conditionAddresses, Status: metav1.ConditionTrue, Reason: reasonAssigned, ObservedGeneration: s.Generation}
+	texts := make([]string, len(r.Addresses))
+	for i, a := range r.Addresses {
+		texts[i] = a.String()
 	}
-	if problem != "" {
-		next.Status, next.Reason, next.Message = metav1.ConditionFalse, "AddressLacks", problem
+	next.Message = strings.Join(texts, ", ")
+	if r.Problem != "" {
+		next.Status, next.Reason, next.Message = metav1.ConditionFalse, reasonLacks, r.Problem
 	}
+	if old == nil && r.Problem == "" && same {
+		return nil
+	}
+	return changed(old, next)
+}
+
+// changed returns the condition as it is to be written; nil: the old one says the same.
+func changed(old *metav1.Condition, next metav1.Condition) *metav1.Condition {
+	next.LastTransitionTime = metav1.NewTime(time.Now())
 	switch {
-	case old == nil && problem == "":
+	case old == nil:
+	case old.Status == next.Status && old.Reason == next.Reason && old.Message == next.Message:
 		return nil
-	case old != nil && old.Status == next.Status && old.Message == next.Message:
-		return nil
-	case old != nil && old.Status == next.Status:
+	case old.Status == next.Status:
 		next.LastTransitionTime = old.LastTransitionTime
 	}
 	return &next
