@@ -28,6 +28,10 @@ func (c *candidate) name() string { return c.svc.Namespace + "/" + c.svc.Name }
 
 func (c *candidate) selected() bool { return len(c.chosen) > 0 }
 
+// assigned reports whether the API server or a controller gave the Service the address;
+// otherwise a user wrote it into externalIPs.
+func (c *candidate) assigned() bool { return c.kind != v1alpha1.AddressExternal }
+
 // policy names the traffic policy that decides.
 func (c *candidate) policy() string {
 	if c.kind == v1alpha1.AddressCluster {
@@ -162,15 +166,15 @@ func foreign(svc *corev1.Service, in *corev1.LoadBalancerIngress) string {
 	return ""
 }
 
-// rivalOf returns why the Service must not have the address that others have; "": it
-// may.
-func (c *candidate) rivalOf(holders []*candidate) string {
+// rivalOf returns the first of those that have the address with which the Service must
+// not have it too, and why; nil: it may.
+func (c *candidate) rivalOf(holders []*candidate) (*candidate, string) {
 	for _, h := range holders {
 		if text := rival(c, h); text != "" {
-			return text
+			return h, text
 		}
 	}
-	return ""
+	return nil, ""
 }
 
 // rival returns why a Service must not have the address that another one has; "":
@@ -180,8 +184,11 @@ func rival(c, first *candidate) string {
 		return ""
 	}
 	key := c.svc.Annotations[v1alpha1.SharingAnnotation]
+	shares := key != "" && key == first.svc.Annotations[v1alpha1.SharingAnnotation]
 	switch {
-	case key == "" || key != first.svc.Annotations[v1alpha1.SharingAnnotation]:
+	case first.assigned() && !c.assigned() && (!shares || c.svc.Namespace != first.svc.Namespace):
+		return fmt.Sprintf("is assigned to Service %s, from which externalIPs do not take it: remove it from spec.externalIPs", first.name())
+	case !shares:
 		return fmt.Sprintf("is the address of the older Service %s: give one of them another, or both one annotation %s", first.name(), v1alpha1.SharingAnnotation)
 	case c.svc.Namespace != first.svc.Namespace:
 		return fmt.Sprintf("is the address of the older Service %s, and Services of two namespaces cannot share one: give one of them another", first.name())
@@ -189,7 +196,7 @@ func rival(c, first *candidate) string {
 	for _, p := range c.svc.Spec.Ports {
 		for _, q := range first.svc.Spec.Ports {
 			if p.Port == q.Port && protocol(p.Protocol) == protocol(q.Protocol) {
-				return fmt.Sprintf("has port %d/%s with the older Service %s too: use another port, or another address", p.Port, protocol(p.Protocol), first.name())
+				return fmt.Sprintf("has port %d/%s with Service %s too, which comes first: use another port, or another address", p.Port, protocol(p.Protocol), first.name())
 			}
 		}
 	}

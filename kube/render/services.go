@@ -125,13 +125,16 @@ func (a *announcer) decide(addr netip.Addr, list []candidate) {
 }
 
 // living returns the candidates that may announce the address, and reports about
-// the others.
+// the others. An assigned address is its Service's: externalIPs, which everybody can
+// write who can write a Service, take it from none, not even from a younger one.
 func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate) {
 	var holders []*candidate
+	list = slices.SortedStableFunc(slices.Values(list), func(x, y candidate) int { return compareBool(!x.assigned(), !y.assigned()) })
 	for i := range list {
 		c := &list[i]
-		if text := c.rivalOf(holders); text != "" {
-			if c.selected() {
+		if h, text := c.rivalOf(holders); h != nil {
+			// kube-proxy may forward to the loser whether it is selected or not.
+			if c.selected() || h.selected() && h.assigned() && !c.assigned() {
 				a.report(addr, c, stateConflict, fmt.Sprintf("%s %s", addr, text))
 			}
 			continue
