@@ -195,15 +195,19 @@ func readCNI(s *v1alpha1.CNI) cniSection {
 	return out
 }
 
+// dir checks a folder, which may be absent.
+func (c *checks) dir(field, path string) {
+	if path != "" && (!strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0)) {
+		c.failf(field, "%q is not an absolute path; begin it with /", path)
+	}
+}
+
 // pluginFile matches the names of a CNI plugin's program.
 var pluginFile = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func checkCNI(c *checks, s *v1alpha1.CNI) {
-	for field, dir := range map[string]string{"binDir": s.BinDir, "confDir": s.ConfDir} {
-		if dir != "" && (!strings.HasPrefix(dir, "/") || strings.ContainsRune(dir, 0)) {
-			c.failf("spec.cni."+field, "%q is not an absolute path; begin it with /", dir)
-		}
-	}
+	c.dir("spec.cni.binDir", s.BinDir)
+	c.dir("spec.cni.confDir", s.ConfDir)
 	for i, p := range s.Plugins {
 		switch {
 		case !pluginFile.MatchString(p):

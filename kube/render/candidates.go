@@ -154,6 +154,12 @@ func addresses(svc *corev1.Service, add func(netip.Addr, candidate)) {
 	}
 }
 
+// headless reports whether a Service has no cluster IP by its own wish: kube-proxy
+// ignores it, with its externalIPs.
+func headless(svc *corev1.Service) bool {
+	return svc.Spec.ClusterIP == corev1.ClusterIPNone || slices.Contains(svc.Spec.ClusterIPs, corev1.ClusterIPNone)
+}
+
 // foreign returns why the address of a load balancer is not ours to announce; "":
 // it is.
 func foreign(svc *corev1.Service, in *corev1.LoadBalancerIngress) string {

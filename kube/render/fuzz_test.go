@@ -368,7 +368,7 @@ func (d *dice) input() *Input {
 	s.IPAM = v1alpha1.IPAM{Cooldown: d.duration(), Sticky: d.duration(), Assert: d.duration()}
 	s.Tunnel = v1alpha1.Tunnel{MTU: int32(d.pick(0, 576, 1400, 70000)), Guard: d.text("", "auto", "x")} //nolint:gosec // small
 	s.FIB = v1alpha1.FIB{Metric: d.number(), Resync: d.duration()}
-	s.CNI = v1alpha1.CNI{BinDir: d.text("", "/opt/cni/bin", "x"), Plugins: several(d, d.name), Sysctls: several(d, func() string { return d.text("net.ipv4.x", "net.[", "x") })}
+	s.CNI = v1alpha1.CNI{BinDir: d.text("", "/opt/cni/bin", "x"), ConfDir: d.text("", "/etc/cni/net.d", "x"), Plugins: several(d, d.name), Sysctls: several(d, func() string { return d.text("net.ipv4.x", "net.[", "x") })}
 	in.Nodes, in.Reflectors = unique(d, d.node), unique(d, d.node)
 	in.Peers, in.Filters, in.Pools = unique(d, d.peer), unique(d, d.filter), unique(d, d.pool)
 	in.Advertisements, in.Services, in.Slices = unique(d, d.advertisement), unique(d, d.service), unique(d, d.slice)

@@ -132,6 +132,12 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 	list = slices.SortedStableFunc(slices.Values(list), func(x, y candidate) int { return compareBool(!x.assigned(), !y.assigned()) })
 	for i := range list {
 		c := &list[i]
+		if headless(c.svc) {
+			if c.selected() {
+				a.report(addr, c, stateNotAnnounced, "not announced: kube-proxy does not forward externalIPs of a headless Service: give it a cluster IP, or another Service with its selector")
+			}
+			continue
+		}
 		if h, text := c.rivalOf(holders); h != nil {
 			// kube-proxy may forward to the loser whether it is selected or not.
 			if c.selected() || h.selected() && h.assigned() && !c.assigned() {
