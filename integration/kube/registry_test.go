@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"onlink/integration/kube/api"
@@ -315,5 +317,74 @@ func TestRegistryFullPool(t *testing.T) {
 	}
 	if b, err := f.Claim(t.Context(), req); !errors.Is(err, ipam.ErrPoolExhausted) {
 		t.Fatalf("claimed %v of a full pool: %v", b, err)
+	}
+}
+
+// TestRegistryDoubt: an assert and the controller, which frees a block in two writes
+// with a look at the Lease in between, never both succeed.
+func TestRegistryDoubt(t *testing.T) {
+	t.Parallel()
+	s := api.Start(t)
+	f := newFleet(t, s)
+	ctx := t.Context()
+	req := ipamtest.Request("n1")
+	req.Caller = ipam.Caller{Node: "n1", Instance: "i1", Address: netip.MustParseAddr("192.0.2.1"), Period: time.Minute}
+	b, err := f.Claim(ctx, req)
+	must(t, err)
+	name := v1alpha1.BlockName(b.CIDR)
+	lease := func() string {
+		l, err := s.Client.CoordinationV1().Leases(f.namespace).Get(ctx, registry.LeaseName("n1"), metav1.GetOptions{})
+		must(t, err)
+		return l.ResourceVersion
+	}
+	doubt := func() *v1alpha1.Block {
+		o, err := s.Client.Blocks.Get(ctx, name, metav1.GetOptions{})
+		must(t, err)
+		metav1.SetMetaDataAnnotation(&o.ObjectMeta, registry.DoubtedAnnotation, "true")
+		o, err = s.Client.Blocks.Update(ctx, o, metav1.UpdateOptions{})
+		must(t, err)
+		return o
+	}
+	free := func(o *v1alpha1.Block) error {
+		o = o.DeepCopy()
+		o.Spec.Node, o.Spec.Epoch = "", o.Spec.Epoch+1
+		delete(o.Labels, v1alpha1.NodeLabel)
+		_, err := s.Client.Blocks.Update(ctx, o, metav1.UpdateOptions{})
+		return err
+	}
+	before := lease()
+	for what, call := range map[string]func() error{
+		"an assert": func() error {
+			lost, err := f.Assert(ctx, req.Caller, []ipam.Block{b})
+			if err == nil && len(lost) > 0 {
+				err = fmt.Errorf("lost %v", lost)
+			}
+			return err
+		},
+		"an assert of a machine without its database": func() error { return errorOf(f.Assert(ctx, req.Caller, nil)) },
+		"a claim of the own block": func() error {
+			again := req
+			again.Block = b.CIDR
+			got, err := f.Claim(ctx, again)
+			if err == nil && got != b {
+				err = fmt.Errorf("got %v, want %v", got, b)
+			}
+			return err
+		},
+	} {
+		doubted := doubt()
+		must(t, call())
+		if after := lease(); after == before {
+			t.Errorf("%s did not renew the Lease: the controller's look would show a silent machine", what)
+		} else {
+			before = after
+		}
+		if err := free(doubted); !apierrors.IsConflict(err) {
+			t.Fatalf("the controller freed the block after %s: %v", what, err)
+		}
+	}
+	must(t, free(doubt()))
+	if lost, err := f.Assert(ctx, req.Caller, []ipam.Block{b}); err != nil || len(lost) != 1 {
+		t.Fatalf("assert of a freed block: lost %v, %v, want the block", lost, err)
 	}
 }

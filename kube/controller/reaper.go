@@ -314,14 +314,22 @@ func (r *reaper) ask(ctx context.Context, questions map[string][]string) error {
 	return all
 }
 
-// free frees one block after a last look at the first two proofs. The version of the
-// Block is that of which all was proven.
+// free frees one block. The version of the Block is that of which all was proven, or
+// that of the doubt. An assert renews the Lease and reads the Blocks, and writes to one
+// only where it finds a doubt: of a machine that returns, either the last look here
+// sees the renewed Lease, or its assert sees the doubt, and then one of the two writes
+// comes too late.
 func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, seen *coordinationv1.Lease) error {
+	b, err := r.doubt(ctx, b)
+	if err != nil || b == nil {
+		return err
+	}
 	lease, silent, err := r.silent(ctx, name)
 	if err != nil || !silent {
 		return err
 	}
 	next := b.DeepCopy()
+	delete(next.Annotations, registry.DoubtedAnnotation)
 	next.Spec.Node = ""
 	next.Spec.Epoch = max(b.Spec.Epoch+1, min(time.Now().UnixMicro(), math.MaxInt64))
 	delete(next.Labels, v1alpha1.NodeLabel)
@@ -346,6 +354,23 @@ func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, seen 
 		return fmt.Errorf("delete Lease of node %s: %w", name, err)
 	}
 	return nil
+}
+
+// doubt writes to a Block that it is about to be freed; nil: another write came first.
+func (r *reaper) doubt(ctx context.Context, b *v1alpha1.Block) (*v1alpha1.Block, error) {
+	if _, doubted := b.Annotations[registry.DoubtedAnnotation]; doubted {
+		return b, nil
+	}
+	next := b.DeepCopy()
+	metav1.SetMetaDataAnnotation(&next.ObjectMeta, registry.DoubtedAnnotation, "true")
+	next, err := r.c.client.Blocks.Update(ctx, next, metav1.UpdateOptions{})
+	if apierrors.IsConflict(err) || gone(err) {
+		return nil, nil //nolint:nilnil // its event begins the next turn
+	}
+	if err != nil {
+		return nil, fmt.Errorf("doubt Block %s: %w", b.Name, err)
+	}
+	return next, nil
 }
 
 // owns reports whether a node owns a block besides one.

@@ -35,7 +35,7 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 	if err := s.names.hold(ctx, by, true); err != nil {
 		return nil, err
 	}
-	if err := s.load(ctx); err != nil {
+	if err := s.loadTrusted(ctx); err != nil {
 		if unserved(err) {
 			s.bereave(by)
 		}
@@ -65,7 +65,16 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 			}
 		}
 		if o != nil {
-			if mine, decided := decide(o, b); decided {
+			mine, decided := decide(o, b)
+			if decided && mine {
+				if o, err = s.trust(ctx, o); err != nil {
+					return false, err
+				}
+				if o == nil {
+					continue
+				}
+			}
+			if decided {
 				s.keep(o)
 				return mine, nil
 			}

@@ -123,8 +123,7 @@ func (s *Server) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix)
 		case !ok:
 			return ipam.Block{}, &ipam.Block{CIDR: p, Node: o.Spec.Node}, nil // a stranger's object
 		case have.Node == req.Node && (req.Block == p):
-			s.keep(o)
-			return have, nil, nil
+			return s.giveAgain(ctx, req, p)
 		case have.Node != "":
 			if have.Node == req.Node {
 				s.keep(o) // claimed before, and the answer was lost
@@ -140,6 +139,36 @@ func (s *Server) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix)
 		case apierrors.IsConflict(err), absent(err): // another node claimed it, or it was deleted
 		default:
 			return ipam.Block{}, nil, explain("claim the freed block "+p.String(), err)
+		}
+	}
+	return ipam.Block{}, nil, errBusy
+}
+
+// giveAgain answers an exact claim of a block that the node has already. The caller
+// renews its Lease before the Block is read: another machine may have taken the name
+// over since the last look at it, and the controller may be about to free the block.
+func (s *Server) giveAgain(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix) (ipam.Block, *ipam.Block, error) {
+	if err := s.names.hold(ctx, req.Caller, true); err != nil {
+		return ipam.Block{}, nil, err
+	}
+	for range maxRetries {
+		o, err := s.find(ctx, p)
+		if err != nil {
+			return ipam.Block{}, nil, err
+		}
+		if o == nil {
+			break
+		}
+		if have, ok := fromObject(o); !ok || have.Node != req.Node {
+			return ipam.Block{}, &ipam.Block{CIDR: p, Node: o.Spec.Node}, nil
+		}
+		if o, err = s.trust(ctx, o); err != nil {
+			return ipam.Block{}, nil, err
+		}
+		if o != nil {
+			s.keep(o)
+			have, _ := fromObject(o)
+			return have, nil, nil
 		}
 	}
 	return ipam.Block{}, nil, errBusy

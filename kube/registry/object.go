@@ -19,6 +19,10 @@ const (
 	// assertedAnnotation is on a Block that an assert made, not a claim: of two
 	// nodes that both assert it the later claim has it.
 	assertedAnnotation = "onlink.io/asserted"
+	// DoubtedAnnotation is on a Block that the controller is about to free. An assert
+	// of its node removes it: that changes the version of the Block, with which the
+	// controller frees it, where an assert of a recorded block changes nothing else.
+	DoubtedAnnotation = "onlink.io/doubted"
 	// size4Label and size6Label are the length of a Block: blocks of other lengths
 	// are found by one selected list.
 	size4Label = "onlink.io/size4"
@@ -71,6 +75,7 @@ func fill(o *v1alpha1.Block, b ipam.Block) {
 	}
 	o.Labels[sizeLabel(b.CIDR.Addr())] = strconv.Itoa(b.CIDR.Bits())
 	delete(o.Annotations, assertedAnnotation)
+	delete(o.Annotations, DoubtedAnnotation)
 	if b.Node == "" {
 		delete(o.Labels, v1alpha1.NodeLabel)
 		return

@@ -2,9 +2,11 @@ package registry
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -33,6 +35,56 @@ func (s *Server) loadOnce(ctx context.Context) error {
 		return nil
 	}
 	return s.load(ctx)
+}
+
+// loadTrusted is load for a caller that renewed its Lease just now: it removes the
+// doubts of the controller from this node's blocks. The controller writes its doubt,
+// then reads the Lease, then frees: a list from before the doubt is one from after the
+// renewal, which the controller reads then; a list from after it has the doubt.
+func (s *Server) loadTrusted(ctx context.Context) error {
+	for range maxRetries {
+		if err := s.load(ctx); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		own := slices.Collect(maps.Values(s.own))
+		s.mu.Unlock()
+		overtaken := false
+		for _, o := range own {
+			trusted, err := s.trust(ctx, o)
+			switch {
+			case err != nil:
+				return err
+			case trusted == nil:
+				overtaken = true
+			case trusted != o:
+				s.keep(trusted)
+			}
+		}
+		if !overtaken {
+			return nil
+		}
+	}
+	return errBusy
+}
+
+// trust removes the doubt of the controller from an own block; nil: another write came
+// first.
+func (s *Server) trust(ctx context.Context, o *v1alpha1.Block) (*v1alpha1.Block, error) {
+	if _, doubted := o.Annotations[DoubtedAnnotation]; !doubted {
+		return o, nil
+	}
+	next := o.DeepCopy()
+	delete(next.Annotations, DoubtedAnnotation)
+	next, err := s.opt.Client.Blocks.Update(ctx, next, metav1.UpdateOptions{})
+	switch {
+	case err == nil:
+		s.opt.Log.Warn("the controller was about to free a block that this node has", "block", o.Spec.CIDR)
+		return next, nil
+	case apierrors.IsConflict(err), absent(err):
+		return nil, nil //nolint:nilnil // another write came first
+	}
+	return nil, explain("keep Block "+o.Name, err)
 }
 
 // blocksOf lists the blocks of a node.
