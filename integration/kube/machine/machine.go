@@ -143,9 +143,30 @@ func (m Machine) settings() error {
 			return err
 		}
 	}
+	if err := clock(); err != nil {
+		return err
+	}
 	r := make([]byte, 16)
 	_, _ = rand.Read(r) // never fails
 	return cover("/proc/sys/kernel/random/boot_id", fmt.Sprintf("%x-%x-%x-%x-%x", r[:4], r[4:6], r[6:8], r[8:10], r[10:]))
+}
+
+// clock gives the CPUs a frequency where the kernel names none, as user-mode Linux does:
+// kubelet does not start without one.
+func clock() error {
+	const file = "/proc/cpuinfo"
+	text, err := os.ReadFile(file)
+	if err != nil || strings.Contains(string(text), "MHz") {
+		return err
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		out.WriteString(line)
+		if strings.HasPrefix(line, "processor") {
+			out.WriteString("cpu MHz\t\t: 1000.000\n")
+		}
+	}
+	return cover(file, strings.TrimRight(out.String(), "\n"))
 }
 
 // cover mounts a file with the text over another one.
