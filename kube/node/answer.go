@@ -25,7 +25,7 @@ func (r *reporter) answers(ctx context.Context, questions []v1alpha1.CIDR, s *on
 		return nil, fmt.Errorf("list the agent's peers: %w", err)
 	}
 	config, _ := r.objects.configs.get(v1alpha1.ConfigName)
-	silent := silentPeers(peers.GetPeers(), assertPeriod(config))
+	_, silent := hear(peers.GetPeers(), assertPeriod(config))
 	var out []v1alpha1.Answer
 	for _, q := range questions {
 		p, err := netip.ParsePrefix(string(q))
@@ -51,28 +51,27 @@ func assertPeriod(config *v1alpha1.OnlinkConfig) time.Duration {
 	return time.Minute
 }
 
-// silentPeers returns the addresses of peers without a session for longer than a
-// time. Their routes may stay for two minutes after that (RFC 4724), which an agent
-// that restarts needs for seconds; a machine without power would be heard for 90 s
-// more of the hold time and those two minutes.
-func silentPeers(peers []*onlinkv1.Peer, least time.Duration) map[netip.Addr]bool {
-	silent := map[netip.Addr]bool{}
-	up := map[netip.Addr]bool{}
+// hear divides the addresses of peers into those that are heard and those without a
+// session for longer than a time. The routes of the latter may stay for two minutes after
+// that (RFC 4724), which an agent that restarts needs for seconds; a machine without power
+// would be heard for 90 s more of the hold time and those two minutes.
+func hear(peers []*onlinkv1.Peer, least time.Duration) (heard, silent map[netip.Addr]bool) {
+	heard, silent = map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	for _, p := range peers {
 		addr, err := netip.ParseAddr(p.GetAddress())
-		if err != nil {
+		if err != nil || p.GetStranger() {
 			continue
 		}
 		if p.GetState() == established || p.GetSince().AsDuration() <= least {
-			up[addr] = true
+			heard[addr] = true
 		} else {
 			silent[addr] = true
 		}
 	}
-	for addr := range up {
+	for addr := range heard {
 		delete(silent, addr)
 	}
-	return silent
+	return heard, silent
 }
 
 // received reports whether a route of a peer is p or inside it. A covering one, such

@@ -32,8 +32,8 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-// TestSilentPeers: what is left from a peer without a session says no block announced.
-func TestSilentPeers(t *testing.T) {
+// TestHear: what is left from a peer without a session says no block announced.
+func TestHear(t *testing.T) {
 	peer := func(addr, state string, since time.Duration) *onlinkv1.Peer {
 		return &onlinkv1.Peer{Address: addr, State: state, Since: durationpb.New(since)}
 	}
@@ -69,7 +69,8 @@ func TestSilentPeers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := netip.MustParsePrefix("10.244.0.0/26")
-			if got := received([]*onlinkv1.Route{tt.route}, p, silentPeers(peers, time.Minute)); got != tt.want {
+			_, silent := hear(peers, time.Minute)
+			if got := received([]*onlinkv1.Route{tt.route}, p, silent); got != tt.want {
 				t.Errorf("received: %t, want %t", got, tt.want)
 			}
 		})

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/render"
+	onlinkv1 "onlink/proto/v1"
 )
 
 const (
@@ -21,6 +23,9 @@ const (
 	// secretWait is how long the first rendering waits for Secrets: one that cannot
 	// be read must not keep the others' objects from the agent.
 	secretWait = 5 * time.Second
+	// linger is how often a session of a deleted Node is looked at: the first look after
+	// its end removes it.
+	linger = 5 * time.Second
 	// firstRetry and lastRetry bound the pause after a call of the agent failed.
 	firstRetry, lastRetry = time.Second, 30 * time.Second
 )
@@ -183,17 +188,39 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	if err != nil {
 		return nil, err
 	}
+	if in.Heard, err = d.heard(ctx, in.Config); err != nil {
+		return nil, err
+	}
 	out, err := d.judged(ctx, in, wait)
 	if out == nil {
 		return nil, err
 	}
 	*wait = shorter(*wait, d.proxy.again())
+	if out.Lingers {
+		*wait = shorter(*wait, linger)
+	}
 	d.waiting = ""
 	if err == nil {
 		err = d.pushConfig(ctx, out, have, began, wait)
 	}
 	err = errors.Join(err, d.pushAnnouncements(ctx, out, have, began, wait), d.pushNamespaces(ctx, out), d.confirmHeld(ctx))
 	return out, err
+}
+
+// heard returns the addresses of the peers that are heard, when sessions may outlive
+// their Nodes. See [render.Input].
+func (d *desire) heard(ctx context.Context, config *v1alpha1.OnlinkConfig) (map[netip.Addr]bool, error) {
+	if !d.need.nodes {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	peers, err := d.link.admin.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list the agent's peers: %w", err)
+	}
+	heard, _ := hear(peers.GetPeers(), assertPeriod(config))
+	return heard, nil
 }
 
 // gather collects the objects. What is watched only while it is required is nil

@@ -239,6 +239,9 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 	if d.reflectors != nil && reflectors > *d.reflectors && d.gone.none(changeConfig) {
 		return d.confirmWhat(ctx, changeConfig, "a reflector was added")
 	}
+	if out.Silent && !d.gone.alarming(changeConfig, out.Vanished) {
+		return d.confirmWhat(ctx, changeConfig, "the Nodes are deleted, and their sessions are down")
+	}
 	return errors.Join(d.pushKept(ctx, out, have), d.confirmDeletion(ctx, changeConfig, wait))
 }
 

@@ -53,7 +53,7 @@ func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l 
 	case reflection:
 		c.reflect(s, ros, b, l)
 		if s.reflector {
-			c.reflector = &reflector{PasswordFile: b.link.PasswordFile, Clients: clientRanges(ros, b, pools, l)}
+			c.reflector = &reflector{PasswordFile: b.link.PasswordFile, Clients: clientRanges(ros, b, pools, cur, l)}
 		}
 	case meshed:
 		c.mesh = readMesh(s, ros, b, cur, l)
@@ -107,7 +107,7 @@ func common(s, m *member) netip.Addr {
 // configured ones, or the /24 and /64 networks around all Nodes, so that a node more
 // or less changes nothing. A network that overlaps a pool is cut down until it does
 // not: pods must not be clients.
-func clientRanges(ros *roster, b *base, pools *poolSet, l *ledger) []v1alpha1.CIDR {
+func clientRanges(ros *roster, b *base, pools *poolSet, cur *current, l *ledger) []v1alpha1.CIDR {
 	var list []netip.Prefix
 	for _, p := range b.clients {
 		if q, ok := pools.overlapping(p); ok {
@@ -122,12 +122,34 @@ func clientRanges(ros *roster, b *base, pools *poolSet, l *ledger) []v1alpha1.CI
 				list = append(list, network(a, pools))
 			}
 		}
+		for _, a := range heardClients(ros, cur) {
+			list = append(list, network(a, pools))
+			l.out.Lingers = true
+		}
 	}
 	var out []v1alpha1.CIDR
 	for _, p := range merge(list) {
 		out = append(out, v1alpha1.CIDR(p.String()))
 	}
 	return out
+}
+
+// heardClients returns the addresses of clients without a Node that are heard: a range
+// in force stays for them. See Input.Heard.
+func heardClients(ros *roster, cur *current) (list []netip.Addr) {
+	if cur.file == nil || cur.file.BGP.Reflector == nil {
+		return nil
+	}
+	for a := range ros.heard {
+		if ros.owners[a] == "" && slices.ContainsFunc(cur.file.BGP.Reflector.Clients, func(c v1alpha1.CIDR) bool {
+			p, err := netip.ParsePrefix(string(c))
+			return err == nil && p.Contains(a)
+		}) {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return list
 }
 
 // network returns the largest network around an address that is apart from all
@@ -173,6 +195,13 @@ func readMesh(s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
 		}
 		m.Nodes = append(m.Nodes, meshNode{Name: n.name, Address: addr.String()})
 	}
+	if !l.out.Crowded {
+		if kept := heardMembers(ros, cur); len(kept) > 0 {
+			m.Nodes = append(m.Nodes, kept...)
+			slices.SortStableFunc(m.Nodes, func(a, b meshNode) int { return compareNames(a.Name, b.Name) })
+			l.out.Lingers = true
+		}
+	}
 	if len(other) > 0 {
 		l.problem("nodes without an IPv4 InternalIP have no sessions in the mesh, where others have one: %s; give them one, or label a dual-stack node %s", some(other), v1alpha1.ReflectorLabel)
 	}
@@ -180,6 +209,31 @@ func readMesh(s *self, ros *roster, b *base, cur *current, l *ledger) *mesh {
 		return nil
 	}
 	return m
+}
+
+// heardMembers returns the members of the mesh in force without a Node that are heard.
+// See Input.Heard.
+func heardMembers(ros *roster, cur *current) (list []meshNode) {
+	for _, n := range absent(ros, cur) {
+		if a, err := netip.ParseAddr(n.Address); err == nil && ros.heard[a] {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// absent returns the members of the mesh in force without a Node.
+func absent(ros *roster, cur *current) (list []meshNode) {
+	if cur.file == nil || cur.file.BGP.Mesh == nil {
+		return nil
+	}
+	for _, n := range cur.file.BGP.Mesh.Nodes {
+		a, err := netip.ParseAddr(n.Address)
+		if err == nil && ros.owners[a] == "" && !slices.ContainsFunc(ros.nodes, func(m member) bool { return m.name == n.Name }) {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // meshInForce returns the nodes of the mesh in force that are still there. Which ones

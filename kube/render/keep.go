@@ -89,6 +89,24 @@ func (f *file) keepMesh(cur *current) {
 	}
 }
 
+// silent reports whether kept has more than f in nothing but nodes of the mesh that are
+// deleted and were not heard: their sessions are down, and carry nothing.
+func silent(f, kept *file, ros *roster, cur *current) bool {
+	if ros.crowded {
+		return false
+	}
+	parts := func(f *file) [4]int {
+		nodes := 0
+		if f.BGP.Mesh != nil {
+			nodes = len(f.BGP.Mesh.Nodes)
+		}
+		return [4]int{nodes, len(f.BGP.Peers), len(f.BGP.Filters), len(f.Pools)}
+	}
+	less := parts(kept) // kept has all that f has
+	less[0] -= len(absent(ros, cur)) - len(heardMembers(ros, cur))
+	return parts(f) == less
+}
+
 // keepPeers keeps peers, and the filters that they have.
 func (f *file) keepPeers(cur *current) {
 	for _, name := range keys(cur.peers) {

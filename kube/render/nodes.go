@@ -107,13 +107,14 @@ type roster struct {
 	reflectors []member // by name
 	owners     map[netip.Addr]string
 	crowded    bool // nodes are not all Nodes: see Input.Crowded
+	heard      map[netip.Addr]bool
 }
 
 // readRoster reads the other Nodes. Without an address, or with that of an older
 // one (a cloned machine), a Node is left out with a problem: it would make the
 // file a contradiction, and with it stop everything.
 func readRoster(in *Input, s *self, l *ledger) *roster {
-	r := &roster{self: s, owners: map[netip.Addr]string{}, crowded: in.Crowded}
+	r := &roster{self: s, owners: map[netip.Addr]string{}, crowded: in.Crowded, heard: in.Heard}
 	r.add(s.member)
 	if s.reflector {
 		r.reflectors = append(r.reflectors, s.member)

@@ -28,6 +28,7 @@ func Render(in *Input) (*Output, error) {
 		if out.Kept, err = encode(kept); err != nil {
 			return nil, err
 		}
+		out.Silent = silent(f, kept, ros, cur)
 	}
 	out.Vanished = vanished(in, cur)
 	chooseNamespaces(in, pools, l)

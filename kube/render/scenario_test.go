@@ -61,11 +61,12 @@ func newWorld(t *testing.T) *world {
 //	secret NAME KEY TEXT
 //	broken KIND NAME REASON                    by the agent's dry run
 //	draining true|false
+//	heard ADDR...                              the peers whose sessions are up
 //	forwards [kube-proxy] NAMESPACE/SERVICE... kube-proxy is healthy, and forwards to endpoints here of these alone
 //	in-force                                   the agent takes what is rendered
 //	current TEXT                               the file in force, as a person wrote it
 //	kept [KEY]                                 the file while a removal is held
-//	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs | vanished | isolated
+//	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs | vanished | isolated | lingers
 func (w *world) do(line string) []string {
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
@@ -99,9 +100,14 @@ func (w *world) do(line string) []string {
 			}
 			return slices.Contains(names, s.Namespace+"/"+s.Name)
 		}
+	case "heard":
+		w.in.Heard = map[netip.Addr]bool{}
+		for _, a := range strings.Fields(rest) {
+			w.in.Heard[netip.MustParseAddr(a)] = true
+		}
 	case "draining":
 		w.in.Draining = rest == "true"
-	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "isolated", "in-force":
+	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "isolated", "lingers", "in-force":
 		return w.show(kind, rest)
 	default:
 		name, text, _ := strings.Cut(rest, " ")
@@ -329,6 +335,8 @@ func (w *world) show(what, key string) []string {
 		return lines(keys(out.Namespaces), func(n string) string { return n + ": " + strings.Join(out.Namespaces[n], ", ") })
 	case "sources":
 		return lines(keys(out.Sources), func(f string) string { return fmt.Sprintf("%s: %s %s", f, out.Sources[f].Kind, out.Sources[f].Name) })
+	case "lingers":
+		return []string{fmt.Sprintf("lingers %t, silent %t", out.Lingers, out.Silent)}
 	case "vanished":
 		return lines(out.Vanished, func(kind string) string { return kind })
 	case "isolated":

@@ -23,6 +23,11 @@ type Input struct {
 	Advertisements []*v1alpha1.ServiceAdvertisement
 	Reflectors     []*corev1.Node // Nodes with the label onlink.io/reflector
 	Nodes          []*corev1.Node // all Nodes, while [Output.NeedsAllNodes]; nil otherwise
+	// Heard are the addresses of peers whose session is up, or ended less than an
+	// assert period ago. A session in force stays while it is heard, also when its
+	// Node is deleted: the machine may be cut off from the API server and run on, and
+	// its announcements prove that its blocks are in use.
+	Heard map[netip.Addr]bool
 	// Crowded: the cluster has more than [MaxMesh] Nodes, by the last count. A mesh
 	// then stays as it is, and no node watches all Nodes for it.
 	Crowded    bool
@@ -86,6 +91,12 @@ type Output struct {
 	// and the only reflector are not isolated; where a mesh or reflectors are wanted, a
 	// BGPPeer takes the place of none of their sessions. Problems says which it is.
 	Isolated bool
+	// Lingers: a session of a deleted Node stays because it is heard. Render again
+	// when it may have ended.
+	Lingers bool
+	// Silent: all that Config removes of what is in force are sessions of Nodes that are
+	// deleted and were not heard.
+	Silent bool
 	// Vanished are the kinds without an object, of which something is in force.
 	Vanished []string
 }
