@@ -37,6 +37,7 @@ replicas one works, the holder of the Lease controller.onlink.io.`,
 	f.StringVar(&opt.Defaults, "defaults", "", "file with the first OnlinkConfig and IPPools; empty: none are made")
 	f.StringVar(&opt.Health, "health", "127.0.0.1:9180", "address and port of /healthz, /readyz and /metrics; empty: none")
 	f.BoolVar(&opt.TaintNewNodes, "taint-new-nodes", true, "put the taint onlink.io/agent-not-ready on new Nodes")
+	f.StringToStringVar(&opt.NodeSelector, "node-selector", nil, "LABEL=VALUE of the Nodes that onlink runs on, which alone are tainted (default: all)")
 	f.BoolVar(&opt.PolicyEnforced, "policy-enforced", false, "the cluster runs something that enforces NetworkPolicies: warn of none")
 	f.StringVar(&opt.PolicyDaemonSet, "policy-daemonset", "", "DaemonSet in onlink's namespace that enforces NetworkPolicies once its pods are ready")
 	cmd.MarkFlagsMutuallyExclusive("policy-enforced", "policy-daemonset")

@@ -229,6 +229,22 @@ func TestKube(t *testing.T) {
 	}
 }
 
+// TestTaintedNodes: the controller taints Nodes that the DaemonSet selects, and no
+// other: there nothing would take the taint off.
+func TestTaintedNodes(t *testing.T) {
+	c := container(t, controller(t).Spec.Template.Spec, "controller")
+	tainted := map[string]string{}
+	for _, arg := range c.Args {
+		if pair, is := strings.CutPrefix(arg, "--node-selector="); is {
+			key, value, _ := strings.Cut(pair, "=")
+			tainted[key] = value
+		}
+	}
+	if diff := gocmp.Diff(nodes(t).Spec.Template.Spec.NodeSelector, tainted); diff != "" {
+		t.Errorf("labels of the Nodes (-DaemonSet +controller):\n%s", diff)
+	}
+}
+
 // unprivileged wants what every container has.
 func unprivileged(t *testing.T, pod corev1.PodSpec, c corev1.Container) {
 	t.Helper()

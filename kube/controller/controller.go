@@ -26,6 +26,9 @@ type Options struct {
 	Health string
 	// TaintNewNodes puts the taint onlink.io/agent-not-ready on new Nodes.
 	TaintNewNodes bool
+	// NodeSelector is the labels of the Nodes that onlink runs on, and that are
+	// tainted therefore; empty: all.
+	NodeSelector map[string]string
 	// PolicyEnforced says that the cluster runs something that enforces
 	// NetworkPolicies.
 	PolicyEnforced bool

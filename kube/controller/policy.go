@@ -57,7 +57,7 @@ func (c *controller) enforcer(ctx context.Context) (reason, why string, err erro
 	case c.opt.PolicyEnforced:
 		return "", "", nil
 	case name == "":
-		return "NoEnforcer", "nothing enforces them: set networkPolicy.enabled of the chart, or --policy-enforced when another program does", nil
+		return "NoEnforcer", "nothing enforces them: set networkPolicy.enabled of the chart, or networkPolicy.enforcedByOther (--policy-enforced) when another program does", nil
 	}
 	set, err := c.client.AppsV1().DaemonSets(c.opt.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

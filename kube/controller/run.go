@@ -3,9 +3,11 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"onlink/kube/client"
 )
@@ -21,6 +23,9 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	if opt.OrphanAge <= 0 {
 		opt.OrphanAge = time.Minute
+	}
+	if _, err := labels.ValidatedSelectorFromSet(opt.NodeSelector); err != nil {
+		return fmt.Errorf("labels of the nodes that onlink runs on: %w", err)
 	}
 	m := newMetrics()
 	ctx, cancel := context.WithCancel(ctx)
@@ -89,7 +94,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 		{name: "network policies", every: 10 * time.Second, do: c.watchPolicies},
 	}
 	if opt.TaintNewNodes {
-		parts = append(parts, &part{name: "taint of new nodes", every: 30 * time.Second, do: newTainter(c).turn})
+		parts = append(parts, &part{name: "taint of new nodes", every: 30 * time.Second, do: newTainter(c, labels.SelectorFromSet(opt.NodeSelector)).turn})
 	}
 	for _, p := range parts {
 		p.wake = make(chan struct{}, 1)

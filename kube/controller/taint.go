@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"onlink/kube/api/v1alpha1"
@@ -20,30 +21,43 @@ import (
 // tainter puts the taint onlink.io/agent-not-ready on a Node that joins, so that no
 // pod is scheduled before onlink serves it; onlink's node process takes it off. A
 // Node that was there for a minute when this leader began is not new: a taint would
-// stop pods on a node that serves.
+// stop pods on a node that serves. One that the selector does not match would keep
+// the taint for ever: no process of onlink runs there.
 type tainter struct {
-	c    *controller
-	seen map[types.UID]bool
+	c     *controller
+	nodes labels.Selector // the Nodes that onlink runs on
+	seen  map[types.UID]bool
 }
 
-func newTainter(c *controller) *tainter { return &tainter{c: c} }
+func newTainter(c *controller, nodes labels.Selector) *tainter { return &tainter{c: c, nodes: nodes} }
 
 func (t *tainter) turn(ctx context.Context) error {
-	first := t.seen == nil
-	present := map[types.UID]bool{}
 	var all error
-	for _, n := range list[*corev1.Node](t.c.w.nodes) {
-		known := t.seen[n.UID] || first && time.Since(n.CreationTimestamp.Time) > time.Minute
-		if !known {
-			if err := t.taint(ctx, n); err != nil {
-				all = errors.Join(all, err)
-				continue
-			}
+	for _, n := range t.joined(list[*corev1.Node](t.c.w.nodes)) {
+		if err := t.taint(ctx, n); err != nil {
+			delete(t.seen, n.UID) // the next turn tries again
+			all = errors.Join(all, err)
 		}
-		present[n.UID] = true
 	}
-	t.seen = present
 	return all
+}
+
+// joined returns the Nodes that are new among those that onlink runs on, once each. A
+// Node that gets its labels later joins with them.
+func (t *tainter) joined(nodes []*corev1.Node) []*corev1.Node {
+	var out []*corev1.Node
+	seen := map[types.UID]bool{}
+	for _, n := range nodes {
+		if !t.nodes.Matches(labels.Set(n.Labels)) {
+			continue
+		}
+		seen[n.UID] = true
+		if old := t.seen == nil && time.Since(n.CreationTimestamp.Time) > time.Minute; !old && !t.seen[n.UID] {
+			out = append(out, n)
+		}
+	}
+	t.seen = seen
+	return out
 }
 
 func (t *tainter) taint(ctx context.Context, n *corev1.Node) error {

@@ -70,6 +70,57 @@ func TestNetworkPolicy(t *testing.T) {
 	}
 }
 
+// TestValues: what a value changes.
+func TestValues(t *testing.T) {
+	const controller = "Deployment onlink-controller"
+	for _, tt := range []struct {
+		section, key string
+		value        any
+		object       string
+		want         []string
+	}{
+		{"node", "nodeSelector", map[string]any{"network": "onlink", "kubernetes.io/os": "linux"}, controller, []string{`- "--node-selector=network=onlink"`, `- "--node-selector=kubernetes.io/os=linux"`}},
+		{"controller", "taintNewNodes", false, controller, []string{"- --taint-new-nodes=false"}},
+		{"networkPolicy", "enforcedByOther", true, controller, []string{"- --policy-enforced"}},
+	} {
+		t.Run(tt.section+"."+tt.key, func(t *testing.T) {
+			c, err := load(filepath.Join(tree, "chart"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := one(t, c, tt.object)
+			if err := c.set(tt.section, tt.key, tt.value); err != nil {
+				t.Fatal(err)
+			}
+			after := one(t, c, tt.object)
+			for _, want := range tt.want {
+				if !strings.Contains(after, want) {
+					t.Errorf("%s has no %s:\n%s", tt.object, want, after)
+				}
+			}
+			if before == after {
+				t.Error("the value changes nothing")
+			}
+		})
+	}
+}
+
+// one returns an object of the rendering.
+func one(t *testing.T, c *chart, object string) string {
+	t.Helper()
+	docs, err := c.render("onlink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range docs {
+		if kind, name, _ := strings.Cut(object, " "); d.kind == kind && strings.Contains(d.text, "\n  name: "+name+"\n") {
+			return d.text
+		}
+	}
+	t.Fatalf("the chart has no %s", object)
+	return ""
+}
+
 // TestChart renders small charts.
 func TestChart(t *testing.T) {
 	for _, tt := range []struct {
