@@ -40,6 +40,7 @@ type reaper struct {
 	c      *controller
 	gone   map[string]*deceased
 	freed  map[string]sighting // free Blocks
+	owes   map[string]owing    // witnesses
 	leases *leases
 }
 
@@ -52,19 +53,37 @@ type sighting struct {
 // deceased is what is known about one absent node.
 type deceased struct {
 	lease sighting // of its Lease; version "" is that there is none
-	asked map[string]map[string]metav1.Time
-	said  string // the last reason to wait that was logged
-	// next is when the API server is read again, questions what witnesses are asked
-	// until then.
+	// silent is that the Lease did not change for two periods, as of looked.
+	silent bool
+	looked time.Time
+	asked  map[string]map[string]metav1.Time
+	said   string // the last reason to wait that was logged
+	// next is when the node is examined again, questions what witnesses are asked
+	// until then. pause is the time between two examinations of a node that is heard.
 	next      time.Time
+	pause     time.Duration
 	questions map[string][]string
 }
 
-// relook is how often the API server is read about a node that did not renew.
-const relook = time.Second
+// owing is a witness that has not answered everything: since when it answered nothing
+// new.
+type owing struct {
+	newest metav1.Time // of its answers
+	since  time.Time
+	said   bool
+}
+
+const (
+	// relook is how often a node is examined, slowLook how often while a witness
+	// hears it, and how long one look at its Lease counts.
+	relook   = time.Second
+	slowLook = 10 * time.Second
+	// mute is how long a witness owes an answer before the others decide without it.
+	mute = time.Minute
+)
 
 func newReaper(c *controller) *reaper {
-	return &reaper{c: c, gone: map[string]*deceased{}, freed: map[string]sighting{}, leases: &leases{c: c}}
+	return &reaper{c: c, gone: map[string]*deceased{}, freed: map[string]sighting{}, owes: map[string]owing{}, leases: &leases{c: c}}
 }
 
 // turn looks at every node that owns blocks and is not in the cache of Nodes.
@@ -93,6 +112,7 @@ func (r *reaper) turn(ctx context.Context) error {
 			delete(r.gone, name)
 		}
 	}
+	r.reckon()
 	var all error
 	absentees := 0
 	questions := map[string][]string{}
@@ -117,30 +137,36 @@ func (r *reaper) present(name string) bool {
 	return ok
 }
 
-// examine takes one absent node a step further.
+// examine takes one absent node a step further. That its Node is gone is what the cache
+// says here; free reads it from the API server.
 func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Block) error {
-	if d := r.gone[name]; d != nil && time.Now().Before(d.next) {
+	d := r.gone[name]
+	if d == nil {
+		d = &deceased{}
+		r.gone[name] = d
+	}
+	if time.Now().Before(d.next) {
 		return nil
 	}
-	lease, silent, err := r.silent(ctx, name)
-	d := r.gone[name]
 	d.next, d.questions = time.Now().Add(relook), map[string][]string{}
-	if err != nil {
-		return err
-	}
-	if !silent {
-		d.asked = nil
-		if wait := time.Until(d.lease.at.Add(patienceOf(lease))); d.lease.version != "" && wait > relook {
+	if !d.silent || time.Since(d.looked) >= slowLook {
+		lease, err := r.look(ctx, name, d)
+		if err != nil {
+			return err
+		}
+		if wait := time.Until(d.lease.at.Add(patienceOf(lease))); !d.silent && wait > relook {
 			d.next = time.Now().Add(wait)
 		}
+	}
+	if !d.silent {
 		return nil
 	}
 	asked, why := r.witnesses()
 	if why != "" {
 		r.say(d, name, why)
-		return nil
 	}
 	sort.Slice(blocks, func(i, j int) bool { return blocks[i].Name < blocks[j].Name })
+	lives := false
 	for _, b := range blocks {
 		heard, answered := r.heard(d, b, asked)
 		for _, o := range asked {
@@ -152,11 +178,19 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 		switch {
 		case heard != "":
 			r.say(d, name, "its blocks are still announced: the machine runs", "block", b.Spec.CIDR, "witness", heard)
+			lives = true
 		case answered:
-			if err := r.free(ctx, name, b, lease); err != nil {
+			if err := r.free(ctx, name, b, d); err != nil {
 				return err
 			}
+			if !d.silent {
+				return nil
+			}
 		}
+	}
+	if lives { // each question and its withdrawal is a write to every witness
+		d.pause = min(max(2*d.pause, relook), slowLook)
+		d.next = time.Now().Add(d.pause)
 	}
 	return nil
 }
@@ -169,39 +203,43 @@ func (r *reaper) say(d *deceased, name, why string, example ...any) {
 	}
 }
 
-// silent reports whether the first two proofs stand: no Node, and a Lease that did
-// not change for two periods. It reads both from the API server.
-func (r *reaper) silent(ctx context.Context, name string) (*coordinationv1.Lease, bool, error) {
-	d := r.gone[name]
-	if d == nil {
-		d = &deceased{}
-		r.gone[name] = d
-	}
-	_, err := r.c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if err == nil {
-		d.lease, d.asked = sighting{}, nil
-		return nil, false, nil // the cache lags
-	}
-	if !gone(err) {
-		return nil, false, fmt.Errorf("read Node: %w", err)
-	}
+// look reads the Lease of an absent node; nil: there is none. One that changed begins
+// all three proofs anew.
+func (r *reaper) look(ctx context.Context, name string, d *deceased) (*coordinationv1.Lease, error) {
 	lease, err := r.c.client.CoordinationV1().Leases(r.c.opt.Namespace).Get(ctx, registry.LeaseName(name), metav1.GetOptions{})
 	if err != nil && !gone(err) {
-		return nil, false, fmt.Errorf("read Lease: %w", err)
+		return nil, fmt.Errorf("read Lease: %w", err)
 	}
-	version, patience := "none", defaultPatience
+	version := "none"
 	if err == nil {
 		version = lease.ResourceVersion
-		if s := lease.Spec.LeaseDurationSeconds; s != nil && *s > 0 {
-			patience = time.Duration(*s) * time.Second
-		}
 	} else {
 		lease = nil
 	}
 	if d.lease.version != version {
-		d.lease = sighting{version: version, at: time.Now()}
+		d.begin(sighting{version: version, at: time.Now()})
 	}
-	return lease, time.Since(d.lease.at) > patience, nil
+	d.looked, d.silent = time.Now(), time.Since(d.lease.at) > patienceOf(lease)
+	return lease, nil
+}
+
+// begin begins the proofs anew.
+func (d *deceased) begin(lease sighting) {
+	d.lease, d.silent, d.asked, d.pause = lease, false, nil, 0
+}
+
+// lookTwice is the first two proofs by the API server, not by the cache: no Node, and
+// a Lease that did not change for two periods.
+func (r *reaper) lookTwice(ctx context.Context, name string, d *deceased) (*coordinationv1.Lease, error) {
+	_, err := r.c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err == nil {
+		d.begin(sighting{}) // the cache lags
+		return nil, nil     //nolint:nilnil // d says that it is not silent
+	}
+	if !gone(err) {
+		return nil, fmt.Errorf("read Node: %w", err)
+	}
+	return r.look(ctx, name, d)
 }
 
 // gone reports that the API server has no such object, and not that it does not
@@ -210,18 +248,70 @@ func gone(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
+// serves returns the OnlinkNode of a Node that says that it is Ready and has a session:
+// without one an agent answers nothing.
+func (r *reaper) serves(n *corev1.Node) (*v1alpha1.OnlinkNode, bool) {
+	o, ok := get[*v1alpha1.OnlinkNode](r.c.w.onNodes, n.Name)
+	return o, ok && meta.IsStatusConditionTrue(o.Status.Conditions, v1alpha1.ConditionReady) && alive(n) && o.Status.Sessions.Established > 0
+}
+
+// reckon notes since when each witness answers nothing new: where onlink-kube does not
+// run, the OnlinkNode says for ever that the node serves.
+func (r *reaper) reckon() {
+	owes := map[string]owing{}
+	silent := false
+	for _, n := range list[*corev1.Node](r.c.w.nodes) {
+		o, ok := r.serves(n)
+		if !ok || settled(o) {
+			continue
+		}
+		newest := metav1.Time{}
+		for _, a := range o.Status.Answers {
+			if newest.Before(&a.At) {
+				newest = a.At
+			}
+		}
+		w, known := r.owes[o.Name]
+		if !known || !w.newest.Equal(&newest) {
+			w = owing{newest: newest, since: time.Now()}
+		}
+		if time.Since(w.since) > mute {
+			silent = true
+			if !w.said {
+				w.said = true
+				r.c.log.Warn("a node does not answer whether it receives the blocks of deleted nodes, the others decide", "witness", o.Name, "since", w.since)
+			}
+		}
+		owes[o.Name] = w
+	}
+	r.owes = owes
+	r.c.m.alarm("witness_mute", silent)
+}
+
+// settled reports whether a node has answered what it is asked, and that alone.
+func settled(o *v1alpha1.OnlinkNode) bool {
+	return len(o.Status.Answers) == len(o.Spec.Questions) && !slices.ContainsFunc(o.Spec.Questions, func(q v1alpha1.CIDR) bool {
+		_, _, ok := answer(o, q)
+		return !ok
+	})
+}
+
+func (r *reaper) isMute(o *v1alpha1.OnlinkNode) bool {
+	w, owes := r.owes[o.Name]
+	return owes && time.Since(w.since) > mute
+}
+
 // witnesses returns the nodes that are asked: all reflectors, which receive every
-// announcement; in a mesh three nodes that serve.
+// announcement; in a mesh three nodes that serve. Mute ones are asked on, and do not
+// count, until they answer. why says that no answer can come.
 func (r *reaper) witnesses() (asked []*v1alpha1.OnlinkNode, why string) {
 	var mesh, reflectors []*v1alpha1.OnlinkNode
-	mute := ""
+	unready := ""
 	for _, n := range list[*corev1.Node](r.c.w.nodes) {
-		o, ok := get[*v1alpha1.OnlinkNode](r.c.w.onNodes, n.Name)
-		ready := ok && meta.IsStatusConditionTrue(o.Status.Conditions, v1alpha1.ConditionReady)
-		ready = ready && alive(n)
+		o, ready := r.serves(n)
 		if label, set := n.Labels[v1alpha1.ReflectorLabel]; set && label != "false" {
 			if !ready {
-				mute = n.Name
+				unready = n.Name
 				continue
 			}
 			reflectors = append(reflectors, o)
@@ -234,13 +324,26 @@ func (r *reaper) witnesses() (asked []*v1alpha1.OnlinkNode, why string) {
 	slices.SortFunc(reflectors, byName)
 	switch {
 	case len(reflectors) > 0:
-		return reflectors, ""
-	case mute != "":
-		return nil, fmt.Sprintf("no reflector can say whether the blocks are announced: %s is not Ready", mute)
+		asked = reflectors
+	case unready != "":
+		return nil, fmt.Sprintf("no reflector can say whether the blocks are announced: %s is not Ready or has no session", unready)
 	case len(mesh) == 0:
-		return nil, "no node is Ready that could say whether the blocks are announced"
+		return nil, "no node is Ready, with a session, that could say whether the blocks are announced"
+	default:
+		vocal := 0
+		for _, o := range mesh {
+			switch {
+			case r.isMute(o):
+				asked = append(asked, o)
+			case vocal < witnesses:
+				asked, vocal = append(asked, o), vocal+1
+			}
+		}
 	}
-	return mesh[:min(len(mesh), witnesses)], ""
+	if !slices.ContainsFunc(asked, func(o *v1alpha1.OnlinkNode) bool { return !r.isMute(o) }) {
+		why = fmt.Sprintf("%s does not answer whether the blocks are announced", asked[0].Name)
+	}
+	return asked, why
 }
 
 // alive reports whether Kubernetes takes a Node for ready: the status of a dead one
@@ -251,7 +354,7 @@ func alive(n *corev1.Node) bool {
 }
 
 // heard returns a witness that receives the block, and whether all of them answered
-// since they were asked. An answer from before does not count: the witness may have
+// since they were asked, of which mute ones do not count. An answer from before does not count: the witness may have
 // given it while the node was starting.
 func (r *reaper) heard(d *deceased, b *v1alpha1.Block, asked []*v1alpha1.OnlinkNode) (by string, all bool) {
 	if d.asked == nil {
@@ -263,6 +366,7 @@ func (r *reaper) heard(d *deceased, b *v1alpha1.Block, asked []*v1alpha1.OnlinkN
 		d.asked[b.Name] = before
 	}
 	all = true
+	answers := 0
 	for _, o := range asked {
 		at, heard, answered := answer(o, b.Spec.CIDR)
 		old, known := before[o.Name]
@@ -270,15 +374,16 @@ func (r *reaper) heard(d *deceased, b *v1alpha1.Block, asked []*v1alpha1.OnlinkN
 			before[o.Name], old = at, at
 		}
 		if !answered || !slices.Contains(o.Spec.Questions, b.Spec.CIDR) || at.Equal(&old) {
-			all = false
+			all = all && r.isMute(o)
 			continue
 		}
+		answers++
 		if heard {
 			by, all = o.Name, false
 			before[o.Name] = at // the next one may deny it
 		}
 	}
-	return by, all
+	return by, all && answers > 0
 }
 
 // answer returns what a witness says about a block.
@@ -319,13 +424,13 @@ func (r *reaper) ask(ctx context.Context, questions map[string][]string) error {
 // only where it finds a doubt: of a machine that returns, either the last look here
 // sees the renewed Lease, or its assert sees the doubt, and then one of the two writes
 // comes too late.
-func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, seen *coordinationv1.Lease) error {
+func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, d *deceased) error {
 	b, err := r.doubt(ctx, b)
 	if err != nil || b == nil {
 		return err
 	}
-	lease, silent, err := r.silent(ctx, name)
-	if err != nil || !silent {
+	lease, err := r.lookTwice(ctx, name, d)
+	if err != nil || !d.silent {
 		return err
 	}
 	next := b.DeepCopy()
@@ -343,7 +448,7 @@ func (r *reaper) free(ctx context.Context, name string, b *v1alpha1.Block, seen 
 	r.c.m.freed.Inc()
 	r.c.log.Warn("freed a block of a deleted node", "block", b.Spec.CIDR, "node", name, "epoch", next.Spec.Epoch)
 	r.c.events.Record(reference("Block", b), corev1.EventTypeNormal, "Freed",
-		fmt.Sprintf("node %s is deleted, did not renew its Lease for %s and none of the asked nodes receives the block", name, patienceOf(seen)))
+		fmt.Sprintf("node %s is deleted, did not renew its Lease for %s and none of the asked nodes receives the block", name, patienceOf(lease)))
 	if lease == nil || r.owns(name, b.Name) {
 		return nil
 	}
@@ -381,7 +486,7 @@ func (r *reaper) owns(node, besides string) bool {
 }
 
 func patienceOf(l *coordinationv1.Lease) time.Duration {
-	if l == nil || l.Spec.LeaseDurationSeconds == nil {
+	if l == nil || l.Spec.LeaseDurationSeconds == nil || *l.Spec.LeaseDurationSeconds <= 0 {
 		return defaultPatience
 	}
 	return time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second
