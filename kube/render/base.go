@@ -64,7 +64,12 @@ func readBase(in *Input, cur *current, l *ledger) *base {
 		c.duration("spec.fib.resync", spec.FIB.Resync, time.Second, day)
 	})
 	b.cni = section(r, readCNI(&spec.CNI), readCNI(&v1alpha1.CNI{}), func(f *file) cniSection { return f.CNI }, func(c *checks) { checkCNI(c, &spec.CNI) })
-	b.metrics = section(r, spec.Metrics, "", func(f *file) string { return f.API.Metrics }, func(c *checks) { checkMetrics(c, spec.Metrics) })
+	b.metrics = section(r, spec.Metrics, "", func(f *file) string {
+		if !probed(f.API.Metrics) { // in force since a version that rendered it
+			return ""
+		}
+		return f.API.Metrics
+	}, func(c *checks) { checkMetrics(c, spec.Metrics) })
 	b.log = section(r, logSection{Level: spec.LogLevel}, logSection{}, func(f *file) logSection { return f.Log }, func(c *checks) {
 		c.oneOf("spec.logLevel", spec.LogLevel, "debug", "info", "warn", "error")
 	})
@@ -225,15 +230,24 @@ func checkCNI(c *checks, s *v1alpha1.CNI) {
 	}
 }
 
+// probeAddr is what kubelet's probes of the DaemonSet ask (deploy/kubernetes/chart,
+// templates/node.yaml). An agent that does not answer there is ended again and again.
+var probeAddr = netip.MustParseAddrPort("127.0.0.1:9179")
+
+// probed reports whether the metrics at an address answer the probes too.
+func probed(text string) bool {
+	switch {
+	case text == "":
+		return true // the default of the agent
+	case strings.HasPrefix(text, ":"):
+		text = "[::]" + text
+	}
+	ap, err := netip.ParseAddrPort(text)
+	return err == nil && ap.Port() == probeAddr.Port() && (ap.Addr() == probeAddr.Addr() || ap.Addr().IsUnspecified())
+}
+
 func checkMetrics(c *checks, text string) {
-	if text == "" || text == "off" {
-		return
-	}
-	full := text
-	if strings.HasPrefix(text, ":") {
-		full = "[::]" + text
-	}
-	if ap, err := netip.ParseAddrPort(full); err != nil || ap.Port() == 0 {
-		c.failf("spec.metrics", "%q is not address:port; use one such as 127.0.0.1:9179, or off", text)
+	if !probed(text) {
+		c.failf("spec.metrics", "%q does not serve %s, which kubelet's probes of the DaemonSet ask: use %s, or :%d for every address of the node", text, probeAddr, probeAddr, probeAddr.Port())
 	}
 }

@@ -363,7 +363,7 @@ func (d *dice) input() *Input {
 		return []byte("secret"), nil
 	}
 	s := &in.Config.Spec
-	s.ASN, s.Metrics = d.pick(0, 64512, 65001, 23456), d.text("", ":9179", "off", "x")
+	s.ASN, s.Metrics = d.pick(0, 64512, 65001, 23456), d.text("", ":9179", "off", "0.0.0.0:9179", "127.0.0.1:9180", "x")
 	s.Reflection = v1alpha1.Reflection{Mesh: v1alpha1.MeshMode(d.text("", "Auto", "Off")), Clients: several(d, d.cidr), PasswordSecretRef: d.secret(), HoldTime: d.duration(), BFD: d.bfd()}
 	s.IPAM = v1alpha1.IPAM{Cooldown: d.duration(), Sticky: d.duration(), Assert: d.duration()}
 	s.Tunnel = v1alpha1.Tunnel{MTU: int32(d.pick(0, 576, 1400, 70000)), Guard: d.text("", "auto", "x")} //nolint:gosec // small

@@ -134,7 +134,7 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 		c := &list[i]
 		if headless(c.svc) {
 			if c.selected() {
-				a.report(addr, c, stateNotAnnounced, "not announced: kube-proxy does not forward externalIPs of a headless Service: give it a cluster IP, or another Service with its selector")
+				a.report(addr, c, stateNotAnnounced, "not announced: kube-proxy does not forward externalIPs of a headless Service: write them into another one with a cluster IP")
 			}
 			continue
 		}
