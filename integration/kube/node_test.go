@@ -273,7 +273,12 @@ func TestNodeServices(t *testing.T) {
 	b.up(t)
 	n := b.nodes[0]
 	ctx := t.Context()
-	_, err := b.Client.Advertisements.Create(ctx, &v1alpha1.ServiceAdvertisement{
+	_, err := b.Client.Pools.Create(ctx, &v1alpha1.IPPool{
+		ObjectMeta: metav1.ObjectMeta{Name: "services"},
+		Spec:       v1alpha1.IPPoolSpec{CIDR: "192.0.2.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}, Manual: true},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	_, err = b.Client.Advertisements.Create(ctx, &v1alpha1.ServiceAdvertisement{
 		ObjectMeta: metav1.ObjectMeta{Name: "all"},
 		Spec:       v1alpha1.ServiceAdvertisementSpec{Addresses: []v1alpha1.ServiceAddress{v1alpha1.AddressExternal}},
 	}, metav1.CreateOptions{})

@@ -24,7 +24,13 @@ type rangePool struct {
 }
 
 // poolSet is the accepted pools, by name.
-type poolSet struct{ list []rangePool }
+type poolSet struct {
+	list []rangePool
+	// unsure are ranges of which it is not known whether they are for services: those of
+	// rejected pools, and everything where there is no pool at all. What is in force
+	// there stays.
+	unsure []netip.Prefix
+}
 
 // forPods returns the name of the pool for pods that an address is in.
 func (s *poolSet) forPods(a netip.Addr) (string, bool) {
@@ -44,6 +50,11 @@ func (s *poolSet) forServices(a netip.Addr) (netip.Prefix, bool) {
 		}
 	}
 	return netip.Prefix{}, false
+}
+
+// unsureOf reports whether an address is in a range that may be for services.
+func (s *poolSet) unsureOf(a netip.Addr) bool {
+	return slices.ContainsFunc(s.unsure, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // overlapping returns the first accepted pool for pods that overlaps a prefix.
@@ -72,6 +83,9 @@ type claim struct {
 func choosePools(in *Input, s *self, ros *roster, cur *current, l *ledger) *poolSet {
 	claims := addressClaims(in, s, ros)
 	set := &poolSet{}
+	if len(in.Pools) == 0 {
+		set.unsure = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	}
 	podPools := 0
 	for _, obj := range byAge(in.Pools, poolMeta) {
 		var c checks
@@ -85,6 +99,9 @@ func choosePools(in *Input, s *self, ros *roster, cur *current, l *ledger) *pool
 		}
 		if why != "" {
 			l.reject(kindPool, &obj.ObjectMeta, why)
+			if p.services && p.cidr.IsValid() {
+				set.unsure = append(set.unsure, p.cidr)
+			}
 			kept, ok := cur.pools[obj.Name]
 			if !ok {
 				continue

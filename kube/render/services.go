@@ -153,6 +153,9 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 			}
 		case c.never != "":
 			a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
+		case !c.assigned() && !a.permits(addr, c):
+			a.report(addr, c, stateNotAnnounced, fmt.Sprintf("not announced: %s of spec.externalIPs is inside no IPPool with uses: [LoadBalancer]: "+
+				"create one around it (with manual: true no other Service gets an address of it), or remove it", addr))
 		default:
 			c.waits = a.waits(addr, c)
 			live = append(live, c)
@@ -181,6 +184,17 @@ func (a *announcer) waits(addr netip.Addr, c *candidate) bool {
 		svc = &plain
 	}
 	return !a.forwards(a.self.first, svc)
+}
+
+// permits reports whether an address of externalIPs may be announced. Everybody who can
+// write a Service can write any address there: without the range of an administrator
+// he would attract the packets of anybody else, also of a Node that this one does not
+// know of.
+func (a *announcer) permits(addr netip.Addr, c *candidate) bool {
+	if _, ok := a.pools.forServices(addr); ok {
+		return true
+	}
+	return a.pools.unsureOf(addr) && a.isInForce(addr, c)
 }
 
 // isInForce reports whether an address is announced now: by itself, or with policy
