@@ -15,21 +15,47 @@ const alone = 10 * time.Second
 // needs a person: the deletion of one object, seen and alone, is the person's own
 // confirmation.
 type deletions struct {
-	mu      sync.Mutex // guards all below
-	pending map[string][]deletion
-	recent  []deletion // younger than alone
+	mu      sync.Mutex                   // guards all below
+	pending map[string]map[string]losses // by change, then by kind
+	recent  []deletion                   // younger than three times alone
 }
 
-func newDeletions() *deletions { return &deletions{pending: map[string][]deletion{}} }
+// losses are what went of one kind. They have one size, however much goes while the
+// agent holds the change.
+type losses struct {
+	names   []string // the first two
+	at      time.Time
+	unseen  bool // some vanished from a list
+	emptied bool // deletions left none
+	blank   bool // a list came without any
+}
 
-// add notes a deletion; what is the changes that it is part of.
-func (d *deletions) add(gone deletion, what ...string) {
+// causes are the kinds of which the deletion of one object can remove what each change
+// removes. Others go beside it, such as the EndpointSlice of a Service.
+var causes = map[string][]string{
+	changeConfig:   {"OnlinkConfig", "BGPPeer", "BGPFilter", "IPPool", kindReflector, kindOther},
+	changeServices: {"ServiceAdvertisement", "Service"},
+}
+
+func newDeletions() *deletions {
+	return &deletions{pending: map[string]map[string]losses{changeConfig: {}, changeServices: {}}}
+}
+
+// add notes a deletion.
+func (d *deletions) add(gone deletion) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, w := range what {
-		d.pending[w] = append(d.pending[w], gone)
+	for _, kinds := range d.pending {
+		l := kinds[gone.kind]
+		l.names = slices.Concat(l.names, gone.names)
+		l.names = l.names[:min(len(l.names), 2)]
+		l.at = gone.at
+		l.unseen = l.unseen || !gone.seen
+		l.emptied = l.emptied || gone.emptied && gone.seen
+		l.blank = l.blank || gone.emptied && !gone.seen
+		kinds[gone.kind] = l
 	}
-	d.recent = slices.DeleteFunc(d.recent, func(r deletion) bool { return gone.at.Sub(r.at) > alone })
+	d.recent = slices.DeleteFunc(d.recent, func(r deletion) bool { return gone.at.Sub(r.at) > 3*alone })
 	d.recent = append(d.recent, gone)
 }
 
@@ -37,20 +63,38 @@ func (d *deletions) add(gone deletion, what ...string) {
 func (d *deletions) accepted(what string, t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.pending[what] = slices.DeleteFunc(d.pending[what], func(p deletion) bool { return !p.at.After(t) })
+	for kind, l := range d.pending[what] {
+		if !l.at.After(t) {
+			delete(d.pending[what], kind)
+		}
+	}
 }
 
-// confirmed reports whether a held change may be made without a person: it
-// removes one object that was seen to be deleted, alone. Otherwise wait is when to
-// look again; 0: when something changes.
-func (d *deletions) confirmed(what string, now time.Time) (ok bool, wait time.Duration) {
+// cause returns the deletion that alone can be why a rendering of the moment t removes
+// what the agent holds; nil: it is not one object that was seen to be deleted.
+func (d *deletions) cause(what string, t time.Time) *deletion {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := d.pending[what]
-	if len(list) != 1 || !list[0].seen || len(list[0].names) != 1 || list[0].kind == "OnlinkConfig" {
-		return false, 0
+	var one *deletion
+	for kind, l := range d.pending[what] {
+		switch {
+		case l.unseen:
+			return nil
+		case !slices.Contains(causes[what], kind):
+		case one != nil, len(l.names) != 1, l.at.After(t), kind == "OnlinkConfig":
+			return nil
+		default:
+			one = &deletion{kind: kind, names: l.names, at: l.at, seen: true}
+		}
 	}
-	one := list[0]
+	return one
+}
+
+// byPerson reports whether no other object of the kind was deleted beside one.
+// Otherwise wait is when to look again; 0: another was.
+func (d *deletions) byPerson(one *deletion, now time.Time) (ok bool, wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, r := range d.recent {
 		other := r.kind == one.kind && (!r.at.Equal(one.at) || !slices.Equal(r.names, one.names))
 		if other && one.at.Sub(r.at).Abs() < alone {
@@ -74,29 +118,33 @@ func (d *deletions) alarming(what string, vanished []string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, kind := range vanished {
-		if !slices.ContainsFunc(d.pending[what], func(p deletion) bool { return p.kind == kind }) {
+		if _, seen := d.pending[what][kind]; !seen {
 			return true
 		}
 	}
-	empty := map[string]bool{}
-	for _, p := range d.pending[what] {
+	ended := 0
+	for kind, l := range d.pending[what] {
 		switch {
-		case !p.emptied:
-		case !p.seen:
+		case l.blank:
 			return true
-		case slices.Contains(settledKinds, p.kind):
-			empty[p.kind] = true
+		case l.emptied && slices.Contains(settledKinds, kind):
+			ended++
 		}
 	}
-	return len(empty) > 1
+	return ended > 1
 }
 
-// none reports whether nothing was deleted since the last rendering that was
-// accepted.
+// none reports whether nothing that can cause a change was deleted, and nothing
+// vanished, since the last rendering that was accepted.
 func (d *deletions) none(what string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.pending[what]) == 0
+	for kind, l := range d.pending[what] {
+		if l.unseen || slices.Contains(causes[what], kind) {
+			return false
+		}
+	}
+	return true
 }
 
 // unseen reports whether objects of a kind vanished from a list since the last
@@ -104,5 +152,5 @@ func (d *deletions) none(what string) bool {
 func (d *deletions) unseen(kind string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.pending[changeServices], func(p deletion) bool { return p.kind == kind && !p.seen })
+	return d.pending[changeServices][kind].unseen
 }

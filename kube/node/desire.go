@@ -53,12 +53,13 @@ type desire struct {
 	// none was yet.
 	reflectors *int
 	sent       sent
-	retry      time.Duration   // the last pause; 0: the last calls succeeded
-	failure    string          // the last error, which was logged
-	asked      time.Time       // since when Secrets are waited for
-	waiting    string          // what is waited for, as it was logged last
-	problems   []string        // of this turn
-	used       map[string]bool // digests of annotations that were acted on
+	holds      map[string]holding // by change; they outlive the agent's lives
+	retry      time.Duration      // the last pause; 0: the last calls succeeded
+	failure    string             // the last error, which was logged
+	asked      time.Time          // since when Secrets are waited for
+	waiting    string             // what is waited for, as it was logged last
+	problems   []string           // of this turn
+	used       map[string]bool    // digests of annotations that were acted on
 }
 
 // seen is what of the agent's status the last turn has considered.
@@ -179,11 +180,11 @@ func (d *desire) wait(what string, which ...string) {
 
 // push renders, and sends what differs from what the agent has.
 func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output, error) {
-	began := time.Now()
 	have, err := d.agentHas(ctx)
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now() // what is gone by now is missing in the rendering
 	in, err := d.gather(ctx, have, wait)
 	if err != nil {
 		return nil, err
@@ -201,7 +202,7 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	}
 	d.waiting = ""
 	if err == nil {
-		err = d.pushConfig(ctx, out, have, began, wait)
+		err = d.pushConfig(ctx, in, out, have, began, wait)
 	}
 	err = errors.Join(err, d.pushAnnouncements(ctx, out, have, began, wait), d.pushNamespaces(ctx, out), d.confirmHeld(ctx))
 	return out, err

@@ -173,7 +173,7 @@ func TestUnexplained(t *testing.T) {
 			t.Parallel()
 			d := &desire{gone: newDeletions()}
 			if c.gone != nil {
-				d.gone.add(*c.gone, changeServices)
+				d.gone.add(*c.gone)
 			}
 			have := &has{}
 			for _, p := range c.had {

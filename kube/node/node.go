@@ -54,8 +54,7 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	desired, status, drained, reported := newBell(), newBell(), newBell(), newBell()
 	gone, m := newDeletions(), newMeter()
-	forget := func(d deletion) { gone.add(d, changeConfig, changeServices) }
-	o := newObjects(opt.Client, opt.Log, opt.Node, opt.Namespace, forget, desired, drained, reported)
+	o := newObjects(opt.Client, opt.Log, opt.Node, opt.Namespace, gone.add, desired, drained, reported)
 	agent, err := dial(opt.AdminSocket, opt.Log, status, drained, reported)
 	if err != nil {
 		return fmt.Errorf("--admin-socket: %w", err)
@@ -64,7 +63,7 @@ func Run(ctx context.Context, opt Options) error {
 	dr := &drainer{log: opt.Log, objects: o, link: agent, wake: drained, bells: []bell{desired, reported}, at: serving}
 	d := &desire{
 		log: opt.Log, objects: o, link: agent, gone: gone, drain: dr, out: out, meter: m,
-		input: desired, status: status, used: map[string]bool{}, proxy: newProxy(opt.Log),
+		input: desired, status: status, used: map[string]bool{}, holds: map[string]holding{}, proxy: newProxy(opt.Log),
 	}
 	ev := newEvents(opt.Log, opt.Client, opt.Node)
 	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, wake: reported}

@@ -29,6 +29,12 @@ import (
 // of a cluster that starts do not list at once.
 const jitter = 5 * time.Second
 
+// The Nodes of two watches, as kinds of their own.
+const (
+	kindReflector = "Reflector"
+	kindOther     = "Node of others"
+)
+
 // retries is how a watch that failed is tried again: all nodes agree with an API
 // server that is back within half a minute.
 var retries = wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 15 * time.Second}
@@ -86,7 +92,7 @@ func newObjects(c *client.Client, log *slog.Logger, node, namespace string, forg
 	o.filters = newStore[*v1alpha1.BGPFilter]("BGPFilter", nil, o.changed)
 	o.pools = newStore[*v1alpha1.IPPool]("IPPool", nil, o.changed)
 	o.advertisements = newStore[*v1alpha1.ServiceAdvertisement]("ServiceAdvertisement", nil, o.changed)
-	o.reflectors = newStore("Reflector", trimNode, o.changed)
+	o.reflectors = newStore(kindReflector, trimNode, o.changed)
 	o.namespaces = newStore("Namespace", trimNamespace, o.changed)
 	return o
 }
@@ -274,7 +280,7 @@ func (o *objects) requireNodes(ctx context.Context, required bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return require(ctx, o, &o.nodes, required, func() (*store[*corev1.Node], any, *cache.ListWatch) {
-		return newStore("Node of others", trimNode, o.changed), &corev1.Node{}, source(o.client.CoreV1().Nodes(), nil)
+		return newStore(kindOther, trimNode, o.changed), &corev1.Node{}, source(o.client.CoreV1().Nodes(), nil)
 	}, jitter)
 }
 

@@ -40,10 +40,10 @@ type sent struct {
 	config     string // hash of text and keys; "": nothing
 	digest     string // the agent's, of the text
 	inForce    bool   // the text is in force
+	next       string // hash of the first rendering after the one in force; "": none
 	kept       string // hash of what was held when the rest of it was sent
 	services   *onlinkv1.AnnounceRequest
 	held       bool // the announcements are held
-	shown      bool // a status showed them as held
 	refused    []*onlinkv1.AnnounceRejection
 	namespaces *onlinkv1.SetNamespacesRequest
 }
@@ -205,16 +205,27 @@ func keyFiles(out *render.Output) (files []*onlinkv1.KeyFile) {
 
 // pushConfig sends the configuration when it differs from what was sent, or when
 // the file is another's.
-func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, began time.Time, wait *time.Duration) error {
-	hash := hashOf(out)
+func (d *desire) pushConfig(ctx context.Context, in *render.Input, out *render.Output, have *has, began time.Time, wait *time.Duration) error {
+	hash, reflectors := hashOf(out), reflectorsIn(in)
 	replaced := d.sent.inForce && have.digest != d.sent.digest
+	switch {
+	case d.sent.config == "":
+	case have.digest == d.sent.digest:
+		d.sent.inForce = true // a person may have confirmed it
+	case !replaced && !d.stillHeld(changeConfig):
+		d.sent.config, d.sent.kept = "", "" // another's file took its place, and the agent dropped it
+	}
 	if hash != d.sent.config || replaced {
+		if d.sent.next == "" {
+			d.sent.next = hash
+		}
 		call, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
-		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig, out.Vanished), Restart: d.restarts.due(hash)}
+		req := &onlinkv1.ChangeConfigRequest{Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig, out.Vanished), Restart: d.restarts.due()}
+		now := d.began(changeConfig, began, reflectors, d.sent.inForce && !replaced && d.sent.next == hash, req.GetGuardAny())
 		rep, err := d.link.admin.ChangeConfig(call, req)
 		if status.Code(err) == codes.FailedPrecondition && !req.Restart {
-			rest := d.restarts.plan(hash, d.need.nodes)
+			rest := d.restarts.plan(d.need.nodes)
 			d.log.Info("the change needs a restart of the agent, which keeps routes and pods", "in", rest, "why", status.Convert(err).Message())
 			*wait = shorter(*wait, rest)
 			return nil
@@ -222,35 +233,27 @@ func (d *desire) pushConfig(ctx context.Context, out *render.Output, have *has, 
 		if err != nil {
 			return fmt.Errorf("change the configuration: %w", err)
 		}
+		d.restarts = restarts{}
 		d.sent.config, d.sent.digest, d.sent.inForce = hash, rep.GetDigest(), rep.GetHeld() == nil
+		d.answered(changeConfig, rep.GetHeld(), now)
 		d.logChange(changeConfig, rep.GetChanged(), rep.GetHeld())
-	} else if have.digest == d.sent.digest {
-		d.sent.inForce = true // a person confirmed it
 	}
-	reflectors := d.reflectorsKnown()
 	if d.sent.inForce {
-		d.sent.kept = ""
+		d.sent.kept, d.sent.next, d.restarts = "", "", restarts{}
+		delete(d.holds, changeConfig)
 		d.gone.accepted(changeConfig, began)
 		d.reflectors = &reflectors
 		return nil
 	}
-	// Sessions of a mesh end when a person makes a node a reflector: that is no
-	// state that vanished.
-	if d.reflectors != nil && reflectors > *d.reflectors && d.gone.none(changeConfig) {
-		return d.confirmWhat(ctx, changeConfig, "a reflector was added")
-	}
-	if out.Silent && !d.gone.alarming(changeConfig, out.Vanished) {
-		return d.confirmWhat(ctx, changeConfig, "the Nodes are deleted, and their sessions are down")
-	}
-	return errors.Join(d.pushKept(ctx, out, have), d.confirmDeletion(ctx, changeConfig, wait))
+	return errors.Join(d.pushKept(ctx, out, have), d.confirmCaused(ctx, changeConfig, out, wait))
 }
 
-// reflectorsKnown counts the reflectors, and this node once more when it is one: the
+// reflectorsIn counts the reflectors, and this node once more when it is one: the
 // label reaches the own Node and the list of reflectors by two watches, and what its
 // first arrival changes nothing at must not use up the second.
-func (d *desire) reflectorsKnown() int {
-	n := len(d.objects.reflectors.list())
-	if self, ok := d.objects.self.get(d.objects.node); ok && render.IsReflector(self) {
+func reflectorsIn(in *render.Input) int {
+	n := len(in.Reflectors)
+	if render.IsReflector(in.Node) {
 		n++
 	}
 	return n
@@ -264,13 +267,16 @@ func (d *desire) pushKept(ctx context.Context, out *render.Output, have *has) er
 	if out.Kept == nil || string(out.Kept) == have.text || d.sent.kept == hash {
 		return nil
 	}
-	d.sent.kept = hash
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	// The keys of what is kept are in their files; a new one comes with its object.
 	kept := &onlinkv1.ChangeConfigRequest{Text: string(out.Kept), Keys: keyFiles(out), Guard: true, DryRun: true}
 	rep, err := d.link.admin.ChangeConfig(ctx, kept)
+	if err != nil && !final(err) {
+		return fmt.Errorf("try the configuration but for what a held change removes: %w", err)
+	}
 	if err != nil || rep.GetHeld() != nil { // what is kept contradicts what is new, or is not all
+		d.sent.kept = hash
 		d.log.Info("new objects wait for the confirmation of the held change", "err", err)
 		return nil
 	}
@@ -278,6 +284,7 @@ func (d *desire) pushKept(ctx context.Context, out *render.Output, have *has) er
 	if rep, err = d.link.admin.ChangeConfig(ctx, kept); err != nil {
 		return fmt.Errorf("change the configuration but for what a held change removes: %w", err)
 	}
+	d.sent.kept = hash
 	d.log.Info("change is in force but for what waits for a confirmation", "digest", rep.GetDigest())
 	rep, err = d.link.admin.ChangeConfig(ctx, &onlinkv1.ChangeConfigRequest{
 		Text: string(out.Config), Keys: keyFiles(out), Guard: true, GuardAny: d.gone.alarming(changeConfig, out.Vanished), Restart: true,
@@ -287,6 +294,7 @@ func (d *desire) pushKept(ctx context.Context, out *render.Output, have *has) er
 		return fmt.Errorf("change the configuration: %w", err)
 	}
 	d.sent.digest, d.sent.inForce = rep.GetDigest(), rep.GetHeld() == nil
+	d.answered(changeConfig, rep.GetHeld(), holding{})
 	return nil
 }
 
@@ -314,10 +322,12 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 	if d.sent.services == nil || !proto.Equal(req, d.sent.services) {
 		call, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
+		fresh := d.sent.services != nil && !d.sent.held
 		d.sent.services = proto.CloneOf(req)
 		rest := d.unexplained(out, have)
 		req.Confirm = phase == withdrawn || phase == drained || len(rest) == 0
 		req.GuardAny = d.gone.alarming(changeServices, out.Vanished)
+		now := d.began(changeServices, began, 0, fresh, req.GetGuardAny())
 		if err := d.pushOthers(call, req, rest); err != nil {
 			d.sent.services = nil
 			return err
@@ -327,32 +337,21 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 			d.sent.services = nil
 			return fmt.Errorf("announce services: %w", err)
 		}
-		d.sent.held, d.sent.shown, d.sent.refused = rep.GetHeld() != nil, false, rep.GetRejected()
+		d.sent.held, d.sent.refused = rep.GetHeld() != nil, rep.GetRejected()
+		d.answered(changeServices, rep.GetHeld(), now)
 		d.logChange(changeServices, len(req.GetAnnouncements()) != len(have.announced), rep.GetHeld())
 	} else if d.sent.held {
-		d.sent.held = d.stillHeld()
+		d.sent.held = d.stillHeld(changeServices)
 	}
 	for _, r := range d.sent.refused {
 		d.problems = append(d.problems, fmt.Sprintf("the agent does not announce %s: %s", r.GetPrefix(), r.GetReason()))
 	}
 	if !d.sent.held {
+		delete(d.holds, changeServices)
 		d.gone.accepted(changeServices, began)
 		return nil
 	}
-	return d.confirmDeletion(ctx, changeServices, wait)
-}
-
-// stillHeld reports whether the announcements that were held still are. The status of
-// the agent that a turn sees may be older than the answer that they are held: it says
-// that they are not only after one that showed them.
-func (d *desire) stillHeld() bool {
-	for _, h := range d.heldChanges() {
-		if h.GetWhat() == changeServices {
-			d.sent.shown = true
-			return true
-		}
-	}
-	return !d.sent.shown
+	return d.confirmCaused(ctx, changeServices, out, wait)
 }
 
 // pushOthers makes the changes that do not depend on withdrawals that the agent may
@@ -421,27 +420,6 @@ func (d *desire) pushNamespaces(ctx context.Context, out *render.Output) error {
 func (d *desire) heldChanges() []*onlinkv1.HeldChange {
 	s, _, _ := d.link.last()
 	return s.GetHeld()
-}
-
-// confirmDeletion confirms a held change that removes one object which was seen to
-// be deleted, alone.
-func (d *desire) confirmDeletion(ctx context.Context, what string, wait *time.Duration) error {
-	ok, rest := d.gone.confirmed(what, time.Now())
-	if !ok {
-		*wait = shorter(*wait, rest)
-		return nil
-	}
-	return d.confirmWhat(ctx, what, "one object was deleted")
-}
-
-// confirmWhat confirms the held change of a name, once the agent's status has it.
-func (d *desire) confirmWhat(ctx context.Context, what, why string) error {
-	for _, h := range d.heldChanges() {
-		if h.GetWhat() == what {
-			return d.confirm(ctx, h, why)
-		}
-	}
-	return nil
 }
 
 // confirmHeld confirms the held changes that an annotation names. An annotation is

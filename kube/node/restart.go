@@ -13,26 +13,24 @@ const (
 	meshSpread = 5 * time.Second
 )
 
-// restarts plans the restart of the agent for a change that needs one.
+// restarts plans the restart of the agent for a change that needs one. It is the same
+// for every rendering until one is taken: objects that change often, or just when it is
+// due, would put it off for ever.
 type restarts struct {
-	hash string // of the rendering; "": none is planned
-	at   time.Time
+	at time.Time // zero: none is planned
 }
 
-// due reports whether the agent may restart for a rendering now.
-func (r *restarts) due(hash string) bool { return r.hash == hash && !time.Now().Before(r.at) }
+// due reports whether the agent may restart now.
+func (r *restarts) due() bool { return !r.at.IsZero() && !time.Now().Before(r.at) }
 
-// plan returns in how long the agent is to restart for a rendering. Another
-// rendering does not move a planned restart: objects that change often would put
-// it off for ever.
-func (r *restarts) plan(hash string, mesh bool) time.Duration {
+// plan returns in how long the agent is to restart.
+func (r *restarts) plan(mesh bool) time.Duration {
 	most := spread
 	if mesh {
 		most = meshSpread
 	}
-	if r.hash == "" || !time.Now().Before(r.at) {
+	if r.at.IsZero() {
 		r.at = time.Now().Add(rand.N(most)) //nolint:gosec // it spreads load, and keeps no secret
 	}
-	r.hash = hash
 	return max(time.Until(r.at), time.Millisecond)
 }

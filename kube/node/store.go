@@ -29,8 +29,11 @@ type store[T metav1.Object] struct {
 	trim func(T) // removes from a new object what is not read
 	// deferred reports whether the deletion of an object may wait. Nil: always.
 	deferred func(gone T, rest map[string]T) bool
-	changed  func(deletion) // called without the lock; of a zero deletion: another change
-	settle   *settling      // decides when deletions take effect; nil: the store by itself
+	// changed is called after every change, with the deletion that it is or a zero one.
+	// That of a deletion is called with the lock: who sees the objects gone finds the
+	// deletion noted.
+	changed func(deletion)
+	settle  *settling // decides when deletions take effect; nil: the store by itself
 
 	mu       sync.Mutex // guards all below
 	items    map[string]T
@@ -171,10 +174,10 @@ func (s *store[T]) expire() {
 	}
 	clear(s.leaving)
 	d.emptied = len(s.items) == 0
-	s.mu.Unlock()
 	if len(d.names) > 0 {
 		s.changed(d)
 	}
+	s.mu.Unlock()
 }
 
 // Replace implements cache.ReflectorStore.
@@ -187,8 +190,8 @@ func (s *store[T]) Replace(list []any, _ string) error {
 		o, _ := obj.(T) // the transformer has checked the type
 		next[key(o)] = o
 	}
-	d := deletion{kind: s.kind, at: time.Now(), emptied: len(next) == 0}
 	s.mu.Lock()
+	d := deletion{kind: s.kind, at: time.Now(), emptied: len(next) == 0}
 	for k := range s.items {
 		if _, ok := next[k]; !ok {
 			d.names = append(d.names, k)
@@ -199,12 +202,12 @@ func (s *store[T]) Replace(list []any, _ string) error {
 	}
 	s.items, s.listed = next, true
 	clear(s.leaving)
-	s.mu.Unlock()
 	slices.Sort(d.names)
 	if len(d.names) == 0 {
 		d = deletion{}
 	}
 	s.changed(d)
+	s.mu.Unlock()
 	return nil
 }
 
