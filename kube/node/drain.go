@@ -48,7 +48,26 @@ type drainer struct {
 	why   string // why the node drains
 	began bool   // the phase of the Node's annotation was read
 
-	since time.Time // of leaving; the loop's alone
+	// All below is the loop's alone.
+	since time.Time // of leaving
+	// asked and resumed say when the agent's drain is this Node's: this process, or
+	// maybe one before it, asked for it.
+	asked, resumed bool
+	call           *drainCall // nil: none is on its way
+}
+
+// drainCall is a call by which the agent drains. It takes spec.drain.wait, which may be
+// an hour, so that the loop does not wait for it: the cause may go meanwhile.
+type drainCall struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when err is there
+	err    error
+}
+
+// end ends the call. The agent's drain goes on.
+func (c *drainCall) end() {
+	c.cancel()
+	<-c.done
 }
 
 func (d *drainer) phase() phase {
@@ -91,6 +110,11 @@ func (d *drainer) set(p phase, why string) {
 func (d *drainer) run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
+	defer func() {
+		if d.call != nil {
+			d.call.end()
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -132,10 +156,6 @@ func (d *drainer) turn(ctx context.Context) (wait time.Duration) {
 		d.set(withdrawn, why)
 		fallthrough
 	case withdrawn:
-		s, _, up := d.link.last()
-		if !up || s.GetAddressesUsed() > 0 {
-			return 0 // the next status wakes this loop
-		}
 		return d.withdraw(ctx, length, why)
 	case drained:
 	}
@@ -152,14 +172,29 @@ func (d *drainer) resume(self *corev1.Node) {
 	default:
 		at = serving
 	}
+	d.resumed = at != serving
 	d.set(at, "")
 }
 
-// withdraw makes the agent withdraw the node's blocks.
+// withdraw makes the agent withdraw the node's blocks, once no pod uses them.
 func (d *drainer) withdraw(ctx context.Context, length time.Duration, why string) time.Duration {
-	call, cancel := context.WithTimeout(ctx, length+callTime)
-	defer cancel()
-	if _, err := d.link.admin.Drain(call, &onlinkv1.DrainRequest{Wait: durationpb.New(length)}); err != nil {
+	if d.call == nil {
+		s, _, up := d.link.last()
+		if !up || s.GetAddressesUsed() > 0 {
+			return 0 // the next status wakes this loop
+		}
+		d.asked = true
+		d.call = d.start(ctx, length)
+		return 0
+	}
+	select {
+	case <-d.call.done:
+	default:
+		return 0 // its end wakes this loop
+	}
+	err := d.call.err
+	d.call = nil
+	if err != nil {
 		if ctx.Err() == nil {
 			d.log.Error("failed to drain", "err", err)
 		}
@@ -169,27 +204,75 @@ func (d *drainer) withdraw(ctx context.Context, length time.Duration, why string
 	return 0
 }
 
+// start begins the agent's drain.
+func (d *drainer) start(ctx context.Context, length time.Duration) *drainCall {
+	ctx, cancel := context.WithTimeout(ctx, length+callTime)
+	c := &drainCall{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer d.wake.ring()
+		defer close(c.done)
+		defer cancel()
+		_, c.err = d.link.admin.Drain(ctx, &onlinkv1.DrainRequest{Wait: durationpb.New(length)})
+	}()
+	return c
+}
+
 // end makes the node serve again, when this process or an earlier one drained it.
 func (d *drainer) end(ctx context.Context) time.Duration {
-	at, _ := d.reason()
-	if at == serving {
+	if at, _ := d.reason(); at == serving {
 		return 0
 	}
-	if s, _, up := d.link.last(); !up || s.GetDrain() != string(serving) {
-		if !up {
-			return firstRetry
-		}
-		call, cancel := context.WithTimeout(ctx, callTime)
-		defer cancel()
-		if _, err := d.link.admin.Undrain(call, &onlinkv1.UndrainRequest{}); err != nil {
+	_, _, up := d.link.last()
+	ours, known := d.ours()
+	if !known || ours && !up {
+		return firstRetry
+	}
+	if ours {
+		if err := d.undrain(ctx); err != nil {
 			if ctx.Err() == nil {
 				d.log.Error("failed to end the drain", "err", err)
 			}
 			return firstRetry
 		}
 	}
+	d.asked, d.resumed = false, false
 	d.set(serving, "")
 	return 0
+}
+
+// ours reports whether the agent's drain is to end with the cause; known is false while
+// only the agent can say it and is away. Its status is no witness otherwise: it may be
+// older than the drain, and what it shows may be the operator's.
+func (d *drainer) ours() (ours, known bool) {
+	at, _ := d.reason()
+	switch {
+	case d.asked, d.resumed && at != leaving:
+		return true, true
+	case !d.resumed:
+		return false, true
+	}
+	// The process before may have come further than the annotation.
+	s, _, up := d.link.last()
+	return s.GetDrain() != string(serving), up
+}
+
+// undrain ends the agent's drain, and does it again when a call was on its way: the agent
+// may have begun with that one afterwards.
+func (d *drainer) undrain(ctx context.Context) error {
+	again := d.call != nil
+	if again {
+		d.call.end()
+		d.call = nil
+	}
+	for {
+		call, cancel := context.WithTimeout(ctx, callTime)
+		_, err := d.link.admin.Undrain(call, &onlinkv1.UndrainRequest{})
+		cancel()
+		if err != nil || !again {
+			return err
+		}
+		again = false
+	}
 }
 
 // drainReason returns why the node is to leave; "": it is not. A cordon is no
