@@ -322,6 +322,7 @@ func (d *desire) publish(out *render.Output) {
 	next.problems, next.failure = d.problems, d.failure
 	if out != nil {
 		next.services, next.rejected, next.everyNode = out.Services, out.Rejected, out.NeedsAllNodes
+		next.rendered, next.isolated = true, isolation(out)
 		next.problems = append(slices.Clone(d.problems), out.Problems...)
 		if config, ok := d.objects.configs.get(v1alpha1.ConfigName); ok && d.sent.inForce {
 			next.generation = config.Generation

@@ -3,6 +3,7 @@ package node
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,30 +23,49 @@ func TestJudge(t *testing.T) {
 		return &onlinkv1.Status{Phase: "ready", InSync: true, Blocks: 1, PeersTotal: 3, PeersEstablished: 1}
 	}
 	for _, c := range []struct {
-		name   string
-		change func(*onlinkv1.Status)
-		pools  int
-		alone  bool
-		want   string
+		name     string
+		change   func(*onlinkv1.Status)
+		pools    int
+		alone    bool
+		isolated string
+		want     string
 	}{
-		{"serving", func(*onlinkv1.Status) {}, 1, false, "Serving"},
-		{"starting", func(s *onlinkv1.Status) { s.Phase = "starting" }, 1, false, "Syncing"},
-		{"not in sync", func(s *onlinkv1.Status) { s.InSync = false }, 1, false, "Syncing"},
-		{"no block", func(s *onlinkv1.Status) { s.Blocks = 0 }, 1, false, "NoBlock"},
-		{"no block, and no pool that could have one", func(s *onlinkv1.Status) { s.Blocks = 0 }, 0, false, "Serving"},
-		{"no session", func(s *onlinkv1.Status) { s.PeersEstablished = 0 }, 1, false, "NoSession"},
-		{"no session, and the others of the mesh are down", func(s *onlinkv1.Status) { s.PeersEstablished = 0 }, 1, true, "Serving"},
-		{"no peer", func(s *onlinkv1.Status) { s.PeersTotal, s.PeersEstablished = 0, 0 }, 1, false, "Serving"},
+		{"serving", func(*onlinkv1.Status) {}, 1, false, "", "Serving"},
+		{"starting", func(s *onlinkv1.Status) { s.Phase = "starting" }, 1, false, "", "Syncing"},
+		{"not in sync", func(s *onlinkv1.Status) { s.InSync = false }, 1, false, "", "Syncing"},
+		{"no block", func(s *onlinkv1.Status) { s.Blocks = 0 }, 1, false, "", "NoBlock"},
+		{"no block, and no pool that could have one", func(s *onlinkv1.Status) { s.Blocks = 0 }, 0, false, "", "Serving"},
+		{"no session", func(s *onlinkv1.Status) { s.PeersEstablished = 0 }, 1, false, "", "NoSession"},
+		{"no session, and the others of the mesh are down", func(s *onlinkv1.Status) { s.PeersEstablished = 0 }, 1, true, "", "Serving"},
+		{"no peer", func(s *onlinkv1.Status) { s.PeersTotal, s.PeersEstablished = 0, 0 }, 1, false, "", "Serving"},
+		{"no peer, and it should have one", func(s *onlinkv1.Status) { s.PeersTotal, s.PeersEstablished = 0, 0 }, 1, false, "the key is missing", "NoSession"},
+		{"a new node of a full mesh", func(s *onlinkv1.Status) { s.PeersTotal, s.PeersEstablished = 0, 0 }, 1, true, "the mesh is full", "NoSession"},
+		{"the sessions in force stay while their removal is held", func(*onlinkv1.Status) {}, 1, false, "there is no reflector", "Serving"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := good()
 			c.change(s)
-			got := judge(s, c.pools, c.alone)
-			if got.reason != c.want || got.ok != (c.want == "Serving") || got.message == "" {
+			got := judge(s, c.pools, c.alone, c.isolated)
+			if got.reason != c.want || got.ok != (c.want == "Serving") || got.message == "" || !got.ok && c.isolated != "" && got.message != c.isolated {
 				t.Errorf("got %+v, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// TestIsolation: before the first rendering it is not known whether a node needs a
+// session; after it, only an isolated one lacks it.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	if why := (&outcome{}).lacksSession(); why == "" {
+		t.Error("before the first rendering a node without a session would be ready")
+	}
+	for _, isolated := range []bool{false, true} {
+		out := &outcome{rendered: true, isolated: isolation(&render.Output{Isolated: isolated, Problems: []string{"the key is missing"}})}
+		if why := out.lacksSession(); (why != "") != isolated || isolated && !strings.Contains(why, "the key is missing") {
+			t.Errorf("isolated %t: %q", isolated, why)
+		}
 	}
 }
 

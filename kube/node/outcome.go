@@ -16,6 +16,17 @@ type outcome struct {
 	generation int64
 	// everyNode: the node lists the blocks of all nodes (in a mesh, reflector).
 	everyNode bool
+	rendered  bool   // there was a rendering
+	isolated  string // why the node has no session that it needs; "": it has, or needs none
+}
+
+// lacksSession returns why the node has no session that it needs. Before the first
+// rendering it is not known, and a taint that is removed does not come back.
+func (o *outcome) lacksSession() string {
+	if !o.rendered {
+		return "there is no session, and nothing was rendered yet that says whether the node needs one"
+	}
+	return o.isolated
 }
 
 // outcomes has the latest outcome, and wakes who shows it.

@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
+	"onlink/kube/render"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -36,19 +38,32 @@ func (r *reporter) readiness(ctx context.Context, s *onlinkv1.Status, up bool) (
 		}
 		r.pools = len(pools.GetPools())
 	}
-	mesh := r.out.get().everyNode && len(r.objects.peers.list()) == 0
+	out := r.out.get()
+	mesh := out.everyNode && len(r.objects.peers.list()) == 0
 	alone := mesh && time.Since(s.GetStarted().AsTime()) > lonely
-	return judge(s, r.pools, alone), nil
+	return judge(s, r.pools, alone, out.lacksSession()), nil
+}
+
+// isolation returns why a rendering has no session inside the cluster though it should
+// have one; "": it has, or needs none.
+func isolation(out *render.Output) string {
+	if !out.Isolated {
+		return ""
+	}
+	return "the configuration has no session inside the cluster, so other nodes do not learn this one's blocks: " + strings.Join(out.Problems, "; ")
 }
 
 // judge returns the readiness by a status of an agent with so many pools; alone: it
-// need not have a session.
-func judge(s *onlinkv1.Status, pools int, alone bool) readiness {
+// need not have a session; isolated: why it has none that it needs. A session of a
+// BGPPeer, or one that stays in force while its removal is held, connects the node.
+func judge(s *onlinkv1.Status, pools int, alone bool, isolated string) readiness {
 	switch {
 	case s.GetPhase() != "ready" || !s.GetInSync():
 		return readiness{reason: "Syncing", message: "the agent is " + s.GetPhase() + ": the routes of its peers are not all in the kernel yet"}
 	case s.GetBlocks() == 0 && pools > 0:
 		return readiness{reason: "NoBlock", message: "the node owns no block of addresses yet; registry: " + s.GetRegistry()}
+	case isolated != "" && s.GetPeersEstablished() == 0:
+		return readiness{reason: "NoSession", message: isolated}
 	case s.GetPeersTotal() > 0 && s.GetPeersEstablished() == 0 && !alone:
 		return readiness{reason: "NoSession", message: fmt.Sprintf("none of %d BGP sessions is established", s.GetPeersTotal())}
 	}
