@@ -82,19 +82,20 @@ func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange,
 		byKey[key], faults[key] = s, fault
 		wanted = append(wanted, w)
 	}
-	inUse := func(a netip.Addr) string {
+	inUse := func(a netip.Addr) (string, netip.Prefix) {
+		one := netip.PrefixFrom(a, a.BitLen())
 		if n, ok := nodes[a]; ok {
-			return "an address of Node " + n
+			return "an address of Node " + n, one
 		}
 		for _, p := range pods {
 			if p.cidr.Contains(a) {
-				return "in IPPool " + p.name + ", which pods use"
+				return "in IPPool " + p.name + ", which pods use", p.cidr
 			}
 		}
 		if s, ok := theirs[a]; ok {
-			return "an address of Service " + s + ", to which another controller gave it"
+			return "an address of Service " + s + ", to which another controller gave it", one
 		}
-		return ""
+		return "", one
 	}
 	for key, r := range addresses.Assign(pools, wanted, inUse) {
 		if faults[key] != "" {

@@ -53,9 +53,12 @@ type Result struct {
 	Problem   string       // empty: it has all
 }
 
-// Assign returns the addresses of every Service by NAMESPACE/NAME. inUse returns the
-// other use of an address, such as that of a node; empty: none.
-func Assign(pools []Pool, services []Service, inUse func(netip.Addr) string) map[string]Result {
+// Use returns the other use of an address, such as that of a node, and the range around
+// the address that is used so; empty: none.
+type Use func(netip.Addr) (what string, all netip.Prefix)
+
+// Assign returns the addresses of every Service by NAMESPACE/NAME.
+func Assign(pools []Pool, services []Service, inUse Use) map[string]Result {
 	a := &assignment{
 		pools: slices.SortedFunc(slices.Values(pools), func(x, y Pool) int { return strings.Compare(x.Name, y.Name) }),
 		inUse: inUse, owners: map[netip.Addr][]*Service{}, next: map[string]netip.Addr{},
@@ -86,7 +89,7 @@ func Assign(pools []Pool, services []Service, inUse func(netip.Addr) string) map
 // assignment is the state of one call of Assign.
 type assignment struct {
 	pools  []Pool
-	inUse  func(netip.Addr) string
+	inUse  Use
 	owners map[netip.Addr][]*Service
 	next   map[string]netip.Addr // by pool: all before are taken or not assigned
 }
@@ -106,7 +109,7 @@ func (a *assignment) keep(s *Service) (kept []netip.Addr, lost string) {
 			lost = fmt.Sprintf("%v is not its address any more: %s", addr, why)
 			continue
 		}
-		if use := a.inUse(addr); use != "" {
+		if use, _ := a.inUse(addr); use != "" {
 			lost = fmt.Sprintf("%v is %s: name another address with onlink.io/load-balancer-ips", addr, use)
 		}
 		kept = append(kept, addr)
@@ -120,7 +123,7 @@ func (s *Service) wants(addr netip.Addr) bool { return addr.Is4() && s.IPv4 || a
 
 // conflict returns why an address cannot be that of a Service; empty: it can.
 func (a *assignment) conflict(s *Service, addr netip.Addr) string {
-	if use := a.inUse(addr); use != "" {
+	if use, _ := a.inUse(addr); use != "" {
 		return "it is " + use
 	}
 	return a.contest(s, addr)
@@ -314,7 +317,9 @@ func (a *assignment) shared(s *Service, pools []*Pool) (best netip.Addr, ok bool
 	return best, ok
 }
 
-// lowest returns the lowest free address of a pool.
+// lowest returns the lowest free address of a pool. It steps over ranges that are
+// reserved or in use, never through them: one of IPv6 would take years. What it steps
+// over singly belongs to a Service.
 func (a *assignment) lowest(p *Pool) (netip.Addr, bool) {
 	addr, begun := a.next[p.Name]
 	if !begun {
@@ -325,7 +330,11 @@ func (a *assignment) lowest(p *Pool) (netip.Addr, bool) {
 			addr = last(p.Reserved[i]).Next()
 			continue
 		}
-		if len(a.owners[addr]) == 0 && !edge(p.CIDR, addr) && a.inUse(addr) == "" {
+		if use, all := a.inUse(addr); use != "" {
+			addr = last(all).Next()
+			continue
+		}
+		if len(a.owners[addr]) == 0 && !edge(p.CIDR, addr) {
 			a.next[p.Name] = addr // not the next one: with All the Service may not take it
 			return addr, true
 		}

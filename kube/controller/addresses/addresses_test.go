@@ -11,7 +11,7 @@ import (
 
 func all(string) bool { return true }
 
-func free(netip.Addr) string { return "" }
+func free(netip.Addr) (string, netip.Prefix) { return "", netip.Prefix{} }
 
 func pool(name, cidr string) Pool {
 	return Pool{Name: name, CIDR: netip.MustParsePrefix(cidr), Serves: all}
@@ -163,13 +163,42 @@ func TestAssign(t *testing.T) {
 	}
 }
 
+// TestAssignRanges: a pool of Services over a range of pods, or inside one, is no loop
+// through 2^64 addresses.
+func TestAssignRanges(t *testing.T) {
+	pods := netip.MustParsePrefix("2001:db8:0:1::/64")
+	use := func(a netip.Addr) (string, netip.Prefix) {
+		if pods.Contains(a) {
+			return "in IPPool pods", pods
+		}
+		return "", netip.PrefixFrom(a, a.BitLen())
+	}
+	six := func(s *Service) { s.IPv4, s.IPv6 = false, true }
+	end := pool("p", "ffff:ffff:ffff:ffff::/64")
+	end.Reserved = []netip.Prefix{end.CIDR}
+	half := pool("p", "2001:db8::/63")
+	half.Reserved = []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}
+	for _, p := range []Pool{pool("p", "2001:db8:0:1::/64"), pool("p", "2001:db8:0:1:8000::/65"), half, end} {
+		r := Assign([]Pool{p}, []Service{service("a", six)}, use)["ns/a"]
+		if len(r.Addresses) > 0 || !strings.Contains(r.Problem, "no free address in IPPool p") {
+			t.Errorf("pool %v: %v %q", p.CIDR, r.Addresses, r.Problem)
+		}
+	}
+	around := pool("p", "2001:db8::/32")
+	around.Reserved = []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}
+	if r := Assign([]Pool{around}, []Service{service("a", six)}, use)["ns/a"]; !slices.Equal(r.Addresses, addrs("2001:db8:0:2::")) {
+		t.Errorf("a pool around the range: %v %q", r.Addresses, r.Problem)
+	}
+}
+
 func TestAssignInUse(t *testing.T) {
 	node := netip.MustParseAddr("192.0.2.1")
-	use := func(a netip.Addr) string {
+	use := func(a netip.Addr) (string, netip.Prefix) {
+		one := netip.PrefixFrom(a, a.BitLen())
 		if a == node {
-			return "an address of Node n1"
+			return "an address of Node n1", one
 		}
-		return ""
+		return "", one
 	}
 	got := Assign([]Pool{pool("p", "192.0.2.0/29")}, []Service{
 		service("a", nil), service("b", func(s *Service) { s.Wanted = []netip.Addr{node} }), service("c", func(s *Service) { s.Have = []netip.Addr{node} }),
