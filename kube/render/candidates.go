@@ -78,6 +78,16 @@ func (c *candidate) judge() (verdict, string) {
 	return withdraw, "no ready endpoint in the cluster"
 }
 
+// wanting returns the advertisements that want the address announced, of a candidate
+// that is: without an endpoint those that have withoutEndpoints, and the peers of no
+// other.
+func (c *candidate) wanting() []*advertisement {
+	if c.local || c.counts.ready+c.counts.serving > 0 {
+		return c.chosen
+	}
+	return slices.DeleteFunc(slices.Clone(c.chosen), func(a *advertisement) bool { return !a.withoutEndpoints })
+}
+
 func counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

@@ -240,7 +240,7 @@ func count(live []*candidate) tally {
 		}
 		t.local = t.local || c.local
 		if v > withdraw {
-			t.advs = append(t.advs, c.chosen...)
+			t.advs = append(t.advs, c.wanting()...)
 		}
 	}
 	if n := services(live); n > 1 {
@@ -295,11 +295,7 @@ func (a *announcer) announcement(addr netip.Addr, advs []*advertisement) (ann An
 	if !ok {
 		return ann, fmt.Sprintf("ServiceAdvertisement %s is rejected, see its status, and did not announce the address before", advs[0].name)
 	}
-	everyone, peers := audience(advs)
-	if advs[0].frozen {
-		everyone, peers = len(ann.Peers) == 0, ann.Peers
-	}
-	ann.Peers, none = a.receivers(everyone, peers)
+	ann.Peers, none = a.receivers(a.audience(host(addr), advs))
 	return ann, none
 }
 
@@ -381,11 +377,18 @@ func (a *announcer) aggregateOf(addr netip.Addr, adv *advertisement) netip.Prefi
 	return netip.Prefix{}
 }
 
-// audience returns the peers of all advertisements together.
-func audience(advs []*advertisement) (everyone bool, peers []string) {
+// audience returns the peers of all advertisements of a prefix together. In place of
+// those of a broken one, which may be the mistake, it takes the peers that have the
+// prefix now; a prefix that is not in force has none for it.
+func (a *announcer) audience(p netip.Prefix, advs []*advertisement) (everyone bool, peers []string) {
 	for _, adv := range advs {
-		everyone = everyone || adv.everyone
-		peers = append(peers, adv.peers...)
+		if !adv.frozen {
+			everyone = everyone || adv.everyone
+			peers = append(peers, adv.peers...)
+		} else if was, ok := a.around(p); ok {
+			everyone = everyone || len(was.Peers) == 0
+			peers = append(peers, was.Peers...)
+		}
 	}
 	slices.Sort(peers)
 	return everyone, slices.Compact(peers)
