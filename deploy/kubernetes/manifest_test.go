@@ -245,6 +245,21 @@ func TestTaintedNodes(t *testing.T) {
 	}
 }
 
+// TestSELinux: all containers that meet in folders and sockets of the host have one
+// type, or SELinux lets them not.
+func TestSELinux(t *testing.T) {
+	pod := nodes(t).Spec.Template.Spec
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		s := c.SecurityContext.SELinuxOptions
+		if s == nil {
+			s = pod.SecurityContext.SELinuxOptions
+		}
+		if s == nil || s.Type != "spc_t" || s.Level != "s0" {
+			t.Errorf("container %s: SELinux %v", c.Name, s)
+		}
+	}
+}
+
 // unprivileged wants what every container has.
 func unprivileged(t *testing.T, pod corev1.PodSpec, c corev1.Container) {
 	t.Helper()
@@ -351,6 +366,47 @@ func TestFirstObjects(t *testing.T) {
 	}
 	if diff := gocmp.Diff(map[string]string{"default": "10.244.0.0/16 0", "default-ipv6": "fd00:10:244::/56 122"}, have); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
+	}
+}
+
+// TestVerbs: each role has the verbs that its program's requests need: of a watched
+// kind list and watch, of a live look get, of a status what writes it.
+func TestVerbs(t *testing.T) {
+	want := map[string]string{
+		"onlink-node nodes": "get list patch watch", "onlink-node nodes/status": "patch",
+		"onlink-node namespaces": "list watch", "onlink-node services": "list watch", "onlink-node endpointslices": "list watch",
+		"onlink-node onlinkconfigs": "list watch", "onlink-node bgppeers": "list watch", "onlink-node bgpfilters": "list watch",
+		"onlink-node ippools": "list watch", "onlink-node serviceadvertisements": "list watch",
+		"onlink-node blocks": "create get list update", "onlink-node onlinknodes": "create list patch watch", "onlink-node onlinknodes/status": "patch",
+		"onlink-node secrets": "list watch", "onlink-node leases": "create get list update",
+		"onlink-controller nodes":      "get list patch watch",
+		"onlink-controller namespaces": "list watch", "onlink-controller services": "list watch", "onlink-controller services/status": "patch",
+		"onlink-controller networkpolicies": "list",
+		"onlink-controller onlinkconfigs":   "create get list watch", "onlink-controller ippools": "create list watch",
+		"onlink-controller bgppeers": "list watch", "onlink-controller bgpfilters": "list watch", "onlink-controller serviceadvertisements": "list watch",
+		"onlink-controller onlinkconfigs/status": "update", "onlink-controller ippools/status": "update", "onlink-controller bgppeers/status": "update",
+		"onlink-controller bgpfilters/status": "update", "onlink-controller serviceadvertisements/status": "update",
+		"onlink-controller blocks": "delete list update watch", "onlink-controller onlinknodes": "delete list update watch",
+		"onlink-controller leases": "create delete get list update", "onlink-events events": "create",
+	}
+	have := map[string]string{}
+	for _, o := range read(t) {
+		var rules []rbacv1.PolicyRule
+		name := ""
+		switch o := o.(type) {
+		case *rbacv1.ClusterRole:
+			rules, name = o.Rules, o.Name
+		case *rbacv1.Role:
+			rules, name = o.Rules, o.Name
+		}
+		for _, r := range rules {
+			for _, what := range r.Resources {
+				have[name+" "+what] = strings.Join(slices.Sorted(slices.Values(r.Verbs)), " ")
+			}
+		}
+	}
+	if diff := gocmp.Diff(want, have); diff != "" {
+		t.Errorf("verbs (-needed +granted):\n%s", diff)
 	}
 }
 

@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"onlink/kube/api/v1alpha1"
 )
 
 const tree = "../../deploy/kubernetes"
@@ -82,6 +85,8 @@ func TestValues(t *testing.T) {
 		{"node", "nodeSelector", map[string]any{"network": "onlink", "kubernetes.io/os": "linux"}, controller, []string{`- "--node-selector=network=onlink"`, `- "--node-selector=kubernetes.io/os=linux"`}},
 		{"controller", "taintNewNodes", false, controller, []string{"- --taint-new-nodes=false"}},
 		{"networkPolicy", "enforcedByOther", true, controller, []string{"- --policy-enforced"}},
+		{"image", "pullSecrets", []any{map[string]any{"name": "registry"}}, controller, []string{`imagePullSecrets: [{"name":"registry"}]`}},
+		{"image", "pullSecrets", []any{map[string]any{"name": "registry"}}, "DaemonSet onlink-node", []string{`imagePullSecrets: [{"name":"registry"}]`}},
 	} {
 		t.Run(tt.section+"."+tt.key, func(t *testing.T) {
 			c, err := load(filepath.Join(tree, "chart"))
@@ -102,6 +107,31 @@ func TestValues(t *testing.T) {
 				t.Error("the value changes nothing")
 			}
 		})
+	}
+}
+
+// TestFirstCNI: the section cni of the first OnlinkConfig joins the folders of the
+// mounts: two sections are no YAML, of which the controller would make no object.
+func TestFirstCNI(t *testing.T) {
+	c, err := load(filepath.Join(tree, "chart"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.set("first", "config", map[string]any{"asn": 4200000000, "cni": map[string]any{"binDir": "/elsewhere", "sysctls": []string{"net.core.somaxconn"}}}); err != nil {
+		t.Fatal(err)
+	}
+	var m struct{ Data map[string]string }
+	if err := yaml.Unmarshal([]byte(one(t, c, "ConfigMap onlink-defaults")), &m); err != nil {
+		t.Fatal(err)
+	}
+	text, _, _ := strings.Cut(m.Data["defaults.yaml"], "\n---\n")
+	var o v1alpha1.OnlinkConfig
+	if err := yaml.UnmarshalStrict([]byte(text), &o); err != nil {
+		t.Fatalf("%v in:\n%s", err, text)
+	}
+	want := v1alpha1.OnlinkConfigSpec{ASN: 4200000000, CNI: v1alpha1.CNI{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Sysctls: []string{"net.core.somaxconn"}}}
+	if diff := cmp.Diff(want, o.Spec); diff != "" {
+		t.Errorf("spec (-want +got):\n%s", diff)
 	}
 }
 
