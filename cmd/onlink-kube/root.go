@@ -47,7 +47,7 @@ two replicas, one of which is active.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig file (default: the service account of the pod, then $KUBECONFIG)")
+	f.StringVar(&a.kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, then the service account of the pod, then ~/.kube/config)")
 	f.StringVar(&a.namespace, "namespace", env("ONLINK_NAMESPACE", defaultNamespace), "namespace of onlink's Secrets and Leases (env ONLINK_NAMESPACE)")
 	f.StringVar(&a.level, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(initCommand(a), nodeCommand(a), controllerCommand(a), queueCommand(), versionCommand())
@@ -83,7 +83,9 @@ func (a *app) open() (*slog.Logger, *client.Client, error) {
 	return log, c, err
 }
 
-// config returns the API server's address and the credentials.
+// config returns the API server's address and the credentials: of the flag, else of
+// $KUBECONFIG, else of the pod, else of kubectl's file, as people know it from the
+// programs that use client-go.
 func (a *app) config() (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if a.kubeconfig == "" && os.Getenv("KUBECONFIG") == "" {
