@@ -134,6 +134,7 @@ func (o *objects) start(ctx context.Context) {
 func settle[T metav1.Object, L runtime.Object](ctx context.Context, o *objects, s *store[T], c lister[L]) {
 	s.settle = o.settle
 	o.settle.add(settled{
+		kind:  s.kind,
 		waits: s.waits,
 		ends:  s.ends,
 		serves: func() error {
@@ -393,14 +394,6 @@ func (o *objects) allNodes() []*corev1.Node {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.nodes.list()
-}
-
-// hasServices reports whether the watches of Services and EndpointSlices have
-// listed.
-func (o *objects) hasServices() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.services != nil && o.services.synced() && o.slices != nil && o.slices.synced()
 }
 
 // confirmations returns the digests that annotations confirm, that of the OnlinkNode

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // settling makes deletions of several kinds take effect together, after a while without
@@ -19,14 +21,19 @@ type settling struct {
 	mu    sync.Mutex // guards all below
 	kinds []settled
 	first time.Time // the first deletion that waits; zero: none does
-	last  time.Time // the last deletion
 	timer *time.Timer
+	// missing are the kinds that the API server did not have, until their next list:
+	// what was deleted before the end of a kind is no person's deletion.
+	missing map[string]bool
 }
 
 // settled is one kind of object.
 type settled struct {
+	kind  string
 	waits func() bool // a deletion has not taken effect
-	ends  func() bool // such deletions leave no object of the kind
+	// ends reports whether such deletions leave no object of the kind, and when the last
+	// was.
+	ends func() (last time.Time, ok bool)
 	// serves returns an error unless the API server has the kind: the end of a kind
 	// deletes its objects first, one by one.
 	serves func() error
@@ -45,7 +52,6 @@ func (s *settling) deleted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.last = now
 	if s.first.IsZero() {
 		s.first = now
 	}
@@ -58,6 +64,13 @@ func (s *settling) deleted() {
 // emptyQuiet is how long the deletion of the last object of a kind waits: the end of a
 // CRD deletes its objects first, and looks 5 s later whether they are gone.
 const emptyQuiet = 8 * time.Second
+
+// listed notes that the objects of a kind are known anew.
+func (s *settling) listed(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.missing, kind)
+}
 
 // relook is when kinds that the API server did not serve are looked at again, at the
 // latest twice that: all nodes do it.
@@ -78,16 +91,23 @@ func (s *settling) again(after time.Duration) {
 func (s *settling) expire() {
 	s.mu.Lock()
 	s.first = time.Time{}
-	kinds, rest := s.kinds, time.Until(s.last.Add(emptyQuiet))
+	kinds := s.kinds
 	s.mu.Unlock()
 	ready := slices.DeleteFunc(slices.Clone(kinds), func(k settled) bool { return !k.waits() })
-	switch {
-	case len(ready) == 0:
+	if len(ready) == 0 {
 		return
-	case rest > 0 && slices.ContainsFunc(ready, func(k settled) bool { return k.ends() }):
+	}
+	var rest time.Duration
+	for _, k := range ready {
+		if last, ok := k.ends(); ok { // its own last one: deletions of others do not put it off
+			rest = max(rest, time.Until(last.Add(emptyQuiet)))
+		}
+	}
+	if rest > 0 {
 		s.again(rest)
 		return
-	case slices.ContainsFunc(ready, func(k settled) bool { return k.serves() != nil }):
+	}
+	if slices.ContainsFunc(ready, func(k settled) bool { return !s.served(k) }) {
 		s.again(relook + rand.N(relook)) //nolint:gosec // it spreads load, and keeps no secret
 		return
 	}
@@ -97,4 +117,24 @@ func (s *settling) expire() {
 	}
 	s.view.Unlock()
 	s.ring()
+}
+
+// served reports whether the API server serves a kind, and did since its last list.
+func (s *settling) served(k settled) bool {
+	s.mu.Lock()
+	missing := s.missing[k.kind]
+	s.mu.Unlock()
+	if missing {
+		return false
+	}
+	err := k.serves()
+	if apierrors.IsNotFound(err) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.missing == nil {
+			s.missing = map[string]bool{}
+		}
+		s.missing[k.kind] = true
+	}
+	return err == nil
 }

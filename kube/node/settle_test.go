@@ -1,12 +1,12 @@
 package node
 
 import (
-	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"onlink/kube/api/v1alpha1"
@@ -38,7 +38,7 @@ func TestSettling(t *testing.T) {
 				}
 			})
 			st.settle = s
-			s.add(settled{waits: st.waits, ends: st.ends, serves: func() error { return *serves }, take: func() { st.expire() }})
+			s.add(settled{kind: name, waits: st.waits, ends: st.ends, serves: func() error { return *serves }, take: func() { st.expire() }})
 			return st
 		}
 		object := func(name string) *v1alpha1.BGPPeer {
@@ -71,7 +71,7 @@ func TestSettling(t *testing.T) {
 			t.Fatalf("deletions of two kinds: %+v", gone)
 		}
 
-		missing = errors.New("no such kind")
+		missing = apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("ippools").GroupResource(), "")
 		remove(a, "y")
 		remove(b, "y")
 		time.Sleep(10 * quiet)
@@ -80,6 +80,10 @@ func TestSettling(t *testing.T) {
 			t.Fatalf("while one kind is missing, %+v, left %v and %v", gone, a.list(), b.list())
 		}
 		missing = nil
+		time.Sleep(3 * relook)
+		if gone = took(); len(gone) != 0 {
+			t.Fatalf("of a kind that is back and not listed: %+v", gone)
+		}
 		if err := b.Replace(nil, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -105,6 +109,34 @@ func TestSettling(t *testing.T) {
 		gone = took()
 		if len(gone) != 1 {
 			t.Fatalf("the last object of a kind, later: %+v", gone)
+		}
+
+		missing = apierrors.NewServiceUnavailable("not now")
+		if err := b.Replace([]any{object("x"), object("y")}, ""); err != nil {
+			t.Fatal(err)
+		}
+		remove(b, "x")
+		time.Sleep(3 * quiet)
+		missing = nil
+		time.Sleep(3 * relook)
+		gone = took()
+		if len(gone) != 1 || !gone[0].seen {
+			t.Fatalf("of a kind that is served again after a fault of the moment: %+v", gone)
+		}
+
+		if err := a.Replace([]any{object("x")}, ""); err != nil {
+			t.Fatal(err)
+		}
+		remove(a, "x")
+		for range 12 {
+			if err := b.Add(object("z")); err != nil {
+				t.Fatal(err)
+			}
+			remove(b, "z")
+			time.Sleep(emptyQuiet / 4)
+		}
+		if len(a.list()) != 0 {
+			t.Fatal("deletions of one kind put off the last of another without a bound")
 		}
 	})
 }

@@ -40,6 +40,7 @@ type store[T metav1.Object] struct {
 	listed   bool            // the first list has arrived
 	leaving  map[string]bool // deleted, and still in items
 	first    time.Time       // the first deletion in leaving
+	last     time.Time       // the last one
 	expiry   *time.Timer     // ends the wait; nil: none runs
 	restarts int             // lists after the first
 }
@@ -136,7 +137,7 @@ func (s *store[T]) Delete(obj any) error {
 	if len(s.leaving) == 0 {
 		s.first = now
 	}
-	s.leaving[k] = true
+	s.leaving[k], s.last = true, now
 	if s.settle != nil {
 		s.mu.Unlock()
 		s.settle.deleted()
@@ -158,11 +159,11 @@ func (s *store[T]) waits() bool {
 	return len(s.leaving) > 0
 }
 
-// ends reports whether such deletions leave no object.
-func (s *store[T]) ends() bool {
+// ends reports whether such deletions leave no object, and when the last was.
+func (s *store[T]) ends() (last time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.leaving) == len(s.items)
+	return s.last, len(s.leaving) == len(s.items)
 }
 
 // expire removes the objects that are leaving.
@@ -189,6 +190,11 @@ func (s *store[T]) Replace(list []any, _ string) error {
 		}
 		o, _ := obj.(T) // the transformer has checked the type
 		next[key(o)] = o
+	}
+	if s.settle != nil {
+		defer s.settle.listed(s.kind) // after what was leaving is out of the way
+		s.settle.view.Lock()
+		defer s.settle.view.Unlock()
 	}
 	s.mu.Lock()
 	d := deletion{kind: s.kind, at: time.Now(), emptied: len(next) == 0}
