@@ -171,36 +171,44 @@ func TestBlame(t *testing.T) {
 	}
 }
 
-// TestUnexplained: a withdrawal needs no confirmation while its Service is there.
+// TestUnexplained: a withdrawal needs no confirmation for a reason of the Service, and
+// for one of the node only while its configuration is in force.
 func TestUnexplained(t *testing.T) {
 	t.Parallel()
-	services := []v1alpha1.NodeService{{Address: "192.0.2.1"}, {Address: "192.0.2.9"}, {Address: "2001:db8::1"}}
+	reasons := map[netip.Addr]render.Reason{}
+	for addr, r := range map[string]render.Reason{
+		"192.0.2.1": render.ReasonService, "192.0.2.2": render.ReasonService, "192.0.2.17": render.ReasonService, "192.0.2.18": render.ReasonNode,
+		"192.0.2.33": render.ReasonService, "192.0.2.34": render.ReasonElsewhere, "2001:db8::1": render.ReasonService,
+	} {
+		reasons[netip.MustParseAddr(addr)] = r
+	}
 	stays := []render.Announcement{{Prefix: "192.0.2.200/32"}}
 	for _, c := range []struct {
-		name string
-		had  []string
-		gone *deletion
-		want []string
+		name             string
+		had              []string
+		unseen, notInUse bool
+		want             []string
 	}{
-		{"nothing is withdrawn", []string{"192.0.2.200/32"}, nil, nil},
-		{"of a Service that is there", []string{"192.0.2.1/32", "2001:db8::1/128"}, nil, nil},
-		{"an aggregate of one", []string{"192.0.2.0/28"}, nil, nil},
-		{"of none", []string{"192.0.2.1/32", "198.51.100.1/32"}, nil, []string{"198.51.100.1/32"}},
-		{"EndpointSlices vanished from a list", []string{"192.0.2.1/32", "192.0.2.200/32"}, &deletion{kind: "EndpointSlice"}, []string{"192.0.2.1/32"}},
-		{"an EndpointSlice was deleted", []string{"192.0.2.1/32"}, &deletion{kind: "EndpointSlice", seen: true}, nil},
+		{"nothing is withdrawn", []string{"192.0.2.200/32"}, false, false, nil},
+		{"of a Service that is there", []string{"192.0.2.1/32", "2001:db8::1/128"}, false, false, nil},
+		{"an aggregate of such", []string{"192.0.2.0/28"}, false, false, nil},
+		{"of none", []string{"192.0.2.1/32", "198.51.100.1/32"}, false, false, []string{"198.51.100.1/32"}},
+		{"an aggregate of none", []string{"198.51.100.0/24"}, false, false, []string{"198.51.100.0/24"}},
+		{"Services or endpoints vanished from a list", []string{"192.0.2.1/32", "192.0.2.200/32"}, true, false, []string{"192.0.2.1/32"}},
+		{"for the node", []string{"192.0.2.18/32"}, false, false, nil},
+		{"for the node, while a change of its configuration is held", []string{"192.0.2.1/32", "192.0.2.18/32"}, false, true, []string{"192.0.2.18/32"}},
+		{"an aggregate with one of the node", []string{"192.0.2.16/28"}, false, false, nil},
+		{"an aggregate with one of the node, while it is held", []string{"192.0.2.16/28"}, false, true, []string{"192.0.2.16/28"}},
+		{"for other objects", []string{"192.0.2.34/32", "192.0.2.32/28"}, false, false, []string{"192.0.2.34/32", "192.0.2.32/28"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := &desire{gone: newDeletions()}
-			if c.gone != nil {
-				d.gone.add(*c.gone)
-			}
 			have := &has{}
 			for _, p := range c.had {
 				have.announced = append(have.announced, render.Announcement{Prefix: p})
 			}
 			var got []string
-			for _, a := range d.unexplained(&render.Output{Announcements: stays, Services: services}, have) {
+			for _, a := range unexplained(&render.Output{Announcements: stays, Reasons: reasons}, have, !c.notInUse, c.unseen) {
 				got = append(got, a.Prefix)
 			}
 			if !slices.Equal(got, c.want) {

@@ -310,8 +310,8 @@ func (d *desire) logChange(what string, changed bool, held *onlinkv1.HeldChange)
 // pushAnnouncements sends the announcements when they differ from what was sent.
 func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have *has, began time.Time, wait *time.Duration) error {
 	phase := d.drain.phase()
-	if d.need.services && !d.objects.hasServices() {
-		return nil // not received yet: their arrival is the next turn
+	if out.Unlisted {
+		return nil // their arrival is the next turn
 	}
 	req := &onlinkv1.AnnounceRequest{Owner: owner}
 	if phase == serving || phase == leaving {
@@ -319,12 +319,12 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 			req.Announcements = append(req.Announcements, message(a))
 		}
 	}
-	if d.sent.services == nil || !proto.Equal(req, d.sent.services) {
+	rest := unexplained(out, have, d.inForce(out), d.gone.unseen("Service") || d.gone.unseen("EndpointSlice"))
+	if d.sent.services == nil || !proto.Equal(req, d.sent.services) || d.sent.held && len(rest) == 0 {
 		call, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
 		fresh := d.sent.services != nil && !d.sent.held
 		d.sent.services = proto.CloneOf(req)
-		rest := d.unexplained(out, have)
 		req.Confirm = phase == withdrawn || phase == drained || len(rest) == 0
 		req.GuardAny = d.gone.alarming(changeServices, out.Vanished)
 		now := d.began(changeServices, began, 0, fresh, req.GetGuardAny())
@@ -372,25 +372,43 @@ func (d *desire) pushOthers(ctx context.Context, req *onlinkv1.AnnounceRequest, 
 	return nil
 }
 
-// unexplained returns what is withdrawn without a reason that is seen. Of a Service
-// that is there, and that is not announced for a reason of its own such as its
-// endpoints, a withdrawal is explained. That of an address without its Service is
-// the guard's to judge.
-func (d *desire) unexplained(out *render.Output, have *has) (rest []render.Announcement) {
-	unseen := d.gone.unseen("Service") || d.gone.unseen("EndpointSlice")
+// inForce reports whether the configuration of a rendering is in force.
+func (d *desire) inForce(out *render.Output) bool {
+	return d.sent.inForce && d.sent.config == hashOf(out)
+}
+
+// unexplained returns what is withdrawn without a reason of its own. Explained is what a
+// Service itself is not announced for, such as its endpoints, and what the node is, once
+// its configuration is in force: while the removal of a session is held, that there is
+// none is no reason. unseen: Services or endpoints vanished from a list. All else is the
+// guard's to judge.
+func unexplained(out *render.Output, have *has, inForce, unseen bool) (rest []render.Announcement) {
 	stays := map[string]bool{}
 	for _, a := range out.Announcements {
 		stays[a.Prefix] = true
+	}
+	explains := func(r render.Reason) bool {
+		return r == render.ReasonService || inForce && r == render.ReasonNode
 	}
 	for _, a := range have.announced {
 		if stays[a.Prefix] {
 			continue
 		}
 		p, err := netip.ParsePrefix(a.Prefix)
-		if unseen || err != nil || !slices.ContainsFunc(out.Services, func(s v1alpha1.NodeService) bool {
-			addr, err := netip.ParseAddr(s.Address)
-			return err == nil && p.Contains(addr)
-		}) {
+		some, all := false, !unseen && err == nil
+		switch {
+		case !all:
+		case p.IsSingleIP():
+			reason, known := out.Reasons[p.Addr()]
+			some, all = known, explains(reason)
+		default: // an aggregate
+			for addr, reason := range out.Reasons {
+				if p.Contains(addr) {
+					some, all = true, all && explains(reason)
+				}
+			}
+		}
+		if !some || !all {
 			rest = append(rest, a)
 		}
 	}
@@ -427,9 +445,17 @@ func (d *desire) heldChanges() []*onlinkv1.HeldChange {
 // the OnlinkNode is removed after its use; that of the OnlinkConfig is everybody's, so
 // that each node notes its use in its own OnlinkNode.
 func (d *desire) confirmHeld(ctx context.Context) error {
+	if _, ok := d.objects.own.get(d.objects.node); !ok {
+		return nil // what this node has used is not known: its arrival is the next turn
+	}
 	own, shared, done := d.objects.confirmations()
 	maps.DeleteFunc(d.used, func(digest string, _ bool) bool { return digest != own && digest != shared })
-	if done != "" && done != shared {
+	switch {
+	case shared != "" && done != shared && d.used[shared]: // the OnlinkNode was deleted meanwhile
+		if err := d.note(ctx, &shared); err != nil {
+			return err
+		}
+	case done != "" && done != shared:
 		if err := d.note(ctx, nil); err != nil {
 			return err
 		}
@@ -464,8 +490,8 @@ func (d *desire) note(ctx context.Context, digest *string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	_, err = d.objects.client.Nodes.Patch(ctx, d.objects.node, types.MergePatchType, text, metav1.PatchOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil // it comes with the next status, and the use is in memory
+	if digest == nil && apierrors.IsNotFound(err) {
+		return nil
 	}
 	return wrap("annotate OnlinkNode with "+v1alpha1.ConfirmedAnnotation, err)
 }

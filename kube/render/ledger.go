@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,7 +21,7 @@ type ledger struct {
 
 func newLedger(in *Input) *ledger {
 	return &ledger{in: in, out: &Output{
-		Keys: map[string][]byte{}, Namespaces: map[string][]string{}, Sources: map[string]Object{},
+		Keys: map[string][]byte{}, Namespaces: map[string][]string{}, Sources: map[string]Object{}, Reasons: map[netip.Addr]Reason{},
 	}}
 }
 

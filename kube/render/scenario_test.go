@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 //	in-force                                   the agent takes what is rendered
 //	current TEXT                               the file in force, as a person wrote it
 //	kept [KEY]                                 the file while a removal is held
-//	file [KEY] | announcements | services | rejected | problems | namespaces | sources | keys | needs | vanished | isolated | lingers
+//	file [KEY] | announcements | services | reasons | rejected | problems | namespaces | sources | keys | needs | vanished | isolated | lingers
 func (w *world) do(line string) []string {
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
@@ -107,7 +107,7 @@ func (w *world) do(line string) []string {
 		}
 	case "draining":
 		w.in.Draining = rest == "true"
-	case "file", "kept", "announcements", "services", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "isolated", "lingers", "in-force":
+	case "file", "kept", "announcements", "services", "reasons", "rejected", "problems", "namespaces", "sources", "keys", "needs", "vanished", "isolated", "lingers", "in-force":
 		return w.show(kind, rest)
 	default:
 		name, text, _ := strings.Cut(rest, " ")
@@ -324,6 +324,10 @@ func (w *world) show(what, key string) []string {
 	case "services":
 		return lines(out.Services, func(s v1alpha1.NodeService) string {
 			return fmt.Sprintf("%s %s %s | %s", s.Address, s.Service, s.State, s.Why)
+		})
+	case "reasons":
+		return lines(slices.SortedFunc(maps.Keys(out.Reasons), netip.Addr.Compare), func(a netip.Addr) string {
+			return a.String() + " " + []string{"elsewhere", "node", "service"}[out.Reasons[a]]
 		})
 	case "rejected":
 		return lines(out.Rejected, func(r v1alpha1.RejectedObject) string {

@@ -48,6 +48,7 @@ type placed struct {
 func renderServices(in *Input, s *self, f *file, peers *peerSet, pools *poolSet, l *ledger) {
 	advs := chooseAdvertisements(in, s, peers, l)
 	l.out.NeedsServices = len(advs) > 0
+	l.out.Unlisted = l.out.NeedsServices && in.Services == nil
 	if !l.out.NeedsServices {
 		return
 	}
@@ -96,8 +97,15 @@ func machines(in *Input, f *file) map[netip.Addr]string {
 	return out
 }
 
+// because records what decides about an address; of several Services with it the one
+// that decides by itself.
+func (a *announcer) because(addr netip.Addr, r Reason) {
+	a.l.out.Reasons[addr] = max(a.l.out.Reasons[addr], r)
+}
+
 // report records the decision about an address.
 func (a *announcer) report(addr netip.Addr, c *candidate, state, why string) {
+	a.because(addr, ReasonElsewhere)
 	a.l.out.Services = append(a.l.out.Services, v1alpha1.NodeService{Address: addr.String(), Service: c.name(), State: state, Why: why})
 }
 
@@ -152,6 +160,7 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 				a.report(addr, c, stateNotAnnounced, "not announced: no ServiceAdvertisement of this node selects the Service")
 			}
 		case c.never != "":
+			a.because(addr, ReasonService)
 			a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
 		case !c.assigned() && !a.permits(addr, c):
 			a.report(addr, c, stateNotAnnounced, fmt.Sprintf("not announced: %s of spec.externalIPs is inside no IPPool with uses: [LoadBalancer]: "+
@@ -254,14 +263,17 @@ func count(live []*candidate) tally {
 func (a *announcer) judge(addr netip.Addr, live []*candidate) {
 	first, t := live[0], count(live)
 	if t.verdict == withdraw {
+		a.because(addr, ReasonService)
 		a.report(addr, first, stateNotAnnounced, "not announced: "+t.why)
 		return
 	}
 	ann, none := a.announcement(addr, t.advs)
 	if none != "" {
+		a.because(addr, ReasonNode)
 		a.report(addr, first, stateNotAnnounced, "not announced: "+none)
 		return
 	}
+	a.because(addr, ReasonService)
 	why := t.why
 	if a.draining {
 		why = "this node is being drained; " + why

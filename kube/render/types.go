@@ -78,6 +78,10 @@ type Output struct {
 	// NeedsServices: an advertisement selects this node. Without Input.Services the
 	// announcements in force must stay: those of this output are none.
 	NeedsServices bool
+	// Unlisted: NeedsServices, and there is no Input.Services.
+	Unlisted bool
+	// Reasons are why each address in Services is announced or not.
+	Reasons map[netip.Addr]Reason
 	// NeedsAllNodes: this node is in a mesh, or a reflector without configured
 	// ranges of clients. Without Input.Nodes the configuration in force must stay:
 	// that of this output has no session with the nodes that are missing.
@@ -100,6 +104,19 @@ type Output struct {
 	// Vanished are the kinds without an object, of which something is in force.
 	Vanished []string
 }
+
+// Reason is the kind of thing that decides about an address of a Service.
+type Reason int
+
+const (
+	// ReasonElsewhere: other objects, such as the ServiceAdvertisements that select the
+	// Service.
+	ReasonElsewhere Reason = iota
+	// ReasonNode: the node as it is configured, such as its sessions.
+	ReasonNode
+	// ReasonService: the Service itself, such as its endpoints.
+	ReasonService
+)
 
 // Announcement is a prefix that this node announces besides its blocks: the plain
 // form of the admin protocol's message.
