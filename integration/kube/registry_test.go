@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"onlink/integration/kube/api"
+	"onlink/integration/lab"
 	"onlink/ipam"
 	"onlink/ipam/ipamtest"
 	"onlink/ipam/remote"
@@ -387,4 +388,44 @@ func TestRegistryDoubt(t *testing.T) {
 	if lost, err := f.Assert(ctx, req.Caller, []ipam.Block{b}); err != nil || len(lost) != 1 {
 		t.Fatalf("assert of a freed block: lost %v, %v, want the block", lost, err)
 	}
+}
+
+// TestRegistryLost: where Blocks are lost no node claims before every node had time for
+// an assert, also a node that has not asserted since, and one without a block.
+func TestRegistryLost(t *testing.T) {
+	t.Parallel()
+	s := api.Start(t)
+	f := newFleet(t, s)
+	ctx := t.Context()
+	req := func(node string, last byte) ipam.ClaimRequest {
+		r := ipamtest.Request(node)
+		r.Caller = ipam.Caller{Node: node, Instance: "i-" + node, Address: netip.AddrFrom4([4]byte{192, 0, 2, last}), Period: time.Second}
+		return r
+	}
+	blocks := map[string]ipam.Block{}
+	for i, node := range []string{"b", "c"} {
+		b, err := f.Claim(ctx, req(node, byte(i)))
+		must(t, err)
+		_, err = f.Assert(ctx, req(node, byte(i)).Caller, []ipam.Block{b})
+		must(t, err)
+		blocks[node] = b
+	}
+	must(t, s.Client.Blocks.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
+	for i, node := range []string{"b", "new"} {
+		if got, err := f.Claim(ctx, req(node, byte(2*i))); !errors.Is(err, ipam.ErrSettling) {
+			t.Fatalf("node %s claimed %v after all Blocks were lost: %v", node, got, err)
+		}
+	}
+	must(t, lab.Eventually(ctx, 30*time.Second, "claims after every node asserted", func() error {
+		for i, node := range []string{"b", "c"} {
+			if lost, err := f.Assert(ctx, req(node, byte(i)).Caller, []ipam.Block{blocks[node]}); err != nil || len(lost) > 0 {
+				return fmt.Errorf("assert of %s: lost %v, %w", node, lost, err)
+			}
+		}
+		got, err := f.Claim(ctx, req("new", 2))
+		if err == nil && (got.CIDR == blocks["b"].CIDR || got.CIDR == blocks["c"].CIDR) {
+			t.Fatalf("new claimed %v, which is another's", got)
+		}
+		return err
+	}))
 }

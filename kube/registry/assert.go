@@ -32,13 +32,10 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 			return nil, fmt.Errorf("%w: block %v names node %q or is malformed", ipam.ErrInvalidRequest, b.CIDR, b.Node)
 		}
 	}
-	if err := s.names.hold(ctx, by, true); err != nil {
+	if err := s.names.hold(ctx, by, renewal{due: true, block: oneOf(held)}); err != nil {
 		return nil, err
 	}
-	if err := s.loadTrusted(ctx); err != nil {
-		if unserved(err) {
-			s.bereave(by)
-		}
+	if err := s.loadTrusted(ctx, by); err != nil {
 		return nil, err
 	}
 	for _, b := range held {

@@ -36,10 +36,10 @@ func (s *Server) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, 
 	if err := errors.Join(req.Validate(), s.mine(req.Caller)); err != nil {
 		return ipam.Block{}, err
 	}
-	if err := s.names.hold(ctx, req.Caller, false); err != nil {
+	if err := s.names.hold(ctx, req.Caller, renewal{}); err != nil {
 		return ipam.Block{}, err
 	}
-	if err := s.loadOnce(ctx); err != nil {
+	if err := s.load(ctx, req.Caller); err != nil { // also when it is known: Blocks may be lost since
 		return ipam.Block{}, err
 	}
 	if err := s.settling(ctx, req.Caller); err != nil {
@@ -148,7 +148,7 @@ func (s *Server) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix)
 // renews its Lease before the Block is read: another machine may have taken the name
 // over since the last look at it, and the controller may be about to free the block.
 func (s *Server) giveAgain(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix) (ipam.Block, *ipam.Block, error) {
-	if err := s.names.hold(ctx, req.Caller, true); err != nil {
+	if err := s.names.hold(ctx, req.Caller, renewal{due: true, block: p}); err != nil {
 		return ipam.Block{}, nil, err
 	}
 	for range maxRetries {

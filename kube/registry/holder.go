@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 	address6Annot     = "onlink.io/address6"
 	periodAnnotation  = "onlink.io/period" // of the asserts, as a duration
 	beforeAnnotation  = "onlink.io/former-instance"
+	blockAnnotation   = "onlink.io/block" // one of those that the node asserted last
 )
 
 // maxRetries bounds the writes of one call that others overtake.
@@ -122,6 +124,17 @@ func fillLease(l *coordinationv1.Lease, name string, h ipam.Holder) {
 	l.Spec.HolderIdentity, l.Spec.LeaseDurationSeconds, l.Spec.RenewTime, l.Spec.AcquireTime = &h.Instance, &seconds, &now, &since
 }
 
+// fill makes a Lease name a block of its node.
+func (r renewal) fill(l *coordinationv1.Lease) {
+	switch {
+	case !r.due:
+	case r.block.IsValid():
+		l.Annotations[blockAnnotation] = r.block.String()
+	default:
+		delete(l.Annotations, blockAnnotation)
+	}
+}
+
 func text(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -129,11 +142,25 @@ func text(a netip.Addr) string {
 	return a.String()
 }
 
+// renewal is what a call does to the Lease of its caller.
+type renewal struct {
+	due   bool         // not only where the holder changed
+	block netip.Prefix // one that the caller has; invalid: none
+}
+
+// oneOf returns the lowest of blocks, so that it changes seldom.
+func oneOf(held []ipam.Block) netip.Prefix {
+	if len(held) == 0 {
+		return netip.Prefix{}
+	}
+	return slices.MinFunc(held, func(a, b ipam.Block) int { return a.CIDR.Addr().Compare(b.CIDR.Addr()) }).CIDR
+}
+
 // hold is the rule of [ipam.Admit]: it returns when the caller holds its name, and
-// renews its Lease when that is due anyway or renew says so.
-func (n *names) hold(ctx context.Context, by ipam.Caller, renew bool) error {
+// renews its Lease when that is due anyway or r says so.
+func (n *names) hold(ctx context.Context, by ipam.Caller, r renewal) error {
 	n.mu.Lock()
-	sure := !renew && n.sure.by == by && time.Since(n.sure.at) < by.Patience()/4
+	sure := !r.due && n.sure.by == by && time.Since(n.sure.at) < by.Patience()/4
 	n.mu.Unlock()
 	if sure {
 		return nil // a claim reads the Lease again after its Block exists
@@ -151,11 +178,11 @@ func (n *names) hold(ctx context.Context, by ipam.Caller, renew bool) error {
 		if next.Instance == "" && !changed {
 			return nil
 		}
-		if !changed && !renew {
+		if !changed && !r.due {
 			n.confirm(by)
 			return nil
 		}
-		if ok, err := n.record(ctx, h, by.Node, next); err != nil || ok {
+		if ok, err := n.record(ctx, h, by.Node, next, r); err != nil || ok {
 			if err == nil {
 				n.confirm(by)
 			}
@@ -178,18 +205,21 @@ func (n *names) holds(ctx context.Context, by ipam.Caller) error {
 	return err
 }
 
-// record writes the Lease of a name; false: another write came first.
-func (n *names) record(ctx context.Context, h *holding, name string, next ipam.Holder) (bool, error) {
+// record writes the Lease of a name; false: another write came first. A renewal that is
+// not due leaves the block as it is.
+func (n *names) record(ctx context.Context, h *holding, name string, next ipam.Holder, r renewal) (bool, error) {
 	leases := n.opt.Client.CoordinationV1().Leases(n.opt.Namespace)
 	l := h.lease
 	var err error
 	if l == nil {
 		l = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: LeaseName(name)}}
 		fillLease(l, name, next)
+		r.fill(l)
 		l, err = leases.Create(ctx, l, metav1.CreateOptions{})
 	} else {
 		l = l.DeepCopy()
 		fillLease(l, name, next)
+		r.fill(l)
 		l, err = leases.Update(ctx, l, metav1.UpdateOptions{})
 	}
 	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || absent(err) && h.lease != nil {

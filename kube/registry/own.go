@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,16 +15,45 @@ import (
 	"onlink/kube/api/v1alpha1"
 )
 
-// load reads this node's blocks: one list, selected by the node's label.
-func (s *Server) load(ctx context.Context) error {
-	own, err := s.blocksOf(ctx, s.opt.Node)
-	if err != nil {
-		return err
+// load reads this node's blocks: one list, selected by the node's label. It notes when
+// the list shows that Blocks were lost.
+func (s *Server) load(ctx context.Context, by ipam.Caller) error {
+	for range maxRetries {
+		s.mu.Lock()
+		before, revision, writes := maps.Clone(s.own), s.revision, s.writes
+		s.mu.Unlock()
+		now, err := s.listOf(ctx, s.opt.Node)
+		if unserved(err) {
+			s.bereave(by)
+		}
+		if err != nil {
+			return err
+		}
+		lost, err := s.went(ctx, before, revision, now)
+		if err != nil {
+			return err
+		}
+		if lost {
+			s.opt.Log.Warn("the API server has lost Blocks: no block is claimed before every node asserted its own", "wait", by.Patience())
+			s.bereave(by)
+		}
+		if s.take(now, writes) {
+			return nil
+		}
 	}
+	return errBusy
+}
+
+// take makes a list what is known of the own blocks; false: one was written since the
+// list began, and may lack in it.
+func (s *Server) take(l *ownList, writes int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.own, s.loaded = own, true
-	return nil
+	if s.writes != writes {
+		return false
+	}
+	s.own, s.revision, s.loaded = l.blocks, l.revision, true
+	return true
 }
 
 // loadOnce is load where this process has not read the list yet.
@@ -34,16 +64,16 @@ func (s *Server) loadOnce(ctx context.Context) error {
 	if loaded {
 		return nil
 	}
-	return s.load(ctx)
+	return s.load(ctx, ipam.Caller{Node: s.opt.Node})
 }
 
 // loadTrusted is load for a caller that renewed its Lease just now: it removes the
 // doubts of the controller from this node's blocks. The controller writes its doubt,
 // then reads the Lease, then frees: a list from before the doubt is one from after the
 // renewal, which the controller reads then; a list from after it has the doubt.
-func (s *Server) loadTrusted(ctx context.Context) error {
+func (s *Server) loadTrusted(ctx context.Context, by ipam.Caller) error {
 	for range maxRetries {
-		if err := s.load(ctx); err != nil {
+		if err := s.load(ctx, by); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -87,22 +117,37 @@ func (s *Server) trust(ctx context.Context, o *v1alpha1.Block) (*v1alpha1.Block,
 	return nil, explain("keep Block "+o.Name, err)
 }
 
+// ownList is a list of a node's blocks.
+type ownList struct {
+	blocks   map[netip.Prefix]*v1alpha1.Block
+	revision uint64 // of the list; 0: unknown
+}
+
 // blocksOf lists the blocks of a node.
 func (s *Server) blocksOf(ctx context.Context, node string) (map[netip.Prefix]*v1alpha1.Block, error) {
+	l, err := s.listOf(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	return l.blocks, nil
+}
+
+func (s *Server) listOf(ctx context.Context, node string) (*ownList, error) {
 	list, err := s.opt.Client.Blocks.List(ctx, metav1.ListOptions{
 		LabelSelector: labels.Set{v1alpha1.NodeLabel: LabelValue(node)}.String(),
 	})
 	if err != nil {
 		return nil, explain("list the blocks of node "+node, err)
 	}
-	own := map[netip.Prefix]*v1alpha1.Block{}
+	l := &ownList{blocks: map[netip.Prefix]*v1alpha1.Block{}}
+	l.revision, _ = strconv.ParseUint(list.ResourceVersion, 10, 64) // of another form it shows no loss
 	for i := range list.Items {
 		o := &list.Items[i]
 		if b, ok := fromObject(o); ok && b.Node == node {
-			own[b.CIDR] = o
+			l.blocks[b.CIDR] = o
 		}
 	}
-	return own, nil
+	return l, nil
 }
 
 // keep remembers an object as the API server has it.
@@ -114,6 +159,7 @@ func (s *Server) keep(o *v1alpha1.Block) {
 	s.all.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writes++
 	if b.Node != s.opt.Node {
 		delete(s.own, b.CIDR)
 		return

@@ -26,7 +26,7 @@ func (s *Server) release(ctx context.Context, by ipam.Caller, b ipam.Block) erro
 	if b.Node != by.Node {
 		return fmt.Errorf("%w: the block names node %q", ipam.ErrInvalidRequest, b.Node)
 	}
-	if err := s.names.hold(ctx, by, false); err != nil {
+	if err := s.names.hold(ctx, by, renewal{}); err != nil {
 		return err
 	}
 	for range maxRetries {

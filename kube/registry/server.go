@@ -51,10 +51,11 @@ type Server struct {
 	mu     sync.Mutex
 	own    map[netip.Prefix]*v1alpha1.Block // this node's, as of the last answer of the API server; guarded by mu
 	loaded bool                             // own is a whole list; guarded by mu
-	// settled is when claims are accepted again after Blocks were lost; looked is
-	// that this process has looked for that. Both guarded by mu.
-	settled time.Time
-	looked  bool
+	writes int                              // of own blocks; guarded by mu
+	// revision is the version of the last list of own blocks, 0: unknown; settled is
+	// when claims are accepted again after Blocks were lost. Both guarded by mu.
+	revision uint64
+	settled  time.Time
 }
 
 var (

@@ -3,22 +3,24 @@ package registry
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"onlink/ipam"
 	"onlink/kube/api/v1alpha1"
 )
 
-// newName is how young the Lease of a node is in a cluster that is being made: there
-// Leases come before the first Block.
-const newName = 10 * time.Minute
-
-// sample is how many Leases are read to see whether nodes hold names for long: where
-// all Blocks are lost nearly all do. In a cluster that is being made every node reads
-// them.
-const sample = 50
+// sample is how many Leases are read to see whether a node lost its Block, and probes
+// how many of those nodes are looked at: of the others' asserts the oldest shows a loss
+// longest.
+const (
+	sample = 50
+	probes = 4
+)
 
 // bereave notes that the API server lost Blocks: one of this node's is absent, or the
 // resource is not served. Until every node had time for an assert, a claim could take
@@ -29,50 +31,87 @@ func (s *Server) bereave(by ipam.Caller) {
 	s.settled = time.Now().Add(by.Patience())
 }
 
-// settling returns [ipam.ErrSettling] for a while after Blocks were lost.
+// settling returns [ipam.ErrSettling] for a while after Blocks were lost. A node with
+// blocks has seen by the list of them that none is lost; one without looks at others'.
 func (s *Server) settling(ctx context.Context, by ipam.Caller) error {
 	s.mu.Lock()
-	left, looked := time.Until(s.settled), s.looked
+	left, waited := time.Until(s.settled), time.Since(s.settled) < by.Patience()
+	blocks := len(s.own)
 	s.mu.Unlock()
 	if left > 0 {
 		return fmt.Errorf("%w: Blocks were deleted, claims are accepted in %v", ipam.ErrSettling, left.Round(time.Second))
 	}
-	if looked {
+	if blocks > 0 || waited {
 		return nil
 	}
-	lost, err := s.orphaned(ctx)
-	if err != nil {
+	node, err := s.orphan(ctx)
+	if err != nil || node == "" {
 		return err
 	}
-	s.mu.Lock()
-	s.looked = true
-	s.mu.Unlock()
-	if !lost {
-		return nil
-	}
 	s.bereave(by)
-	return fmt.Errorf("%w: other nodes hold names for long and there is no Block, claims are accepted in %v", ipam.ErrSettling, by.Patience())
+	return fmt.Errorf("%w: the Block that node %q asserted is gone, claims are accepted in %v", ipam.ErrSettling, node, by.Patience())
 }
 
-// orphaned reports whether the cluster has lost all Blocks, for a process that began
-// after that: other nodes hold their names for long, and no node owns a Block.
-func (s *Server) orphaned(ctx context.Context) (bool, error) {
-	blocks, err := s.opt.Client.Blocks.List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.NodeLabel, Limit: 1})
-	if err != nil {
-		return false, explain("list blocks", err)
-	}
-	if len(blocks.Items) > 0 {
-		return false, nil
-	}
+// orphan returns a node that asserted a Block which is gone, for a node that has none
+// itself: its Lease names the Block. "" is that the sample has none. It looks at those
+// that asserted longest ago: the next assert makes the Block again.
+func (s *Server) orphan(ctx context.Context) (string, error) {
 	leases, err := s.opt.Client.CoordinationV1().Leases(s.opt.Namespace).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.NodeLabel, Limit: sample})
 	if err != nil {
-		return false, explain("list Leases", err)
+		return "", explain("list Leases", err)
 	}
-	for i := range leases.Items {
-		l := &leases.Items[i]
+	for _, c := range claimants(leases.Items, s.opt.Node) {
+		o, err := s.find(ctx, c.block)
+		if err != nil {
+			return "", err
+		}
+		if o == nil {
+			return c.node, nil
+		}
+	}
+	return "", nil
+}
+
+// claimant is a node and a block that it asserted.
+type claimant struct {
+	node  string
+	block netip.Prefix
+	at    time.Time
+}
+
+// claimants returns the nodes besides one whose last asserts are oldest.
+func claimants(leases []coordinationv1.Lease, besides string) []claimant {
+	var out []claimant
+	for i := range leases {
+		l := &leases[i]
 		h := holderOf(NodeOf(l), l)
-		if h.Instance != "" && h.Node != s.opt.Node && time.Since(h.Since) > newName {
-			return true, nil
+		block, err := netip.ParsePrefix(l.Annotations[blockAnnotation])
+		if h.Instance == "" || h.Node == besides || err != nil {
+			continue // it holds no name, or no block
+		}
+		c := claimant{node: h.Node, block: block}
+		if l.Spec.RenewTime != nil {
+			c.at = l.Spec.RenewTime.Time
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b claimant) int { return a.at.Compare(b.at) })
+	return out[:min(len(out), probes)]
+}
+
+// went reports whether the API server lost Blocks, by a list of this node's own: one
+// that it knew of is no object any more, or the version of the list is below that of a
+// former one, as after etcd was restored from a backup.
+func (s *Server) went(ctx context.Context, before map[netip.Prefix]*v1alpha1.Block, revision uint64, now *ownList) (bool, error) {
+	if now.revision < revision {
+		return true, nil
+	}
+	for p := range before {
+		if now.blocks[p] != nil {
+			continue
+		}
+		if o, err := s.find(ctx, p); err != nil || o == nil {
+			return err == nil, err
 		}
 	}
 	return false, nil

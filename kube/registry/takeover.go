@@ -45,7 +45,7 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 		}
 	}
 	s.names.unsure()
-	ok, err := s.names.record(ctx, own, by.Node, ipam.Holder{Caller: by, Since: time.Now()})
+	ok, err := s.names.record(ctx, own, by.Node, ipam.Holder{Caller: by, Since: time.Now()}, renewal{})
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 			return nil, err
 		}
 	}
-	if err := s.load(ctx); err != nil {
+	if err := s.load(ctx, by); err != nil {
 		return nil, err
 	}
 	s.names.confirm(by)
@@ -108,7 +108,7 @@ func (s *Server) vacate(ctx context.Context, node string) error {
 		if err != nil || h.lease == nil || h.holder.Instance == "" {
 			return err
 		}
-		if ok, err := s.names.record(ctx, h, node, ipam.Holder{}); err != nil || ok {
+		if ok, err := s.names.record(ctx, h, node, ipam.Holder{}, renewal{due: true}); err != nil || ok {
 			return err
 		}
 	}
