@@ -133,44 +133,51 @@ func (a *announcer) decide(addr netip.Addr, list []candidate) {
 }
 
 // living returns the candidates that may announce the address, and reports about
-// the others. An assigned address is its Service's: externalIPs, which everybody can
+// the others. An assigned address is its Service's: externalIPs, which every user can
 // write who can write a Service, take it from none, not even from a younger one.
 func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate) {
 	var holders []*candidate
 	list = slices.SortedStableFunc(slices.Values(list), func(x, y candidate) int { return compareBool(!x.assigned(), !y.assigned()) })
 	for i := range list {
 		c := &list[i]
-		if headless(c.svc) {
+		h, text := c.rivalOf(holders)
+		switch {
+		case headless(c.svc):
 			if c.selected() {
+				a.because(addr, ReasonService)
 				a.report(addr, c, stateNotAnnounced, "not announced: kube-proxy does not forward externalIPs of a headless Service: write them into another one with a cluster IP")
 			}
-			continue
-		}
-		if h, text := c.rivalOf(holders); h != nil {
-			// kube-proxy may forward to the loser whether it is selected or not.
-			if c.selected() || h.selected() && h.assigned() && !c.assigned() {
-				a.report(addr, c, stateConflict, fmt.Sprintf("%s %s", addr, text))
+		case h == nil:
+			holders = append(holders, c)
+			if a.permits(addr, c) {
+				c.waits = a.waits(addr, c)
+				live = append(live, c)
 			}
-			continue
-		}
-		holders = append(holders, c)
-		switch {
-		case !c.selected():
-			if c.kind == v1alpha1.AddressLoadBalancer && c.never == "" {
-				a.report(addr, c, stateNotAnnounced, "not announced: no ServiceAdvertisement of this node selects the Service")
-			}
-		case c.never != "":
-			a.because(addr, ReasonService)
-			a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
-		case !c.assigned() && !a.permits(addr, c):
-			a.report(addr, c, stateNotAnnounced, fmt.Sprintf("not announced: %s of spec.externalIPs is inside no IPPool with uses: [LoadBalancer]: "+
-				"create one around it (with manual: true no other Service gets an address of it), or remove it", addr))
-		default:
-			c.waits = a.waits(addr, c)
-			live = append(live, c)
+		case c.selected(), h.selected() && h.assigned() && !c.assigned(): // kube-proxy may forward to an unselected one too
+			a.report(addr, c, stateConflict, fmt.Sprintf("%s %s", addr, text))
 		}
 	}
 	return live
+}
+
+// permits reports whether the Service that has an address may announce it, and reports
+// why not.
+func (a *announcer) permits(addr netip.Addr, c *candidate) bool {
+	switch {
+	case !c.selected():
+		if c.kind == v1alpha1.AddressLoadBalancer && c.never == "" {
+			a.report(addr, c, stateNotAnnounced, "not announced: no ServiceAdvertisement of this node selects the Service")
+		}
+	case c.never != "":
+		a.because(addr, ReasonService)
+		a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
+	case !c.assigned() && !a.forServices(addr, c):
+		a.report(addr, c, stateNotAnnounced, fmt.Sprintf("not announced: %s of spec.externalIPs is inside no IPPool with uses: [LoadBalancer]: "+
+			"create one around it (with manual: true no other Service gets an address of it), or remove it", addr))
+	default:
+		return true
+	}
+	return false
 }
 
 // waits reports whether an address must not be announced before the service proxy
@@ -180,10 +187,10 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 // address in force stays: it has endpoints, or the proxy still has those that
 // terminate.
 func (a *announcer) waits(addr netip.Addr, c *candidate) bool {
-	if a.forwards == nil || c.local && c.counts.readyHere == 0 {
+	if a.forwards == nil || c.local && c.counts.readyHere == 0 || a.isInForce(addr, c) {
 		return false
 	}
-	if verdict, _ := c.judge(); verdict == withdraw || a.isInForce(addr, c) {
+	if verdict, _ := c.judge(); verdict == withdraw {
 		return false
 	}
 	svc := c.svc
@@ -195,11 +202,12 @@ func (a *announcer) waits(addr netip.Addr, c *candidate) bool {
 	return !a.forwards(a.self.first, svc)
 }
 
-// permits reports whether an address of externalIPs may be announced. Everybody who can
-// write a Service can write any address there: without the range of an administrator
-// he would attract the packets of anybody else, also of a Node that this one does not
-// know of.
-func (a *announcer) permits(addr netip.Addr, c *candidate) bool {
+// forServices reports whether an address of externalIPs may be announced. Every user
+// who can write a Service can write any address there: without the range of an
+// administrator he would attract the packets of others, also of a Node that this one
+// does not know of. In force stays what a rejected pool, or the end of all, leaves
+// unsure.
+func (a *announcer) forServices(addr netip.Addr, c *candidate) bool {
 	if _, ok := a.pools.forServices(addr); ok {
 		return true
 	}
