@@ -16,14 +16,16 @@ import (
 type podCIDRs struct{ opt *Options }
 
 // block returns the only block that this node may have of a pool with
-// fromNodePodCIDR; the zero Prefix for another pool.
+// fromNodePodCIDR; the zero Prefix for another pool. Of a pool without an object, such as
+// one of which the removal is held, it is not known which kind it was: a podCIDR that is
+// a block of it is the only one then, because any other may be a future node's podCIDR.
 func (p *podCIDRs) block(ctx context.Context, req ipam.ClaimRequest) (netip.Prefix, error) {
 	pool, err := p.pool(ctx, req.Pool)
-	if err != nil || pool == nil || !pool.Spec.FromNodePodCIDR {
+	if err != nil || pool != nil && !pool.Spec.FromNodePodCIDR {
 		return netip.Prefix{}, err
 	}
 	cidrs, err := p.ofNode(ctx)
-	if err != nil {
+	if err != nil && (pool != nil || !absent(err)) {
 		return netip.Prefix{}, err
 	}
 	for _, c := range cidrs {
@@ -31,10 +33,15 @@ func (p *podCIDRs) block(ctx context.Context, req ipam.ClaimRequest) (netip.Pref
 		if err != nil || !req.PoolCIDR.Contains(block.Addr()) {
 			continue
 		}
-		if block.Bits() != req.BlockSize || block.Masked() != block {
+		if block.Bits() == req.BlockSize && block.Masked() == block {
+			return block, nil
+		}
+		if pool != nil {
 			return netip.Prefix{}, fmt.Errorf("pool has fromNodePodCIDR and Node.spec.podCIDR %v is no block of its length /%d", block, req.BlockSize)
 		}
-		return block, nil
+	}
+	if pool == nil {
+		return netip.Prefix{}, nil
 	}
 	have := strings.Join(cidrs, ", ")
 	if have == "" {
