@@ -204,7 +204,7 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	if err == nil {
 		err = d.pushConfig(ctx, in, out, have, began, wait)
 	}
-	err = errors.Join(err, d.pushAnnouncements(ctx, out, have, began, wait), d.pushNamespaces(ctx, out), d.confirmHeld(ctx))
+	err = errors.Join(err, d.pushAnnouncements(ctx, out, have, began, wait), d.pushNamespaces(ctx, out, have), d.confirmHeld(ctx))
 	return out, err
 }
 

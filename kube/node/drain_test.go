@@ -28,6 +28,37 @@ type drainBed struct {
 	agent *drain.Drain
 }
 
+// serveAgent serves the admin API of an agent that has these parts alone.
+func serveAgent(t *testing.T, parts agentadmin.Config, wake bell) *link {
+	t.Helper()
+	lis, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer()
+	agentadmin.New(parts).Register(srv)
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := srv.Serve(lis); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		srv.Stop()
+		served.Wait()
+	})
+	l, err := dial(lis.Addr().String(), parts.Log, wake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
 // newDrainBed starts the API; wait is spec.drain.wait, shown the annotation of the phase.
 func newDrainBed(t *testing.T, wait, shown string) *drainBed {
 	t.Helper()
@@ -36,33 +67,15 @@ func newDrainBed(t *testing.T, wait, shown string) *drainBed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lis, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := grpc.NewServer()
-	agentadmin.New(agentadmin.Config{Node: "n1", Log: log, Drainer: agent}).Register(srv)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
-	running.Go(func() {
-		if err := srv.Serve(lis); err != nil {
-			t.Error(err)
-		}
-	})
 	running.Go(func() { announceDrain(ctx, agent) })
-	wake := newBell()
-	l, err := dial(lis.Addr().String(), log, wake)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		srv.Stop()
 		stop()
 		running.Wait()
-		if err := l.conn.Close(); err != nil {
-			t.Error(err)
-		}
 	})
+	wake := newBell()
+	l := serveAgent(t, agentadmin.Config{Node: "n1", Log: log, Drainer: agent}, wake)
 	o := newObjects(nil, log, "n1", "onlink", func(deletion) {}, wake)
 	config := &v1alpha1.OnlinkConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ConfigName}}
 	config.Spec.Drain.Wait = v1alpha1.Duration(wait)

@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/render"
@@ -417,21 +418,70 @@ func unexplained(out *render.Output, have *has, inForce, unseen bool) (rest []re
 
 // pushNamespaces sends the pools of namespaces when they differ from what was
 // sent.
-func (d *desire) pushNamespaces(ctx context.Context, out *render.Output) error {
-	req := &onlinkv1.SetNamespacesRequest{}
-	for _, name := range slices.Sorted(maps.Keys(out.Namespaces)) {
-		req.Namespaces = append(req.Namespaces, &onlinkv1.NamespacePools{Namespace: name, Pools: out.Namespaces[name]})
+func (d *desire) pushNamespaces(ctx context.Context, out *render.Output, have *has) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	stay, err := d.stayingChoices(ctx, out, have)
+	if err != nil {
+		return err
 	}
+	req := &onlinkv1.SetNamespacesRequest{}
+	for name, pools := range out.Namespaces {
+		if !slices.ContainsFunc(stay, func(n *onlinkv1.NamespacePools) bool { return n.GetNamespace() == name }) {
+			req.Namespaces = append(req.Namespaces, &onlinkv1.NamespacePools{Namespace: name, Pools: pools})
+		}
+	}
+	req.Namespaces = append(req.Namespaces, stay...)
+	slices.SortFunc(req.Namespaces, func(a, b *onlinkv1.NamespacePools) int { return strings.Compare(a.GetNamespace(), b.GetNamespace()) })
 	if d.sent.namespaces != nil && proto.Equal(req, d.sent.namespaces) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
 	if _, err := d.link.admin.SetNamespaces(ctx, req); err != nil {
 		return fmt.Errorf("set the pools of namespaces: %w", err)
 	}
 	d.sent.namespaces = req
 	return nil
+}
+
+// stayingChoices returns the choices of namespaces in the agent that are to stay: those
+// of a pool that is in force and not in the rendering, until its removal is in force too,
+// because new pods would get addresses of the default pools meanwhile; and all of pools
+// in force while there is no Namespace, as every cluster has some.
+func (d *desire) stayingChoices(ctx context.Context, out *render.Output, have *has) (stay []*onlinkv1.NamespacePools, err error) {
+	empty := len(d.objects.namespaces.list()) == 0
+	if !empty && d.sent.inForce && d.sent.config == hashOf(out) {
+		return nil, nil
+	}
+	pools, next := poolsOf([]byte(have.text)), poolsOf(out.Config)
+	if !empty {
+		pools = slices.DeleteFunc(pools, func(name string) bool { return slices.Contains(next, name) })
+	}
+	if len(pools) == 0 {
+		return nil, nil
+	}
+	rep, err := d.link.admin.ListNamespaces(ctx, &onlinkv1.ListNamespacesRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list the pools of namespaces: %w", err)
+	}
+	return slices.DeleteFunc(rep.GetNamespaces(), func(n *onlinkv1.NamespacePools) bool {
+		return !slices.ContainsFunc(n.GetPools(), func(name string) bool { return slices.Contains(pools, name) })
+	}), nil
+}
+
+// poolsOf returns the names of the pools of a configuration.
+func poolsOf(text []byte) (names []string) {
+	var file struct {
+		Pools []struct {
+			Name string `json:"name"`
+		} `json:"pools"`
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return nil // the agent's own text, or one that it rejects
+	}
+	for _, p := range file.Pools {
+		names = append(names, p.Name)
+	}
+	return names
 }
 
 // heldChanges returns the changes that the agent holds.
