@@ -144,7 +144,6 @@ func (a *announcer) living(addr netip.Addr, list []candidate) (live []*candidate
 		switch {
 		case headless(c.svc):
 			if c.selected() {
-				a.because(addr, ReasonService)
 				a.report(addr, c, stateNotAnnounced, "not announced: kube-proxy does not forward externalIPs of a headless Service: write them into another one with a cluster IP")
 			}
 		case h == nil:
@@ -173,7 +172,7 @@ func (a *announcer) permits(addr netip.Addr, c *candidate) bool {
 		a.report(addr, c, stateNotAnnounced, "not announced: "+c.never)
 	case !c.assigned() && !a.forServices(addr, c):
 		a.report(addr, c, stateNotAnnounced, fmt.Sprintf("not announced: %s of spec.externalIPs is inside no IPPool with uses: [LoadBalancer]: "+
-			"create one around it (with manual: true no other Service gets an address of it), or remove it", addr))
+			"create one around it (with manual: true no Service gets an address of it by itself), or remove it", addr))
 	default:
 		return true
 	}
