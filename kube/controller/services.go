@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/controller/addresses"
+	"onlink/kube/render"
 )
 
 // conditionAddresses is on a Service: False with what it lacks, True with the
@@ -153,9 +155,12 @@ type podRange struct {
 	cidr netip.Prefix
 }
 
-// addressPools returns the pools for Services, and the ranges of those for pods.
+// addressPools returns the pools for Services, and the ranges of those for pods. A
+// range that nodes reject stays the pods': an agent may have it in force.
 func (c *controller) addressPools() (pools []addresses.Pool, pods []podRange) {
-	for _, p := range list[*v1alpha1.IPPool](c.w.pools) {
+	all := list[*v1alpha1.IPPool](c.w.pools)
+	rejected := render.RejectedPools(all) // before a node has said so in a status
+	for _, p := range all {
 		cidr, err := netip.ParsePrefix(string(p.Spec.CIDR))
 		if err != nil {
 			continue // the API server's schema rejects it
@@ -167,10 +172,20 @@ func (c *controller) addressPools() (pools []addresses.Pool, pods []podRange) {
 		}
 		pools = append(pools, addresses.Pool{
 			Name: p.Name, CIDR: cidr, Reserved: ranges(p.Spec.Reserved), Disabled: p.Spec.Disabled, Manual: p.Spec.Manual,
-			Serves: c.namespacesOf(p),
+			Rejected: cmp.Or(rejected[p.Name], rejectedBy(p)), Serves: c.namespacesOf(p),
 		})
 	}
 	return pools, pods
+}
+
+// rejectedBy returns what the condition of a pool has of the nodes that reject it as it
+// is now; "": none does.
+func rejectedBy(p *v1alpha1.IPPool) string {
+	cond := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAccepted)
+	if cond == nil || cond.Status != metav1.ConditionFalse || cond.ObservedGeneration != p.Generation {
+		return ""
+	}
+	return cond.Message
 }
 
 // ranges reads addresses and prefixes; the API server does not check them.

@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/controller/addresses"
@@ -145,5 +147,63 @@ func TestAddressCondition(t *testing.T) {
 	r.Problem = "lacks one"
 	if c := addressCondition(s, r, true); c == nil || c.Status != metav1.ConditionFalse || c.Message != r.Problem {
 		t.Errorf("condition %+v, want the problem", c)
+	}
+}
+
+// TestRejectedPools: a pool that the nodes reject gives no address, whether one has
+// said so or not, and the Service says why. What it has of the pool it keeps.
+func TestRejectedPools(t *testing.T) {
+	pool := func(name, cidr string, age time.Duration, uses ...v1alpha1.PoolUse) *v1alpha1.IPPool {
+		return &v1alpha1.IPPool{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 2, CreationTimestamp: metav1.NewTime(time.Now().Add(-age))},
+			Spec:       v1alpha1.IPPoolSpec{CIDR: v1alpha1.CIDR(cidr), Uses: uses},
+		}
+	}
+	judged := func(generation int64) *v1alpha1.IPPool {
+		p := pool("lb", "192.0.2.0/24", 0, v1alpha1.UseLoadBalancer)
+		p.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, ObservedGeneration: generation, Message: "the agent is old"}}
+		return p
+	}
+	hostBits := pool("lb", "192.0.2.10/24", 0, v1alpha1.UseLoadBalancer)
+	for _, tt := range []struct {
+		name    string
+		pools   []*v1alpha1.IPPool
+		service *corev1.Service
+		want    string // addresses
+		problem string
+	}{
+		{"accepted", []*v1alpha1.IPPool{pool("lb", "192.0.2.0/24", 0, v1alpha1.UseLoadBalancer)}, balancer("s", ""), "192.0.2.1", ""},
+		{"host bits", []*v1alpha1.IPPool{hostBits}, balancer("s", ""), "", "IPPool lb is rejected: spec.cidr"},
+		{"host bits, the address is asked for", []*v1alpha1.IPPool{hostBits}, balancer("s", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.20")), "", "IPPool lb is rejected"},
+		{"host bits, the pool is asked for", []*v1alpha1.IPPool{hostBits}, balancer("s", "", annotation(v1alpha1.PoolsAnnotation, "lb")), "", "IPPool lb is rejected"},
+		{"an address that it has", []*v1alpha1.IPPool{hostBits}, balancer("s", "192.0.2.7"), "192.0.2.7", ""},
+		{
+			"another pool", []*v1alpha1.IPPool{hostBits, pool("lb2", "198.51.100.0/24", 0, v1alpha1.UseLoadBalancer)},
+			balancer("s", ""), "198.51.100.1", "",
+		},
+		{
+			"an older pool has the range", []*v1alpha1.IPPool{pool("a", "192.0.2.0/25", 0, v1alpha1.UseLoadBalancer), pool("b", "192.0.2.0/24", time.Hour, v1alpha1.UseLoadBalancer)},
+			balancer("s", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.20")), "192.0.2.20", "",
+		},
+		{"a node rejects it", []*v1alpha1.IPPool{judged(2)}, balancer("s", ""), "", "IPPool lb is rejected: the agent is old"},
+		{"a node rejected it as it was", []*v1alpha1.IPPool{judged(1)}, balancer("s", ""), "192.0.2.1", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			known := cache.NewSharedIndexInformer(&cache.ListWatch{}, &v1alpha1.IPPool{}, 0, nil)
+			for _, p := range tt.pools {
+				if err := known.GetStore().Add(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pools, pods := (&controller{w: &watches{pools: known}}).addressPools()
+			decided, _ := decide([]*corev1.Service{tt.service}, pools, pods, nil)
+			if len(decided) != 1 {
+				t.Fatalf("%d decisions, want 1", len(decided))
+			}
+			r := decided[0].result
+			if got := strings.Trim(fmt.Sprint(r.Addresses), "[]"); got != tt.want || (r.Problem == "") != (tt.problem == "") || !strings.Contains(r.Problem, tt.problem) {
+				t.Errorf("addresses %q, problem %q; want %q, %q", got, r.Problem, tt.want, tt.problem)
+			}
+		})
 	}
 }

@@ -18,6 +18,7 @@ type Pool struct {
 	Reserved []netip.Prefix // assigned to a Service that names the address only
 	Disabled bool           // no new addresses
 	Manual   bool           // only for Services that name the pool or an address
+	Rejected string         // why nodes leave the pool out: no new addresses; empty: they accept it
 	// Serves reports whether Services of a namespace use the pool.
 	Serves func(namespace string) bool
 }
@@ -228,12 +229,17 @@ func (a *assignment) result(s *Service, all, fresh []netip.Addr, problems []stri
 
 // refuse returns why a Service cannot have the address that it names.
 func (a *assignment) refuse(s *Service, addr netip.Addr) string {
-	i := slices.IndexFunc(a.pools, func(p Pool) bool { return p.CIDR.Contains(addr) })
+	i := slices.IndexFunc(a.pools, func(p Pool) bool { return p.CIDR.Contains(addr) && p.Rejected == "" })
+	if i < 0 { // to name the reason
+		i = slices.IndexFunc(a.pools, func(p Pool) bool { return p.CIDR.Contains(addr) })
+	}
 	switch {
 	case !s.wants(addr):
 		return "the Service has no such family in ipFamilies"
 	case i < 0:
 		return "it is in no IPPool with uses: [LoadBalancer]"
+	case a.pools[i].Rejected != "":
+		return a.pools[i].rejection()
 	case a.pools[i].Disabled:
 		return fmt.Sprintf("IPPool %s is disabled", a.pools[i].Name)
 	case len(s.Pools) > 0 && !slices.Contains(s.Pools, a.pools[i].Name):
@@ -277,14 +283,24 @@ func (a *assignment) poolsOf(s *Service, is4 bool) ([]*Pool, string) {
 		family = "IPv4"
 	}
 	var out []*Pool
+	rejected := ""
+	add := func(p *Pool) {
+		switch {
+		case p.CIDR.Addr().Is4() != is4 || p.Disabled || !p.Serves(s.Namespace):
+		case p.Rejected != "":
+			rejected += "; " + p.rejection()
+		default:
+			out = append(out, p)
+		}
+	}
 	if len(s.Pools) == 0 {
 		for i := range a.pools {
-			if p := &a.pools[i]; p.CIDR.Addr().Is4() == is4 && !p.Disabled && !p.Manual && p.Serves(s.Namespace) {
-				out = append(out, p)
+			if p := &a.pools[i]; !p.Manual {
+				add(p)
 			}
 		}
 		if len(out) == 0 {
-			return nil, fmt.Sprintf("no IPPool with uses: [LoadBalancer] and %s addresses serves namespace %s", family, s.Namespace)
+			return nil, fmt.Sprintf("no IPPool with uses: [LoadBalancer] and %s addresses serves namespace %s%s", family, s.Namespace, rejected)
 		}
 		return out, ""
 	}
@@ -293,14 +309,17 @@ func (a *assignment) poolsOf(s *Service, is4 bool) ([]*Pool, string) {
 		if i < 0 {
 			return nil, fmt.Sprintf("IPPool %q, which onlink.io/pools names, does not exist or has no use LoadBalancer", name)
 		}
-		if p := &a.pools[i]; p.CIDR.Addr().Is4() == is4 && !p.Disabled && p.Serves(s.Namespace) {
-			out = append(out, p)
-		}
+		add(&a.pools[i])
 	}
 	if len(out) == 0 {
-		return nil, fmt.Sprintf("no pool in onlink.io/pools has %s addresses for namespace %s and is enabled", family, s.Namespace)
+		return nil, fmt.Sprintf("no pool in onlink.io/pools has %s addresses for namespace %s and is enabled%s", family, s.Namespace, rejected)
 	}
 	return out, ""
+}
+
+// rejection says that nodes leave a pool out.
+func (p *Pool) rejection() string {
+	return fmt.Sprintf("IPPool %s is rejected: %s", p.Name, p.Rejected)
 }
 
 // shared returns the lowest address that Services with the key of s share and s can
