@@ -55,6 +55,7 @@ type controller struct {
 	w      *watches
 	events *client.Recorder
 	policy atomic.Pointer[metav1.Condition] // of the OnlinkConfig
+	counts pace                             // of the part "status"
 }
 
 // part is one loop.

@@ -24,22 +24,25 @@ type metrics struct {
 	candidates prometheus.Gauge
 	services   *prometheus.GaugeVec
 
+	watchErrors *prometheus.CounterVec
+
 	mu sync.Mutex
 	on map[string]bool // guarded by mu
 }
 
 func newMetrics() *metrics {
 	m := &metrics{
-		registry:   prometheus.NewRegistry(),
-		leading:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_controller_leading", Help: "1 while this replica works."}),
-		errors:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "onlink_controller_errors_total", Help: "Failed turns of a part."}, []string{"part"}),
-		alarms:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "onlink_controller_alarm", Help: "1 while a person is needed."}, []string{"alarm"}),
-		freed:      prometheus.NewCounter(prometheus.CounterOpts{Name: "onlink_controller_blocks_freed_total", Help: "Blocks of deleted nodes that were freed."}),
-		candidates: prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_controller_deleted_nodes", Help: "Deleted nodes that still own blocks."}),
-		services:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "onlink_controller_services", Help: "Services of type LoadBalancer."}, []string{"state"}),
-		on:         map[string]bool{},
+		registry:    prometheus.NewRegistry(),
+		leading:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_controller_leading", Help: "1 while this replica works."}),
+		errors:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "onlink_controller_errors_total", Help: "Failed turns of a part."}, []string{"part"}),
+		alarms:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "onlink_controller_alarm", Help: "1 while a person is needed."}, []string{"alarm"}),
+		freed:       prometheus.NewCounter(prometheus.CounterOpts{Name: "onlink_controller_blocks_freed_total", Help: "Blocks of deleted nodes that were freed."}),
+		candidates:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_controller_deleted_nodes", Help: "Deleted nodes that still own blocks."}),
+		services:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "onlink_controller_services", Help: "Services of type LoadBalancer."}, []string{"state"}),
+		watchErrors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "onlink_controller_watch_errors_total", Help: "Failed lists and watches of a kind of object."}, []string{"kind"}),
+		on:          map[string]bool{},
 	}
-	m.registry.MustRegister(m.leading, m.errors, m.alarms, m.freed, m.candidates, m.services, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.leading, m.errors, m.alarms, m.freed, m.candidates, m.services, m.watchErrors, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

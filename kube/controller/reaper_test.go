@@ -30,7 +30,10 @@ type court struct {
 func newCourt(t *testing.T) *court {
 	t.Helper()
 	c := &court{t: t}
-	w := &watches{nodes: informer[*corev1.NodeList](nil, &corev1.Node{}), onNodes: informer[*v1alpha1.OnlinkNodeList](nil, &v1alpha1.OnlinkNode{})}
+	w := &watches{
+		nodes:   informer[*corev1.NodeList](nil, kindNode, nil, &corev1.Node{}),
+		onNodes: informer[*v1alpha1.OnlinkNodeList](nil, kindOnNode, nil, &v1alpha1.OnlinkNode{}),
+	}
 	c.reaper = newReaper(&controller{w: w, m: newMetrics(), log: slog.New(slog.NewTextHandler(&c.log, nil))})
 	return c
 }

@@ -83,14 +83,14 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 	events := client.NewRecorder(opt.Log, opt.Client, client.EventSource{
 		Component: "onlink-controller", Controller: "onlink.io/controller", Instance: opt.Identity, Waiting: eventQueue, Pause: eventPause,
 	})
-	w := newWatches(opt)
-	c := &controller{opt: opt, client: opt.Client, log: opt.Log, m: m, w: w, events: events}
+	w := newWatches(opt, m)
+	c := &controller{opt: opt, client: opt.Client, log: opt.Log, m: m, w: w, events: events, counts: pace{}}
 	parts := []*part{
 		{name: "first objects", every: 5 * time.Second, do: c.firstObjects},
 		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},
 		{name: "blocks of deleted nodes", every: time.Second, least: 500 * time.Millisecond, do: newReaper(c).turn},
 		{name: "owners of OnlinkNodes", every: 5 * time.Second, least: time.Second, do: newAdopter(c).turn},
-		{name: "status", every: 30 * time.Second, least: 2 * time.Second, do: c.writeStatus},
+		{name: "status", every: agreePace, least: 2 * time.Second, do: c.writeStatus},
 		{name: "network policies", every: 10 * time.Second, do: c.watchPolicies},
 	}
 	if opt.TaintNewNodes {
@@ -109,6 +109,10 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 	g, ctx := errgroup.WithContext(ctx)
 	w.start(ctx, g)
 	g.Go(func() error { return events.Run(ctx) })
+	g.Go(func() error {
+		w.report(ctx, opt.Log)
+		return nil
+	})
 	for _, p := range parts {
 		g.Go(func() error {
 			if !w.synced(ctx) {
@@ -123,12 +127,14 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 
 // wakes are the parts that an event of a kind of object begins.
 var wakes = map[string]map[string]bool{
-	kindService:   {"load balancer addresses": true, "status": true},
-	kindPool:      {"load balancer addresses": true, "status": true},
-	kindNamespace: {"load balancer addresses": true},
-	kindNode:      {"taint of new nodes": true, "blocks of deleted nodes": true, "owners of OnlinkNodes": true},
-	kindConfig:    {"status": true, "network policies": true},
-	kindOther:     {"status": true},
-	kindOnNode:    {"status": true, "blocks of deleted nodes": true},
-	kindBlock:     {"blocks of deleted nodes": true},
+	kindService:       {"load balancer addresses": true, "status": true},
+	kindPool:          {"load balancer addresses": true, "status": true},
+	kindNamespace:     {"load balancer addresses": true},
+	kindNode:          {"taint of new nodes": true, "blocks of deleted nodes": true, "owners of OnlinkNodes": true},
+	kindConfig:        {"status": true, "network policies": true},
+	kindPeer:          {"status": true},
+	kindFilter:        {"status": true},
+	kindAdvertisement: {"status": true},
+	kindOnNode:        {"status": true, "blocks of deleted nodes": true},
+	kindBlock:         {"blocks of deleted nodes": true},
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -26,6 +27,26 @@ type object struct{ kind, name string }
 type rejection struct {
 	nodes  []string
 	reason string // of the first node
+}
+
+// Counts change with every node that writes its OnlinkNode, and each write of one is an
+// event on every node: that of a pool waits for countPace since the last one, that of
+// the nodes that agree for agreePace unless all do.
+const (
+	countPace = 30 * time.Second
+	agreePace = 5 * time.Second
+)
+
+// pace is when the counts of objects were written last.
+type pace map[object]time.Time
+
+// due reports whether counts that changed are to be written now, and notes it.
+func (p pace) due(o object, every time.Duration) bool {
+	if time.Since(p[o]) < every {
+		return false
+	}
+	p[o] = time.Now()
+	return true
 }
 
 // writeStatus writes what the nodes say of every configuration object.
@@ -255,6 +276,10 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 		if forPods(o) && pods == 1 {
 			next.Status.Used = used
 		}
+		was := &o.Status
+		if (next.Status.Blocks != was.Blocks || next.Status.Used != was.Used) && !c.counts.due(object{kindPool, o.Name}, countPace) {
+			next.Status.Blocks, next.Status.Used = was.Blocks, was.Used
+		}
 		all = errors.Join(all, write(ctx, c.client.Pools, o, next, &o.Status, &next.Status))
 	}
 	return all
@@ -313,6 +338,11 @@ func (c *controller) writeConfigStatus(ctx context.Context) error {
 				held.Message = fmt.Sprintf("node %s: %s (digest %s)", n.Name, h.Reason, h.Digest)
 			}
 		}
+	}
+	was := &o.Status
+	if changed := next.Status.Nodes != was.Nodes || next.Status.Agree != was.Agree; changed && next.Status.Agree != next.Status.Nodes &&
+		!c.counts.due(object{kindConfig, o.Name}, agreePace) {
+		next.Status.Nodes, next.Status.Agree = was.Nodes, was.Agree
 	}
 	if waiting > 0 {
 		held.Status, held.Reason = metav1.ConditionTrue, "WaitsForConfirmation"

@@ -18,7 +18,20 @@
 // # Writes of two objects
 //
 // The API has no transaction over a Block and a Lease. A claim therefore reads the
-// Lease again after its Block exists: a machine that lost its name in between gets
-// no answer to use, and the Block is the new holder's. It lists blocks of other
-// lengths at that moment too, because names show the overlap of equal lengths only.
+// Lease again after its Block exists, and where the node has the Block already it
+// renews the Lease and reads the Block again: a machine that lost its name in between
+// gets no answer to use, and the Block is the new holder's. A new claim lists blocks of
+// other lengths at that moment too, because names show the overlap of equal lengths
+// only.
+//
+// An assert of a recorded block writes to the Lease alone. The controller therefore
+// frees a Block in two writes with a look at the Lease in between, and an assert takes
+// back the first of them, see [DoubtedAnnotation].
+//
+// # Loss
+//
+// Where Blocks went with their CRD, or etcd was restored, a search finds ranges free that
+// machines use. Each claim lists the node's own Blocks first; a node without one looks at
+// Blocks that the Leases of others name. What lacks delays claims for two periods, in
+// which every machine asserts its own.
 package registry
