@@ -49,7 +49,8 @@ type OnlinkConfigSpec struct {
 	// +kubebuilder:default=info
 	// +optional
 	LogLevel string `json:"logLevel,omitempty"`
-	// Address and port of /metrics, /healthz and /readyz on each node.
+	// Address and port of /metrics, /healthz and /readyz on each node. It has to serve
+	// 127.0.0.1:9179, which kubelet probes: that, or :9179 for every address.
 	// +kubebuilder:default="127.0.0.1:9179"
 	// +optional
 	Metrics string `json:"metrics,omitempty"`

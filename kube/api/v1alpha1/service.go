@@ -48,6 +48,8 @@ type ServiceAdvertisementSpec struct {
 	// and the sessions inside the cluster.
 	// +optional
 	Peers []string `json:"peers,omitempty"`
+	// LoadBalancer: status.loadBalancer.ingress. External: spec.externalIPs, inside an
+	// IPPool with uses: [LoadBalancer] alone. Cluster: spec.clusterIPs.
 	// +kubebuilder:default={LoadBalancer}
 	// +kubebuilder:validation:MinItems=1
 	// +listType=set
