@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,7 +16,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"onlink/kube/api/v1alpha1"
 	"onlink/kube/render"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -33,6 +36,27 @@ type admin struct {
 	confirmed []string
 	calls     []*onlinkv1.ChangeConfigRequest
 	fail      error // of the next dry run
+
+	announced []*onlinkv1.Announcement
+	services  *onlinkv1.HeldChange // of announcements
+}
+
+// Announce holds what withdraws more than a third, and at least two.
+func (a *admin) Announce(_ context.Context, req *onlinkv1.AnnounceRequest) (*onlinkv1.AnnounceReply, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var gone []string
+	for _, had := range a.announced {
+		if !slices.ContainsFunc(req.GetAnnouncements(), func(o *onlinkv1.Announcement) bool { return o.GetPrefix() == had.GetPrefix() }) {
+			gone = append(gone, had.GetPrefix())
+		}
+	}
+	if much := len(gone) > 1 && 3*len(gone) > len(a.announced); !req.GetConfirm() && (much || req.GetGuardAny() && len(gone) > 0) {
+		a.services = &onlinkv1.HeldChange{What: changeServices, Digest: strings.Join(gone, " ")}
+		return &onlinkv1.AnnounceReply{Held: a.services}, nil
+	}
+	a.announced, a.services = req.GetAnnouncements(), nil
+	return &onlinkv1.AnnounceReply{}, nil
 }
 
 func (a *admin) ChangeConfig(_ context.Context, req *onlinkv1.ChangeConfigRequest) (*onlinkv1.ChangeConfigReply, error) {
@@ -69,6 +93,10 @@ func (a *admin) ChangeConfig(_ context.Context, req *onlinkv1.ChangeConfigReques
 func (a *admin) Confirm(_ context.Context, req *onlinkv1.ConfirmRequest) (*onlinkv1.ConfirmReply, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.services.GetDigest() == req.GetDigest() && a.services != nil {
+		a.announced, a.services = nil, nil
+		return &onlinkv1.ConfirmReply{}, nil
+	}
 	if a.held.GetDigest() != req.GetDigest() {
 		return nil, status.Error(codes.NotFound, "no such change")
 	}
@@ -114,7 +142,7 @@ func newDeskBed(t *testing.T) *deskBed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.conn.Close() })
-	b.desire = &desire{log: l.log, link: l, gone: newDeletions(), holds: map[string]holding{}}
+	b.desire = &desire{log: l.log, link: l, gone: newDeletions(), holds: map[string]holding{}, drain: &drainer{at: serving}, used: map[string]bool{}}
 	return b
 }
 
@@ -133,16 +161,44 @@ func (b *deskBed) push(t *testing.T, text, kept string) string {
 	if err := b.pushConfig(t.Context(), &b.in, out, have, time.Now(), &wait); err != nil {
 		t.Log(err)
 	}
+	b.receive()
+	return b.text
+}
+
+// receive is the arrival of the agent's status.
+func (b *deskBed) receive() {
 	b.admin.mu.Lock()
 	defer b.admin.mu.Unlock()
 	s := &onlinkv1.Status{}
+	if b.services != nil {
+		s.Held = append(s.Held, b.services)
+	}
 	if b.held != nil {
 		s.Held = append(s.Held, b.held)
 	}
 	b.link.mu.Lock()
 	b.link.status = s
 	b.link.mu.Unlock()
-	return b.text
+}
+
+// announce is one turn with a rendering of announcements. It returns those in force.
+func (b *deskBed) announce(t *testing.T, out *render.Output) (prefixes []string) {
+	t.Helper()
+	wait := time.Duration(0)
+	have := &has{}
+	b.admin.mu.Lock()
+	for _, a := range b.announced {
+		have.announced = append(have.announced, plain(a))
+	}
+	b.admin.mu.Unlock()
+	if err := b.pushAnnouncements(t.Context(), out, have, time.Now(), &wait); err != nil {
+		t.Fatal(err)
+	}
+	b.receive()
+	for _, a := range b.announced {
+		prefixes = append(prefixes, a.GetPrefix())
+	}
+	return prefixes
 }
 
 func (b *deskBed) lose(kind string) {
@@ -312,6 +368,115 @@ func TestHoldingKept(t *testing.T) {
 	b.push(t, "a d", "a b d")
 	if n = len(b.calls) - n; n != 2 {
 		t.Errorf("a text that the agent rejects is sent in %d calls", n)
+	}
+}
+
+// TestHoldingAnnouncements: a person's deletion of a Service confirms its withdrawal,
+// that of a session does not withdraw what is announced to it before it is in force.
+func TestHoldingAnnouncements(t *testing.T) {
+	t.Parallel()
+	config := func(text string, prefixes ...string) *render.Output {
+		out := &render.Output{Config: []byte(text), NeedsServices: true}
+		for _, p := range prefixes {
+			out.Announcements = append(out.Announcements, render.Announcement{Prefix: p})
+		}
+		return out
+	}
+	const one, two = "192.0.2.1/32", "192.0.2.2/32"
+	both := []string{one, two}
+	t.Run("a Service of two addresses is deleted, then its endpoints", func(t *testing.T) {
+		t.Parallel()
+		b := newDeskBed(t)
+		b.announce(t, config("", one, two))
+		b.lose("Service")
+		if got := b.announce(t, config("")); !slices.Equal(got, both) {
+			t.Fatalf("%v are in force, the withdrawal of both is not held", got)
+		}
+		b.lose("EndpointSlice")
+		if got := b.announce(t, config("")); len(got) != 0 {
+			t.Errorf("%v are in force", got)
+		}
+	})
+	t.Run("a namespace is deleted while a withdrawal is held", func(t *testing.T) {
+		t.Parallel()
+		b := newDeskBed(t)
+		b.announce(t, config("", one, two))
+		b.announce(t, config(""))
+		b.lose("Namespace")
+		b.lose("Service")
+		b.announce(t, config(""))
+		if got := b.announce(t, config("")); !slices.Equal(got, both) {
+			t.Errorf("%v are in force", got)
+		}
+	})
+	t.Run("the session to which they are announced is lost", func(t *testing.T) {
+		t.Parallel()
+		b := newDeskBed(t)
+		b.push(t, "a b", "")
+		b.announce(t, config("a b", one, two))
+		lost := config("a")
+		lost.Reasons = map[netip.Addr]render.Reason{netip.MustParseAddr("192.0.2.1"): render.ReasonNode, netip.MustParseAddr("192.0.2.2"): render.ReasonNode}
+		b.push(t, "a", "")
+		if got := b.announce(t, lost); !slices.Equal(got, both) {
+			t.Fatalf("%v are in force while the session is", got)
+		}
+		b.edit("a") // confirmed
+		b.push(t, "a", "")
+		if got := b.announce(t, lost); len(got) != 0 {
+			t.Errorf("%v are in force without the session", got)
+		}
+	})
+	t.Run("rendered without Services", func(t *testing.T) {
+		t.Parallel()
+		b := newDeskBed(t)
+		b.announce(t, config("", one))
+		early := config("")
+		early.Unlisted = true
+		if got := b.announce(t, early); len(got) != 1 {
+			t.Errorf("%v are in force", got)
+		}
+	})
+}
+
+// TestConfirmHeld: a confirmation of the OnlinkConfig is used when the OnlinkNode says that
+// it was not before.
+func TestConfirmHeld(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name             string
+		there            bool
+		own, done, inUse string // in force at the end
+	}{
+		{"the OnlinkNode is not received yet", false, "", "", "a b"},
+		{"used by the process before", true, "", "b", "a b"},
+		{"of this node alone", true, "b", "b", "a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newDeskBed(t)
+			b.edit("a b")
+			b.push(t, "a", "")
+			changed := func(deletion) {}
+			b.objects = &objects{node: "n", own: newStore[*v1alpha1.OnlinkNode]("", nil, changed), configs: newStore[*v1alpha1.OnlinkConfig]("", nil, changed)}
+			config := &v1alpha1.OnlinkConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ConfigName, Annotations: map[string]string{v1alpha1.ConfirmAnnotation: "b"}}}
+			if err := b.objects.configs.Add(config); err != nil {
+				t.Fatal(err)
+			}
+			if c.there {
+				node := &v1alpha1.OnlinkNode{ObjectMeta: metav1.ObjectMeta{Name: "n", Annotations: map[string]string{
+					v1alpha1.ConfirmAnnotation: c.own, v1alpha1.ConfirmedAnnotation: c.done,
+				}}}
+				if err := b.objects.own.Add(node); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.confirmHeld(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.push(t, "a", ""); got != c.inUse {
+				t.Errorf("%q is in force", got)
+			}
+		})
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func TestSettling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex // guards seen
+		var mu sync.Mutex // guards seen and missing
 		var seen []deletion
 		// took returns what took effect since the last call.
 		took := func() []deletion {
@@ -38,13 +38,22 @@ func TestSettling(t *testing.T) {
 				}
 			})
 			st.settle = s
-			s.add(settled{kind: name, waits: st.waits, ends: st.ends, serves: func() error { return *serves }, take: func() { st.expire() }})
+			s.add(settled{kind: name, waits: st.waits, ends: st.ends, serves: func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				return *serves
+			}, take: func() { st.expire() }})
 			return st
 		}
 		object := func(name string) *v1alpha1.BGPPeer {
 			return &v1alpha1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		}
 		var fine, missing error
+		answer := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			missing = err
+		}
 		a, b := kind("BGPPeer", &fine), kind("IPPool", &missing)
 		for _, st := range []*store[*v1alpha1.BGPPeer]{a, b} {
 			if err := st.Replace([]any{object("x"), object("y")}, ""); err != nil {
@@ -71,7 +80,7 @@ func TestSettling(t *testing.T) {
 			t.Fatalf("deletions of two kinds: %+v", gone)
 		}
 
-		missing = apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("ippools").GroupResource(), "")
+		answer(apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("ippools").GroupResource(), ""))
 		remove(a, "y")
 		remove(b, "y")
 		time.Sleep(10 * quiet)
@@ -79,7 +88,7 @@ func TestSettling(t *testing.T) {
 		if len(gone) != 0 || len(a.list()) != 1 || len(b.list()) != 1 {
 			t.Fatalf("while one kind is missing, %+v, left %v and %v", gone, a.list(), b.list())
 		}
-		missing = nil
+		answer(nil)
 		time.Sleep(3 * relook)
 		if gone = took(); len(gone) != 0 {
 			t.Fatalf("of a kind that is back and not listed: %+v", gone)
@@ -111,13 +120,13 @@ func TestSettling(t *testing.T) {
 			t.Fatalf("the last object of a kind, later: %+v", gone)
 		}
 
-		missing = apierrors.NewServiceUnavailable("not now")
+		answer(apierrors.NewServiceUnavailable("not now"))
 		if err := b.Replace([]any{object("x"), object("y")}, ""); err != nil {
 			t.Fatal(err)
 		}
 		remove(b, "x")
 		time.Sleep(3 * quiet)
-		missing = nil
+		answer(nil)
 		time.Sleep(3 * relook)
 		gone = took()
 		if len(gone) != 1 || !gone[0].seen {
