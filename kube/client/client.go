@@ -74,9 +74,13 @@ func New(cfg *rest.Config) (*Client, error) {
 	if cfg.RateLimiter == nil && cfg.QPS > 0 {
 		cfg.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(cfg.QPS, cfg.Burst)
 	}
-	transport, err := rest.HTTPClientFor(cfg)
+	shared, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
+	}
+	transport := *shared // without TLS and credentials it is the one of all Go programs
+	if transport.Transport == nil {
+		transport.Transport = http.DefaultTransport
 	}
 	transport.Transport = newFirst(transport.Transport)
 	scheme, err := newScheme()
@@ -84,7 +88,7 @@ func New(cfg *rest.Config) (*Client, error) {
 		return nil, fmt.Errorf("scheme of objects: %w", err)
 	}
 	c := &Client{}
-	if c.Metadata, err = metadata.NewForConfigAndClient(cfg, transport); err != nil {
+	if c.Metadata, err = metadata.NewForConfigAndClient(cfg, &transport); err != nil {
 		return nil, fmt.Errorf("client of metadata: %w", err)
 	}
 	var own group
@@ -100,7 +104,7 @@ func New(cfg *rest.Config) (*Client, error) {
 		{&c.discovery, discoveryv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf},
 		{&own, v1alpha1.GroupVersion, "/apis", runtime.ContentTypeJSON},
 	} {
-		if *g.to, err = newGroup(cfg, transport, scheme, g.version, g.path, g.mediaType); err != nil {
+		if *g.to, err = newGroup(cfg, &transport, scheme, g.version, g.path, g.mediaType); err != nil {
 			return nil, fmt.Errorf("client of %s: %w", g.version, err)
 		}
 	}
