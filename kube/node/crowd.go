@@ -16,8 +16,15 @@ const recount = 5 * time.Minute
 // every node would watch all Nodes, which costs the square of their number: so none
 // does then, and each counts at times whether they are fewer again.
 type crowd struct {
-	on   bool
-	next time.Time // of the count
+	on      bool
+	next    time.Time  // of the count
+	counted chan tally // of the count that is on its way, with room for it; nil: none is
+}
+
+// tally is the outcome of a count.
+type tally struct {
+	many bool
+	err  error
 }
 
 // found notes that there are too many Nodes.
@@ -26,24 +33,38 @@ func (c *crowd) found(now time.Time) {
 	c.next = now.Add(recount/2 + rand.N(recount)) //nolint:gosec // it spreads load, and keeps no secret
 }
 
-// count counts the Nodes when that is due. It returns when it is to be called again;
-// 0: when something changes.
+// count counts the Nodes when that is due, beside the loop: a slow API server delays no
+// announcement. It returns when it is to be called again; 0: when something changes.
 func (d *desire) count(ctx context.Context) time.Duration {
 	if !d.crowd.on {
 		return 0
 	}
 	now := time.Now()
+	if d.crowd.counted != nil {
+		select {
+		case t := <-d.crowd.counted:
+			d.crowd.counted = nil
+			switch {
+			case t.err != nil:
+				d.log.Debug("failed to count Nodes", "err", t.err) // the watches say that the API server is away
+			case !t.many:
+				d.crowd.on = false
+				return 0
+			}
+		default:
+			return 0 // its end wakes the loop
+		}
+	}
 	if now.Before(d.crowd.next) {
 		return d.crowd.next.Sub(now)
 	}
 	d.crowd.found(now)
-	many, err := d.objects.moreNodes(ctx, render.MaxMesh)
-	switch {
-	case err != nil:
-		d.log.Debug("failed to count Nodes", "err", err) // the watches say that the API server is away
-	case !many:
-		d.crowd.on = false
-		return 0
-	}
-	return d.crowd.next.Sub(now)
+	counted := make(chan tally, 1)
+	d.crowd.counted = counted
+	d.objects.running.Go(func() {
+		many, err := d.objects.moreNodes(ctx, render.MaxMesh)
+		counted <- tally{many, err}
+		d.input.ring()
+	})
+	return 0
 }

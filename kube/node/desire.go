@@ -60,6 +60,7 @@ type desire struct {
 	waiting    string             // what is waited for, as it was logged last
 	problems   []string           // of this turn
 	used       map[string]bool    // digests of annotations that were acted on
+	notes      notes
 }
 
 // seen is what of the agent's status the last turn has considered.

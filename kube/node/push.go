@@ -500,26 +500,22 @@ func (d *desire) confirmHeld(ctx context.Context) error {
 	}
 	own, shared, done := d.objects.confirmations()
 	maps.DeleteFunc(d.used, func(digest string, _ bool) bool { return digest != own && digest != shared })
-	switch {
-	case shared != "" && done != shared && d.used[shared]: // the OnlinkNode was deleted meanwhile
-		if err := d.note(ctx, &shared); err != nil {
-			return err
-		}
-	case done != "" && done != shared:
-		if err := d.note(ctx, nil); err != nil {
-			return err
-		}
-	}
+	pending := false
 	for _, h := range d.heldChanges() {
 		digest := h.GetDigest()
-		byAll := digest == shared && shared != done
+		byAll := digest == shared && (shared != done || d.notes.of(digest))
 		if digest == "" || d.used[digest] || digest != own && !byAll {
 			continue
 		}
 		if digest != own {
 			// Before: a process that ends in between uses it no second time.
-			if err := d.note(ctx, &digest); err != nil {
+			ok, err := d.note(ctx, digest)
+			if err != nil {
 				return err
+			}
+			if !ok {
+				pending = true
+				continue
 			}
 		}
 		if err := d.confirm(ctx, h, "annotation "+v1alpha1.ConfirmAnnotation); err != nil {
@@ -527,21 +523,83 @@ func (d *desire) confirmHeld(ctx context.Context) error {
 		}
 		d.used[digest] = true
 	}
-	return nil
+	if pending {
+		return nil
+	}
+	var err error
+	switch {
+	case shared != "" && done != shared && d.used[shared]: // the OnlinkNode was deleted meanwhile
+		_, err = d.note(ctx, shared)
+	case done != "" && done != shared:
+		_, err = d.note(ctx, "")
+	}
+	d.notes.made = "" // what it was made for is confirmed, or no longer held
+	return err
 }
 
-// note writes which confirmation of the OnlinkConfig this node has used; nil: none that
-// is there.
-func (d *desire) note(ctx context.Context, digest *string) error {
-	text, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.ConfirmedAnnotation: digest}}})
+// notes are the writes of which confirmation of the OnlinkConfig this node has used.
+type notes struct {
+	made    string     // the digest that was written, and is not confirmed yet; "": none
+	digest  string     // of the write that is on its way
+	written chan error // of that one, with room for it; nil: none is
+}
+
+// of reports whether this process made the note of a digest that is not confirmed yet,
+// or makes it now: by then the OnlinkNode may show it as used.
+func (n *notes) of(digest string) bool {
+	return n.made == digest || n.written != nil && n.digest == digest
+}
+
+// note writes that this node uses a confirmation of the OnlinkConfig; "": none that is
+// there. It writes beside the loop, because a slow API server delays no announcement,
+// and reports whether that has ended. Its end wakes the loop where that waits for it.
+func (d *desire) note(ctx context.Context, digest string) (made bool, err error) {
+	n := &d.notes
+	if digest != "" && n.made == digest {
+		return true, nil
+	}
+	if n.written != nil {
+		select {
+		case err := <-n.written:
+			n.written = nil
+			if n.digest == digest {
+				if err == nil {
+					n.made = digest
+				}
+				return err == nil, err
+			}
+		default:
+			return false, nil
+		}
+	}
+	written, waits := make(chan error, 1), digest != "" && !d.used[digest]
+	n.digest, n.written = digest, written
+	d.objects.running.Go(func() {
+		err := d.objects.writeNote(ctx, digest)
+		written <- err
+		if waits || err != nil {
+			d.input.ring()
+		}
+	})
+	return false, nil
+}
+
+// writeNote annotates the OnlinkNode with the digest of a confirmation; "": removes the
+// annotation.
+func (o *objects) writeNote(ctx context.Context, digest string) error {
+	var value *string
+	if digest != "" {
+		value = &digest
+	}
+	text, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.ConfirmedAnnotation: value}}})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
-	_, err = d.objects.client.Nodes.Patch(ctx, d.objects.node, types.MergePatchType, text, metav1.PatchOptions{})
-	if digest == nil && apierrors.IsNotFound(err) {
-		return nil
+	_, err = o.client.Nodes.Patch(ctx, o.node, types.MergePatchType, text, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil // it comes with the next status, and the use is in memory
 	}
 	return wrap("annotate OnlinkNode with "+v1alpha1.ConfirmedAnnotation, err)
 }
