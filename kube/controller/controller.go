@@ -56,6 +56,8 @@ type controller struct {
 	events *client.Recorder
 	policy atomic.Pointer[metav1.Condition] // of the OnlinkConfig
 	counts pace                             // of the part "status"
+	// patched is that of the part "load balancer addresses".
+	patched patches
 }
 
 // part is one loop.

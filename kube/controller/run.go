@@ -84,7 +84,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 		Component: "onlink-controller", Controller: "onlink.io/controller", Instance: opt.Identity, Waiting: eventQueue, Pause: eventPause,
 	})
 	w := newWatches(opt, m)
-	c := &controller{opt: opt, client: opt.Client, log: opt.Log, m: m, w: w, events: events, counts: pace{}}
+	c := &controller{opt: opt, client: opt.Client, log: opt.Log, m: m, w: w, events: events, counts: pace{}, patched: patches{}}
 	parts := []*part{
 		{name: "first objects", every: 5 * time.Second, do: c.firstObjects},
 		{name: "load balancer addresses", every: 30 * time.Second, do: c.assignAddresses},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ const (
 // what is taken is their status: a leader has it when it has listed them once.
 func (c *controller) assignAddresses(ctx context.Context) error {
 	pools, podRanges := c.addressPools()
-	decided, others := decide(list[*corev1.Service](c.w.services), pools, podRanges, c.nodeAddresses())
+	decided, others := decide(c.patched.apply(list[*corev1.Service](c.w.services)), pools, podRanges, c.taken())
 	lacking := 0
 	var all error
 	for _, d := range decided {
@@ -61,45 +62,92 @@ type decision struct {
 	result  addresses.Result
 }
 
+// patches are the Services that this leader wrote last, by UID: a turn that comes before
+// the event of a write would give the address to another Service.
+type patches map[types.UID]patch
+
+// patch is a Service as the API server answered, and the versions that it was before.
+type patch struct {
+	before []string
+	now    *corev1.Service
+}
+
+// note remembers a write.
+func (p patches) note(before, now *corev1.Service) {
+	versions := []string{before.ResourceVersion}
+	if old, ok := p[before.UID]; ok && old.now.ResourceVersion == before.ResourceVersion {
+		versions = append(old.before, versions...)
+	}
+	p[before.UID] = patch{versions, now}
+}
+
+// apply puts what was written in the place of what a cache still has from before, and
+// forgets the rest.
+func (p patches) apply(cached []*corev1.Service) []*corev1.Service {
+	out := slices.Clone(cached)
+	lagging := patches{}
+	for i, s := range out {
+		if w, ok := p[s.UID]; ok && slices.Contains(w.before, s.ResourceVersion) {
+			out[i], lagging[s.UID] = w.now, w
+		}
+	}
+	clear(p)
+	maps.Copy(p, lagging)
+	return out
+}
+
 // decide returns the addresses of the Services that onlink assigns them to, and the
-// Services of type LoadBalancer that it leaves alone.
-func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange, nodes map[netip.Addr]string) (decided []decision, others []*corev1.Service) {
+// Services of type LoadBalancer that it leaves alone. taken has the addresses of others,
+// with what they are. A Service that terminates keeps its addresses until it is gone.
+func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange, taken map[netip.Addr]string) (decided []decision, others []*corev1.Service) {
 	byKey := map[string]*corev1.Service{}
 	faults := map[string]string{}
 	var wanted []addresses.Service
 	theirs := map[netip.Addr]string{}
 	for _, s := range services {
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.DeletionTimestamp != nil {
-			continue
-		}
 		key := s.Namespace + "/" + s.Name
 		w, fault := wish(s)
-		if !ours(s, pools) {
-			others = append(others, s)
+		balances, ends := s.Spec.Type == corev1.ServiceTypeLoadBalancer, s.DeletionTimestamp != nil
+		switch {
+		case !balances || !ours(s, pools):
 			for _, a := range w.Have {
-				theirs[a] = key
+				theirs[a] = "an address of Service " + key + ", to which another controller gave it"
 			}
-			continue
+			for _, t := range s.Spec.ExternalIPs {
+				if a, err := netip.ParseAddr(t); err == nil {
+					theirs[a.Unmap()] = "in externalIPs of Service " + key
+				}
+			}
+			if balances && !ends {
+				others = append(others, s)
+			}
+		case !ends:
+			byKey[key], faults[key] = s, fault
+			wanted = append(wanted, w)
+		case len(w.Have) > 0:
+			w.Wanted = w.Have
+			wanted = append(wanted, w)
 		}
-		byKey[key], faults[key] = s, fault
-		wanted = append(wanted, w)
 	}
 	inUse := func(a netip.Addr) (string, netip.Prefix) {
 		one := netip.PrefixFrom(a, a.BitLen())
-		if n, ok := nodes[a]; ok {
-			return "an address of Node " + n, one
+		if what, ok := taken[a]; ok {
+			return what, one
 		}
 		for _, p := range pods {
 			if p.cidr.Contains(a) {
 				return "in IPPool " + p.name + ", which pods use", p.cidr
 			}
 		}
-		if s, ok := theirs[a]; ok {
-			return "an address of Service " + s + ", to which another controller gave it", one
+		if what, ok := theirs[a]; ok {
+			return what, one
 		}
 		return "", one
 	}
 	for key, r := range addresses.Assign(pools, wanted, inUse) {
+		if byKey[key] == nil {
+			continue // it terminates
+		}
 		if faults[key] != "" {
 			r.Problem = strings.TrimPrefix(r.Problem+"; "+faults[key], "; ")
 		}
@@ -216,13 +264,18 @@ func (c *controller) namespacesOf(p *v1alpha1.IPPool) func(string) bool {
 	}
 }
 
-// nodeAddresses returns the addresses of all Nodes.
-func (c *controller) nodeAddresses() map[netip.Addr]string {
+// taken returns the addresses of all Nodes and of the routers that they peer with.
+func (c *controller) taken() map[netip.Addr]string {
 	out := map[netip.Addr]string{}
+	for _, p := range list[*v1alpha1.BGPPeer](c.w.peers) {
+		if addr, err := netip.ParseAddr(p.Spec.Address); err == nil {
+			out[addr.Unmap()] = "the address of BGPPeer " + p.Name
+		}
+	}
 	for _, n := range list[*corev1.Node](c.w.nodes) {
 		for _, a := range n.Status.Addresses {
 			if addr, err := netip.ParseAddr(a.Address); err == nil {
-				out[addr.Unmap()] = n.Name
+				out[addr.Unmap()] = "an address of Node " + n.Name
 			}
 		}
 	}
@@ -315,13 +368,14 @@ func (c *controller) patchService(ctx context.Context, s *corev1.Service, status
 	if err != nil {
 		return false, fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
 	}
-	_, err = c.client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	now, err := c.client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("write status of Service %s/%s: %w", s.Namespace, s.Name, err)
 	}
+	c.patched.note(s, now)
 	return true, nil
 }
 

@@ -207,3 +207,60 @@ func TestRejectedPools(t *testing.T) {
 		})
 	}
 }
+
+// TestTaken: an address that is in use otherwise is given to no Service, also that of a
+// Service which terminates.
+func TestTaken(t *testing.T) {
+	pools := []addresses.Pool{servicePool("lb", "192.0.2.0/24")}
+	end := metav1.Now()
+	external := balancer("external", "")
+	external.Spec.Type, external.Spec.ExternalIPs = corev1.ServiceTypeClusterIP, []string{"192.0.2.3", "no address"}
+	ends := balancer("ends", "192.0.2.4", assigned("192.0.2.4"))
+	ends.DeletionTimestamp = &end
+	endsEmpty := balancer("ends-empty", "")
+	endsEmpty.DeletionTimestamp = &end
+	taken := map[netip.Addr]string{netip.MustParseAddr("192.0.2.1"): "an address of Node n1", netip.MustParseAddr("192.0.2.2"): "the address of BGPPeer tor"}
+	for _, tt := range []struct {
+		name    string
+		service *corev1.Service
+		want    string
+	}{
+		{"the lowest", balancer("a", ""), "192.0.2.5 "},
+		{"a router's", balancer("a", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.2")), "BGPPeer tor"},
+		{"an external one", balancer("a", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.3")), "externalIPs of Service ns/external"},
+		{"one of a Service that terminates", balancer("a", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.4")), "Service ns/ends has it"},
+	} {
+		decided, others := decide([]*corev1.Service{tt.service, external, ends, endsEmpty}, pools, nil, taken)
+		if len(decided) != 1 || len(others) != 0 {
+			t.Fatalf("%s: %d are decided and %d left alone, want one and none", tt.name, len(decided), len(others))
+		}
+		got := ""
+		for _, a := range decided[0].result.Addresses {
+			got += a.String() + " "
+		}
+		if got += decided[0].result.Problem; !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestPatches: what this leader wrote counts until the cache has it.
+func TestPatches(t *testing.T) {
+	at := func(version, address string) *corev1.Service {
+		s := balancer("a", address)
+		s.UID, s.ResourceVersion = "1", version
+		return s
+	}
+	p := patches{}
+	p.note(at("7", ""), at("8", "192.0.2.1"))
+	p.note(at("8", "192.0.2.1"), at("9", "192.0.2.2"))
+	for _, tt := range []struct{ cached, want string }{{"7", "9"}, {"8", "9"}, {"9", "9"}, {"7", "7"}} {
+		if got := p.apply([]*corev1.Service{at(tt.cached, "")})[0].ResourceVersion; got != tt.want {
+			t.Errorf("the cache has version %s, and version %s counts; want %s", tt.cached, got, tt.want)
+		}
+	}
+	p.note(at("7", ""), at("8", "192.0.2.1"))
+	if p.apply(nil); len(p) > 0 {
+		t.Error("a Service that is gone is remembered")
+	}
+}
