@@ -8,8 +8,8 @@
 // rendered before every watch has listed once, so that neither a dead API server
 // nor a revoked right looks like a deletion.
 //
-// One goroutine renders and pushes ([desire]); one writes to the API server
-// ([reporter]), so that a slow API server delays no announcement; one drains
+// One goroutine renders and pushes ([desire]) and calls no API server itself; one
+// writes to it ([reporter]), so that a slow one delays no announcement; one drains
 // ([drainer]); one receives the agent's status ([link]). They share the stores of
 // the watches and the latest values, each behind its own lock.
 package node

@@ -182,7 +182,8 @@ func local() (here []netip.Addr) {
 }
 
 // writeState writes the files of a rendering: the keys first, because the
-// configuration names them.
+// configuration names them. What is in force and has no object any more stays, with its
+// keys: the agent's guard judges its removal once the agent runs.
 func writeState(state string, out *render.Output) error {
 	keys := filepath.Join(state, "keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
@@ -197,8 +198,15 @@ func writeState(state string, out *render.Output) error {
 			return fmt.Errorf("write key: %w", err)
 		}
 	}
-	if err := atomicfile.Replace(filepath.Join(state, "onlinkd.yaml"), out.Config, 0o600); err != nil {
+	text := out.Config
+	if out.Kept != nil {
+		text = out.Kept
+	}
+	if err := atomicfile.Replace(filepath.Join(state, "onlinkd.yaml"), text, 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
+	}
+	if out.Kept != nil {
+		return nil
 	}
 	for _, f := range old {
 		if _, ok := out.Keys[f.Name()]; !ok {

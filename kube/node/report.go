@@ -45,8 +45,8 @@ const (
 	maxListed   = 50  // of sessions and blocks
 )
 
-// reporter shows the agent's state in the OnlinkNode and the Node. It is the only
-// writer of both in this process.
+// reporter shows the agent's state in the OnlinkNode and the Node. In this process all
+// else of them that is written is the annotation of a used confirmation.
 type reporter struct {
 	log     *slog.Logger
 	objects *objects
@@ -62,8 +62,7 @@ type reporter struct {
 	wrote   time.Time // the last write of the status, or the last look that changed nothing
 	urgent  urgent    // as written last
 	last    *v1alpha1.OnlinkNodeStatus
-	good    readiness // the last that was ready
-	pools   int       // of the agent; asked while it has no block
+	pools   int // of the agent; asked while it has no block
 	failing bool
 	idle    time.Time // since when the OnlinkNode's annotation confirms nothing; zero: it does, or there is none
 }
@@ -118,22 +117,26 @@ func (r *reporter) turn(ctx context.Context) (wait time.Duration, err error) {
 	}
 	switch {
 	case ready.ok:
-		r.unready, r.good = time.Time{}, ready
+		r.unready = time.Time{}
 	case r.unready.IsZero():
 		r.unready = time.Now()
 	}
 	rest := time.Until(r.unready.Add(grace))
+	shown := ready
+	was, wasReady := r.wasReady()
 	switch {
 	case ready.ok || rest <= 0:
-	case r.wasReady():
-		ready = r.good // the rest of the status does not wait
+	case s == nil:
+		return rest, nil // nothing is known yet, and what is shown stays
+	case wasReady:
+		shown = was // the rest of the status does not wait
 	case !up:
 		return rest, nil
 	}
 	if err := r.writeNode(ctx, self, ready); err != nil {
 		return hurry, err
 	}
-	wait, err = r.writeStatus(ctx, self, s, up, ready)
+	wait, err = r.writeStatus(ctx, self, s, up, shown)
 	if err != nil {
 		return wait, err
 	}
@@ -171,9 +174,22 @@ func (r *reporter) clearConfirmation(ctx context.Context, s *onlinkv1.Status, up
 	return wrap("remove annotation "+v1alpha1.ConfirmAnnotation+" from OnlinkNode", err)
 }
 
-// wasReady reports whether the status that was written last is that of a ready node.
-func (r *reporter) wasReady() bool {
-	return r.last != nil && meta.IsStatusConditionTrue(r.last.Conditions, v1alpha1.ConditionReady)
+// wasReady returns the readiness that the status shows, and whether it is that of a
+// ready node. Before the first write of this process the status is that of the process
+// before: an upgrade replaces both this one and the agent.
+func (r *reporter) wasReady() (readiness, bool) {
+	shown := r.last
+	if own, ok := r.objects.own.get(r.objects.node); shown == nil && ok {
+		shown = &own.Status
+	}
+	if shown == nil {
+		return readiness{}, false
+	}
+	c := meta.FindStatusCondition(shown.Conditions, v1alpha1.ConditionReady)
+	if c == nil || c.Status != metav1.ConditionTrue {
+		return readiness{}, false
+	}
+	return readiness{ok: true, reason: c.Reason, message: c.Message}, true
 }
 
 // writeStatus writes the OnlinkNode's status when it differs and is due.
