@@ -52,6 +52,21 @@ func (s *poolSet) forServices(a netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+func newPoolSet(in *Input) *poolSet {
+	set := &poolSet{}
+	if len(in.Pools) == 0 {
+		set.unsure = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	}
+	return set
+}
+
+// doubt notes the range of a rejected pool.
+func (s *poolSet) doubt(p *rangePool) {
+	if p.services && p.cidr.IsValid() {
+		s.unsure = append(s.unsure, p.cidr)
+	}
+}
+
 // unsureOf reports whether an address is in a range that may be for services.
 func (s *poolSet) unsureOf(a netip.Addr) bool {
 	return slices.ContainsFunc(s.unsure, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -82,10 +97,7 @@ type claim struct {
 // choosePools accepts the pools, the oldest first.
 func choosePools(in *Input, s *self, ros *roster, cur *current, l *ledger) *poolSet {
 	claims := addressClaims(in, s, ros)
-	set := &poolSet{}
-	if len(in.Pools) == 0 {
-		set.unsure = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
-	}
+	set := newPoolSet(in)
 	podPools := 0
 	for _, obj := range byAge(in.Pools, poolMeta) {
 		var c checks
@@ -99,9 +111,7 @@ func choosePools(in *Input, s *self, ros *roster, cur *current, l *ledger) *pool
 		}
 		if why != "" {
 			l.reject(kindPool, &obj.ObjectMeta, why)
-			if p.services && p.cidr.IsValid() {
-				set.unsure = append(set.unsure, p.cidr)
-			}
+			set.doubt(&p)
 			kept, ok := cur.pools[obj.Name]
 			if !ok {
 				continue

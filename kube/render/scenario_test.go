@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -344,7 +345,7 @@ func (w *world) show(what, key string) []string {
 	case "vanished":
 		return lines(out.Vanished, func(kind string) string { return kind })
 	case "isolated":
-		return []string{fmt.Sprint(out.Isolated)}
+		return []string{strconv.FormatBool(out.Isolated)}
 	case "keys":
 		return lines(keys(out.Keys), func(n string) string { return n + ": " + string(out.Keys[n]) })
 	}

@@ -109,12 +109,12 @@ type Output struct {
 type Reason int
 
 const (
-	// ReasonElsewhere: other objects, such as the ServiceAdvertisements that select the
+	// ReasonElsewhere means other objects, such as the ServiceAdvertisements that select the
 	// Service.
 	ReasonElsewhere Reason = iota
-	// ReasonNode: the node as it is configured, such as its sessions.
+	// ReasonNode means the node as it is configured, such as its sessions.
 	ReasonNode
-	// ReasonService: the Service itself, such as its endpoints.
+	// ReasonService means the Service itself, such as its endpoints.
 	ReasonService
 )
 
