@@ -178,11 +178,13 @@ func TestRejectedPools(t *testing.T) {
 		{"host bits, the pool is asked for", []*v1alpha1.IPPool{hostBits}, balancer("s", "", annotation(v1alpha1.PoolsAnnotation, "lb")), "", "IPPool lb is rejected"},
 		{"an address that it has", []*v1alpha1.IPPool{hostBits}, balancer("s", "192.0.2.7"), "192.0.2.7", ""},
 		{
-			"another pool", []*v1alpha1.IPPool{hostBits, pool("lb2", "198.51.100.0/24", 0, v1alpha1.UseLoadBalancer)},
+			"another pool",
+			[]*v1alpha1.IPPool{hostBits, pool("lb2", "198.51.100.0/24", 0, v1alpha1.UseLoadBalancer)},
 			balancer("s", ""), "198.51.100.1", "",
 		},
 		{
-			"an older pool has the range", []*v1alpha1.IPPool{pool("a", "192.0.2.0/25", 0, v1alpha1.UseLoadBalancer), pool("b", "192.0.2.0/24", time.Hour, v1alpha1.UseLoadBalancer)},
+			"an older pool has the range",
+			[]*v1alpha1.IPPool{pool("a", "192.0.2.0/25", 0, v1alpha1.UseLoadBalancer), pool("b", "192.0.2.0/24", time.Hour, v1alpha1.UseLoadBalancer)},
 			balancer("s", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.20")), "192.0.2.20", "",
 		},
 		{"a node rejects it", []*v1alpha1.IPPool{judged(2)}, balancer("s", ""), "", "IPPool lb is rejected: the agent is old"},
