@@ -55,8 +55,9 @@ func (f *fleet) on(node string) *registry.Server {
 	if f.nodes[node] == nil {
 		f.nodes[node] = registry.New(registry.Options{
 			Client: f.c, Node: node, Namespace: f.namespace, Log: f.log, ListAge: 1,
-			All:  func() bool { return true },
-			Pool: func(context.Context, string) (*v1alpha1.IPPool, error) { return nil, nil }, //nolint:nilnil // none has fromNodePodCIDR
+			All:      func() bool { return true },
+			Pool:     func(context.Context, string) (*v1alpha1.IPPool, error) { return nil, nil }, //nolint:nilnil // none has fromNodePodCIDR
+			PodCIDRs: func(context.Context) ([]string, error) { return nil, nil },                 // and no Node has one
 		})
 	}
 	return f.nodes[node]
