@@ -83,13 +83,13 @@ func applyManifest(ctx context.Context, t *testing.T, s *api.Server) map[string]
 	return versions
 }
 
-// as returns a client with a service account's token of a pod on a node; "": the token
+// asNode returns a client with the token of onlink-node's pod on a node; "": the token
 // names none.
-func as(t *testing.T, s *api.Server, account, node string) *client.Client {
+func asNode(t *testing.T, s *api.Server, node string) *client.Client {
 	t.Helper()
-	cfg := s.User(t, account)
+	cfg := s.User(t, nodeAccount)
 	if node != "" {
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: account, Extra: map[string][]string{nodeName: {node}}}
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: nodeAccount, Extra: map[string][]string{nodeName: {node}}}
 	}
 	c, err := client.New(cfg)
 	must(t, err)
@@ -127,9 +127,9 @@ func TestOwnNode(t *testing.T) {
 		}, metav1.CreateOptions{})
 		must(t, err)
 	}
-	one, two, nowhere := as(t, s, nodeAccount, "n1"), as(t, s, nodeAccount, "n2"), as(t, s, nodeAccount, "")
+	one, two, nowhere := asNode(t, s, "n1"), asNode(t, s, "n2"), asNode(t, s, "")
 	longName := strings.Repeat("n", 253) // its Lease has a hash of it
-	long, namesake := as(t, s, nodeAccount, longName), as(t, s, nodeAccount, "controller")
+	long, namesake := asNode(t, s, longName), asNode(t, s, "controller")
 
 	create := func(c *client.Client, b *v1alpha1.Block) error {
 		_, err := c.Blocks.Create(ctx, b, metav1.CreateOptions{})

@@ -161,12 +161,25 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 	if !d.silent {
 		return nil
 	}
+	lives, err := r.hearAll(ctx, name, blocks, d)
+	if err != nil {
+		return err
+	}
+	if lives { // each question and its withdrawal is a write to every witness
+		d.pause = min(max(2*d.pause, relook), slowLook)
+		d.next = time.Now().Add(d.pause)
+	}
+	return nil
+}
+
+// hearAll asks the witnesses about the blocks of a silent node, frees those that no one
+// hears, and reports whether one hears one.
+func (r *reaper) hearAll(ctx context.Context, name string, blocks []*v1alpha1.Block, d *deceased) (lives bool, err error) {
 	asked, why := r.witnesses()
 	if why != "" {
 		r.say(d, name, why)
 	}
 	sort.Slice(blocks, func(i, j int) bool { return blocks[i].Name < blocks[j].Name })
-	lives := false
 	for _, b := range blocks {
 		heard, answered := r.heard(d, b, asked)
 		for _, o := range asked {
@@ -181,18 +194,14 @@ func (r *reaper) examine(ctx context.Context, name string, blocks []*v1alpha1.Bl
 			lives = true
 		case answered:
 			if err := r.free(ctx, name, b, d); err != nil {
-				return err
+				return false, err
 			}
 			if !d.silent {
-				return nil
+				return false, nil
 			}
 		}
 	}
-	if lives { // each question and its withdrawal is a write to every witness
-		d.pause = min(max(2*d.pause, relook), slowLook)
-		d.next = time.Now().Add(d.pause)
-	}
-	return nil
+	return lives, nil
 }
 
 // say logs once why blocks are not freed, with an example.
@@ -341,7 +350,7 @@ func (r *reaper) witnesses() (asked []*v1alpha1.OnlinkNode, why string) {
 		}
 	}
 	if !slices.ContainsFunc(asked, func(o *v1alpha1.OnlinkNode) bool { return !r.isMute(o) }) {
-		why = fmt.Sprintf("%s does not answer whether the blocks are announced", asked[0].Name)
+		why = asked[0].Name + " does not answer whether the blocks are announced"
 	}
 	return asked, why
 }

@@ -110,14 +110,7 @@ func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange,
 		balances, ends := s.Spec.Type == corev1.ServiceTypeLoadBalancer, s.DeletionTimestamp != nil
 		switch {
 		case !balances || !ours(s, pools):
-			for _, a := range w.Have {
-				theirs[a] = "an address of Service " + key + ", to which another controller gave it"
-			}
-			for _, t := range s.Spec.ExternalIPs {
-				if a, err := netip.ParseAddr(t); err == nil {
-					theirs[a.Unmap()] = "in externalIPs of Service " + key
-				}
-			}
+			noteTheirs(theirs, s, w.Have)
 			if balances && !ends {
 				others = append(others, s)
 			}
@@ -129,22 +122,7 @@ func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange,
 			wanted = append(wanted, w)
 		}
 	}
-	inUse := func(a netip.Addr) (string, netip.Prefix) {
-		one := netip.PrefixFrom(a, a.BitLen())
-		if what, ok := taken[a]; ok {
-			return what, one
-		}
-		for _, p := range pods {
-			if p.cidr.Contains(a) {
-				return "in IPPool " + p.name + ", which pods use", p.cidr
-			}
-		}
-		if what, ok := theirs[a]; ok {
-			return what, one
-		}
-		return "", one
-	}
-	for key, r := range addresses.Assign(pools, wanted, inUse) {
+	for key, r := range addresses.Assign(pools, wanted, inUse(taken, pods, theirs)) {
 		if byKey[key] == nil {
 			continue // it terminates
 		}
@@ -154,6 +132,36 @@ func decide(services []*corev1.Service, pools []addresses.Pool, pods []podRange,
 		decided = append(decided, decision{byKey[key], r})
 	}
 	return decided, others
+}
+
+// noteTheirs notes the addresses of a Service to which onlink assigns none.
+func noteTheirs(theirs map[netip.Addr]string, s *corev1.Service, have []netip.Addr) {
+	key := s.Namespace + "/" + s.Name
+	for _, a := range have {
+		theirs[a] = "an address of Service " + key + ", to which another controller gave it"
+	}
+	for _, t := range s.Spec.ExternalIPs {
+		if a, err := netip.ParseAddr(t); err == nil {
+			theirs[a.Unmap()] = "in externalIPs of Service " + key
+		}
+	}
+}
+
+// inUse returns a function that says what an address is used for, "": nothing, and the
+// range around it that is used for the same.
+func inUse(taken map[netip.Addr]string, pods []podRange, theirs map[netip.Addr]string) func(netip.Addr) (string, netip.Prefix) {
+	return func(a netip.Addr) (string, netip.Prefix) {
+		one := netip.PrefixFrom(a, a.BitLen())
+		if what, ok := taken[a]; ok {
+			return what, one
+		}
+		for _, p := range pods {
+			if p.cidr.Contains(a) {
+				return "in IPPool " + p.name + ", which pods use", p.cidr
+			}
+		}
+		return theirs[a], one
+	}
 }
 
 // ours reports whether onlink assigns the addresses of a Service of type LoadBalancer.

@@ -227,7 +227,7 @@ func TestTaken(t *testing.T) {
 		service *corev1.Service
 		want    string
 	}{
-		{"the lowest", balancer("a", ""), "192.0.2.5 "},
+		{"the lowest", balancer("a", ""), "[192.0.2.5]"},
 		{"a router's", balancer("a", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.2")), "BGPPeer tor"},
 		{"an external one", balancer("a", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.3")), "externalIPs of Service ns/external"},
 		{"one of a Service that terminates", balancer("a", "", annotation(v1alpha1.AddressesAnnotation, "192.0.2.4")), "Service ns/ends has it"},
@@ -236,11 +236,7 @@ func TestTaken(t *testing.T) {
 		if len(decided) != 1 || len(others) != 0 {
 			t.Fatalf("%s: %d are decided and %d left alone, want one and none", tt.name, len(decided), len(others))
 		}
-		got := ""
-		for _, a := range decided[0].result.Addresses {
-			got += a.String() + " "
-		}
-		if got += decided[0].result.Problem; !strings.Contains(got, tt.want) {
+		if got := fmt.Sprint(decided[0].result.Addresses, decided[0].result.Problem); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}

@@ -63,11 +63,11 @@ func (h *health) note(ctx context.Context, deed, kind string, err error) {
 		h.failing[deed+kind] = true
 		h.m.watchErrors.WithLabelValues(kind).Inc()
 		if !was {
-			h.log.Warn("failed to "+deed+" objects, tries again: is the CRD applied, and the ClusterRole of onlink-controller?", "kind", kind, "err", err)
+			h.log.Warn("failed to receive objects, tries again: is the CRD applied, and the ClusterRole of onlink-controller?", "call", deed, "kind", kind, "err", err)
 		}
 	case was:
 		delete(h.failing, deed+kind)
-		h.log.Info("can "+deed+" objects again", "kind", kind)
+		h.log.Info("receives objects again", "call", deed, "kind", kind)
 	}
 	h.m.alarm("watch_failed", len(h.failing) > 0)
 }

@@ -62,7 +62,7 @@ func TestWatchHealth(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	h.note(ended, "watch", kindNode, fault) // the replica ends
-	if got := text.String(); strings.Count(got, "failed to list objects") != 1 || strings.Count(got, "\n") != 1 || !strings.Contains(got, "kind=Block") {
+	if got := text.String(); strings.Count(got, "failed to receive objects") != 1 || strings.Count(got, "\n") != 1 || !strings.Contains(got, "kind=Block") {
 		t.Fatalf("log: %s", got)
 	}
 	if n := sum(t, m, "onlink_controller_watch_errors_total"); n != 3 {
@@ -73,7 +73,7 @@ func TestWatchHealth(t *testing.T) {
 	}
 	h.note(t.Context(), "list", kindBlock, nil)
 	h.note(t.Context(), "list", kindBlock, nil)
-	if got := text.String(); strings.Count(got, "can list objects again") != 1 || sum(t, m, "onlink_controller_alarm") != 0 {
+	if got := text.String(); strings.Count(got, "receives objects again") != 1 || sum(t, m, "onlink_controller_alarm") != 0 {
 		t.Fatalf("the end: %s", got)
 	}
 }

@@ -72,7 +72,7 @@ func (a *admin) ChangeConfig(_ context.Context, req *onlinkv1.ChangeConfigReques
 		return nil, status.Error(codes.FailedPrecondition, "needs a restart")
 	}
 	var gone []string
-	for _, word := range strings.Fields(a.text) {
+	for word := range strings.FieldsSeq(a.text) {
 		if !slices.Contains(strings.Fields(req.GetText()), word) {
 			gone = append(gone, word)
 		}
@@ -141,7 +141,11 @@ func newDeskBed(t *testing.T) *deskBed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.conn.Close() })
+	t.Cleanup(func() {
+		if err := l.conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	b.desire = &desire{log: l.log, link: l, gone: newDeletions(), holds: map[string]holding{}, drain: &drainer{at: serving}, used: map[string]bool{}}
 	return b
 }

@@ -507,21 +507,11 @@ func (d *desire) confirmHeld(ctx context.Context) error {
 		if digest == "" || d.used[digest] || digest != own && !byAll {
 			continue
 		}
-		if digest != own {
-			// Before: a process that ends in between uses it no second time.
-			ok, err := d.note(ctx, digest)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				pending = true
-				continue
-			}
-		}
-		if err := d.confirm(ctx, h, "annotation "+v1alpha1.ConfirmAnnotation); err != nil {
+		noted, err := d.confirmNoted(ctx, h, digest == own)
+		if err != nil {
 			return err
 		}
-		d.used[digest] = true
+		pending = pending || !noted
 	}
 	if pending {
 		return nil
@@ -535,6 +525,22 @@ func (d *desire) confirmHeld(ctx context.Context) error {
 	}
 	d.notes.made = "" // what it was made for is confirmed, or no longer held
 	return err
+}
+
+// confirmNoted confirms a held change by an annotation, once its use is noted; that of
+// the own OnlinkNode needs no note. It reports false while the note is on its way.
+func (d *desire) confirmNoted(ctx context.Context, h *onlinkv1.HeldChange, own bool) (bool, error) {
+	if !own {
+		// Before: a process that ends in between uses it no second time.
+		if noted, err := d.note(ctx, h.GetDigest()); !noted || err != nil {
+			return false, err
+		}
+	}
+	if err := d.confirm(ctx, h, "annotation "+v1alpha1.ConfirmAnnotation); err != nil {
+		return false, err
+	}
+	d.used[h.GetDigest()] = true
+	return true, nil
 }
 
 // notes are the writes of which confirmation of the OnlinkConfig this node has used.

@@ -61,26 +61,24 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 				return false, err
 			}
 		}
-		if o != nil {
-			mine, decided := decide(o, b)
-			if decided && mine {
-				if o, err = s.trust(ctx, o); err != nil {
-					return false, err
-				}
-				if o == nil {
-					continue
-				}
+		if mine, decided := decide(o, b); decided {
+			if mine {
+				o, err = s.trust(ctx, o)
 			}
-			if decided {
-				s.keep(o)
-				return mine, nil
+			if err != nil {
+				return false, err
 			}
+			if o == nil {
+				continue
+			}
+			s.keep(o)
+			return mine, nil
 		}
 		written, err := s.write(ctx, o, b)
-		if o != nil && o.Spec.Node != "" && o.Spec.Node != b.Node && denied(err) {
-			return false, nil // admission lets a node write no block of another
-		}
 		if err != nil {
+			if ofAnother(o, b) && denied(err) {
+				return false, nil // admission lets a node write no block of another
+			}
 			return false, err
 		}
 		if o == nil {
@@ -95,9 +93,17 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 	return false, errBusy
 }
 
+// ofAnother reports whether the object of a block is another node's.
+func ofAnother(o *v1alpha1.Block, b ipam.Block) bool {
+	return o != nil && o.Spec.Node != "" && o.Spec.Node != b.Node
+}
+
 // decide reports whether the object of a block settles an assert of b without a
 // write, and then whether b is its owner's.
 func decide(o *v1alpha1.Block, b ipam.Block) (mine, decided bool) {
+	if o == nil {
+		return false, false
+	}
 	have, ok := fromObject(o)
 	mine = ok && have.Node == b.Node && have.Epoch == b.Epoch
 	return mine, mine || !ok || outranks(o, have, b)

@@ -103,7 +103,7 @@ func (w *world) do(line string) []string {
 		}
 	case "heard":
 		w.in.Heard = map[netip.Addr]bool{}
-		for _, a := range strings.Fields(rest) {
+		for a := range strings.FieldsSeq(rest) {
 			w.in.Heard[netip.MustParseAddr(a)] = true
 		}
 	case "draining":
