@@ -55,42 +55,47 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (bool, error) {
 	o := s.owned(b.CIDR)
 	for range maxRetries {
-		var err error
-		if o == nil {
-			if o, err = s.find(ctx, b.CIDR); err != nil {
-				return false, err
-			}
+		if mine, done, err := s.tryAssert(ctx, by, b, o); done || err != nil {
+			return mine, err
 		}
-		if mine, decided := decide(o, b); decided {
-			if mine {
-				o, err = s.trust(ctx, o)
-			}
-			if err != nil {
-				return false, err
-			}
-			if o == nil {
-				continue
-			}
-			s.keep(o)
-			return mine, nil
-		}
-		written, err := s.write(ctx, o, b)
-		if err != nil {
-			if ofAnother(o, b) && denied(err) {
-				return false, nil // admission lets a node write no block of another
-			}
-			return false, err
-		}
-		if o == nil {
-			s.bereave(by)
-		}
-		if written == nil {
-			o = nil
-			continue
-		}
-		return s.settleAssert(ctx, by, b, written)
+		o = nil
 	}
 	return false, errBusy
+}
+
+// tryAssert is one attempt of assertOne with the object of the block, nil: it is read. It
+// reports false for done when another write came first.
+func (s *Server) tryAssert(ctx context.Context, by ipam.Caller, b ipam.Block, o *v1alpha1.Block) (mine, done bool, err error) {
+	if o == nil {
+		if o, err = s.find(ctx, b.CIDR); err != nil {
+			return false, false, err
+		}
+	}
+	if mine, decided := decide(o, b); decided {
+		if mine {
+			o, err = s.trust(ctx, o)
+		}
+		if o == nil || err != nil {
+			return false, false, err
+		}
+		s.keep(o)
+		return mine, true, nil
+	}
+	written, err := s.write(ctx, o, b)
+	if err != nil {
+		if ofAnother(o, b) && denied(err) {
+			return false, true, nil // admission lets a node write no block of another
+		}
+		return false, false, err
+	}
+	if o == nil {
+		s.bereave(by)
+	}
+	if written == nil {
+		return false, false, nil
+	}
+	mine, err = s.settleAssert(ctx, by, b, written)
+	return mine, true, err
 }
 
 // ofAnother reports whether the object of a block is another node's.
