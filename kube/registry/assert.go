@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +34,7 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 	if err := s.names.hold(ctx, by, renewal{due: true, block: oneOf(held)}); err != nil {
 		return nil, err
 	}
-	if err := s.loadTrusted(ctx, by); err != nil {
+	if err := s.own.loadTrusted(ctx, by); err != nil {
 		return nil, err
 	}
 	for _, b := range held {
@@ -53,7 +52,7 @@ func (s *Server) assert(ctx context.Context, by ipam.Caller, held []ipam.Block) 
 // assertOne records b unless another node has a better right to it, and reports
 // whether it is b.Node's.
 func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (bool, error) {
-	o := s.owned(b.CIDR)
+	o := s.own.block(b.CIDR)
 	for range maxRetries {
 		if mine, done, err := s.tryAssert(ctx, by, b, o); done || err != nil {
 			return mine, err
@@ -67,18 +66,18 @@ func (s *Server) assertOne(ctx context.Context, by ipam.Caller, b ipam.Block) (b
 // reports false for done when another write came first.
 func (s *Server) tryAssert(ctx context.Context, by ipam.Caller, b ipam.Block, o *v1alpha1.Block) (mine, done bool, err error) {
 	if o == nil {
-		if o, err = s.find(ctx, b.CIDR); err != nil {
+		if o, err = s.own.find(ctx, b.CIDR); err != nil {
 			return false, false, err
 		}
 	}
 	if mine, decided := decide(o, b); decided {
 		if mine {
-			o, err = s.trust(ctx, o)
+			o, err = s.own.trust(ctx, o)
 		}
 		if o == nil || err != nil {
 			return false, false, err
 		}
-		s.keep(o)
+		s.own.keep(o)
 		return mine, true, nil
 	}
 	written, err := s.write(ctx, o, b)
@@ -89,7 +88,7 @@ func (s *Server) tryAssert(ctx context.Context, by ipam.Caller, b ipam.Block, o 
 		return false, false, err
 	}
 	if o == nil {
-		s.bereave(by)
+		s.own.bereave(by)
 	}
 	if written == nil {
 		return false, false, nil
@@ -112,15 +111,6 @@ func decide(o *v1alpha1.Block, b ipam.Block) (mine, decided bool) {
 	have, ok := fromObject(o)
 	mine = ok && have.Node == b.Node && have.Epoch == b.Epoch
 	return mine, mine || !ok || outranks(o, have, b)
-}
-
-// find reads the object of a block; nil: there is none.
-func (s *Server) find(ctx context.Context, p netip.Prefix) (*v1alpha1.Block, error) {
-	o, err := s.opt.Client.Blocks.Get(ctx, v1alpha1.BlockName(p), metav1.GetOptions{})
-	if absent(err) {
-		return nil, nil //nolint:nilnil // there is none
-	}
-	return o, explain("read Block "+v1alpha1.BlockName(p), err)
 }
 
 // outranks reports whether the owner in an object has a better right to a block than
@@ -176,6 +166,6 @@ func (s *Server) settleAssert(ctx context.Context, by ipam.Caller, b ipam.Block,
 		s.undo(ctx, o)
 		return false, nil
 	}
-	s.keep(o)
+	s.own.keep(o)
 	return true, nil
 }

@@ -39,10 +39,10 @@ func (s *Server) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, 
 	if err := s.names.hold(ctx, req.Caller, renewal{}); err != nil {
 		return ipam.Block{}, err
 	}
-	if err := s.load(ctx, req.Caller); err != nil { // also when it is known: Blocks may be lost since
+	if err := s.own.load(ctx, req.Caller); err != nil { // also when it is known: Blocks may be lost since
 		return ipam.Block{}, err
 	}
-	if err := s.settling(ctx, req.Caller); err != nil {
+	if err := s.own.settling(ctx, req.Caller); err != nil {
 		return ipam.Block{}, err
 	}
 	only, err := s.pods.block(ctx, req)
@@ -53,7 +53,7 @@ func (s *Server) claim(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, 
 	switch {
 	case only.IsValid() && exact && only != req.Block:
 		return ipam.Block{}, fmt.Errorf("%w: the pool has fromNodePodCIDR and the block of this node is %v", ipam.ErrBlockTaken, only)
-	case only.IsValid() && !exact && s.owned(only) != nil:
+	case only.IsValid() && !exact && s.own.block(only) != nil:
 		return ipam.Block{}, fmt.Errorf("%w: the pool has fromNodePodCIDR and this node owns its only block %v", ipam.ErrPoolExhausted, only)
 	case only.IsValid():
 		req.Block, exact = only, true
@@ -81,7 +81,7 @@ func (s *Server) claimExact(ctx context.Context, req ipam.ClaimRequest) (ipam.Bl
 // In a pool that is nearly full it reads the names of the owned blocks once.
 func (s *Server) claimAny(ctx context.Context, req ipam.ClaimRequest) (ipam.Block, error) {
 	c := newCover(req.BlockSize, req.Reserved)
-	for _, b := range s.ownBlocks() {
+	for _, b := range s.own.all() {
 		c.add(b.CIDR)
 	}
 	tries := blindTries
@@ -126,7 +126,7 @@ func (s *Server) try(ctx context.Context, req ipam.ClaimRequest, p netip.Prefix)
 			return s.giveAgain(ctx, req, p)
 		case have.Node != "":
 			if have.Node == req.Node {
-				s.keep(o) // claimed before, and the answer was lost
+				s.own.keep(o) // claimed before, and the answer was lost
 			}
 			return ipam.Block{}, &have, nil
 		}
@@ -152,7 +152,7 @@ func (s *Server) giveAgain(ctx context.Context, req ipam.ClaimRequest, p netip.P
 		return ipam.Block{}, nil, err
 	}
 	for range maxRetries {
-		o, err := s.find(ctx, p)
+		o, err := s.own.find(ctx, p)
 		if err != nil {
 			return ipam.Block{}, nil, err
 		}
@@ -162,11 +162,11 @@ func (s *Server) giveAgain(ctx context.Context, req ipam.ClaimRequest, p netip.P
 		if have, ok := fromObject(o); !ok || have.Node != req.Node {
 			return ipam.Block{}, &ipam.Block{CIDR: p, Node: o.Spec.Node}, nil
 		}
-		if o, err = s.trust(ctx, o); err != nil {
+		if o, err = s.own.trust(ctx, o); err != nil {
 			return ipam.Block{}, nil, err
 		}
 		if o != nil {
-			s.keep(o)
+			s.own.keep(o)
 			have, _ := fromObject(o)
 			return have, nil, nil
 		}
@@ -210,7 +210,7 @@ func (s *Server) settleClaim(ctx context.Context, req ipam.ClaimRequest, o *v1al
 		s.undo(ctx, o)
 		return ipam.Block{}, other, nil
 	}
-	s.keep(o)
+	s.own.keep(o)
 	return b, nil, nil
 }
 

@@ -18,10 +18,10 @@ import (
 // answers of the API server, which every assert refreshes.
 func (s *Server) List(ctx context.Context, node string) ([]ipam.Block, error) {
 	if node == s.opt.Node {
-		if err := s.loadOnce(ctx); err != nil {
+		if err := s.own.loadOnce(ctx); err != nil {
 			return nil, err
 		}
-		return s.ownBlocks(), nil
+		return s.own.all(), nil
 	}
 	if !s.opt.All() {
 		return nil, ipam.ErrUnlisted

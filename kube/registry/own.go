@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,29 +17,45 @@ import (
 	"onlink/kube/api/v1alpha1"
 )
 
+// holdings are this node's own blocks, as of the last answers of the API server, and
+// whether it has lost some.
+type holdings struct {
+	opt     *Options
+	changed func() // called when an own block has changed
+
+	mu     sync.Mutex
+	blocks map[netip.Prefix]*v1alpha1.Block // guarded by mu
+	loaded bool                             // blocks is a whole list; guarded by mu
+	writes int                              // of own blocks; guarded by mu
+	// revision is the version of the last list of own blocks, 0: unknown; settled is
+	// when claims are accepted again after Blocks were lost. Both guarded by mu.
+	revision uint64
+	settled  time.Time
+}
+
 // load reads this node's blocks: one list, selected by the node's label. It notes when
 // the list shows that Blocks were lost.
-func (s *Server) load(ctx context.Context, by ipam.Caller) error {
+func (h *holdings) load(ctx context.Context, by ipam.Caller) error {
 	for range maxRetries {
-		s.mu.Lock()
-		before, revision, writes := maps.Clone(s.own), s.revision, s.writes
-		s.mu.Unlock()
-		now, err := s.listOf(ctx, s.opt.Node)
+		h.mu.Lock()
+		before, revision, writes := maps.Clone(h.blocks), h.revision, h.writes
+		h.mu.Unlock()
+		now, err := h.listOf(ctx, h.opt.Node)
 		if unserved(err) {
-			s.bereave(by)
+			h.bereave(by)
 		}
 		if err != nil {
 			return err
 		}
-		lost, err := s.went(ctx, before, revision, now)
+		lost, err := h.went(ctx, before, revision, now)
 		if err != nil {
 			return err
 		}
 		if lost {
-			s.opt.Log.Warn("the API server has lost Blocks: no block is claimed before every node asserted its own", "wait", by.Patience())
-			s.bereave(by)
+			h.opt.Log.Warn("the API server has lost Blocks: no block is claimed before every node asserted its own", "wait", by.Patience())
+			h.bereave(by)
 		}
-		if s.take(now, writes) {
+		if h.take(now, writes) {
 			return nil
 		}
 	}
@@ -46,49 +64,49 @@ func (s *Server) load(ctx context.Context, by ipam.Caller) error {
 
 // take makes a list what is known of the own blocks; false: one was written since the
 // list began, and may lack in it.
-func (s *Server) take(l *ownList, writes int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.writes != writes {
+func (h *holdings) take(l *ownList, writes int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.writes != writes {
 		return false
 	}
-	s.own, s.revision, s.loaded = l.blocks, l.revision, true
+	h.blocks, h.revision, h.loaded = l.blocks, l.revision, true
 	return true
 }
 
 // loadOnce is load where this process has not read the list yet.
-func (s *Server) loadOnce(ctx context.Context) error {
-	s.mu.Lock()
-	loaded := s.loaded
-	s.mu.Unlock()
+func (h *holdings) loadOnce(ctx context.Context) error {
+	h.mu.Lock()
+	loaded := h.loaded
+	h.mu.Unlock()
 	if loaded {
 		return nil
 	}
-	return s.load(ctx, ipam.Caller{Node: s.opt.Node})
+	return h.load(ctx, ipam.Caller{Node: h.opt.Node})
 }
 
 // loadTrusted is load for a caller that renewed its Lease just now: it removes the
 // doubts of the controller from this node's blocks. The controller writes its doubt,
 // then reads the Lease, then frees: a list from before the doubt is one from after the
 // renewal, which the controller reads then; a list from after it has the doubt.
-func (s *Server) loadTrusted(ctx context.Context, by ipam.Caller) error {
+func (h *holdings) loadTrusted(ctx context.Context, by ipam.Caller) error {
 	for range maxRetries {
-		if err := s.load(ctx, by); err != nil {
+		if err := h.load(ctx, by); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		own := slices.Collect(maps.Values(s.own))
-		s.mu.Unlock()
+		h.mu.Lock()
+		own := slices.Collect(maps.Values(h.blocks))
+		h.mu.Unlock()
 		overtaken := false
 		for _, o := range own {
-			trusted, err := s.trust(ctx, o)
+			trusted, err := h.trust(ctx, o)
 			switch {
 			case err != nil:
 				return err
 			case trusted == nil:
 				overtaken = true
 			case trusted != o:
-				s.keep(trusted)
+				h.keep(trusted)
 			}
 		}
 		if !overtaken {
@@ -100,16 +118,16 @@ func (s *Server) loadTrusted(ctx context.Context, by ipam.Caller) error {
 
 // trust removes the doubt of the controller from an own block; nil: another write came
 // first.
-func (s *Server) trust(ctx context.Context, o *v1alpha1.Block) (*v1alpha1.Block, error) {
+func (h *holdings) trust(ctx context.Context, o *v1alpha1.Block) (*v1alpha1.Block, error) {
 	if _, doubted := o.Annotations[DoubtedAnnotation]; !doubted {
 		return o, nil
 	}
 	next := o.DeepCopy()
 	delete(next.Annotations, DoubtedAnnotation)
-	next, err := s.opt.Client.Blocks.Update(ctx, next, metav1.UpdateOptions{})
+	next, err := h.opt.Client.Blocks.Update(ctx, next, metav1.UpdateOptions{})
 	switch {
 	case err == nil:
-		s.opt.Log.Warn("the controller was about to free a block that this node has", "block", o.Spec.CIDR)
+		h.opt.Log.Warn("the controller was about to free a block that this node has", "block", o.Spec.CIDR)
 		return next, nil
 	case apierrors.IsConflict(err), absent(err):
 		return nil, nil //nolint:nilnil // another write came first
@@ -124,16 +142,16 @@ type ownList struct {
 }
 
 // blocksOf lists the blocks of a node.
-func (s *Server) blocksOf(ctx context.Context, node string) (map[netip.Prefix]*v1alpha1.Block, error) {
-	l, err := s.listOf(ctx, node)
+func (h *holdings) blocksOf(ctx context.Context, node string) (map[netip.Prefix]*v1alpha1.Block, error) {
+	l, err := h.listOf(ctx, node)
 	if err != nil {
 		return nil, err
 	}
 	return l.blocks, nil
 }
 
-func (s *Server) listOf(ctx context.Context, node string) (*ownList, error) {
-	list, err := s.opt.Client.Blocks.List(ctx, metav1.ListOptions{
+func (h *holdings) listOf(ctx context.Context, node string) (*ownList, error) {
+	list, err := h.opt.Client.Blocks.List(ctx, metav1.ListOptions{
 		LabelSelector: labels.Set{v1alpha1.NodeLabel: LabelValue(node)}.String(),
 	})
 	if err != nil {
@@ -150,36 +168,45 @@ func (s *Server) listOf(ctx context.Context, node string) (*ownList, error) {
 	return l, nil
 }
 
+// find reads the object of a block; nil: there is none.
+func (h *holdings) find(ctx context.Context, p netip.Prefix) (*v1alpha1.Block, error) {
+	o, err := h.opt.Client.Blocks.Get(ctx, v1alpha1.BlockName(p), metav1.GetOptions{})
+	if absent(err) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return o, explain("read Block "+v1alpha1.BlockName(p), err)
+}
+
 // keep remembers an object as the API server has it.
-func (s *Server) keep(o *v1alpha1.Block) {
+func (h *holdings) keep(o *v1alpha1.Block) {
 	b, ok := fromObject(o)
 	if !ok {
 		return
 	}
-	s.all.forget()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writes++
-	if b.Node != s.opt.Node {
-		delete(s.own, b.CIDR)
+	h.changed()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writes++
+	if b.Node != h.opt.Node {
+		delete(h.blocks, b.CIDR)
 		return
 	}
-	s.own[b.CIDR] = o
+	h.blocks[b.CIDR] = o
 }
 
-// owned returns the object of an own block, nil when it is none.
-func (s *Server) owned(p netip.Prefix) *v1alpha1.Block {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.own[p]
+// block returns the object of an own block, nil when it is none.
+func (h *holdings) block(p netip.Prefix) *v1alpha1.Block {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.blocks[p]
 }
 
-// ownBlocks returns this node's blocks in order of address.
-func (s *Server) ownBlocks() []ipam.Block {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]ipam.Block, 0, len(s.own))
-	for _, o := range s.own {
+// all returns this node's blocks in order of address.
+func (h *holdings) all() []ipam.Block {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]ipam.Block, 0, len(h.blocks))
+	for _, o := range h.blocks {
 		if b, ok := fromObject(o); ok {
 			out = append(out, b)
 		}

@@ -32,14 +32,14 @@ func (s *Server) release(ctx context.Context, by ipam.Caller, b ipam.Block) erro
 	for range maxRetries {
 		o, err := s.opt.Client.Blocks.Get(ctx, v1alpha1.BlockName(b.CIDR), metav1.GetOptions{})
 		if absent(err) {
-			s.keep(toObject(ipam.Block{CIDR: b.CIDR, Epoch: b.Epoch}))
+			s.own.keep(toObject(ipam.Block{CIDR: b.CIDR, Epoch: b.Epoch}))
 			return nil
 		}
 		if err != nil {
 			return explain("read Block "+v1alpha1.BlockName(b.CIDR), err)
 		}
 		if o.Spec.Node == "" {
-			s.keep(o)
+			s.own.keep(o)
 			return nil
 		}
 		if have, ok := fromObject(o); !ok || have.Node != b.Node || have.Epoch > b.Epoch {
@@ -65,12 +65,12 @@ func (s *Server) free(ctx context.Context, o *v1alpha1.Block) error {
 	o, err := s.opt.Client.Blocks.Update(ctx, o, metav1.UpdateOptions{})
 	switch {
 	case absent(err):
-		s.keep(toObject(ipam.Block{CIDR: b.CIDR, Epoch: b.Epoch}))
+		s.own.keep(toObject(ipam.Block{CIDR: b.CIDR, Epoch: b.Epoch}))
 		return nil
 	case err != nil:
 		return explain("free Block "+v1alpha1.BlockName(b.CIDR), err)
 	}
-	s.keep(o)
+	s.own.keep(o)
 	return nil
 }
 
@@ -87,7 +87,7 @@ func (s *Server) ForceRelease(ctx context.Context, node string) ([]ipam.Block, e
 	case !absent(err):
 		return nil, explain("read Node "+node, err)
 	}
-	objects, err := s.blocksOf(ctx, node)
+	objects, err := s.own.blocksOf(ctx, node)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -47,15 +46,7 @@ type Server struct {
 	all   *allNodes
 	names *names
 	pods  *podCIDRs
-
-	mu     sync.Mutex
-	own    map[netip.Prefix]*v1alpha1.Block // this node's, as of the last answer of the API server; guarded by mu
-	loaded bool                             // own is a whole list; guarded by mu
-	writes int                              // of own blocks; guarded by mu
-	// revision is the version of the last list of own blocks, 0: unknown; settled is
-	// when claims are accepted again after Blocks were lost. Both guarded by mu.
-	revision uint64
-	settled  time.Time
+	own   *holdings
 }
 
 var (
@@ -72,10 +63,11 @@ func New(opt Options) *Server {
 	if opt.All == nil {
 		opt.All = func() bool { return false }
 	}
-	s := &Server{opt: opt, own: map[netip.Prefix]*v1alpha1.Block{}}
+	s := &Server{opt: opt}
 	s.names = &names{opt: &s.opt, seen: map[string]sighting{}}
 	s.pods = &podCIDRs{opt: &s.opt}
 	s.all = &allNodes{s: s}
+	s.own = &holdings{opt: &s.opt, changed: s.all.forget, blocks: map[netip.Prefix]*v1alpha1.Block{}}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCredentials{}), grpc.UnaryInterceptor(onlyAgent), grpc.MaxConcurrentStreams(32), grpc.ConnectionTimeout(10*time.Second),
 	)

@@ -25,43 +25,43 @@ const (
 // bereave notes that the API server lost Blocks: one of this node's is absent, or the
 // resource is not served. Until every node had time for an assert, a claim could take
 // a range that a node assigns addresses of.
-func (s *Server) bereave(by ipam.Caller) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.settled = time.Now().Add(by.Patience())
+func (h *holdings) bereave(by ipam.Caller) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.settled = time.Now().Add(by.Patience())
 }
 
 // settling returns [ipam.ErrSettling] for a while after Blocks were lost. A node with
 // blocks has seen by the list of them that none is lost; one without looks at others'.
-func (s *Server) settling(ctx context.Context, by ipam.Caller) error {
-	s.mu.Lock()
-	left, waited := time.Until(s.settled), time.Since(s.settled) < by.Patience()
-	blocks := len(s.own)
-	s.mu.Unlock()
+func (h *holdings) settling(ctx context.Context, by ipam.Caller) error {
+	h.mu.Lock()
+	left, waited := time.Until(h.settled), time.Since(h.settled) < by.Patience()
+	blocks := len(h.blocks)
+	h.mu.Unlock()
 	if left > 0 {
 		return fmt.Errorf("%w: Blocks were deleted, claims are accepted in %v", ipam.ErrSettling, left.Round(time.Second))
 	}
 	if blocks > 0 || waited {
 		return nil
 	}
-	node, err := s.orphan(ctx)
+	node, err := h.orphan(ctx)
 	if err != nil || node == "" {
 		return err
 	}
-	s.bereave(by)
+	h.bereave(by)
 	return fmt.Errorf("%w: the Block that node %q asserted is gone, claims are accepted in %v", ipam.ErrSettling, node, by.Patience())
 }
 
 // orphan returns a node that asserted a Block which is gone, for a node that has none
 // itself: its Lease names the Block. "" is that the sample has none. It looks at those
 // that asserted longest ago: the next assert makes the Block again.
-func (s *Server) orphan(ctx context.Context) (string, error) {
-	leases, err := s.opt.Client.CoordinationV1().Leases(s.opt.Namespace).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.NodeLabel, Limit: sample})
+func (h *holdings) orphan(ctx context.Context) (string, error) {
+	leases, err := h.opt.Client.CoordinationV1().Leases(h.opt.Namespace).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.NodeLabel, Limit: sample})
 	if err != nil {
 		return "", explain("list Leases", err)
 	}
-	for _, c := range claimants(leases.Items, s.opt.Node) {
-		o, err := s.find(ctx, c.block)
+	for _, c := range claimants(leases.Items, h.opt.Node) {
+		o, err := h.find(ctx, c.block)
 		if err != nil {
 			return "", err
 		}
@@ -84,12 +84,12 @@ func claimants(leases []coordinationv1.Lease, besides string) []claimant {
 	var out []claimant
 	for i := range leases {
 		l := &leases[i]
-		h := holderOf(NodeOf(l), l)
+		holder := holderOf(NodeOf(l), l)
 		block, err := netip.ParsePrefix(l.Annotations[blockAnnotation])
-		if h.Instance == "" || h.Node == besides || err != nil {
+		if holder.Instance == "" || holder.Node == besides || err != nil {
 			continue // it holds no name, or no block
 		}
-		c := claimant{node: h.Node, block: block}
+		c := claimant{node: holder.Node, block: block}
 		if l.Spec.RenewTime != nil {
 			c.at = l.Spec.RenewTime.Time
 		}
@@ -102,7 +102,7 @@ func claimants(leases []coordinationv1.Lease, besides string) []claimant {
 // went reports whether the API server lost Blocks, by a list of this node's own: one
 // that it knew of is no object any more, or the version of the list is below that of a
 // former one, as after etcd was restored from a backup.
-func (s *Server) went(ctx context.Context, before map[netip.Prefix]*v1alpha1.Block, revision uint64, now *ownList) (bool, error) {
+func (h *holdings) went(ctx context.Context, before map[netip.Prefix]*v1alpha1.Block, revision uint64, now *ownList) (bool, error) {
 	if now.revision < revision {
 		return true, nil
 	}
@@ -110,7 +110,7 @@ func (s *Server) went(ctx context.Context, before map[netip.Prefix]*v1alpha1.Blo
 		if now.blocks[p] != nil {
 			continue
 		}
-		if o, err := s.find(ctx, p); err != nil || o == nil {
+		if o, err := h.find(ctx, p); err != nil || o == nil {
 			return err == nil, err
 		}
 	}

@@ -85,7 +85,7 @@ func TestListGoesBack(t *testing.T) {
 		before, now uint64
 		want        bool
 	}{{0, 7, false}, {7, 7, false}, {7, 8, false}, {7, 6, true}} {
-		lost, err := s.went(t.Context(), own, tt.before, &ownList{blocks: own, revision: tt.now})
+		lost, err := s.own.went(t.Context(), own, tt.before, &ownList{blocks: own, revision: tt.now})
 		if err != nil || lost != tt.want {
 			t.Errorf("from %d to %d: lost %v, %v; want %v", tt.before, tt.now, lost, err, tt.want)
 		}
@@ -98,12 +98,12 @@ func TestListBesideWrite(t *testing.T) {
 	s := New(Options{Node: "n1"})
 	b := ipam.Block{CIDR: netip.MustParsePrefix("10.244.1.0/26"), Pool: "p", Node: "n1", Epoch: 1}
 	empty := &ownList{blocks: map[netip.Prefix]*v1alpha1.Block{}}
-	writes := s.writes
-	s.keep(toObject(b))
-	if s.take(empty, writes) || s.owned(b.CIDR) == nil {
+	writes := s.own.writes
+	s.own.keep(toObject(b))
+	if s.own.take(empty, writes) || s.own.block(b.CIDR) == nil {
 		t.Fatal("the list from before the claim counts")
 	}
-	if !s.take(empty, s.writes) || s.owned(b.CIDR) != nil {
+	if !s.own.take(empty, s.own.writes) || s.own.block(b.CIDR) != nil {
 		t.Fatal("the list from after it does not count")
 	}
 }

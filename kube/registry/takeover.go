@@ -57,7 +57,7 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 			return nil, err
 		}
 	}
-	objects, err := s.blocksOf(ctx, from)
+	objects, err := s.own.blocksOf(ctx, from)
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +66,11 @@ func (s *Server) takeOver(ctx context.Context, by ipam.Caller, from string, forc
 			return nil, err
 		}
 	}
-	if err := s.load(ctx, by); err != nil {
+	if err := s.own.load(ctx, by); err != nil {
 		return nil, err
 	}
 	s.names.confirm(by)
-	return s.ownBlocks(), nil
+	return s.own.all(), nil
 }
 
 // move gives a block to a node with a new epoch, unless it changed its owner since.
