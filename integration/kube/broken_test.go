@@ -152,6 +152,7 @@ func (l *live) broken() []breakage {
 		{name: "empty key", object: "BGPPeer b-empty {address: 10.90.0.16, asn: 65001, passwordSecretRef: {name: keys, key: empty}}", want: "is empty"},
 		{name: "long key", object: "BGPPeer b-long {address: 10.90.0.17, asn: 65001, passwordSecretRef: {name: keys, key: long}}", want: "at most 80"},
 		{name: "no filter", object: "BGPPeer b-filter {address: 10.90.0.18, asn: 65001, import: {filters: [nowhere]}}", want: "BGPFilter nowhere does not exist"},
+		{name: "no rules", object: "BGPFilter b-rules {rules: []}", want: "is empty"},
 		{name: "broken filter", object: "BGPPeer b-filtered {address: 10.90.0.19, asn: 65001, export: {filters: [b-rules]}}", want: "BGPFilter b-rules is rejected"},
 		{name: "selector", object: "BGPPeer b-selector {address: 10.90.0.20, nodeSelector: {matchExpressions: [{key: a, operator: Near}]}}", want: "spec.nodeSelector"},
 		{name: "no node", object: "BGPPeer b-nowhere {address: 10.90.0.21, nodeSelector: {matchLabels: {rack: none}}}", want: "matches no Node", reason: "NoNode"},
@@ -171,7 +172,6 @@ func (l *live) broken() []breakage {
 		{name: "reserved elsewhere", object: "IPPool b-reserved {cidr: 10.93.0.0/16, reserved: [10.94.0.1]}", want: "is not inside"},
 		{name: "no tunnel always", object: "IPPool b-tunnel {cidr: 10.95.0.0/16, encapsulation: Always, tunnel: none}", want: "contradicts"},
 
-		{name: "no rules", object: "BGPFilter b-rules {rules: []}", want: "is empty"},
 		{name: "expression", object: "BGPFilter b-path {rules: [{match: {asPath: [\"(\"]}, action: accept}]}", want: "is not a regular expression"},
 		{name: "set of a rejected route", object: "BGPFilter b-set {rules: [{set: {med: 1}, action: reject}]}", want: "has no effect"},
 		{name: "large community as a community", object: "BGPFilter b-large {rules: [{set: {communities: {add: [\"1:2:3\"]}}, action: accept}]}", want: "is not a community"},
