@@ -27,9 +27,11 @@ var (
 		"one": {netip.MustParsePrefix("203.0.113.0/25"), netip.MustParsePrefix("fd00:203:1::/112")},
 		"two": {netip.MustParsePrefix("203.0.113.128/25"), netip.MustParsePrefix("fd00:203:2::/112")},
 	}
-	innerRanges = map[string][]netip.Prefix{ // inside those of cluster IPs
-		"one": {netip.MustParsePrefix("10.96.77.0/25"), netip.MustParsePrefix("fd00:96::7700/120")},
-		"two": {netip.MustParsePrefix("10.96.77.128/25"), netip.MustParsePrefix("fd00:96::7800/120")},
+	// Inside those of cluster IPs, in their first 256: the API server gives those to no
+	// Service that names none.
+	innerRanges = map[string][]netip.Prefix{
+		"one": {netip.MustParsePrefix("10.96.0.0/25"), netip.MustParsePrefix("fd00:96::/121")},
+		"two": {netip.MustParsePrefix("10.96.0.128/25"), netip.MustParsePrefix("fd00:96::80/121")},
 	}
 	forms = []string{"one", "two"}
 )
