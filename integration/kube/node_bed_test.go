@@ -24,6 +24,7 @@ import (
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
 	"onlink/kube/api/v1alpha1"
+	"onlink/kube/client"
 	"onlink/kube/node"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -248,6 +249,22 @@ func condition(s *v1alpha1.OnlinkNodeStatus, kind string, want metav1.ConditionS
 		}
 	}
 	return errors.New("no condition " + kind)
+}
+
+// advertiseExternal makes a pool for services, and an advertisement of the external IPs
+// in it.
+func advertiseExternal(t *testing.T, c *client.Client) {
+	t.Helper()
+	_, err := c.Pools.Create(t.Context(), &v1alpha1.IPPool{
+		ObjectMeta: metav1.ObjectMeta{Name: "services"},
+		Spec:       v1alpha1.IPPoolSpec{CIDR: "192.0.2.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}, Manual: true},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	_, err = c.Advertisements.Create(t.Context(), &v1alpha1.ServiceAdvertisement{
+		ObjectMeta: metav1.ObjectMeta{Name: "all"},
+		Spec:       v1alpha1.ServiceAdvertisementSpec{Addresses: []v1alpha1.ServiceAddress{v1alpha1.AddressExternal}},
+	}, metav1.CreateOptions{})
+	must(t, err)
 }
 
 // addPeer makes a BGPPeer.

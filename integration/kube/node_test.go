@@ -273,22 +273,13 @@ func TestNodeServices(t *testing.T) {
 	b.up(t)
 	n := b.nodes[0]
 	ctx := t.Context()
-	_, err := b.Client.Pools.Create(ctx, &v1alpha1.IPPool{
-		ObjectMeta: metav1.ObjectMeta{Name: "services"},
-		Spec:       v1alpha1.IPPoolSpec{CIDR: "192.0.2.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}, Manual: true},
-	}, metav1.CreateOptions{})
-	must(t, err)
-	_, err = b.Client.Advertisements.Create(ctx, &v1alpha1.ServiceAdvertisement{
-		ObjectMeta: metav1.ObjectMeta{Name: "all"},
-		Spec:       v1alpha1.ServiceAdvertisementSpec{Addresses: []v1alpha1.ServiceAddress{v1alpha1.AddressExternal}},
-	}, metav1.CreateOptions{})
-	must(t, err)
+	advertiseExternal(t, b.Client)
 	services, slices := b.Client.CoreV1().Services(metav1.NamespaceDefault), b.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault)
 	var want []netip.Prefix
 	for _, name := range []string{"a", "b"} {
 		address := fmt.Sprintf("192.0.2.%d", len(want)+1)
 		want = append(want, netip.MustParsePrefix(address+"/32"))
-		_, err = services.Create(ctx, &corev1.Service{
+		_, err := services.Create(ctx, &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec: corev1.ServiceSpec{
 				Type: corev1.ServiceTypeLoadBalancer, ExternalIPs: []string{address}, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal,
@@ -302,7 +293,7 @@ func TestNodeServices(t *testing.T) {
 	eventually(t, "both", func() error { return n.announces(t, want...) })
 
 	began := time.Now()
-	_, err = slices.Update(ctx, endpoints("a", n.Name, false), metav1.UpdateOptions{})
+	_, err := slices.Update(ctx, endpoints("a", n.Name, false), metav1.UpdateOptions{})
 	must(t, err)
 	eventually(t, "the one with an endpoint", func() error { return n.announces(t, want[1]) })
 	t.Logf("withdrawn %s after its endpoint was not ready", time.Since(began).Round(time.Millisecond))

@@ -105,15 +105,7 @@ func newScaleBed(t *testing.T, size, reflectors, services int) *scaleBed {
 	must(t, err)
 	_, err = b.Client.Pools.Create(ctx, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "pods"}, Spec: v1alpha1.IPPoolSpec{CIDR: v1alpha1.CIDR(scalePool.String())}}, metav1.CreateOptions{})
 	must(t, err)
-	_, err = b.Client.Pools.Create(ctx, &v1alpha1.IPPool{
-		ObjectMeta: metav1.ObjectMeta{Name: "services"},
-		Spec:       v1alpha1.IPPoolSpec{CIDR: "192.0.2.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}, Manual: true},
-	}, metav1.CreateOptions{})
-	must(t, err)
-	_, err = b.Client.Advertisements.Create(ctx, &v1alpha1.ServiceAdvertisement{
-		ObjectMeta: metav1.ObjectMeta{Name: "all"}, Spec: v1alpha1.ServiceAdvertisementSpec{Addresses: []v1alpha1.ServiceAddress{v1alpha1.AddressExternal}},
-	}, metav1.CreateOptions{})
-	must(t, err)
+	advertiseExternal(t, b.Client)
 	rest.SetDefaultWarningHandler(rest.NoWarnings{}) // externalIPs are deprecated
 	for i := range services {
 		b.addService(ctx, t, i)

@@ -22,16 +22,7 @@ func TestNodeHeldServices(t *testing.T) {
 	b.configure(t)
 	b.up(t)
 	n, ctx := b.nodes[0], t.Context()
-	_, err := b.Client.Pools.Create(ctx, &v1alpha1.IPPool{
-		ObjectMeta: metav1.ObjectMeta{Name: "services"},
-		Spec:       v1alpha1.IPPoolSpec{CIDR: "192.0.2.0/24", Uses: []v1alpha1.PoolUse{v1alpha1.UseLoadBalancer}, Manual: true},
-	}, metav1.CreateOptions{})
-	must(t, err)
-	_, err = b.Client.Advertisements.Create(ctx, &v1alpha1.ServiceAdvertisement{
-		ObjectMeta: metav1.ObjectMeta{Name: "all"},
-		Spec:       v1alpha1.ServiceAdvertisementSpec{Addresses: []v1alpha1.ServiceAddress{v1alpha1.AddressExternal}},
-	}, metav1.CreateOptions{})
-	must(t, err)
+	advertiseExternal(t, b.Client)
 	services, slices := b.Client.CoreV1().Services(metav1.NamespaceDefault), b.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault)
 	prefix := func(i int) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("192.0.2.%d/32", i)) }
 	add := func(i int, labels map[string]string) string {
@@ -66,7 +57,7 @@ func TestNodeHeldServices(t *testing.T) {
 	}
 	n.wait(t, "the withdrawal of three of four is held", held)
 	must(t, n.announces(t, prefix(1), prefix(2), prefix(3), prefix(4)))
-	_, err = slices.Update(ctx, endpoints(stays, n.Name, false), metav1.UpdateOptions{})
+	_, err := slices.Update(ctx, endpoints(stays, n.Name, false), metav1.UpdateOptions{})
 	must(t, err)
 	eventually(t, "the other one follows its endpoint", func() error { return n.announces(t, prefix(1), prefix(2), prefix(3)) })
 	add(5, nil)
