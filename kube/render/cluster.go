@@ -135,13 +135,18 @@ func clientRanges(ros *roster, b *base, pools *poolSet, cur *current, l *ledger)
 }
 
 // heardClients returns the addresses of clients without a Node that are heard: a range
-// in force stays for them. See Input.Heard.
+// in force stays for them. See Input.Heard. A peer that is configured, such as the ToR
+// in the nodes' network, is no client.
 func heardClients(ros *roster, cur *current) (list []netip.Addr) {
 	if cur.file == nil || cur.file.BGP.Reflector == nil {
 		return nil
 	}
+	peers := map[string]bool{}
+	for _, p := range cur.peers {
+		peers[p.Address] = true
+	}
 	for a := range ros.heard {
-		if ros.owners[a] == "" && slices.ContainsFunc(cur.file.BGP.Reflector.Clients, func(c v1alpha1.CIDR) bool {
+		if ros.owners[a] == "" && !peers[a.String()] && slices.ContainsFunc(cur.file.BGP.Reflector.Clients, func(c v1alpha1.CIDR) bool {
 			p, err := netip.ParsePrefix(string(c))
 			return err == nil && p.Contains(a)
 		}) {
