@@ -231,7 +231,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 		return err
 	}
 	if a.announced, err = announce.Open(announce.Config{
-		State: cfg.Paths.State, Held: a.held, Facts: a.announceFacts, Log: a.log.With("part", "announce"),
+		State: cfg.Paths.State, Boot: pods.BootID(), Held: a.held, Facts: a.announceFacts, Log: a.log.With("part", "announce"),
 	}); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"onlink/agent/admin"
+	"onlink/agent/announce"
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
@@ -74,7 +75,7 @@ func (w world) OwnBlock(addr netip.Addr) (ipam.Block, bool) {
 
 // Announcement implements explain.World.
 func (w world) Announcement(addr netip.Addr) (explain.Announcement, bool) {
-	one, owner, ok := w.a.announced.Of(addr)
+	one, owner, withheld, ok := w.a.announced.Of(addr)
 	if !ok {
 		return explain.Announcement{}, false
 	}
@@ -82,7 +83,10 @@ func (w world) Announcement(addr netip.Addr) (explain.Announcement, bool) {
 	out := explain.Announcement{
 		Prefix: one.Prefix, Owner: owner, Reason: one.Reason, Peers: one.Peers, Shutdown: one.GracefulShutdown || phase == drain.Leaving,
 	}
-	if phase == drain.Drained {
+	switch {
+	case withheld:
+		out.Withheld = announce.WithheldReason
+	case phase == drain.Drained:
 		out.Withheld = "the node is drained; onlinkctl undrain ends that"
 	}
 	return out, true

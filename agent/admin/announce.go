@@ -18,15 +18,15 @@ import (
 // announcements. Once begun the replacement is done to the end, also when the
 // caller goes away.
 func (s *Server) Announce(ctx context.Context, r *onlinkv1.AnnounceRequest) (*onlinkv1.AnnounceReply, error) {
-	list := make([]announce.Entry, 0, len(r.GetAnnouncements()))
+	req := announce.Request{Owner: r.GetOwner(), ThisBoot: r.GetThisBoot(), List: make([]announce.Entry, 0, len(r.GetAnnouncements()))}
 	for _, a := range r.GetAnnouncements() {
-		list = append(list, entryOf(a))
+		req.List = append(req.List, entryOf(a))
 	}
 	replace := func(ctx context.Context) (announce.Outcome, error) {
 		if r.GetGuardAny() && !r.GetConfirm() {
-			return s.Announcements.ReplaceKeeping(ctx, r.GetOwner(), list)
+			return s.Announcements.ReplaceKeeping(ctx, req)
 		}
-		return s.Announcements.Replace(ctx, r.GetOwner(), list, r.GetConfirm())
+		return s.Announcements.Replace(ctx, req, r.GetConfirm())
 	}
 	out, err := replace(context.WithoutCancel(ctx))
 	switch {
@@ -63,6 +63,9 @@ func (s *Server) ListAnnouncements(context.Context, *onlinkv1.ListAnnouncementsR
 		for i := range set.Announcements {
 			w.Announcements = append(w.Announcements, announcementToWire(&set.Announcements[i], phase))
 		}
+		for i := range set.Withheld {
+			w.Withheld = append(w.Withheld, &onlinkv1.AnnounceRejection{Prefix: set.Withheld[i].Prefix.String(), Reason: announce.WithheldReason})
+		}
 		rep.Sets = append(rep.Sets, w)
 	}
 	return rep, nil
@@ -73,16 +76,21 @@ func (s *Server) ListAnnouncements(context.Context, *onlinkv1.ListAnnouncementsR
 func (s *Server) announcedRoutes(match func(netip.Prefix) bool) []*onlinkv1.Route {
 	var out []*onlinkv1.Route
 	for _, set := range s.Announcements.Sets() {
-		for i := range set.Announcements {
-			a := &set.Announcements[i]
-			if match(a.Prefix) {
+		add := func(list []announce.Announcement, kind, why string) {
+			for i := range list {
+				a := &list[i]
+				if !match(a.Prefix) {
+					continue
+				}
 				reason := set.Owner
 				if a.Reason != "" {
 					reason += ": " + a.Reason
 				}
-				out = append(out, &onlinkv1.Route{Prefix: a.Prefix.String(), Kind: "announced", Reason: reason})
+				out = append(out, &onlinkv1.Route{Prefix: a.Prefix.String(), Kind: kind, Reason: reason + why})
 			}
 		}
+		add(set.Announcements, "announced", "")
+		add(set.Withheld, "withheld", " ("+announce.WithheldReason+")")
 	}
 	return out
 }

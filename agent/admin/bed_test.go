@@ -65,7 +65,7 @@ func (b *bed) server(t *testing.T) *Server {
 	log := slog.New(slog.DiscardHandler)
 	held := hold.New(log)
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, held), Speaker: speaker{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: Auditor{Store: store{b}, Log: log}, Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
@@ -84,15 +84,15 @@ func (b *bed) server(t *testing.T) *Server {
 }
 
 // announcements are those of a node with the pool 10.244.0.0/16 and the peer tor1,
-// whose speaker takes them at once.
-func announcements(t *testing.T, held *hold.Changes) *announce.Announcements {
+// whose speaker takes them at once. They are kept in state, and boot is the machine's boot ID.
+func announcements(t *testing.T, state, boot string, held *hold.Changes) *announce.Announcements {
 	t.Helper()
 	facts := announce.Facts{
 		Pools: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Peers: map[string]bool{"tor1": true},
 		Reaches: func(netip.Prefix) bool { return true },
 	}
 	a, err := announce.Open(announce.Config{
-		State: t.TempDir(), Held: held, Facts: func() announce.Facts { return facts }, Log: slog.New(slog.DiscardHandler),
+		State: state, Boot: boot, Held: held, Facts: func() announce.Facts { return facts }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -59,8 +59,8 @@ type Config struct {
 
 // Announcements are the announced prefixes of owners: an [announce.Announcements].
 type Announcements interface {
-	Replace(ctx context.Context, owner string, list []announce.Entry, confirm bool) (announce.Outcome, error)
-	ReplaceKeeping(ctx context.Context, owner string, list []announce.Entry) (announce.Outcome, error)
+	Replace(ctx context.Context, r announce.Request, confirm bool) (announce.Outcome, error)
+	ReplaceKeeping(ctx context.Context, r announce.Request) (announce.Outcome, error)
 	Await(ctx context.Context, version uint64) error
 	Sets() []announce.Set
 }

@@ -60,6 +60,7 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 		w.Phase = "ready"
 	}
 	w.Announcements, w.AnnouncementsRejected = number(s.Announcements.Count()), number(s.Announcements.Rejected())
+	w.AnnouncementsWithheld = number(s.Announcements.Withheld())
 	for _, h := range s.Held {
 		w.Held = append(w.Held, heldToWire(h))
 	}

@@ -17,6 +17,7 @@ import (
 // Config is what Announcements need.
 type Config struct {
 	State string // the folder of the file
+	Boot  string // identifies this boot of the machine; "": sets outlive all boots
 	Held  *hold.Changes
 	Facts func() Facts // of now
 	Log   *slog.Logger
@@ -67,36 +68,39 @@ type Outcome struct {
 	Held    *hold.Change // the change waits for a confirmation; nil: it was made
 }
 
-// Replace makes list the announcements of owner. Entries that cannot be announced
+// Replace replaces the announcements of an owner. Entries that cannot be announced
 // are left out, see [Set].Rejected. A set with more than a third fewer, and with
 // at least two fewer, is held unless confirm is set: nothing changes then. Its
 // error wraps [ErrInvalid] for a request that nothing is taken from.
-func (a *Announcements) Replace(ctx context.Context, owner string, list []Entry, confirm bool) (Outcome, error) {
+func (a *Announcements) Replace(ctx context.Context, r Request, confirm bool) (Outcome, error) {
 	limit := tooMany
 	if confirm {
 		limit = nil
 	}
-	return a.replace(ctx, owner, list, limit)
+	return a.replace(ctx, r, limit)
 }
 
 // ReplaceKeeping is [Announcements.Replace] where any withdrawal is held.
-func (a *Announcements) ReplaceKeeping(ctx context.Context, owner string, list []Entry) (Outcome, error) {
-	return a.replace(ctx, owner, list, func(gone, _ int) bool { return gone > 0 })
+func (a *Announcements) ReplaceKeeping(ctx context.Context, r Request) (Outcome, error) {
+	return a.replace(ctx, r, func(gone, _ int) bool { return gone > 0 })
 }
 
 // replace holds a set when limit reports that it withdraws too much; nil: none is.
-func (a *Announcements) replace(_ context.Context, owner string, list []Entry, limit func(gone, present int) bool) (Outcome, error) {
-	if err := check(owner, list); err != nil {
+func (a *Announcements) replace(_ context.Context, r Request, limit func(gone, present int) bool) (Outcome, error) {
+	if err := check(r.Owner, r.List); err != nil {
 		return Outcome{}, err
 	}
 	a.turn.Lock()
 	defer a.turn.Unlock()
 	facts := a.Facts()
 	a.Judge(facts)
-	next := Set{Owner: owner, Changed: time.Now().UTC()}
-	next.Announcements, next.Rejected = parse(list, func(p netip.Prefix) string { return a.holder(p, owner) })
+	next := Set{Owner: r.Owner, Changed: time.Now().UTC()}
+	if r.ThisBoot {
+		next.Boot = a.Boot
+	}
+	next.Announcements, next.Rejected = parse(r.List, func(p netip.Prefix) string { return a.holder(p, r.Owner) })
 	if limit != nil {
-		if change, held := a.guard(&next, list, facts, limit); held {
+		if change, held := a.guard(&next, r, facts, limit); held {
 			return Outcome{Held: &change}, nil
 		}
 	}
@@ -107,7 +111,7 @@ func (a *Announcements) replace(_ context.Context, owner string, list []Entry, l
 	a.mu.Lock()
 	a.problem = "" // the set is whole again
 	a.mu.Unlock()
-	a.Held.Drop(what(owner))
+	a.Held.Drop(what(r.Owner))
 	if a.Judge(facts); fresh {
 		select {
 		case a.changed <- struct{}{}:
@@ -120,8 +124,9 @@ func (a *Announcements) replace(_ context.Context, owner string, list []Entry, l
 // what names the change of an owner's set.
 func what(owner string) string { return "announce " + owner }
 
-// guard holds a set that would withdraw too much.
-func (a *Announcements) guard(next *Set, list []Entry, facts Facts, limit func(gone, present int) bool) (hold.Change, bool) {
+// guard holds a set that would withdraw too much. What is withheld is not announced, so
+// that nothing of it is withdrawn.
+func (a *Announcements) guard(next *Set, r Request, facts Facts, limit func(gone, present int) bool) (hold.Change, bool) {
 	kept := map[netip.Prefix]bool{}
 	for i := range next.Announcements {
 		if one := &next.Announcements[i]; facts.unfit(one) == "" {
@@ -152,7 +157,7 @@ func (a *Announcements) guard(next *Set, list []Entry, facts Facts, limit func(g
 	}
 	reason += " (" + strings.Join(gone, ", ") + ")"
 	return a.Held.Hold(what(next.Owner), reason, []byte(content), func(ctx context.Context) error {
-		_, err := a.Replace(ctx, next.Owner, list, true)
+		_, err := a.Replace(ctx, r, true)
 		return err
 	}), true
 }
@@ -206,9 +211,9 @@ func (a *Announcements) put(next *Set) (version uint64, fresh bool, err error) {
 	return a.version, true, nil
 }
 
-// equal reports whether s and o announce and reject the same.
+// equal reports whether s and o announce and reject the same, for as long.
 func (s *Set) equal(o *Set) bool {
-	return slices.Equal(s.Rejected, o.Rejected) &&
+	return s.Boot == o.Boot && slices.Equal(s.Rejected, o.Rejected) &&
 		slices.EqualFunc(s.Announcements, o.Announcements, func(a, b Announcement) bool { return a.equal(&b) })
 }
 
@@ -221,7 +226,12 @@ func (a *Announcements) Judge(f Facts) ([]Announcement, uint64) {
 	a.judged, a.unknown = nil, nil
 	for i := range a.sets {
 		s := &a.sets[i]
-		now := Set{Owner: s.Owner, Changed: s.Changed, Rejected: slices.Clone(s.Rejected)}
+		now := Set{Owner: s.Owner, Changed: s.Changed, Boot: s.Boot, Rejected: slices.Clone(s.Rejected)}
+		if a.outlived(s) {
+			now.Withheld = s.Announcements
+			a.judged = append(a.judged, now)
+			continue
+		}
 		for j := range s.Announcements {
 			one := s.Announcements[j]
 			if why := f.unfit(&one); why != "" {
@@ -243,6 +253,11 @@ func (a *Announcements) Judge(f Facts) ([]Announcement, uint64) {
 		a.judged = append(a.judged, now)
 	}
 	return all, a.version
+}
+
+// outlived reports whether the machine has booted since a set that does not outlive that.
+func (a *Announcements) outlived(s *Set) bool {
+	return s.Boot != "" && a.Boot != "" && s.Boot != a.Boot
 }
 
 // Sent records that the speaker has the announcements of a version.
@@ -283,16 +298,27 @@ func (a *Announcements) Sets() []Set {
 	return a.judged
 }
 
-// Of returns the longest announced prefix that contains addr, and its owner.
-func (a *Announcements) Of(addr netip.Addr) (one Announcement, owner string, ok bool) {
-	for _, s := range a.Sets() {
-		for i := range s.Announcements {
-			if p := s.Announcements[i].Prefix; p.Contains(addr) && (!ok || p.Bits() > one.Prefix.Bits()) {
-				one, owner, ok = s.Announcements[i], s.Owner, true
+// Of returns the longest announced prefix that contains addr, and its owner; or the
+// longest withheld one, where none is announced.
+func (a *Announcements) Of(addr netip.Addr) (one Announcement, owner string, withheld, ok bool) {
+	sets := a.Sets()
+	longest := func(list []Announcement, of string) {
+		for i := range list {
+			if p := list[i].Prefix; p.Contains(addr) && (!ok || p.Bits() > one.Prefix.Bits()) {
+				one, owner, ok = list[i], of, true
 			}
 		}
 	}
-	return one, owner, ok
+	for i := range sets {
+		longest(sets[i].Announcements, sets[i].Owner)
+	}
+	if ok {
+		return one, owner, false, true
+	}
+	for i := range sets {
+		longest(sets[i].Withheld, sets[i].Owner)
+	}
+	return one, owner, ok, ok
 }
 
 // Problems returns the faults for the operator, one line each.
@@ -301,7 +327,10 @@ func (a *Announcements) Problems() []string {
 	for _, s := range a.Sets() {
 		if n := len(s.Rejected); n > 0 {
 			out = append(out, fmt.Sprintf("%d of %d announcements of %s are left out, such as %s: %s; see onlinkctl announcements",
-				n, n+len(s.Announcements), s.Owner, s.Rejected[0].Prefix, s.Rejected[0].Reason))
+				n, n+len(s.Announcements)+len(s.Withheld), s.Owner, s.Rejected[0].Prefix, s.Rejected[0].Reason))
+		}
+		if n := len(s.Withheld); n > 0 {
+			out = append(out, fmt.Sprintf("%d announcements of %s are withheld, such as %s: %s", n, s.Owner, s.Withheld[0].Prefix, WithheldReason))
 		}
 	}
 	a.mu.Lock()

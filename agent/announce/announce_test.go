@@ -23,12 +23,13 @@ type bed struct {
 
 	t     *testing.T
 	dir   string
+	boot  string
 	facts Facts
 }
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	b := &bed{t: t, dir: t.TempDir(), facts: Facts{
+	b := &bed{t: t, dir: t.TempDir(), boot: "first", facts: Facts{
 		Pools: prefixes("10.244.0.0/16"), Networks: prefixes("10.57.0.0/24", "fd57::/64", "192.0.2.1/32"), Blocks: prefixes("10.250.1.0/26"),
 		Others: prefixes("198.51.100.0/24"), Peers: map[string]bool{"tor1": true, "tor2": true},
 		Reaches: func(p netip.Prefix) bool { return p.Addr().Is4() },
@@ -41,7 +42,7 @@ func newBed(t *testing.T) *bed {
 func (b *bed) open() {
 	b.t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	a, err := Open(Config{State: b.dir, Held: hold.New(log), Facts: func() Facts { return b.facts }, Log: log})
+	a, err := Open(Config{State: b.dir, Boot: b.boot, Held: hold.New(log), Facts: func() Facts { return b.facts }, Log: log})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func hosts(n int) []string {
 // replace reports whether the set was held.
 func (b *bed) replace(owner string, list ...string) (held bool) {
 	b.t.Helper()
-	out, err := b.Replace(b.t.Context(), owner, entries(list...), false)
+	out, err := b.Replace(b.t.Context(), Request{Owner: owner, List: entries(list...)}, false)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -90,6 +91,9 @@ func (b *bed) inForce() []string {
 	for _, s := range b.Sets() {
 		for _, a := range s.Announcements {
 			out = append(out, s.Owner+" "+a.Prefix.String())
+		}
+		for _, a := range s.Withheld {
+			out = append(out, s.Owner+" withheld "+a.Prefix.String())
 		}
 		for _, r := range s.Rejected {
 			out = append(out, s.Owner+" "+r.Prefix+": "+r.Reason)
@@ -148,7 +152,7 @@ func TestRejected(t *testing.T) {
 		{"a long reason", Entry{Text: "203.0.113.7/32", Announcement: Announcement{Reason: strings.Repeat("x", 300)}}, "has a reason of 300 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := b.Replace(t.Context(), "services", []Entry{{Text: "203.0.113.200/32"}, c.Entry}, true); err != nil {
+			if _, err := b.Replace(t.Context(), Request{Owner: "services", List: []Entry{{Text: "203.0.113.200/32"}, c.Entry}}, true); err != nil {
 				t.Fatal(err)
 			}
 			s := b.Sets()[1]
@@ -173,14 +177,14 @@ func TestTwice(t *testing.T) {
 	b := newBed(t)
 	list := entries("203.0.113.7/32", "203.0.113.7/32")
 	list[0].Reason = "first"
-	if _, err := b.Replace(t.Context(), "services", list, false); err != nil {
+	if _, err := b.Replace(t.Context(), Request{Owner: "services", List: list}, false); err != nil {
 		t.Fatal(err)
 	}
 	b.want("services 203.0.113.7/32", "services 203.0.113.7/32: the set has it twice; remove one")
-	if one, owner, ok := b.Of(netip.MustParseAddr("203.0.113.7")); !ok || owner != "services" || one.Reason != "first" {
+	if one, owner, _, ok := b.Of(netip.MustParseAddr("203.0.113.7")); !ok || owner != "services" || one.Reason != "first" {
 		t.Errorf("%+v of %s", one, owner)
 	}
-	if _, _, ok := b.Of(netip.MustParseAddr("203.0.113.8")); ok {
+	if _, _, _, ok := b.Of(netip.MustParseAddr("203.0.113.8")); ok {
 		t.Error("an address that is not announced")
 	}
 }
@@ -203,7 +207,7 @@ func TestInvalid(t *testing.T) {
 		for i := range list {
 			list[i].Text = netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 1, byte(i >> 8), byte(i)}), 32).String()
 		}
-		if _, err := b.Replace(t.Context(), c.owner, list, true); !errors.Is(err, ErrInvalid) {
+		if _, err := b.Replace(t.Context(), Request{Owner: c.owner, List: list}, true); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -281,10 +285,10 @@ func TestHeld(t *testing.T) {
 	if l := b.Held.List(); len(l) != 0 || len(b.inForce()) != 7 {
 		t.Errorf("still held: %+v", l)
 	}
-	if out, err := b.ReplaceKeeping(t.Context(), "services", entries(hosts(6)...)); err != nil || out.Held == nil || len(b.inForce()) != 7 {
+	if out, err := b.ReplaceKeeping(t.Context(), Request{Owner: "services", List: entries(hosts(6)...)}); err != nil || out.Held == nil || len(b.inForce()) != 7 {
 		t.Errorf("one withdrawal, where nothing may go: %+v, %v", out, err)
 	}
-	if out, err := b.ReplaceKeeping(t.Context(), "services", entries(hosts(7)...)); err != nil || out.Held != nil || len(b.Held.List()) != 0 {
+	if out, err := b.ReplaceKeeping(t.Context(), Request{Owner: "services", List: entries(hosts(7)...)}); err != nil || out.Held != nil || len(b.Held.List()) != 0 {
 		t.Errorf("no withdrawal: %+v, %v", out, err)
 	}
 	b.replace("services")
@@ -308,7 +312,7 @@ func TestFacts(t *testing.T) {
 	b := newBed(t)
 	list := entries("203.0.113.7/32", "203.0.113.8/32")
 	list[1].Peers = []string{"tor2", "tor1", "tor2"}
-	if _, err := b.Replace(t.Context(), "services", list, false); err != nil {
+	if _, err := b.Replace(t.Context(), Request{Owner: "services", List: list}, false); err != nil {
 		t.Fatal(err)
 	}
 	judge := func(change func(f *Facts)) []Announcement {
@@ -342,7 +346,7 @@ func TestRestart(t *testing.T) {
 	list[0].Announcement = Announcement{
 		Communities: []string{"64512:1", "64512:1:2"}, LocalPref: &pref, MED: &med, Peers: []string{"tor1"}, GracefulShutdown: true, Reason: "default/web",
 	}
-	if _, err := b.Replace(t.Context(), "services", list, false); err != nil {
+	if _, err := b.Replace(t.Context(), Request{Owner: "services", List: list}, false); err != nil {
 		t.Fatal(err)
 	}
 	b.replace("operator", "203.0.113.8/32")
@@ -354,6 +358,83 @@ func TestRestart(t *testing.T) {
 	if p := b.Problems(); len(p) != 1 {
 		t.Errorf("problems: %q", p)
 	}
+}
+
+// TestBoot: a set that does not outlive a boot of the machine is in force after a restart
+// of the agent, and withheld after a boot until its owner sends it again. Nothing of it is
+// held as a withdrawal: it is not announced.
+func TestBoot(t *testing.T) {
+	services := func(n int) Request { return Request{Owner: "services", List: entries(hosts(n)...), ThisBoot: true} }
+	booted := func(t *testing.T) *bed {
+		b := newBed(t)
+		if _, err := b.Replace(t.Context(), services(3), false); err != nil {
+			t.Fatal(err)
+		}
+		b.replace("operator", "198.51.100.7/32")
+		b.open()
+		b.want("services 203.0.113.0/32", "services 203.0.113.1/32", "services 203.0.113.2/32", "operator 198.51.100.7/32")
+		b.boot = "second"
+		b.open()
+		return b
+	}
+	b := booted(t)
+	b.want("services withheld 203.0.113.0/32", "services withheld 203.0.113.1/32", "services withheld 203.0.113.2/32", "operator 198.51.100.7/32")
+	if all, _ := b.Judge(b.facts); len(all) != 1 || all[0].Prefix.String() != "198.51.100.7/32" {
+		t.Errorf("announced after the boot: %+v", all)
+	}
+	if one, owner, withheld, ok := b.Of(netip.MustParseAddr("203.0.113.1")); !ok || !withheld || owner != "services" || one.Prefix.String() != "203.0.113.1/32" {
+		t.Errorf("%+v of %s, withheld %v, %v", one, owner, withheld, ok)
+	}
+	if p := b.Problems(); len(p) != 1 || p[0] != "3 announcements of services are withheld, such as 203.0.113.0/32: "+WithheldReason {
+		t.Errorf("problems: %q", p)
+	}
+	b.open() // the agent restarts in the same boot
+	if len(b.Sets()[0].Withheld) != 3 {
+		t.Errorf("after a restart: %+v", b.Sets())
+	}
+
+	again, err := b.Replace(t.Context(), services(3), false) // the same set
+	if err != nil || again.Held != nil || len(b.Changed()) != 1 {
+		t.Errorf("sent again: %+v, %v, %d signals", again, err, len(b.Changed()))
+	}
+	b.open()
+	b.want("services 203.0.113.0/32", "services 203.0.113.1/32", "services 203.0.113.2/32", "operator 198.51.100.7/32")
+	if p := b.Problems(); len(p) != 0 {
+		t.Errorf("problems: %q", p)
+	}
+
+	for name, replace := range map[string]func(*bed) (Outcome, error){
+		"a smaller set": func(b *bed) (Outcome, error) { return b.Replace(t.Context(), services(1), false) },
+		"none may go":   func(b *bed) (Outcome, error) { return b.ReplaceKeeping(t.Context(), services(1)) },
+	} {
+		b := booted(t)
+		if out, err := replace(b); err != nil || out.Held != nil {
+			t.Errorf("%s: %+v, %v", name, out, err)
+		}
+		b.want("services 203.0.113.0/32", "operator 198.51.100.7/32")
+	}
+
+	b = booted(t)
+	b.boot = "" // the kernel does not say
+	b.open()
+	if len(b.inForce()) != 4 || len(b.Sets()[0].Withheld) != 0 {
+		t.Errorf("without a boot ID: %q", b.inForce())
+	}
+}
+
+// TestHeldBoot: a held set is applied as it was sent.
+func TestHeldBoot(t *testing.T) {
+	b := newBed(t)
+	b.replace("services", hosts(6)...)
+	if out, err := b.Replace(t.Context(), Request{Owner: "services", List: entries(hosts(1)...), ThisBoot: true}, false); err != nil || out.Held == nil {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if _, err := b.Held.Confirm(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	b.boot = "second"
+	b.open()
+	b.want("services withheld 203.0.113.0/32")
 }
 
 // TestDamaged: of a damaged file the intact lines are in force, it is kept aside,
@@ -407,7 +488,7 @@ func TestStateFolder(t *testing.T) {
 	if err := os.RemoveAll(b.dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Replace(t.Context(), "services", entries(hosts(1)...), false); err == nil || errors.Is(err, ErrInvalid) {
+	if _, err := b.Replace(t.Context(), Request{Owner: "services", List: entries(hosts(1)...)}, false); err == nil || errors.Is(err, ErrInvalid) {
 		t.Errorf("%v", err)
 	}
 	b.want()
@@ -417,7 +498,7 @@ func TestStateFolder(t *testing.T) {
 // not.
 func TestAwait(t *testing.T) {
 	b := newBed(t)
-	out, err := b.Replace(t.Context(), "services", entries(hosts(1)...), false)
+	out, err := b.Replace(t.Context(), Request{Owner: "services", List: entries(hosts(1)...)}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +518,7 @@ func TestAwait(t *testing.T) {
 		t.Error(err)
 	}
 	<-b.Changed()
-	again, err := b.Replace(t.Context(), "services", entries(hosts(1)...), false)
+	again, err := b.Replace(t.Context(), Request{Owner: "services", List: entries(hosts(1)...)}, false)
 	if err != nil || again.Version != out.Version || len(b.Changed()) != 0 {
 		t.Errorf("the same set: %+v, %v", again, err)
 	}

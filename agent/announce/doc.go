@@ -1,8 +1,10 @@
 // Package announce keeps the prefixes that this node announces for others: one
 // replaceable set per owner, such as "services". A set outlives restarts, so that
 // a node whose owner does not run, or cannot reach what it reads, announces what
-// it announced before. It contains no BGP: the originate flow takes the prefixes
-// that are in force.
+// it announced before. One for whose prefixes something answers that begins anew with
+// the machine, such as a service proxy, says so: after another boot it is withheld
+// until its owner sends it again. It contains no BGP: the originate flow takes the
+// prefixes that are in force.
 package announce
 
 import (
@@ -62,13 +64,28 @@ type Rejection struct {
 	Reason string `json:"reason"` // and the remedy
 }
 
+// Request is what an owner wants announced.
+type Request struct {
+	Owner string
+	List  []Entry
+	// ThisBoot: the set does not outlive this boot of the machine. What answers for the
+	// prefixes is not ready when the machine has booted, and only the owner knows when
+	// it is: until then the node would attract packets that are dropped.
+	ThisBoot bool
+}
+
 // Set are the announcements of one owner.
 type Set struct {
 	Owner         string
 	Changed       time.Time
+	Boot          string         // the boot of the machine that the set does not outlive; "": it outlives all
 	Announcements []Announcement // in force, by prefix
 	Rejected      []Rejection
+	Withheld      []Announcement // not in force, because the machine has booted since, by prefix
 }
+
+// WithheldReason is why announcements are withheld, and the remedy.
+const WithheldReason = "the machine has booted since, and what answers here may not be ready; it is withheld until its owner sends it again"
 
 // Facts are the properties of the node that an announcement must fit.
 type Facts struct {

@@ -21,6 +21,7 @@ const fileName = "announcements"
 type line struct {
 	Owner    string        `json:"owner"`
 	Changed  time.Time     `json:"changed"`
+	Boot     string        `json:"boot,omitempty"`
 	Announce *Announcement `json:"announce,omitempty"`
 	Rejected *Rejection    `json:"rejected,omitempty"`
 }
@@ -32,12 +33,12 @@ func save(path string, sets []Set) error {
 	for i := range sets {
 		s := &sets[i]
 		for j := range s.Announcements {
-			if err := out.Encode(line{Owner: s.Owner, Changed: s.Changed, Announce: &s.Announcements[j]}); err != nil {
+			if err := out.Encode(line{Owner: s.Owner, Changed: s.Changed, Boot: s.Boot, Announce: &s.Announcements[j]}); err != nil {
 				return err
 			}
 		}
 		for j := range s.Rejected {
-			if err := out.Encode(line{Owner: s.Owner, Changed: s.Changed, Rejected: &s.Rejected[j]}); err != nil {
+			if err := out.Encode(line{Owner: s.Owner, Changed: s.Changed, Boot: s.Boot, Rejected: &s.Rejected[j]}); err != nil {
 				return err
 			}
 		}
@@ -104,7 +105,7 @@ func read(text []byte) (sets []Set, broken int) {
 			sets = append(sets, Set{Owner: l.Owner})
 		}
 		s := &sets[i]
-		s.Changed = l.Changed
+		s.Changed, s.Boot = l.Changed, l.Boot
 		if l.Rejected != nil {
 			s.Rejected = append(s.Rejected, *l.Rejected)
 		} else {

@@ -75,7 +75,7 @@ func TestMetrics(t *testing.T) {
 	s := &state.Snapshot{
 		Drain: drain.Leaving,
 		Announcements: state.Announcements{{
-			Owner: "services", Announcements: make([]announce.Announcement, 3), Rejected: make([]announce.Rejection, 1),
+			Owner: "services", Announcements: make([]announce.Announcement, 3), Rejected: make([]announce.Rejection, 1), Withheld: make([]announce.Announcement, 2),
 		}},
 		Features: []state.Feature{{Name: "ipip", Available: true}, {Name: "nftables"}},
 		Routes: state.Routes{
@@ -114,7 +114,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		"onlink_in_sync 1", "onlink_drained 1",
-		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`,
+		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`, `onlink_announcements_withheld{owner="services"} 2`,
 		`onlink_feature_available{feature="ipip"} 1`, `onlink_feature_available{feature="nftables"} 0`,
 		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1",
 		`onlink_bgp_peer_up{address="10.57.0.1",peer="tor"} 1`,

@@ -9,7 +9,7 @@ import (
 
 // nodeMetrics are the metrics of the node as a whole.
 type nodeMetrics struct {
-	inSync, drained, feature, announcements, rejected *prometheus.Desc
+	inSync, drained, feature, announcements, rejected, withheld *prometheus.Desc
 }
 
 func newNodeMetrics() nodeMetrics {
@@ -20,6 +20,7 @@ func newNodeMetrics() nodeMetrics {
 
 		announcements: describe("announcements", "Prefixes that the node announces for an owner, such as services.", "owner"),
 		rejected:      describe("announcements_rejected", "Announcements of an owner that are left out, see onlinkctl announcements.", "owner"),
+		withheld:      describe("announcements_withheld", "Announcements of an owner that wait, after a boot of the machine, until it sends them again.", "owner"),
 	}
 }
 
@@ -30,6 +31,7 @@ func (m *nodeMetrics) collect(s *state.Snapshot, out sink) {
 		set := &s.Announcements[i]
 		out.gauge(m.announcements, float64(len(set.Announcements)), set.Owner)
 		out.gauge(m.rejected, float64(len(set.Rejected)), set.Owner)
+		out.gauge(m.withheld, float64(len(set.Withheld)), set.Owner)
 	}
 	for _, f := range s.Features {
 		out.gauge(m.feature, one(f.Available), f.Name)

@@ -110,6 +110,15 @@ func (a Announcements) Rejected() int {
 	return n
 }
 
+// Withheld returns how many wait until their owner sends them again.
+func (a Announcements) Withheld() int {
+	n := 0
+	for i := range a {
+		n += len(a[i].Withheld)
+	}
+	return n
+}
+
 // Established is RFC 4271's name of the state of a session that is up.
 const Established = "Established"
 

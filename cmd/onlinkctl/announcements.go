@@ -20,7 +20,8 @@ func announcementsCommand(a *app) *cobra.Command {
 		Short: "Show the prefixes that this node announces for owners, such as services",
 		Long: `announcements shows the prefixes that this node announces besides its blocks, by owner: the
 peers that receive each ("all": every peer whose policy accepts it), whether it is announced,
-announced with GRACEFUL_SHUTDOWN, withdrawn by a drain, or rejected, and why.`,
+announced with GRACEFUL_SHUTDOWN, withdrawn by a drain, withheld since a boot of the machine until
+its owner sends it again, or rejected, and why.`,
 		Example: `  onlinkctl announcements
   onlinkctl announcements -o json`,
 		Args: cobra.NoArgs,
@@ -44,6 +45,9 @@ func announcementsTable(w io.Writer, r *onlinkv1.ListAnnouncementsReply) error {
 				peers = strings.Join(one.GetPeers(), ",")
 			}
 			g.row(one.GetPrefix(), set.GetOwner(), peers, one.GetState(), one.GetReason())
+		}
+		for _, no := range set.GetWithheld() {
+			g.row(no.GetPrefix(), set.GetOwner(), "", "withheld", no.GetReason())
 		}
 		for _, no := range set.GetRejected() {
 			g.row(no.GetPrefix(), set.GetOwner(), "", "rejected", no.GetReason())

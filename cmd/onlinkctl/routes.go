@@ -59,7 +59,7 @@ func routesTable(w io.Writer, r *onlinkv1.ListRoutesReply) error {
 	g := newGrid(w, "PREFIX", "KIND", "VIA", "DEV", "TUNNEL", "REASON", "INSTALLED")
 	for _, route := range r.GetRoutes() {
 		installed := yesNo(route.GetInstalled())
-		if route.GetKind() == "announced" {
+		if k := route.GetKind(); k == "announced" || k == "withheld" {
 			installed = "" // the kernel needs none
 		}
 		if e := route.GetError(); e != "" {

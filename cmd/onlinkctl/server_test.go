@@ -51,7 +51,7 @@ func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*o
 		Node: "r1n1", Version: "v0.1.0", Gobgp: "gobgp v3.37.0 patched", Address: "10.57.0.11", Asn: 64512, RouterId: "10.57.0.11",
 		Started: timestamppb.New(clock.Add(-185 * time.Second)), Reflector: true, InSync: true, Phase: "ready",
 		PeersTotal: 3, PeersEstablished: 2, RoutesUnicast: 7, RoutesTunnelled: 4, RoutesUnresolved: 1, RoutesFailed: 1,
-		Announcements: 3, AnnouncementsRejected: 1,
+		Announcements: 3, AnnouncementsRejected: 1, AnnouncementsWithheld: 2,
 		Blocks: 2, AddressesUsed: 5, AddressesTotal: 128, FibDrift: 9, Registry: "bolt, served on 10.57.0.11:4790",
 		Features: []*onlinkv1.Feature{
 			{Name: "nexthop-objects", Available: true},
@@ -130,6 +130,7 @@ func (s *agent) ListAnnouncements(context.Context, *onlinkv1.ListAnnouncementsRe
 				{Prefix: "203.0.113.8/32", State: "graceful-shutdown", Peers: []string{"tor1", "tor2"}, Reason: "default/api"},
 			},
 			Rejected: []*onlinkv1.AnnounceRejection{{Prefix: "10.244.1.7/32", Reason: "overlaps the pool 10.244.0.0/16"}},
+			Withheld: []*onlinkv1.AnnounceRejection{{Prefix: "203.0.113.9/32", Reason: "the machine has booted since"}},
 		},
 		{Owner: "operator", Changed: timestamppb.New(clock), Announcements: []*onlinkv1.Announcement{{Prefix: "198.51.100.0/24", State: "withdrawn"}}},
 	}}, nil

@@ -91,10 +91,13 @@ func (a *app) held(h *onlinkv1.HeldChange) string {
 
 // announced counts the prefixes of owners; "": there are none.
 func announced(s *onlinkv1.Status) string {
-	if s.GetAnnouncements()+s.GetAnnouncementsRejected() == 0 {
+	if s.GetAnnouncements()+s.GetAnnouncementsWithheld()+s.GetAnnouncementsRejected() == 0 {
 		return ""
 	}
 	text := fmt.Sprintf("%d prefixes of owners, such as services", s.GetAnnouncements())
+	if n := s.GetAnnouncementsWithheld(); n > 0 {
+		text += fmt.Sprintf(", %d withheld", n)
+	}
 	if n := s.GetAnnouncementsRejected(); n > 0 {
 		text += fmt.Sprintf(", %d rejected", n)
 	}

@@ -39,6 +39,7 @@ type admin struct {
 
 	announced []*onlinkv1.Announcement
 	services  *onlinkv1.HeldChange // of announcements
+	thisBoot  bool                 // of the last set
 }
 
 // Announce holds what withdraws more than a third, and at least two.
@@ -55,7 +56,7 @@ func (a *admin) Announce(_ context.Context, req *onlinkv1.AnnounceRequest) (*onl
 		a.services = &onlinkv1.HeldChange{What: changeServices, Digest: strings.Join(gone, " ")}
 		return &onlinkv1.AnnounceReply{Held: a.services}, nil
 	}
-	a.announced, a.services = req.GetAnnouncements(), nil
+	a.announced, a.services, a.thisBoot = req.GetAnnouncements(), nil, req.GetThisBoot()
 	return &onlinkv1.AnnounceReply{}, nil
 }
 
@@ -399,6 +400,13 @@ func TestHoldingAnnouncements(t *testing.T) {
 		b.lose("EndpointSlice")
 		if got := b.announce(t, config("")); len(got) != 0 {
 			t.Errorf("%v are in force", got)
+		}
+	})
+	t.Run("after a boot kube-proxy begins anew", func(t *testing.T) {
+		t.Parallel()
+		b := newDeskBed(t)
+		if got := b.announce(t, config("", one, two)); !slices.Equal(got, both) || !b.thisBoot {
+			t.Errorf("%v are in force, and outlive a boot: %t", got, !b.thisBoot)
 		}
 	})
 	t.Run("a namespace is deleted while a withdrawal is held", func(t *testing.T) {

@@ -309,7 +309,9 @@ func (d *desire) pushAnnouncements(ctx context.Context, out *render.Output, have
 	if out.Unlisted {
 		return nil // their arrival is the next turn
 	}
-	req := &onlinkv1.AnnounceRequest{Owner: owner}
+	// After a boot kube-proxy begins without a rule, and an address in force would not
+	// wait for it.
+	req := &onlinkv1.AnnounceRequest{Owner: owner, ThisBoot: true}
 	if phase == serving || phase == leaving {
 		for _, a := range out.Announcements {
 			req.Announcements = append(req.Announcements, message(a))

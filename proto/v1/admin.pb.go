@@ -195,6 +195,7 @@ type Status struct {
 	ConfigDigest          string                 `protobuf:"bytes,28,opt,name=config_digest,json=configDigest,proto3" json:"config_digest,omitempty"`                             // of the text in force
 	Announcements         uint32                 `protobuf:"varint,29,opt,name=announcements,proto3" json:"announcements,omitempty"`                                              // of all owners, in force
 	AnnouncementsRejected uint32                 `protobuf:"varint,30,opt,name=announcements_rejected,json=announcementsRejected,proto3" json:"announcements_rejected,omitempty"` // left out: see ListAnnouncements
+	AnnouncementsWithheld uint32                 `protobuf:"varint,31,opt,name=announcements_withheld,json=announcementsWithheld,proto3" json:"announcements_withheld,omitempty"` // until their owner sends them again: see ListAnnouncements
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -439,6 +440,13 @@ func (x *Status) GetAnnouncementsRejected() uint32 {
 	return 0
 }
 
+func (x *Status) GetAnnouncementsWithheld() uint32 {
+	if x != nil {
+		return x.AnnouncementsWithheld
+	}
+	return 0
+}
+
 // HeldChange is a change that was not made because of what it would remove.
 type HeldChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -638,6 +646,10 @@ type AnnounceRequest struct {
 	Announcements []*Announcement        `protobuf:"bytes,2,rep,name=announcements,proto3" json:"announcements,omitempty"`
 	Confirm       bool                   `protobuf:"varint,3,opt,name=confirm,proto3" json:"confirm,omitempty"`                   // make the change whatever it removes
 	GuardAny      bool                   `protobuf:"varint,4,opt,name=guard_any,json=guardAny,proto3" json:"guard_any,omitempty"` // hold the change when it would withdraw anything at all
+	// The announcements do not outlive this boot of the machine: what answers for them,
+	// such as a service proxy, begins anew with it. After another boot they are withheld
+	// until the owner sends them again. A mere restart of the agent withholds nothing.
+	ThisBoot      bool `protobuf:"varint,5,opt,name=this_boot,json=thisBoot,proto3" json:"this_boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -696,6 +708,13 @@ func (x *AnnounceRequest) GetConfirm() bool {
 func (x *AnnounceRequest) GetGuardAny() bool {
 	if x != nil {
 		return x.GuardAny
+	}
+	return false
+}
+
+func (x *AnnounceRequest) GetThisBoot() bool {
+	if x != nil {
+		return x.ThisBoot
 	}
 	return false
 }
@@ -1001,6 +1020,7 @@ type AnnouncementSet struct {
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=changed,proto3" json:"changed,omitempty"`
 	Announcements []*Announcement        `protobuf:"bytes,3,rep,name=announcements,proto3" json:"announcements,omitempty"`
 	Rejected      []*AnnounceRejection   `protobuf:"bytes,4,rep,name=rejected,proto3" json:"rejected,omitempty"`
+	Withheld      []*AnnounceRejection   `protobuf:"bytes,5,rep,name=withheld,proto3" json:"withheld,omitempty"` // not announced until the owner sends them again: see this_boot
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1059,6 +1079,13 @@ func (x *AnnouncementSet) GetAnnouncements() []*Announcement {
 func (x *AnnouncementSet) GetRejected() []*AnnounceRejection {
 	if x != nil {
 		return x.Rejected
+	}
+	return nil
+}
+
+func (x *AnnouncementSet) GetWithheld() []*AnnounceRejection {
+	if x != nil {
+		return x.Withheld
 	}
 	return nil
 }
@@ -2954,7 +2981,7 @@ func (x *ListRoutesReply) GetRoutes() []*Route {
 type Route struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // unicast | blackhole | local | unresolved
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // unicast | blackhole | local | unresolved; of announcements: announced | withheld
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // see rib.Reason
 	Hops          []*Hop                 `protobuf:"bytes,4,rep,name=hops,proto3" json:"hops,omitempty"`
 	Installed     bool                   `protobuf:"varint,5,opt,name=installed,proto3" json:"installed,omitempty"`
@@ -4463,7 +4490,7 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\tonlink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xec\a\n" +
+	"\x10GetStatusRequest\"\xa3\b\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4496,7 +4523,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x04held\x18\x1b \x03(\v2\x15.onlink.v1.HeldChangeR\x04held\x12#\n" +
 	"\rconfig_digest\x18\x1c \x01(\tR\fconfigDigest\x12$\n" +
 	"\rannouncements\x18\x1d \x01(\rR\rannouncements\x125\n" +
-	"\x16announcements_rejected\x18\x1e \x01(\rR\x15announcementsRejected\"\x82\x01\n" +
+	"\x16announcements_rejected\x18\x1e \x01(\rR\x15announcementsRejected\x125\n" +
+	"\x16announcements_withheld\x18\x1f \x01(\rR\x15announcementsWithheld\"\x82\x01\n" +
 	"\n" +
 	"HeldChange\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
@@ -4507,12 +4535,13 @@ const file_admin_proto_rawDesc = "" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"=\n" +
 	"\fConfirmReply\x12-\n" +
-	"\x06change\x18\x01 \x01(\v2\x15.onlink.v1.HeldChangeR\x06change\"\x9d\x01\n" +
+	"\x06change\x18\x01 \x01(\v2\x15.onlink.v1.HeldChangeR\x06change\"\xba\x01\n" +
 	"\x0fAnnounceRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12=\n" +
 	"\rannouncements\x18\x02 \x03(\v2\x17.onlink.v1.AnnouncementR\rannouncements\x12\x18\n" +
 	"\aconfirm\x18\x03 \x01(\bR\aconfirm\x12\x1b\n" +
-	"\tguard_any\x18\x04 \x01(\bR\bguardAny\"\x92\x01\n" +
+	"\tguard_any\x18\x04 \x01(\bR\bguardAny\x12\x1b\n" +
+	"\tthis_boot\x18\x05 \x01(\bR\bthisBoot\"\x92\x01\n" +
 	"\rAnnounceReply\x12\x1c\n" +
 	"\tannounced\x18\x01 \x01(\rR\tannounced\x128\n" +
 	"\brejected\x18\x02 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\brejected\x12)\n" +
@@ -4534,12 +4563,13 @@ const file_admin_proto_rawDesc = "" +
 	"\x04_med\"\x1a\n" +
 	"\x18ListAnnouncementsRequest\"H\n" +
 	"\x16ListAnnouncementsReply\x12.\n" +
-	"\x04sets\x18\x01 \x03(\v2\x1a.onlink.v1.AnnouncementSetR\x04sets\"\xd6\x01\n" +
+	"\x04sets\x18\x01 \x03(\v2\x1a.onlink.v1.AnnouncementSetR\x04sets\"\x90\x02\n" +
 	"\x0fAnnouncementSet\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x124\n" +
 	"\achanged\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12=\n" +
 	"\rannouncements\x18\x03 \x03(\v2\x17.onlink.v1.AnnouncementR\rannouncements\x128\n" +
-	"\brejected\x18\x04 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\brejected\"Q\n" +
+	"\brejected\x18\x04 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\brejected\x128\n" +
+	"\bwithheld\x18\x05 \x03(\v2\x1c.onlink.v1.AnnounceRejectionR\bwithheld\"Q\n" +
 	"\x14SetNamespacesRequest\x129\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\v2\x19.onlink.v1.NamespacePoolsR\n" +
@@ -4929,96 +4959,97 @@ var file_admin_proto_depIdxs = []int32{
 	71, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
 	11, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
 	10, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
-	16, // 12: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
-	16, // 13: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
-	23, // 14: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	72, // 15: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	25, // 16: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	24, // 17: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	72, // 18: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	72, // 19: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	72, // 20: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	72, // 21: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	0,  // 22: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	23, // 23: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	1,  // 24: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	29, // 25: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	31, // 26: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	29, // 27: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	29, // 28: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	36, // 29: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	35, // 30: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
-	4,  // 31: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	72, // 32: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	45, // 33: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	46, // 34: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	49, // 35: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	52, // 36: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	49, // 37: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	55, // 38: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	71, // 39: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	55, // 40: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	49, // 41: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	65, // 42: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	71, // 43: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	70, // 44: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 45: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	21, // 46: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26, // 47: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	40, // 48: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	41, // 49: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	28, // 50: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	32, // 51: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	34, // 52: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	38, // 53: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	43, // 54: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	47, // 55: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	50, // 56: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	53, // 57: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	56, // 58: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	58, // 59: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	60, // 60: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	62, // 61: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	63, // 62: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	66, // 63: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	8,  // 64: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	12, // 65: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	15, // 66: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	18, // 67: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	5,  // 68: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	6,  // 69: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	68, // 70: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 71: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	22, // 72: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27, // 73: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	42, // 74: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	42, // 75: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	30, // 76: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	33, // 77: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	37, // 78: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	39, // 79: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	44, // 80: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	48, // 81: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	51, // 82: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	54, // 83: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	57, // 84: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	59, // 85: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	61, // 86: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	61, // 87: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	64, // 88: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	67, // 89: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	9,  // 90: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	13, // 91: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	17, // 92: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	19, // 93: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	3,  // 94: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	7,  // 95: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	69, // 96: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	71, // [71:97] is the sub-list for method output_type
-	45, // [45:71] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	10, // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
+	16, // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
+	16, // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
+	23, // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	72, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	25, // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	24, // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	72, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	72, // 20: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	72, // 21: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	72, // 22: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	0,  // 23: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	23, // 24: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	1,  // 25: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	29, // 26: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	31, // 27: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	29, // 28: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	29, // 29: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	36, // 30: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	35, // 31: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
+	4,  // 32: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
+	72, // 33: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	45, // 34: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	46, // 35: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	49, // 36: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	52, // 37: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	49, // 38: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	55, // 39: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	71, // 40: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	55, // 41: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	49, // 42: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	65, // 43: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	71, // 44: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	70, // 45: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 46: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	21, // 47: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26, // 48: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	40, // 49: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	41, // 50: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	28, // 51: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	32, // 52: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	34, // 53: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	38, // 54: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	43, // 55: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	47, // 56: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	50, // 57: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	53, // 58: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	56, // 59: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	58, // 60: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	60, // 61: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	62, // 62: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	63, // 63: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	66, // 64: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	8,  // 65: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	12, // 66: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	15, // 67: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	18, // 68: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	5,  // 69: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	6,  // 70: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	68, // 71: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 72: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	22, // 73: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27, // 74: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	42, // 75: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	42, // 76: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	30, // 77: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	33, // 78: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	37, // 79: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	39, // 80: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	44, // 81: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	48, // 82: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	51, // 83: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	54, // 84: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	57, // 85: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	59, // 86: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	61, // 87: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	61, // 88: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	64, // 89: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	67, // 90: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	9,  // 91: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	13, // 92: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	17, // 93: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	19, // 94: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	3,  // 95: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	7,  // 96: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	69, // 97: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	72, // [72:98] is the sub-list for method output_type
+	46, // [46:72] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
