@@ -222,7 +222,7 @@ func (c *controller) addressPools() (pools []addresses.Pool, pods []podRange) {
 			continue // the API server's schema rejects it
 		}
 		cidr = cidr.Masked()
-		if len(p.Spec.Uses) == 0 || slices.Contains(p.Spec.Uses, v1alpha1.UsePod) {
+		if forPods(p) {
 			pods = append(pods, podRange{p.Name, cidr})
 			continue // a pool for both gives Services nothing: nodes claim its blocks
 		}

@@ -52,7 +52,7 @@ func (p pace) due(o object, every time.Duration) bool {
 // writeStatus writes what the nodes say of every configuration object.
 func (c *controller) writeStatus(ctx context.Context) error {
 	nodes := c.livingOnNodes()
-	rejected := rejections(nodes)
+	rejected, machines := rejections(nodes), c.machines()
 	var all error
 	for _, o := range list[*v1alpha1.BGPFilter](c.w.filters) {
 		next := o.DeepCopy()
@@ -69,11 +69,13 @@ func (c *controller) writeStatus(ctx context.Context) error {
 	for _, o := range list[*v1alpha1.ServiceAdvertisement](c.w.advertisements) {
 		next := o.DeepCopy()
 		judge(&next.Status.Status, object{"ServiceAdvertisement", o.Name}, o.Generation, rejected)
-		next.Status.Services, next.Status.Prefixes = c.announced(o, nodes)
+		services, states := c.announced(o, nodes)
+		next.Status.Services, next.Status.Prefixes = services, int32(len(states)) //nolint:gosec // below the number of Services
 		c.effect(&next.Status.Status, o.Spec.NodeSelector)
+		c.aggregateCovers(o, &next.Status.Status, states, machines)
 		all = errors.Join(all, write(ctx, c.client.Advertisements, o, next, &o.Status, &next.Status))
 	}
-	all = errors.Join(all, c.writePools(ctx, nodes, rejected))
+	all = errors.Join(all, c.writePools(ctx, nodes, rejected, machines))
 	return errors.Join(all, c.writeConfigStatus(ctx))
 }
 
@@ -193,13 +195,13 @@ func selector(sel *metav1.LabelSelector) (labels.Selector, bool) {
 	return s, err == nil
 }
 
-// announced counts the Services of an advertisement and the addresses of them that
-// nodes announce.
-func (c *controller) announced(o *v1alpha1.ServiceAdvertisement, nodes []*v1alpha1.OnlinkNode) (services, prefixes int32) {
+// announced counts the Services of an advertisement, and returns the addresses of them
+// that nodes announce: true for those of which a node announces an aggregate.
+func (c *controller) announced(o *v1alpha1.ServiceAdvertisement, nodes []*v1alpha1.OnlinkNode) (services int32, prefixes map[string]bool) {
 	match, ok := selector(o.Spec.ServiceSelector)
 	inside, nsOK := selector(o.Spec.NamespaceSelector)
 	if !ok || !nsOK {
-		return 0, 0
+		return 0, nil
 	}
 	mine := map[string]bool{}
 	for _, s := range list[*corev1.Service](c.w.services) {
@@ -212,11 +214,11 @@ func (c *controller) announced(o *v1alpha1.ServiceAdvertisement, nodes []*v1alph
 	for _, n := range nodes {
 		for _, s := range n.Status.Services {
 			if mine[s.Service] && (s.State == "announced" || s.State == "graceful-shutdown" || s.State == "aggregated") {
-				seen[s.Address] = true
+				seen[s.Address] = seen[s.Address] || s.State == "aggregated"
 			}
 		}
 	}
-	return int32(len(mine)), int32(len(seen)) //nolint:gosec // below the number of Services
+	return int32(len(mine)), seen //nolint:gosec // below the number of Services
 }
 
 // hasAddress reports whether a Service has an address of one of the kinds.
@@ -242,7 +244,7 @@ func hasAddress(kinds []v1alpha1.ServiceAddress, s *corev1.Service) bool {
 
 // writePools writes the use of the pools. Which pool the addresses in a node's
 // count are of is in no object: with one pool for pods they are that one's.
-func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNode, rejected map[generation]*rejection) error {
+func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNode, rejected map[generation]*rejection, machines []machine) error {
 	blocks := map[string]int32{}
 	for _, b := range list[*v1alpha1.Block](c.w.blocks) {
 		if b.Spec.Node != "" {
@@ -256,9 +258,6 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 	}
 	pods := 0
 	pools := list[*v1alpha1.IPPool](c.w.pools)
-	forPods := func(p *v1alpha1.IPPool) bool {
-		return len(p.Spec.Uses) == 0 || slices.Contains(p.Spec.Uses, v1alpha1.UsePod)
-	}
 	for _, p := range pools {
 		if forPods(p) {
 			pods++
@@ -269,6 +268,7 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 		next := o.DeepCopy()
 		judge(&next.Status.Status, object{"IPPool", o.Name}, o.Generation, rejected)
 		c.effect(&next.Status.Status, o.Spec.NodeSelector)
+		poolCovers(o, &next.Status.Status, machines)
 		next.Status.Blocks, next.Status.Used = blocks[o.Name], 0
 		if cidr, err := netip.ParsePrefix(string(o.Spec.CIDR)); err == nil {
 			next.Status.Total, next.Status.Used = total(cidr), inside(cidr, given)
@@ -283,6 +283,11 @@ func (c *controller) writePools(ctx context.Context, nodes []*v1alpha1.OnlinkNod
 		all = errors.Join(all, write(ctx, c.client.Pools, o, next, &o.Status, &next.Status))
 	}
 	return all
+}
+
+// forPods reports whether pods have addresses of a pool.
+func forPods(p *v1alpha1.IPPool) bool {
+	return len(p.Spec.Uses) == 0 || slices.Contains(p.Spec.Uses, v1alpha1.UsePod)
 }
 
 // givenTo returns the addresses of load balancers, each once.

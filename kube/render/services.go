@@ -87,6 +87,13 @@ func machines(in *Input, f *file) map[netip.Addr]string {
 			out[a.Unmap().WithZone("")] = "peer " + p.Name
 		}
 	}
+	if f.BGP.Mesh != nil { // of one that is too large there are no Nodes here, and of a machine that lingers neither
+		for _, n := range f.BGP.Mesh.Nodes {
+			if a, err := netip.ParseAddr(n.Address); err == nil {
+				out[a] = "node " + n.Name
+			}
+		}
+	}
 	for _, n := range byAge(slices.Concat(in.Nodes, in.Reflectors, []*corev1.Node{in.Node}), nodeMeta) {
 		for _, addr := range n.Status.Addresses {
 			if a, err := netip.ParseAddr(addr.Address); err == nil {
