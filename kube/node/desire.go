@@ -52,6 +52,7 @@ type desire struct {
 	// reflectors is how many there were when a configuration was accepted last; nil:
 	// none was yet.
 	reflectors *int
+	former     formers
 	sent       sent
 	holds      map[string]holding // by change; they outlive the agent's lives
 	retry      time.Duration      // the last pause; 0: the last calls succeeded
@@ -72,7 +73,7 @@ type seen struct {
 }
 
 // needs is what the last rendering required.
-type needs struct{ services, nodes bool }
+type needs struct{ services, nodes, heard bool }
 
 // errWait means that something is not received yet; its arrival wakes the loop.
 var errWait = errors.New("waits")
@@ -190,9 +191,6 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	if err != nil {
 		return nil, err
 	}
-	if in.Heard, err = d.heard(ctx, in.Config); err != nil {
-		return nil, err
-	}
 	out, err := d.judged(ctx, in, wait)
 	if out == nil {
 		return nil, err
@@ -209,11 +207,10 @@ func (d *desire) push(ctx context.Context, wait *time.Duration) (*render.Output,
 	return out, err
 }
 
-// heard returns the addresses of the peers that are heard, when sessions may outlive
-// their Nodes. See [render.Input].
+// heard returns the addresses of the peers that are heard. See [render.Input].
 func (d *desire) heard(ctx context.Context, config *v1alpha1.OnlinkConfig) (map[netip.Addr]bool, error) {
-	if !d.need.nodes {
-		return nil, nil
+	if d.link == nil { // before the first start of the agent
+		return map[netip.Addr]bool{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -241,6 +238,7 @@ func (d *desire) gather(ctx context.Context, have *has, wait *time.Duration) (*r
 		in.Forwards = d.proxy.begin(ctx)
 	}
 	o.settle.view.RLock()
+	in.Former = d.former.see(in.Reflectors)
 	in.Peers, in.Filters, in.Pools, in.Advertisements = o.peers.list(), o.filters.list(), o.pools.list(), o.advertisements.list()
 	in.Config, _ = o.configs.get(v1alpha1.ConfigName) // absent: nil, which Render rejects
 	o.settle.view.RUnlock()
@@ -292,6 +290,12 @@ func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, 
 		} else {
 			in.Services, in.Slices = nil, nil
 		}
+		if d.need.heard && in.Heard == nil {
+			var err error
+			if in.Heard, err = d.heard(ctx, in.Config); err != nil {
+				return nil, err
+			}
+		}
 		began := time.Now()
 		out, err := render.Render(in)
 		if err != nil {
@@ -304,7 +308,7 @@ func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, 
 			continue
 		}
 		last := d.need
-		d.need = needs{services: out.NeedsServices, nodes: out.NeedsAllNodes}
+		d.need = needs{services: out.NeedsServices, nodes: out.NeedsAllNodes, heard: out.NeedsHeard}
 		if d.need != last {
 			continue
 		}
@@ -312,6 +316,7 @@ func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, 
 			d.wait("the first list of Nodes")
 			return nil, errWait
 		}
+		d.former.stay(out.Former)
 		return out, nil
 	}
 }

@@ -82,7 +82,7 @@ func (d *desire) confirmCaused(ctx context.Context, what string, out *render.Out
 		return nil
 	case h.added:
 	case what == changeConfig && out.Silent:
-		why = "the Nodes are deleted, and their sessions are down"
+		why = "the Nodes are deleted or no reflectors, and their sessions are down"
 	case h.cause == nil:
 		return nil
 	default:

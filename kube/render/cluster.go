@@ -45,6 +45,10 @@ func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l 
 	meshed := !reflection && b.mode != v1alpha1.MeshOff
 	l.out.Crowded = meshed && (ros.crowded || len(ros.nodes) > MaxMesh)
 	l.out.NeedsAllNodes = meshed && !ros.crowded || s.reflector && len(b.clients) == 0
+	l.out.NeedsHeard = l.out.NeedsAllNodes || len(ros.former) > 0
+	if s.reflector && slices.ContainsFunc(ros.former, func(m member) bool { return ros.heard[m.first] }) {
+		l.out.NeedsAllNodes = true
+	}
 	if b.sealed {
 		l.problem("no sessions inside the cluster, because their key is missing: create the Secret of OnlinkConfig spec.reflection.passwordSecretRef")
 		return c
@@ -52,6 +56,7 @@ func readCluster(s *self, ros *roster, b *base, pools *poolSet, cur *current, l 
 	switch {
 	case reflection:
 		c.reflect(s, ros, b, l)
+		c.linger(ros, b, pools, l)
 		if s.reflector {
 			c.reflector = &reflector{PasswordFile: b.link.PasswordFile, Clients: clientRanges(ros, b, pools, cur, l)}
 		}

@@ -48,6 +48,13 @@ func try(t *testing.T, d *dice) {
 	for range 3 {
 		in := d.input()
 		in.Current, in.Announced = current, announced
+		in.Former = slices.Compact(slices.Sorted(slices.Values(several(d, d.name))))
+		in.Heard = map[netip.Addr]bool{}
+		for _, text := range several(d, d.addr) {
+			if a, err := netip.ParseAddr(text); err == nil {
+				in.Heard[a] = true
+			}
+		}
 		out, err := Render(in)
 		if err != nil {
 			continue

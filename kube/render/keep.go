@@ -89,12 +89,10 @@ func (f *file) keepMesh(cur *current) {
 	}
 }
 
-// silent reports whether kept has more than f in nothing but nodes of the mesh that are
-// deleted and were not heard: their sessions are down, and carry nothing.
+// silent reports whether kept has more than f in nothing but nodes of the mesh, and former
+// reflectors, that are deleted and were not heard: their sessions are down, and carry
+// nothing.
 func silent(f, kept *file, ros *roster, cur *current) bool {
-	if ros.crowded {
-		return false
-	}
 	parts := func(f *file) [4]int {
 		nodes := 0
 		if f.BGP.Mesh != nil {
@@ -103,7 +101,10 @@ func silent(f, kept *file, ros *roster, cur *current) bool {
 		return [4]int{nodes, len(f.BGP.Peers), len(f.BGP.Filters), len(f.Pools)}
 	}
 	less := parts(kept) // kept has all that f has
-	less[0] -= len(absent(ros, cur)) - len(heardMembers(ros, cur))
+	if !ros.crowded {
+		less[0] -= len(absent(ros, cur)) - len(heardMembers(ros, cur))
+	}
+	less[1] -= len(ros.gone(false))
 	return parts(f) == less
 }
 

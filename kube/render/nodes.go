@@ -108,6 +108,7 @@ type roster struct {
 	owners     map[netip.Addr]string
 	crowded    bool // nodes are not all Nodes: see Input.Crowded
 	heard      map[netip.Addr]bool
+	former     []member // by name: reflectors that are none any more, while others are
 }
 
 // readRoster reads the other Nodes. Without an address, or with that of an older

@@ -12,6 +12,7 @@ func Render(in *Input) (*Output, error) {
 	cur := readCurrent(in.Current, l)
 	b := readBase(in, cur, l)
 	ros := readRoster(in, self, l)
+	readFormer(in, ros, cur, l)
 	pools := choosePools(in, self, ros, cur, l)
 	pools.avoid(ros, l)
 	c := readCluster(self, ros, b, pools, cur, l)

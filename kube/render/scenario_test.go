@@ -219,9 +219,17 @@ func (w *world) node(self bool, f []string) {
 			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: f[0]})
 		}
 	}
+	w.unlabelled(n.Name, n)
 	w.nodes[n.Name] = n
 	if self {
 		w.in.Node = n
+	}
+}
+
+// unlabelled notes that a Node is no reflector any more.
+func (w *world) unlabelled(name string, now *corev1.Node) {
+	if old := w.nodes[name]; old != nil && IsReflector(old) && (now == nil || !IsReflector(now)) {
+		w.in.Former = append(w.in.Former, name)
 	}
 }
 
@@ -272,6 +280,7 @@ func (w *world) delete(f []string) {
 	case "Service":
 		w.in.Services = slices.DeleteFunc(w.in.Services, func(o *corev1.Service) bool { return remove(&o.ObjectMeta) })
 	case "Node":
+		w.unlabelled(f[1], nil)
 		delete(w.nodes, f[1])
 	case "Secret":
 		maps.DeleteFunc(w.secrets, func(k v1alpha1.SecretKey, _ string) bool { return k.Name == f[1] })
@@ -300,6 +309,12 @@ func (w *world) render() (*Output, error) {
 	if err == nil && !out.NeedsAllNodes {
 		w.in.Nodes = nil
 		out, err = Render(&w.in)
+	}
+	if err == nil && !out.NeedsHeard && len(w.in.Heard) > 0 {
+		heard := w.in.Heard
+		w.in.Heard = nil
+		out, err = Render(&w.in)
+		w.in.Heard = heard
 	}
 	if err == nil {
 		mustAccept(w.t, out)

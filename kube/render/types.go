@@ -27,7 +27,12 @@ type Input struct {
 	// assert period ago. A session in force stays while it is heard, also when its
 	// Node is deleted: the machine may be cut off from the API server and run on, and
 	// its announcements prove that its blocks are in use.
+	// It is read where [Output].NeedsHeard says so.
 	Heard map[netip.Addr]bool
+	// Former are the names of Nodes that this process saw as reflectors, and that are
+	// none any more: they are deleted, or lost the label. [Output].Former are those that
+	// are still to be in it.
+	Former []string
 	// Crowded: the cluster has more than [MaxMesh] Nodes, by the last count. A mesh
 	// then stays as it is, and no node watches all Nodes for it.
 	Crowded    bool
@@ -82,10 +87,15 @@ type Output struct {
 	Unlisted bool
 	// Reasons are why each address in Services is announced or not.
 	Reasons map[netip.Addr]Reason
-	// NeedsAllNodes: this node is in a mesh, or a reflector without configured
-	// ranges of clients. Without Input.Nodes the configuration in force must stay:
+	// NeedsAllNodes: this node is in a mesh, a reflector without configured ranges of
+	// clients, or one that hears a former reflector: a Node that only lost the label is
+	// its client. Without Input.Nodes the configuration in force must stay:
 	// that of this output has no session with the nodes that are missing.
 	NeedsAllNodes bool
+	// NeedsHeard: sessions may outlive their Nodes. Without Input.Heard none does.
+	NeedsHeard bool
+	// Former are those of Input.Former that have a session in force.
+	Former []string
 	// Crowded: there are no reflectors, and too many Nodes for a mesh.
 	Crowded bool
 	// Isolated: Config has no session of this node inside the cluster, and it should
