@@ -38,6 +38,7 @@ type bed struct {
 	sessions   map[netip.Addr]bfd.Status
 	routes     []rib.Route
 	failed     map[netip.Prefix]string
+	paths      map[netip.Prefix][]bgp.PathInfo
 	pools      []config.Pool
 	blocks     []ipam.BlockUsage
 	pods       []ipam.Assignment
@@ -132,6 +133,10 @@ func choices(t *testing.T) *namespaces.Choices {
 type speaker struct{ b *bed }
 
 func (s speaker) Peers() []bgp.PeerStatus { return s.b.peers }
+func (s speaker) Paths(_ context.Context, p netip.Prefix) []bgp.PathInfo {
+	return s.b.paths[p]
+}
+
 func (s speaker) Hold(_ context.Context, p netip.Addr, holder, why string) error {
 	return s.b.do("hold " + p.String() + " " + holder + ": " + why)
 }

@@ -81,6 +81,7 @@ type File interface {
 // Speaker is the operator's view and control of BGP: a [bgp.Speaker].
 type Speaker interface {
 	Peers() []bgp.PeerStatus
+	Paths(ctx context.Context, prefix netip.Prefix) []bgp.PathInfo
 	Hold(ctx context.Context, peer netip.Addr, holder, why string) error
 	Release(ctx context.Context, peer netip.Addr, holder string) error
 	Reset(ctx context.Context, peer netip.Addr, why string) error

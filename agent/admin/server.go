@@ -71,12 +71,22 @@ func (s *Server) ListRoutes(ctx context.Context, r *onlinkv1.ListRoutesRequest) 
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
+	if r.GetPaths() && r.GetPrefix() == "" {
+		return nil, status.Error(codes.InvalidArgument, "paths: each route costs a look-up; name a prefix, such as 10.244.0.0/26")
+	}
 	rep := &onlinkv1.ListRoutesReply{}
+	var decided []rib.Route
 	err = s.Routes(ctx, func(route rib.Route, failed string) {
 		if match(route.Prefix) {
 			rep.Routes = append(rep.Routes, routeToWire(route, failed))
+			decided = append(decided, route)
 		}
 	})
+	for i := range decided {
+		if k := decided[i].Kind; r.GetPaths() && (k == rib.Unicast || k == rib.Unresolved) {
+			rep.Routes[i].Paths = pathsToWire(s.Speaker.Paths(ctx, decided[i].Prefix))
+		}
+	}
 	rep.Routes = append(rep.Routes, s.announcedRoutes(match)...)
 	return rep, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"onlink/agent/config"
 	"onlink/agent/drain"
@@ -147,6 +148,41 @@ func TestListRoutes(t *testing.T) {
 		t.Errorf("hop %v", h)
 	}
 	_, err := b.server(t).ListRoutes(t.Context(), &onlinkv1.ListRoutesRequest{Prefix: "10.244"})
+	wantCode(t, err, codes.InvalidArgument)
+}
+
+// TestListPaths: the BGP paths of a route say which session it came by and which node
+// announced it; they are read where the request names a prefix.
+func TestListPaths(t *testing.T) {
+	b := &bed{
+		routes: []rib.Route{{Prefix: pfx("10.244.1.0/26"), Kind: rib.Unicast}, {Prefix: pfx("10.244.1.64/26"), Kind: rib.Blackhole}, {Prefix: pfx("10.244.1.128/26"), Kind: rib.Unresolved}},
+		paths: map[netip.Prefix][]bgp.PathInfo{
+			pfx("10.244.1.0/26"): {
+				{NextHop: ip("fd00::12"), Peer: ip("10.57.0.1"), OriginatorID: ip("10.57.0.12")},
+				{NextHop: ip("fd00::12"), Peer: ip("10.57.0.12"), Stale: true},
+			},
+			pfx("10.244.1.64/26"):  {{NextHop: ip("10.57.0.11")}},
+			pfx("10.244.1.128/26"): {{NextHop: ip("10.57.0.13"), Peer: ip("10.57.0.13")}},
+		},
+	}
+	rep, err := b.server(t).ListRoutes(t.Context(), &onlinkv1.ListRoutesRequest{Prefix: "10.244.1.0/24", Paths: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]*onlinkv1.Path{
+		{{NextHop: "fd00::12", Peer: "10.57.0.1", OriginatorId: "10.57.0.12"}, {NextHop: "fd00::12", Peer: "10.57.0.12", Stale: true}},
+		nil,
+		{{NextHop: "10.57.0.13", Peer: "10.57.0.13"}},
+	}
+	for i, r := range rep.GetRoutes() {
+		if d := cmp.Diff(want[i], r.GetPaths(), protocmp.Transform()); d != "" {
+			t.Errorf("%s -want +got:\n%s", r.GetPrefix(), d)
+		}
+	}
+	if rep, err = b.server(t).ListRoutes(t.Context(), &onlinkv1.ListRoutesRequest{Prefix: "10.244.1.0/24"}); err != nil || len(rep.GetRoutes()[0].GetPaths()) > 0 {
+		t.Errorf("not requested: %v, %v", rep, err)
+	}
+	_, err = b.server(t).ListRoutes(t.Context(), &onlinkv1.ListRoutesRequest{Paths: true})
 	wantCode(t, err, codes.InvalidArgument)
 }
 

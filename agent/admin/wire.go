@@ -14,6 +14,7 @@ import (
 	"onlink/agent/explain"
 	"onlink/agent/hold"
 	"onlink/agent/state"
+	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/bgp/policy"
 	"onlink/ipam"
@@ -35,6 +36,22 @@ func routeToWire(r rib.Route, failed string) *onlinkv1.Route {
 	w.Error = failed
 	w.Installed = r.Kind != rib.Unresolved && w.Error == ""
 	return w
+}
+
+// pathsToWire are the BGP paths to a prefix.
+func pathsToWire(list []bgp.PathInfo) []*onlinkv1.Path {
+	text := func(a netip.Addr) string {
+		if !a.IsValid() {
+			return ""
+		}
+		return a.String()
+	}
+	var out []*onlinkv1.Path
+	for i := range list {
+		p := &list[i]
+		out = append(out, &onlinkv1.Path{NextHop: text(p.NextHop), Peer: text(p.Peer), OriginatorId: text(p.OriginatorID), Stale: p.Stale})
+	}
+	return out
 }
 
 // statusToWire is a snapshot as GetStatus sends it.

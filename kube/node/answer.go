@@ -32,7 +32,7 @@ func (r *reporter) answers(ctx context.Context, questions []v1alpha1.CIDR, s *on
 		if err != nil {
 			continue // the API server admits none
 		}
-		rep, err := r.link.admin.ListRoutes(ctx, &onlinkv1.ListRoutesRequest{Prefix: p.String()})
+		rep, err := r.link.admin.ListRoutes(ctx, &onlinkv1.ListRoutesRequest{Prefix: p.String(), Paths: true})
 		if err != nil {
 			return nil, fmt.Errorf("list the agent's routes: %w", err)
 		}
@@ -75,17 +75,26 @@ func hear(peers []*onlinkv1.Peer, least time.Duration) (heard, silent map[netip.
 }
 
 // received reports whether a route of a peer is p or inside it. A covering one, such
-// as a default route, says nothing about p; the agent's own are no peer's; and one
-// that leads to silent peers alone is left from before.
+// as a default route, says nothing about p; the agent's own are no peer's; and one of
+// which each path is from a silent peer, was announced by one, or leads there is left
+// from before: of a session over IPv4 the next hops of IPv6 routes are not the peer's
+// address, and other reflectors reflect what they keep of a dead node.
 func received(routes []*onlinkv1.Route, p netip.Prefix, silent map[netip.Addr]bool) bool {
 	return slices.ContainsFunc(routes, func(r *onlinkv1.Route) bool {
 		q, err := netip.ParsePrefix(r.GetPrefix())
 		if err != nil || q.Bits() < p.Bits() || !p.Contains(q.Addr()) || r.GetKind() != "unicast" && r.GetKind() != "unresolved" {
 			return false
 		}
-		return len(r.GetHops()) == 0 || slices.ContainsFunc(r.GetHops(), func(h *onlinkv1.Hop) bool {
-			via, err := netip.ParseAddr(h.GetVia())
-			return err != nil || !silent[via]
-		})
+		of := func(text string) bool {
+			addr, err := netip.ParseAddr(text)
+			return err == nil && silent[addr]
+		}
+		if len(r.GetPaths()) > 0 {
+			return slices.ContainsFunc(r.GetPaths(), func(p *onlinkv1.Path) bool {
+				// The router ID of a node is its IPv4 address, where it has one.
+				return !of(p.GetPeer()) && !of(p.GetNextHop()) && !of(p.GetOriginatorId())
+			})
+		}
+		return len(r.GetHops()) == 0 || slices.ContainsFunc(r.GetHops(), func(h *onlinkv1.Hop) bool { return !of(h.GetVia()) })
 	})
 }

@@ -44,6 +44,14 @@ func TestHear(t *testing.T) {
 		}
 		return r
 	}
+	from := func(r *onlinkv1.Route, paths ...*onlinkv1.Path) *onlinkv1.Route {
+		r.Paths = paths
+		return r
+	}
+	six := func(paths ...*onlinkv1.Path) *onlinkv1.Route {
+		return from(route("10.244.0.0/26", "unicast", "fd00::2"), paths...)
+	}
+	const one, dead, hop = "10.0.0.1", "10.0.0.2", "fd00::2"
 	peers := []*onlinkv1.Peer{
 		peer("10.0.0.1", established, time.Hour),
 		peer("10.0.0.2", "Active", 2*time.Minute),
@@ -66,6 +74,13 @@ func TestHear(t *testing.T) {
 		{"left from a peer that restarts", route("10.244.0.0/26", "unicast", "10.0.0.3"), true},
 		{"a peer that came back", route("10.244.0.0/26", "unicast", "10.0.0.4"), true},
 		{"one of two next hops is silent", route("10.244.0.0/26", "unicast", "10.0.0.2", "10.0.0.1"), true},
+		{"left from a silent peer, with a next hop of the other family", six(&onlinkv1.Path{NextHop: hop, Peer: dead, Stale: true}), false},
+		{"left, and reflected by a peer", six(&onlinkv1.Path{NextHop: hop, Peer: one, OriginatorId: dead}), false},
+		{"both", six(&onlinkv1.Path{NextHop: hop, Peer: one, OriginatorId: dead}, &onlinkv1.Path{NextHop: hop, Peer: dead, Stale: true}), false},
+		{"another announces it too", six(&onlinkv1.Path{NextHop: hop, Peer: dead, Stale: true}, &onlinkv1.Path{NextHop: "fd00::9", Peer: one, OriginatorId: "10.0.0.9"}), true},
+		{"of a peer with a next hop of the other family", six(&onlinkv1.Path{NextHop: hop, Peer: one}), true},
+		{"the best path leads to a silent peer, another does not", from(route("10.244.0.0/26", "unicast", dead), &onlinkv1.Path{NextHop: dead, Peer: dead}, &onlinkv1.Path{NextHop: one, Peer: one}), true},
+		{"unresolved, and left from a silent peer", from(route("10.244.0.0/26", "unresolved"), &onlinkv1.Path{NextHop: hop, Peer: dead}), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := netip.MustParsePrefix("10.244.0.0/26")

@@ -2892,6 +2892,7 @@ func (x *DrainReply) GetPrefixes() uint32 {
 type ListRoutesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"` // only routes that cover or are inside it; empty for all
+	Paths         bool                   `protobuf:"varint,2,opt,name=paths,proto3" json:"paths,omitempty"`  // with the BGP paths of each; needs a prefix
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2931,6 +2932,13 @@ func (x *ListRoutesRequest) GetPrefix() string {
 		return x.Prefix
 	}
 	return ""
+}
+
+func (x *ListRoutesRequest) GetPaths() bool {
+	if x != nil {
+		return x.Paths
+	}
+	return false
 }
 
 type ListRoutesReply struct {
@@ -2986,6 +2994,7 @@ type Route struct {
 	Hops          []*Hop                 `protobuf:"bytes,4,rep,name=hops,proto3" json:"hops,omitempty"`
 	Installed     bool                   `protobuf:"varint,5,opt,name=installed,proto3" json:"installed,omitempty"`
 	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"` // why it is not installed
+	Paths         []*Path                `protobuf:"bytes,7,rep,name=paths,proto3" json:"paths,omitempty"` // all accepted ones, best first, where the request asks for them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3062,6 +3071,82 @@ func (x *Route) GetError() string {
 	return ""
 }
 
+func (x *Route) GetPaths() []*Path {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+// Path is one BGP path to a route's prefix.
+type Path struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NextHop       string                 `protobuf:"bytes,1,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`                                     // address of the session that it came by; empty: this node's own
+	OriginatorId  string                 `protobuf:"bytes,3,opt,name=originator_id,json=originatorId,proto3" json:"originator_id,omitempty"` // router ID of the node that announced it to a reflector; empty: it is not reflected
+	Stale         bool                   `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`                                  // kept for a peer that restarts (RFC 4724)
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Path) Reset() {
+	*x = Path{}
+	mi := &file_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Path) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Path) ProtoMessage() {}
+
+func (x *Path) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Path.ProtoReflect.Descriptor instead.
+func (*Path) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Path) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *Path) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *Path) GetOriginatorId() string {
+	if x != nil {
+		return x.OriginatorId
+	}
+	return ""
+}
+
+func (x *Path) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type Hop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Via           string                 `protobuf:"bytes,1,opt,name=via,proto3" json:"via,omitempty"`
@@ -3074,7 +3159,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3171,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3184,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Hop) GetVia() string {
@@ -3139,7 +3224,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3236,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3164,7 +3249,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -3184,7 +3269,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3196,7 +3281,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3209,7 +3294,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -3244,7 +3329,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3341,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3354,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Block) GetCidr() string {
@@ -3343,7 +3428,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +3440,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +3453,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 type ListPoolsReply struct {
@@ -3380,7 +3465,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3477,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3490,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -3431,7 +3516,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +3528,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +3541,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Pool) GetName() string {
@@ -3524,7 +3609,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3621,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3634,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -3569,7 +3654,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3666,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +3679,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -3628,7 +3713,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3725,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3738,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -3721,7 +3806,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3733,7 +3818,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3746,7 +3831,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -3768,7 +3853,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3780,7 +3865,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3793,7 +3878,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -3834,7 +3919,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +3931,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +3944,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -3885,7 +3970,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3897,7 +3982,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3910,7 +3995,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -3929,7 +4014,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4026,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4039,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -3973,7 +4058,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3985,7 +4070,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3998,7 +4083,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -4018,7 +4103,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4030,7 +4115,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4043,7 +4128,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -4068,7 +4153,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4080,7 +4165,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4093,7 +4178,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 type AuditIPAMReply struct {
@@ -4105,7 +4190,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4202,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4215,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -4155,7 +4240,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4252,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +4265,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -4240,7 +4325,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4337,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4350,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type BackupIPAMChunk struct {
@@ -4277,7 +4362,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4289,7 +4374,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4302,7 +4387,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -4321,7 +4406,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4333,7 +4418,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4346,7 +4431,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -4369,7 +4454,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4466,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4479,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -4436,7 +4521,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +4533,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +4546,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -4707,18 +4792,25 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"DrainReply\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x1a\n" +
-	"\bprefixes\x18\x02 \x01(\rR\bprefixes\"+\n" +
+	"\bprefixes\x18\x02 \x01(\rR\bprefixes\"A\n" +
 	"\x11ListRoutesRequest\x12\x16\n" +
-	"\x06prefix\x18\x01 \x01(\tR\x06prefix\";\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05paths\x18\x02 \x01(\bR\x05paths\";\n" +
 	"\x0fListRoutesReply\x12(\n" +
-	"\x06routes\x18\x01 \x03(\v2\x10.onlink.v1.RouteR\x06routes\"\xa3\x01\n" +
+	"\x06routes\x18\x01 \x03(\v2\x10.onlink.v1.RouteR\x06routes\"\xca\x01\n" +
 	"\x05Route\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\"\n" +
 	"\x04hops\x18\x04 \x03(\v2\x0e.onlink.v1.HopR\x04hops\x12\x1c\n" +
 	"\tinstalled\x18\x05 \x01(\bR\tinstalled\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error\"Y\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12%\n" +
+	"\x05paths\x18\a \x03(\v2\x0f.onlink.v1.PathR\x05paths\"p\n" +
+	"\x04Path\x12\x19\n" +
+	"\bnext_hop\x18\x01 \x01(\tR\anextHop\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12#\n" +
+	"\roriginator_id\x18\x03 \x01(\tR\foriginatorId\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"Y\n" +
 	"\x03Hop\x12\x10\n" +
 	"\x03via\x18\x01 \x01(\tR\x03via\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\tR\x03dev\x12\x16\n" +
@@ -4870,7 +4962,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_admin_proto_goTypes = []any{
 	(PeerAction)(0),                  // 0: onlink.v1.PeerAction
 	(PolicyDirection)(0),             // 1: onlink.v1.PolicyDirection
@@ -4918,58 +5010,59 @@ var file_admin_proto_goTypes = []any{
 	(*ListRoutesRequest)(nil),        // 43: onlink.v1.ListRoutesRequest
 	(*ListRoutesReply)(nil),          // 44: onlink.v1.ListRoutesReply
 	(*Route)(nil),                    // 45: onlink.v1.Route
-	(*Hop)(nil),                      // 46: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),        // 47: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),          // 48: onlink.v1.ListBlocksReply
-	(*Block)(nil),                    // 49: onlink.v1.Block
-	(*ListPoolsRequest)(nil),         // 50: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),           // 51: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                     // 52: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),          // 53: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),            // 54: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),               // 55: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),         // 56: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),           // 57: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil),    // 58: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),      // 59: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),       // 60: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),         // 61: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),      // 62: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),         // 63: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),           // 64: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),               // 65: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),        // 66: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),          // 67: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),           // 68: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),             // 69: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),              // 70: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil),    // 71: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 72: google.protobuf.Duration
+	(*Path)(nil),                     // 46: onlink.v1.Path
+	(*Hop)(nil),                      // 47: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),        // 48: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),          // 49: onlink.v1.ListBlocksReply
+	(*Block)(nil),                    // 50: onlink.v1.Block
+	(*ListPoolsRequest)(nil),         // 51: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),           // 52: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                     // 53: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),          // 54: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),            // 55: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),               // 56: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),         // 57: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),           // 58: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil),    // 59: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),      // 60: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),       // 61: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),         // 62: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),      // 63: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),         // 64: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),           // 65: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),               // 66: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),        // 67: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),          // 68: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),           // 69: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),             // 70: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),              // 71: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil),    // 72: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 73: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	71, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	72, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	20, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	4,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
-	71, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	72, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
 	4,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
 	11, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
 	10, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
 	4,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
 	14, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
-	71, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	72, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
 	11, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
 	10, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
 	10, // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
 	16, // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
 	16, // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
 	23, // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	72, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	73, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	25, // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
 	24, // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	72, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	72, // 20: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	72, // 21: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	72, // 22: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	73, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	73, // 20: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	73, // 21: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	73, // 22: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	0,  // 23: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
 	23, // 24: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
 	1,  // 25: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
@@ -4980,76 +5073,77 @@ var file_admin_proto_depIdxs = []int32{
 	36, // 30: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
 	35, // 31: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
 	4,  // 32: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	72, // 33: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	73, // 33: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
 	45, // 34: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	46, // 35: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	49, // 36: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	52, // 37: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	49, // 38: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	55, // 39: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	71, // 40: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	55, // 41: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	49, // 42: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	65, // 43: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	71, // 44: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	70, // 45: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 46: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	21, // 47: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26, // 48: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	40, // 49: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	41, // 50: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	28, // 51: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	32, // 52: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	34, // 53: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	38, // 54: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	43, // 55: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	47, // 56: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	50, // 57: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	53, // 58: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	56, // 59: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	58, // 60: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	60, // 61: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	62, // 62: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	63, // 63: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	66, // 64: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	8,  // 65: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	12, // 66: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	15, // 67: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	18, // 68: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	5,  // 69: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	6,  // 70: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	68, // 71: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 72: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	22, // 73: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27, // 74: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	42, // 75: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	42, // 76: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	30, // 77: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	33, // 78: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	37, // 79: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	39, // 80: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	44, // 81: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	48, // 82: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	51, // 83: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	54, // 84: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	57, // 85: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	59, // 86: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	61, // 87: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	61, // 88: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	64, // 89: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	67, // 90: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	9,  // 91: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	13, // 92: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	17, // 93: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	19, // 94: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	3,  // 95: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	7,  // 96: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	69, // 97: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	72, // [72:98] is the sub-list for method output_type
-	46, // [46:72] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	47, // 35: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	46, // 36: onlink.v1.Route.paths:type_name -> onlink.v1.Path
+	50, // 37: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	53, // 38: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	50, // 39: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	56, // 40: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	72, // 41: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	56, // 42: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	50, // 43: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	66, // 44: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	72, // 45: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	71, // 46: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	2,  // 47: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	21, // 48: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26, // 49: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	40, // 50: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	41, // 51: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	28, // 52: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	32, // 53: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	34, // 54: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	38, // 55: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	43, // 56: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	48, // 57: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	51, // 58: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	54, // 59: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	57, // 60: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	59, // 61: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	61, // 62: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	63, // 63: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	64, // 64: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	67, // 65: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	8,  // 66: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	12, // 67: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	15, // 68: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	18, // 69: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	5,  // 70: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	6,  // 71: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	69, // 72: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	3,  // 73: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	22, // 74: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27, // 75: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	42, // 76: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	42, // 77: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	30, // 78: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	33, // 79: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	37, // 80: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	39, // 81: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	44, // 82: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	49, // 83: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	52, // 84: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	55, // 85: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	58, // 86: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	60, // 87: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	62, // 88: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	62, // 89: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	65, // 90: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	68, // 91: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	9,  // 92: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	13, // 93: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	17, // 94: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	19, // 95: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	3,  // 96: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	7,  // 97: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	70, // 98: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	73, // [73:99] is the sub-list for method output_type
+	47, // [47:73] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -5071,7 +5165,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   69,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
