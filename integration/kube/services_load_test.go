@@ -204,14 +204,25 @@ func (l *load) count(end string) (n int) {
 	return n
 }
 
-// others are errors that are none of the ends.
-func (l *load) others() (texts []string) {
+// lost describes the connections that ended otherwise than by an answer, a refusal or
+// a reset; began is when the test began.
+func (l *load) lost(began time.Time) (texts []string) {
 	for _, c := range l.calls {
-		if !slices.ContainsFunc(ends, func(e ending) bool { return e.is(c) }) {
-			texts = append(texts, c.err.Error())
+		if c.is(timedOut) || !slices.ContainsFunc(ends, func(e ending) bool { return e.is(c) }) {
+			texts = append(texts, c.text(began))
 		}
 	}
 	return texts
+}
+
+// text describes a connection that failed: a SYN without an answer and a request
+// without one have different causes.
+func (c call) text(began time.Time) string {
+	opened := "never opened"
+	if !c.opened.IsZero() {
+		opened = fmt.Sprintf("opened after %s", c.opened.Sub(c.began).Round(time.Millisecond))
+	}
+	return fmt.Sprintf("%.3fs: a connection was %s and ended after %s: %v", c.began.Sub(began).Seconds(), opened, c.ended.Sub(c.began).Round(time.Millisecond), c.err)
 }
 
 // String is one line of the report.
@@ -298,5 +309,14 @@ const slack = 100 * time.Millisecond
 func (c call) moved(seen []move) bool {
 	return slices.ContainsFunc(seen, func(m move) bool {
 		return !c.opened.IsZero() && c.began.Before(m.at.Add(slack)) && c.ended.After(m.at.Add(-slack))
+	})
+}
+
+// struck reports whether a router changed its next hops while the connection was being
+// opened, and its request was then lost: a node that does not know a connection may
+// drop its packets instead of resetting it, and the pod hangs up later.
+func (c call) struck(seen []move) bool {
+	return slices.ContainsFunc(seen, func(m move) bool {
+		return !c.opened.IsZero() && m.at.Sub(c.opened).Abs() < slack
 	})
 }

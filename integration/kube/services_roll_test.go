@@ -14,9 +14,14 @@ import (
 	"onlink/kube/api/v1alpha1"
 )
 
-// connectionRate is how many connections a second the client opens to each address;
-// in the short form fewer, which leaves something of two CPUs to the cluster.
+// connectionRate is how many connections a second the client opens to the address that
+// onlink announces; in the short form fewer, which leaves something of two CPUs to the
+// cluster.
 func connectionRate() int { return labtest.Times(100, 500) }
+
+// besideRate is how many it opens to each address beside it: enough for a percentage,
+// and few enough that the machine does not lose connections for lack of time.
+const besideRate = 100
 
 // rollTime bounds one rolling restart.
 const rollTime = 2 * time.Minute
@@ -105,7 +110,7 @@ func (s *services) rollingRestart(ctx context.Context) {
 	ours := startLoad(ctx, "announced by onlink, policy Local", s.c.Client.NS, netip.AddrPortFrom(announced.addr, 80), connectionRate())
 	var others []*load
 	for _, one := range beside {
-		others = append(others, startLoad(ctx, "static routes, policy "+one.policy, s.c.Client.NS, netip.AddrPortFrom(one.addr, 80), connectionRate()))
+		others = append(others, startLoad(ctx, "static routes, policy "+one.policy, s.c.Client.NS, netip.AddrPortFrom(one.addr, 80), besideRate))
 	}
 	rolls := labtest.Times(1, 4)
 	for range rolls {
@@ -127,7 +132,7 @@ func (s *services) rollingRestart(ctx context.Context) {
 	}
 	for _, l := range append([]*load{ours}, others...) {
 		t.Log(l)
-		for _, text := range l.others() {
+		for _, text := range l.lost(began) {
 			t.Logf("%s: %s", l.name, text)
 		}
 	}
@@ -166,13 +171,13 @@ func (s *services) judge(l, still *load, seen []move, began time.Time, took time
 	for _, c := range l.calls {
 		switch {
 		case c.err == nil:
-		case c.is(reset) && c.moved(seen):
+		case c.is(reset) && c.moved(seen), c.struck(seen):
 			moved++
 		case c.is(timedOut) && busy:
 			late++
 		default:
 			if lost++; lost <= most {
-				t.Errorf("%.3fs: a connection ended after %s: %v", c.began.Sub(began).Seconds(), c.ended.Sub(c.began).Round(time.Millisecond), c.err)
+				t.Error(c.text(began))
 			}
 		}
 	}
@@ -182,7 +187,7 @@ func (s *services) judge(l, still *load, seen []move, began time.Time, took time
 	if late > 0 {
 		t.Logf("%d connections timed out on a machine where others do too", late)
 	}
-	t.Logf("%d connections were reset that were open when a router changed next hops", moved)
+	t.Logf("%d connections were reset or got no answer that were open when a router changed next hops", moved)
 	pods := map[string]int{}
 	for _, c := range l.calls {
 		if c.pod != "" {
