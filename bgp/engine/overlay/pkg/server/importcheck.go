@@ -91,10 +91,7 @@ func (s *BgpServer) EachContested(fn func(prefix netip.Prefix, hops []netip.Addr
 			if !ok {
 				continue
 			}
-			for dst := range t.GetDestinations() {
-				if !dst.IsContested() {
-					continue
-				}
+			for dst := range t.Contested {
 				var hops []netip.Addr
 				for _, p := range dst.GetAllKnownPathList() {
 					if hop := addrOf(p.GetNexthop()); p.IsHeld() && !slices.Contains(hops, hop) {

@@ -94,8 +94,8 @@ func (dest *Destination) holds(p *Path) bool {
 // IsHeld reports what SetHeld said.
 func (path *Path) IsHeld() bool { return path.held }
 
-// IsContested reports whether held paths of several nodes are known.
-func (dest *Destination) IsContested() bool {
+// isContested reports whether held paths of several nodes are known.
+func (dest *Destination) isContested() bool {
 	list := dest.knownPathList
 	if len(list) < 2 || !list[0].held {
 		return false
@@ -106,4 +106,29 @@ func (dest *Destination) IsContested() bool {
 		}
 	}
 	return false
+}
+
+// noteContest keeps a destination that became contested, so that Contested need not
+// look at every destination: with 100,000 of them that took more of a core than the
+// routes that change.
+func (t *Table) noteContest(dest *Destination) {
+	if !dest.isContested() {
+		return
+	}
+	if t.contests == nil {
+		t.contests = make(map[*Destination]struct{})
+	}
+	t.contests[dest] = struct{}{}
+}
+
+// Contested yields the destinations of which held paths of several nodes are known,
+// in no order.
+func (t *Table) Contested(yield func(*Destination) bool) {
+	for dest := range t.contests {
+		if !dest.isContested() {
+			delete(t.contests, dest)
+		} else if !yield(dest) {
+			return
+		}
+	}
 }
