@@ -87,11 +87,11 @@ func newObjects(c *client.Client, log *slog.Logger, node, namespace string, forg
 	o.settle = &settling{ring: func() { o.changed(deletion{}) }}
 	o.self = newStore("Node", trimOwnNode, o.changed)
 	o.own = newStore[*v1alpha1.OnlinkNode]("OnlinkNode", nil, o.changed)
-	o.configs = newStore[*v1alpha1.OnlinkConfig]("OnlinkConfig", nil, o.changed)
-	o.peers = newStore[*v1alpha1.BGPPeer]("BGPPeer", nil, o.changed)
-	o.filters = newStore[*v1alpha1.BGPFilter]("BGPFilter", nil, o.changed)
-	o.pools = newStore[*v1alpha1.IPPool]("IPPool", nil, o.changed)
-	o.advertisements = newStore[*v1alpha1.ServiceAdvertisement]("ServiceAdvertisement", nil, o.changed)
+	o.configs = newStore("OnlinkConfig", trimConfig, o.changed)
+	o.peers = newStore("BGPPeer", trimPeer, o.changed)
+	o.filters = newStore("BGPFilter", trimFilter, o.changed)
+	o.pools = newStore("IPPool", trimPool, o.changed)
+	o.advertisements = newStore("ServiceAdvertisement", trimAdvertisement, o.changed)
 	o.reflectors = newStore(kindReflector, trimNode, o.changed)
 	o.namespaces = newStore("Namespace", trimNamespace, o.changed)
 	return o

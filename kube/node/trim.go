@@ -6,6 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"onlink/kube/api/v1alpha1"
 )
 
 // Of Kubernetes' objects only what is read stays in memory: a Node is 15 kB, of
@@ -71,6 +73,34 @@ func trimSlice(s *discoveryv1.EndpointSlice) {
 func trimNamespace(n *metav1.PartialObjectMetadata) {
 	trimMeta(n)
 	n.OwnerReferences = nil
+}
+
+// Of the configuration objects the status is the controller's: each of its writes, such as
+// that of a count, would wake every node to render.
+
+func trimConfig(o *v1alpha1.OnlinkConfig) {
+	trimMeta(o)
+	o.Status = v1alpha1.OnlinkConfigStatus{}
+}
+
+func trimPeer(o *v1alpha1.BGPPeer) {
+	trimMeta(o)
+	o.Status = v1alpha1.BGPPeerStatus{}
+}
+
+func trimFilter(o *v1alpha1.BGPFilter) {
+	trimMeta(o)
+	o.Status = v1alpha1.Status{}
+}
+
+func trimPool(o *v1alpha1.IPPool) {
+	trimMeta(o)
+	o.Status = v1alpha1.IPPoolStatus{}
+}
+
+func trimAdvertisement(o *v1alpha1.ServiceAdvertisement) {
+	trimMeta(o)
+	o.Status = v1alpha1.ServiceAdvertisementStatus{}
 }
 
 // lastSlice reports whether a slice is the only one of its Service: the deletion
