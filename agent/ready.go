@@ -31,7 +31,9 @@ func (a *agent) ready() error {
 	return a.unreachable()
 }
 
-// unreachable returns an error when no peer receives this node's blocks. It reads
+// unreachable returns an error when no peer receives this node's blocks. One without a
+// peer in the configuration needs none here: it may be the only node. Under Kubernetes
+// onlink-kube knows better, and keeps a node that lacks a session not ready. It reads
 // the peers from the configuration in force: that of the start may have named
 // others.
 func (a *agent) unreachable() error {

@@ -73,6 +73,6 @@ OnlinkNode and the Node. Without an API server or an agent it waits; what is in 
 	f := cmd.Flags()
 	f.StringVar(&opt.AdminSocket, "admin-socket", "/run/onlink/admin.sock", "admin socket of the agent")
 	f.StringVar(&opt.RegistrySocket, "registry-socket", "/run/onlink-kube/registry.sock", "socket of the block registry, which the agent connects to")
-	f.StringVar(&opt.Health, "health", "127.0.0.1:9178", "address and port of /healthz and /metrics; empty: none")
+	f.StringVar(&opt.Health, "health", "127.0.0.1:9178", "address and port of /healthz, /readyz and /metrics; empty: none")
 	return cmd
 }

@@ -229,6 +229,25 @@ func TestKube(t *testing.T) {
 	}
 }
 
+// TestKubeProbes: the pods of the DaemonSet are ready when their nodes are, which the
+// agent alone does not know; what is away ends no process.
+func TestKubeProbes(t *testing.T) {
+	c := container(t, nodes(t).Spec.Template.Spec, "kube")
+	for _, tt := range []struct {
+		probe *corev1.Probe
+		path  string
+	}{{c.LivenessProbe, "/healthz"}, {c.ReadinessProbe, "/readyz"}} {
+		if tt.probe == nil || tt.probe.HTTPGet == nil {
+			t.Errorf("no probe asks %s", tt.path)
+			continue
+		}
+		// The default of --health.
+		if get := tt.probe.HTTPGet; get.Host != "127.0.0.1" || get.Port.IntValue() != 9178 || get.Path != tt.path {
+			t.Errorf("a probe asks %s:%d%s, want 127.0.0.1:9178%s", get.Host, get.Port.IntValue(), get.Path, tt.path)
+		}
+	}
+}
+
 // TestTaintedNodes: the controller taints Nodes that the DaemonSet selects, and no
 // other: there nothing would take the taint off.
 func TestTaintedNodes(t *testing.T) {

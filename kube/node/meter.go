@@ -21,6 +21,7 @@ const stuck = 2 * time.Minute
 // meter is the health and the metrics of the process.
 type meter struct {
 	last     atomic.Int64 // Unix nanoseconds of the loop's last turn
+	ready    atomic.Pointer[readiness]
 	renders  prometheus.Histogram
 	rejected prometheus.Gauge
 	sync     prometheus.Gauge
@@ -55,11 +56,23 @@ func (m *meter) turned(t time.Time)       { m.last.Store(t.UnixNano()) }
 func (m *meter) rendered(d time.Duration) { m.renders.Observe(d.Seconds()) }
 func (m *meter) rejects(n int)            { m.rejected.Set(float64(n)) }
 func (m *meter) synced(t time.Time)       { m.sync.Set(float64(t.Unix())) }
+func (m *meter) judged(r readiness)       { m.ready.Store(&r) }
 
-// serve answers /healthz and /metrics until ctx ends. An API server or agent that
-// is away is no reason to be unhealthy: a restart of this process would not help.
-func (m *meter) serve(ctx context.Context, address string) error {
+// handler answers /healthz, /readyz and /metrics. An API server or agent that is away is
+// no reason to be unhealthy: a restart of this process would not help. Ready is the node,
+// as its OnlinkNode says: the agent alone cannot know whether it needs a session.
+func (m *meter) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		switch r := m.ready.Load(); {
+		case r == nil:
+			http.Error(w, "starting: the Node and the OnlinkNode are not received yet", http.StatusServiceUnavailable)
+		case !r.ok:
+			http.Error(w, r.reason+": "+r.message, http.StatusServiceUnavailable)
+		default:
+			w.Write([]byte("ready\n")) //nolint:errcheck,gosec // the client may be gone
+		}
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if age := time.Since(time.Unix(0, m.last.Load())); age > stuck {
@@ -68,12 +81,17 @@ func (m *meter) serve(ctx context.Context, address string) error {
 		}
 		w.Write([]byte("ok\n")) //nolint:errcheck,gosec // the client may be gone
 	})
+	return mux
+}
+
+// serve serves the handler until ctx ends.
+func (m *meter) serve(ctx context.Context, address string) error {
 	var lc net.ListenConfig
 	lis, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("--health: %w", err)
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(lis); !errors.Is(err, http.ErrServerClosed) {

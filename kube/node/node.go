@@ -66,7 +66,7 @@ func Run(ctx context.Context, opt Options) error {
 		input: desired, status: status, used: map[string]bool{}, holds: map[string]holding{}, proxy: newProxy(opt.Log),
 	}
 	ev := newEvents(opt.Log, opt.Client, opt.Node)
-	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, wake: reported}
+	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, meter: m, wake: reported}
 	m.watch(o, agent, out)
 
 	lis, err := listen(opt.RegistrySocket)

@@ -54,6 +54,7 @@ type reporter struct {
 	drain   *drainer
 	out     *outcomes
 	events  *events
+	meter   *meter
 	wake    bell
 
 	// All below is the loop's alone.
@@ -115,6 +116,7 @@ func (r *reporter) turn(ctx context.Context) (wait time.Duration, err error) {
 	if err != nil {
 		return period, err
 	}
+	r.meter.judged(ready)
 	switch {
 	case ready.ok:
 		r.unready = time.Time{}
