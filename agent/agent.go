@@ -31,6 +31,7 @@ import (
 	"onlink/bgp/bfd"
 	"onlink/cni"
 	"onlink/fib/underlay"
+	"onlink/internal/tlsfiles"
 	"onlink/ipam"
 	"onlink/ipam/remote"
 )
@@ -38,10 +39,13 @@ import (
 // agent holds the rooms of one running node. Fields are set before Run and
 // not changed after.
 type agent struct {
-	log       *slog.Logger
-	id        node.Identity
-	started   time.Time
-	store     *ipam.Store
+	log     *slog.Logger
+	id      node.Identity
+	started time.Time
+	store   *ipam.Store
+
+	adminCerts *tlsfiles.Keeper // of api.admin.tls; nil: there is none
+
 	registry  *registry.Opened
 	audit     admin.Auditor
 	served    *remote.Server // of the registry; nil: this node does not serve it

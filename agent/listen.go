@@ -3,11 +3,9 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"slices"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"onlink/agent/admin"
 	"onlink/agent/config"
@@ -74,29 +72,60 @@ func (a *agent) poolsGiveIPv6() bool {
 
 func (a *agent) listenAdmin(s *endpoint.Set) error {
 	cfg := a.current().API.Admin
-	lis, err := endpoint.ListenUnix("api.admin.socket", cfg.Socket, 0o660, cfg.Group)
+	local, mode := admin.Door{Reflection: cfg.Reflection}, fs.FileMode(0o660)
+	if cfg.Viewers != "" {
+		// A socket has one group: the door tells the two apart.
+		var err error
+		if local.Operators, local.Viewers, err = adminGroups(cfg); err != nil {
+			return err
+		}
+		mode = 0o666
+	}
+	lis, err := endpoint.ListenUnix("api.admin.socket", cfg.Socket, mode, cfg.Group)
 	if err != nil {
 		return err
 	}
+	log := a.log.With("part", "api")
 	api := admin.New(a.adminConfig())
-	srv := grpc.NewServer(grpc.Creds(admin.PeerCredentials()))
-	api.Register(srv)
-	s.Add(endpoint.GRPC("admin", lis, srv))
-	if tcp := cfg.TCP; tcp.IsValid() {
-		c, err := cfg.TLS.Server()
-		if err != nil {
-			return fmt.Errorf("api.admin.tls: %w", err)
-		}
-		lis, err := net.Listen("tcp", tcp.String())
-		if err != nil {
-			return fmt.Errorf("api.admin.tcp: %w", err)
-		}
-		srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(c)))
-		api.Register(srv)
-		s.Add(endpoint.GRPC("admin-tcp", lis, srv))
+	s.Add(endpoint.GRPC("admin", endpoint.Bound(lis, adminConns, "api.admin.socket", log), api.Open(local)))
+	if !cfg.TCP.IsValid() {
+		return nil
 	}
+	if a.adminCerts, err = cfg.TLS.Open(); err != nil {
+		return fmt.Errorf("api.admin.tls: %w", err)
+	}
+	if lis, err = net.Listen("tcp", cfg.TCP.String()); err != nil {
+		return fmt.Errorf("api.admin.tcp: %w", err)
+	}
+	remote := admin.Door{TLS: a.adminCerts.Server(), Roles: cfg.TLS.Roles, Reflection: cfg.Reflection}
+	s.Add(endpoint.GRPC("admin-tcp", endpoint.Bound(lis, adminTCPConns, "api.admin.tcp", log), api.Open(remote)))
 	return nil
 }
+
+// adminGroups returns the groups of the admin socket by ID; nil: none.
+func adminGroups(cfg config.Admin) (operators, viewers *uint32, err error) {
+	id := func(field, group string) (*uint32, error) {
+		gid, err := endpoint.GroupID(group)
+		if err != nil {
+			return nil, fmt.Errorf("api.admin.%s: %w", field, err)
+		}
+		return &gid, nil
+	}
+	if cfg.Group != "" {
+		if operators, err = id("group", cfg.Group); err != nil {
+			return nil, nil, err
+		}
+	}
+	viewers, err = id("viewers", cfg.Viewers)
+	return operators, viewers, err
+}
+
+// The bounds of connections; docs/security.md has the memory that they come to.
+var (
+	adminConns    = endpoint.Bounds{All: 128, Each: 32}
+	adminTCPConns = endpoint.Bounds{All: 128, Each: 16}
+	metricsConns  = endpoint.Bounds{All: 64, Each: 16}
+)
 
 func (a *agent) listenRegistry(s *endpoint.Set) error {
 	reg := a.current().IPAM.Registry
@@ -105,13 +134,10 @@ func (a *agent) listenRegistry(s *endpoint.Set) error {
 	}
 	pools, _ := rooms.Ranges(a.current().Pools)
 	c := remote.ServerConfig{
-		Registry: a.store.BoltRegistry().WithSettle(reg.Settle()), Pools: pools, Audit: a.audit.Do, Log: a.log.With("part", "registry"),
+		Registry: a.store.BoltRegistry().WithSettle(reg.Settle()), Pools: pools, Audit: a.audit.Do, Denied: a.audit.Denied, Log: a.log.With("part", "registry"),
 	}
-	if reg.TLS.Enabled() {
-		var err error
-		if c.TLS, err = reg.TLS.Server(); err != nil {
-			return fmt.Errorf("ipam.registry.tls: %w", err)
-		}
+	if certs := a.registry.Certificates; certs != nil {
+		c.TLS, c.Roles = certs.Server(), reg.TLS.Roles
 	}
 	lis, err := net.Listen("tcp", reg.Listen.String())
 	if err != nil {
@@ -131,6 +157,7 @@ func (a *agent) listenMetrics(s *endpoint.Set) error {
 	if err != nil {
 		return fmt.Errorf("api.metrics: %w; set another address, or off", err)
 	}
+	lis = endpoint.Bound(lis, metricsConns, "api.metrics", a.log.With("part", "api"))
 	s.Add(endpoint.HTTP("metrics", lis, metrics.Handler(a.board)))
 	return nil
 }

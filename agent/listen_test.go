@@ -57,7 +57,8 @@ func TestListenRefuses(t *testing.T) {
 		{"admin's group", run + "api: {admin: {group: no-such-group}}", (*agent).listenAdmin, "api.admin.socket: "},
 		{"admin's TLS", run + "api: {admin: {tcp: '" + freePort(t) + "', " + files + "}}", (*agent).listenAdmin, "api.admin.tls: "},
 		{"registry", "ipam: {registry: {listen: '" + busyPort(t) + "', insecure: true}}", (*agent).listenRegistry, "ipam.registry.listen: "},
-		{"registry's TLS", "ipam: {registry: {listen: '" + freePort(t) + "', " + files + "}}", (*agent).listenRegistry, "ipam.registry.tls: "},
+		{"admin's viewers", run + "api: {admin: {viewers: no-such-group}}", (*agent).listenAdmin, "api.admin.viewers: "},
+		{"admin's group beside viewers", run + "api: {admin: {group: no-such-group, viewers: daemon}}", (*agent).listenAdmin, "api.admin.group: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := listening(t, c.yaml)

@@ -118,7 +118,7 @@ func (a *agent) openIPAM(context.Context) error {
 	case a.store.Created() && (opt.Lost || a.store.Older()):
 		a.problem("database: it was lost; claims of blocks are rejected for %v, until every node has asserted its blocks", cfg.IPAM.Registry.Settle())
 	}
-	a.audit = admin.Auditor{Store: a.store, Log: a.log.With("part", "audit")}
+	a.audit = admin.NewAuditor(a.store, a.log.With("part", "audit"))
 	pools := rooms.IPAM(cfg.Pools, cfg.Node.Labels)
 	if a.registry, err = registry.Open(registry.Config{
 		RegistrySettings: cfg.IPAM.Registry, Store: a.store, Pools: pools, From: a.id.Address, From6: a.id.Address6,

@@ -22,6 +22,7 @@ import (
 	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
+	"onlink/internal/identity"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -104,7 +105,7 @@ type registrySite struct {
 	workers []*lab.Node
 	config  func(*registrySite) conf.Registry
 	tc      registryCase
-	certs   conf.TLS
+	certs   map[*lab.Node]conf.TLS
 	rnd     *rand.Rand
 	etcd    *exec.Cmd
 	running map[*lab.Node]*lab.Process
@@ -139,12 +140,18 @@ func newRegistrySiteOf(t *testing.T, tc registryCase, name string, nodes int, li
 	if tc.servers > 0 {
 		s.servers = l.Reflectors()[:tc.servers]
 	}
-	var addrs []netip.Addr
-	for _, n := range l.Nodes() {
-		addrs = append(addrs, n.Addr)
-	}
-	s.certs = labtest.Certificates(t, addrs)
+	s.certify()
 	return s
+}
+
+// certify gives each node a certificate of a new authority.
+func (s *registrySite) certify() {
+	s.t.Helper()
+	ca := labtest.NewAuthority(s.t)
+	s.certs = map[*lab.Node]conf.TLS{}
+	for _, n := range s.lab.Nodes() {
+		s.certs[n] = ca.Issue(s.t, identity.Node, n.Name, n.Addr)
+	}
 }
 
 // etcdHost is the node beside whose agent etcd would run.
@@ -152,8 +159,8 @@ func (s *registrySite) etcdHost() *lab.Node { return s.lab.Reflectors()[0] }
 
 func (s *registrySite) endpoint(n *lab.Node) string { return n.Addr.String() + ":4790" }
 
+// secured is a registry with TLS: each node is given its own files when it starts.
 func (s *registrySite) secured(c conf.Registry) conf.Registry {
-	c.TLS = s.certs
 	c.Assert = registryAssert.String()
 	return c
 }
@@ -163,6 +170,9 @@ func (s *registrySite) start(n *lab.Node, args ...string) {
 	s.t.Helper()
 	c := n.Config()
 	reg := s.config(s)
+	if !reg.Insecure {
+		reg.TLS = s.certs[n]
+	}
 	if slices.Contains(s.servers, n) {
 		reg.Kind, reg.Listen = "bolt", s.endpoint(n)
 		if len(s.servers) == 1 {
@@ -240,7 +250,7 @@ func (s *registrySite) openEtcd() {
 	must(s.t, err)
 	defer log.Close()
 	cmd := exec.Command(etcdProgram, "--data-dir", filepath.Join(n.StateDir(), "etcd"),
-		"--cert-file", s.certs.Cert, "--key-file", s.certs.Key, "--trusted-ca-file", s.certs.CA, "--client-cert-auth",
+		"--cert-file", s.certs[n].Cert, "--key-file", s.certs[n].Key, "--trusted-ca-file", s.certs[n].CA, "--client-cert-auth",
 		"--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:2380")
 	cmd.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH="+runtime.GOARCH)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -485,9 +495,11 @@ func TestRegistryStranger(t *testing.T) {
 		}
 		return nil
 	}))
-	own := s.certs
-	s.certs = labtest.Certificates(t, []netip.Addr{stranger.Addr})
-	s.certs.CA = own.CA // it trusts the registry, which does not trust it
+	own := s.certs[stranger]
+	s.certify()
+	other := s.certs[stranger]
+	other.CA = own.CA // it trusts the registry, which does not trust it
+	s.certs[stranger] = other
 	s.start(stranger)
 	s.config = func(s *registrySite) conf.Registry {
 		return conf.Registry{Kind: "grpc", Address: []string{s.endpoint(s.servers[0])}, Insecure: true}

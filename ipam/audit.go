@@ -14,6 +14,10 @@ import (
 // maxAudit is how many entries of the audit are kept: the oldest go.
 const maxAudit = 1000
 
+// maxDenied is how many of them may be of denied calls, so that no caller pushes the
+// forced actions out.
+const maxDenied = 100
+
 // maxAuditText bounds the strings of an entry.
 const maxAuditText = 4096
 
@@ -22,11 +26,12 @@ const (
 	AuditReleaseNode    = "release-node"
 	AuditReleaseAddress = "release-address"
 	AuditTakeOver       = "take-over"
+	AuditDenied         = "denied" // a call that the caller may not make
 )
 
-// AuditEntry records a forced action of an operator. It is durable before the
-// action, and completed afterwards: an entry that is not done means that the
-// agent ended in between.
+// AuditEntry records a forced action of an operator, or a denied call. It is durable
+// before the action, and completed afterwards: an entry that is not done means that
+// the agent ended in between.
 type AuditEntry struct {
 	Began  time.Time
 	Action string // such as [AuditReleaseNode]
@@ -47,10 +52,8 @@ func (s *Store) BeginAudit(e AuditEntry) (uint64, error) {
 		if n, err = b.NextSequence(); err != nil {
 			return err
 		}
-		if n > maxAudit {
-			if err := b.Delete(auditKey(n - maxAudit)); err != nil {
-				return err
-			}
+		if err := makeRoom(tx, e.Action == AuditDenied); err != nil {
+			return err
 		}
 		return put(tx, bucketAudit, auditKey(n), encodeAudit(e))
 	})
@@ -58,6 +61,38 @@ func (s *Store) BeginAudit(e AuditEntry) (uint64, error) {
 		return 0, fmt.Errorf("begin audit of %s %s: %w", e.Action, e.Target, err)
 	}
 	return n, nil
+}
+
+// makeRoom drops the oldest entry, or that of the denied calls for one more of them,
+// when there is no room for another. One that cannot be read is no denied call: it
+// must not keep a forced action from being recorded.
+func makeRoom(tx *bolt.Tx, denied bool) error {
+	var all, denials int
+	var oldest, oldestDenial []byte
+	err := tx.Bucket(bucketAudit).ForEach(func(k, v []byte) error {
+		if all++; oldest == nil {
+			oldest = slices.Clone(k)
+		}
+		p, err := unseal(bucketAudit, k, v)
+		if err != nil {
+			return nil //nolint:nilerr // see above
+		}
+		if e, err := decodeAudit(k, p); err == nil && e.Action == AuditDenied {
+			if denials++; oldestDenial == nil {
+				oldestDenial = slices.Clone(k)
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case denied && denials >= maxDenied:
+		return tx.Bucket(bucketAudit).Delete(oldestDenial)
+	case all >= maxAudit:
+		return tx.Bucket(bucketAudit).Delete(oldest)
+	}
+	return nil
 }
 
 // EndAudit completes an entry with the taken blocks, or the reason why not all

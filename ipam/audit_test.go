@@ -60,3 +60,36 @@ func TestAudit(t *testing.T) {
 		t.Fatalf("end of an entry that is gone: %v", err)
 	}
 }
+
+// TestAuditDenied: denied calls take a bounded part of the audit, and push no forced
+// action out.
+func TestAuditDenied(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, dbPath(t))
+	s.db.NoSync = true
+	note := func(action, target string) {
+		t.Helper()
+		n, err := s.BeginAudit(AuditEntry{Began: time.Now(), Action: action, Target: target})
+		if err == nil {
+			err = s.EndAudit(n, nil, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	note(AuditReleaseNode, "first")
+	for i := range maxDenied + 20 {
+		note(AuditDenied, strconv.Itoa(i))
+	}
+	note(AuditTakeOver, "last")
+	list, err := s.Audit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != maxDenied+2 || list[0].Target != "last" || list[len(list)-1].Target != "first" {
+		t.Errorf("%d entries from %q to %q", len(list), list[len(list)-1].Target, list[0].Target)
+	}
+	if got := list[len(list)-2]; got.Action != AuditDenied || got.Target != "20" {
+		t.Errorf("the oldest denial is %q, want the oldest ones dropped", got.Target)
+	}
+}

@@ -50,6 +50,9 @@ var (
 	// the node's name; see [HeldError]. The registry has answered: the machine
 	// owns nothing.
 	ErrRefused = errors.New("refused by the registry")
+	// ErrNotPermitted is returned for a call that the role of this machine's
+	// certificate does not permit. It says nothing about the machine's blocks.
+	ErrNotPermitted = errors.New("not permitted by the registry")
 	// ErrUnlisted is returned by List of all nodes by a registry that lists each
 	// node only its own blocks: the owners of others are unknown there.
 	ErrUnlisted = errors.New("this registry lists only the node's own blocks")

@@ -261,6 +261,8 @@ func (c registryCheck) tls() {
 		c.fail("tls", "has no use while the registry is not served; add listen or remove it")
 	case c.TLS.Enabled() && c.Insecure:
 		c.fail("insecure", "contradicts tls; remove one")
+	case len(c.TLS.Roles) > 0 && !c.Listen.IsValid():
+		c.fail("tls.roles", "has no use while the registry is not served here: the agent with listen reads it; remove it")
 	case used && !c.TLS.Enabled() && !c.Insecure:
 		c.fail("tls", "is missing: any host that reaches the registry could take blocks; add cert, key and ca, or write insecure: true")
 	}

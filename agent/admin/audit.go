@@ -14,13 +14,23 @@ import (
 )
 
 // Auditor records forced actions in the database: before they happen, so that
-// none goes unrecorded, and with their result afterwards.
+// none goes unrecorded, and with their result afterwards; and calls that were denied.
 type Auditor struct {
-	Store interface {
-		BeginAudit(e ipam.AuditEntry) (uint64, error)
-		EndAudit(n uint64, taken []ipam.Block, err error) error
-	}
-	Log *slog.Logger
+	Store AuditStore
+	Log   *slog.Logger
+
+	denials *denials
+}
+
+// AuditStore holds the audit: an [ipam.Store].
+type AuditStore interface {
+	BeginAudit(e ipam.AuditEntry) (uint64, error)
+	EndAudit(n uint64, taken []ipam.Block, err error) error
+}
+
+// NewAuditor returns the audit that is in a database.
+func NewAuditor(store AuditStore, log *slog.Logger) Auditor {
+	return Auditor{Store: store, Log: log, denials: &denials{}}
 }
 
 // Do performs a forced action of an operator, and returns the taken blocks. It

@@ -67,7 +67,7 @@ func (b *bed) server(t *testing.T) *Server {
 	held := hold.New(log)
 	return New(Config{
 		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Alloc: alloc{b},
-		Store: store{b}, Pods: pods{b}, Audit: Auditor{Store: store{b}, Log: log}, Registry: registry{b: b},
+		Store: store{b}, Pods: pods{b}, Audit: NewAuditor(store{b}, log), Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
 			for _, r := range b.routes {

@@ -85,6 +85,9 @@ func (s *Server) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest
 	switch {
 	case errors.Is(err, ipam.ErrInvalidRequest):
 		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, ipam.ErrNotPermitted):
+		return nil, status.Errorf(codes.PermissionDenied, "%v: run it on the node that serves the registry, or with --server of that node; "+
+			"where two nodes split the registry each needs a certificate with the roles node and operator", err)
 	case err != nil:
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}

@@ -11,14 +11,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"onlink/agent/state"
@@ -33,17 +29,14 @@ type Server struct {
 	onlinkv1.UnimplementedAdminServer
 	Config
 
-	watchers atomic.Int32 // readers of WatchStatus
+	health   *health.Server
+	watchers *bound // readers of WatchStatus
 }
 
-// New returns the API of the agent that c describes.
-func New(c Config) *Server { return &Server{Config: c} }
-
-// Register makes srv serve the API, health checks and reflection.
-func (s *Server) Register(srv *grpc.Server) {
-	onlinkv1.RegisterAdminServer(srv, s)
-	healthv1.RegisterHealthServer(srv, health.NewServer())
-	reflection.Register(srv)
+// New returns the API of the agent that c describes. It is served by the servers
+// that [Server.Open] returns, one a socket.
+func New(c Config) *Server {
+	return &Server{Config: c, health: newHealth(), watchers: newBound("watches of the status", maxWatchers, maxWatchersEach)}
 }
 
 // GetStatus implements onlinkv1.AdminServer.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -13,8 +12,6 @@ import (
 )
 
 const (
-	// maxWatchers bounds the readers of the status stream.
-	maxWatchers = 16
 	// lookEvery is the least time between two snapshots for watchers, which share
 	// them, and lookShare how many times as long as the gathering of one: a
 	// reflector with thousands of sessions spends no more than that on its watchers.
@@ -26,11 +23,11 @@ const (
 // WatchStatus implements onlinkv1.AdminServer. Nothing is gathered for a reader that
 // does not take what it was sent.
 func (s *Server) WatchStatus(_ *onlinkv1.WatchStatusRequest, to grpc.ServerStreamingServer[onlinkv1.Status]) error {
-	if s.watchers.Add(1) > maxWatchers {
-		s.watchers.Add(-1)
-		return status.Errorf(codes.ResourceExhausted, "%d readers watch the status, which is the limit: end one", maxWatchers)
+	end, err := s.watchers.begin(visitorOf(to.Context()))
+	if err != nil {
+		return err
 	}
-	defer s.watchers.Add(-1)
+	defer end()
 	return watchStatus(to.Context(), s.Board, to.Send)
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -128,17 +129,26 @@ func TestWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := (&bed{snapshot: &state.Snapshot{}}).server(t)
 		ctx, stop := context.WithCancel(t.Context())
+		by := func(n int, root bool) statusStream {
+			return statusStream{ctx: context.WithValue(ctx, visitorKey{}, &visitor{key: strconv.Itoa(n), root: root})}
+		}
 		ended := make(chan error, maxWatchers)
-		for range maxWatchers {
-			go func() { ended <- s.WatchStatus(nil, statusStream{ctx: ctx}) }() //nolint:contextcheck // the stream has it
+		for i := range maxWatchers {
+			go func() { ended <- s.WatchStatus(nil, by(i/maxWatchersEach, false)) }() //nolint:contextcheck // the stream has it
 		}
 		synctest.Wait()
-		wantCode(t, s.WatchStatus(nil, statusStream{ctx: ctx}), codes.ResourceExhausted)
+		wantCode(t, s.WatchStatus(nil, by(0, false)), codes.ResourceExhausted)
+		wantCode(t, s.WatchStatus(nil, by(maxWatchers, false)), codes.ResourceExhausted)
+		go func() { ended <- s.WatchStatus(nil, by(maxWatchers, true)) }() //nolint:contextcheck // the stream has it
+		synctest.Wait()
+		if len(ended) != 0 {
+			t.Errorf("root is kept out: %v", <-ended)
+		}
 		stop()
-		for range maxWatchers {
+		for range maxWatchers + 1 {
 			wantCode(t, <-ended, codes.Canceled)
 		}
-		wantCode(t, s.WatchStatus(nil, statusStream{ctx: ctx}), codes.Canceled)
+		wantCode(t, s.WatchStatus(nil, by(0, false)), codes.Canceled)
 	})
 }
 

@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -68,7 +70,7 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 		RoutesUnresolved: number(s.Routes.Counts.ByKind[rib.Unresolved]), RoutesFailed: number(len(s.Routes.Failed)),
 		FibDrift: s.Routes.FIB.Drift,
 		Blocks:   number(len(s.IPAM.Blocks)), AddressesUsed: number(used), AddressesTotal: number(size),
-		Problems: s.Problems(), Notes: s.Notes, ConfigDigest: s.Config,
+		Problems: capped(s.Problems()), Notes: s.Notes, ConfigDigest: s.Config,
 	}
 	if s.Node.Address6.IsValid() {
 		w.Address6 = s.Node.Address6.String()
@@ -89,6 +91,18 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 		w.Features = append(w.Features, one)
 	}
 	return w
+}
+
+// maxProblems bounds the problems of a status: each failed route is one, and each
+// watcher receives them again with every change.
+const maxProblems = 200
+
+// capped returns the first problems, and how many more there are.
+func capped(list []string) []string {
+	if len(list) <= maxProblems {
+		return list
+	}
+	return append(slices.Clone(list[:maxProblems-1]), fmt.Sprintf("%d more problems", len(list)-maxProblems+1))
 }
 
 // heldToWire is a change that waits for a confirmation.

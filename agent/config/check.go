@@ -182,6 +182,9 @@ func (p *checker) checkPeerAddress(path string, peer Peer) {
 func (p *checker) checkAdmin(c *API) {
 	const path = "api.admin"
 	c.Admin.TLS.Validate(path+".tls", p.Document)
+	if c.Admin.Viewers != "" && c.Admin.Viewers == c.Admin.Group {
+		p.Fail(path+".viewers", "%s is also group, which may change everything; use another group", c.Admin.Viewers)
+	}
 	switch tcp := c.Admin.TCP.IsValid(); {
 	case p.Failed(path + ".tcp"):
 	case tcp && !c.Admin.TLS.Enabled() && !p.Failed(path+".tls"):

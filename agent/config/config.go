@@ -96,10 +96,14 @@ type API struct {
 
 // Admin is the endpoint of onlinkctl.
 type Admin struct {
-	Socket string         // unix socket; default: admin.sock in Paths.Run
-	Group  string         // group that may use the socket; "" (default): root only
-	TCP    netip.AddrPort // remote use, with mutual TLS only; the zero value: off
-	TLS    tlsfiles.Files // required with TCP
+	Socket string // unix socket; default: admin.sock in Paths.Run
+	Group  string // operators: a group that may use the socket; "" (default): root only
+	// Viewers is a group that may use the socket and only read; "" (default): none. With
+	// it every user can open the socket, and the agent rejects those of neither group.
+	Viewers    string
+	TCP        netip.AddrPort // remote use, with mutual TLS only; the zero value: off
+	TLS        tlsfiles.Files // required with TCP
+	Reflection bool           // serve the descriptors of the API
 }
 
 // LogFormat is the form of a log line.

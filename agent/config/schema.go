@@ -109,10 +109,12 @@ func readAPI(v strictyaml.Value, c *API) {
 	v.Mapping(strictyaml.Fields{
 		"admin": func(v strictyaml.Value) {
 			v.Mapping(strictyaml.Fields{
-				"socket": strictyaml.File(&c.Admin.Socket),
-				"group":  strictyaml.Word(&c.Admin.Group),
-				"tcp":    strictyaml.AddrPort(&c.Admin.TCP, off),
-				"tls":    c.Admin.TLS.Read,
+				"socket":     strictyaml.File(&c.Admin.Socket),
+				"group":      strictyaml.Word(&c.Admin.Group),
+				"viewers":    strictyaml.Word(&c.Admin.Viewers),
+				"tcp":        strictyaml.AddrPort(&c.Admin.TCP, off),
+				"tls":        c.Admin.TLS.Read,
+				"reflection": strictyaml.Bool(&c.Admin.Reflection),
 			})
 		},
 		"metrics": strictyaml.AddrPort(&c.Metrics, off),

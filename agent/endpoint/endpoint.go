@@ -51,7 +51,10 @@ func GRPC(name string, lis net.Listener, srv Server) Endpoint {
 
 // HTTP returns the endpoint of an HTTP handler; name is for its errors.
 func HTTP(name string, lis net.Listener, handler http.Handler) Endpoint {
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	}
 	return Endpoint{
 		lis: lis,
 		serve: func(_ context.Context, lis net.Listener) error {

@@ -45,16 +45,16 @@ func own(path string, mode fs.FileMode, group string) error {
 	if group == "" {
 		return nil
 	}
-	gid, err := groupID(group)
+	gid, err := GroupID(group)
 	if err != nil {
 		return err
 	}
-	return os.Chown(path, 0, gid)
+	return os.Chown(path, 0, int(gid))
 }
 
-// groupID returns the ID of a group's name, or the number itself: an image of a
+// GroupID returns the ID of a group's name, or the number itself: an image of a
 // container has no names.
-func groupID(group string) (int, error) {
+func GroupID(group string) (uint32, error) {
 	g, err := user.LookupGroup(group)
 	if err == nil {
 		group = g.Gid
@@ -62,7 +62,7 @@ func groupID(group string) (int, error) {
 	gid, numErr := strconv.ParseUint(group, 10, 32)
 	switch {
 	case numErr == nil && gid < math.MaxUint32: // the last means no change to chown(2)
-		return int(gid), nil
+		return uint32(gid), nil
 	case err != nil:
 		return 0, err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"onlink/agent/rooms"
+	"onlink/internal/tlsfiles"
 	"onlink/ipam"
 	"onlink/ipam/etcd"
 	"onlink/ipam/remote"
@@ -32,26 +33,33 @@ type Opened struct {
 	// ([ipam.ForceReleaser] and so on).
 	Registry ipam.Registry
 
+	// Certificates holds the files of ipam.registry.tls; nil: there are none.
+	Certificates *tlsfiles.Keeper
+
 	conns []io.Closer // to other processes
 }
 
 // Open opens the registry. It waits for no other process: calls fail until that
 // answers.
 func Open(c Config) (*Opened, error) {
-	if c.Kind == ipam.RegistryEtcd {
-		return openEtcd(c)
-	}
-	if len(c.Addresses) == 0 {
-		return &Opened{Registry: c.own()}, nil
-	}
-	client := remote.ClientConfig{Dial: remote.DialFrom(c.From, c.From6)}
+	out := &Opened{}
 	if c.TLS.Enabled() {
 		var err error
-		if client.TLS, err = c.TLS.Client(); err != nil {
+		if out.Certificates, err = c.TLS.Open(); err != nil {
 			return nil, fmt.Errorf("ipam.registry.tls: %w", err)
 		}
 	}
-	out := &Opened{}
+	switch {
+	case c.Kind == ipam.RegistryEtcd:
+		return out, out.openEtcd(c)
+	case len(c.Addresses) == 0:
+		out.Registry = c.own()
+		return out, nil
+	}
+	client := remote.ClientConfig{Dial: remote.DialFrom(c.From, c.From6)}
+	if out.Certificates != nil {
+		client.TLS = out.Certificates.Client
+	}
 	var parts []ipam.Registry
 	for _, addr := range c.Addresses {
 		if c.Listen.IsValid() && addr == c.Listen.String() {
@@ -77,22 +85,21 @@ func (c Config) own() ipam.Registry {
 	return c.Store.BoltRegistry().WithSettle(c.Settle()).OwnNode()
 }
 
-func openEtcd(c Config) (*Opened, error) {
+func (o *Opened) openEtcd(c Config) error {
 	conf := etcd.Config{Endpoints: c.Addresses, Prefix: c.Prefix, User: c.User}
-	var err error
-	if c.TLS.Enabled() {
-		if conf.TLS, err = c.TLS.Trust(); err != nil {
-			return nil, fmt.Errorf("ipam.registry.tls: %w", err)
-		}
+	if o.Certificates != nil {
+		conf.TLS = o.Certificates.Trust()
 	}
+	var err error
 	if conf.Password, err = rooms.Password(c.PasswordFile); err != nil {
-		return nil, fmt.Errorf("ipam.registry.passwordFile: %w", err)
+		return fmt.Errorf("ipam.registry.passwordFile: %w", err)
 	}
 	reg, err := etcd.Open(conf)
 	if err != nil {
-		return nil, fmt.Errorf("ipam.registry: %w", err)
+		return fmt.Errorf("ipam.registry: %w", err)
 	}
-	return &Opened{Registry: reg, conns: []io.Closer{reg}}, nil
+	o.Registry, o.conns = reg, []io.Closer{reg}
+	return nil
 }
 
 // SetPools replaces the pools that two registries split.

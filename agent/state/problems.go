@@ -16,6 +16,11 @@ func (s *Snapshot) Problems() []string {
 	for _, h := range s.Held {
 		out = append(out, h.Problem())
 	}
+	for i := range s.Certificates {
+		if text := s.Certificates[i].Problem(s.Taken); text != "" {
+			out = append(out, text)
+		}
+	}
 	out = append(out, s.Sessions.problems()...)
 	out = append(out, s.IPAM.problems()...)
 	out = append(out, s.Contested()...)

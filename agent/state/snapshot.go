@@ -37,6 +37,7 @@ type Snapshot struct {
 	Sessions      Sessions
 	IPAM          IPAM
 	CNI           cni.Stats
+	Certificates  []Certificate // of the TLS endpoints of this agent
 }
 
 // Node has the values that do not change while the agent runs.

@@ -110,9 +110,18 @@ type Registry struct {
 
 // TLS is the files of a registry or of the API.
 type TLS struct {
-	Cert string `yaml:"cert,omitempty"`
-	Key  string `yaml:"key,omitempty"`
-	CA   string `yaml:"ca,omitempty"`
+	Cert  string `yaml:"cert,omitempty"`
+	Key   string `yaml:"key,omitempty"`
+	CA    string `yaml:"ca,omitempty"`
+	Roles []Role `yaml:"roles,omitempty"`
+}
+
+// Role is an entry of tls.roles.
+type Role struct {
+	Subject     string `yaml:"subject,omitempty"`
+	Fingerprint string `yaml:"fingerprint,omitempty"`
+	Role        string `yaml:"role,omitempty"`
+	Name        string `yaml:"name,omitempty"`
 }
 
 // Tunnel is the section tunnel.
@@ -148,6 +157,9 @@ type Admin struct {
 	Group  string `yaml:"group,omitempty"`
 	TCP    string `yaml:"tcp,omitempty"`
 	TLS    TLS    `yaml:"tls,omitempty"`
+
+	Viewers    string `yaml:"viewers,omitempty"`
+	Reflection bool   `yaml:"reflection,omitempty"`
 }
 
 // CNI is the section cni.

@@ -1,59 +1,42 @@
 package labtest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"onlink/integration/conf"
+	"onlink/internal/identity"
+	"onlink/internal/pki"
 )
 
-// Certificates makes an authority and a certificate signed by it for addrs, valid
-// for servers and clients.
-func Certificates(t *testing.T, addrs []netip.Addr) conf.TLS {
+// Authority is a certificate authority of a test.
+type Authority struct {
+	ca   *pki.Authority
+	file string
+}
+
+// NewAuthority makes an authority.
+func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
+	ca, err := pki.NewAuthority("authority", time.Now(), time.Now().Add(48*time.Hour), pki.P256)
+	Must(t, err)
 	dir := t.TempDir()
-	write := func(name, kind string, b []byte) string {
-		path := filepath.Join(dir, name)
-		Must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600))
-		return path
-	}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	a := &Authority{ca: ca, file: filepath.Join(dir, "ca.crt")}
+	Must(t, ca.Write(a.file, filepath.Join(dir, "ca.key")))
+	return a
+}
+
+// Issue makes a certificate for servers and clients at addrs.
+func (a *Authority) Issue(t *testing.T, role identity.Role, name string, addrs ...netip.Addr) conf.TLS {
+	t.Helper()
+	p, err := a.ca.Issue(pki.Request{
+		Identities: []identity.Identity{{Role: role, Name: name}}, IPs: addrs, From: time.Now(), Until: time.Now().Add(24 * time.Hour), Algorithm: pki.P256,
+	})
 	Must(t, err)
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, authority, authority, caKey.Public(), caKey)
-	Must(t, err)
-	authority, err = x509.ParseCertificate(caDER)
-	Must(t, err)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	Must(t, err)
-	node := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "onlink"},
-		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, a := range addrs {
-		node.IPAddresses = append(node.IPAddresses, net.IP(a.AsSlice()))
-	}
-	der, err := x509.CreateCertificate(rand.Reader, node, authority, key.Public(), caKey)
-	Must(t, err)
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	Must(t, err)
-	return conf.TLS{
-		Cert: write("node.crt", "CERTIFICATE", der), Key: write("node.key", "PRIVATE KEY", raw), CA: write("ca.crt", "CERTIFICATE", caDER),
-	}
+	dir := t.TempDir()
+	files := conf.TLS{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key"), CA: a.file}
+	Must(t, p.Write(files.Cert, files.Key))
+	return files
 }

@@ -13,23 +13,36 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"onlink/internal/identity"
 	"onlink/internal/strictyaml"
 )
 
 // TestSection: the section's values and mistakes.
 func TestSection(t *testing.T) {
 	t.Parallel()
+	plain := strings.Repeat("ab", 32)
+	print := strings.ToUpper(strings.Repeat("ab:", 31)) + "AB"
 	for _, c := range []struct {
 		text string
 		want Files
 		err  string
 	}{
 		{"", Files{}, ""},
-		{"{cert: /c, key: /k, ca: /a}", Files{"/c", "/k", "/a"}, ""},
+		{"{cert: /c, key: /k, ca: /a}", Files{Cert: "/c", Key: "/k", CA: "/a"}, ""},
+		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: node, name: a}, {fingerprint: '" + print + "', role: viewer}]}", Files{Cert: "/c", Key: "/k", CA: "/a", Roles: identity.Map{
+			{Subject: "CN=a", Identity: identity.Identity{Role: identity.Node, Name: "a"}}, {Fingerprint: plain, Identity: identity.Identity{Role: identity.Viewer, Name: plain}},
+		}}, ""},
+		{"{cert: /c, roles: [{subject: CN=a, role: viewer}]}", Files{}, "f:1: tls.ca: is missing; mutual TLS needs cert, key and ca"},
+		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: node}]}", Files{}, "f:1: tls.roles[0]: the name is empty; write role and name, such as {subject: CN=r1n1, role: node, name: r1n1}"},
+		{"{cert: /c, key: /k, ca: /a, roles: [{role: viewer, name: a}]}", Files{}, "f:1: tls.roles[0]: needs subject (such as CN=alice,O=net) or fingerprint, and not both; onlinkctl pki show prints them"},
+		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, fingerprint: '" + print + "', role: viewer, name: a}]}", Files{}, "f:1: tls.roles[0]: needs subject (such as CN=alice,O=net) or fingerprint, and not both; onlinkctl pki show prints them"},
+		{"{cert: /c, key: /k, ca: /a, roles: [{fingerprint: ab, role: viewer}]}", Files{}, `f:1: tls.roles[0].fingerprint: "ab" is not a SHA-256 fingerprint of 64 hexadecimal digits; onlinkctl pki show prints it`},
+		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: root}]}", Files{}, `f:1: tls.roles[0].role: "root" is not known; use one of viewer, operator, node`},
 		{"{cert: /c, key: /k}", Files{}, "f:1: tls.ca: is missing; mutual TLS needs cert, key and ca"},
 		{"{cert: c, key: /k, ca: /a}", Files{}, `f:1: tls.cert: "c" is not an absolute path; begin it with "/"`},
 	} {
@@ -39,14 +52,14 @@ func TestSection(t *testing.T) {
 			d := strictyaml.Parse("f", []byte("tls: "+c.text), func(v strictyaml.Value) { v.Mapping(strictyaml.Fields{"tls": f.Read}) })
 			f.Validate("tls", d)
 			if err := d.Err(); c.err != "" {
-				if err == nil || err.Error() != c.err {
+				if err == nil || !strings.HasPrefix(err.Error(), c.err) {
 					t.Errorf("got %v, want %s", err, c.err)
 				}
 				return
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if f != c.want || f.Enabled() != (c.text != "") {
+			if !reflect.DeepEqual(f, c.want) || f.Enabled() != (c.text != "") {
 				t.Errorf("got %+v, enabled %v; want %+v", f, f.Enabled(), c.want)
 			}
 		})
@@ -87,6 +100,16 @@ func issue(t *testing.T, name string) Files {
 	return Files{Cert: cert, Key: write("key", "PRIVATE KEY", raw), CA: cert}
 }
 
+// opened reads the files.
+func opened(t *testing.T, f Files) *Keeper {
+	t.Helper()
+	k, err := f.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // shake returns how a handshake of two ends goes.
 func shake(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
@@ -117,28 +140,21 @@ func shake(t *testing.T, server, client *tls.Config) error {
 func TestHandshake(t *testing.T) {
 	t.Parallel()
 	node, other := issue(t, "node"), issue(t, "other")
-	server, err := node.Server()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := opened(t, node).Server()
 	for _, c := range []struct {
 		name string
-		open func() (*tls.Config, error)
+		open func() *tls.Config
 		ok   bool
 	}{
-		{"mutual", node.Client, true},
-		{"mutual, as etcd's client", node.Trust, true},
-		{"without a certificate of its own", Files{CA: node.CA}.Trust, false},
-		{"of another CA", other.Client, false},
-		{"trusts another CA", Files{Cert: node.Cert, Key: node.Key, CA: other.CA}.Client, false},
+		{"mutual", opened(t, node).Client, true},
+		{"mutual, as etcd's client", opened(t, node).Trust, true},
+		{"without a certificate of its own", opened(t, Files{CA: node.CA}).Trust, false},
+		{"of another CA", opened(t, other).Client, false},
+		{"trusts another CA", opened(t, Files{Cert: node.Cert, Key: node.Key, CA: other.CA}).Client, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			client, err := c.open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := shake(t, server, client); (err == nil) != c.ok {
+			if err := shake(t, server, c.open()); (err == nil) != c.ok {
 				t.Errorf("got %v, want success %v", err, c.ok)
 			}
 		})
@@ -155,22 +171,20 @@ func TestFaultyFiles(t *testing.T) {
 	good := issue(t, "node")
 	bad, missing := Files{CA: text, Cert: text, Key: text}, Files{CA: "/nonexistent", Cert: "/nonexistent", Key: "/nonexistent"}
 	for _, c := range []struct {
-		name string
-		open func() (*tls.Config, error)
-		want string
+		name  string
+		files Files
+		want  string
 	}{
-		{"server", bad.Server, ""},
-		{"client", bad.Client, ""},
-		{"missing", missing.Server, "/nonexistent"},
-		{"missing CA", Files{Cert: good.Cert, Key: good.Key, CA: "/nonexistent"}.Client, "/nonexistent"},
-		{"trust", Files{CA: text}.Trust, text + ": no certificate in PEM form"},
-		{"trust, missing CA", missing.Trust, "/nonexistent"},
-		{"server's CA", Files{Cert: good.Cert, Key: good.Key, CA: text}.Server, text + ": no certificate in PEM form"},
-		{"trust, key of another", Files{Cert: good.Cert, Key: issue(t, "other").Key, CA: good.CA}.Trust, "does not match"},
+		{"no certificate", bad, ""},
+		{"missing", missing, "/nonexistent"},
+		{"missing CA", Files{Cert: good.Cert, Key: good.Key, CA: "/nonexistent"}, "/nonexistent"},
+		{"CA alone", Files{CA: text}, text + ": no certificate in PEM form"},
+		{"CA", Files{Cert: good.Cert, Key: good.Key, CA: text}, text + ": no certificate in PEM form"},
+		{"key of another", Files{Cert: good.Cert, Key: issue(t, "other").Key, CA: good.CA}, "does not match"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := c.open(); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := c.files.Open(); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})

@@ -23,8 +23,8 @@ import (
 type ClientConfig struct {
 	// Target is host:port, or another target of gRPC such as unix:///path.
 	Target string
-	// TLS is nil for plain text.
-	TLS *tls.Config
+	// TLS returns the configuration of each new connection; nil: plain text.
+	TLS func() *tls.Config
 	// Dial connects to an address; nil: from any address of this machine.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -48,7 +48,7 @@ var (
 func Open(c ClientConfig) (*Registry, error) {
 	creds := insecure.NewCredentials()
 	if c.TLS != nil {
-		creds = credentials.NewTLS(c.TLS)
+		creds = renewed{credentials.NewTLS(c.TLS()), c.TLS}
 	}
 	name, redial := "registry", redialLast
 	if local := strings.HasPrefix(c.Target, "unix:"); local {

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,11 +11,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
-	"onlink/ipam"
+	"onlink/internal/identity"
 )
 
 // Bounds of the calls from one address. A node calls a few times a minute; one
@@ -30,10 +28,13 @@ const (
 )
 
 // guard refuses calls on the registry's port: from addresses inside the pools,
-// which are pods'; from a node for another node; and from an address that calls
-// more often than a node needs.
+// which are pods'; from an address that calls more often than a node needs; with a
+// certificate of another role; and from a node for another node.
 type guard struct {
-	log *slog.Logger
+	log      *slog.Logger
+	tls      bool         // callers show certificates
+	roles    identity.Map // of certificates that have none of their own
+	onDenied func(ctx context.Context, method, why string)
 
 	mu      sync.Mutex
 	pools   []netip.Prefix              // guarded by mu
@@ -60,12 +61,16 @@ func (g *guard) setPools(pools []netip.Prefix) {
 	g.pools = pools
 }
 
-// intercept is a [grpc.UnaryServerInterceptor] that admits calls.
-func (g *guard) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := g.admit(sourceOfCall(ctx), time.Now()); err != nil {
-		return nil, err
+// intercept is a [grpc.StreamServerInterceptor] that admits calls, before their
+// messages are read.
+func (g *guard) intercept(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := g.admit(sourceOfCall(s.Context()), time.Now()); err != nil {
+		return err
 	}
-	return next(ctx, req)
+	if err := g.permit(s.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return next(srv, s)
 }
 
 // admit reports whether an address is answered now.
@@ -112,47 +117,6 @@ func (g *guard) callerLocked(src netip.Addr, now time.Time) *callerState {
 	return c
 }
 
-// bind rejects a caller that acts for another node than its own: it must call
-// from the next hop of the node's blocks, or show a certificate that names the
-// node.
-func (g *guard) bind(ctx context.Context, by ipam.Caller) error {
-	if g == nil {
-		return nil
-	}
-	src := sourceOfCall(ctx)
-	cert := certificateOf(ctx)
-	switch {
-	case !src.IsValid(), src == by.Address, src == by.Address6, names(cert, by):
-		return nil
-	case by.Instance == "" && !by.Address.IsValid() && !by.Address6.IsValid():
-		return nil // an older version: the registry decides its rights
-	case src.IsLoopback():
-		return nil // this machine
-	}
-	how := ""
-	if cert != nil {
-		how = ", and its certificate names neither the node nor the address"
-	}
-	return status.Errorf(codes.PermissionDenied,
-		"node %q announces its blocks from %s and calls from %v%s: set node.address to the address it calls from, or give it a certificate that names it",
-		by.Node, by.Where(), src, how)
-}
-
-// names reports whether a certificate is that of the caller's node: by its name
-// or by its address.
-func names(cert *x509.Certificate, by ipam.Caller) bool {
-	if cert == nil {
-		return false
-	}
-	if cert.Subject.CommonName == by.Node || slices.Contains(cert.DNSNames, by.Node) {
-		return true
-	}
-	return slices.ContainsFunc(cert.IPAddresses, func(ip net.IP) bool {
-		a, ok := netip.AddrFromSlice(ip)
-		return ok && (a.Unmap() == by.Address || a == by.Address6)
-	})
-}
-
 // sourceOfCall returns the address that a call comes from; zero for a call that
 // is not from the network.
 func sourceOfCall(ctx context.Context) netip.Addr {
@@ -169,17 +133,4 @@ func sourceOfConn(a net.Addr) netip.Addr {
 		return netip.Addr{}
 	}
 	return tcp.AddrPort().Addr().Unmap().WithZone("")
-}
-
-// certificateOf returns the verified certificate of a caller; nil: none.
-func certificateOf(ctx context.Context) *x509.Certificate {
-	p, ok := grpcpeer.FromContext(ctx)
-	if !ok {
-		return nil
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.PeerCertificates) == 0 {
-		return nil
-	}
-	return info.State.PeerCertificates[0]
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"onlink/ipam"
+	onlinkv1 "onlink/proto/v1"
 )
 
 func testGuard() *guard {
@@ -44,11 +44,10 @@ func TestRegistryGuardPools(t *testing.T) {
 	g := testGuard()
 	called := 0
 	ask := func(from string) error {
-		_, err := g.intercept(callFrom(from, nil), nil, &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) {
+		return g.intercept(nil, calling{ctx: callFrom(from, nil)}, &grpc.StreamServerInfo{}, func(any, grpc.ServerStream) error {
 			called++
-			return nil, nil
+			return nil
 		})
-		return err
 	}
 	for _, from := range []string{"10.244.3.9:40000", "[::ffff:10.244.3.9]:40000", "[fd00:10::7]:40000"} {
 		if err := ask(from); status.Code(err) != codes.PermissionDenied || called != 0 {
@@ -64,33 +63,34 @@ func TestRegistryGuardPools(t *testing.T) {
 	}
 }
 
-// TestRegistryGuardBinds: a caller asks for the node that it is.
+// calling is a stream without a connection.
+type calling struct {
+	grpc.ServerStream
+
+	ctx context.Context
+}
+
+func (c calling) Context() context.Context { return c.ctx }
+
+// TestRegistryGuardBinds: without TLS a caller acts for the node that it calls from.
 func TestRegistryGuardBinds(t *testing.T) {
-	named := &x509.Certificate{Subject: pkix.Name{CommonName: "worker"}}
-	dns := &x509.Certificate{DNSNames: []string{"worker"}}
-	address := &x509.Certificate{IPAddresses: []net.IP{net.ParseIP("192.0.2.1")}}
-	other := &x509.Certificate{Subject: pkix.Name{CommonName: "other"}, DNSNames: []string{"other"}}
 	by := ipam.Caller{Node: "worker", Instance: "i", Address: netip.MustParseAddr("192.0.2.1"), Address6: netip.MustParseAddr("2001:db8::1")}
 	tests := []struct {
 		name, from string
-		cert       *x509.Certificate
 		by         ipam.Caller
 		ok         bool
 	}{
-		{"its address", "192.0.2.1:1", nil, by, true},
-		{"its IPv6 address", "[2001:db8::1]:1", nil, by, true},
-		{"another address", "192.0.2.2:1", nil, by, false},
-		{"a certificate with its name", "192.0.2.2:1", named, by, true},
-		{"a certificate with its name as DNS name", "192.0.2.2:1", dns, by, true},
-		{"a certificate with its address", "192.0.2.2:1", address, by, true},
-		{"a certificate of another node", "192.0.2.2:1", other, by, false},
-		{"no address told", "192.0.2.1:1", nil, ipam.Caller{Node: "worker", Instance: "i"}, false},
-		{"of a version before", "192.0.2.2:1", nil, ipam.Caller{Node: "worker"}, true},
+		{"its address", "192.0.2.1:1", by, true},
+		{"its IPv6 address", "[2001:db8::1]:1", by, true},
+		{"another address", "192.0.2.2:1", by, false},
+		{"this machine", "127.0.0.1:1", by, true},
+		{"no address in the call", "192.0.2.1:1", ipam.Caller{Node: "worker", Instance: "i"}, false},
+		{"of a version before", "192.0.2.2:1", ipam.Caller{Node: "worker"}, true},
 	}
 	g := testGuard()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := g.bind(callFrom(tt.from, tt.cert), tt.by)
+			err := g.bind(callFrom(tt.from, nil), onlinkv1.Registry_Claim_FullMethodName, tt.by, "")
 			if tt.ok != (err == nil) {
 				t.Fatalf("error %v, want success: %v", err, tt.ok)
 			}

@@ -10,7 +10,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 
+	"onlink/internal/gate"
+	"onlink/internal/identity"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
 )
@@ -27,10 +32,23 @@ type ServerConfig struct {
 	// rejected.
 	Pools []netip.Prefix
 	// TLS is nil for plain text.
-	TLS   *tls.Config
+	TLS *tls.Config
+	// Roles has the identities of certificates that have none of their own.
+	Roles identity.Map
 	Audit Audit
-	Log   *slog.Logger
+	// Denied is called for each call that the caller's certificate does not permit;
+	// nil: they are rejected alone.
+	Denied func(ctx context.Context, method, why string)
+	Log    *slog.Logger
 }
+
+// Bounds of a connection, beside those of the guard.
+const (
+	maxHeaders = 64 << 10         // bytes of a call's headers
+	window     = 64 << 10         // bytes of a message that arrive before it is read
+	maxIdle    = 30 * time.Minute // without a call: nodes assert every ten minutes at least
+	pingEvery  = 2 * time.Minute  // of a connection that is silent: a dead one is closed
+)
 
 // Server serves a registry to other nodes.
 type Server struct {
@@ -41,14 +59,21 @@ type Server struct {
 // NewServer returns the server; it runs in [Server.Serve].
 func NewServer(c ServerConfig) *Server {
 	g := newGuard(c.Log, c.Pools)
+	g.tls, g.roles, g.onDenied = c.TLS != nil, c.Roles, c.Denied
+	idle := keepalive.ServerParameters{MaxConnectionIdle: maxIdle, Time: pingEvery}
 	opts := []grpc.ServerOption{
-		grpc.UnaryInterceptor(g.intercept), grpc.MaxConcurrentStreams(32), grpc.ConnectionTimeout(10 * time.Second),
+		grpc.StreamInterceptor(g.intercept), grpc.MaxConcurrentStreams(32), grpc.ConnectionTimeout(10 * time.Second), grpc.KeepaliveParams(idle),
+		grpc.MaxHeaderListSize(maxHeaders), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 	}
 	if c.TLS != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(c.TLS)))
 	}
 	s := &Server{grpc.NewServer(opts...), g}
-	onlinkv1.RegisterRegistryServer(s.grpc, &service{reg: c.Registry, audit: c.Audit, guard: g})
+	services := gate.Registrar(s.grpc)
+	onlinkv1.RegisterRegistryServer(services, &service{reg: c.Registry, audit: c.Audit, guard: g})
+	alive := health.NewServer()
+	alive.SetServingStatus(onlinkv1.Registry_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+	healthv1.RegisterHealthServer(services, alive)
 	return s
 }
 

@@ -35,7 +35,7 @@ func (s *service) Claim(ctx context.Context, r *onlinkv1.ClaimRequest) (*onlinkv
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := s.guard.bind(ctx, req.Caller); err != nil {
+	if err := s.guard.bind(ctx, onlinkv1.Registry_Claim_FullMethodName, req.Caller, ""); err != nil {
 		return nil, err
 	}
 	b, err := s.reg.Claim(ctx, req)
@@ -51,7 +51,7 @@ func (s *service) Release(ctx context.Context, r *onlinkv1.ReleaseRequest) (*onl
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	by, err := s.caller(ctx, r.GetBy(), b.Node)
+	by, err := s.caller(ctx, onlinkv1.Registry_Release_FullMethodName, r.GetBy(), b.Node, "")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (s *service) Assert(ctx context.Context, r *onlinkv1.AssertRequest) (*onlin
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	by, err := s.caller(ctx, r.GetBy(), r.GetNode())
+	by, err := s.caller(ctx, onlinkv1.Registry_Assert_FullMethodName, r.GetBy(), r.GetNode(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (s *service) ForceRelease(ctx context.Context, r *onlinkv1.ForceReleaseRequ
 
 // TakeOver implements onlinkv1.RegistryServer.
 func (s *service) TakeOver(ctx context.Context, r *onlinkv1.TakeOverRequest) (*onlinkv1.ListReply, error) {
-	by, err := s.caller(ctx, r.GetBy(), "")
+	by, err := s.caller(ctx, onlinkv1.Registry_TakeOver_FullMethodName, r.GetBy(), "", r.GetFrom())
 	if err != nil {
 		return nil, err
 	}
@@ -133,11 +133,12 @@ func (s *service) TakeOver(ctx context.Context, r *onlinkv1.TakeOverRequest) (*o
 	return &onlinkv1.ListReply{Blocks: blocksToWire(blocks)}, nil
 }
 
-// caller returns the caller of a request, which may act for its own node only.
-func (s *service) caller(ctx context.Context, w *onlinkv1.Caller, node string) (ipam.Caller, error) {
+// caller returns the caller of a request, which may act for its own node only; from
+// is a node that it takes over from, or "".
+func (s *service) caller(ctx context.Context, method string, w *onlinkv1.Caller, node, from string) (ipam.Caller, error) {
 	by, err := callerFromWire(w, node)
 	if err != nil {
 		return by, status.Error(codes.InvalidArgument, err.Error())
 	}
-	return by, s.guard.bind(ctx, by)
+	return by, s.guard.bind(ctx, method, by, from)
 }

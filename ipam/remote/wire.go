@@ -121,6 +121,9 @@ func errorFromWire(name string, err error) error {
 			}
 		}
 	}
+	if lacksRole(st) {
+		return fmt.Errorf("%s: %w: %s", name, ipam.ErrNotPermitted, st.Message())
+	}
 	for _, w := range wireErrors {
 		if st.Code() == w.code {
 			return fmt.Errorf("%s: %w (%s)", name, w.err, st.Message())

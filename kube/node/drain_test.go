@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -35,8 +34,7 @@ func serveAgent(t *testing.T, parts agentadmin.Config, wake bell) *link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := grpc.NewServer()
-	agentadmin.New(parts).Register(srv)
+	srv := agentadmin.New(parts).Open(agentadmin.Door{})
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := srv.Serve(lis); err != nil {

@@ -1,0 +1,137 @@
+package endpoint
+
+import (
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds are those of the connections of one socket.
+type Bounds struct {
+	All  int // without root's at a unix socket, which has as many again
+	Each int // of one address, or of one user at a unix socket; root has All
+}
+
+// rootKey is the caller that others cannot keep out.
+const rootKey = "uid 0"
+
+// Bound returns a listener that closes the connections beyond the bounds as soon as
+// they arrive: what they would cost is not theirs to decide. Name is for the log.
+func Bound(lis net.Listener, b Bounds, name string, log *slog.Logger) net.Listener {
+	return &bounded{Listener: lis, bounds: b, name: name, log: log, of: map[string]int{}}
+}
+
+// bounded is the listener of Bound.
+type bounded struct {
+	net.Listener
+
+	bounds Bounds
+	name   string
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	of     map[string]int // guarded by mu; open connections by caller
+	sum    int            // guarded by mu; without root's
+	logged time.Time      // guarded by mu; the last closed one that was logged
+}
+
+// Accept implements net.Listener.
+func (l *bounded) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		key := callerOf(conn)
+		if l.open(key, time.Now()) {
+			return &boundedConn{Conn: conn, end: sync.OnceFunc(func() { l.ended(key) })}, nil
+		}
+		conn.Close() //nolint:gosec // nothing was written
+	}
+}
+
+// open counts a connection, and reports whether there may be one more.
+func (l *bounded) open(key string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	each, full := l.bounds.Each, l.sum >= l.bounds.All
+	if key == rootKey {
+		each, full = l.bounds.All, false
+	}
+	if full || l.of[key] >= each {
+		if now.Sub(l.logged) > time.Minute {
+			l.logged = now
+			l.log.Warn("closes a connection: too many are open", "socket", l.name, "from", key, "open", l.of[key], "of_all", l.sum)
+		}
+		return false
+	}
+	l.of[key]++
+	if key != rootKey {
+		l.sum++
+	}
+	return true
+}
+
+func (l *bounded) ended(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if key != rootKey {
+		l.sum--
+	}
+	if l.of[key]--; l.of[key] == 0 {
+		delete(l.of, key)
+	}
+}
+
+// boundedConn is a connection that is counted.
+type boundedConn struct {
+	net.Conn
+
+	end func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	c.end()
+	return c.Conn.Close()
+}
+
+// SyscallConn implements syscall.Conn: the server reads the credentials of the other
+// end by it.
+func (c *boundedConn) SyscallConn() (syscall.RawConn, error) {
+	raw, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, syscall.ENOTSUP
+	}
+	return raw.SyscallConn()
+}
+
+// callerOf returns who is at the other end: a user or an address.
+func callerOf(conn net.Conn) string {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("").String()
+	}
+	if unixConn, ok := conn.(*net.UnixConn); ok {
+		if uid, ok := peerUID(unixConn); ok {
+			return "uid " + strconv.FormatUint(uint64(uid), 10)
+		}
+	}
+	return "unknown"
+}
+
+func peerUID(conn *net.UnixConn) (uint32, bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	var cred *unix.Ucred
+	if err := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || cred == nil {
+		return 0, false
+	}
+	return cred.Uid, true
+}
