@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -28,6 +31,7 @@ type connection struct {
 	onlinkv1.AdminClient
 	app  *app
 	conn *grpc.ClientConn
+	tls  *tls.Config // nil: the agent is behind a unix socket
 
 	mu      sync.Mutex
 	dialErr error // guarded by mu: gRPC dials in its own goroutine
@@ -36,7 +40,15 @@ type connection struct {
 // connect prepares a client; the socket is opened by the first call.
 func (a *app) connect() (*connection, error) {
 	c := &connection{app: a}
+	if a.server != "" {
+		var err error
+		if c.tls, err = a.remote(); err != nil {
+			return nil, err
+		}
+	}
 	conn, err := grpc.NewClient("passthrough:///onlinkd",
+		// TLS is the dialer's, because its errors say what is wrong with which
+		// certificate.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(c.dial))
 	if err != nil {
@@ -46,13 +58,45 @@ func (a *app) connect() (*connection, error) {
 	return c, nil
 }
 
+// remote returns TLS for the agent on another machine.
+func (a *app) remote() (*tls.Config, error) {
+	files, err := a.tls.Open()
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ca, --tls-cert and --tls-key: %w", err)
+	}
+	host, _, err := net.SplitHostPort(a.server)
+	if err != nil {
+		return nil, fmt.Errorf("--server %s: %w", a.server, err)
+	}
+	c := files.Client()
+	c.ServerName, c.NextProtos = host, []string{"h2"}
+	return c, nil
+}
+
 func (c *connection) dial(ctx context.Context, _ string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.app.socket)
+	conn, err := c.open(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dialErr = err
 	return conn, err
+}
+
+// open makes a connection, with the handshake of TLS.
+func (c *connection) open(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	if c.tls == nil {
+		return d.DialContext(ctx, "unix", c.app.socket)
+	}
+	raw, err := d.DialContext(ctx, "tcp", c.app.server)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, c.tls)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close() //nolint:gosec // nothing was written
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (c *connection) close() error { return c.conn.Close() }
@@ -63,19 +107,61 @@ func (c *connection) problem(err error) error {
 	dialErr := c.dialErr
 	c.mu.Unlock()
 	if dialErr != nil {
-		return socketProblem(c.app.socket, dialErr)
+		return c.app.unreached(dialErr)
 	}
-	s := status.Convert(err)
+	s, where := status.Convert(err), c.app.where()
 	switch s.Code() {
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("the agent at %s did not answer within %s; try a longer --timeout, and see journalctl -u onlinkd", c.app.socket, c.app.timeout)
+		return fmt.Errorf("the agent at %s did not answer within %s; try a longer --timeout, and see journalctl -u onlinkd", where, c.app.timeout)
 	case codes.Unimplemented:
-		return fmt.Errorf("the agent at %s does not support this request: it is older than onlinkctl; see onlinkctl version", c.app.socket)
+		return fmt.Errorf("the agent at %s does not support this request: it is older than onlinkctl; see onlinkctl version", where)
 	case codes.Unavailable:
-		return fmt.Errorf("the agent at %s closed the connection: %s; see systemctl status onlinkd", c.app.socket, clean(s.Message()))
+		if _, alert, ok := strings.Cut(s.Message(), "remote error: tls: "); ok {
+			// TLS 1.3: the server judges our certificate after the handshake.
+			return fmt.Errorf("the agent at %s rejects the certificate %s (%s): use one of its authority (api.admin.tls.ca) that is valid now; onlinkctl pki show prints it",
+				where, c.app.tls.Cert, clean(strings.Trim(alert, `"`)))
+		}
+		return fmt.Errorf("the agent at %s closed the connection: %s; see systemctl status onlinkd", where, clean(s.Message()))
 	default:
 		return errors.New(clean(s.Message()))
 	}
+}
+
+// where names the agent's endpoint.
+func (a *app) where() string {
+	if a.server != "" {
+		return a.server
+	}
+	return a.socket
+}
+
+// unreached returns why the agent cannot be reached, and the remedy.
+func (a *app) unreached(err error) error {
+	if a.server == "" {
+		return socketProblem(a.socket, err)
+	}
+	if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		shown := ""
+		if len(verify.UnverifiedCertificates) > 0 {
+			shown = " " + verify.UnverifiedCertificates[0].Subject.String()
+		}
+		return fmt.Errorf("the certificate%s of the agent at %s is not accepted: %v; %s", clean(shown), a.server, verify.Err, a.remedy(verify.Err))
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("no process listens on %s; see that api.admin.tcp of the agent is this address, and that the agent runs", a.server)
+	}
+	return fmt.Errorf("connect to the agent at %s: %w", a.server, err)
+}
+
+// remedy returns what makes the agent's certificate acceptable.
+func (a *app) remedy(err error) string {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "use a name or address that is in it, or issue one that has this: onlinkctl pki issue --dns or --ip"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "issue a new one (onlinkctl pki issue), and check the clocks of both machines"
+	}
+	return fmt.Sprintf("--tls-ca %s must be the authority that issued it", a.tls.CA)
 }
 
 // socketProblem returns why the socket cannot be used, and the remedy.
