@@ -127,6 +127,7 @@ func asPathOf(text string) (*bgp.PathAttributeAsPath, error) {
 type TablePath struct {
 	Peer        netip.Addr // the zero Addr for our own
 	PeerAS      uint32
+	RouterID    netip.Addr // of the speaker that announced it
 	Attrs       Attributes
 	Age         time.Duration
 	Stale, Best bool // kept for a peer that restarts; member of the multipath set
@@ -155,6 +156,7 @@ func (e *Engine) Paths(prefix netip.Prefix) (list []TablePath, err error) {
 			}
 			if peer, err := netip.ParseAddr(p.GetNeighborIp()); err == nil {
 				one.Peer = peer.Unmap()
+				one.RouterID, _ = netip.ParseAddr(p.GetSourceId())
 			}
 			list = append(list, one)
 		}

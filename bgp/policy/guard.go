@@ -251,3 +251,14 @@ func (g *Guard) Review(v Verdict, peer netip.Addr) Verdict {
 	}
 	return v
 }
+
+// Holds reports whether the prefix belongs to a single node, so that the first one that
+// announces it keeps it.
+func (g *Guard) Holds(peer netip.Addr, prefix netip.Prefix, hop netip.Addr) bool {
+	w := g.Ward(peer)
+	if w == nil {
+		return false
+	}
+	why, held := g.JudgePrefix(w, prefix, hop)
+	return why == Permitted && held
+}
