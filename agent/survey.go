@@ -125,6 +125,7 @@ func (a *agent) sessions() state.Sessions {
 	s := state.Sessions{
 		Faults: a.speaker.Faults(), Refused: a.speaker.Refused(),
 		Rivals: a.speaker.Rivals(), Intrusions: a.speaker.Intrusions(), Contested: a.speaker.Contested(),
+		Found: bgp.NewOperator(a.speaker).Problems(),
 	}
 	for _, p := range a.speaker.Peers() {
 		one := state.Peer{PeerStatus: p}

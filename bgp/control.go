@@ -47,7 +47,10 @@ func (s *Speaker) applyPeersLocked(want wanted) error {
 		s.sessions.want = had
 		return errors.Join(dropped, err)
 	}
-	return errors.Join(dropped, s.sessions.put(had, restarting))
+	s.watch.wanted.Store(s.sessions.want.clone()) // for the log lines of the sessions that come now
+	err := s.sessions.put(had, restarting)
+	s.watch.wanted.Store(s.sessions.want.clone())
+	return errors.Join(dropped, err)
 }
 
 // Hold keeps the session to a configured peer down until [Speaker.Release]: its

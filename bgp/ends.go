@@ -18,6 +18,8 @@ func (b *logBridge) Event(e gobgp.Event) {
 		b.refused(e)
 	case "own-originator":
 		b.ledger.ownOriginator(e, b.self)
+	case "routes-left":
+		b.ledger.left(e.Peer, Loss{e.Received, e.Accepted, e.Prefixes})
 	default:
 		if count, event := faultOf(e.Kind); count != nil {
 			b.fault(e, count, event)
@@ -67,7 +69,8 @@ func (b *logBridge) failed(e gobgp.Event) {
 func (b *logBridge) ended(e gobgp.Event) {
 	switch {
 	case e.State == established:
-		b.ledger.ended(e.Peer, lostText(e))
+		b.ledger.ended(e.Peer, lostText(e), e.Reason == "graceful-restart")
+		return // its line is that of the change of state
 	case e.Reason == "hold-timer-expired" && e.State != gobgp.OpenConfirm:
 		b.ledger.fails(e.Peer, failure{text: b.self.endText(e), silent: true})
 	default:

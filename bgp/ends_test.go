@@ -403,7 +403,7 @@ func TestShortSession(t *testing.T) {
 	l.fault(peer, (*Faults).reset, "unknown message type 77")
 	l.sent(peer, notificationOf(1, 3, nil), failure{ends: true})
 	l.peerChange(up)
-	l.ended(peer, short)
+	l.ended(peer, short, false)
 	l.peerChange(peerChange{addr: peer, state: idle})
 	if r := l.get(peer); r.lastError != short+long || r.lost != short+long {
 		t.Errorf("last error %q, lost by %q, want %q", r.lastError, r.lost, short+long)
@@ -412,7 +412,7 @@ func TestShortSession(t *testing.T) {
 	if r := l.get(peer); r.lost != "" {
 		t.Errorf("lost by %q after the next session came up", r.lost)
 	}
-	l.ended(peer, "the peer closed the connection")
+	l.ended(peer, "the peer closed the connection", false)
 	if r := l.get(peer); r.lost != "the peer closed the connection" {
 		t.Errorf("lost by %q, want the end of the newest session", r.lost)
 	}
@@ -429,7 +429,7 @@ func TestErrorBesideSession(t *testing.T) {
 	l.peerChange(up)
 	now = now.Add(time.Minute)
 	l.fails(peer, failure{text: "received NOTIFICATION 6/2 cease, administrative shutdown: ticket", ends: true})
-	l.ended(peer, "the peer closed the connection") // a less precise reason
+	l.ended(peer, "the peer closed the connection", false) // a less precise reason
 	l.peerChange(peerChange{addr: peer, state: idle})
 	lost := now
 	now = now.Add(time.Minute)

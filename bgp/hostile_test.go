@@ -139,6 +139,7 @@ func TestHostileUpdates(t *testing.T) {
 	x.setPeers(nil, clientsOf("127.30.0.0/24"))
 	good.setPeers([]Peer{from(to("127.30.0.1", IBGP), "127.30.0.2")})
 	x.waitRoutes("10.244.2.0/26 via 127.30.0.2")
+	x.waitUp(good.addr) // routes may come before the event of the session
 	since := x.peer(good.addr).Since
 
 	prefixSID := func(tlv ...byte) []byte { return append([]byte{0xc0, 40, byte(len(tlv))}, tlv...) }

@@ -44,7 +44,16 @@ type record struct {
 	waitEOR   map[Family]bool // families carried whose End-of-RIB has not come
 	families  []Family        // offered by us
 	internal  bool            // the session is with our AS
+	seen      bool            // the session was up
+	past
 	reasons
+}
+
+// past is the part of a record about the last session's end.
+type past struct {
+	had  Loss // routes at the end
+	kept bool // they are kept for the peer's restart (RFC 4724)
+	over bool // the end was reported, and the change of state was not yet
 }
 
 // reasons is the part of a record about the ends of its session.

@@ -5,6 +5,12 @@ import (
 	"time"
 )
 
+// Loss is what a session had when it ended.
+type Loss struct {
+	Received, Accepted int
+	Prefixes           []netip.Prefix // the lowest of the accepted ones, at most 16
+}
+
 // PeerStatus is the observed state of one session.
 type PeerStatus struct {
 	Name    string // of the Peer, or of the Dynamic that accepted it
@@ -40,9 +46,15 @@ type PeerStatus struct {
 	// Trouble is a fault that an Established session may have too: two speakers
 	// with one router ID or behind one address, no address family in common.
 	Trouble string
-	// Gone: the speaker no longer waits for the peer. It is a dynamic one whose
-	// last session failed within the last 10 minutes, or a Stranger.
+	// Gone: the speaker no longer waits for the peer. It is a dynamic one that was
+	// Established and is listed until [Operator.Forget], for 7 days and at most 1,024
+	// of them; or one whose only sessions failed within the last 10 minutes, or a
+	// Stranger.
 	Gone bool
+	// Seen: the peer was Established since this agent started, or before its restart.
+	Seen bool
+	// Lost is what went with the last session, while there is none.
+	Lost Loss
 	// Stranger: connections from the address are refused, because no Peer and no
 	// Dynamic has it. Speaks means that it sent an OPEN; ASN is from that.
 	Stranger, Speaks bool

@@ -22,11 +22,12 @@ const (
 
 // ended records the end of an Established session, whose reason later failed
 // attempts do not replace. text is the reason unless a failure recorded one
-// before.
-func (l *ledger) ended(addr netip.Addr, text string) {
+// before; kept means that its routes are kept for the peer's restart.
+func (l *ledger) ended(addr netip.Addr, text string, kept bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.recordLocked(addr)
+	r.kept, r.over = kept, true
 	if !r.explained {
 		r.note(failure{text: text, ends: true}, l.now())
 	}

@@ -96,6 +96,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	defer settle.Stop()
 	rivals := time.NewTicker(rivalCheck)
 	defer rivals.Stop()
+	s.md5.look(netstatFile, time.Now())
 	limited := map[netip.Addr]time.Time{} // peers over their prefix limit, and since when
 	var unsettled <-chan time.Time        // settle's; nil: no hold is to be repeated
 	for {
@@ -119,6 +120,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 			s.look(ctx)
 			rivals.Reset(rivalPause(time.Since(began)))
 		case <-tick.C:
+			s.md5.look(netstatFile, time.Now())
 			s.tidy(limited)
 		}
 	}

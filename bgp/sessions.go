@@ -180,8 +180,13 @@ func (s *sessions) remove(addr netip.Addr, session Session) error {
 	if err := s.engine.RemoveNeighbor(addr); err != nil {
 		return fmt.Errorf("remove peer %s: %w", addr, err)
 	}
+	r := s.ledger.get(addr)
 	s.ledger.forget(addr)
-	s.log.Info("peer removed", "address", addr)
+	attrs := []any{"peer", s.want.peers[addr].Name, "address", addr}
+	if r.state == established {
+		attrs = append(attrs, "up_for", time.Since(r.since).Round(time.Second), "routes_lost", r.had.Accepted)
+	}
+	s.log.Info("peer removed", attrs...)
 	return nil
 }
 
@@ -271,11 +276,19 @@ func (s *sessions) options(p *Session, restarting bool) gobgp.Options {
 }
 
 // describe adds a session's configuration and hold to its status.
-func (s *sessions) describe(st *PeerStatus, e gobgp.State, r *record) {
+func (s *sessions) describe(st *PeerStatus, e gobgp.State, r *record, md5 *md5Watch) {
 	st.Held = s.holds.of[st.Address].text()
 	if c, ok := s.want.peers[st.Address]; ok {
 		st.Name, st.Role, st.ASN = c.Name, c.Role, c.ASN
-		if st.State != established && r.silent {
+		if st.State == established {
+			return
+		}
+		switch why := md5.why(c.Password != "", time.Now()); {
+		case why != "" && r.lastError == "":
+			st.LastError, st.ErrorAt = why, time.Now()
+		case why != "" && r.silent:
+			st.LastError += ": " + why
+		case r.silent:
 			st.LastError += c.advice()
 		}
 		return

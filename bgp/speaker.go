@@ -24,6 +24,7 @@ type Speaker struct {
 	watch   *watch
 	guard   importGuard
 	lookout lookout
+	md5     md5Watch
 	// refuses: the engine is unpatched, and Config.AllowUnpatched is not set.
 	refuses bool
 	engine  *gobgp.Engine // nil before Start, which sets it

@@ -60,17 +60,19 @@ func (s *Speaker) peerStatus(e gobgp.State) PeerStatus {
 		Address: e.Address, ASN: e.ASN, State: r.state, Since: r.since, Flaps: r.flaps,
 		Received: e.Received, Accepted: e.Accepted, Advertised: e.Advertised,
 		LastError: r.reason(), ErrorAt: r.errorAt, Faults: r.faults, EndOfRIB: r.done(time.Now()),
-		Trouble: cmp.Or(r.trouble(time.Now()), twin),
+		Trouble: cmp.Or(r.trouble(time.Now()), twin), Seen: r.seen,
 	}
 	if r.state == established {
 		st.Families = r.families
+	} else {
+		st.Lost = r.had
 	}
 	if r.usesEOR {
 		st.Advertised -= e.AdvertisedIn // the engine counts the End-of-RIB markers
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sessions.describe(&st, e, &r)
+	s.sessions.describe(&st, e, &r, &s.md5)
 	return st
 }
 

@@ -11,10 +11,14 @@ const (
 	// host can connect. The oldest is dropped first.
 	refusedKept = 64
 	// refusedMemory is how long status shows a refused address, and a dynamic
-	// peer whose session ended with an error.
+	// peer that failed and was never up.
 	refusedMemory = 10 * time.Minute
-	// goneShown bounds the dynamic peers without a session that are listed.
+	// goneShown bounds the dynamic peers that were never up and are listed.
 	goneShown = 64
+	// goneKept and goneMemory bound the dynamic peers that were up and are gone: a
+	// rack that dies on a Friday is in the list on Monday.
+	goneKept   = 1024
+	goneMemory = 7 * 24 * time.Hour
 )
 
 // stranger is an address whose connections are refused.

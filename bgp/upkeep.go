@@ -67,6 +67,9 @@ func (s *sessions) forgetAdopted(now, startedAt time.Time) {
 			continue
 		}
 		delete(s.adopted, addr)
+		if !r.seen {
+			s.ledger.missed(addr, "it did not come back after the restart of this agent")
+		}
 	}
 }
 
@@ -78,11 +81,15 @@ const (
 	strangerMemory = time.Minute
 )
 
-// forgetStrangers drops the records of dynamic peers that are long gone, once
-// there are more than strangers.
+// forgetStrangers drops the records of dynamic peers that are long gone, and of those
+// that were never up once there are more than strangers.
 func (s *sessions) forgetStrangers(now time.Time) {
-	s.ledger.forgetSome(strangers, func(addr netip.Addr, r *record) bool {
+	wanted := func(addr netip.Addr) bool {
 		_, configured := s.want.peers[addr]
-		return !configured && s.adopted[addr] == "" && r.state == idle && now.Sub(r.since) > strangerMemory && now.Sub(r.errorAt) > strangerMemory
+		return configured || s.adopted[addr] != ""
+	}
+	s.ledger.forgetGone(now, wanted)
+	s.ledger.forgetSome(strangers, func(addr netip.Addr, r *record) bool {
+		return !wanted(addr) && !r.seen && r.state == idle && now.Sub(r.since) > strangerMemory && now.Sub(r.errorAt) > strangerMemory
 	})
 }

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 )
 
@@ -77,6 +78,11 @@ func (w *wanted) addDynamic(c *Config, d Dynamic) error {
 	}
 	w.dynamics[d.Name] = d
 	return nil
+}
+
+// clone returns a copy that does not change with w.
+func (w *wanted) clone() *wanted {
+	return &wanted{peers: maps.Clone(w.peers), dynamics: maps.Clone(w.dynamics)}
 }
 
 // reflects reports whether one of the sessions makes the node a reflector.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"onlink/bgp/gobgp"
 	"onlink/rib"
@@ -23,12 +24,16 @@ type watch struct {
 	feed   *feed
 	ledger *ledger
 	zones  atomic.Pointer[zones]
-	engine *gobgp.Engine // set by begin
+	wanted atomic.Pointer[wanted] // never changed
+	engine *gobgp.Engine          // set by begin
+	pace   logPace                // of the lines about sessions
+	retry  time.Duration          // of a peer over its prefix limit
 }
 
 func newWatch(c *Config, l *ledger) *watch {
-	w := &watch{asn: c.ASN, log: c.Log, feed: newFeed(), ledger: l}
+	w := &watch{asn: c.ASN, log: c.Log, feed: newFeed(), ledger: l, retry: c.LimitRetry}
 	w.zones.Store(&zones{})
+	w.wanted.Store(&wanted{})
 	return w
 }
 
@@ -70,7 +75,10 @@ func (w *watch) named(peer netip.Addr) netip.Addr {
 }
 
 func (w *watch) endOfRIB(peer netip.Addr, f gobgp.Family) {
-	w.ledger.endOfRIB(w.named(peer), Family(f))
+	addr := w.named(peer)
+	if complete, after := w.ledger.endOfRIB(addr, Family(f)); complete {
+		w.logRoutes(addr, after)
+	}
 }
 
 // peer receives the change of a session's state. The event has no families and
@@ -81,7 +89,7 @@ func (w *watch) peer(ev gobgp.PeerEvent) {
 	if change.state == established {
 		change.carries = w.carries(addr)
 	}
-	w.ledger.peerChange(change)
+	w.logTurn(ev, change, w.ledger.peerChange(change))
 	if other, why := w.ledger.twins(addr); why != "" && change.state == established {
 		w.log.Warn("one router ID twice", "peer", addr, "other", other, "why", why)
 	}

@@ -69,7 +69,7 @@ func TestReady(t *testing.T) {
 
 // TestMetrics: every room's numbers come out of the snapshot under their names.
 func TestMetrics(t *testing.T) {
-	tor, lost := netip.MustParseAddr("10.57.0.1"), netip.MustParseAddr("10.57.0.9")
+	tor, lost, dead := netip.MustParseAddr("10.57.0.1"), netip.MustParseAddr("10.57.0.9"), netip.MustParseAddr("10.57.0.12")
 	block := ipam.Block{CIDR: netip.MustParsePrefix("10.244.1.0/26"), Node: "n1", Pool: "main"}
 	pool := ipam.Pool{Name: "main", CIDR: netip.MustParsePrefix("10.244.1.0/24")}
 	s := &state.Snapshot{
@@ -94,6 +94,7 @@ func TestMetrics(t *testing.T) {
 					BFD:        &bfd.Status{State: bfd.Up, Downs: 2},
 				},
 				{PeerStatus: bgp.PeerStatus{Name: "lost", Address: lost, State: "Idle", Gone: true}},
+				{PeerStatus: bgp.PeerStatus{Name: "dead", Address: dead, State: "Idle", Gone: true, Seen: true, Flaps: 1}},
 			},
 		},
 		IPAM: state.IPAM{
@@ -116,7 +117,8 @@ func TestMetrics(t *testing.T) {
 		"onlink_in_sync 1", "onlink_drained 1",
 		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`, `onlink_announcements_withheld{owner="services"} 2`,
 		`onlink_feature_available{feature="ipip"} 1`, `onlink_feature_available{feature="nftables"} 0`,
-		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1",
+		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1", "onlink_bgp_peers_gone 1",
+		`onlink_bgp_peer_up{address="10.57.0.12",peer="dead"} 0`, `onlink_bgp_peer_prefixes_received{address="10.57.0.12",peer="dead"} 0`,
 		`onlink_bgp_peer_up{address="10.57.0.1",peer="tor"} 1`,
 		`onlink_bgp_peer_prefixes_received{address="10.57.0.1",peer="tor"} 4`,
 		`onlink_bgp_peer_prefixes_accepted{address="10.57.0.1",peer="tor"} 3`,

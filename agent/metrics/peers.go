@@ -16,15 +16,16 @@ const maxPeerSeries = 100
 
 // peerMetrics are the metrics of sessions.
 type peerMetrics struct {
-	peers, established, refused, faults *prometheus.Desc
-	up, flaps, in, accepted, advertised *prometheus.Desc
-	peerFaults, bfdUp, bfdDowns         *prometheus.Desc
+	peers, established, gone, refused, faults *prometheus.Desc
+	up, flaps, in, accepted, advertised       *prometheus.Desc
+	peerFaults, bfdUp, bfdDowns               *prometheus.Desc
 }
 
 func newPeerMetrics() peerMetrics {
 	return peerMetrics{
 		peers:       describe("bgp_peers", "Configured and dynamic BGP peers."),
 		established: describe("bgp_peers_established", "BGP sessions in state Established."),
+		gone:        describe("bgp_peers_gone", "Dynamic peers that had a session and are listed without one, until they are forgotten."),
 		refused:     describe("bgp_import_refused_total", "Announcements rejected before any policy: pool (inside a pool, but not a block that the peer may announce), owner (another node's block), next-hop. One that is evaluated again counts again.", "reason"),
 		faults:      describe("bgp_faults_total", "Malformed messages of any peer, by their effect; panic: a fault of the agent, contained; withheld: a route that no message to a peer could hold.", "kind"),
 		up:          describe("bgp_peer_up", "1 when the session is Established.", "peer", "address"),
@@ -42,20 +43,23 @@ func (m *peerMetrics) collect(s *state.Sessions, out sink) {
 	total, established := s.Count()
 	out.gauge(m.peers, float64(total))
 	out.gauge(m.established, float64(established))
+	out.gauge(m.gone, float64(s.Gone()))
 	for reason, n := range s.Refused {
 		out.counter(m.refused, float64(n), reason)
 	}
 	eachFault(s.Faults, func(kind string, n uint64) { out.counter(m.faults, float64(n), kind) })
 	series := 0
-	for i := range s.Peers {
-		p := &s.Peers[i]
-		if p.Gone {
-			continue
+	for _, gone := range []bool{false, true} { // a series of a lost peer is 0, and takes no place of a live one
+		for i := range s.Peers {
+			p := &s.Peers[i]
+			if p.Gone != gone || p.Gone && !p.Seen {
+				continue
+			}
+			if series++; series > maxPeerSeries {
+				return
+			}
+			m.peer(p, out)
 		}
-		if series++; series > maxPeerSeries {
-			break
-		}
-		m.peer(p, out)
 	}
 }
 

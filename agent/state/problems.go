@@ -3,8 +3,10 @@ package state
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"onlink/agent/drain"
+	"onlink/bgp"
 )
 
 // Problems returns the problems for the operator, one line each with the remedy.
@@ -21,7 +23,7 @@ func (s *Snapshot) Problems() []string {
 			out = append(out, text)
 		}
 	}
-	out = append(out, s.Sessions.problems()...)
+	out = append(out, s.Sessions.problems(s.Taken)...)
 	out = append(out, s.IPAM.problems()...)
 	out = append(out, s.Contested()...)
 	for prefix, why := range s.Routes.Failed {
@@ -35,9 +37,13 @@ func (s *Snapshot) Problems() []string {
 // has the addresses can make as many as there are.
 const gonePeersShown = 8
 
-// problems returns the faults of each session.
-func (s *Sessions) problems() []string {
-	var out []string
+// goneProblem is how long a peer that was up and is gone is a problem: after that it is
+// in the list of peers alone, because a node that was taken away for good is no fault.
+const goneProblem = 10 * time.Minute
+
+// problems returns the faults of each session at the moment now.
+func (s *Sessions) problems(now time.Time) []string {
+	out := slices.Clone(s.Found)
 	gone := 0
 	for i := range s.Peers {
 		p := &s.Peers[i]
@@ -45,7 +51,7 @@ func (s *Sessions) problems() []string {
 			out = append(out, fmt.Sprintf("peer %s (%s): %d routes are withheld because no message to it can hold them, such as %s: %s", p.Name, p.Address, w.Routes, w.Prefix, w.Why))
 		}
 		text := p.Problem()
-		if text == "" {
+		if text == "" || p.Gone && p.Seen && now.Sub(p.Since) > goneProblem {
 			continue
 		}
 		if p.Gone {
@@ -73,8 +79,21 @@ func (p *Peer) Problem() string {
 		return name + " is held down: " + p.Held
 	case p.Trouble != "":
 		return name + ": " + p.Trouble
+	case p.Gone && p.Seen && p.LastError != "":
+		return fmt.Sprintf("%s is gone%s: %s", name, lossText(&p.Lost), p.LastError)
 	case !p.Up() && p.LastError != "":
 		return fmt.Sprintf("%s is %s: %s", name, p.State, p.LastError)
 	}
 	return ""
+}
+
+// lossText names the routes that went with a session; "" for none.
+func lossText(l *bgp.Loss) string {
+	switch {
+	case len(l.Prefixes) == 0:
+		return ""
+	case l.Accepted == 1:
+		return fmt.Sprintf(", with its route %s", l.Prefixes[0])
+	}
+	return fmt.Sprintf(", with its %d routes such as %s", l.Accepted, l.Prefixes[0])
 }

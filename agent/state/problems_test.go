@@ -2,11 +2,13 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -99,6 +101,22 @@ func TestGonePeers(t *testing.T) {
 	}
 	if total, up := s.Sessions.Count(); total != 0 || up != 0 {
 		t.Errorf("%d peers, %d up: they are not waited for", total, up)
+	}
+}
+
+// TestGoneForLong: a peer that was up and is gone is a problem for a while; then it is in
+// the list of peers alone.
+func TestGoneForLong(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	s := Snapshot{Taken: now, Sessions: Sessions{Found: []string{"bgp: drops"}, Peers: []Peer{
+		{PeerStatus: bgp.PeerStatus{Name: "new", Address: tor, State: "Idle", Gone: true, Seen: true, Since: now.Add(-goneProblem), LastError: "hold timer expired"}},
+		{PeerStatus: bgp.PeerStatus{Name: "old", Address: tor, State: "Idle", Gone: true, Seen: true, Since: now.Add(-goneProblem - 1), LastError: "hold timer expired"}},
+	}}}
+	if got, want := s.Problems(), []string{"bgp: drops", fmt.Sprintf("peer new (%s) is gone: hold timer expired", tor)}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if n := s.Sessions.Gone(); n != 2 {
+		t.Errorf("%d are gone, want both", n)
 	}
 }
 

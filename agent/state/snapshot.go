@@ -81,6 +81,7 @@ type Sessions struct {
 	Rivals     []bgp.Rival
 	Intrusions []bgp.Intrusion
 	Contested  map[netip.Prefix][]netip.Addr // blocks of unknown owners and their next hops
+	Found      []string                      // faults of sessions that no peer has, one line each
 }
 
 // Peer is one BGP session and the BFD session beside it.
@@ -125,6 +126,17 @@ const Established = "Established"
 
 // Up reports whether the session is established.
 func (p *Peer) Up() bool { return p.State == Established }
+
+// Gone returns how many peers were up once and are listed without being expected.
+func (s *Sessions) Gone() int {
+	n := 0
+	for i := range s.Peers {
+		if s.Peers[i].Gone && s.Peers[i].Seen {
+			n++
+		}
+	}
+	return n
+}
 
 // Count returns how many peers there are, refused and lost ones left out, and
 // how many sessions are established.

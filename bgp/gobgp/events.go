@@ -46,6 +46,10 @@ type Event struct {
 	Prefix    netip.Prefix
 	NextHop   netip.Addr
 	Source    netip.Addr // that announced Prefix
+	// Received and Accepted count the routes that an Established session had at its
+	// end; Prefixes are the lowest of the accepted ones.
+	Received, Accepted int
+	Prefixes           []netip.Prefix
 }
 
 // sessionEvent is the engine's form of an Event: an alias, because the engine
@@ -66,6 +70,9 @@ type sessionEvent = struct {
 	Prefix        netip.Prefix
 	NextHop       netip.Addr
 	Source        netip.Addr
+
+	Received, Accepted int
+	Prefixes           []netip.Prefix
 }
 
 // logger is the engine's logger. Its level is always Info, because on Debug the
@@ -78,6 +85,7 @@ func (l *logger) SessionEvent(e sessionEvent) {
 		Kind: e.Kind, Peer: e.Peer, Local: e.Local, State: machineState(e.State), Reason: e.Reason,
 		Code: e.Code, Subcode: e.Subcode, Data: e.Data, Err: e.Err, Stack: e.Stack,
 		AS: e.AS, ID: e.ID, SessionID: e.SessionID, Prefix: e.Prefix, NextHop: e.NextHop, Source: e.Source,
+		Received: e.Received, Accepted: e.Accepted, Prefixes: e.Prefixes,
 	})
 }
 

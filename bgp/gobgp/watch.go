@@ -26,6 +26,7 @@ type PeerEvent struct {
 	Peer    netip.Addr
 	State   string // RFC 4271 section 8.2.2: Idle to Established
 	Limited bool   // held down by the engine: too many prefixes
+	Down    bool   // administratively
 }
 
 // Handler receives the engine's events, in their order. It runs on the engine's
@@ -98,7 +99,10 @@ func (h *Handler) peer(ev *api.WatchEventResponse_PeerEvent) {
 	if err != nil || ev.GetType() == api.WatchEventResponse_PeerEvent_END_OF_INIT {
 		return
 	}
-	h.Peer(PeerEvent{Peer: addr.Unmap(), State: stateName(st.GetSessionState()), Limited: st.GetAdminState() == api.PeerState_PFX_CT})
+	h.Peer(PeerEvent{
+		Peer: addr.Unmap(), State: stateName(st.GetSessionState()),
+		Limited: st.GetAdminState() == api.PeerState_PFX_CT, Down: st.GetAdminState() == api.PeerState_DOWN,
+	})
 }
 
 // best passes on the sets in an unpatched engine's event, in which the best paths

@@ -376,6 +376,7 @@ func (s *BgpServer) leave(peer *peer) {
 		return
 	}
 	peer.fsm.out = nil
+	peer.tellRoutes()
 	for _, m := range out.members {
 		g := m.group
 		is := func(o *outMember) bool { return o == m }

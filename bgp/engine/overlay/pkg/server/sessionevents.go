@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"time"
 
+	"github.com/osrg/gobgp/v3/internal/pkg/table"
 	"github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
@@ -33,6 +35,8 @@ import (
 //	panic                  caught over a peer's message, or without Peer; Err, Stack
 //	withheld               a route that no message to the peer can hold; Err
 //	own-originator         a path with our ORIGINATOR_ID, which is not used
+//	routes-left            the routes that an established session had at its end;
+//	                       Received, Accepted, Prefixes
 type sessionEvent = struct {
 	Kind  string
 	Peer  netip.Addr
@@ -54,7 +58,14 @@ type sessionEvent = struct {
 	Prefix  netip.Prefix
 	NextHop netip.Addr // of a path with our ORIGINATOR_ID
 	Source  netip.Addr // of a path that is withheld: who announced it; invalid: we
+	// Received and Accepted count the routes of a session that ended; Prefixes are
+	// the lowest of the accepted ones, at most namedPrefixes.
+	Received, Accepted int
+	Prefixes           []netip.Prefix
 }
+
+// namedPrefixes bounds the routes that are named at the end of a session.
+const namedPrefixes = 16
 
 // sessionLogger is what a logger may implement besides. SessionEvent is called
 // from the goroutines of sessions and of the server: it must not block, and must
@@ -225,6 +236,28 @@ func (h *fsmHandler) ended(state bgp.FSMState, reason *fsmStateReason) {
 		}
 	}
 	tellSession(fsm.logger, e)
+}
+
+// tellRoutes tells which routes an established session has at its end, before they
+// are dropped. It runs on the server's goroutine.
+func (peer *peer) tellRoutes() {
+	e := sessionEvent{Kind: "routes-left", State: bgp.BGP_FSM_ESTABLISHED}
+	for _, family := range []bgp.RouteFamily{bgp.RF_IPv4_UC, bgp.RF_IPv6_UC} {
+		peer.adjRibIn.Each(family, func(p *table.Path) {
+			e.Received++
+			prefix := prefixOfNlri(p.GetNlri())
+			if p.IsRejected() || p.IsRefused() || !prefix.IsValid() {
+				return
+			}
+			e.Accepted++
+			at, _ := slices.BinarySearchFunc(e.Prefixes, prefix, netip.Prefix.Compare)
+			if at < namedPrefixes {
+				e.Prefixes = slices.Insert(e.Prefixes, at, prefix)
+				e.Prefixes = e.Prefixes[:min(len(e.Prefixes), namedPrefixes)]
+			}
+		})
+	}
+	peer.fsm.tell(e)
 }
 
 // name is String without what a NOTIFICATION says.
