@@ -23,7 +23,7 @@ import (
 func (a *agent) adminConfig() admin.Config {
 	return admin.Config{
 		Node: a.id.Name, Log: a.log, Board: a.board, World: world{a}, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
-		Speaker: a.speaker, Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
+		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
 }

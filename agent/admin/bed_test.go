@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -53,6 +54,8 @@ type bed struct {
 	noteErr    error // of the audit
 	did        []string
 	verdict    policy.Verdict
+	peerRoutes []bgp.PeerRoute
+	candidates []bgp.Candidate
 	text       string // of the configuration file
 }
 
@@ -66,7 +69,7 @@ func (b *bed) server(t *testing.T) *Server {
 	log := slog.New(slog.DiscardHandler)
 	held := hold.New(log)
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Sessions: sessions{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: NewAuditor(store{b}, log), Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
@@ -128,6 +131,63 @@ func choices(t *testing.T) *namespaces.Choices {
 		t.Fatal(err)
 	}
 	return c
+}
+
+type sessions struct{ b *bed }
+
+func (s sessions) Detail(_ context.Context, p netip.Addr) (bgp.PeerDetail, error) {
+	i := slices.IndexFunc(s.b.peers, func(st bgp.PeerStatus) bool { return st.Address == p })
+	d := bgp.PeerDetail{
+		PeerStatus: s.b.peers[i], Local: ip("10.57.0.11"), RouterID: ip("10.57.0.1"), Hold: 90 * time.Second, NegotiatedHold: 30 * time.Second,
+		Theirs: []bgp.Capability{{Code: 2, Name: "route refresh"}}, Heard: bgp.Messages{Update: 4, Total: 9},
+		PerFamily: []bgp.FamilyRoutes{{Family: bgp.IPv6, Received: 2, Accepted: 1}}, Yield: true,
+	}
+	g := bgp.UpdateGroup{Family: bgp.IPv4, Prefixes: 7, Behind: 2}
+	for a := ip("10.57.1.0"); len(g.Members) < 40; a = a.Next() {
+		g.Members = append(g.Members, a)
+	}
+	d.Groups = []bgp.UpdateGroup{g}
+	return d, s.b.err
+}
+
+func (s sessions) Routes(_ context.Context, p netip.Addr, set bgp.RouteSet, within netip.Prefix, fn func(*bgp.PeerRoute) error) error {
+	s.b.did = append(s.b.did, fmt.Sprintf("routes %s %d %v", p, set, within))
+	for i := range s.b.peerRoutes {
+		if err := fn(&s.b.peerRoutes[i]); err != nil {
+			return err
+		}
+	}
+	return s.b.err
+}
+
+func (s sessions) Prefixes(_ context.Context, within netip.Prefix) (list []netip.Prefix, err error) {
+	for _, c := range s.b.candidates {
+		if c.Prefix.Overlaps(within) {
+			list = append(list, c.Prefix)
+		}
+	}
+	return list, s.b.err
+}
+
+func (s sessions) Candidates(_ context.Context, p netip.Prefix) (list []bgp.Candidate, err error) {
+	for _, c := range s.b.candidates {
+		if c.Prefix == p {
+			list = append(list, c)
+		}
+	}
+	return list, s.b.err
+}
+
+func (s sessions) RefreshIn(_ context.Context, p netip.Addr) ([]bgp.Family, error) {
+	return []bgp.Family{bgp.IPv6, bgp.IPv4}, s.b.do("refresh in " + p.String())
+}
+
+func (s sessions) RefreshOut(_ context.Context, p netip.Addr) error {
+	return s.b.do("refresh out " + p.String())
+}
+
+func (s sessions) Forget(_ context.Context, p netip.Addr) error {
+	return s.b.do("forget " + p.String())
 }
 
 type speaker struct{ b *bed }

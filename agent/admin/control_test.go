@@ -33,6 +33,7 @@ func TestControlPeer(t *testing.T) {
 	peers := []bgp.PeerStatus{
 		{Name: "tor", Address: ip("10.57.0.1")},
 		{Name: "clients", Address: ip("10.57.0.9"), Dynamic: true},
+		{Name: "clients", Address: ip("10.57.0.10"), Dynamic: true, Gone: true},
 		{Name: "", Address: ip("10.57.0.66"), Stranger: true},
 	}
 	for _, c := range []struct {
@@ -49,7 +50,12 @@ func TestControlPeer(t *testing.T) {
 		{"reset", "tor", reset, "stuck", nil, codes.OK, []string{"reset 10.57.0.1: stuck"}},
 		{"unknown", "spine", reset, "", nil, codes.NotFound, nil},
 		{"dynamic", "10.57.0.9", reset, "", nil, codes.FailedPrecondition, nil},
+		{"a name of several", "clients", reset, "", nil, codes.InvalidArgument, nil},
 		{"a stranger", "10.57.0.66", reset, "", nil, codes.NotFound, nil},
+		{"refresh in", "tor", onlinkv1.PeerAction_PEER_ACTION_REFRESH_IN, "", nil, codes.OK, []string{"refresh in 10.57.0.1"}},
+		{"refresh out", "tor", onlinkv1.PeerAction_PEER_ACTION_REFRESH_OUT, "", nil, codes.OK, []string{"refresh out 10.57.0.1"}},
+		{"refresh of a session that is down", "tor", onlinkv1.PeerAction_PEER_ACTION_REFRESH_IN, "", bgp.ErrNoSession, codes.FailedPrecondition, []string{"refresh in 10.57.0.1"}},
+		{"forget one that is there", "tor", onlinkv1.PeerAction_PEER_ACTION_FORGET, "", nil, codes.FailedPrecondition, nil},
 		{"no action", "tor", onlinkv1.PeerAction_PEER_ACTION_UNSPECIFIED, "", nil, codes.InvalidArgument, nil},
 		{"an action of a later version", "tor", onlinkv1.PeerAction(99), "", nil, codes.InvalidArgument, nil},
 		{"a reason that no CEASE carries", "tor", disable, strings.Repeat("x", maxReason+1), nil, codes.InvalidArgument, nil},

@@ -36,6 +36,8 @@ var rights = map[string]right{
 	onlinkv1.Admin_GetStatus_FullMethodName:         {roles: reads},
 	onlinkv1.Admin_WatchStatus_FullMethodName:       {roles: reads},
 	onlinkv1.Admin_ListPeers_FullMethodName:         {roles: reads, heavy: true},
+	onlinkv1.Admin_GetPeer_FullMethodName:           {roles: reads, heavy: true},
+	onlinkv1.Admin_ListPeerRoutes_FullMethodName:    {roles: reads},
 	onlinkv1.Admin_ListRoutes_FullMethodName:        {roles: reads, heavy: true},
 	onlinkv1.Admin_ListBlocks_FullMethodName:        {roles: reads, heavy: true},
 	onlinkv1.Admin_ListPools_FullMethodName:         {roles: reads},

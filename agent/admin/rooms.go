@@ -37,6 +37,7 @@ type Config struct {
 	// Announcements are the prefixes that this node announces for others.
 	Announcements Announcements
 	Speaker       Speaker
+	Sessions      Sessions
 	Alloc         Allocator
 	Store         Store
 	Pods          Pods
@@ -87,6 +88,18 @@ type Speaker interface {
 	Reset(ctx context.Context, peer netip.Addr, why string) error
 	TestImport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error)
 	TestExport(ctx context.Context, peer string, r policy.Route) (policy.Verdict, error)
+}
+
+// Sessions is the operator's view into single sessions and their routes: a
+// [bgp.Operator].
+type Sessions interface {
+	Detail(ctx context.Context, peer netip.Addr) (bgp.PeerDetail, error)
+	Routes(ctx context.Context, peer netip.Addr, set bgp.RouteSet, within netip.Prefix, fn func(*bgp.PeerRoute) error) error
+	Prefixes(ctx context.Context, within netip.Prefix) ([]netip.Prefix, error)
+	Candidates(ctx context.Context, prefix netip.Prefix) ([]bgp.Candidate, error)
+	RefreshIn(ctx context.Context, peer netip.Addr) ([]bgp.Family, error)
+	RefreshOut(ctx context.Context, peer netip.Addr) error
+	Forget(ctx context.Context, peer netip.Addr) error
 }
 
 // Allocator is the operator's view and control of addresses: an

@@ -31,12 +31,16 @@ type Server struct {
 
 	health   *health.Server
 	watchers *bound // readers of WatchStatus
+	listings *bound // readers of ListPeerRoutes
 }
 
 // New returns the API of the agent that c describes. It is served by the servers
 // that [Server.Open] returns, one a socket.
 func New(c Config) *Server {
-	return &Server{Config: c, health: newHealth(), watchers: newBound("watches of the status", maxWatchers, maxWatchersEach)}
+	return &Server{
+		Config: c, health: newHealth(), watchers: newBound("watches of the status", maxWatchers, maxWatchersEach),
+		listings: newBound("listings of routes", maxListings, maxListingsEach),
+	}
 }
 
 // GetStatus implements onlinkv1.AdminServer.
@@ -64,7 +68,7 @@ func (s *Server) ListRoutes(ctx context.Context, r *onlinkv1.ListRoutesRequest) 
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if r.GetPaths() && r.GetPrefix() == "" {
+	if (r.GetPaths() || r.GetCandidates()) && r.GetPrefix() == "" {
 		return nil, status.Error(codes.InvalidArgument, "paths: each route costs a look-up; name a prefix, such as 10.244.0.0/26")
 	}
 	rep := &onlinkv1.ListRoutesReply{}
@@ -81,6 +85,9 @@ func (s *Server) ListRoutes(ctx context.Context, r *onlinkv1.ListRoutesRequest) 
 		}
 	}
 	rep.Routes = append(rep.Routes, s.announcedRoutes(match)...)
+	if err == nil && r.GetCandidates() {
+		err = s.addCandidates(ctx, r.GetPrefix(), rep)
+	}
 	return rep, err
 }
 

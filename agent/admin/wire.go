@@ -65,7 +65,7 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 		Address: s.Node.Address.String(), Asn: s.Node.ASN, RouterId: s.Node.RouterID.String(),
 		Reflector: s.Node.Reflector, Registry: s.Node.Registry, Drain: s.Drain.String(),
 		InSync: s.Routes.InSync, Phase: "syncing",
-		PeersTotal: number(total), PeersEstablished: number(established),
+		PeersTotal: number(total), PeersEstablished: number(established), PeersGone: number(s.Sessions.Gone()),
 		RoutesUnicast: number(s.Routes.Counts.ByKind[rib.Unicast]), RoutesTunnelled: number(s.Routes.Counts.Tunnelled),
 		RoutesUnresolved: number(s.Routes.Counts.ByKind[rib.Unresolved]), RoutesFailed: number(len(s.Routes.Failed)),
 		FibDrift: s.Routes.FIB.Drift,
@@ -124,7 +124,7 @@ func peerToWire(p *state.Peer) *onlinkv1.Peer {
 			Reset_: p.Faults.Reset, Withdrawn: p.Faults.Withdrawn, Discarded: p.Faults.Discarded,
 			Ignored: p.Faults.Ignored, Panics: p.Faults.Panics, Withheld: p.Faults.Withheld,
 		},
-		Trouble: p.Trouble, Gone: p.Gone, Stranger: p.Stranger,
+		Trouble: p.Trouble, Gone: p.Gone, Stranger: p.Stranger, Lost: lossToWire(p.Lost),
 	}
 	if p.LastError != "" {
 		w.LastErrorAge = durationpb.New(time.Since(p.ErrorAt))

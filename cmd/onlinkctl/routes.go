@@ -18,7 +18,8 @@ func routesCommand(a *app) *cobra.Command {
 		Long: `routes shows the decided routes, one line per next hop, with the reason for
 each, and whether the kernel holds them. Prefixes that this node announces for others, such as
 services, come last; the kernel holds no routes for them. With a prefix or an address: only the
-routes that cover it or lie inside it.`,
+routes that cover it or lie inside it, and below them all BGP paths to these prefixes, the best
+one first: why each of the others is not the best (RFC 4271 section 9.1.2), or not accepted.`,
 		Example: `  onlinkctl routes
   onlinkctl routes 10.244.1.7
   onlinkctl routes 10.244.0.0/16 -o yaml`,
@@ -32,9 +33,10 @@ routes that cover it or lie inside it.`,
 				}
 				prefix = p.String()
 			}
+			req := &onlinkv1.ListRoutesRequest{Prefix: prefix, Candidates: prefix != ""}
 			return show(cmd, a, view[*onlinkv1.ListRoutesReply]{
 				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ListRoutesReply, error) {
-					return c.ListRoutes(ctx, &onlinkv1.ListRoutesRequest{Prefix: prefix})
+					return c.ListRoutes(ctx, req)
 				},
 				table: routesTable,
 			})
@@ -81,5 +83,44 @@ func routesTable(w io.Writer, r *onlinkv1.ListRoutesReply) error {
 			g.more("", "", hop.GetVia(), hop.GetDev(), yesNo(hop.GetTunnel()), reason)
 		}
 	}
-	return g.flush()
+	if err := g.flush(); err != nil {
+		return err
+	}
+	return pathsTable(w, r)
+}
+
+// pathsTable writes the BGP paths of an answer, if there are any.
+func pathsTable(w io.Writer, r *onlinkv1.ListRoutesReply) error {
+	if len(r.GetCandidates()) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	g := newGrid(w, "PREFIX", "STATE", "NEXT HOP", "PEER", "AS PATH", "LOCAL_PREF", "MED", "ORIGIN", "AGE", "WHY")
+	for _, one := range r.GetCandidates() {
+		prefix := one.GetPrefix()
+		for _, p := range one.GetPaths() {
+			g.row(prefix, p.GetState(), p.GetNextHop(), pathPeer(p), p.GetAsPath(), num(p.GetLocalPref()), num(p.GetMed()), p.GetOrigin(), age(p.GetAge().AsDuration()), p.GetReason())
+		}
+	}
+	if err := g.flush(); err != nil {
+		return err
+	}
+	if n := r.GetCandidatesLeftOut(); n > 0 {
+		_, err := fmt.Fprintf(w, "%d more prefixes have paths: name one for them\n", n)
+		return err
+	}
+	return nil
+}
+
+// pathPeer names the source of a path.
+func pathPeer(p *onlinkv1.Path) string {
+	switch {
+	case p.GetPeer() == "":
+		return "this node"
+	case p.GetPeerName() == "" || p.GetPeerName() == p.GetPeer():
+		return p.GetPeer()
+	}
+	return fmt.Sprintf("%s (%s)", p.GetPeerName(), p.GetPeer())
 }

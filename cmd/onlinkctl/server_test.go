@@ -75,6 +75,63 @@ func (s *agent) ListPeers(context.Context, *onlinkv1.ListPeersRequest) (*onlinkv
 	}}, nil
 }
 
+func (s *agent) GetPeer(_ context.Context, r *onlinkv1.GetPeerRequest) (*onlinkv1.PeerDetail, error) {
+	switch r.GetPeer() {
+	case "rr1":
+		return &onlinkv1.PeerDetail{
+			Peer: &onlinkv1.Peer{
+				Name: "rr1", Address: "10.57.0.10", Asn: 64512, Role: "ibgp", State: "Established", Since: durationpb.New(3*time.Minute + 5*time.Second),
+				PrefixesIn: 12, Accepted: 11, PrefixesOut: 2, EndOfRib: true, Flaps: 1,
+				LastError: "hold timer expired\x1b[2J", LastErrorAge: durationpb.New(4 * time.Minute), Faults: &onlinkv1.PeerFaults{Discarded: 2},
+				Bfd: &onlinkv1.BFD{State: "Up", Since: durationpb.New(3 * time.Minute), Interval: durationpb.New(300 * time.Millisecond), Detection: durationpb.New(900 * time.Millisecond)},
+			},
+			Local: "10.57.0.11", LocalRouterId: "10.57.0.11", RemoteRouterId: "10.57.0.10", Families: []string{"ipv4"}, Dials: "both", Password: true,
+			Timers: &onlinkv1.PeerTimers{
+				Hold: durationpb.New(90 * time.Second), Keepalive: durationpb.New(30 * time.Second), ConnectRetry: durationpb.New(5 * time.Second),
+				NegotiatedHold: durationpb.New(30 * time.Second), NegotiatedKeepalive: durationpb.New(10 * time.Second),
+			},
+			Ours:      []*onlinkv1.Capability{{Code: 1, Name: "family ipv4"}, {Code: 1, Name: "family ipv6"}, {Code: 2, Name: "route refresh"}},
+			Theirs:    []*onlinkv1.Capability{{Code: 1, Name: "family ipv4"}, {Code: 64, Name: "graceful restart", Value: "120s, N bit, ipv4 F bit"}, {Code: 73, Name: "host name", Value: "rr1\x1b[2J"}},
+			Sent:      &onlinkv1.PeerMessages{Open: 1, Update: 3, Keepalive: 19, Refresh: 1, Total: 24},
+			Received:  &onlinkv1.PeerMessages{Open: 1, Update: 7, Keepalive: 20, Total: 28},
+			PerFamily: []*onlinkv1.PeerFamily{{Family: "ipv4", Received: 12, Accepted: 11}},
+			Groups:    []*onlinkv1.UpdateGroup{{Family: "ipv4", Size: 6, Members: []string{"10.57.0.10", "10.57.0.12", "10.57.0.13", "10.57.0.14", "10.57.0.15", "10.57.0.16"}, Prefixes: 2, Behind: 1}},
+		}, nil
+	case "10.57.0.12":
+		return &onlinkv1.PeerDetail{Peer: &onlinkv1.Peer{
+			Name: "clients", Address: "10.57.0.12", Asn: 64512, Role: "client", State: "Idle", Since: durationpb.New(26 * time.Hour), Dynamic: true, Gone: true,
+			LastError: "the peer closed the connection without a NOTIFICATION", LastErrorAge: durationpb.New(26 * time.Hour),
+			Lost: &onlinkv1.PeerLoss{Received: 6, Accepted: 5, Prefixes: []string{"10.244.1.0/26", "10.244.2.0/26", "10.244.3.0/26", "10.244.4.0/26", "10.244.5.0/26"}},
+		}}, nil
+	}
+	return nil, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", r.GetPeer())
+}
+
+func (s *agent) ListPeerRoutes(r *onlinkv1.ListPeerRoutesRequest, to grpc.ServerStreamingServer[onlinkv1.PeerRoutes]) error {
+	pref := uint32(100)
+	switch {
+	case r.GetPeer() == "slow":
+		<-to.Context().Done()
+		return to.Context().Err()
+	case r.GetPeer() != "tor1":
+		return status.Errorf(codes.FailedPrecondition, "the peer has no session: %s", r.GetPeer())
+	case r.GetSet() == onlinkv1.RouteSet_ROUTE_SET_ACCEPTED:
+		return nil
+	case r.GetSet() == onlinkv1.RouteSet_ROUTE_SET_ADVERTISED:
+		return to.Send(&onlinkv1.PeerRoutes{Routes: []*onlinkv1.PeerRoute{{Prefix: r.GetPrefix(), NextHop: "10.57.0.11", AsPath: "64512", State: "not announced", Rule: "the session is not Established", Age: durationpb.New(time.Minute)}}})
+	}
+	first := &onlinkv1.PeerRoute{
+		Prefix: "10.9.1.0/24", NextHop: "10.57.0.1", AsPath: "65001 65010", LocalPref: &pref, Communities: []string{"65001:7", "65001:1:2"}, Origin: "igp",
+		State: "accepted", Rule: "filter from-tor rule 2", Age: durationpb.New(time.Hour), Stale: true,
+	}
+	if err := to.Send(&onlinkv1.PeerRoutes{Routes: []*onlinkv1.PeerRoute{first}}); err != nil {
+		return err
+	}
+	return to.Send(&onlinkv1.PeerRoutes{Routes: []*onlinkv1.PeerRoute{
+		{Prefix: "2001:db8:1234:5678::/64", NextHop: "2001:db8::1", Origin: "incomplete", State: "rejected", Rule: "not in import.accept (RFC 8212)\x1b[2J", Age: durationpb.New(time.Second)},
+	}})
+}
+
 func (s *agent) TestPolicy(_ context.Context, r *onlinkv1.TestPolicyRequest) (*onlinkv1.TestPolicyReply, error) {
 	if r.GetPeer() == "nobody" {
 		return nil, status.Errorf(codes.NotFound, "no peer has the name or address %q: see onlinkctl peers", r.GetPeer())
@@ -112,6 +169,14 @@ func (s *agent) ListRoutes(_ context.Context, r *onlinkv1.ListRoutesRequest) (*o
 		return &onlinkv1.ListRoutesReply{Routes: all}, nil
 	}
 	reply := &onlinkv1.ListRoutesReply{}
+	if r.GetCandidates() && r.GetPrefix() == "10.244.1.0/26" {
+		reply.CandidatesLeftOut = 2
+		reply.Candidates = []*onlinkv1.PrefixPaths{{Prefix: "10.244.1.0/26", Paths: []*onlinkv1.Path{
+			{Peer: "10.57.0.10", PeerName: "rr1", NextHop: "10.57.0.12", LocalPref: 100, Origin: "igp", Age: durationpb.New(time.Minute), State: "best"},
+			{Peer: "10.57.0.13", NextHop: "10.57.0.12", AsPath: "65001", LocalPref: 90, Med: 5, Origin: "igp", Age: durationpb.New(time.Hour), State: "not best", Reason: "its LOCAL_PREF 90 is lower than 100 (RFC 4271 section 9.1.1)"},
+			{NextHop: "10.57.0.11", LocalPref: 100, Origin: "igp", State: "not best", Reason: "none\x1b[2J"},
+		}}}
+	}
 	for _, route := range all {
 		if route.GetPrefix() == r.GetPrefix() {
 			reply.Routes = append(reply.Routes, route)
@@ -303,7 +368,12 @@ func (s *agent) ControlPeer(_ context.Context, r *onlinkv1.ControlPeerRequest) (
 	if r.GetAction() == onlinkv1.PeerAction_PEER_ACTION_DISABLE {
 		p.Held = r.GetReason()
 	}
-	return &onlinkv1.ControlPeerReply{Peer: p}, nil
+	rep := &onlinkv1.ControlPeerReply{Peer: p}
+	switch r.GetAction() {
+	case onlinkv1.PeerAction_PEER_ACTION_REFRESH_IN, onlinkv1.PeerAction_PEER_ACTION_FORGET:
+		rep.Done = "done: " + r.GetAction().String()
+	}
+	return rep, nil
 }
 
 func (s *agent) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {

@@ -46,7 +46,7 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 		{"Agent", fmt.Sprintf("%s, %s, running %s", s.GetVersion(), s.GetGobgp(), running)},
 		{"State", fmt.Sprintf("%s, in sync: %s", s.GetPhase(), yesNo(s.GetInSync()))},
 		{"BGP", fmt.Sprintf("AS %d, router ID %s%s", s.GetAsn(), s.GetRouterId(), role)},
-		{"Peers", fmt.Sprintf("%d of %d established", s.GetPeersEstablished(), s.GetPeersTotal())},
+		{"Peers", peerCount(s)},
 		{"Routes", fmt.Sprintf("%d (%d tunnelled), %d unresolved, %d failed, %d repaired",
 			s.GetRoutesUnicast(), s.GetRoutesTunnelled(), s.GetRoutesUnresolved(), s.GetRoutesFailed(), s.GetFibDrift())},
 		{"Addresses", fmt.Sprintf("%d of %d used in %d blocks", s.GetAddressesUsed(), s.GetAddressesTotal(), s.GetBlocks())},
@@ -78,6 +78,15 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 		}
 	}
 	return nil
+}
+
+// peerCount counts the sessions, and the peers that are gone if there are any.
+func peerCount(s *onlinkv1.Status) string {
+	text := fmt.Sprintf("%d of %d established", s.GetPeersEstablished(), s.GetPeersTotal())
+	if n := s.GetPeersGone(); n > 0 {
+		text += fmt.Sprintf(", %d gone", n)
+	}
+	return text
 }
 
 // held is one line about a change that waits for a confirmation.

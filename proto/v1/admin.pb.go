@@ -25,6 +25,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RouteSet int32
+
+const (
+	RouteSet_ROUTE_SET_UNSPECIFIED RouteSet = 0
+	RouteSet_ROUTE_SET_RECEIVED    RouteSet = 1
+	RouteSet_ROUTE_SET_ACCEPTED    RouteSet = 2
+	RouteSet_ROUTE_SET_REJECTED    RouteSet = 3
+	RouteSet_ROUTE_SET_ADVERTISED  RouteSet = 4
+)
+
+// Enum value maps for RouteSet.
+var (
+	RouteSet_name = map[int32]string{
+		0: "ROUTE_SET_UNSPECIFIED",
+		1: "ROUTE_SET_RECEIVED",
+		2: "ROUTE_SET_ACCEPTED",
+		3: "ROUTE_SET_REJECTED",
+		4: "ROUTE_SET_ADVERTISED",
+	}
+	RouteSet_value = map[string]int32{
+		"ROUTE_SET_UNSPECIFIED": 0,
+		"ROUTE_SET_RECEIVED":    1,
+		"ROUTE_SET_ACCEPTED":    2,
+		"ROUTE_SET_REJECTED":    3,
+		"ROUTE_SET_ADVERTISED":  4,
+	}
+)
+
+func (x RouteSet) Enum() *RouteSet {
+	p := new(RouteSet)
+	*p = x
+	return p
+}
+
+func (x RouteSet) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RouteSet) Descriptor() protoreflect.EnumDescriptor {
+	return file_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (RouteSet) Type() protoreflect.EnumType {
+	return &file_admin_proto_enumTypes[0]
+}
+
+func (x RouteSet) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RouteSet.Descriptor instead.
+func (RouteSet) EnumDescriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{0}
+}
+
 type PeerAction int32
 
 const (
@@ -32,6 +87,9 @@ const (
 	PeerAction_PEER_ACTION_DISABLE     PeerAction = 1 // until it is enabled, or the agent restarts
 	PeerAction_PEER_ACTION_ENABLE      PeerAction = 2
 	PeerAction_PEER_ACTION_RESET       PeerAction = 3
+	PeerAction_PEER_ACTION_REFRESH_IN  PeerAction = 4 // ask for its routes again (RFC 2918), apply the import policy again
+	PeerAction_PEER_ACTION_REFRESH_OUT PeerAction = 5 // announce all routes to it again
+	PeerAction_PEER_ACTION_FORGET      PeerAction = 6 // list it no longer; it must be gone
 )
 
 // Enum value maps for PeerAction.
@@ -41,12 +99,18 @@ var (
 		1: "PEER_ACTION_DISABLE",
 		2: "PEER_ACTION_ENABLE",
 		3: "PEER_ACTION_RESET",
+		4: "PEER_ACTION_REFRESH_IN",
+		5: "PEER_ACTION_REFRESH_OUT",
+		6: "PEER_ACTION_FORGET",
 	}
 	PeerAction_value = map[string]int32{
 		"PEER_ACTION_UNSPECIFIED": 0,
 		"PEER_ACTION_DISABLE":     1,
 		"PEER_ACTION_ENABLE":      2,
 		"PEER_ACTION_RESET":       3,
+		"PEER_ACTION_REFRESH_IN":  4,
+		"PEER_ACTION_REFRESH_OUT": 5,
+		"PEER_ACTION_FORGET":      6,
 	}
 )
 
@@ -61,11 +125,11 @@ func (x PeerAction) String() string {
 }
 
 func (PeerAction) Descriptor() protoreflect.EnumDescriptor {
-	return file_admin_proto_enumTypes[0].Descriptor()
+	return file_admin_proto_enumTypes[1].Descriptor()
 }
 
 func (PeerAction) Type() protoreflect.EnumType {
-	return &file_admin_proto_enumTypes[0]
+	return &file_admin_proto_enumTypes[1]
 }
 
 func (x PeerAction) Number() protoreflect.EnumNumber {
@@ -74,7 +138,7 @@ func (x PeerAction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerAction.Descriptor instead.
 func (PeerAction) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{0}
+	return file_admin_proto_rawDescGZIP(), []int{1}
 }
 
 type PolicyDirection int32
@@ -110,11 +174,11 @@ func (x PolicyDirection) String() string {
 }
 
 func (PolicyDirection) Descriptor() protoreflect.EnumDescriptor {
-	return file_admin_proto_enumTypes[1].Descriptor()
+	return file_admin_proto_enumTypes[2].Descriptor()
 }
 
 func (PolicyDirection) Type() protoreflect.EnumType {
-	return &file_admin_proto_enumTypes[1]
+	return &file_admin_proto_enumTypes[2]
 }
 
 func (x PolicyDirection) Number() protoreflect.EnumNumber {
@@ -123,7 +187,7 @@ func (x PolicyDirection) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PolicyDirection.Descriptor instead.
 func (PolicyDirection) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{1}
+	return file_admin_proto_rawDescGZIP(), []int{2}
 }
 
 type GetStatusRequest struct {
@@ -196,6 +260,7 @@ type Status struct {
 	Announcements         uint32                 `protobuf:"varint,29,opt,name=announcements,proto3" json:"announcements,omitempty"`                                              // of all owners, in force
 	AnnouncementsRejected uint32                 `protobuf:"varint,30,opt,name=announcements_rejected,json=announcementsRejected,proto3" json:"announcements_rejected,omitempty"` // left out: see ListAnnouncements
 	AnnouncementsWithheld uint32                 `protobuf:"varint,31,opt,name=announcements_withheld,json=announcementsWithheld,proto3" json:"announcements_withheld,omitempty"` // until their owner sends them again: see ListAnnouncements
+	PeersGone             uint32                 `protobuf:"varint,32,opt,name=peers_gone,json=peersGone,proto3" json:"peers_gone,omitempty"`                                     // had a session, are not expected, and are still listed
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -443,6 +508,13 @@ func (x *Status) GetAnnouncementsRejected() uint32 {
 func (x *Status) GetAnnouncementsWithheld() uint32 {
 	if x != nil {
 		return x.AnnouncementsWithheld
+	}
+	return 0
+}
+
+func (x *Status) GetPeersGone() uint32 {
+	if x != nil {
+		return x.PeersGone
 	}
 	return 0
 }
@@ -1467,6 +1539,7 @@ type Peer struct {
 	Trouble       string                 `protobuf:"bytes,18,opt,name=trouble,proto3" json:"trouble,omitempty"`                                 // a fault beside a session that may be up: one router ID twice, no family in common
 	Gone          bool                   `protobuf:"varint,19,opt,name=gone,proto3" json:"gone,omitempty"`                                      // not expected: a dynamic peer whose last session failed, or a stranger
 	Stranger      bool                   `protobuf:"varint,20,opt,name=stranger,proto3" json:"stranger,omitempty"`                              // its connections are rejected: it is not configured; role is empty
+	Lost          *PeerLoss              `protobuf:"bytes,21,opt,name=lost,proto3" json:"lost,omitempty"`                                       // what went with its last session; absent while the session is up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1641,6 +1714,883 @@ func (x *Peer) GetStranger() bool {
 	return false
 }
 
+func (x *Peer) GetLost() *PeerLoss {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+// PeerLoss is what a session had when it ended.
+type PeerLoss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Received      uint64                 `protobuf:"varint,1,opt,name=received,proto3" json:"received,omitempty"`
+	Accepted      uint64                 `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Prefixes      []string               `protobuf:"bytes,3,rep,name=prefixes,proto3" json:"prefixes,omitempty"` // the lowest of the accepted ones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerLoss) Reset() {
+	*x = PeerLoss{}
+	mi := &file_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerLoss) ProtoMessage() {}
+
+func (x *PeerLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerLoss.ProtoReflect.Descriptor instead.
+func (*PeerLoss) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PeerLoss) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *PeerLoss) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *PeerLoss) GetPrefixes() []string {
+	if x != nil {
+		return x.Prefixes
+	}
+	return nil
+}
+
+type GetPeerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"` // name or address
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPeerRequest) Reset() {
+	*x = GetPeerRequest{}
+	mi := &file_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPeerRequest) ProtoMessage() {}
+
+func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPeerRequest.ProtoReflect.Descriptor instead.
+func (*GetPeerRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetPeerRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+// PeerDetail is one BGP session in detail.
+type PeerDetail struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Peer           *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Local          string                 `protobuf:"bytes,2,opt,name=local,proto3" json:"local,omitempty"` // our address of the session
+	LocalRouterId  string                 `protobuf:"bytes,3,opt,name=local_router_id,json=localRouterId,proto3" json:"local_router_id,omitempty"`
+	RemoteRouterId string                 `protobuf:"bytes,4,opt,name=remote_router_id,json=remoteRouterId,proto3" json:"remote_router_id,omitempty"` // empty while the session is down
+	Timers         *PeerTimers            `protobuf:"bytes,5,opt,name=timers,proto3" json:"timers,omitempty"`
+	Ours           []*Capability          `protobuf:"bytes,6,rep,name=ours,proto3" json:"ours,omitempty"`         // offered by this node
+	Theirs         []*Capability          `protobuf:"bytes,7,rep,name=theirs,proto3" json:"theirs,omitempty"`     // in the peer's last OPEN
+	Families       []string               `protobuf:"bytes,8,rep,name=families,proto3" json:"families,omitempty"` // negotiated; empty while the session is down
+	Sent           *PeerMessages          `protobuf:"bytes,9,opt,name=sent,proto3" json:"sent,omitempty"`         // since the peer was configured
+	Received       *PeerMessages          `protobuf:"bytes,10,opt,name=received,proto3" json:"received,omitempty"`
+	PerFamily      []*PeerFamily          `protobuf:"bytes,11,rep,name=per_family,json=perFamily,proto3" json:"per_family,omitempty"`
+	Groups         []*UpdateGroup         `protobuf:"bytes,12,rep,name=groups,proto3" json:"groups,omitempty"`
+	Dials          string                 `protobuf:"bytes,13,opt,name=dials,proto3" json:"dials,omitempty"`        // who opens the connection: both | peer | peer-first
+	Password       bool                   `protobuf:"varint,14,opt,name=password,proto3" json:"password,omitempty"` // TCP MD5 is configured
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PeerDetail) Reset() {
+	*x = PeerDetail{}
+	mi := &file_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerDetail) ProtoMessage() {}
+
+func (x *PeerDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerDetail.ProtoReflect.Descriptor instead.
+func (*PeerDetail) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PeerDetail) GetPeer() *Peer {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetLocal() string {
+	if x != nil {
+		return x.Local
+	}
+	return ""
+}
+
+func (x *PeerDetail) GetLocalRouterId() string {
+	if x != nil {
+		return x.LocalRouterId
+	}
+	return ""
+}
+
+func (x *PeerDetail) GetRemoteRouterId() string {
+	if x != nil {
+		return x.RemoteRouterId
+	}
+	return ""
+}
+
+func (x *PeerDetail) GetTimers() *PeerTimers {
+	if x != nil {
+		return x.Timers
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetOurs() []*Capability {
+	if x != nil {
+		return x.Ours
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetTheirs() []*Capability {
+	if x != nil {
+		return x.Theirs
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetFamilies() []string {
+	if x != nil {
+		return x.Families
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetSent() *PeerMessages {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetReceived() *PeerMessages {
+	if x != nil {
+		return x.Received
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetPerFamily() []*PeerFamily {
+	if x != nil {
+		return x.PerFamily
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetGroups() []*UpdateGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *PeerDetail) GetDials() string {
+	if x != nil {
+		return x.Dials
+	}
+	return ""
+}
+
+func (x *PeerDetail) GetPassword() bool {
+	if x != nil {
+		return x.Password
+	}
+	return false
+}
+
+type PeerTimers struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Hold                *durationpb.Duration   `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"` // configured
+	Keepalive           *durationpb.Duration   `protobuf:"bytes,2,opt,name=keepalive,proto3" json:"keepalive,omitempty"`
+	ConnectRetry        *durationpb.Duration   `protobuf:"bytes,3,opt,name=connect_retry,json=connectRetry,proto3" json:"connect_retry,omitempty"`
+	NegotiatedHold      *durationpb.Duration   `protobuf:"bytes,4,opt,name=negotiated_hold,json=negotiatedHold,proto3" json:"negotiated_hold,omitempty"` // absent while the session is down
+	NegotiatedKeepalive *durationpb.Duration   `protobuf:"bytes,5,opt,name=negotiated_keepalive,json=negotiatedKeepalive,proto3" json:"negotiated_keepalive,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *PeerTimers) Reset() {
+	*x = PeerTimers{}
+	mi := &file_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerTimers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerTimers) ProtoMessage() {}
+
+func (x *PeerTimers) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerTimers.ProtoReflect.Descriptor instead.
+func (*PeerTimers) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PeerTimers) GetHold() *durationpb.Duration {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *PeerTimers) GetKeepalive() *durationpb.Duration {
+	if x != nil {
+		return x.Keepalive
+	}
+	return nil
+}
+
+func (x *PeerTimers) GetConnectRetry() *durationpb.Duration {
+	if x != nil {
+		return x.ConnectRetry
+	}
+	return nil
+}
+
+func (x *PeerTimers) GetNegotiatedHold() *durationpb.Duration {
+	if x != nil {
+		return x.NegotiatedHold
+	}
+	return nil
+}
+
+func (x *PeerTimers) GetNegotiatedKeepalive() *durationpb.Duration {
+	if x != nil {
+		return x.NegotiatedKeepalive
+	}
+	return nil
+}
+
+// Capability is one capability of an OPEN (RFC 5492).
+type Capability struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capability) Reset() {
+	*x = Capability{}
+	mi := &file_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capability) ProtoMessage() {}
+
+func (x *Capability) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capability.ProtoReflect.Descriptor instead.
+func (*Capability) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Capability) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Capability) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Capability) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// PeerMessages counts messages by type.
+type PeerMessages struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Open          uint64                 `protobuf:"varint,1,opt,name=open,proto3" json:"open,omitempty"`
+	Update        uint64                 `protobuf:"varint,2,opt,name=update,proto3" json:"update,omitempty"`
+	Notification  uint64                 `protobuf:"varint,3,opt,name=notification,proto3" json:"notification,omitempty"`
+	Keepalive     uint64                 `protobuf:"varint,4,opt,name=keepalive,proto3" json:"keepalive,omitempty"`
+	Refresh       uint64                 `protobuf:"varint,5,opt,name=refresh,proto3" json:"refresh,omitempty"`
+	Total         uint64                 `protobuf:"varint,6,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerMessages) Reset() {
+	*x = PeerMessages{}
+	mi := &file_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerMessages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerMessages) ProtoMessage() {}
+
+func (x *PeerMessages) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerMessages.ProtoReflect.Descriptor instead.
+func (*PeerMessages) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PeerMessages) GetOpen() uint64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *PeerMessages) GetUpdate() uint64 {
+	if x != nil {
+		return x.Update
+	}
+	return 0
+}
+
+func (x *PeerMessages) GetNotification() uint64 {
+	if x != nil {
+		return x.Notification
+	}
+	return 0
+}
+
+func (x *PeerMessages) GetKeepalive() uint64 {
+	if x != nil {
+		return x.Keepalive
+	}
+	return 0
+}
+
+func (x *PeerMessages) GetRefresh() uint64 {
+	if x != nil {
+		return x.Refresh
+	}
+	return 0
+}
+
+func (x *PeerMessages) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type PeerFamily struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Family        string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"` // ipv4 | ipv6
+	Received      uint64                 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
+	Accepted      uint64                 `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerFamily) Reset() {
+	*x = PeerFamily{}
+	mi := &file_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerFamily) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerFamily) ProtoMessage() {}
+
+func (x *PeerFamily) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerFamily.ProtoReflect.Descriptor instead.
+func (*PeerFamily) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PeerFamily) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *PeerFamily) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *PeerFamily) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+// UpdateGroup is a set of peers that receive the same announcements.
+type UpdateGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Family        string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"`
+	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`    // addresses, the peer's among them; the first 32
+	Size          uint32                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`         // how many members there are
+	Prefixes      uint64                 `protobuf:"varint,4,opt,name=prefixes,proto3" json:"prefixes,omitempty"` // announced to the group
+	Behind        uint64                 `protobuf:"varint,5,opt,name=behind,proto3" json:"behind,omitempty"`     // changes that were not sent to the peer yet
+	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"` // prefixes that no message to the members can hold
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroup) Reset() {
+	*x = UpdateGroup{}
+	mi := &file_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroup) ProtoMessage() {}
+
+func (x *UpdateGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroup.ProtoReflect.Descriptor instead.
+func (*UpdateGroup) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *UpdateGroup) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *UpdateGroup) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *UpdateGroup) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *UpdateGroup) GetPrefixes() uint64 {
+	if x != nil {
+		return x.Prefixes
+	}
+	return 0
+}
+
+func (x *UpdateGroup) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+func (x *UpdateGroup) GetWithheld() uint64 {
+	if x != nil {
+		return x.Withheld
+	}
+	return 0
+}
+
+type ListPeerRoutesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Peer  string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"` // name or address
+	Set   RouteSet               `protobuf:"varint,2,opt,name=set,proto3,enum=onlink.v1.RouteSet" json:"set,omitempty"`
+	// Only prefixes that cover this one or are inside it; empty: all. With it the routes
+	// that are not announced are part of ROUTE_SET_ADVERTISED, with the reason.
+	Prefix        string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPeerRoutesRequest) Reset() {
+	*x = ListPeerRoutesRequest{}
+	mi := &file_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPeerRoutesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPeerRoutesRequest) ProtoMessage() {}
+
+func (x *ListPeerRoutesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPeerRoutesRequest.ProtoReflect.Descriptor instead.
+func (*ListPeerRoutesRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListPeerRoutesRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ListPeerRoutesRequest) GetSet() RouteSet {
+	if x != nil {
+		return x.Set
+	}
+	return RouteSet_ROUTE_SET_UNSPECIFIED
+}
+
+func (x *ListPeerRoutesRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// PeerRoutes is some of the routes, one message after the other.
+type PeerRoutes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Routes        []*PeerRoute           `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerRoutes) Reset() {
+	*x = PeerRoutes{}
+	mi := &file_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerRoutes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerRoutes) ProtoMessage() {}
+
+func (x *PeerRoutes) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerRoutes.ProtoReflect.Descriptor instead.
+func (*PeerRoutes) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PeerRoutes) GetRoutes() []*PeerRoute {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+// PeerRoute is a route as the peer announced it (received, rejected), as it is accepted,
+// or as the peer receives it.
+type PeerRoute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	NextHop       string                 `protobuf:"bytes,2,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	AsPath        string                 `protobuf:"bytes,3,opt,name=as_path,json=asPath,proto3" json:"as_path,omitempty"`
+	LocalPref     *uint32                `protobuf:"varint,4,opt,name=local_pref,json=localPref,proto3,oneof" json:"local_pref,omitempty"`
+	Med           *uint32                `protobuf:"varint,5,opt,name=med,proto3,oneof" json:"med,omitempty"`
+	Communities   []string               `protobuf:"bytes,6,rep,name=communities,proto3" json:"communities,omitempty"` // standard and large
+	Origin        string                 `protobuf:"bytes,7,opt,name=origin,proto3" json:"origin,omitempty"`
+	OriginatorId  string                 `protobuf:"bytes,8,opt,name=originator_id,json=originatorId,proto3" json:"originator_id,omitempty"`
+	ClusterList   []string               `protobuf:"bytes,9,rep,name=cluster_list,json=clusterList,proto3" json:"cluster_list,omitempty"`
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // accepted | rejected | sent | pending | withheld | not announced
+	Rule          string                 `protobuf:"bytes,11,opt,name=rule,proto3" json:"rule,omitempty"`   // that decided
+	Age           *durationpb.Duration   `protobuf:"bytes,12,opt,name=age,proto3" json:"age,omitempty"`
+	Stale         bool                   `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"` // kept for a peer that restarts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerRoute) Reset() {
+	*x = PeerRoute{}
+	mi := &file_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerRoute) ProtoMessage() {}
+
+func (x *PeerRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerRoute.ProtoReflect.Descriptor instead.
+func (*PeerRoute) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PeerRoute) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetAsPath() string {
+	if x != nil {
+		return x.AsPath
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetLocalPref() uint32 {
+	if x != nil && x.LocalPref != nil {
+		return *x.LocalPref
+	}
+	return 0
+}
+
+func (x *PeerRoute) GetMed() uint32 {
+	if x != nil && x.Med != nil {
+		return *x.Med
+	}
+	return 0
+}
+
+func (x *PeerRoute) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *PeerRoute) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetOriginatorId() string {
+	if x != nil {
+		return x.OriginatorId
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetClusterList() []string {
+	if x != nil {
+		return x.ClusterList
+	}
+	return nil
+}
+
+func (x *PeerRoute) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *PeerRoute) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *PeerRoute) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 // PeerFaults counts malformed messages of a peer by their effect (RFC 7606), and
 // routes that no message to it could hold.
 type PeerFaults struct {
@@ -1657,7 +2607,7 @@ type PeerFaults struct {
 
 func (x *PeerFaults) Reset() {
 	*x = PeerFaults{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +2619,7 @@ func (x *PeerFaults) String() string {
 func (*PeerFaults) ProtoMessage() {}
 
 func (x *PeerFaults) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2632,7 @@ func (x *PeerFaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerFaults.ProtoReflect.Descriptor instead.
 func (*PeerFaults) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PeerFaults) GetReset_() uint64 {
@@ -1743,7 +2693,7 @@ type BFD struct {
 
 func (x *BFD) Reset() {
 	*x = BFD{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +2705,7 @@ func (x *BFD) String() string {
 func (*BFD) ProtoMessage() {}
 
 func (x *BFD) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +2718,7 @@ func (x *BFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BFD.ProtoReflect.Descriptor instead.
 func (*BFD) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BFD) GetState() string {
@@ -1820,7 +2770,8 @@ func (x *BFD) GetRemoteState() string {
 	return ""
 }
 
-// ControlPeerRequest changes the session to one configured peer.
+// ControlPeerRequest changes the session to one peer. Dynamic peers can be refreshed and
+// forgotten only.
 type ControlPeerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"` // name or address
@@ -1832,7 +2783,7 @@ type ControlPeerRequest struct {
 
 func (x *ControlPeerRequest) Reset() {
 	*x = ControlPeerRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2795,7 @@ func (x *ControlPeerRequest) String() string {
 func (*ControlPeerRequest) ProtoMessage() {}
 
 func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2808,7 @@ func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerRequest.ProtoReflect.Descriptor instead.
 func (*ControlPeerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ControlPeerRequest) GetPeer() string {
@@ -1884,13 +2835,14 @@ func (x *ControlPeerRequest) GetReason() string {
 type ControlPeerReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Done          string                 `protobuf:"bytes,2,opt,name=done,proto3" json:"done,omitempty"` // the effect in words; empty: the peer's state shows it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ControlPeerReply) Reset() {
 	*x = ControlPeerReply{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2854,7 @@ func (x *ControlPeerReply) String() string {
 func (*ControlPeerReply) ProtoMessage() {}
 
 func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2867,7 @@ func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerReply.ProtoReflect.Descriptor instead.
 func (*ControlPeerReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ControlPeerReply) GetPeer() *Peer {
@@ -1923,6 +2875,13 @@ func (x *ControlPeerReply) GetPeer() *Peer {
 		return x.Peer
 	}
 	return nil
+}
+
+func (x *ControlPeerReply) GetDone() string {
+	if x != nil {
+		return x.Done
+	}
+	return ""
 }
 
 // TestPolicyRequest has a route from a peer (import), or to it (export). Missing
@@ -1938,7 +2897,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2909,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2922,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TestPolicyRequest) GetPeer() string {
@@ -2005,7 +2964,7 @@ type PolicyRoute struct {
 
 func (x *PolicyRoute) Reset() {
 	*x = PolicyRoute{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2976,7 @@ func (x *PolicyRoute) String() string {
 func (*PolicyRoute) ProtoMessage() {}
 
 func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2989,7 @@ func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRoute.ProtoReflect.Descriptor instead.
 func (*PolicyRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PolicyRoute) GetPrefix() string {
@@ -2109,7 +3068,7 @@ type TestPolicyReply struct {
 
 func (x *TestPolicyReply) Reset() {
 	*x = TestPolicyReply{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +3080,7 @@ func (x *TestPolicyReply) String() string {
 func (*TestPolicyReply) ProtoMessage() {}
 
 func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +3093,7 @@ func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyReply.ProtoReflect.Descriptor instead.
 func (*TestPolicyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TestPolicyReply) GetAccepted() bool {
@@ -2182,7 +3141,7 @@ type PolicyStep struct {
 
 func (x *PolicyStep) Reset() {
 	*x = PolicyStep{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +3153,7 @@ func (x *PolicyStep) String() string {
 func (*PolicyStep) ProtoMessage() {}
 
 func (x *PolicyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +3166,7 @@ func (x *PolicyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
 func (*PolicyStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PolicyStep) GetRule() string {
@@ -2232,7 +3191,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +3203,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +3216,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 type GetConfigReply struct {
@@ -2272,7 +3231,7 @@ type GetConfigReply struct {
 
 func (x *GetConfigReply) Reset() {
 	*x = GetConfigReply{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +3243,7 @@ func (x *GetConfigReply) String() string {
 func (*GetConfigReply) ProtoMessage() {}
 
 func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +3256,7 @@ func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigReply.ProtoReflect.Descriptor instead.
 func (*GetConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetConfigReply) GetFile() string {
@@ -2353,7 +3312,7 @@ type ChangeConfigRequest struct {
 
 func (x *ChangeConfigRequest) Reset() {
 	*x = ChangeConfigRequest{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +3324,7 @@ func (x *ChangeConfigRequest) String() string {
 func (*ChangeConfigRequest) ProtoMessage() {}
 
 func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +3337,7 @@ func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigRequest.ProtoReflect.Descriptor instead.
 func (*ChangeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ChangeConfigRequest) GetText() string {
@@ -2448,7 +3407,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +3419,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +3432,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *KeyFile) GetName() string {
@@ -2507,7 +3466,7 @@ type ConfigEdit struct {
 
 func (x *ConfigEdit) Reset() {
 	*x = ConfigEdit{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +3478,7 @@ func (x *ConfigEdit) String() string {
 func (*ConfigEdit) ProtoMessage() {}
 
 func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +3491,7 @@ func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEdit.ProtoReflect.Descriptor instead.
 func (*ConfigEdit) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ConfigEdit) GetEdit() isConfigEdit_Edit {
@@ -2617,7 +3576,7 @@ type ChangeConfigReply struct {
 
 func (x *ChangeConfigReply) Reset() {
 	*x = ChangeConfigReply{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +3588,7 @@ func (x *ChangeConfigReply) String() string {
 func (*ChangeConfigReply) ProtoMessage() {}
 
 func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +3601,7 @@ func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigReply.ProtoReflect.Descriptor instead.
 func (*ChangeConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ChangeConfigReply) GetDigest() string {
@@ -2674,7 +3633,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2686,7 +3645,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2699,7 +3658,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 type ReloadConfigReply struct {
@@ -2712,7 +3671,7 @@ type ReloadConfigReply struct {
 
 func (x *ReloadConfigReply) Reset() {
 	*x = ReloadConfigReply{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +3683,7 @@ func (x *ReloadConfigReply) String() string {
 func (*ReloadConfigReply) ProtoMessage() {}
 
 func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +3696,7 @@ func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigReply.ProtoReflect.Descriptor instead.
 func (*ReloadConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReloadConfigReply) GetFile() string {
@@ -2765,7 +3724,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +3736,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +3749,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -2808,7 +3767,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +3779,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +3792,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 // DrainReply has the phase and the announced prefixes.
@@ -2847,7 +3806,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +3818,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +3831,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -2890,16 +3849,19 @@ func (x *DrainReply) GetPrefixes() uint32 {
 }
 
 type ListRoutesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"` // only routes that cover or are inside it; empty for all
-	Paths         bool                   `protobuf:"varint,2,opt,name=paths,proto3" json:"paths,omitempty"`  // with the BGP paths of each; needs a prefix
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Prefix string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"` // only routes that cover or are inside it; empty for all
+	Paths  bool                   `protobuf:"varint,2,opt,name=paths,proto3" json:"paths,omitempty"`  // with the BGP paths of each; needs a prefix
+	// With all paths to each prefix, and why each is not the best or not accepted; needs a
+	// prefix.
+	Candidates    bool `protobuf:"varint,3,opt,name=candidates,proto3" json:"candidates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +3873,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3886,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -2941,16 +3903,27 @@ func (x *ListRoutesRequest) GetPaths() bool {
 	return false
 }
 
+func (x *ListRoutesRequest) GetCandidates() bool {
+	if x != nil {
+		return x.Candidates
+	}
+	return false
+}
+
 type ListRoutesReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Routes        []*Route               `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Routes []*Route               `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"`
+	// Those that were requested. A prefix all of whose paths were rejected is here, and has
+	// no route.
+	Candidates        []*PrefixPaths `protobuf:"bytes,2,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	CandidatesLeftOut uint32         `protobuf:"varint,3,opt,name=candidates_left_out,json=candidatesLeftOut,proto3" json:"candidates_left_out,omitempty"` // prefixes beyond those in candidates
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3935,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,12 +3948,79 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
 	if x != nil {
 		return x.Routes
+	}
+	return nil
+}
+
+func (x *ListRoutesReply) GetCandidates() []*PrefixPaths {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+func (x *ListRoutesReply) GetCandidatesLeftOut() uint32 {
+	if x != nil {
+		return x.CandidatesLeftOut
+	}
+	return 0
+}
+
+// PrefixPaths are all paths to a prefix, the best one first.
+type PrefixPaths struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Paths         []*Path                `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrefixPaths) Reset() {
+	*x = PrefixPaths{}
+	mi := &file_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrefixPaths) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrefixPaths) ProtoMessage() {}
+
+func (x *PrefixPaths) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrefixPaths.ProtoReflect.Descriptor instead.
+func (*PrefixPaths) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *PrefixPaths) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PrefixPaths) GetPaths() []*Path {
+	if x != nil {
+		return x.Paths
 	}
 	return nil
 }
@@ -3001,7 +4041,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +4053,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +4066,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Route) GetPrefix() string {
@@ -3080,18 +4120,30 @@ func (x *Route) GetPaths() []*Path {
 
 // Path is one BGP path to a route's prefix.
 type Path struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NextHop       string                 `protobuf:"bytes,1,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
-	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`                                     // address of the session that it came by; empty: this node's own
-	OriginatorId  string                 `protobuf:"bytes,3,opt,name=originator_id,json=originatorId,proto3" json:"originator_id,omitempty"` // router ID of the node that announced it to a reflector; empty: it is not reflected
-	Stale         bool                   `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`                                  // kept for a peer that restarts (RFC 4724)
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	NextHop      string                 `protobuf:"bytes,1,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	Peer         string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`                                     // address of the session that it came by; empty: this node's own
+	OriginatorId string                 `protobuf:"bytes,3,opt,name=originator_id,json=originatorId,proto3" json:"originator_id,omitempty"` // router ID of the node that announced it to a reflector; empty: it is not reflected
+	Stale        bool                   `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`                                  // kept for a peer that restarts (RFC 4724)
+	// The fields below are of candidates only.
+	PeerName      string               `protobuf:"bytes,5,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
+	RouterId      string               `protobuf:"bytes,6,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"` // of the speaker that announced it
+	AsPath        string               `protobuf:"bytes,7,opt,name=as_path,json=asPath,proto3" json:"as_path,omitempty"`
+	LocalPref     uint32               `protobuf:"varint,8,opt,name=local_pref,json=localPref,proto3" json:"local_pref,omitempty"`
+	Med           uint32               `protobuf:"varint,9,opt,name=med,proto3" json:"med,omitempty"`
+	Origin        string               `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`
+	ClusterList   []string             `protobuf:"bytes,11,rep,name=cluster_list,json=clusterList,proto3" json:"cluster_list,omitempty"`
+	Communities   []string             `protobuf:"bytes,12,rep,name=communities,proto3" json:"communities,omitempty"`
+	Age           *durationpb.Duration `protobuf:"bytes,13,opt,name=age,proto3" json:"age,omitempty"`
+	State         string               `protobuf:"bytes,14,opt,name=state,proto3" json:"state,omitempty"`   // best | multipath | not best | rejected
+	Reason        string               `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"` // why it is not the best one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +4155,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +4168,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Path) GetNextHop() string {
@@ -3147,6 +4199,83 @@ func (x *Path) GetStale() bool {
 	return false
 }
 
+func (x *Path) GetPeerName() string {
+	if x != nil {
+		return x.PeerName
+	}
+	return ""
+}
+
+func (x *Path) GetRouterId() string {
+	if x != nil {
+		return x.RouterId
+	}
+	return ""
+}
+
+func (x *Path) GetAsPath() string {
+	if x != nil {
+		return x.AsPath
+	}
+	return ""
+}
+
+func (x *Path) GetLocalPref() uint32 {
+	if x != nil {
+		return x.LocalPref
+	}
+	return 0
+}
+
+func (x *Path) GetMed() uint32 {
+	if x != nil {
+		return x.Med
+	}
+	return 0
+}
+
+func (x *Path) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Path) GetClusterList() []string {
+	if x != nil {
+		return x.ClusterList
+	}
+	return nil
+}
+
+func (x *Path) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *Path) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *Path) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Path) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Hop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Via           string                 `protobuf:"bytes,1,opt,name=via,proto3" json:"via,omitempty"`
@@ -3159,7 +4288,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +4300,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +4313,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Hop) GetVia() string {
@@ -3224,7 +4353,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +4365,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +4378,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -3269,7 +4398,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3281,7 +4410,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3294,7 +4423,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -3329,7 +4458,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +4470,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +4483,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Block) GetCidr() string {
@@ -3428,7 +4557,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +4569,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +4582,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 type ListPoolsReply struct {
@@ -3465,7 +4594,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +4606,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +4619,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -3516,7 +4645,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +4657,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +4670,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Pool) GetName() string {
@@ -3609,7 +4738,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +4750,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +4763,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -3654,7 +4783,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +4795,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +4808,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -3713,7 +4842,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +4854,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +4867,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -3806,7 +4935,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +4947,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +4960,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -3853,7 +4982,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3865,7 +4994,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3878,7 +5007,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -3919,7 +5048,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3931,7 +5060,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3944,7 +5073,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -3970,7 +5099,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3982,7 +5111,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3995,7 +5124,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -4014,7 +5143,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +5155,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +5168,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -4058,7 +5187,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +5199,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +5212,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -4103,7 +5232,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +5244,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +5257,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -4153,7 +5282,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4165,7 +5294,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4178,7 +5307,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 type AuditIPAMReply struct {
@@ -4190,7 +5319,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4202,7 +5331,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4215,7 +5344,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -4240,7 +5369,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +5381,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +5394,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -4325,7 +5454,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +5466,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +5479,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 type BackupIPAMChunk struct {
@@ -4362,7 +5491,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +5503,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4387,7 +5516,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -4406,7 +5535,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4418,7 +5547,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4431,7 +5560,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -4454,7 +5583,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4466,7 +5595,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +5608,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -4521,7 +5650,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4533,7 +5662,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4546,7 +5675,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -4575,7 +5704,7 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\tonlink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xa3\b\n" +
+	"\x10GetStatusRequest\"\xc2\b\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4609,7 +5738,9 @@ const file_admin_proto_rawDesc = "" +
 	"\rconfig_digest\x18\x1c \x01(\tR\fconfigDigest\x12$\n" +
 	"\rannouncements\x18\x1d \x01(\rR\rannouncements\x125\n" +
 	"\x16announcements_rejected\x18\x1e \x01(\rR\x15announcementsRejected\x125\n" +
-	"\x16announcements_withheld\x18\x1f \x01(\rR\x15announcementsWithheld\"\x82\x01\n" +
+	"\x16announcements_withheld\x18\x1f \x01(\rR\x15announcementsWithheld\x12\x1d\n" +
+	"\n" +
+	"peers_gone\x18  \x01(\rR\tpeersGone\"\x82\x01\n" +
 	"\n" +
 	"HeldChange\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
@@ -4674,7 +5805,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x12\n" +
 	"\x10ListPeersRequest\"7\n" +
 	"\x0eListPeersReply\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.onlink.v1.PeerR\x05peers\"\xde\x04\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.onlink.v1.PeerR\x05peers\"\x87\x05\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -4699,7 +5830,88 @@ const file_admin_proto_rawDesc = "" +
 	"\x0elast_error_age\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\flastErrorAge\x12\x18\n" +
 	"\atrouble\x18\x12 \x01(\tR\atrouble\x12\x12\n" +
 	"\x04gone\x18\x13 \x01(\bR\x04gone\x12\x1a\n" +
-	"\bstranger\x18\x14 \x01(\bR\bstranger\"\xac\x01\n" +
+	"\bstranger\x18\x14 \x01(\bR\bstranger\x12'\n" +
+	"\x04lost\x18\x15 \x01(\v2\x13.onlink.v1.PeerLossR\x04lost\"^\n" +
+	"\bPeerLoss\x12\x1a\n" +
+	"\breceived\x18\x01 \x01(\x04R\breceived\x12\x1a\n" +
+	"\baccepted\x18\x02 \x01(\x04R\baccepted\x12\x1a\n" +
+	"\bprefixes\x18\x03 \x03(\tR\bprefixes\"$\n" +
+	"\x0eGetPeerRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\"\xb8\x04\n" +
+	"\n" +
+	"PeerDetail\x12#\n" +
+	"\x04peer\x18\x01 \x01(\v2\x0f.onlink.v1.PeerR\x04peer\x12\x14\n" +
+	"\x05local\x18\x02 \x01(\tR\x05local\x12&\n" +
+	"\x0flocal_router_id\x18\x03 \x01(\tR\rlocalRouterId\x12(\n" +
+	"\x10remote_router_id\x18\x04 \x01(\tR\x0eremoteRouterId\x12-\n" +
+	"\x06timers\x18\x05 \x01(\v2\x15.onlink.v1.PeerTimersR\x06timers\x12)\n" +
+	"\x04ours\x18\x06 \x03(\v2\x15.onlink.v1.CapabilityR\x04ours\x12-\n" +
+	"\x06theirs\x18\a \x03(\v2\x15.onlink.v1.CapabilityR\x06theirs\x12\x1a\n" +
+	"\bfamilies\x18\b \x03(\tR\bfamilies\x12+\n" +
+	"\x04sent\x18\t \x01(\v2\x17.onlink.v1.PeerMessagesR\x04sent\x123\n" +
+	"\breceived\x18\n" +
+	" \x01(\v2\x17.onlink.v1.PeerMessagesR\breceived\x124\n" +
+	"\n" +
+	"per_family\x18\v \x03(\v2\x15.onlink.v1.PeerFamilyR\tperFamily\x12.\n" +
+	"\x06groups\x18\f \x03(\v2\x16.onlink.v1.UpdateGroupR\x06groups\x12\x14\n" +
+	"\x05dials\x18\r \x01(\tR\x05dials\x12\x1a\n" +
+	"\bpassword\x18\x0e \x01(\bR\bpassword\"\xc6\x02\n" +
+	"\n" +
+	"PeerTimers\x12-\n" +
+	"\x04hold\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04hold\x127\n" +
+	"\tkeepalive\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tkeepalive\x12>\n" +
+	"\rconnect_retry\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fconnectRetry\x12B\n" +
+	"\x0fnegotiated_hold\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0enegotiatedHold\x12L\n" +
+	"\x14negotiated_keepalive\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x13negotiatedKeepalive\"J\n" +
+	"\n" +
+	"Capability\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\"\xac\x01\n" +
+	"\fPeerMessages\x12\x12\n" +
+	"\x04open\x18\x01 \x01(\x04R\x04open\x12\x16\n" +
+	"\x06update\x18\x02 \x01(\x04R\x06update\x12\"\n" +
+	"\fnotification\x18\x03 \x01(\x04R\fnotification\x12\x1c\n" +
+	"\tkeepalive\x18\x04 \x01(\x04R\tkeepalive\x12\x18\n" +
+	"\arefresh\x18\x05 \x01(\x04R\arefresh\x12\x14\n" +
+	"\x05total\x18\x06 \x01(\x04R\x05total\"\\\n" +
+	"\n" +
+	"PeerFamily\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\tR\x06family\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\x04R\breceived\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\x04R\baccepted\"\xa3\x01\n" +
+	"\vUpdateGroup\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\tR\x06family\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\rR\x04size\x12\x1a\n" +
+	"\bprefixes\x18\x04 \x01(\x04R\bprefixes\x12\x16\n" +
+	"\x06behind\x18\x05 \x01(\x04R\x06behind\x12\x1a\n" +
+	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\"j\n" +
+	"\x15ListPeerRoutesRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12%\n" +
+	"\x03set\x18\x02 \x01(\x0e2\x13.onlink.v1.RouteSetR\x03set\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\":\n" +
+	"\n" +
+	"PeerRoutes\x12,\n" +
+	"\x06routes\x18\x01 \x03(\v2\x14.onlink.v1.PeerRouteR\x06routes\"\x98\x03\n" +
+	"\tPeerRoute\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x19\n" +
+	"\bnext_hop\x18\x02 \x01(\tR\anextHop\x12\x17\n" +
+	"\aas_path\x18\x03 \x01(\tR\x06asPath\x12\"\n" +
+	"\n" +
+	"local_pref\x18\x04 \x01(\rH\x00R\tlocalPref\x88\x01\x01\x12\x15\n" +
+	"\x03med\x18\x05 \x01(\rH\x01R\x03med\x88\x01\x01\x12 \n" +
+	"\vcommunities\x18\x06 \x03(\tR\vcommunities\x12\x16\n" +
+	"\x06origin\x18\a \x01(\tR\x06origin\x12#\n" +
+	"\roriginator_id\x18\b \x01(\tR\foriginatorId\x12!\n" +
+	"\fcluster_list\x18\t \x03(\tR\vclusterList\x12\x14\n" +
+	"\x05state\x18\n" +
+	" \x01(\tR\x05state\x12\x12\n" +
+	"\x04rule\x18\v \x01(\tR\x04rule\x12+\n" +
+	"\x03age\x18\f \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
+	"\x05stale\x18\r \x01(\bR\x05staleB\r\n" +
+	"\v_local_prefB\x06\n" +
+	"\x04_med\"\xac\x01\n" +
 	"\n" +
 	"PeerFaults\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\x04R\x05reset\x12\x1c\n" +
@@ -4721,9 +5933,10 @@ const file_admin_proto_rawDesc = "" +
 	"\x12ControlPeerRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12-\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x15.onlink.v1.PeerActionR\x06action\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"7\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"K\n" +
 	"\x10ControlPeerReply\x12#\n" +
-	"\x04peer\x18\x01 \x01(\v2\x0f.onlink.v1.PeerR\x04peer\"\x8f\x01\n" +
+	"\x04peer\x18\x01 \x01(\v2\x0f.onlink.v1.PeerR\x04peer\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\tR\x04done\"\x8f\x01\n" +
 	"\x11TestPolicyRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x128\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x1a.onlink.v1.PolicyDirectionR\tdirection\x12,\n" +
@@ -4792,12 +6005,22 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"DrainReply\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x1a\n" +
-	"\bprefixes\x18\x02 \x01(\rR\bprefixes\"A\n" +
+	"\bprefixes\x18\x02 \x01(\rR\bprefixes\"a\n" +
 	"\x11ListRoutesRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
-	"\x05paths\x18\x02 \x01(\bR\x05paths\";\n" +
+	"\x05paths\x18\x02 \x01(\bR\x05paths\x12\x1e\n" +
+	"\n" +
+	"candidates\x18\x03 \x01(\bR\n" +
+	"candidates\"\xa3\x01\n" +
 	"\x0fListRoutesReply\x12(\n" +
-	"\x06routes\x18\x01 \x03(\v2\x10.onlink.v1.RouteR\x06routes\"\xca\x01\n" +
+	"\x06routes\x18\x01 \x03(\v2\x10.onlink.v1.RouteR\x06routes\x126\n" +
+	"\n" +
+	"candidates\x18\x02 \x03(\v2\x16.onlink.v1.PrefixPathsR\n" +
+	"candidates\x12.\n" +
+	"\x13candidates_left_out\x18\x03 \x01(\rR\x11candidatesLeftOut\"L\n" +
+	"\vPrefixPaths\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12%\n" +
+	"\x05paths\x18\x02 \x03(\v2\x0f.onlink.v1.PathR\x05paths\"\xca\x01\n" +
 	"\x05Route\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -4805,12 +6028,25 @@ const file_admin_proto_rawDesc = "" +
 	"\x04hops\x18\x04 \x03(\v2\x0e.onlink.v1.HopR\x04hops\x12\x1c\n" +
 	"\tinstalled\x18\x05 \x01(\bR\tinstalled\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12%\n" +
-	"\x05paths\x18\a \x03(\v2\x0f.onlink.v1.PathR\x05paths\"p\n" +
+	"\x05paths\x18\a \x03(\v2\x0f.onlink.v1.PathR\x05paths\"\xac\x03\n" +
 	"\x04Path\x12\x19\n" +
 	"\bnext_hop\x18\x01 \x01(\tR\anextHop\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12#\n" +
 	"\roriginator_id\x18\x03 \x01(\tR\foriginatorId\x12\x14\n" +
-	"\x05stale\x18\x04 \x01(\bR\x05stale\"Y\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\x12\x1b\n" +
+	"\tpeer_name\x18\x05 \x01(\tR\bpeerName\x12\x1b\n" +
+	"\trouter_id\x18\x06 \x01(\tR\brouterId\x12\x17\n" +
+	"\aas_path\x18\a \x01(\tR\x06asPath\x12\x1d\n" +
+	"\n" +
+	"local_pref\x18\b \x01(\rR\tlocalPref\x12\x10\n" +
+	"\x03med\x18\t \x01(\rR\x03med\x12\x16\n" +
+	"\x06origin\x18\n" +
+	" \x01(\tR\x06origin\x12!\n" +
+	"\fcluster_list\x18\v \x03(\tR\vclusterList\x12 \n" +
+	"\vcommunities\x18\f \x03(\tR\vcommunities\x12+\n" +
+	"\x03age\x18\r \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x14\n" +
+	"\x05state\x18\x0e \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x0f \x01(\tR\x06reason\"Y\n" +
 	"\x03Hop\x12\x10\n" +
 	"\x03via\x18\x01 \x01(\tR\x03via\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\tR\x03dev\x12\x16\n" +
@@ -4906,20 +6142,31 @@ const file_admin_proto_rawDesc = "" +
 	"\vExplainStep\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail*q\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail*\x87\x01\n" +
+	"\bRouteSet\x12\x19\n" +
+	"\x15ROUTE_SET_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12ROUTE_SET_RECEIVED\x10\x01\x12\x16\n" +
+	"\x12ROUTE_SET_ACCEPTED\x10\x02\x12\x16\n" +
+	"\x12ROUTE_SET_REJECTED\x10\x03\x12\x18\n" +
+	"\x14ROUTE_SET_ADVERTISED\x10\x04*\xc2\x01\n" +
 	"\n" +
 	"PeerAction\x12\x1b\n" +
 	"\x17PEER_ACTION_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PEER_ACTION_DISABLE\x10\x01\x12\x16\n" +
 	"\x12PEER_ACTION_ENABLE\x10\x02\x12\x15\n" +
-	"\x11PEER_ACTION_RESET\x10\x03*m\n" +
+	"\x11PEER_ACTION_RESET\x10\x03\x12\x1a\n" +
+	"\x16PEER_ACTION_REFRESH_IN\x10\x04\x12\x1b\n" +
+	"\x17PEER_ACTION_REFRESH_OUT\x10\x05\x12\x16\n" +
+	"\x12PEER_ACTION_FORGET\x10\x06*m\n" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xcf\x0e\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xd9\x0f\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
-	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12I\n" +
+	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12;\n" +
+	"\aGetPeer\x12\x19.onlink.v1.GetPeerRequest\x1a\x15.onlink.v1.PeerDetail\x12K\n" +
+	"\x0eListPeerRoutes\x12 .onlink.v1.ListPeerRoutesRequest\x1a\x15.onlink.v1.PeerRoutes0\x01\x12I\n" +
 	"\vControlPeer\x12\x1d.onlink.v1.ControlPeerRequest\x1a\x1b.onlink.v1.ControlPeerReply\x127\n" +
 	"\x05Drain\x12\x17.onlink.v1.DrainRequest\x1a\x15.onlink.v1.DrainReply\x12;\n" +
 	"\aUndrain\x12\x19.onlink.v1.UndrainRequest\x1a\x15.onlink.v1.DrainReply\x12F\n" +
@@ -4961,189 +6208,226 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_admin_proto_goTypes = []any{
-	(PeerAction)(0),                  // 0: onlink.v1.PeerAction
-	(PolicyDirection)(0),             // 1: onlink.v1.PolicyDirection
-	(*GetStatusRequest)(nil),         // 2: onlink.v1.GetStatusRequest
-	(*Status)(nil),                   // 3: onlink.v1.Status
-	(*HeldChange)(nil),               // 4: onlink.v1.HeldChange
-	(*WatchStatusRequest)(nil),       // 5: onlink.v1.WatchStatusRequest
-	(*ConfirmRequest)(nil),           // 6: onlink.v1.ConfirmRequest
-	(*ConfirmReply)(nil),             // 7: onlink.v1.ConfirmReply
-	(*AnnounceRequest)(nil),          // 8: onlink.v1.AnnounceRequest
-	(*AnnounceReply)(nil),            // 9: onlink.v1.AnnounceReply
-	(*AnnounceRejection)(nil),        // 10: onlink.v1.AnnounceRejection
-	(*Announcement)(nil),             // 11: onlink.v1.Announcement
-	(*ListAnnouncementsRequest)(nil), // 12: onlink.v1.ListAnnouncementsRequest
-	(*ListAnnouncementsReply)(nil),   // 13: onlink.v1.ListAnnouncementsReply
-	(*AnnouncementSet)(nil),          // 14: onlink.v1.AnnouncementSet
-	(*SetNamespacesRequest)(nil),     // 15: onlink.v1.SetNamespacesRequest
-	(*NamespacePools)(nil),           // 16: onlink.v1.NamespacePools
-	(*SetNamespacesReply)(nil),       // 17: onlink.v1.SetNamespacesReply
-	(*ListNamespacesRequest)(nil),    // 18: onlink.v1.ListNamespacesRequest
-	(*ListNamespacesReply)(nil),      // 19: onlink.v1.ListNamespacesReply
-	(*Feature)(nil),                  // 20: onlink.v1.Feature
-	(*ListPeersRequest)(nil),         // 21: onlink.v1.ListPeersRequest
-	(*ListPeersReply)(nil),           // 22: onlink.v1.ListPeersReply
-	(*Peer)(nil),                     // 23: onlink.v1.Peer
-	(*PeerFaults)(nil),               // 24: onlink.v1.PeerFaults
-	(*BFD)(nil),                      // 25: onlink.v1.BFD
-	(*ControlPeerRequest)(nil),       // 26: onlink.v1.ControlPeerRequest
-	(*ControlPeerReply)(nil),         // 27: onlink.v1.ControlPeerReply
-	(*TestPolicyRequest)(nil),        // 28: onlink.v1.TestPolicyRequest
-	(*PolicyRoute)(nil),              // 29: onlink.v1.PolicyRoute
-	(*TestPolicyReply)(nil),          // 30: onlink.v1.TestPolicyReply
-	(*PolicyStep)(nil),               // 31: onlink.v1.PolicyStep
-	(*GetConfigRequest)(nil),         // 32: onlink.v1.GetConfigRequest
-	(*GetConfigReply)(nil),           // 33: onlink.v1.GetConfigReply
-	(*ChangeConfigRequest)(nil),      // 34: onlink.v1.ChangeConfigRequest
-	(*KeyFile)(nil),                  // 35: onlink.v1.KeyFile
-	(*ConfigEdit)(nil),               // 36: onlink.v1.ConfigEdit
-	(*ChangeConfigReply)(nil),        // 37: onlink.v1.ChangeConfigReply
-	(*ReloadConfigRequest)(nil),      // 38: onlink.v1.ReloadConfigRequest
-	(*ReloadConfigReply)(nil),        // 39: onlink.v1.ReloadConfigReply
-	(*DrainRequest)(nil),             // 40: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),           // 41: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),               // 42: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),        // 43: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),          // 44: onlink.v1.ListRoutesReply
-	(*Route)(nil),                    // 45: onlink.v1.Route
-	(*Path)(nil),                     // 46: onlink.v1.Path
-	(*Hop)(nil),                      // 47: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),        // 48: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),          // 49: onlink.v1.ListBlocksReply
-	(*Block)(nil),                    // 50: onlink.v1.Block
-	(*ListPoolsRequest)(nil),         // 51: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),           // 52: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                     // 53: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),          // 54: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),            // 55: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),               // 56: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),         // 57: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),           // 58: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil),    // 59: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),      // 60: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),       // 61: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),         // 62: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),      // 63: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),         // 64: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),           // 65: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),               // 66: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),        // 67: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),          // 68: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),           // 69: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),             // 70: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),              // 71: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil),    // 72: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 73: google.protobuf.Duration
+	(RouteSet)(0),                    // 0: onlink.v1.RouteSet
+	(PeerAction)(0),                  // 1: onlink.v1.PeerAction
+	(PolicyDirection)(0),             // 2: onlink.v1.PolicyDirection
+	(*GetStatusRequest)(nil),         // 3: onlink.v1.GetStatusRequest
+	(*Status)(nil),                   // 4: onlink.v1.Status
+	(*HeldChange)(nil),               // 5: onlink.v1.HeldChange
+	(*WatchStatusRequest)(nil),       // 6: onlink.v1.WatchStatusRequest
+	(*ConfirmRequest)(nil),           // 7: onlink.v1.ConfirmRequest
+	(*ConfirmReply)(nil),             // 8: onlink.v1.ConfirmReply
+	(*AnnounceRequest)(nil),          // 9: onlink.v1.AnnounceRequest
+	(*AnnounceReply)(nil),            // 10: onlink.v1.AnnounceReply
+	(*AnnounceRejection)(nil),        // 11: onlink.v1.AnnounceRejection
+	(*Announcement)(nil),             // 12: onlink.v1.Announcement
+	(*ListAnnouncementsRequest)(nil), // 13: onlink.v1.ListAnnouncementsRequest
+	(*ListAnnouncementsReply)(nil),   // 14: onlink.v1.ListAnnouncementsReply
+	(*AnnouncementSet)(nil),          // 15: onlink.v1.AnnouncementSet
+	(*SetNamespacesRequest)(nil),     // 16: onlink.v1.SetNamespacesRequest
+	(*NamespacePools)(nil),           // 17: onlink.v1.NamespacePools
+	(*SetNamespacesReply)(nil),       // 18: onlink.v1.SetNamespacesReply
+	(*ListNamespacesRequest)(nil),    // 19: onlink.v1.ListNamespacesRequest
+	(*ListNamespacesReply)(nil),      // 20: onlink.v1.ListNamespacesReply
+	(*Feature)(nil),                  // 21: onlink.v1.Feature
+	(*ListPeersRequest)(nil),         // 22: onlink.v1.ListPeersRequest
+	(*ListPeersReply)(nil),           // 23: onlink.v1.ListPeersReply
+	(*Peer)(nil),                     // 24: onlink.v1.Peer
+	(*PeerLoss)(nil),                 // 25: onlink.v1.PeerLoss
+	(*GetPeerRequest)(nil),           // 26: onlink.v1.GetPeerRequest
+	(*PeerDetail)(nil),               // 27: onlink.v1.PeerDetail
+	(*PeerTimers)(nil),               // 28: onlink.v1.PeerTimers
+	(*Capability)(nil),               // 29: onlink.v1.Capability
+	(*PeerMessages)(nil),             // 30: onlink.v1.PeerMessages
+	(*PeerFamily)(nil),               // 31: onlink.v1.PeerFamily
+	(*UpdateGroup)(nil),              // 32: onlink.v1.UpdateGroup
+	(*ListPeerRoutesRequest)(nil),    // 33: onlink.v1.ListPeerRoutesRequest
+	(*PeerRoutes)(nil),               // 34: onlink.v1.PeerRoutes
+	(*PeerRoute)(nil),                // 35: onlink.v1.PeerRoute
+	(*PeerFaults)(nil),               // 36: onlink.v1.PeerFaults
+	(*BFD)(nil),                      // 37: onlink.v1.BFD
+	(*ControlPeerRequest)(nil),       // 38: onlink.v1.ControlPeerRequest
+	(*ControlPeerReply)(nil),         // 39: onlink.v1.ControlPeerReply
+	(*TestPolicyRequest)(nil),        // 40: onlink.v1.TestPolicyRequest
+	(*PolicyRoute)(nil),              // 41: onlink.v1.PolicyRoute
+	(*TestPolicyReply)(nil),          // 42: onlink.v1.TestPolicyReply
+	(*PolicyStep)(nil),               // 43: onlink.v1.PolicyStep
+	(*GetConfigRequest)(nil),         // 44: onlink.v1.GetConfigRequest
+	(*GetConfigReply)(nil),           // 45: onlink.v1.GetConfigReply
+	(*ChangeConfigRequest)(nil),      // 46: onlink.v1.ChangeConfigRequest
+	(*KeyFile)(nil),                  // 47: onlink.v1.KeyFile
+	(*ConfigEdit)(nil),               // 48: onlink.v1.ConfigEdit
+	(*ChangeConfigReply)(nil),        // 49: onlink.v1.ChangeConfigReply
+	(*ReloadConfigRequest)(nil),      // 50: onlink.v1.ReloadConfigRequest
+	(*ReloadConfigReply)(nil),        // 51: onlink.v1.ReloadConfigReply
+	(*DrainRequest)(nil),             // 52: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),           // 53: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),               // 54: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),        // 55: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),          // 56: onlink.v1.ListRoutesReply
+	(*PrefixPaths)(nil),              // 57: onlink.v1.PrefixPaths
+	(*Route)(nil),                    // 58: onlink.v1.Route
+	(*Path)(nil),                     // 59: onlink.v1.Path
+	(*Hop)(nil),                      // 60: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),        // 61: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),          // 62: onlink.v1.ListBlocksReply
+	(*Block)(nil),                    // 63: onlink.v1.Block
+	(*ListPoolsRequest)(nil),         // 64: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),           // 65: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                     // 66: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),          // 67: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),            // 68: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),               // 69: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),         // 70: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),           // 71: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil),    // 72: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),      // 73: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),       // 74: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),         // 75: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),      // 76: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),         // 77: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),           // 78: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),               // 79: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),        // 80: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),          // 81: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),           // 82: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),             // 83: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),              // 84: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 86: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	72, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
-	20, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
-	4,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
-	72, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
-	4,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
-	11, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
-	10, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
-	4,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
-	14, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
-	72, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
-	11, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
-	10, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
-	10, // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
-	16, // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
-	16, // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
-	23, // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	73, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	25, // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	24, // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	73, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	73, // 20: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	73, // 21: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	73, // 22: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	0,  // 23: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	23, // 24: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	1,  // 25: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	29, // 26: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	31, // 27: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	29, // 28: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	29, // 29: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	36, // 30: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	35, // 31: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
-	4,  // 32: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	73, // 33: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	45, // 34: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	47, // 35: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	46, // 36: onlink.v1.Route.paths:type_name -> onlink.v1.Path
-	50, // 37: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	53, // 38: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	50, // 39: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	56, // 40: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	72, // 41: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	56, // 42: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	50, // 43: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	66, // 44: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	72, // 45: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	71, // 46: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	2,  // 47: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	21, // 48: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26, // 49: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	40, // 50: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	41, // 51: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	28, // 52: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	32, // 53: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	34, // 54: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	38, // 55: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	43, // 56: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	48, // 57: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	51, // 58: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	54, // 59: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	57, // 60: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	59, // 61: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	61, // 62: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	63, // 63: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	64, // 64: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	67, // 65: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	8,  // 66: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	12, // 67: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	15, // 68: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	18, // 69: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	5,  // 70: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	6,  // 71: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	69, // 72: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	3,  // 73: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	22, // 74: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27, // 75: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	42, // 76: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	42, // 77: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	30, // 78: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	33, // 79: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	37, // 80: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	39, // 81: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	44, // 82: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	49, // 83: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	52, // 84: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	55, // 85: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	58, // 86: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	60, // 87: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	62, // 88: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	62, // 89: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	65, // 90: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	68, // 91: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	9,  // 92: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	13, // 93: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	17, // 94: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	19, // 95: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	3,  // 96: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	7,  // 97: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	70, // 98: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	73, // [73:99] is the sub-list for method output_type
-	47, // [47:73] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	85, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	21, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
+	5,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
+	85, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	5,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
+	12, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
+	11, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
+	5,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
+	15, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
+	85, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	12, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
+	11, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
+	11, // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
+	17, // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
+	17, // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
+	24, // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	86, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	37, // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	36, // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	86, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	25, // 20: onlink.v1.Peer.lost:type_name -> onlink.v1.PeerLoss
+	24, // 21: onlink.v1.PeerDetail.peer:type_name -> onlink.v1.Peer
+	28, // 22: onlink.v1.PeerDetail.timers:type_name -> onlink.v1.PeerTimers
+	29, // 23: onlink.v1.PeerDetail.ours:type_name -> onlink.v1.Capability
+	29, // 24: onlink.v1.PeerDetail.theirs:type_name -> onlink.v1.Capability
+	30, // 25: onlink.v1.PeerDetail.sent:type_name -> onlink.v1.PeerMessages
+	30, // 26: onlink.v1.PeerDetail.received:type_name -> onlink.v1.PeerMessages
+	31, // 27: onlink.v1.PeerDetail.per_family:type_name -> onlink.v1.PeerFamily
+	32, // 28: onlink.v1.PeerDetail.groups:type_name -> onlink.v1.UpdateGroup
+	86, // 29: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
+	86, // 30: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
+	86, // 31: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
+	86, // 32: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
+	86, // 33: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
+	0,  // 34: onlink.v1.ListPeerRoutesRequest.set:type_name -> onlink.v1.RouteSet
+	35, // 35: onlink.v1.PeerRoutes.routes:type_name -> onlink.v1.PeerRoute
+	86, // 36: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
+	86, // 37: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	86, // 38: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	86, // 39: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	1,  // 40: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	24, // 41: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	2,  // 42: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	41, // 43: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	43, // 44: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	41, // 45: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	41, // 46: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	48, // 47: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	47, // 48: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
+	5,  // 49: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
+	86, // 50: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	58, // 51: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	57, // 52: onlink.v1.ListRoutesReply.candidates:type_name -> onlink.v1.PrefixPaths
+	59, // 53: onlink.v1.PrefixPaths.paths:type_name -> onlink.v1.Path
+	60, // 54: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	59, // 55: onlink.v1.Route.paths:type_name -> onlink.v1.Path
+	86, // 56: onlink.v1.Path.age:type_name -> google.protobuf.Duration
+	63, // 57: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	66, // 58: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	63, // 59: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	69, // 60: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	85, // 61: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	69, // 62: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	63, // 63: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	79, // 64: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	85, // 65: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	84, // 66: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	3,  // 67: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	22, // 68: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26, // 69: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
+	33, // 70: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
+	38, // 71: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	52, // 72: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	53, // 73: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	40, // 74: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	44, // 75: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	46, // 76: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	50, // 77: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	55, // 78: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	61, // 79: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	64, // 80: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	67, // 81: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	70, // 82: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	72, // 83: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	74, // 84: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	76, // 85: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	77, // 86: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	80, // 87: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	9,  // 88: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	13, // 89: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	16, // 90: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	19, // 91: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	6,  // 92: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	7,  // 93: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	82, // 94: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	4,  // 95: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	23, // 96: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27, // 97: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
+	34, // 98: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
+	39, // 99: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	54, // 100: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	54, // 101: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	42, // 102: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	45, // 103: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	49, // 104: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	51, // 105: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	56, // 106: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	62, // 107: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	65, // 108: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	68, // 109: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	71, // 110: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	73, // 111: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	75, // 112: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	75, // 113: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	78, // 114: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	81, // 115: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	10, // 116: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	14, // 117: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	18, // 118: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	20, // 119: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	4,  // 120: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	8,  // 121: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	83, // 122: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	95, // [95:123] is the sub-list for method output_type
+	67, // [67:95] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -5152,8 +6436,9 @@ func file_admin_proto_init() {
 		return
 	}
 	file_admin_proto_msgTypes[9].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[27].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[34].OneofWrappers = []any{
+	file_admin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[38].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[45].OneofWrappers = []any{
 		(*ConfigEdit_PutPeer)(nil),
 		(*ConfigEdit_RemovePeer)(nil),
 		(*ConfigEdit_PutFilter)(nil),
@@ -5164,8 +6449,8 @@ func file_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   70,
+			NumEnums:      3,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Admin_GetStatus_FullMethodName         = "/onlink.v1.Admin/GetStatus"
 	Admin_ListPeers_FullMethodName         = "/onlink.v1.Admin/ListPeers"
+	Admin_GetPeer_FullMethodName           = "/onlink.v1.Admin/GetPeer"
+	Admin_ListPeerRoutes_FullMethodName    = "/onlink.v1.Admin/ListPeerRoutes"
 	Admin_ControlPeer_FullMethodName       = "/onlink.v1.Admin/ControlPeer"
 	Admin_Drain_FullMethodName             = "/onlink.v1.Admin/Drain"
 	Admin_Undrain_FullMethodName           = "/onlink.v1.Admin/Undrain"
@@ -55,7 +57,14 @@ const (
 type AdminClient interface {
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*Status, error)
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersReply, error)
-	// ControlPeer disables, enables or resets the session to one peer.
+	// GetPeer returns one session in detail.
+	GetPeer(ctx context.Context, in *GetPeerRequest, opts ...grpc.CallOption) (*PeerDetail, error)
+	// ListPeerRoutes sends the routes that a peer announced, or that are announced to
+	// it, each with the rule that decided, in the order of their prefixes. The agent
+	// keeps no copy of them: each is as it is at the moment it is sent.
+	ListPeerRoutes(ctx context.Context, in *ListPeerRoutesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeerRoutes], error)
+	// ControlPeer disables, enables or resets the session to one peer, refreshes its
+	// routes, or forgets a peer that is gone.
 	ControlPeer(ctx context.Context, in *ControlPeerRequest, opts ...grpc.CallOption) (*ControlPeerReply, error)
 	// Drain announces the node's prefixes with GRACEFUL_SHUTDOWN and withdraws them
 	// after the wait. It returns when all are withdrawn, and outlives restarts.
@@ -139,6 +148,35 @@ func (c *adminClient) ListPeers(ctx context.Context, in *ListPeersRequest, opts 
 	}
 	return out, nil
 }
+
+func (c *adminClient) GetPeer(ctx context.Context, in *GetPeerRequest, opts ...grpc.CallOption) (*PeerDetail, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PeerDetail)
+	err := c.cc.Invoke(ctx, Admin_GetPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListPeerRoutes(ctx context.Context, in *ListPeerRoutesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeerRoutes], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_ListPeerRoutes_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListPeerRoutesRequest, PeerRoutes]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_ListPeerRoutesClient = grpc.ServerStreamingClient[PeerRoutes]
 
 func (c *adminClient) ControlPeer(ctx context.Context, in *ControlPeerRequest, opts ...grpc.CallOption) (*ControlPeerReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -302,7 +340,7 @@ func (c *adminClient) AuditIPAM(ctx context.Context, in *AuditIPAMRequest, opts 
 
 func (c *adminClient) BackupIPAM(ctx context.Context, in *BackupIPAMRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupIPAMChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_BackupIPAM_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_BackupIPAM_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -361,7 +399,7 @@ func (c *adminClient) ListNamespaces(ctx context.Context, in *ListNamespacesRequ
 
 func (c *adminClient) WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_WatchStatus_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[2], Admin_WatchStatus_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -404,7 +442,14 @@ func (c *adminClient) Explain(ctx context.Context, in *ExplainRequest, opts ...g
 type AdminServer interface {
 	GetStatus(context.Context, *GetStatusRequest) (*Status, error)
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersReply, error)
-	// ControlPeer disables, enables or resets the session to one peer.
+	// GetPeer returns one session in detail.
+	GetPeer(context.Context, *GetPeerRequest) (*PeerDetail, error)
+	// ListPeerRoutes sends the routes that a peer announced, or that are announced to
+	// it, each with the rule that decided, in the order of their prefixes. The agent
+	// keeps no copy of them: each is as it is at the moment it is sent.
+	ListPeerRoutes(*ListPeerRoutesRequest, grpc.ServerStreamingServer[PeerRoutes]) error
+	// ControlPeer disables, enables or resets the session to one peer, refreshes its
+	// routes, or forgets a peer that is gone.
 	ControlPeer(context.Context, *ControlPeerRequest) (*ControlPeerReply, error)
 	// Drain announces the node's prefixes with GRACEFUL_SHUTDOWN and withdraws them
 	// after the wait. It returns when all are withdrawn, and outlives restarts.
@@ -474,6 +519,12 @@ func (UnimplementedAdminServer) GetStatus(context.Context, *GetStatusRequest) (*
 }
 func (UnimplementedAdminServer) ListPeers(context.Context, *ListPeersRequest) (*ListPeersReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPeers not implemented")
+}
+func (UnimplementedAdminServer) GetPeer(context.Context, *GetPeerRequest) (*PeerDetail, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPeer not implemented")
+}
+func (UnimplementedAdminServer) ListPeerRoutes(*ListPeerRoutesRequest, grpc.ServerStreamingServer[PeerRoutes]) error {
+	return status.Error(codes.Unimplemented, "method ListPeerRoutes not implemented")
 }
 func (UnimplementedAdminServer) ControlPeer(context.Context, *ControlPeerRequest) (*ControlPeerReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ControlPeer not implemented")
@@ -603,6 +654,35 @@ func _Admin_ListPeers_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Admin_GetPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).GetPeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_GetPeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).GetPeer(ctx, req.(*GetPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListPeerRoutes_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListPeerRoutesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).ListPeerRoutes(m, &grpc.GenericServerStream[ListPeerRoutesRequest, PeerRoutes]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_ListPeerRoutesServer = grpc.ServerStreamingServer[PeerRoutes]
 
 func _Admin_ControlPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ControlPeerRequest)
@@ -1038,6 +1118,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_ListPeers_Handler,
 		},
 		{
+			MethodName: "GetPeer",
+			Handler:    _Admin_GetPeer_Handler,
+		},
+		{
 			MethodName: "ControlPeer",
 			Handler:    _Admin_ControlPeer_Handler,
 		},
@@ -1127,6 +1211,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ListPeerRoutes",
+			Handler:       _Admin_ListPeerRoutes_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "BackupIPAM",
 			Handler:       _Admin_BackupIPAM_Handler,
