@@ -48,7 +48,7 @@ func TestContestedBlock(t *testing.T) {
 	must(t, err)
 	for _, text := range []string{
 		fmt.Sprintf("%s next hop %s, announced by", block, thief.Addr),
-		fmt.Sprintf("refused by its import: block %s belongs to node %s, which is not at %s", block, owner.Name, thief.Addr),
+		fmt.Sprintf("is rejected by the import policy: block %s belongs to node %s, which is not at %s", block, owner.Name, thief.Addr),
 		fmt.Sprintf("%s next hop %s, announced by", part, thief.Addr), "longer than a block of the pool",
 	} {
 		if !strings.Contains(out.Stdout, text) {

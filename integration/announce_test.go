@@ -137,7 +137,7 @@ func (a *announcer) shown(t *testing.T, tor string) {
 
 // noKernel: neither this node nor one that receives the announcement has a route.
 func (a *announcer) noKernel(t *testing.T) {
-	labtest.WantCtl(a.ctx, t, a.other, 1, "refused by its import: not in the pools or import.accept", "explain", "203.0.113.9")
+	labtest.WantCtl(a.ctx, t, a.other, 1, "is rejected by the import policy: not in the pools or import.accept", "explain", "203.0.113.9")
 	must(t, labtest.UnknownTo(a.ctx, []*lab.Node{a.other}, netip.MustParsePrefix("203.0.113.9/32")))
 	routes, err := a.n.NS.Routes(labtest.RouteProtocol)
 	must(t, err)

@@ -44,7 +44,7 @@ func TestRefusedByImport(t *testing.T) {
 	must(t, labtest.UnknownTo(ctx, []*lab.Node{n}, free))
 	for p, rule := range map[netip.Prefix]string{other: "not in import.accept (RFC 8212)", free: "inside a pool that import.accept does not name"} {
 		out, err := n.Ctl(ctx, "explain", p.Addr().Next().String())
-		want := fmt.Sprintf("%s next hop %s, announced by %s (%s), refused by its import: %s", p, tor.Addr, tor.Name, tor.Addr, rule)
+		want := fmt.Sprintf("%s next hop %s, announced by %s (%s), is rejected by the import policy: %s", p, tor.Addr, tor.Name, tor.Addr, rule)
 		if !strings.Contains(out.Stdout, want) || strings.Contains(out.Stdout, "no peer announces it") {
 			t.Errorf("explain of %s (%v) lacks %q:\n%s", p, err, want, out.Stdout)
 		}

@@ -109,6 +109,9 @@ type walk struct {
 	chains []*nftables.Chain
 	rules  map[string][]*nftables.Rule // read so far, by chain
 	steps  int
+	// unsure: a rule that was passed over may take packets out of the chain.
+	unsure  bool
+	rewrite string // how the rule that ended the walk rewrites the source; "": not
 }
 
 // maxSteps bounds a walk: a chain that is jumped to from many rules counts for
@@ -123,9 +126,12 @@ func (w *walk) obstacle(base *nftables.Chain, pool netip.Prefix) (Obstacle, bool
 		o.Before = "DOCKER-USER"
 	}
 	drops := base.Policy != nil && *base.Policy == nftables.ChainPolicyDrop
-	for _, out := range []bool{true, false} {
+	for _, p := range []packet{
+		{src: pool, dst: pool, in: device{name: podDevice}},
+		{src: pool, dst: pool, out: device{name: podDevice}},
+	} {
 		w.steps = 0
-		end, err := w.follow(base.Table, base.Name, packet{pool: pool, out: out}, 0)
+		end, err := w.follow(base.Table, base.Name, p, 0)
 		if err != nil {
 			return o, false, err
 		}

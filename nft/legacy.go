@@ -114,8 +114,11 @@ func getsockopt(fd, level, name int, b []byte) error {
 // forward reports whether packets between pods of a pool get through, and
 // whether it is the policy that ends them.
 func (t *legacyTable) forward(pool netip.Prefix) (through, policy bool) {
-	for _, out := range []bool{true, false} {
-		if through, policy := t.follow(packet{pool, out}); !through {
+	for _, p := range []packet{
+		{src: pool, dst: pool, in: device{name: podDevice}},
+		{src: pool, dst: pool, out: device{name: podDevice}},
+	} {
+		if through, policy := t.follow(p); !through {
 			return false, policy
 		}
 	}
@@ -170,8 +173,6 @@ func (t *legacyTable) matches(at, target int, p packet) bool {
 	e := t.entries[at:]
 	n := t.address
 	const name = unix.IFNAMSIZ
-	// The name of the device on the pod's side, the masks of both.
-	dev, devMask, otherMask := e[4*n:][:name], e[4*n+2*name:][:name], e[4*n+3*name:][:name]
 	rest := e[4*n+4*name:]
 	protocol, inverted := binary.NativeEndian.Uint16(rest), rest[3]
 	if n == 16 {
@@ -181,22 +182,27 @@ func (t *legacyTable) matches(at, target int, p packet) bool {
 	if protocol != 0 || inverted&^(notSource|notDestination) != 0 {
 		return false
 	}
-	if !p.out {
-		dev, devMask, otherMask = e[4*n+name:][:name], otherMask, devMask
-	}
-	mine := len(bytes.TrimRight(devMask, "\x00"))
-	if mine > 0 && !strings.HasPrefix(podDevice, string(dev[:mine])) || len(bytes.TrimRight(otherMask, "\x00")) > 0 {
-		return false
+	for i, dev := range []device{p.in, p.out} {
+		mask := e[4*n+(2+i)*name:][:name]
+		length := len(bytes.TrimRight(mask, "\x00"))
+		if length > 0 && (dev.name == "" || dev.compare(e[4*n+i*name:][:length], true) != yes) {
+			return false
+		}
 	}
 	for _, field := range []struct {
-		at  int
-		not byte
-	}{{0, notSource}, {n, notDestination}} {
+		at     int
+		not    byte
+		prefix netip.Prefix
+	}{{0, notSource, p.src}, {n, notDestination, p.dst}} {
+		mask := e[2*n+field.at:][:n]
+		if len(bytes.TrimRight(mask, "\x00")) == 0 && inverted&field.not == 0 {
+			continue // every address
+		}
 		compare := &expr.Cmp{Op: expr.CmpOpEq, Data: e[field.at:][:n]}
 		if inverted&field.not != 0 {
 			compare.Op = expr.CmpOpNeq
 		}
-		if !p.compare(operand{address: true, mask: e[2*n+field.at:][:n]}, compare) {
+		if p.compare(operand{prefix: field.prefix, mask: mask}, compare) != yes {
 			return false
 		}
 	}

@@ -69,7 +69,7 @@ func (b *bed) server(t *testing.T) *Server {
 	log := slog.New(slog.DiscardHandler)
 	held := hold.New(log)
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}, File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Sessions: sessions{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Board: b, World: nowhere{}.world(), File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Sessions: sessions{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: NewAuditor(store{b}, log), Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
@@ -335,12 +335,28 @@ func (f file) Change(_ context.Context, e reload.Edit) (reload.Outcome, error) {
 func (f file) Reread(context.Context) error { return f.b.do("reread") }
 
 // nowhere is a node that knows nothing: every address is foreign to it.
-type nowhere struct{ explain.World }
+type nowhere struct {
+	explain.Registry
+	explain.Sessions
+	explain.Kernel
+	explain.Pods
+	explain.Probes
+	explain.Neighbourhood
+	explain.Host
+	explain.Tunnels
+}
 
-func (nowhere) Node() string                           { return "n1" }
-func (nowhere) InPool(netip.Addr) bool                 { return false }
-func (nowhere) OwnBlock(netip.Addr) (ipam.Block, bool) { return ipam.Block{}, false }
-func (nowhere) Pod(netip.Addr) (ipam.Assignment, bool) { return ipam.Assignment{}, false }
+// world returns the chain's view of it.
+func (n nowhere) world() explain.World {
+	return explain.World{
+		Node: "n1", Registry: n, Sessions: n, Decider: n, Kernel: n, Link: n, Host: n, Tunnels: n, Pods: n, Probes: n,
+	}
+}
+
+func (nowhere) InPool(netip.Addr) bool                      { return false }
+func (nowhere) OwnBlock(netip.Addr) (ipam.BlockUsage, bool) { return ipam.BlockUsage{}, false }
+func (nowhere) Pod(netip.Addr) (ipam.Assignment, bool)      { return ipam.Assignment{}, false }
+func (nowhere) Samples(bool, netip.Addr) []ipam.Assignment  { return nil }
 func (nowhere) Announcement(netip.Addr) (explain.Announcement, bool) {
 	return explain.Announcement{}, false
 }
@@ -348,6 +364,8 @@ func (nowhere) Announced(context.Context, netip.Addr) []bgp.Announced { return n
 func (nowhere) Source(netip.Addr) (underlay.KernelRoute, error) {
 	return underlay.KernelRoute{}, errors.New("no route")
 }
+
+func (nowhere) Trace(underlay.Packet) (underlay.Trace, error) { return underlay.Trace{}, nil }
 
 func (nowhere) Decision(context.Context, netip.Addr) (explain.Decision, error) {
 	return explain.Decision{Failed: func(netip.Prefix) string { return "" }}, nil

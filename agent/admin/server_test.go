@@ -241,8 +241,13 @@ func TestExplain(t *testing.T) {
 	if last := rep.GetSteps()[len(rep.GetSteps())-1]; last.GetOk() || last.GetName() != "kernel-route" {
 		t.Errorf("last step %v", last)
 	}
-	_, err = s.Explain(t.Context(), &onlinkv1.ExplainRequest{Address: "web"})
-	wantCode(t, err, codes.InvalidArgument)
+	if rep.GetCause() != "route.none" || rep.GetFix() == "" || rep.GetSteps()[len(rep.GetSteps())-1].GetState() != "broken" {
+		t.Errorf("cause %q, fix %q, steps %v", rep.GetCause(), rep.GetFix(), rep.GetSteps())
+	}
+	for _, bad := range []*onlinkv1.ExplainRequest{{Address: "web"}, {Address: "192.0.2.1", From: "web"}, {Address: "192.0.2.1", From: "fd44::1"}} {
+		_, err = s.Explain(t.Context(), bad)
+		wantCode(t, err, codes.InvalidArgument)
+	}
 }
 
 // TestNumber: counts fit the wire whatever they are.

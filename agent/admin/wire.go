@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"onlink/agent/config"
-	"onlink/agent/explain"
 	"onlink/agent/hold"
 	"onlink/agent/state"
 	"onlink/bgp"
@@ -206,14 +205,6 @@ func auditToWire(e ipam.AuditEntry) *onlinkv1.AuditEntry {
 	}
 	for _, b := range e.Blocks {
 		w.Blocks = append(w.Blocks, b.String())
-	}
-	return w
-}
-
-func explanationToWire(r explain.Result) *onlinkv1.ExplainReply {
-	w := &onlinkv1.ExplainReply{Address: r.Address.String(), Reachable: r.Reachable, Verdict: r.Verdict}
-	for _, s := range r.Steps {
-		w.Steps = append(w.Steps, &onlinkv1.ExplainStep{Name: s.Name, Ok: s.OK, Detail: s.Detail})
 	}
 	return w
 }

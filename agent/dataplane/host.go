@@ -30,13 +30,6 @@ const (
 	resetsTime = time.Minute
 )
 
-// hostFault is something in the host's network that keeps packets of pods from
-// where they go.
-type hostFault struct {
-	text   string
-	v4, v6 bool // families whose packets it drops; neither: only a warning
-}
-
 // Host keeps the state of the host's network that the agent relies on and other
 // programs change: settings, which it sets again, and chains that drop forwarded
 // packets, which it names.
@@ -52,10 +45,11 @@ type Host struct {
 
 	resets   map[string][]time.Time // of settings, within resetsTime
 	chainsAt time.Time              // when to read the chains again
-	chains   []hostFault
+	chains   []string
 
-	mu     sync.Mutex // guards faults
-	faults []hostFault
+	mu      sync.Mutex // guards all below
+	faults  []string
+	changed map[string]time.Time // settings that another program changed, and when they were set again
 }
 
 // HostConfig is the configuration of a Host. Its functions are called by its
@@ -74,7 +68,7 @@ type HostConfig struct {
 func NewHost(c HostConfig) *Host {
 	return &Host{
 		log: c.Log, pools: c.Pools, uplinks: c.Uplinks, renewed: c.Renewed, loose: c.Loose,
-		set: set, strict: strictReversePath, obstacles: new(ruleset).obstacles, resets: map[string][]time.Time{},
+		set: set, strict: strictReversePath, obstacles: new(ruleset).obstacles, resets: map[string][]time.Time{}, changed: map[string]time.Time{},
 	}
 }
 
@@ -112,13 +106,15 @@ func (h *Host) Run(ctx context.Context) error {
 func (h *Host) look(now time.Time) {
 	v4, v6 := Families(h.pools())
 	uplinks := h.uplinks()
-	var faults []hostFault
+	var faults []string
 	for _, s := range slices.Concat(forwarding(v4, v6, uplinks), multipathHash) {
-		faults = append(faults, h.keep(s, now)...)
+		if text := h.keep(s, now); text != "" {
+			faults = append(faults, text)
+		}
 	}
 	for _, dev := range uplinks {
 		if h.loose && h.strict(dev) {
-			faults = append(faults, hostFault{text: fmt.Sprintf("rp_filter is strict (1) on %s: answers to this node's own packets to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev)})
+			faults = append(faults, fmt.Sprintf("rp_filter is strict (1) on %s: answers to this node's own packets to pods of other racks are dropped; set net.ipv4.conf.%s.rp_filter=2", dev, dev))
 		}
 	}
 	h.readChains(now)
@@ -128,15 +124,13 @@ func (h *Host) look(now time.Time) {
 	h.faults = faults
 }
 
-// keep sets one value again that another program has changed.
-func (h *Host) keep(s setting, now time.Time) []hostFault {
-	name := strings.ReplaceAll(s.name, "/", ".")
-	hash := strings.HasSuffix(s.name, "_hash_policy")
-	fault := hostFault{v4: !hash && strings.HasPrefix(s.name, "net/ipv4"), v6: !hash && strings.HasPrefix(s.name, "net/ipv6")}
+// keep sets one value again that another program has changed, and returns the
+// problem with it; "": none.
+func (h *Host) keep(s setting, now time.Time) string {
+	name := dotted(s.name)
 	was, err := h.set(s)
 	if err != nil {
-		fault.text = err.Error()
-		return []hostFault{fault}
+		return err.Error()
 	}
 	if _, kept := h.resets[name]; was != s.value && !kept {
 		// A node that has just started, or a new device: no program is at odds with us.
@@ -144,12 +138,15 @@ func (h *Host) keep(s setting, now time.Time) []hostFault {
 	} else if was != s.value {
 		h.log.Warn("host setting was changed, setting it again", "sysctl", name, "was", was, "value", s.value)
 		h.resets[name] = append(h.resets[name], now)
+		h.mu.Lock()
+		h.changed[name] = now
+		h.mu.Unlock()
 	}
 	h.resets[name] = slices.DeleteFunc(h.resets[name], func(at time.Time) bool { return now.Sub(at) > resetsTime })
 	if n := len(h.resets[name]); n >= resetsMany {
-		return []hostFault{{text: fmt.Sprintf("%s was changed from %s %d times within a minute, and packets are lost each time until it is set again; find the program that changes it (sysctl.d, a firewall, another network program) and set it to %s there", name, s.value, n, s.value)}}
+		return fmt.Sprintf("%s was changed from %s %d times within a minute, and packets are lost each time until it is set again; find the program that changes it (sysctl.d, a firewall, another network program) and set it to %s there", name, s.value, n, s.value)
 	}
-	return nil
+	return ""
 }
 
 // readChains searches for chains that drop packets between pods.
@@ -161,15 +158,12 @@ func (h *Host) readChains(now time.Time) {
 	found, err := h.obstacles(h.pools())
 	h.chainsAt = now.Add(max(chainsEvery, chainsShare*time.Since(began)))
 	if err != nil {
-		h.chains = []hostFault{{text: fmt.Sprintf("failed to read the chains of the hook forward: %v", err)}}
+		h.chains = []string{fmt.Sprintf("failed to read the chains of the hook forward: %v", err)}
 		return
 	}
 	h.chains = nil
 	for _, o := range found {
-		h.chains = append(h.chains, hostFault{
-			text: fmt.Sprintf("forwarding: %s; let them through: %s", o, o.Fix()),
-			v4:   o.Pool.Addr().Is4(), v6: o.Pool.Addr().Is6(),
-		})
+		h.chains = append(h.chains, fmt.Sprintf("forwarding: %s; let them through: %s", o, o.Fix()))
 	}
 }
 
@@ -177,22 +171,8 @@ func (h *Host) readChains(now time.Time) {
 func (h *Host) Problems() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []string
-	for _, f := range h.faults {
-		out = append(out, f.text)
-	}
-	return out
+	return slices.Clone(h.faults)
 }
 
-// Obstacle returns why packets for an address of a pool do not get through this
-// node; "": nothing of the host's is in the way.
-func (h *Host) Obstacle(addr netip.Addr) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, f := range h.faults {
-		if addr.Is4() && f.v4 || addr.Is6() && f.v6 {
-			return f.text
-		}
-	}
-	return ""
-}
+// dotted is a setting's name as sysctl(8) writes it.
+func dotted(name string) string { return strings.ReplaceAll(name, "/", ".") }

@@ -23,7 +23,11 @@ func TestScenarios(t *testing.T) {
 				}
 				return nil
 			}
-			r, err := Explain(t.Context(), w, netip.MustParseAddr(words[1]))
+			q := Question{To: netip.MustParseAddr(words[len(words)-1])}
+			if len(words) > 2 {
+				q.From = netip.MustParseAddr(words[1])
+			}
+			r, err := Explain(t.Context(), w.parts(), q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,15 +39,15 @@ func TestScenarios(t *testing.T) {
 // render is a result as a scenario has it.
 func render(r Result) (lines []string) {
 	for _, s := range r.Steps {
-		mark := "ok    "
-		if !s.OK {
-			mark = "BROKEN"
+		mark := map[State]string{OK: "ok     ", Suspect: "suspect", Broken: "BROKEN "}[s.State]
+		name := s.Name
+		if s.Cause != "" {
+			name += " (" + string(s.Cause) + ")"
 		}
-		lines = append(lines, fmt.Sprintf("%s %s: %s", mark, s.Name, s.Detail))
+		lines = append(lines, fmt.Sprintf("%s %s: %s", mark, name, s.Detail))
 	}
-	word := "unreachable"
 	if r.Reachable {
-		word = "reachable"
+		return append(lines, "reachable: "+r.Verdict)
 	}
-	return append(lines, fmt.Sprintf("%s: %s", word, r.Verdict))
+	return append(lines, fmt.Sprintf("unreachable (%s): %s", r.Cause, r.Verdict), "fix: "+r.Fix)
 }

@@ -10,14 +10,26 @@ import (
 	"onlink/rib"
 )
 
+// unusableCause returns the cause for a route that is not in the kernel, and what
+// to do.
+func unusableCause(r rib.Route) (c Cause, fix string) {
+	switch r.Reason { //nolint:exhaustive // the others have no next hop that is reached
+	case rib.ReasonMartian, rib.ReasonForbidden, rib.ReasonCoversNextHop, rib.ReasonInsideOwnBlock, rib.ReasonHostNetwork:
+		return RouteNotPermitted, "where the route is wanted, name it in `import.accept` of its peer; `onlinkctl routes` shows its announcer"
+	case rib.ReasonOwnNextHop, rib.ReasonMartianHop, rib.ReasonHopInPool, rib.ReasonFamilyUnsupported:
+		return NextHopUnusable, "the announcer must set a next hop that this node reaches; `onlinkctl routes` shows the announcer"
+	}
+	return NextHopUnreachable, "add the underlay's route to the next hop (a default route of the host), or bring its device up; `ip route get` shows the kernel's way"
+}
+
 // unusable returns why a route is not in the kernel, and what to check.
 func unusable(r rib.Route) string {
-	why := "has no usable next hop (%s): the underlay has no route to it; see `ip route get` for the next hop"
+	why := "has no usable next hop (%s): the underlay has no route to it"
 	switch r.Reason {
 	case rib.ReasonMartian:
 		why = "is not installed (%s): no rule permits a route to such addresses; `onlinkctl routes` shows its announcer"
 	case rib.ReasonForbidden:
-		why = "is not installed (%s): it is a default route or lies in a network of this node; `import.accept` must name it"
+		why = "is not installed (%s): it is a default route or lies in a network of this node, and `import.accept` does not name it"
 	case rib.ReasonCoversNextHop:
 		why = "is not installed (%s): it would take over the way to a BGP peer or next hop"
 	case rib.ReasonInsideOwnBlock:

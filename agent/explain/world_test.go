@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,29 +19,51 @@ import (
 	"onlink/fib/underlay"
 	"onlink/internal/ours"
 	"onlink/ipam"
+	"onlink/probe"
 	"onlink/rib"
 )
 
 // world is a node as a scenario has built it. The decision is that of package
-// rib; the kernel holds what is decided unless the scenario says otherwise.
+// rib; the kernel holds what is decided unless the scenario says otherwise, every
+// machine answers, and every probe does.
 type world struct {
 	table      *rib.Table
 	reach      reach
 	pools      []rib.Pool
 	permit     rib.Permit
-	own        []ipam.Block
+	own        []ipam.BlockUsage
 	pods       map[netip.Addr]ipam.Assignment
 	services   []Announcement
 	registry   []ipam.Block
+	nodes      []ipam.Node
 	silent     bool
+	known      time.Duration // age of the registry's last answer; 0: there was none
 	paths      map[netip.Prefix][]bgp.PathInfo
 	announced  []bgp.Announced
+	peers      []bgp.PeerStatus
+	exports    []Export
+	drained    bool
 	failed     map[netip.Prefix]string
 	lacks      map[netip.Prefix]bool // routes that the kernel does not hold
 	kernel     []underlay.KernelRoute
-	gone       map[string]bool // devices
+	rules      []ruleFrom
+	refuses    error                         // the kernel rejects packets of pods
+	devices    map[string]underlay.LinkState // those that are not up and of MTU 1500
+	gone       map[string]bool               // devices
 	neighbours map[string][]underlay.Neighbour
-	obstacle   string
+	machines   map[netip.Addr][]string // MAC addresses that answer
+	hindrances []Hindrance
+	recent     []string
+	tunnel     TunnelState
+	wiring     map[netip.Addr]Wiring
+	echoes     map[string]probe.Outcome // by the words before the outcome
+}
+
+// ruleFrom is a policy rule for packets from a range.
+type ruleFrom struct {
+	underlay.Rule
+
+	from netip.Prefix
 }
 
 // reach is the kernel's FIB without our routes.
@@ -50,6 +77,15 @@ func newWorld() *world {
 	return &world{
 		table: rib.NewTable(r), reach: r, pods: map[netip.Addr]ipam.Assignment{}, paths: map[netip.Prefix][]bgp.PathInfo{},
 		failed: map[netip.Prefix]string{}, lacks: map[netip.Prefix]bool{}, gone: map[string]bool{}, neighbours: map[string][]underlay.Neighbour{},
+		devices: map[string]underlay.LinkState{}, machines: map[netip.Addr][]string{}, wiring: map[netip.Addr]Wiring{}, echoes: map[string]probe.Outcome{},
+	}
+}
+
+// parts returns the world, link by link.
+func (w *world) parts() World {
+	return World{
+		Node: "n1", Registry: owners{w}, Sessions: sessions{w}, Decider: decider{w}, Kernel: kernel{w}, Link: machines{w}, Host: host{w},
+		Tunnels: tunnels{w}, Pods: pods{w}, Probes: probes{w},
 	}
 }
 
@@ -69,22 +105,44 @@ var errCommand = errors.New("no such command")
 //	path PREFIX NEXTHOP...              paths that import accepts
 //	withdrawn PREFIX                    the speaker has no path any more
 //	refused PREFIX NEXTHOP RULE...      an announcement that import refuses
-//	announces PREFIX OWNER REASON [to PEER | shutdown | drained]
+//	announces PREFIX OWNER REASON [to PEER | shutdown | drained | withheld]
 //	network PREFIX                      a network of the node
 //	fails PREFIX TEXT...                the kernel refuses a route
 //	lacks PREFIX                        the kernel has lost a route
-//	kernel PREFIX PROTO VIA DEV         a route that is not onlink's
+//	kernel PREFIX PROTO VIA DEV         a route that is not onlink's; PROTO may be TYPE:PROTO
+//	kernel PREFIX PROTO VIA DEV TABLE   the same, in another table
+//	rule PRIORITY FROM TABLE|DROPS      a policy rule
+//	vrf TABLE                           pods' devices belong to a VRF
+//	refuses ERRNO                       the kernel rejects packets of pods
 //	gone DEVICE                         a device that was removed
-//	neighbour ADDR DEV STATE            failed, reachable or permanent
-//	obstacle TEXT...                    the host does not forward
+//	device DEVICE down|nocarrier|MTU    a device's state
+//	neighbour ADDR DEV STATE [MAC]      an entry: failed, reachable or permanent
+//	machine ADDR [MAC...]               the machines that answer for an address
+//	hindrance CAUSE certain|maybe TEXT  a setting or chain of the host
+//	recent TEXT                         a setting that was set again
+//	tunnel device|entries TEXT          what differs of the tunnel
+//	wiring ADDR TEXT                    what differs of a pod's interface
+//	spoof ADDR TEXT                     of its entry against forged addresses
+//	node NAME ADDR                      a node's address in the registry
+//	known AGE                           the registry answered that long ago
+//	session NAME ADDR STATE [TEXT...]   a session and its last error
+//	held NAME ADDR TEXT...              one that is held down
+//	export PEER accepted|RULE...        the verdict of export on own blocks
+//	unconfirmed                         the own blocks are not confirmed
+//	drained                             the node is drained
+//	echo [pod|large|tunnel|tcp|wire] ADDR KIND [WORDS...]  the outcome of a probe that is not answered; a
+//	                                    silent one of a pod has: left ADDR, returned, stays
 func (w *world) do(verb string, args []string) error {
 	rest := func(n int) string { return strings.Join(args[n:], " ") }
+	if done, err := w.doKernel(verb, args, rest); done || err != nil {
+		return err
+	}
 	switch verb {
 	case "pool":
 		w.pools = append(w.pools, rib.Pool{Prefix: pfx(args[0]), Encap: rib.CrossSubnet, Tunnel: args[1]})
 		w.table.SetPools(w.pools)
 	case "own":
-		w.own = append(w.own, ipam.Block{CIDR: pfx(args[0]), Pool: "main", Node: w.Node(), Epoch: 1})
+		w.own = append(w.own, ipam.BlockUsage{Block: ipam.Block{CIDR: pfx(args[0]), Pool: "main", Node: "n1", Epoch: 1}, Confirmed: true})
 		var blocks []netip.Prefix
 		for _, b := range w.own {
 			blocks = append(blocks, b.CIDR)
@@ -113,37 +171,154 @@ func (w *world) do(verb string, args []string) error {
 			a.Peers = args[4:]
 		case len(args) > 3 && args[3] == "shutdown":
 			a.Shutdown = true
+		case len(args) > 3 && args[3] == "withheld":
+			a.Withheld = "the machine was booted, and its owner has not sent it again"
 		case len(args) > 3:
-			a.Withheld = "the node is " + args[3]
+			a.Drained = "the node is " + args[3]
 		}
 		w.services = append(w.services, a)
 	case "network":
 		w.permit.NodeSubnets = append(w.permit.NodeSubnets, pfx(args[0]))
 		w.permit.Host = append(w.permit.Host, pfx(args[0]))
 		w.table.SetPermitted(w.permit)
-	case "fails":
-		w.failed[pfx(args[0])] = rest(1)
-	case "lacks":
-		w.lacks[pfx(args[0])] = true
-	case "kernel":
-		return w.addKernel(args)
-	case "gone":
-		w.gone[args[0]] = true
-	case "neighbour":
-		state := map[string]uint16{"failed": unix.NUD_FAILED, "reachable": unix.NUD_REACHABLE, "permanent": unix.NUD_PERMANENT}[args[2]]
-		w.neighbours[args[1]] = append(w.neighbours[args[1]], underlay.Neighbour{Addr: ip(args[0]), State: state})
-	case "obstacle":
-		w.obstacle = rest(0)
+	case "node":
+		w.nodes = append(w.nodes, ipam.Node{Name: args[0], Addresses: []netip.Addr{ip(args[1])}})
+	case "known":
+		age, err := time.ParseDuration(args[0])
+		w.known = age
+		return err
+	case "session":
+		w.peers = append(w.peers, bgp.PeerStatus{Name: args[0], Address: ip(args[1]), State: args[2], LastError: rest(3)})
+	case "held":
+		w.peers = append(w.peers, bgp.PeerStatus{Name: args[0], Address: ip(args[1]), State: "Idle", Held: rest(2)})
+	case "export":
+		w.exports = append(w.exports, Export{Peer: args[0], Accepted: args[1] == "accepted", Rule: rest(1)})
+	case "unconfirmed":
+		for i := range w.own {
+			w.own[i].Confirmed = false
+		}
+	case "drained":
+		w.drained = true
+	case "hindrance":
+		w.hindrances = append(w.hindrances, Hindrance{Cause: Cause(args[0]), Certain: args[1] == "certain", Detail: rest(2), Fix: "undo it"})
+	case "recent":
+		w.recent = append(w.recent, rest(0))
+	case "tunnel":
+		if args[0] == "device" {
+			w.tunnel.Device = append(w.tunnel.Device, rest(1))
+		} else {
+			w.tunnel.Entries = append(w.tunnel.Entries, rest(1))
+		}
+	case "wiring":
+		w.wiring[ip(args[0])] = Wiring{Differences: []string{rest(1)}}
+	case "spoof":
+		w.wiring[ip(args[0])] = Wiring{Spoof: rest(1)}
+	case "echo":
+		return w.setEcho(args)
 	default:
 		return errCommand
 	}
 	return nil
 }
 
+// doKernel runs the commands about the kernel.
+func (w *world) doKernel(verb string, args []string, rest func(int) string) (done bool, err error) {
+	switch verb {
+	case "fails":
+		w.failed[pfx(args[0])] = rest(1)
+	case "lacks":
+		w.lacks[pfx(args[0])] = true
+	case "kernel":
+		return true, w.addKernel(args)
+	case "rule":
+		priority, err := strconv.ParseUint(args[0], 10, 32)
+		if err != nil {
+			return true, err
+		}
+		r := ruleFrom{Rule: underlay.Rule{Priority: uint32(priority), Text: "from " + args[1] + " " + args[2]}, from: pfx(args[1])}
+		if table, err := strconv.ParseUint(args[2], 10, 32); err == nil {
+			r.Table, r.Text = uint32(table), "from "+args[1]+" lookup "+args[2]
+		} else {
+			r.Drops = args[2]
+		}
+		w.rules = append(w.rules, r)
+	case "vrf":
+		table, err := strconv.ParseUint(args[0], 10, 32)
+		w.rules = append(w.rules, ruleFrom{Rule: underlay.Rule{Priority: 1000, Text: "from all lookup [l3mdev-table]", Table: uint32(table), VRF: true, Common: true}, from: pfx("0.0.0.0/0")})
+		return true, err
+	case "refuses":
+		w.refuses = map[string]error{"EXDEV": unix.EXDEV, "EHOSTUNREACH": unix.EHOSTUNREACH, "EIO": unix.EIO}[args[0]]
+	case "gone":
+		w.gone[args[0]] = true
+	case "device":
+		state := underlay.LinkState{Name: args[0], Up: args[1] != "down", Carrier: args[1] != "down" && args[1] != "nocarrier", MTU: 1500}
+		if mtu, err := strconv.Atoi(args[1]); err == nil {
+			state.MTU = mtu
+		}
+		w.devices[args[0]] = state
+	case "neighbour":
+		state := map[string]uint16{"failed": unix.NUD_FAILED, "reachable": unix.NUD_REACHABLE, "permanent": unix.NUD_PERMANENT}[args[2]]
+		n := underlay.Neighbour{Addr: ip(args[0]), State: state}
+		if len(args) > 3 {
+			if n.MAC, err = net.ParseMAC(args[3]); err != nil {
+				return true, err
+			}
+		}
+		w.neighbours[args[1]] = append(w.neighbours[args[1]], n)
+	case "machine":
+		w.machines[ip(args[0])] = args[1:]
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// setEcho sets the outcome of a probe.
+func (w *world) setEcho(args []string) error {
+	key, rest := args[0], args[1:]
+	if _, err := netip.ParseAddr(key); err != nil {
+		key, rest = key+" "+rest[0], rest[1:]
+	}
+	o := probe.Outcome{Detail: strings.Join(rest[1:], " "), RTT: time.Millisecond}
+	switch rest[0] {
+	case "answered":
+		o.Kind = probe.Answered
+	case "silent":
+		o.Kind = probe.Silent
+		if len(rest) > 1 {
+			o.Seen.Watched = true
+			switch rest[1] {
+			case "left":
+				o.Seen.Left = ip(rest[2])
+			case "returned":
+				o.Seen.Left, o.Seen.Returned = ip("10.244.1.5"), true
+			}
+		}
+		o.Detail = "no answer to 4 packets within 1.3s"
+	case "rejected":
+		o.Kind, o.By = probe.Rejected, ip(rest[1])
+	case "unsent":
+		o.Kind = probe.Unsent
+	case "toobig":
+		mtu, err := strconv.Atoi(rest[2])
+		if err != nil {
+			return err
+		}
+		o.Kind, o.By, o.MTU = probe.TooBig, ip(rest[1]), mtu
+	case "skipped":
+		o.Kind = probe.Skipped
+	default:
+		return errCommand
+	}
+	w.echoes[key] = o
+	return nil
+}
+
 func (w *world) addPod(args []string, wired bool) {
 	namespace, name, _ := strings.Cut(args[1], "/")
 	w.pods[ip(args[0])] = ipam.Assignment{
-		Handle: ipam.Handle{ContainerID: "c1", IfName: "eth0"}, Namespace: namespace, Pod: name, HostDevice: args[2],
+		Handle: ipam.Handle{ContainerID: fmt.Sprintf("c%d", len(w.pods)+1), IfName: "eth0"}, Namespace: namespace, Pod: name, HostDevice: args[2],
+		Addresses: []netip.Addr{ip(args[0])}, Netns: "/run/netns/" + name,
 	}
 	if wired {
 		w.table.SetPod(pfx(args[0]+"/32"), args[2])
@@ -176,13 +351,27 @@ func (w *world) addPaths(prefix netip.Prefix, hops []string) {
 }
 
 func (w *world) addKernel(args []string) error {
-	proto := map[string]uint8{"static": unix.RTPROT_STATIC, "kernel": unix.RTPROT_KERNEL}[args[1]]
-	if proto == 0 {
+	kind, name, typed := strings.Cut(args[1], ":")
+	if !typed {
+		kind, name = "unicast", args[1]
+	}
+	r := underlay.KernelRoute{
+		Dst: pfx(args[0]), Protocol: map[string]uint8{"static": unix.RTPROT_STATIC, "kernel": unix.RTPROT_KERNEL, "boot": unix.RTPROT_BOOT}[name],
+		Type:  map[string]uint8{"unicast": unix.RTN_UNICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE, "prohibit": unix.RTN_PROHIBIT}[kind],
+		Table: unix.RT_TABLE_MAIN, Dev: args[3],
+	}
+	if r.Protocol == 0 || r.Type == 0 {
 		return fmt.Errorf("%w: protocol %s", errCommand, args[1])
 	}
-	r := underlay.KernelRoute{Dst: pfx(args[0]), Protocol: proto, Dev: args[3]}
 	if args[2] != "-" {
 		r.Via = ip(args[2])
+	}
+	if len(args) > 4 {
+		table, err := strconv.ParseUint(args[4], 10, 32)
+		if err != nil {
+			return err
+		}
+		r.Table = uint32(table)
 	}
 	w.kernel = append(w.kernel, r)
 	return nil
@@ -191,11 +380,20 @@ func (w *world) addKernel(args []string) error {
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
 
-// Node implements World.
-func (*world) Node() string { return "n1" }
+type (
+	owners   struct{ *world }
+	sessions struct{ *world }
+	decider  struct{ *world }
+	kernel   struct{ *world }
+	machines struct{ *world }
+	host     struct{ *world }
+	tunnels  struct{ *world }
+	pods     struct{ *world }
+	probes   struct{ *world }
+)
 
-// InPool implements World.
-func (w *world) InPool(addr netip.Addr) bool {
+// InPool implements Registry.
+func (w owners) InPool(addr netip.Addr) bool {
 	for _, p := range w.pools {
 		if p.Prefix.Contains(addr) {
 			return true
@@ -204,53 +402,43 @@ func (w *world) InPool(addr netip.Addr) bool {
 	return false
 }
 
-// OwnBlock implements World.
-func (w *world) OwnBlock(addr netip.Addr) (ipam.Block, bool) {
+// OwnBlock implements Registry.
+func (w owners) OwnBlock(addr netip.Addr) (ipam.BlockUsage, bool) {
 	for _, b := range w.own {
 		if b.CIDR.Contains(addr) {
 			return b, true
 		}
 	}
-	return ipam.Block{}, false
+	return ipam.BlockUsage{}, false
 }
 
-// Announcement implements World.
-func (w *world) Announcement(addr netip.Addr) (Announcement, bool) {
-	for _, a := range w.services {
-		if a.Prefix.Contains(addr) {
-			return a, true
-		}
+// Known implements Registry.
+func (w owners) Known() (Known, bool) {
+	k := Known{Nodes: w.nodes, Age: w.known}
+	if w.known > 0 {
+		k.Blocks = w.world.registry
 	}
-	return Announcement{}, false
+	return k, w.known > 0
 }
 
-// Pod implements World.
-func (w *world) Pod(addr netip.Addr) (ipam.Assignment, bool) {
-	as, ok := w.pods[addr]
-	return as, ok
-}
-
-// Registered implements World.
-func (w *world) Registered(context.Context) ([]ipam.Block, error) {
+// Registered implements Registry.
+func (w owners) Registered(context.Context) ([]ipam.Block, error) {
 	if w.silent {
 		return nil, errors.New("no answer within 700ms")
 	}
-	return w.registry, nil
+	return w.world.registry, nil
 }
 
-// Decision implements World.
-func (w *world) Decision(_ context.Context, addr netip.Addr) (Decision, error) {
-	d := Decision{Failed: func(p netip.Prefix) string { return w.failed[p] }}
-	d.Route, d.Known = w.table.Lookup(addr)
-	d.Installable, d.Uses = w.table.LookupInstallable(addr)
-	return d, nil
+// Peers implements Sessions.
+func (w sessions) Peers() []bgp.PeerStatus { return w.peers }
+
+// Paths implements Sessions.
+func (w sessions) Paths(_ context.Context, prefix netip.Prefix) []bgp.PathInfo {
+	return w.paths[prefix]
 }
 
-// Paths implements World.
-func (w *world) Paths(_ context.Context, prefix netip.Prefix) []bgp.PathInfo { return w.paths[prefix] }
-
-// Announced implements World.
-func (w *world) Announced(_ context.Context, addr netip.Addr) []bgp.Announced {
+// Announced implements Sessions.
+func (w sessions) Announced(_ context.Context, addr netip.Addr) []bgp.Announced {
 	var out []bgp.Announced
 	for _, a := range w.announced {
 		if a.Route.Prefix.Contains(addr) {
@@ -260,37 +448,189 @@ func (w *world) Announced(_ context.Context, addr netip.Addr) []bgp.Announced {
 	return out
 }
 
-// Lookup implements World: the longest match of the routes that are not
-// onlink's and those that are decided.
-func (w *world) Lookup(addr netip.Addr) (underlay.KernelRoute, error) {
-	best, found := underlay.KernelRoute{}, false
-	if r, ok := w.table.LookupInstallable(addr); ok && !w.lacks[r.Prefix] && w.failed[r.Prefix] == "" {
-		best, found = underlay.KernelRoute{Dst: r.Prefix, Protocol: ours.Protocol}, true
+// Exports implements Sessions.
+func (w sessions) Exports(context.Context, netip.Prefix) []Export { return w.exports }
+
+// Announcement implements Sessions.
+func (w sessions) Announcement(addr netip.Addr) (Announcement, bool) {
+	for _, a := range w.services {
+		if a.Prefix.Contains(addr) {
+			return a, true
+		}
 	}
-	for _, r := range w.kernel {
-		if r.Dst.Contains(addr) && (!found || r.Dst.Bits() >= best.Dst.Bits()) {
+	return Announcement{}, false
+}
+
+// Withdrawn implements Sessions.
+func (w sessions) Withdrawn() string {
+	if w.drained {
+		return "the node is drained"
+	}
+	return ""
+}
+
+// Decision implements Decider.
+func (w decider) Decision(_ context.Context, addr netip.Addr) (Decision, error) {
+	d := Decision{Failed: func(p netip.Prefix) string { return w.failed[p] }}
+	d.Route, d.Known = w.table.Lookup(addr)
+	d.Installable, d.Uses = w.table.LookupInstallable(addr)
+	return d, nil
+}
+
+// errnos are the kernel's refusals by type of route.
+var errnos = map[uint8]error{unix.RTN_BLACKHOLE: unix.EINVAL, unix.RTN_UNREACHABLE: unix.EHOSTUNREACH, unix.RTN_PROHIBIT: unix.EACCES}
+
+// Way implements Kernel.
+func (w kernel) Way(p underlay.Packet) (underlay.KernelRoute, error) {
+	t, err := w.Trace(p)
+	switch {
+	case err != nil:
+		return underlay.KernelRoute{}, err
+	case p.In != "" && w.refuses != nil:
+		return underlay.KernelRoute{}, w.refuses
+	case t.Rule.Drops != "" || !t.Found:
+		return underlay.KernelRoute{}, unix.ENETUNREACH
+	case errnos[t.Route.Type] != nil:
+		return underlay.KernelRoute{}, errnos[t.Route.Type]
+	}
+	return t.Route, nil
+}
+
+// Trace implements Kernel.
+func (w kernel) Trace(p underlay.Packet) (underlay.Trace, error) {
+	for _, r := range w.rules {
+		if !r.from.Contains(p.From) {
+			continue
+		}
+		if r.Drops != "" {
+			return underlay.Trace{Rule: r.Rule}, nil
+		}
+		if route, ok := w.longest(p.To, r.Table); ok {
+			return underlay.Trace{Rule: r.Rule, Route: route, Found: true}, nil
+		}
+	}
+	route, ok := w.longest(p.To, unix.RT_TABLE_MAIN)
+	return underlay.Trace{Rule: underlay.Rule{Priority: 32766, Table: unix.RT_TABLE_MAIN, Common: true}, Route: route, Found: ok}, nil
+}
+
+// longest returns the longest match of the routes of a table, and in table main of
+// those that are decided.
+func (w kernel) longest(addr netip.Addr, table uint32) (best underlay.KernelRoute, found bool) {
+	if r, ok := w.table.LookupInstallable(addr); ok && table == unix.RT_TABLE_MAIN && !w.lacks[r.Prefix] && w.failed[r.Prefix] == "" {
+		best, found = underlay.KernelRoute{Dst: r.Prefix, Protocol: ours.Protocol, Type: unix.RTN_UNICAST, Table: table}, true
+	}
+	for _, r := range w.world.kernel {
+		if r.Table == table && r.Dst.Contains(addr) && (!found || r.Dst.Bits() >= best.Dst.Bits()) {
 			best, found = r, true
 		}
 	}
-	if !found {
-		return best, underlay.ErrNoRoute
-	}
-	return best, nil
+	return best, found
 }
 
-// Source implements World.
-func (w *world) Source(addr netip.Addr) (underlay.KernelRoute, error) { return w.Lookup(addr) }
+// Source implements Kernel.
+func (w kernel) Source(addr netip.Addr) (underlay.KernelRoute, error) {
+	if addr == ip("10.57.0.11") {
+		return underlay.KernelRoute{Self: true, Dev: "lo"}, nil
+	}
+	r, ok := w.longest(addr, unix.RT_TABLE_MAIN)
+	if !ok || errnos[r.Type] != nil {
+		return r, unix.ENETUNREACH
+	}
+	r.Src = ip("10.57.0.11")
+	return r, nil
+}
 
-// Device implements World.
-func (w *world) Device(name string) error {
+// Device implements Kernel.
+func (w kernel) Device(name string) (underlay.LinkState, error) {
 	if w.gone[name] {
-		return fmt.Errorf("%s: %w", name, underlay.ErrNoDevice)
+		return underlay.LinkState{}, fmt.Errorf("%s: %w", name, underlay.ErrNoDevice)
 	}
-	return nil
+	if s, ok := w.devices[name]; ok {
+		return s, nil
+	}
+	return underlay.LinkState{Name: name, Up: true, Carrier: true, MTU: 1500}, nil
 }
 
-// Neighbours implements World.
-func (w *world) Neighbours(dev string) ([]underlay.Neighbour, error) { return w.neighbours[dev], nil }
+// Neighbours implements Kernel.
+func (w kernel) Neighbours(dev string) ([]underlay.Neighbour, error) { return w.neighbours[dev], nil }
 
-// HostObstacle implements World.
-func (w *world) HostObstacle(netip.Addr) string { return w.obstacle }
+// Solicit implements Neighbourhood.
+func (w machines) Solicit(_ context.Context, _ string, addr netip.Addr) ([]string, error) {
+	if macs, set := w.world.machines[addr]; set {
+		return macs, nil
+	}
+	return []string{"02:00:00:00:00:01"}, nil
+}
+
+// Examine implements Host.
+func (w host) Examine(Passage) []Hindrance { return w.hindrances }
+
+// Recent implements Host.
+func (w host) Recent(bool) []string { return w.recent }
+
+// Tunnel implements Tunnels.
+func (w tunnels) Tunnel(_ context.Context, dev string, _ netip.Addr) (TunnelState, error) {
+	s := w.tunnel
+	s.Text = "as " + dev + " is configured"
+	return s, nil
+}
+
+// Pod implements Pods.
+func (w pods) Pod(addr netip.Addr) (ipam.Assignment, bool) {
+	as, ok := w.world.pods[addr]
+	return as, ok
+}
+
+// Samples implements Pods.
+func (w pods) Samples(v6 bool, but netip.Addr) []ipam.Assignment {
+	var out []ipam.Assignment
+	for _, addr := range slices.SortedFunc(maps.Keys(w.world.pods), netip.Addr.Compare) {
+		if addr.Is6() == v6 && addr != but {
+			out = append(out, w.world.pods[addr])
+		}
+	}
+	return out
+}
+
+// Wiring implements Pods.
+func (w pods) Wiring(_ context.Context, as ipam.Assignment) (Wiring, error) {
+	return w.wiring[as.Addresses[0]], nil
+}
+
+// outcome returns the outcome of a probe of a kind, answered unless it is set.
+func (w probes) outcome(kind string, e probe.Echo) probe.Outcome {
+	key := e.To.String()
+	if kind != "" {
+		key = kind + " " + key
+	}
+	if o, ok := w.echoes[key]; ok {
+		return o
+	}
+	return probe.Outcome{Kind: probe.Answered, RTT: time.Millisecond, Detail: "answers"}
+}
+
+// Echo implements Probes.
+func (w probes) Echo(_ context.Context, e probe.Echo) probe.Outcome {
+	switch {
+	case e.Size > 0:
+		return w.outcome("large", e)
+	case e.Device != "":
+		return w.outcome("tunnel", e)
+	case e.Netns != "":
+		return w.outcome("pod", e)
+	}
+	return w.outcome("", e)
+}
+
+// Connect implements Probes.
+func (w probes) Connect(_ context.Context, e probe.Echo) probe.Outcome {
+	if o, ok := w.echoes["tcp "+e.To.String()]; ok {
+		return o
+	}
+	return probe.Outcome{Kind: probe.Silent}
+}
+
+// Wire implements Probes.
+func (w probes) Wire(_ context.Context, _, _ string, e probe.Echo) probe.Outcome {
+	return w.outcome("wire", e)
+}

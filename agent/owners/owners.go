@@ -60,6 +60,7 @@ type Watch struct {
 
 	mu    sync.Mutex
 	known []ipam.Block // as of the last answer; guarded by mu
+	last  Answer       // also after known has expired; guarded by mu
 
 	answered time.Time // Run's; of the last answer, zero: none that is in force
 	unlisted bool      // Run's; the registry lists no other node's blocks
@@ -132,6 +133,9 @@ func (w *Watch) ask(ctx context.Context) {
 		return
 	case err == nil, w.unlisted: // unlisted: no owner is known, so each block is accepted from its first announcer
 		w.answered = time.Now()
+		w.mu.Lock()
+		w.last = Answer{Blocks: blocks, Nodes: nodes, At: w.answered}
+		w.mu.Unlock()
 	case w.answered.IsZero() || time.Since(w.answered) < kept:
 		return
 	default:
@@ -171,6 +175,23 @@ func (w *Watch) Blocks() []ipam.Block {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.known
+}
+
+// Answer is an answer of the registry.
+type Answer struct {
+	Blocks []ipam.Block
+	Nodes  []ipam.Node
+	At     time.Time // the zero Time: there was none
+}
+
+// Last returns the registry's last answer, however old it is; a nil watch has none.
+func (w *Watch) Last() Answer {
+	if w == nil {
+		return Answer{}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
 }
 
 // setNetworks takes in the subnets of this node.

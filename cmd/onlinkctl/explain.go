@@ -12,23 +12,35 @@ import (
 
 func explainCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "explain ADDRESS",
-		Short: "Show whether and how a packet reaches an address",
+		Use:   "explain [FROM] ADDRESS",
+		Short: "Show whether and how a packet reaches an address, and what breaks it",
 		Long: `explain follows a packet to an address: the owner of its block, the BGP path,
-the decision and its reason, the kernel's route, the neighbour. It marks the
-step that is BROKEN, and exits with 1 when the address is unreachable.`,
+the decision and its reason, the kernel's route, the next hop, the settings and
+chains of the host, the tunnel, the pod, and a probe of the path. Packets come
+from a pod of this node, or from FROM: then the way back is explained, too.
+
+A step is ok, BROKEN, or suspect: it may break the path, and does when the probe
+has no answer. The end is one cause, with its code and the fix, and what else is
+not right. The exit code is 1 when the address is unreachable.`,
 		Example: `  onlinkctl explain 10.244.1.7
+  onlinkctl explain 10.244.3.9 10.244.1.7
   onlinkctl explain fd00:244::17 -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			addr, err := addressOf(args[0])
-			if err != nil {
-				return err
+			var req onlinkv1.ExplainRequest
+			for i, arg := range args {
+				addr, err := addressOf(arg)
+				if err != nil {
+					return err
+				}
+				if i == len(args)-1 {
+					req.Address = addr.String()
+				} else {
+					req.From = addr.String()
+				}
 			}
 			return show(cmd, a, view[*onlinkv1.ExplainReply]{
-				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ExplainReply, error) {
-					return c.Explain(ctx, &onlinkv1.ExplainRequest{Address: addr.String()})
-				},
+				fetch:  func(ctx context.Context, c *connection) (*onlinkv1.ExplainReply, error) { return c.Explain(ctx, &req) },
 				table:  explainText,
 				broken: func(r *onlinkv1.ExplainReply) bool { return !r.GetReachable() },
 			})
@@ -36,15 +48,12 @@ step that is BROKEN, and exits with 1 when the address is unreachable.`,
 	}
 }
 
-// explainText writes one line per step, and the verdict.
+// explainText writes one line per step, the verdict, its cause and fix, and the
+// other findings.
 func explainText(w io.Writer, r *onlinkv1.ExplainReply) error {
 	g := newGrid(w, "STEP", "STATE", "DETAIL")
 	for _, s := range r.GetSteps() {
-		state := "ok"
-		if !s.GetOk() {
-			state = "BROKEN"
-		}
-		g.row(s.GetName(), state, s.GetDetail())
+		g.row(s.GetName(), stepState(s), s.GetDetail())
 	}
 	if err := g.flush(); err != nil {
 		return err
@@ -54,5 +63,24 @@ func explainText(w io.Writer, r *onlinkv1.ExplainReply) error {
 		state = "UNREACHABLE"
 	}
 	_, err := fmt.Fprintf(w, "\n%s: %s\n", state, clean(r.GetVerdict()))
+	if err == nil && r.GetCause() != "" {
+		_, err = fmt.Fprintf(w, "Cause: %s\nFix: %s\n", clean(r.GetCause()), clean(r.GetFix()))
+	}
+	for _, s := range r.GetOthers() {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "Also %s (%s): %s; fix: %s\n", stepState(s), clean(s.GetCause()), clean(s.GetDetail()), clean(s.GetFix()))
+		}
+	}
 	return err
+}
+
+// stepState is the state of a step as the table has it.
+func stepState(s *onlinkv1.ExplainStep) string {
+	switch {
+	case !s.GetOk():
+		return "BROKEN"
+	case s.GetState() == "suspect":
+		return "suspect"
+	}
+	return "ok"
 }

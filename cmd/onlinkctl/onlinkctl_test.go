@@ -95,6 +95,7 @@ func TestOutput(t *testing.T) {
 		{"policy_export_yaml", "policy test --peer tor1 --direction export 10.244.1.0/26 -o yaml", nil},
 		{"explain", "explain 10.244.1.7", nil},
 		{"explain_broken", "explain 10.244.1.8", errUnreachable},
+		{"explain_from_json", "explain 10.244.3.9 10.244.1.8 -o json", errUnreachable},
 		{"explain_broken_json", "explain 10.244.1.8 -o json", errUnreachable},
 	}
 	for _, tt := range tests {
@@ -167,7 +168,8 @@ func TestErrors(t *testing.T) {
 		{"old agent", "pools --socket " + old, []string{old, "older than onlinkctl"}},
 		{"refused by the agent", "explain 192.0.2.1 --socket " + socket, []string{"address 192.0.2.1 is in no pool"}},
 		{"bad address", "explain here --socket " + socket, []string{`"here" is not an address`}},
-		{"no address", "explain --socket " + socket, []string{"accepts 1 arg(s)"}},
+		{"no address", "explain --socket " + socket, []string{"accepts between 1 and 2 arg(s)"}},
+		{"bad source", "explain here 10.244.1.7 --socket " + socket, []string{`"here" is not an address`}},
 		{"bad prefix", "routes 10.0.0.0/33 --socket " + socket, []string{`"10.0.0.0/33" is neither`}},
 		{"bad ipam address", "ipam show fe80::1%eth0 --socket " + socket, []string{"is not an address"}},
 		{"release of a live pod", "ipam release 10.244.0.5 --socket " + socket, []string{"default/web-1", "--force"}},

@@ -312,8 +312,12 @@ func (s *agent) Explain(_ context.Context, r *onlinkv1.ExplainRequest) (*onlinkv
 	case "10.244.1.7":
 		return &onlinkv1.ExplainReply{Address: r.GetAddress(), Reachable: true, Steps: steps, Verdict: "tunnelled to 10.58.0.11"}, nil
 	case "10.244.1.8":
-		steps = append(steps, &onlinkv1.ExplainStep{Name: "kernel-route", Detail: "no protocol-179 route"})
-		return &onlinkv1.ExplainReply{Address: r.GetAddress(), Steps: steps, Verdict: "the kernel lacks the route; see onlinkctl routes"}, nil
+		broken := &onlinkv1.ExplainStep{Name: "kernel-route", State: "broken", Detail: "the kernel lacks the route", Cause: "route.missing", Fix: "see onlinkctl routes"}
+		suspect := &onlinkv1.ExplainStep{Name: "host", Ok: true, State: "suspect", Detail: "rp_filter is strict", Cause: "host.reverse-path", Fix: "set it to 2"}
+		return &onlinkv1.ExplainReply{
+			Address: r.GetAddress(), From: r.GetFrom(), Steps: append(steps, broken, suspect), Verdict: broken.GetDetail(), Cause: broken.GetCause(), Fix: broken.GetFix(),
+			Others: []*onlinkv1.ExplainStep{suspect},
+		}, nil
 	}
 	return nil, status.Errorf(codes.InvalidArgument, "address %s is in no pool", r.GetAddress())
 }

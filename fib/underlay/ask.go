@@ -1,8 +1,10 @@
 package underlay
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +25,10 @@ var ErrNoRoute = errors.New("no route")
 type KernelRoute struct {
 	Dst      netip.Prefix // the route itself; the address alone for [Source]
 	Protocol uint8        // RTPROT_*
-	Dev      string
+	Type     uint8        // RTN_*
+	Table    uint32
+	Metric   uint32
+	Dev      string     // of a multipath route the first member's
 	Via      netip.Addr // gateway; the zero Addr: none
 	// Src is the route's preferred source address from [Lookup], the source
 	// address of a packet from [Source]; the zero Addr: none.
@@ -76,9 +81,14 @@ func (r *KernelRoute) read(b []byte) (device int32) {
 		return 0
 	}
 	r.Protocol, r.Self = h.Protocol, h.Type == unix.RTN_LOCAL
+	r.Type, r.Table = h.Type, h.Table
 	var dst netip.Addr
 	for kind, v := range attrs.All() {
 		switch kind {
+		case unix.RTA_TABLE:
+			r.Table = rtnl.Uint32(v)
+		case unix.RTA_PRIORITY:
+			r.Metric = rtnl.Uint32(v)
 		case unix.RTA_DST:
 			dst = rtnl.Addr(v)
 		case unix.RTA_OIF:
@@ -102,8 +112,9 @@ func (r *KernelRoute) read(b []byte) (device int32) {
 // Neighbour is an entry of a device's neighbour table (ip-neighbour(8)).
 type Neighbour struct {
 	Addr   netip.Addr
-	State  uint16 // NUD_*
-	Router bool   // it advertises itself as a router (RFC 4861 section 4.4)
+	MAC    net.HardwareAddr // nil: not known
+	State  uint16           // NUD_*
+	Router bool             // it advertises itself as a router (RFC 4861 section 4.4)
 }
 
 // Known reports whether the neighbour has answered: the kernel is not still
@@ -131,10 +142,17 @@ func Neighbours(dev string) ([]Neighbour, error) {
 		if !ok || h.Index != index || h.Family == unix.AF_BRIDGE {
 			return
 		}
+		n := Neighbour{State: h.State, Router: h.Flags&unix.NTF_ROUTER != 0}
 		for kind, v := range attrs.All() {
-			if a := rtnl.Addr(v); kind == unix.NDA_DST && a.IsValid() {
-				out = append(out, Neighbour{Addr: a, State: h.State, Router: h.Flags&unix.NTF_ROUTER != 0})
+			switch kind {
+			case unix.NDA_DST:
+				n.Addr = rtnl.Addr(v)
+			case unix.NDA_LLADDR:
+				n.MAC = bytes.Clone(v)
 			}
+		}
+		if n.Addr.IsValid() {
+			out = append(out, n)
 		}
 	})
 	if err != nil {

@@ -5529,6 +5529,7 @@ func (x *BackupIPAMChunk) GetData() []byte {
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // where the packets come from; then the answers are explained, too. Empty: a pod of this node, and the node itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5570,13 +5571,24 @@ func (x *ExplainRequest) GetAddress() string {
 	return ""
 }
 
-// ExplainReply is the chain, step by step, in the order a packet needs it.
+func (x *ExplainRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+// ExplainReply is the chain, step by step, in the order of a packet's way.
 type ExplainReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Reachable     bool                   `protobuf:"varint,2,opt,name=reachable,proto3" json:"reachable,omitempty"` // every step holds
+	Reachable     bool                   `protobuf:"varint,2,opt,name=reachable,proto3" json:"reachable,omitempty"` // no step is broken
 	Steps         []*ExplainStep         `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
-	Verdict       string                 `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"` // one line: how it works, or where it breaks and the remedy
+	Verdict       string                 `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"` // one line: how it works, or what breaks it
+	Cause         string                 `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`     // stable code of the one cause, a section of docs/troubleshooting.md; empty: none
+	Fix           string                 `protobuf:"bytes,6,opt,name=fix,proto3" json:"fix,omitempty"`         // what to do about the cause
+	From          string                 `protobuf:"bytes,7,opt,name=from,proto3" json:"from,omitempty"`       // of the request
+	Others        []*ExplainStep         `protobuf:"bytes,8,rep,name=others,proto3" json:"others,omitempty"`   // the other steps that are not ok, the likelier first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5639,11 +5651,42 @@ func (x *ExplainReply) GetVerdict() string {
 	return ""
 }
 
+func (x *ExplainReply) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetFix() string {
+	if x != nil {
+		return x.Fix
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetOthers() []*ExplainStep {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
 type ExplainStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // owner | bgp-path | decision | kernel-route | neighbour | pod
-	Ok            bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // owner | announced | import | refused | bgp-path | session | pod | decision | kernel-route | neighbour | tunnel | host | probe
+	Ok            bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`    // it is not broken
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // ok | suspect | broken. suspect: it may break the path, and does when a probe has no answer
+	Cause         string                 `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"` // of a step that is not ok
+	Fix           string                 `protobuf:"bytes,6,opt,name=fix,proto3" json:"fix,omitempty"`     // of a step that is not ok
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5695,6 +5738,27 @@ func (x *ExplainStep) GetOk() bool {
 func (x *ExplainStep) GetDetail() string {
 	if x != nil {
 		return x.Detail
+	}
+	return ""
+}
+
+func (x *ExplainStep) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ExplainStep) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ExplainStep) GetFix() string {
+	if x != nil {
+		return x.Fix
 	}
 	return ""
 }
@@ -6131,18 +6195,26 @@ const file_admin_proto_rawDesc = "" +
 	"\x06blocks\x18\a \x03(\tR\x06blocks\"\x13\n" +
 	"\x11BackupIPAMRequest\"%\n" +
 	"\x0fBackupIPAMChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"*\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\">\n" +
 	"\x0eExplainRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x8e\x01\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"\xfa\x01\n" +
 	"\fExplainReply\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12,\n" +
 	"\x05steps\x18\x03 \x03(\v2\x16.onlink.v1.ExplainStepR\x05steps\x12\x18\n" +
-	"\averdict\x18\x04 \x01(\tR\averdict\"I\n" +
+	"\averdict\x18\x04 \x01(\tR\averdict\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x10\n" +
+	"\x03fix\x18\x06 \x01(\tR\x03fix\x12\x12\n" +
+	"\x04from\x18\a \x01(\tR\x04from\x12.\n" +
+	"\x06others\x18\b \x03(\v2\x16.onlink.v1.ExplainStepR\x06others\"\x87\x01\n" +
 	"\vExplainStep\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail*\x87\x01\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x10\n" +
+	"\x03fix\x18\x06 \x01(\tR\x03fix*\x87\x01\n" +
 	"\bRouteSet\x12\x19\n" +
 	"\x15ROUTE_SET_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ROUTE_SET_RECEIVED\x10\x01\x12\x16\n" +
@@ -6367,67 +6439,68 @@ var file_admin_proto_depIdxs = []int32{
 	79, // 64: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
 	85, // 65: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
 	84, // 66: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	3,  // 67: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	22, // 68: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26, // 69: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
-	33, // 70: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
-	38, // 71: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	52, // 72: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	53, // 73: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	40, // 74: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	44, // 75: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	46, // 76: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	50, // 77: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	55, // 78: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	61, // 79: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	64, // 80: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	67, // 81: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	70, // 82: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	72, // 83: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	74, // 84: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	76, // 85: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	77, // 86: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	80, // 87: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	9,  // 88: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	13, // 89: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	16, // 90: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	19, // 91: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	6,  // 92: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	7,  // 93: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	82, // 94: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	4,  // 95: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	23, // 96: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27, // 97: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
-	34, // 98: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
-	39, // 99: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	54, // 100: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	54, // 101: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	42, // 102: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	45, // 103: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	49, // 104: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	51, // 105: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	56, // 106: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	62, // 107: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	65, // 108: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	68, // 109: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	71, // 110: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	73, // 111: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	75, // 112: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	75, // 113: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	78, // 114: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	81, // 115: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	10, // 116: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	14, // 117: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	18, // 118: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	20, // 119: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	4,  // 120: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	8,  // 121: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	83, // 122: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	95, // [95:123] is the sub-list for method output_type
-	67, // [67:95] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	84, // 67: onlink.v1.ExplainReply.others:type_name -> onlink.v1.ExplainStep
+	3,  // 68: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	22, // 69: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26, // 70: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
+	33, // 71: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
+	38, // 72: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	52, // 73: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	53, // 74: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	40, // 75: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	44, // 76: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	46, // 77: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	50, // 78: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	55, // 79: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	61, // 80: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	64, // 81: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	67, // 82: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	70, // 83: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	72, // 84: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	74, // 85: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	76, // 86: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	77, // 87: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	80, // 88: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	9,  // 89: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	13, // 90: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	16, // 91: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	19, // 92: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	6,  // 93: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	7,  // 94: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	82, // 95: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	4,  // 96: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	23, // 97: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27, // 98: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
+	34, // 99: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
+	39, // 100: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	54, // 101: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	54, // 102: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	42, // 103: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	45, // 104: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	49, // 105: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	51, // 106: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	56, // 107: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	62, // 108: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	65, // 109: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	68, // 110: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	71, // 111: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	73, // 112: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	75, // 113: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	75, // 114: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	78, // 115: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	81, // 116: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	10, // 117: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	14, // 118: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	18, // 119: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	20, // 120: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	4,  // 121: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	8,  // 122: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	83, // 123: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	96, // [96:124] is the sub-list for method output_type
+	68, // [68:96] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }

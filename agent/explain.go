@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"onlink/agent/announce"
+	"onlink/agent/config"
+	"onlink/agent/dataplane"
+	"onlink/agent/drain"
+	"onlink/agent/explain"
+	"onlink/bgp"
+	"onlink/bgp/policy"
+	"onlink/cni"
+	"onlink/fib/underlay"
+	"onlink/ipam"
+	"onlink/nft"
+	"onlink/probe"
+	"onlink/tunnel"
+)
+
+// world gives an explanation the state of this node, one part for each link of the
+// chain.
+func (a *agent) world() explain.World {
+	probes := probe.New()
+	return explain.World{
+		Node: a.id.Name, Registry: ownersWorld{a}, Sessions: sessionsWorld{a.speaker, a}, Decider: decisionWorld{a.learn},
+		Kernel: kernelWorld{}, Link: linkWorld{a.watch, probes}, Host: hostWorld{a.host}, Tunnels: tunnelWorld{a.learn},
+		Pods: podWorld{a}, Probes: probeWorld{probes},
+	}
+}
+
+// ownersWorld implements explain.Registry.
+type ownersWorld struct{ a *agent }
+
+// InPool implements explain.Registry.
+func (w ownersWorld) InPool(addr netip.Addr) bool {
+	return slices.ContainsFunc(w.a.pools(), func(p config.Pool) bool { return p.CIDR.Contains(addr) })
+}
+
+// OwnBlock implements explain.Registry.
+func (w ownersWorld) OwnBlock(addr netip.Addr) (ipam.BlockUsage, bool) {
+	for _, b := range w.a.alloc.Blocks() {
+		if b.Block.CIDR.Contains(addr) {
+			return b, true
+		}
+	}
+	return ipam.BlockUsage{}, false
+}
+
+// Known implements explain.Registry.
+func (w ownersWorld) Known() (explain.Known, bool) {
+	last := w.a.owners.Last()
+	if last.At.IsZero() {
+		return explain.Known{}, false
+	}
+	return explain.Known{Blocks: last.Blocks, Nodes: last.Nodes, Age: time.Since(last.At)}, true
+}
+
+// Registered implements explain.Registry.
+func (w ownersWorld) Registered(ctx context.Context) ([]ipam.Block, error) {
+	return w.a.listRegistry(ctx)
+}
+
+// sessionsWorld implements explain.Sessions.
+type sessionsWorld struct {
+	*bgp.Speaker
+
+	a *agent
+}
+
+// Announcement implements explain.Sessions.
+func (w sessionsWorld) Announcement(addr netip.Addr) (explain.Announcement, bool) {
+	one, owner, withheld, ok := w.a.announced.Of(addr)
+	if !ok {
+		return explain.Announcement{}, false
+	}
+	phase, _ := w.a.drain.State()
+	out := explain.Announcement{
+		Prefix: one.Prefix, Owner: owner, Reason: one.Reason, Peers: one.Peers, Shutdown: one.GracefulShutdown || phase == drain.Leaving,
+		Drained: w.Withdrawn(),
+	}
+	if withheld {
+		out.Withheld = announce.WithheldReason
+	}
+	return out, true
+}
+
+// Withdrawn implements explain.Sessions.
+func (w sessionsWorld) Withdrawn() string {
+	if phase, _ := w.a.drain.State(); phase == drain.Drained {
+		return "the node is drained"
+	}
+	return ""
+}
+
+// Exports implements explain.Sessions.
+func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix) []explain.Export {
+	const most = 64 // a reflector has many clients, with one policy
+	var out []explain.Export
+	for _, p := range w.Peers() {
+		if p.State != established || len(out) >= most {
+			continue
+		}
+		v, err := w.TestExport(ctx, p.Address.String(), policy.Route{Prefix: prefix, Source: policy.Own})
+		if err != nil {
+			continue // the peer was removed in between
+		}
+		name := p.Name
+		if name == "" || p.Dynamic {
+			name = p.Address.String()
+		}
+		out = append(out, explain.Export{Peer: name, Accepted: v.Accepted, Rule: v.Rule})
+	}
+	return out
+}
+
+// decisionWorld implements explain.Decider.
+type decisionWorld struct{ learn *learn }
+
+// Decision implements explain.Decider.
+func (w decisionWorld) Decision(ctx context.Context, addr netip.Addr) (explain.Decision, error) {
+	var d explain.Decision
+	err := w.learn.do(ctx, func() {
+		d.Route, d.Known = w.learn.table.Lookup(addr)
+		d.Installable, d.Uses = w.learn.table.LookupInstallable(addr)
+		failed := w.learn.failures()
+		d.Failed = func(p netip.Prefix) string { return failed[p] }
+	})
+	return d, err
+}
+
+// kernelWorld implements explain.Kernel.
+type kernelWorld struct{}
+
+// Way implements explain.Kernel.
+func (kernelWorld) Way(p underlay.Packet) (underlay.KernelRoute, error) { return underlay.Way(p) }
+
+// Trace implements explain.Kernel.
+func (kernelWorld) Trace(p underlay.Packet) (underlay.Trace, error) { return underlay.TraceOf(p) }
+
+// Source implements explain.Kernel.
+func (kernelWorld) Source(addr netip.Addr) (underlay.KernelRoute, error) {
+	return underlay.Source(addr)
+}
+
+// Device implements explain.Kernel.
+func (kernelWorld) Device(name string) (underlay.LinkState, error) { return underlay.Link(name) }
+
+// Neighbours implements explain.Kernel.
+func (kernelWorld) Neighbours(dev string) ([]underlay.Neighbour, error) {
+	return underlay.Neighbours(dev)
+}
+
+// linkWorld implements explain.Neighbourhood.
+type linkWorld struct {
+	watch  *underlay.Watcher
+	probes *probe.Prober
+}
+
+// Solicit implements explain.Neighbourhood.
+func (w linkWorld) Solicit(ctx context.Context, dev string, addr netip.Addr) ([]string, error) {
+	var from netip.Addr
+	for _, a := range w.watch.Addresses() {
+		if a.Dev != dev || a.Addr.Is4() != addr.Is4() || addr.IsLinkLocalUnicast() {
+			continue
+		}
+		if !from.IsValid() || a.Subnet.Contains(addr) {
+			from = a.Addr
+		}
+	}
+	found, err := w.probes.Solicit(ctx, dev, from, addr)
+	var out []string
+	for _, mac := range found {
+		out = append(out, mac.String())
+	}
+	return out, err
+}
+
+// hostWorld implements explain.Host.
+type hostWorld struct{ host *dataplane.Host }
+
+// obstructions are the causes of what is in the way of packets.
+var obstructions = map[dataplane.Obstruction]explain.Cause{
+	dataplane.ForwardingOff: explain.HostForwarding, dataplane.ReversePath: explain.HostReversePath, dataplane.IPv6Off: explain.HostIPv6Off,
+	dataplane.ChainDrops: explain.HostChain, dataplane.ChainRewrites: explain.HostRewrite, dataplane.GuardLacks: explain.HostGuard,
+	dataplane.ConntrackFull: explain.HostConntrack,
+}
+
+// Examine implements explain.Host.
+func (w hostWorld) Examine(p explain.Passage) []explain.Hindrance {
+	var out []explain.Hindrance
+	for _, h := range w.host.Examine(dataplane.Passage(p)) {
+		out = append(out, explain.Hindrance{Cause: obstructions[h.Kind], Detail: h.Text, Fix: h.Fix, Certain: h.Certain})
+	}
+	return out
+}
+
+// Recent implements explain.Host.
+func (w hostWorld) Recent(v6 bool) []string { return w.host.Recent(v6) }
+
+// tunnelWorld implements explain.Tunnels.
+type tunnelWorld struct{ learn *learn }
+
+// Tunnel implements explain.Tunnels.
+func (w tunnelWorld) Tunnel(ctx context.Context, dev string, node netip.Addr) (explain.TunnelState, error) {
+	var wanted []tunnel.Desired
+	if err := w.learn.do(ctx, func() { wanted = slices.Clone(w.learn.plane.Wanted()) }); err != nil {
+		return explain.TunnelState{}, err
+	}
+	i := slices.IndexFunc(wanted, func(d tunnel.Desired) bool { return d.Name == dev })
+	if i < 0 {
+		return explain.TunnelState{Device: []string{"no pool has it any more"}}, nil
+	}
+	s, err := tunnel.Examine(wanted[i], node)
+	return explain.TunnelState{Text: wanted[i].String(), Device: s.Device, Entries: s.Entries}, err
+}
+
+// podWorld implements explain.Pods.
+type podWorld struct{ a *agent }
+
+// Pod implements explain.Pods.
+func (w podWorld) Pod(addr netip.Addr) (ipam.Assignment, bool) { return w.a.alloc.ByAddress(addr) }
+
+// Samples implements explain.Pods.
+func (w podWorld) Samples(v6 bool, but netip.Addr) []ipam.Assignment {
+	const few = 3
+	var out []ipam.Assignment
+	for _, as := range w.a.alloc.Assignments() {
+		has := slices.ContainsFunc(as.Addresses, func(a netip.Addr) bool { return a.Is6() == v6 })
+		if has && as.Netns != "" && !slices.Contains(as.Addresses, but) && len(out) < few {
+			out = append(out, as)
+		}
+	}
+	return out
+}
+
+// Wiring implements explain.Pods.
+func (w podWorld) Wiring(ctx context.Context, as ipam.Assignment) (explain.Wiring, error) {
+	found, err := w.a.cni.Examine(ctx, cni.Attachment{
+		ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns, Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
+	})
+	if err != nil {
+		return explain.Wiring{}, err
+	}
+	return explain.Wiring{Differences: found.Differences, Spoof: spoof(as.HostDevice, found.MAC)}, nil
+}
+
+// spoof compares a pod's MAC address with the only one that it may send from.
+func spoof(dev string, has net.HardwareAddr) string {
+	may, on, err := nft.SenderOf(dev)
+	switch {
+	case err != nil || !on || has == nil:
+		return ""
+	case may == nil:
+		return fmt.Sprintf("the table inet onlink-pods has no entry for %s", dev)
+	case !bytes.Equal(may, has):
+		return fmt.Sprintf("its interface has the MAC address %s, and behind %s only %s may send", has, dev, may)
+	}
+	return ""
+}
+
+// probeWorld implements explain.Probes.
+type probeWorld struct{ *probe.Prober }
+
+// Wire implements explain.Probes.
+func (w probeWorld) Wire(ctx context.Context, dev, mac string, e probe.Echo) probe.Outcome {
+	address, err := net.ParseMAC(mac)
+	if err != nil {
+		return probe.Outcome{Kind: probe.Skipped, Detail: err.Error()}
+	}
+	return w.Prober.Wire(ctx, dev, address, e)
+}

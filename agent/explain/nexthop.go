@@ -1,0 +1,108 @@
+package explain
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"onlink/fib/underlay"
+)
+
+// Neighbourhood asks the machines on a device.
+type Neighbourhood interface {
+	// Solicit asks on a device who has an address and returns the MAC addresses
+	// that answer; none: no machine does. An error: it cannot be asked there.
+	Solicit(ctx context.Context, dev string, addr netip.Addr) ([]string, error)
+}
+
+// nextHopLink tests each next hop that is on a link of this node, now: an entry of
+// the neighbour table may be old, by hand, or of a machine that is gone.
+type nextHopLink struct {
+	kernel        Kernel
+	neighbourhood Neighbourhood
+}
+
+func (l nextHopLink) check(ctx context.Context, t *trail) error {
+	if t.lost || t.place == here {
+		return nil
+	}
+	for _, h := range l.onLink(t) {
+		l.test(ctx, t, h)
+	}
+	return nil
+}
+
+// onLink returns the gateways on this node's wires that the packets, or the outer
+// ones of a tunnel, are sent to.
+func (l nextHopLink) onLink(t *trail) []way {
+	var out []way
+	for _, h := range t.hops {
+		if h.tunnel { // the outer packet follows the underlay's own routes
+			got, err := l.kernel.Source(h.via)
+			if err != nil || got.Self {
+				continue
+			}
+			outer := way{via: got.Via, dev: got.Dev}
+			if !outer.via.IsValid() {
+				outer.via = h.via
+			}
+			h = outer
+		}
+		if h.via.IsValid() && !slices.Contains(out, h) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// test compares the kernel's entry of a neighbour with what answers.
+func (l nextHopLink) test(ctx context.Context, t *trail, h way) {
+	entry, known := l.entry(h)
+	macs, err := l.neighbourhood.Solicit(ctx, h.dev, h.via)
+	name := fmt.Sprintf("%s dev %s", h.via, h.dev)
+	state := nudText(int(entry.State))
+	if known && len(entry.MAC) > 0 {
+		state = fmt.Sprintf("%s, %s", entry.MAC, state)
+	}
+	fixed := known && entry.State&unix.NUD_PERMANENT != 0
+	switch {
+	case err != nil && entry.State != unix.NUD_FAILED:
+		t.ok("neighbour", "%s: %s", name, state)
+	case len(macs) == 0 && (!fixed || err == nil):
+		format := "next hop %s does not answer ARP/ND on %s (%s): that machine is down or cut off from this network"
+		args := []any{h.via, h.dev, state}
+		fix := fmt.Sprintf("see whether the machine with %s is up and its port in this network (VLAN, switch); `ip neigh show dev %s`", h.via, h.dev)
+		if n := len(t.hops); n > 1 {
+			format, args = format+"; it is one of %d next hops, and its share of the flows is lost", append(args, n)
+		}
+		t.broken("neighbour", NeighbourSilent, fix, format, args...)
+		const resolved = unix.NUD_PERMANENT | unix.NUD_NOARP | unix.NUD_REACHABLE
+		t.steps[len(t.steps)-1].Sure = len(t.hops) > 1 && entry.State&resolved == 0
+	case fixed && !slices.Contains(macs, entry.MAC.String()):
+		t.broken("neighbour", NeighbourMAC, fmt.Sprintf("remove the entry (`ip neigh del %s dev %s`)", h.via, h.dev),
+			"the permanent neighbour entry of %s on %s has the wrong MAC address %s: the machine that answers has %s", h.via, h.dev, entry.MAC, strings.Join(macs, " and "))
+	case len(macs) > 1:
+		t.suspect("neighbour", NeighbourConflict, "find the second machine by its MAC address, and give one of them another address",
+			"%s on %s is answered by two machines, %s: an address conflict", h.via, h.dev, strings.Join(macs, " and "))
+	default:
+		t.ok("neighbour", "%s: %s, answers", name, state)
+		t.answering = append(t.answering, answering{h.dev, macs[0]})
+	}
+}
+
+// entry returns the kernel's entry of a neighbour.
+func (l nextHopLink) entry(h way) (underlay.Neighbour, bool) {
+	list, err := l.kernel.Neighbours(h.dev)
+	if err != nil {
+		return underlay.Neighbour{}, false
+	}
+	i := slices.IndexFunc(list, func(n underlay.Neighbour) bool { return n.Addr == h.via.WithZone("") })
+	if i < 0 {
+		return underlay.Neighbour{}, false
+	}
+	return list[i], true
+}

@@ -1,0 +1,160 @@
+package nft
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestHindrances: which chains of others drop a packet between two pods, or rewrite
+// its source, and how certainly.
+func TestHindrances(t *testing.T) {
+	const drop, established = "iptables -P FORWARD DROP\n", "iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n"
+	masquerade := func(match string) string { return "iptables -t nat -A POSTROUTING " + match + " -j MASQUERADE\n" }
+	for _, c := range []struct {
+		name     string
+		commands string
+		want     []string // FAMILY TABLE CHAIN HOOK EFFECT
+	}{
+		{"nothing", "", nil},
+		{"policy drop", drop, []string{"ip filter FORWARD forward policy certain"}},
+		{"policy drop of IPv6", "ip6tables -P FORWARD DROP", nil},
+		{"established connections alone", drop + established, []string{"ip filter FORWARD forward policy certain"}},
+		{"new connections too", drop + "iptables -A FORWARD -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT", nil},
+		{"accepted by source", drop + "iptables -A FORWARD -s 10.244.1.0/24 -j ACCEPT", nil},
+		{"accepted by destination of others", drop + "iptables -A FORWARD -d 10.244.9.0/24 -j ACCEPT", []string{"ip filter FORWARD forward policy certain"}},
+		{"accepted by device", drop + "iptables -A FORWARD -i onl+ -j ACCEPT", nil},
+		{"accepted out of the uplink", drop + "iptables -A FORWARD -o eth0 -j ACCEPT", nil},
+		{"accepted out of another", drop + "iptables -A FORWARD -o eth1 -j ACCEPT", []string{"ip filter FORWARD forward policy certain"}},
+		{"accepted out of all but one", drop + "iptables -A FORWARD ! -o docker0 -j ACCEPT", nil},
+		{"accepted by mark, as kube-proxy does", drop + "iptables -A FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT", []string{"ip filter FORWARD forward policy certain"}},
+		{"some accepted", drop + "iptables -A FORWARD -p tcp -j ACCEPT", []string{"ip filter FORWARD forward policy maybe"}},
+		{"one pod rejected", "iptables -A FORWARD -d 10.244.2.7 -j REJECT", []string{"ip filter FORWARD forward rule certain"}},
+		{"another pod rejected", "iptables -A FORWARD -d 10.244.2.8 -j REJECT", nil},
+		{"some packets dropped", "iptables -A FORWARD -p tcp --dport 25 -j DROP", nil},
+		{"prerouting", "nft add table inet fw\nnft add chain inet fw pre {type filter hook prerouting priority -150;}\nnft add rule inet fw pre ip saddr 10.244.0.0/16 drop", []string{"inet fw pre prerouting rule certain"}},
+		{"postrouting", "nft add table inet fw\nnft add chain inet fw post {type filter hook postrouting priority 0;}\nnft add rule inet fw post oifname eth0 ip saddr 10.244.0.0/16 drop", []string{"inet fw post postrouting rule certain"}},
+		{"input", "nft add table inet fw\nnft add chain inet fw in {type filter hook input priority 0; policy drop;}", nil},
+		{"masquerade", masquerade("-o eth0"), []string{"ip nat POSTROUTING postrouting masquerades certain"}},
+		{"masquerade by nft", "nft add table ip n\nnft add chain ip n post {type nat hook postrouting priority 100;}\nnft add rule ip n post oifname eth0 masquerade", []string{"ip n post postrouting masquerades certain"}},
+		{"snat", "iptables -t nat -A POSTROUTING -s 10.0.0.0/8 -j SNAT --to-source 192.0.2.1", []string{"ip nat POSTROUTING postrouting rewrites the source (SNAT) of certain"}},
+		{"masquerade of Docker's network", masquerade("-s 172.17.0.0/16 ! -o docker0"), nil},
+		{"masquerade out of others", masquerade("-o eth1"), nil},
+		{"masquerade of all but pods", "iptables -t nat -A POSTROUTING -d 10.244.0.0/16 -j ACCEPT\n" + masquerade("-o eth0"), nil},
+		{
+			"masquerade of marked packets, as kube-proxy has it",
+			"iptables -t nat -N KUBE-POSTROUTING\niptables -t nat -A POSTROUTING -j KUBE-POSTROUTING\niptables -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n" +
+				"iptables -t nat -A KUBE-POSTROUTING -j MARK --xor-mark 0x4000\niptables -t nat -A KUBE-POSTROUTING -j MASQUERADE", nil,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			needIPTables(t, h, "nft")
+			h.do(func() error {
+				for line := range strings.Lines(c.commands) {
+					w := strings.Fields(line)
+					w[0] = strings.Replace(w[0], "tables", "tables-nft", 1)
+					if text, err := exec.Command(w[0], w[1:]...).CombinedOutput(); err != nil {
+						return fmt.Errorf("%s: %w: %s", line, err, text)
+					}
+				}
+				got, err := Hindrances(Passage{From: netip.MustParseAddr("10.244.1.5"), To: netip.MustParseAddr("10.244.2.7"), In: "onl00000000001", Out: "eth0"})
+				var lines []string
+				for _, h := range got {
+					lines = append(lines, strings.Join([]string{h.Family, h.Table, h.Chain, h.Hook, effect(h)}, " "))
+					if h.String() == "" || !strings.Contains(h.Fix(netip.MustParsePrefix("10.244.0.0/16")), "10.244.0.0/16") {
+						t.Errorf("%s; fix: %s", h, h.Fix(netip.MustParsePrefix("10.244.0.0/16")))
+					}
+				}
+				if diff := cmp.Diff(c.want, lines); diff != "" {
+					t.Error(diff)
+				}
+				return err
+			})
+		})
+	}
+}
+
+// effect names what a chain does to the packet, and how certainly.
+func effect(h Hindrance) string {
+	what := "rule"
+	switch {
+	case h.Rewrites != "":
+		what = h.Rewrites
+	case h.Policy:
+		what = "policy"
+	}
+	if !h.Certain {
+		return what + " maybe"
+	}
+	return what + " certain"
+}
+
+// TestHindrancesLegacy: the same packet in chains of iptables-legacy.
+func TestHindrancesLegacy(t *testing.T) {
+	h := newHost(t)
+	needIPTables(t, h, "legacy")
+	run := func(command string) error {
+		w := strings.Fields(command)
+		out, err := exec.Command(w[0], w[1:]...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", command, err, out)
+		}
+		return nil
+	}
+	h.do(func() error {
+		p := Passage{From: netip.MustParseAddr("10.244.1.5"), To: netip.MustParseAddr("10.244.2.7"), In: "onl00000000001", Out: "eth0"}
+		for _, step := range []struct {
+			command string
+			want    int
+		}{{"iptables-legacy -P FORWARD DROP", 1}, {"iptables-legacy -A FORWARD -i eth0 -j ACCEPT", 1}, {"iptables-legacy -A FORWARD -i onl+ -o eth0 -j ACCEPT", 0}} {
+			if err := run(step.command); err != nil {
+				return err
+			}
+			if got, err := Hindrances(p); err != nil || len(got) != step.want {
+				t.Errorf("%s: %v, %v; want %d", step.command, got, err, step.want)
+			}
+		}
+		return nil
+	})
+}
+
+// TestOwnEntries: the node that the guard accepts, and the MAC address of a pod's
+// device, are read back; without the tables there is none.
+func TestOwnEntries(t *testing.T) {
+	h := newHost(t)
+	needNFTables(t, h)
+	s := senders(t, h)
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 7}
+	h.do(func() error {
+		if _, on, err := Guarded(netip.MustParseAddr("192.0.2.1")); err != nil || on {
+			t.Errorf("a guard (%t) before the table: %v", on, err)
+		}
+		if _, on, err := SenderOf("onl00000000001"); err != nil || on {
+			t.Errorf("a sender (%t) before the table: %v", on, err)
+		}
+		return New(nil).Apply(State{Guard: true, Nodes: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fd00::1")}})
+	})
+	if err := s.Replace(map[string]net.HardwareAddr{"onl00000000001": mac, "onl00000000002": {2, 0, 0, 0, 0, 8}}); err != nil {
+		t.Fatal(err)
+	}
+	h.do(func() error {
+		for node, want := range map[string]bool{"192.0.2.1": true, "192.0.2.2": false, "fd00::1": true, "fd00::2": false} {
+			if accepted, on, err := Guarded(netip.MustParseAddr(node)); err != nil || !on || accepted != want {
+				t.Errorf("%s: accepted %t, on %t, %v; want %t", node, accepted, on, err, want)
+			}
+		}
+		if got, on, err := SenderOf("onl00000000001"); err != nil || !on || got.String() != mac.String() {
+			t.Errorf("sender %s, on %t, %v; want %s", got, on, err, mac)
+		}
+		if got, on, err := SenderOf("onl00000000003"); err != nil || !on || got != nil {
+			t.Errorf("sender %s, on %t, %v; want none", got, on, err)
+		}
+		return nil
+	})
+}
