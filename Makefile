@@ -146,6 +146,7 @@ generate: ## generate Go from proto/, deep copies, CRDs and their reference from
 	GOFLAGS="$$ONLINK_GOFLAGS" go build -modfile=tools/tools.mod -o build/tools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc sigs.k8s.io/controller-tools/cmd/controller-gen
 	PATH="$(CURDIR)/build/tools:$$PATH" protoc --go_out=. --go_opt=module=onlink \
 		--go-grpc_out=. --go-grpc_opt=module=onlink -I proto/v1 $$(cd proto/v1 && ls *.proto)
+	GOFLAGS="$$ONLINK_GOFLAGS" go test -count=1 -run 'TestBreaking$$' ./proto -args -update
 	GOFLAGS="$$ONLINK_GOFLAGS" build/tools/controller-gen object paths=./kube/api/...
 	GOFLAGS="$$ONLINK_GOFLAGS" build/tools/controller-gen crd paths=./kube/api/... output:crd:dir=deploy/kubernetes/crds
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/objects
