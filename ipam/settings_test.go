@@ -93,6 +93,8 @@ func TestSettingsMistakes(t *testing.T) {
 		{"{registry: {listen: x, tls: {cert: /c, key: /k, ca: /a}}}", []string{"listen"}}, // and not that tls has no use
 		{"{registry: {listen: '10.0.0.1:1', insecure: true, tls: {cert: /c, key: /k, ca: /a}}}", []string{"insecure"}},
 		{"{registry: {tls: {cert: /c, key: /k, ca: /a}}}", []string{"tls"}},
+		{"{registry: {kind: grpc, address: 'a:1', tls: {cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: node, name: a}]}}}", []string{"tls.roles"}},
+		{"{registry: {kind: etcd, address: 'a:1', tls: {ca: /a, roles: [{subject: CN=a, role: viewer}]}}}", []string{"tls.roles"}},
 		{"{registry: {kind: etcd, insecure: true}}", []string{"address"}},
 		{"{registry: {kind: etcd, address: 'a:1', insecure: true, user: u, prefix: x}}", []string{"prefix", "user"}},
 		{"{registry: {user: u}}", []string{"user"}},

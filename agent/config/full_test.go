@@ -15,6 +15,7 @@ import (
 	"onlink/bgp/session"
 	"onlink/cni"
 	"onlink/fib"
+	"onlink/internal/identity"
 	"onlink/internal/tlsfiles"
 	"onlink/ipam"
 	"onlink/tunnel"
@@ -85,7 +86,7 @@ ipam:
 tunnel: {mtu: 1440, guard: off, vxlan: {vni: 77, port: 8472}}
 fib: {table: 100, metric: 50, resync: 2m, source: 10.57.0.11}
 api:
-  admin: {group: adm, tcp: "[::1]:9180", tls: {cert: /c, key: /k, ca: /ca}}
+  admin: {group: adm, viewers: users, tcp: "[::1]:9180", tls: {cert: /c, key: /k, ca: /ca, roles: [{subject: "CN=alice,O=net", role: operator, name: alice}]}, reflection: true}
   metrics: off
 cni: {sysctls: ["net.core.somaxconn", "net.ipv4.tcp_*"], install: {binDir: /opt/cni/bin, confDir: /etc/cni/net.d, plugin: /usr/lib/onlink-cni, plugins: [portmap, {type: tuning, sysctl: {net.core.somaxconn: "500"}}]}}
 log: {level: debug, format: json}
@@ -187,8 +188,10 @@ func TestFullFile(t *testing.T) {
 		Tunnel: tunnel.Settings{MTU: 1440, Guard: tunnel.GuardOff, VXLAN: tunnel.VXLANSettings{VNI: 77, Port: 8472}},
 		FIB:    fib.Settings{Table: 100, Metric: 50, Resync: 2 * time.Minute, Source: addr("10.57.0.11")},
 		API: API{Admin: Admin{
-			Socket: "/srv/run/admin.sock", Group: "adm",
-			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: files,
+			Socket: "/srv/run/admin.sock", Group: "adm", Viewers: "users", Reflection: true,
+			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: tlsfiles.Files{Cert: "/c", Key: "/k", CA: "/ca", Roles: identity.Map{
+				{Subject: "CN=alice,O=net", Identity: identity.Identity{Role: identity.Operator, Name: "alice"}},
+			}},
 		}},
 		CNI:   cni.Settings{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: cni.InstallSettings{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni", Plugins: []map[string]any{{"type": "portmap"}, {"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}}}},
 		Log:   Log{Level: slog.LevelDebug, Format: LogJSON},

@@ -103,6 +103,11 @@ func TestMetrics(t *testing.T) {
 			Pools:      []ipam.PoolUsage{{Pool: pool, Used: 5, Size: 64, NoFreeBlock: true}},
 			Registered: []ipam.Block{block},
 		},
+		Certificates: []state.Certificate{
+			{Section: "api.admin.tls", Subject: "CN=n1", NotAfter: time.Unix(2000000000, 0)},
+			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotAfter: time.Unix(1900000000, 0)},
+			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotAfter: time.Unix(1800000000, 0)}, // the former one, still in the file
+		},
 		CNI: cni.Stats{Verbs: map[string]cni.VerbStats{"ADD": {Served: 12, Failed: 1, Time: 2 * time.Second}}, Ending: 1},
 	}
 	code, body := get(t, fixed{s: s}, "/metrics")
@@ -115,6 +120,8 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		"onlink_in_sync 1", "onlink_drained 1",
+		`onlink_tls_certificate_expiry_timestamp_seconds{kind="certificate",section="api.admin.tls",subject="CN=n1"} 2e+09`,
+		`onlink_tls_certificate_expiry_timestamp_seconds{kind="authority",section="api.admin.tls",subject="CN=ca"} 1.8e+09`,
 		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`, `onlink_announcements_withheld{owner="services"} 2`,
 		`onlink_feature_available{feature="ipip"} 1`, `onlink_feature_available{feature="nftables"} 0`,
 		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1", "onlink_bgp_peers_gone 1",

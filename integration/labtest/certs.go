@@ -20,7 +20,7 @@ type Authority struct {
 // NewAuthority makes an authority.
 func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
-	ca, err := pki.NewAuthority("authority", time.Now(), time.Now().Add(48*time.Hour), pki.P256)
+	ca, err := pki.NewAuthority("authority", time.Now(), time.Now().Add(365*24*time.Hour), pki.P256)
 	Must(t, err)
 	dir := t.TempDir()
 	a := &Authority{ca: ca, file: filepath.Join(dir, "ca.crt")}
@@ -28,11 +28,17 @@ func NewAuthority(t *testing.T) *Authority {
 	return a
 }
 
-// Issue makes a certificate for servers and clients at addrs.
+// Issue makes a certificate of a day for servers and clients at addrs.
 func (a *Authority) Issue(t *testing.T, role identity.Role, name string, addrs ...netip.Addr) conf.TLS {
 	t.Helper()
+	return a.IssueFor(t, time.Now(), time.Now().Add(24*time.Hour), role, name, addrs...)
+}
+
+// IssueFor is Issue with the validity.
+func (a *Authority) IssueFor(t *testing.T, from, until time.Time, role identity.Role, name string, addrs ...netip.Addr) conf.TLS {
+	t.Helper()
 	p, err := a.ca.Issue(pki.Request{
-		Identities: []identity.Identity{{Role: role, Name: name}}, IPs: addrs, From: time.Now(), Until: time.Now().Add(24 * time.Hour), Algorithm: pki.P256,
+		Identities: []identity.Identity{{Role: role, Name: name}}, IPs: addrs, From: from, Until: until, Algorithm: pki.P256,
 	})
 	Must(t, err)
 	dir := t.TempDir()

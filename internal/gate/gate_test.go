@@ -50,7 +50,7 @@ func serve(t *testing.T, admit func(method string) error) *grpc.ClientConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		conn.Close()
+		conn.Close() //nolint:errcheck // a test's client
 		srv.Stop()
 		if err := <-ended; err != nil {
 			t.Error(err)

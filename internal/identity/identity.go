@@ -140,9 +140,9 @@ type Map []Entry
 // none the certificate's own.
 func (m Map) Of(cert *x509.Certificate) ([]Identity, error) {
 	var out []Identity
-	subject, print := cert.Subject.String(), Fingerprint(cert)
+	subject, sum := cert.Subject.String(), Fingerprint(cert)
 	for _, e := range m {
-		if e.Fingerprint == print || e.Subject != "" && e.Subject == subject {
+		if e.Fingerprint == sum || e.Subject != "" && e.Subject == subject {
 			out = append(out, e.Identity)
 		}
 	}

@@ -52,12 +52,12 @@ func readRole(v strictyaml.Value, to *identity.Map) {
 		return
 	}
 	if e.Fingerprint != "" {
-		print, err := identity.ParseFingerprint(e.Fingerprint)
+		sum, err := identity.ParseFingerprint(e.Fingerprint)
 		if err != nil {
 			v.FailKey("fingerprint", "%v", err)
 			return
 		}
-		e.Fingerprint = print
+		e.Fingerprint = sum
 	}
 	if e.Name == "" && e.Role != identity.Node {
 		e.Name = strings.NewReplacer("/", "_", " ", "_").Replace(e.Subject + e.Fingerprint)

@@ -26,7 +26,7 @@ import (
 func TestSection(t *testing.T) {
 	t.Parallel()
 	plain := strings.Repeat("ab", 32)
-	print := strings.ToUpper(strings.Repeat("ab:", 31)) + "AB"
+	colons := strings.ToUpper(strings.Repeat("ab:", 31)) + "AB"
 	for _, c := range []struct {
 		text string
 		want Files
@@ -34,13 +34,13 @@ func TestSection(t *testing.T) {
 	}{
 		{"", Files{}, ""},
 		{"{cert: /c, key: /k, ca: /a}", Files{Cert: "/c", Key: "/k", CA: "/a"}, ""},
-		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: node, name: a}, {fingerprint: '" + print + "', role: viewer}]}", Files{Cert: "/c", Key: "/k", CA: "/a", Roles: identity.Map{
+		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: node, name: a}, {fingerprint: '" + colons + "', role: viewer}]}", Files{Cert: "/c", Key: "/k", CA: "/a", Roles: identity.Map{
 			{Subject: "CN=a", Identity: identity.Identity{Role: identity.Node, Name: "a"}}, {Fingerprint: plain, Identity: identity.Identity{Role: identity.Viewer, Name: plain}},
 		}}, ""},
 		{"{cert: /c, roles: [{subject: CN=a, role: viewer}]}", Files{}, "f:1: tls.ca: is missing; mutual TLS needs cert, key and ca"},
 		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: node}]}", Files{}, "f:1: tls.roles[0]: the name is empty; write role and name, such as {subject: CN=r1n1, role: node, name: r1n1}"},
 		{"{cert: /c, key: /k, ca: /a, roles: [{role: viewer, name: a}]}", Files{}, "f:1: tls.roles[0]: needs subject (such as CN=alice,O=net) or fingerprint, and not both; onlinkctl pki show prints them"},
-		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, fingerprint: '" + print + "', role: viewer, name: a}]}", Files{}, "f:1: tls.roles[0]: needs subject (such as CN=alice,O=net) or fingerprint, and not both; onlinkctl pki show prints them"},
+		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, fingerprint: '" + colons + "', role: viewer, name: a}]}", Files{}, "f:1: tls.roles[0]: needs subject (such as CN=alice,O=net) or fingerprint, and not both; onlinkctl pki show prints them"},
 		{"{cert: /c, key: /k, ca: /a, roles: [{fingerprint: ab, role: viewer}]}", Files{}, `f:1: tls.roles[0].fingerprint: "ab" is not a SHA-256 fingerprint of 64 hexadecimal digits; onlinkctl pki show prints it`},
 		{"{cert: /c, key: /k, ca: /a, roles: [{subject: CN=a, role: root}]}", Files{}, `f:1: tls.roles[0].role: "root" is not known; use one of viewer, operator, node`},
 		{"{cert: /c, key: /k}", Files{}, "f:1: tls.ca: is missing; mutual TLS needs cert, key and ca"},

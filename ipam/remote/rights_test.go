@@ -273,7 +273,7 @@ func TestRegistryUnread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // a test's client
 	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, onlinkv1.Registry_Claim_FullMethodName)
 	if err != nil {
 		t.Fatal(err)
@@ -299,7 +299,7 @@ func TestRegistryHealth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // a test's client
 	rep, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{Service: "onlink.v1.Registry"})
 	if err != nil || rep.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Errorf("%v, %v", rep, err)
@@ -326,7 +326,7 @@ func TestRenewed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		defer conn.Close() //nolint:errcheck // a test's client
 		_, err = onlinkv1.NewRegistryClient(conn).List(t.Context(), &onlinkv1.ListRequest{})
 		return err
 	}

@@ -5357,8 +5357,8 @@ func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
 type AuditEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Began         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=began,proto3" json:"began,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // release-node | release-address | take-over
-	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // the node or address
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // release-node | release-address | take-over | denied
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // the node, address or method
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`         // the author
 	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`    // false: the agent ended before it was done
 	Failed        string                 `protobuf:"bytes,6,opt,name=failed,proto3" json:"failed,omitempty"` // why it failed; empty: it did not
