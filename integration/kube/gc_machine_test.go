@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
@@ -187,16 +188,20 @@ func (m *gcMachine) register(ctx context.Context) error {
 	if m.seat.reflector {
 		o.Labels[v1alpha1.ReflectorLabel] = ""
 	}
-	made, err := nodes.Create(ctx, o, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		made, err = nodes.Get(ctx, m.name, metav1.GetOptions{})
-	}
-	if err != nil {
+	_, err := nodes.Create(ctx, o, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	made.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: m.seat.Addr.String()}, {Type: corev1.NodeHostName, Address: m.name}}
-	_, err = nodes.UpdateStatus(ctx, made, metav1.UpdateOptions{})
-	return err
+	// The controller gives a new Node its taint meanwhile.
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		made, err := nodes.Get(ctx, m.name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		made.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: m.seat.Addr.String()}, {Type: corev1.NodeHostName, Address: m.name}}
+		_, err = nodes.UpdateStatus(ctx, made, metav1.UpdateOptions{})
+		return err
+	})
 }
 
 func (m *gcMachine) startAgent() error {
