@@ -260,7 +260,7 @@ func (o Operator) refused(_ context.Context, engine *gobgp.Engine, prefix netip.
 	for i := range routes {
 		r := &routes[i]
 		c := Candidate{State: PathRejected, PathInfo: r.info(o.s.cfg.ASN)}
-		t, err := o.s.contextOf(r.peer)
+		t, err := o.contextOf(r.peer)
 		if err != nil {
 			continue // the peer left meanwhile
 		}

@@ -62,7 +62,7 @@ func (o Operator) Routes(ctx context.Context, peer netip.Addr, set RouteSet, wit
 	if err != nil {
 		return err
 	}
-	t, err := o.s.contextOf(peer)
+	t, err := o.contextOf(peer)
 	if err != nil {
 		return err
 	}
@@ -119,13 +119,13 @@ type routeQuery struct {
 }
 
 // contextOf returns the session and policy of a peer's address.
-func (s *Speaker) contextOf(peer netip.Addr) (policyTest, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.started {
+func (o Operator) contextOf(peer netip.Addr) (policyTest, error) {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	if !o.s.started {
 		return policyTest{}, ErrNotStarted
 	}
-	return s.testOfLocked(peer.String())
+	return testOfLocked(o.s, peer.String())
 }
 
 // receivedRoute is a copy of a peer's announcement.

@@ -75,11 +75,11 @@ func (s *Speaker) testOf(peer string, r *policy.Route) (policyTest, error) {
 	if !s.started {
 		return policyTest{}, ErrNotStarted
 	}
-	return s.testOfLocked(peer)
+	return testOfLocked(s, peer)
 }
 
-// testOfLocked finds the peer, a name or an address.
-func (s *Speaker) testOfLocked(peer string) (policyTest, error) {
+// testOfLocked finds the peer, a name or an address. The speaker's lock is held.
+func testOfLocked(s *Speaker, peer string) (policyTest, error) {
 	session, name, addr, err := s.sessions.want.find(peer)
 	if err != nil {
 		return policyTest{}, err
