@@ -240,19 +240,23 @@ func (a *Announcements) Judge(f Facts) ([]Announcement, uint64) {
 			}
 			now.Announcements = append(now.Announcements, one)
 			if len(one.Peers) > 0 {
-				known := f.known(one.Peers)
-				for _, name := range one.Peers {
-					if !f.Peers[name] && !slices.Contains(a.unknown, name) {
-						a.unknown = append(a.unknown, name)
-					}
-				}
-				one.Peers = known
+				a.noteUnknown(f, one.Peers)
+				one.Peers = f.known(one.Peers)
 			}
 			all = append(all, one)
 		}
 		a.judged = append(a.judged, now)
 	}
 	return all, a.version
+}
+
+// noteUnknown notes the names of peers that do not exist. The caller holds a.mu.
+func (a *Announcements) noteUnknown(f Facts, names []string) {
+	for _, name := range names {
+		if !f.Peers[name] && !slices.Contains(a.unknown, name) {
+			a.unknown = append(a.unknown, name)
+		}
+	}
 }
 
 // outlived reports whether the machine has booted since a set that does not outlive that.

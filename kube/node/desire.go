@@ -279,22 +279,8 @@ func secretsOf(in *render.Input) (names []string) {
 // returns errWait when it required all Nodes and they are not.
 func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, error) {
 	for {
-		in.Crowded = d.crowd.on
-		if d.objects.requireNodes(ctx, d.need.nodes) && d.need.nodes {
-			in.Nodes = d.objects.allNodes()
-		} else {
-			in.Nodes = nil
-		}
-		if d.objects.requireServices(ctx, d.need.services) && d.need.services {
-			in.Services, in.Slices = d.objects.allServices()
-		} else {
-			in.Services, in.Slices = nil, nil
-		}
-		if d.need.heard && in.Heard == nil {
-			var err error
-			if in.Heard, err = d.heard(ctx, in.Config); err != nil {
-				return nil, err
-			}
+		if err := d.require(ctx, in); err != nil {
+			return nil, err
 		}
 		began := time.Now()
 		out, err := render.Render(in)
@@ -319,6 +305,21 @@ func (d *desire) render(ctx context.Context, in *render.Input) (*render.Output, 
 		d.former.stay(out.Former)
 		return out, nil
 	}
+}
+
+// require reads what the last rendering required, as far as it is received.
+func (d *desire) require(ctx context.Context, in *render.Input) (err error) {
+	in.Crowded, in.Nodes, in.Services, in.Slices = d.crowd.on, nil, nil, nil
+	if d.objects.requireNodes(ctx, d.need.nodes) && d.need.nodes {
+		in.Nodes = d.objects.allNodes()
+	}
+	if d.objects.requireServices(ctx, d.need.services) && d.need.services {
+		in.Services, in.Slices = d.objects.allServices()
+	}
+	if d.need.heard && in.Heard == nil {
+		in.Heard, err = d.heard(ctx, in.Config)
+	}
+	return err
 }
 
 // publish shows the outcome of a turn. Without an output the lists of the last
