@@ -243,25 +243,28 @@ func (w *routeWatch) end(ctx context.Context, t *testing.T) {
 	}
 }
 
-// admin is a client of the agent of a node.
-func admin(t *testing.T, n *cluster.Node) onlinkv1.AdminClient {
-	t.Helper()
+// peersOf asks the agent of a node for its peers. It keeps no connection: an agent
+// bounds those of one user, and tests ask until something is true.
+func peersOf(ctx context.Context, n *cluster.Node) ([]*onlinkv1.Peer, error) {
 	conn, err := grpc.NewClient(fmt.Sprintf("unix:/proc/%d/root/run/onlink/admin.sock", n.PID()), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return onlinkv1.NewAdminClient(conn)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	r, err := onlinkv1.NewAdminClient(conn).ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	return r.GetPeers(), err
 }
 
 // hasSessions returns an error unless the agent of a node has sessions of these names
 // configured, and no other than those and with nodes.
 func (l *live) hasSessions(ctx context.Context, t *testing.T, n *cluster.Node, want ...string) error {
 	t.Helper()
-	r, err := admin(t, n).ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	peers, err := peersOf(ctx, n)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
 	}
 	var got []string
-	for _, p := range r.GetPeers() {
+	for _, p := range peers {
 		node := slices.ContainsFunc(l.Nodes, func(n *cluster.Node) bool { return n.Name == p.GetName() })
 		if !p.GetStranger() && !p.GetGone() && !node {
 			got = append(got, p.GetName())
