@@ -14,6 +14,7 @@ import (
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
+	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/policy"
 	"onlink/cni"
@@ -31,7 +32,7 @@ func (a *agent) world() explain.World {
 	return explain.World{
 		Node: a.id.Name, Registry: ownersWorld{a}, Sessions: sessionsWorld{a.speaker, a}, Decider: decisionWorld{a.learn},
 		Kernel: kernelWorld{}, Link: linkWorld{a.watch, probes}, Host: hostWorld{a.host}, Tunnels: tunnelWorld{a.learn},
-		Pods: podWorld{a}, Probes: probeWorld{probes},
+		Pods: podWorld{a}, Probes: probeWorld{probes}, Status: statusWorld{a.board},
 	}
 }
 
@@ -275,4 +276,17 @@ func (w probeWorld) Wire(ctx context.Context, dev, mac string, e probe.Echo) pro
 		return probe.Outcome{Kind: probe.Skipped, Detail: err.Error()}
 	}
 	return w.Prober.Wire(ctx, dev, address, e)
+}
+
+// statusWorld implements explain.Status.
+type statusWorld struct{ board *state.Board }
+
+// Problems implements explain.Status.
+func (w statusWorld) Problems(ctx context.Context) ([]string, error) {
+	const recent = time.Second // as a scrape takes them
+	s, err := w.board.Since(ctx, time.Now().Add(-recent))
+	if err != nil {
+		return nil, err
+	}
+	return s.Problems(), nil
 }

@@ -346,10 +346,12 @@ type nowhere struct {
 	explain.Tunnels
 }
 
+func (nowhere) Problems(context.Context) ([]string, error) { return nil, nil }
+
 // world returns the chain's view of it.
 func (n nowhere) world() explain.World {
 	return explain.World{
-		Node: "n1", Registry: n, Sessions: n, Decider: n, Kernel: n, Link: n, Host: n, Tunnels: n, Pods: n, Probes: n,
+		Node: "n1", Registry: n, Sessions: n, Decider: n, Kernel: n, Link: n, Host: n, Tunnels: n, Pods: n, Probes: n, Status: n,
 	}
 }
 

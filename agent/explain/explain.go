@@ -26,6 +26,7 @@ type World struct {
 	Tunnels  Tunnels
 	Pods     Pods
 	Probes   Probes
+	Status   Status
 }
 
 // patience bounds an explanation: the probes at its end have what is left.
@@ -88,5 +89,6 @@ func links(w World) []link {
 		wiringLink{w.Pods},
 		hostLink{w.Registry, w.Kernel, w.Host},
 		probeLink{w.Registry, w.Kernel, w.Probes},
+		statusLink{w.Status},
 	}
 }

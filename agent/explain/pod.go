@@ -71,8 +71,10 @@ func (l sourceLink) check(ctx context.Context, t *trail) error {
 	if t.lost || t.place == here {
 		return nil
 	}
+	var faulty []string
 	for _, as := range l.pods.Samples(t.To.Is6(), t.To) {
 		if w, err := l.pods.Wiring(ctx, as); err != nil || !w.whole() {
+			faulty = append(faulty, as.Namespace+"/"+as.Pod)
 			continue
 		}
 		for _, a := range as.Addresses {
@@ -81,6 +83,9 @@ func (l sourceLink) check(ctx context.Context, t *trail) error {
 				return nil
 			}
 		}
+	}
+	if len(faulty) > 0 {
+		t.suspect("pod", PodWiring, "explain the addresses of these pods", "packets are followed from this node alone: the interface of its pods %s is not as ADD made it", strings.Join(faulty, ", "))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (s State) String() string {
 
 // Step is one link of the chain, or a part of it.
 type Step struct {
-	Name   string // owner, announced, import, refused, bgp-path, session, pod, decision, kernel-route, neighbour, tunnel, host, probe
+	Name   string // owner, announced, import, refused, bgp-path, session, pod, decision, kernel-route, neighbour, tunnel, host, probe, status
 	State  State
 	Detail string
 	Cause  Cause  // of a step that is not OK

@@ -54,6 +54,7 @@ type world struct {
 	machines   map[netip.Addr][]string // MAC addresses that answer
 	hindrances []Hindrance
 	recent     []string
+	problems   []string
 	tunnel     TunnelState
 	wiring     map[netip.Addr]Wiring
 	echoes     map[string]probe.Outcome // by the words before the outcome
@@ -85,7 +86,7 @@ func newWorld() *world {
 func (w *world) parts() World {
 	return World{
 		Node: "n1", Registry: owners{w}, Sessions: sessions{w}, Decider: decider{w}, Kernel: kernel{w}, Link: machines{w}, Host: host{w},
-		Tunnels: tunnels{w}, Pods: pods{w}, Probes: probes{w},
+		Tunnels: tunnels{w}, Pods: pods{w}, Probes: probes{w}, Status: status{w},
 	}
 }
 
@@ -119,6 +120,7 @@ var errCommand = errors.New("no such command")
 //	neighbour ADDR DEV STATE [MAC]      an entry: failed, reachable or permanent
 //	machine ADDR [MAC...]               the machines that answer for an address
 //	hindrance CAUSE certain|maybe TEXT  a setting or chain of the host
+//	problem TEXT                        a line of status
 //	recent TEXT                         a setting that was set again
 //	tunnel device|entries TEXT          what differs of the tunnel
 //	wiring ADDR TEXT                    what differs of a pod's interface
@@ -201,6 +203,8 @@ func (w *world) do(verb string, args []string) error {
 		w.drained = true
 	case "hindrance":
 		w.hindrances = append(w.hindrances, Hindrance{Cause: Cause(args[0]), Certain: args[1] == "certain", Detail: rest(2), Fix: "undo it"})
+	case "problem":
+		w.problems = append(w.problems, rest(0))
 	case "recent":
 		w.recent = append(w.recent, rest(0))
 	case "tunnel":
@@ -390,6 +394,7 @@ type (
 	tunnels  struct{ *world }
 	pods     struct{ *world }
 	probes   struct{ *world }
+	status   struct{ *world }
 )
 
 // InPool implements Registry.
@@ -567,6 +572,9 @@ func (w host) Examine(Passage) []Hindrance { return w.hindrances }
 
 // Recent implements Host.
 func (w host) Recent(bool) []string { return w.recent }
+
+// Problems implements Status.
+func (w status) Problems(context.Context) ([]string, error) { return w.problems, nil }
 
 // Tunnel implements Tunnels.
 func (w tunnels) Tunnel(_ context.Context, dev string, _ netip.Addr) (TunnelState, error) {

@@ -5681,7 +5681,7 @@ func (x *ExplainReply) GetOthers() []*ExplainStep {
 
 type ExplainStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // owner | announced | import | refused | bgp-path | session | pod | decision | kernel-route | neighbour | tunnel | host | probe
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // owner | announced | import | refused | bgp-path | session | pod | decision | kernel-route | neighbour | tunnel | host | probe | status
 	Ok            bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`    // it is not broken
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
 	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // ok | suspect | broken. suspect: it may break the path, and does when a probe has no answer
