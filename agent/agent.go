@@ -14,6 +14,7 @@ import (
 	"onlink/agent/admin"
 	"onlink/agent/announce"
 	"onlink/agent/config"
+	"onlink/agent/credentials"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
 	"onlink/agent/hold"
@@ -31,7 +32,6 @@ import (
 	"onlink/bgp/bfd"
 	"onlink/cni"
 	"onlink/fib/underlay"
-	"onlink/internal/tlsfiles"
 	"onlink/ipam"
 	"onlink/ipam/remote"
 )
@@ -44,7 +44,7 @@ type agent struct {
 	started time.Time
 	store   *ipam.Store
 
-	adminCerts *tlsfiles.Keeper // of api.admin.tls; nil: there is none
+	credentials credentials.Set
 
 	registry  *registry.Opened
 	audit     admin.Auditor

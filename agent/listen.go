@@ -91,13 +91,13 @@ func (a *agent) listenAdmin(s *endpoint.Set) error {
 	if !cfg.TCP.IsValid() {
 		return nil
 	}
-	if a.adminCerts, err = cfg.TLS.Open(); err != nil {
+	if a.credentials.Admin, err = cfg.TLS.Open(); err != nil {
 		return fmt.Errorf("api.admin.tls: %w", err)
 	}
 	if lis, err = net.Listen("tcp", cfg.TCP.String()); err != nil {
 		return fmt.Errorf("api.admin.tcp: %w", err)
 	}
-	remote := admin.Door{TLS: a.adminCerts.Server(), Roles: cfg.TLS.Roles, Reflection: cfg.Reflection}
+	remote := admin.Door{TLS: a.credentials.Admin.Server(), Roles: cfg.TLS.Roles, Reflection: cfg.Reflection}
 	s.Add(endpoint.GRPC("admin-tcp", endpoint.Bound(lis, adminTCPConns, "api.admin.tcp", log), api.Open(remote)))
 	return nil
 }

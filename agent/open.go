@@ -125,6 +125,7 @@ func (a *agent) openIPAM(context.Context) error {
 	}); err != nil {
 		return err
 	}
+	a.credentials.Registry = a.registry.Certificates
 	a.alloc, err = ipam.New(ipam.Config{
 		Node: a.id.Name, Address: a.id.Address, Address6: a.id.Address6, Running: pods.Here(wired), Announced: a.announcedElsewhere,
 		Pools: pools, Registry: a.registry.Registry, Store: a.store,

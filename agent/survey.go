@@ -3,15 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
-	"iter"
-	"slices"
 	"strings"
 	"time"
 
 	"onlink/agent/state"
 	"onlink/bgp"
-	"onlink/internal/identity"
-	"onlink/internal/tlsfiles"
 	"onlink/ipam"
 )
 
@@ -37,7 +33,7 @@ func (a *agent) survey(ctx context.Context) error {
 func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 	cfg := a.current()
 	s := &state.Snapshot{
-		Taken: time.Now(), Features: a.features, Notes: append(cfg.IPAM.Registry.Notes(), a.roleNotes()...), Found: a.found(),
+		Taken: time.Now(), Features: a.features, Notes: append(cfg.IPAM.Registry.Notes(), a.credentials.Notes(&cfg.IPAM.Registry, a.id.Name)...), Found: a.found(),
 		Node: state.Node{
 			Name: a.id.Name, Version: version(), Engine: bgp.Engine(), Started: a.started,
 			Address: a.id.Primary(), Address6: a.id.Address6, ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
@@ -46,7 +42,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Held: a.held.List(), Config: a.reload.Digest(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
-	s.Certificates = a.certificates()
+	s.Certificates = a.credentials.List()
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
 }
 
@@ -64,11 +60,7 @@ func (a *agent) found() []string {
 	if p := a.follow.Problem(); p != "" {
 		out = append(out, p)
 	}
-	for section, k := range a.keepers() {
-		if p := k.Problem(); p != "" {
-			out = append(out, section+": "+p)
-		}
-	}
+	out = append(out, a.credentials.Problems()...)
 	out = append(out, a.announced.Problems()...)
 	out = append(out, a.choices.Problems()...)
 	out = append(out, a.around.Problems(a.current())...)
@@ -76,46 +68,6 @@ func (a *agent) found() []string {
 	out = append(out, a.cni.Problems()...)
 	if text := a.installer.Problem(); text != "" {
 		out = append(out, text)
-	}
-	return out
-}
-
-// keepers yields the files of the TLS endpoints by section of the configuration.
-func (a *agent) keepers() iter.Seq2[string, *tlsfiles.Keeper] {
-	return func(yield func(string, *tlsfiles.Keeper) bool) {
-		if a.adminCerts != nil && !yield("api.admin.tls", a.adminCerts) {
-			return
-		}
-		if a.registry.Certificates != nil {
-			yield("ipam.registry.tls", a.registry.Certificates)
-		}
-	}
-}
-
-// roleNotes says that this node's certificate does not name it to the registry that
-// it calls, which may be of a version before roles.
-func (a *agent) roleNotes() []string {
-	reg, k := a.current().IPAM.Registry, a.registry.Certificates
-	if k == nil || reg.Kind == ipam.RegistryEtcd || len(reg.Addresses) == 0 {
-		return nil
-	}
-	cert, want := k.Certificates()[0], identity.Identity{Role: identity.Node, Name: a.id.Name}
-	if ids, err := identity.Of(cert.Certificate); err == nil && slices.Contains(ids, want) {
-		return nil
-	}
-	return []string{fmt.Sprintf("ipam.registry.tls: the certificate %s in %s has no SAN URI %s: a registry rejects it unless its ipam.registry.tls.roles names it (onlinkctl pki issue --role node --name %s)",
-		cert.Subject, cert.File, want, a.id.Name)}
-}
-
-// certificates returns those of the TLS endpoints.
-func (a *agent) certificates() []state.Certificate {
-	var out []state.Certificate
-	for section, k := range a.keepers() {
-		for _, c := range k.Certificates() {
-			out = append(out, state.Certificate{
-				Section: section, File: c.File, Subject: c.Subject.String(), Authority: c.CA, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
-			})
-		}
 	}
 	return out
 }

@@ -2,20 +2,29 @@ package agent
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"time"
 
 	"onlink/agent/admin"
+	"onlink/agent/explain"
+	"onlink/agent/facts"
 	"onlink/agent/pods"
 	"onlink/bgp"
 	"onlink/ipam"
 	"onlink/rib"
+	"onlink/tunnel"
 )
 
 // adminConfig returns the parts of this agent that the operator's API reads and
 // steers.
 func (a *agent) adminConfig() admin.Config {
+	known := facts.Rooms{
+		Node: a.id.Name, Pools: a.pools, Alloc: a.alloc, Owners: a.owners, Speaker: a.speaker, Announced: a.announced, Drain: a.drain, Watch: a.watch,
+		Host: a.host, CNI: a.cni, Board: a.board, Registered: a.listRegistry, Decide: a.learn.decision, Tunnels: a.learn.tunnels,
+	}
 	return admin.Config{
-		Node: a.id.Name, Log: a.log, Board: a.board, World: a.world(), File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
+		Node: a.id.Name, Log: a.log, Board: a.board, World: known.World(), File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
 		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
@@ -30,6 +39,24 @@ func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string
 			each(r, failed[r.Prefix])
 		}
 	})
+}
+
+// decision returns the decision for an address.
+func (l *learn) decision(ctx context.Context, addr netip.Addr) (explain.Decision, error) {
+	var d explain.Decision
+	err := l.do(ctx, func() {
+		d.Route, d.Known = l.table.Lookup(addr)
+		d.Installable, d.Uses = l.table.LookupInstallable(addr)
+		failed := l.failures()
+		d.Failed = func(p netip.Prefix) string { return failed[p] }
+	})
+	return d, err
+}
+
+// tunnels returns the tunnel devices that pools need.
+func (l *learn) tunnels(ctx context.Context) (wanted []tunnel.Desired, err error) {
+	err = l.do(ctx, func() { wanted = slices.Clone(l.plane.Wanted()) })
+	return wanted, err
 }
 
 // checkIPAM compares file, memory and kernel of the running agent.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -59,18 +58,6 @@ func (g *guard) setPools(pools []netip.Prefix) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.pools = pools
-}
-
-// intercept is a [grpc.StreamServerInterceptor] that admits calls, before their
-// messages are read.
-func (g *guard) intercept(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if err := g.admit(sourceOfCall(s.Context()), time.Now()); err != nil {
-		return err
-	}
-	if err := g.permit(s.Context(), info.FullMethod); err != nil {
-		return err
-	}
-	return next(srv, s)
 }
 
 // admit reports whether an address is answered now.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -63,6 +65,18 @@ func (g *guard) holder(ctx context.Context) holder {
 	}
 	ids, err := g.roles.Of(cert)
 	return holder{cert, ids, err}
+}
+
+// intercept is a [grpc.StreamServerInterceptor] that admits calls, before their
+// messages are read.
+func (g *guard) intercept(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := g.admit(sourceOfCall(s.Context()), time.Now()); err != nil {
+		return err
+	}
+	if err := g.permit(s.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return next(srv, s)
 }
 
 // permit reports whether a caller's certificate permits a method. A registry without

@@ -1,4 +1,7 @@
-package agent
+// Package facts gives an explanation the state of this node: it implements the
+// interfaces of agent/explain, one for each link of the chain, over the rooms behind
+// them. It reads and changes nothing.
+package facts
 
 import (
 	"bytes"
@@ -14,6 +17,7 @@ import (
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
+	"onlink/agent/owners"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/policy"
@@ -25,28 +29,48 @@ import (
 	"onlink/tunnel"
 )
 
-// world gives an explanation the state of this node, one part for each link of the
-// chain.
-func (a *agent) world() explain.World {
+// Rooms are the parts of the agent that know of a link.
+type Rooms struct {
+	Node      string
+	Pools     func() []config.Pool // in force
+	Alloc     *ipam.Allocator
+	Owners    *owners.Watch
+	Speaker   *bgp.Speaker
+	Announced *announce.Announcements
+	Drain     *drain.Drain
+	Watch     *underlay.Watcher
+	Host      *dataplane.Host
+	CNI       *cni.Server
+	Board     *state.Board
+	// Registered lists the blocks of all nodes, and returns soon.
+	Registered func(context.Context) ([]ipam.Block, error)
+	// Decide returns the decision of the learn flow for an address.
+	Decide func(context.Context, netip.Addr) (explain.Decision, error)
+	// Tunnels returns the tunnel devices that pools need.
+	Tunnels func(context.Context) ([]tunnel.Desired, error)
+}
+
+// World returns what an explanation reads.
+func (r *Rooms) World() explain.World {
 	probes := probe.New()
 	return explain.World{
-		Node: a.id.Name, Registry: ownersWorld{a}, Sessions: sessionsWorld{a.speaker, a}, Decider: decisionWorld{a.learn},
-		Kernel: kernelWorld{}, Link: linkWorld{a.watch, probes}, Host: hostWorld{a.host}, Tunnels: tunnelWorld{a.learn},
-		Pods: podWorld{a}, Probes: probeWorld{probes}, Status: statusWorld{a.board},
+		Node: r.Node, Registry: ownersWorld{r}, Sessions: sessionsWorld{r.Speaker, r}, Decider: decisionWorld{r},
+		Kernel: kernelWorld{}, Link: linkWorld{r.Watch, probes}, Host: hostWorld{r.Host}, Tunnels: tunnelWorld{r},
+		Pods: podWorld{r}, Probes: probeWorld{probes}, Status: statusWorld{r.Board},
 	}
 }
 
 // ownersWorld implements explain.Registry.
-type ownersWorld struct{ a *agent }
+type ownersWorld struct{ of *Rooms }
 
 // InPool implements explain.Registry.
 func (w ownersWorld) InPool(addr netip.Addr) bool {
-	return slices.ContainsFunc(w.a.pools(), func(p config.Pool) bool { return p.CIDR.Contains(addr) })
+	return slices.ContainsFunc(w.of.Pools(), func(p config.Pool) bool { return p.CIDR.Contains(addr) })
 }
 
 // OwnBlock implements explain.Registry.
 func (w ownersWorld) OwnBlock(addr netip.Addr) (ipam.BlockUsage, bool) {
-	for _, b := range w.a.alloc.Blocks() {
+	for _, b := range w.of.Alloc.Blocks() {
 		if b.Block.CIDR.Contains(addr) {
 			return b, true
 		}
@@ -56,7 +80,7 @@ func (w ownersWorld) OwnBlock(addr netip.Addr) (ipam.BlockUsage, bool) {
 
 // Known implements explain.Registry.
 func (w ownersWorld) Known() (explain.Known, bool) {
-	last := w.a.owners.Last()
+	last := w.of.Owners.Last()
 	if last.At.IsZero() {
 		return explain.Known{}, false
 	}
@@ -65,23 +89,23 @@ func (w ownersWorld) Known() (explain.Known, bool) {
 
 // Registered implements explain.Registry.
 func (w ownersWorld) Registered(ctx context.Context) ([]ipam.Block, error) {
-	return w.a.listRegistry(ctx)
+	return w.of.Registered(ctx)
 }
 
 // sessionsWorld implements explain.Sessions.
 type sessionsWorld struct {
 	*bgp.Speaker
 
-	a *agent
+	of *Rooms
 }
 
 // Announcement implements explain.Sessions.
 func (w sessionsWorld) Announcement(addr netip.Addr) (explain.Announcement, bool) {
-	one, owner, withheld, ok := w.a.announced.Of(addr)
+	one, owner, withheld, ok := w.of.Announced.Of(addr)
 	if !ok {
 		return explain.Announcement{}, false
 	}
-	phase, _ := w.a.drain.State()
+	phase, _ := w.of.Drain.State()
 	out := explain.Announcement{
 		Prefix: one.Prefix, Owner: owner, Reason: one.Reason, Peers: one.Peers, Shutdown: one.GracefulShutdown || phase == drain.Leaving,
 		Drained: w.Withdrawn(),
@@ -94,7 +118,7 @@ func (w sessionsWorld) Announcement(addr netip.Addr) (explain.Announcement, bool
 
 // Withdrawn implements explain.Sessions.
 func (w sessionsWorld) Withdrawn() string {
-	if phase, _ := w.a.drain.State(); phase == drain.Drained {
+	if phase, _ := w.of.Drain.State(); phase == drain.Drained {
 		return "the node is drained"
 	}
 	return ""
@@ -105,7 +129,7 @@ func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix) []expla
 	const most = 64 // a reflector has many clients, with one policy
 	var out []explain.Export
 	for _, p := range w.Peers() {
-		if p.State != established || len(out) >= most {
+		if p.State != state.Established || len(out) >= most {
 			continue
 		}
 		v, err := w.TestExport(ctx, p.Address.String(), policy.Route{Prefix: prefix, Source: policy.Own})
@@ -122,18 +146,11 @@ func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix) []expla
 }
 
 // decisionWorld implements explain.Decider.
-type decisionWorld struct{ learn *learn }
+type decisionWorld struct{ of *Rooms }
 
 // Decision implements explain.Decider.
 func (w decisionWorld) Decision(ctx context.Context, addr netip.Addr) (explain.Decision, error) {
-	var d explain.Decision
-	err := w.learn.do(ctx, func() {
-		d.Route, d.Known = w.learn.table.Lookup(addr)
-		d.Installable, d.Uses = w.learn.table.LookupInstallable(addr)
-		failed := w.learn.failures()
-		d.Failed = func(p netip.Prefix) string { return failed[p] }
-	})
-	return d, err
+	return w.of.Decide(ctx, addr)
 }
 
 // kernelWorld implements explain.Kernel.
@@ -206,12 +223,12 @@ func (w hostWorld) Examine(p explain.Passage) []explain.Hindrance {
 func (w hostWorld) Recent(v6 bool) []string { return w.host.Recent(v6) }
 
 // tunnelWorld implements explain.Tunnels.
-type tunnelWorld struct{ learn *learn }
+type tunnelWorld struct{ of *Rooms }
 
 // Tunnel implements explain.Tunnels.
 func (w tunnelWorld) Tunnel(ctx context.Context, dev string, node netip.Addr) (explain.TunnelState, error) {
-	var wanted []tunnel.Desired
-	if err := w.learn.do(ctx, func() { wanted = slices.Clone(w.learn.plane.Wanted()) }); err != nil {
+	wanted, err := w.of.Tunnels(ctx)
+	if err != nil {
 		return explain.TunnelState{}, err
 	}
 	i := slices.IndexFunc(wanted, func(d tunnel.Desired) bool { return d.Name == dev })
@@ -223,16 +240,16 @@ func (w tunnelWorld) Tunnel(ctx context.Context, dev string, node netip.Addr) (e
 }
 
 // podWorld implements explain.Pods.
-type podWorld struct{ a *agent }
+type podWorld struct{ of *Rooms }
 
 // Pod implements explain.Pods.
-func (w podWorld) Pod(addr netip.Addr) (ipam.Assignment, bool) { return w.a.alloc.ByAddress(addr) }
+func (w podWorld) Pod(addr netip.Addr) (ipam.Assignment, bool) { return w.of.Alloc.ByAddress(addr) }
 
 // Samples implements explain.Pods.
 func (w podWorld) Samples(v6 bool, but netip.Addr) []ipam.Assignment {
 	const few = 3
 	var out []ipam.Assignment
-	for _, as := range w.a.alloc.Assignments() {
+	for _, as := range w.of.Alloc.Assignments() {
 		has := slices.ContainsFunc(as.Addresses, func(a netip.Addr) bool { return a.Is6() == v6 })
 		if has && as.Netns != "" && !slices.Contains(as.Addresses, but) && len(out) < few {
 			out = append(out, as)
@@ -243,7 +260,7 @@ func (w podWorld) Samples(v6 bool, but netip.Addr) []ipam.Assignment {
 
 // Wiring implements explain.Pods.
 func (w podWorld) Wiring(ctx context.Context, as ipam.Assignment) (explain.Wiring, error) {
-	found, err := w.a.cni.Examine(ctx, cni.Attachment{
+	found, err := w.of.CNI.Examine(ctx, cni.Attachment{
 		ContainerID: as.ContainerID, IfName: as.IfName, Netns: as.Netns, Namespace: as.Namespace, Pod: as.Pod, UID: as.UID,
 	})
 	if err != nil {
