@@ -51,6 +51,9 @@ func (c *chart) set(section, key string, value any) error {
 	if !ok {
 		return fmt.Errorf("values.yaml has no section %s", section)
 	}
+	if _, ok := s[key]; !ok {
+		return fmt.Errorf("values.yaml has no %s.%s", section, key)
+	}
 	s[key] = value
 	return nil
 }

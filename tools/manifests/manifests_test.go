@@ -29,6 +29,27 @@ func TestRendering(t *testing.T) {
 	}
 }
 
+// TestSet: a value of the command line is one of the chart, or an error.
+func TestSet(t *testing.T) {
+	text, err := manifest(filepath.Join(tree, "chart"), "networkPolicy.enabled=true", "image.tag=v7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"  name: onlink-policy\n", ":v7\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the manifest lacks %q", want)
+		}
+	}
+	for set, want := range map[string]string{
+		"networkPolicy.enabled": "use SECTION.KEY=VALUE", "enabled=true": "use SECTION.KEY=VALUE", "policy.enabled=true": "no section policy",
+		"networkPolicy.enable=true": "no networkPolicy.enable", "image.tag=[": "set image.tag: ",
+	} {
+		if _, err := manifest(filepath.Join(tree, "chart"), set); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("-set %s: %v, want %q", set, err, want)
+		}
+	}
+}
+
 // TestNetworkPolicy: what enforces NetworkPolicies is in pods of its own, with a
 // capability and a token that no other process gets by it.
 func TestNetworkPolicy(t *testing.T) {
