@@ -6,7 +6,7 @@
 // The guest sees the host's file system read-only under a tmpfs overlay; only
 // Options.Out, seen as /out, is written to. PID 1 of the guest is
 // onlink/integration/cmd/vminit (package guest). There is no network but what
-// the command makes inside.
+// the command makes inside; with Options.Network also one to the host's loopback.
 //
 // The kernel comes from Debian's package of it, which is unpacked and not
 // installed: an installed one would become the machine's.
@@ -36,6 +36,10 @@ const (
 	ExitFile = ".exit"
 	// OutputTTY carries what the command prints, standard error too.
 	OutputTTY = "/dev/ttyS1"
+	// HostAddress is where the guest finds what listens on the host's 127.0.0.1, and
+	// GuestAddress is its own, both in a /24 and with Options.Network.
+	HostAddress  = "10.0.2.2"
+	GuestAddress = "10.0.2.15"
 )
 
 var (
@@ -54,6 +58,8 @@ type Job struct {
 	Dir  string   `json:"dir"` // where the command starts
 	// Modules is the folder of the kernel's modules, as the guest sees it.
 	Modules string `json:"modules"`
+	// Network gives the guest a device with GuestAddress.
+	Network bool `json:"network"`
 }
 
 // Options says how a command runs.
@@ -70,6 +76,9 @@ type Options struct {
 	// everywhere; "kvm" is fast, and where virtual machines are nested it may
 	// hang at the first instruction.
 	Accel string
+	// Network lets the command reach the host's loopback at HostAddress. There is no
+	// route beyond.
+	Network bool
 	// Env is added to PATH, HOME, TMPDIR and ONLINK_BED=vm.
 	Env []string
 	// Output receives what the command prints, as it is printed.
@@ -83,7 +92,7 @@ func Run(ctx context.Context, opts Options, argv []string) (exit int, err error)
 	if err != nil {
 		return -1, ErrNoQEMU
 	}
-	job := Job{Argv: argv, Dir: opts.Dir, Modules: opts.Kernel.Modules, Env: append([]string{
+	job := Job{Argv: argv, Dir: opts.Dir, Modules: opts.Kernel.Modules, Network: opts.Network, Env: append([]string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TMPDIR=/tmp", "TERM=dumb", "ONLINK_BED=vm",
 	}, opts.Env...)}
 	if err := writeJob(opts.Out, &job); err != nil {
@@ -107,7 +116,7 @@ func Run(ctx context.Context, opts Options, argv []string) (exit int, err error)
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// arguments returns QEMU's: two serial lines, two file systems, no network.
+// arguments returns QEMU's: two serial lines, two file systems, a network or none.
 func arguments(opts *Options, initrd string) []string {
 	share := func(tag, path, more string) []string {
 		return []string{
@@ -115,8 +124,12 @@ func arguments(opts *Options, initrd string) []string {
 			"-device", "virtio-9p-pci,fsdev=" + tag + ",mount_tag=" + tag,
 		}
 	}
+	nic := "none"
+	if opts.Network {
+		nic = "user,model=virtio-net-pci"
+	}
 	args := []string{
-		"-accel", opts.Accel, "-cpu", "max", "-smp", "2", "-m", "4G", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none",
+		"-accel", opts.Accel, "-cpu", "max", "-smp", "2", "-m", "4G", "-nodefaults", "-display", "none", "-no-reboot", "-nic", nic,
 		"-kernel", opts.Kernel.image, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
 		"-serial", "file:" + consoleFile(opts.Out), "-serial", "stdio",
 	}

@@ -59,9 +59,9 @@ func command(ctx context.Context, args []string) (int, error) {
 	case "uml":
 		return runUML(ctx, flags, args[1:])
 	case "kernel":
-		opts := bed.KernelOptions{Out: os.Stdout}
+		opts := bed.KernelOptions{Out: os.Stdout, Packages: bed.KernelPackages}
 		flags.StringVar(&opts.Run, "run", ".", "tests to run, as go test takes it")
-		flags.StringVar(&opts.Accel, "accel", "tcg,thread=multi", "QEMU's accelerator; kvm is fast, and may hang in a nested machine")
+		flags.StringVar(&opts.Accel, "accel", bed.Interpreted, "QEMU's accelerator; kvm is fast, and may hang in a nested machine")
 		_ = flags.Parse(args[1:]) // ExitOnError
 		return 0, bed.Kernel(ctx, opts)
 	case "fuzz":

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +57,11 @@ func work() error {
 	}
 	if err := furnish(job.Modules); err != nil {
 		return err
+	}
+	if job.Network {
+		if err := plug(); err != nil {
+			return err
+		}
 	}
 	code, err := command(&job)
 	if err != nil {
@@ -158,15 +164,52 @@ func furnish(modules string) error {
 	if err := os.Symlink(modules, link); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	out, err := exec.Command("/sbin/modprobe", append([]string{"-a"}, wanted...)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("modprobe: %w: %s", err, out)
+	if err := load(wanted...); err != nil {
+		return err
 	}
 	return raise("lo")
 }
 
+// load loads modules.
+func load(names ...string) error {
+	out, err := exec.Command("/sbin/modprobe", append([]string{"-a"}, names...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("modprobe: %w: %s", err, out)
+	}
+	return nil
+}
+
+// plug sets the device up by which the guest reaches the host.
+func plug() error {
+	if err := load("virtio_net"); err != nil {
+		return err
+	}
+	const device = "eth0"
+	for _, one := range []struct {
+		request uint
+		value   netip.Addr
+	}{
+		{unix.SIOCSIFADDR, netip.MustParseAddr(vm.GuestAddress)},
+		{unix.SIOCSIFNETMASK, netip.MustParseAddr("255.255.255.0")},
+	} {
+		err := setLink(device, one.request, func(req *unix.Ifreq) error { return req.SetInet4Addr(one.value.AsSlice()) })
+		if err != nil {
+			return err
+		}
+	}
+	return raise(device)
+}
+
 // raise sets a device up.
 func raise(name string) error {
+	return setLink(name, unix.SIOCSIFFLAGS, func(req *unix.Ifreq) error {
+		req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+		return nil
+	})
+}
+
+// setLink makes one request about a device, with the value that fill gives it.
+func setLink(name string, request uint, fill func(*unix.Ifreq) error) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
@@ -176,8 +219,13 @@ func raise(name string) error {
 	if err != nil {
 		return err
 	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+	if err := fill(req); err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, request, req); err != nil {
+		return fmt.Errorf("set %s: %w", name, err)
+	}
+	return nil
 }
 
 // command runs the job's command, reaping whatever it orphans.
