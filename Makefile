@@ -31,7 +31,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel demo-kube kube-binaries kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,10 +54,10 @@ engine-rebase: ## put the patches on another version of GoBGP, in build/engine-e
 build: engine ## build onlinkd, onlinkctl and onlink-cni into bin/ (static)
 	$(GOBUILD) -o bin/ ./cmd/...
 
-image: build ## make bin/onlink-image.tar, an OCI image of all programs (ctr -n k8s.io images import FILE; POLICY=1: also kube-network-policies)
-ifeq ($(POLICY),1)
+kube-network-policies: ## build the program that enforces NetworkPolicies into bin/ (a few minutes, once)
 	GOFLAGS="$$ONLINK_GOFLAGS" CGO_ENABLED=0 go build -modfile=tools/policy.mod -trimpath -ldflags '-s -w' -o bin/kube-network-policies sigs.k8s.io/kube-network-policies/cmd/kube-network-policies/standard
-endif
+
+image: build $(if $(filter 1,$(POLICY)),kube-network-policies) ## make bin/onlink-image.tar, an OCI image of all programs (ctr -n k8s.io images import FILE; POLICY=1: also kube-network-policies)
 	@go run ./tools/image -version '$(VERSION)' -o bin/onlink-image.tar bin/onlinkd $(addprefix bin/,$(filter-out onlinkd,$(notdir $(wildcard cmd/*)))) $(if $(filter 1,$(POLICY)),bin/kube-network-policies)
 
 demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
@@ -99,6 +99,10 @@ test-kube: image ## run the tests in a real Kubernetes cluster on this machine (
 test-kube-tunnel: image ## run a cluster of two racks through the ipip tunnel, in user-mode Linux where this kernel has none
 	@$(BED) deps kube
 	@ONLINK_BIN=$(CURDIR)/bin $(KUBE) tunnel
+
+test-policy: build kube-network-policies ## try NetworkPolicy with real packets, on Debian's stock kernel in QEMU (TESTS=pattern of its parts)
+	@$(BED) deps lab kube qemu
+	@$(KUBE) policy --run '$(value TESTS)'
 
 demo-kube: image ## show onlink in Kubernetes, narrated: a bare cluster, one apply, pods, a service behind a ToR, drain
 	@$(KUBE) demo

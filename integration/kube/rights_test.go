@@ -53,7 +53,13 @@ var collections = map[string]string{
 // applyManifest applies the manifest as it is, and returns the version of each object.
 func applyManifest(ctx context.Context, t *testing.T, s *api.Server) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile(manifestFile)
+	return applyObjects(ctx, t, s, manifestFile, func(string) bool { return true })
+}
+
+// applyObjects applies the objects of a manifest that have one of the wanted names.
+func applyObjects(ctx context.Context, t *testing.T, s *api.Server, file string, wanted func(name string) bool) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	must(t, err)
 	versions := map[string]string{}
 	for doc := range bytes.SplitSeq(text, []byte("\n---\n")) {
@@ -62,12 +68,12 @@ func applyManifest(ctx context.Context, t *testing.T, s *api.Server) map[string]
 			Metadata metav1.ObjectMeta
 		}
 		must(t, yaml.Unmarshal(doc, &o))
-		if o.Kind == "" {
-			continue // the comment at its beginning
+		if o.Kind == "" || !wanted(o.Metadata.Name) {
+			continue // without a kind: the comment at its beginning
 		}
 		path, known := collections[o.Kind]
 		if !known {
-			t.Fatalf("%s has an object of kind %s: where does it go?", manifestFile, o.Kind)
+			t.Fatalf("%s has an object of kind %s: where does it go?", file, o.Kind)
 		}
 		if strings.Contains(path, "%s") {
 			path = fmt.Sprintf(path, o.Metadata.Namespace)

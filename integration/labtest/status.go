@@ -53,15 +53,20 @@ func HasMetric(ctx context.Context, n *lab.Node, line string) error {
 
 // Metrics reads all metrics of a node.
 func Metrics(ctx context.Context, n *lab.Node) (string, error) {
+	return Scrape(ctx, n.NS, "127.0.0.1:9179")
+}
+
+// Scrape reads all metrics of a program that serves them at an address of a namespace.
+func Scrape(ctx context.Context, ns *lab.NS, address string) (string, error) {
 	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		err = n.NS.Do(func() error {
+		err = ns.Do(func() error {
 			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
 			return err
 		})
 		return conn, err
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9179/metrics", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
 	if err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -71,6 +72,69 @@ func Start(t *testing.T) *Server {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// Launch starts a server, without onlink's CRDs, for tests in another kernel that
+// [Attach] to it. Its files are in dir; [Server.Stop] ends it.
+func Launch(ctx context.Context, bin, dir string) (*Server, error) {
+	s := &Server{dir: dir, ended: make(chan struct{})}
+	if err := s.start(ctx, bin); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Stop ends a server that [Launch] started.
+func (s *Server) Stop() { s.stop() }
+
+// access is what another kernel knows of a server, as JSON.
+type access struct {
+	Address, Token string
+	CA             []byte
+}
+
+// WriteAccess writes a file by which tests [Attach] to the server, which they reach at
+// another address.
+func (s *Server) WriteAccess(file, host string) error {
+	ca, err := s.CA()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(access{net.JoinHostPort(host, s.port), s.Config.BearerToken, ca})
+	if err != nil {
+		return fmt.Errorf("write access: %w", err)
+	}
+	return os.WriteFile(file, text, 0o600)
+}
+
+// Attach returns a server that runs elsewhere; see [Server.WriteAccess].
+func Attach(t *testing.T, file string) *Server {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a access
+	if err := json.Unmarshal(text, &a); err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Config: &rest.Config{
+		Host: "https://" + a.Address, BearerToken: a.Token, QPS: -1,
+		TLSClientConfig: rest.TLSClientConfig{CAData: a.CA, ServerName: "127.0.0.1"},
+	}}
+	if s.Client, err = client.New(s.Config); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// CA returns the certificates by which clients know the server, as 127.0.0.1.
+func (s *Server) CA() ([]byte, error) {
+	if ca := s.Config.CAData; ca != nil {
+		return ca, nil
+	}
+	return os.ReadFile(s.file("certs/apiserver.crt"))
 }
 
 // User returns a client that is another user than the administrator.

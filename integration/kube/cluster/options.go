@@ -16,6 +16,14 @@ var ErrOptions = errors.New("invalid cluster options")
 // programs.
 const BinVariable = "ONLINK_KUBE_BIN"
 
+// PolicyVariable names the environment variable with the manifest of the chart that has
+// what enforces NetworkPolicies, as make test-policy renders it.
+const PolicyVariable = "ONLINK_POLICY_MANIFEST"
+
+// AccessVariable names the environment variable with the file of an API server that runs
+// in another kernel; see package api.
+const AccessVariable = "ONLINK_API_ACCESS"
+
 // OwnVariable names the environment variable with the folder of the harness's own
 // programs, for a machine that has no Go: see [Programs].
 const OwnVariable = "ONLINK_KUBE_OWN"

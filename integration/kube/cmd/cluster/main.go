@@ -14,6 +14,7 @@
 //	cluster down
 //	cluster test [--run PATTERN]  run the tests of package integration/kube
 //	cluster tunnel              run TestTunnelled, in user-mode Linux where this kernel has no ipip
+//	cluster policy              run TestNetworkPolicy, on Debian's stock kernel in QEMU
 //	cluster demo                tell the story: one apply, pods, a service, drain
 package main
 
@@ -61,7 +62,7 @@ func command() *cobra.Command {
 			return err
 		},
 	}
-	root.AddCommand(build, up(name), hold(name), test(), tunnel(), demo())
+	root.AddCommand(build, up(name), hold(name), test(), tunnel(), policy(), demo())
 	call := func(use, short string, args cobra.PositionalArgs, path string) {
 		root.AddCommand(&cobra.Command{
 			Use: use, Short: short, Args: args,
