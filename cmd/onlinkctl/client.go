@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -96,7 +97,37 @@ func (c *connection) open(ctx context.Context) (net.Conn, error) {
 		raw.Close() //nolint:gosec // nothing was written
 		return nil, err
 	}
-	return conn, nil
+	// In TLS 1.3 the agent judges our certificate after the handshake, and begins with
+	// its own settings (RFC 9113 section 3.4) when it accepts it. A request that is
+	// under way when it rejects the certificate could reset the connection before its
+	// reason is read.
+	first := make([]byte, 1)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	_, err = conn.Read(first)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		raw.Close() //nolint:gosec // nothing was written
+		return nil, err
+	}
+	return &begun{Conn: conn, first: first}, nil
+}
+
+// begun is a connection of which the first bytes were read.
+type begun struct {
+	net.Conn
+
+	first []byte
+}
+
+func (c *begun) Read(b []byte) (int, error) {
+	if len(c.first) == 0 || len(b) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.first)
+	c.first = c.first[n:]
+	return n, nil
 }
 
 func (c *connection) close() error { return c.conn.Close() }
@@ -116,11 +147,6 @@ func (c *connection) problem(err error) error {
 	case codes.Unimplemented:
 		return fmt.Errorf("the agent at %s does not support this request: it is older than onlinkctl; see onlinkctl version", where)
 	case codes.Unavailable:
-		if _, alert, ok := strings.Cut(s.Message(), "remote error: tls: "); ok {
-			// TLS 1.3: the server judges our certificate after the handshake.
-			return fmt.Errorf("the agent at %s rejects the certificate %s (%s): use one of its authority (api.admin.tls.ca) that is valid now; onlinkctl pki show prints it",
-				where, c.app.tls.Cert, clean(strings.Trim(alert, `"`)))
-		}
 		return fmt.Errorf("the agent at %s closed the connection: %s; see systemctl status onlinkd", where, clean(s.Message()))
 	default:
 		return errors.New(clean(s.Message()))
@@ -145,7 +171,11 @@ func (a *app) unreached(err error) error {
 		if len(verify.UnverifiedCertificates) > 0 {
 			shown = " " + verify.UnverifiedCertificates[0].Subject.String()
 		}
-		return fmt.Errorf("the certificate%s of the agent at %s is not accepted: %v; %s", clean(shown), a.server, verify.Err, a.remedy(verify.Err))
+		return fmt.Errorf("the certificate%s of the agent at %s is not accepted: %w; %s", clean(shown), a.server, verify.Err, a.remedy(verify.Err))
+	}
+	if _, alert, ok := strings.Cut(err.Error(), "remote error: tls: "); ok {
+		return fmt.Errorf("the agent at %s rejects the certificate %s (%s): use one of its authority (api.admin.tls.ca) that is valid now; onlinkctl pki show prints it",
+			a.server, a.tls.Cert, clean(alert))
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("no process listens on %s; see that api.admin.tcp of the agent is this address, and that the agent runs", a.server)

@@ -47,8 +47,12 @@ func (s *shown) write(w io.Writer) error {
 	}
 	const form = "2006-01-02 15:04 UTC"
 	for _, line := range []struct{ key, text string }{
-		{"Subject", s.Subject}, {"Role", role}, {"DNS", strings.Join(s.DNS, ", ")}, {"IP", strings.Join(s.IPs, ", ")},
-		{"Issuer", s.Issuer}, {"Valid", fmt.Sprintf("%s to %s, %s", s.NotBefore.Format(form), s.NotAfter.Format(form), left)},
+		{"Subject", s.Subject},
+		{"Role", role},
+		{"DNS", strings.Join(s.DNS, ", ")},
+		{"IP", strings.Join(s.IPs, ", ")},
+		{"Issuer", s.Issuer},
+		{"Valid", fmt.Sprintf("%s to %s, %s", s.NotBefore.Format(form), s.NotAfter.Format(form), left)},
 		{"Fingerprint", s.Fingerprint},
 	} {
 		if line.text == "" {

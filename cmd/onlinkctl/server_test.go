@@ -376,6 +376,7 @@ func (s *agent) ControlPeer(_ context.Context, r *onlinkv1.ControlPeerRequest) (
 	switch r.GetAction() {
 	case onlinkv1.PeerAction_PEER_ACTION_REFRESH_IN, onlinkv1.PeerAction_PEER_ACTION_FORGET:
 		rep.Done = "done: " + r.GetAction().String()
+	default:
 	}
 	return rep, nil
 }
