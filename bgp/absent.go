@@ -120,7 +120,7 @@ func (l *ledger) absent(now time.Time, listed map[netip.Addr]bool, dynamic func(
 	var gone, failed, refused []PeerStatus
 	for a, r := range l.peers {
 		recent := r.lastError != "" && now.Sub(r.errorAt) <= refusedMemory
-		if listed[a] || r.state == established || !recent && !(r.seen && now.Sub(r.since) <= goneMemory) {
+		if listed[a] || r.state == established || !recent && (!r.seen || now.Sub(r.since) > goneMemory) {
 			continue
 		}
 		d, ok := dynamic(a)

@@ -208,7 +208,7 @@ func TestMD5Drops(t *testing.T) {
 			if got := m.problem(none, []string{"10.0.0.0/24 (clients)"}, now); got == "" || !strings.Contains(got, "such as a client of 10.0.0.0/24 (clients)") {
 				t.Errorf("problem %q, want one: no peer is down", got)
 			}
-			if got := m.problem(func(p bool) bool { return true }, nil, now); got != "" {
+			if got := m.problem(func(bool) bool { return true }, nil, now); got != "" {
 				t.Errorf("problem %q beside a peer that is down", got)
 			}
 		})

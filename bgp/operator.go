@@ -22,11 +22,11 @@ func NewOperator(s *Speaker) Operator { return Operator{s} }
 // ErrNoSession is wrapped when a peer has no session, and so no routes.
 var ErrNoSession = errors.New("the peer has no session")
 
-// Capability is one capability of an OPEN (RFC 5492), and Messages counts messages by
-// their type.
 type (
+	// Capability is one capability of an OPEN (RFC 5492).
 	Capability = gobgp.Capability
-	Messages   = gobgp.Messages
+	// Messages counts messages by their type.
+	Messages = gobgp.Messages
 )
 
 // PeerDetail is one session in detail.

@@ -42,7 +42,7 @@ func (w *watch) logTurn(ev gobgp.PeerEvent, c peerChange, t turn) {
 		if len(c.carries.families) == 0 {
 			next = "nothing: the two have no address family in common"
 		}
-		w.log.Info(event, append(attrs, "next", next)...)
+		w.log.Info("session up", append(attrs, "next", next)...)
 		return
 	}
 	attrs = append(attrs, "reason", t.reason, "up_for", t.lasted.Round(time.Second))
@@ -54,7 +54,7 @@ func (w *watch) logTurn(ev gobgp.PeerEvent, c peerChange, t turn) {
 			attrs = append(attrs, "such_as", prefixNames(t.had.Prefixes))
 		}
 	}
-	w.log.Warn(event, append(attrs, "next", w.next(ev, c.addr, who, t.kept))...)
+	w.log.Warn("session down", append(attrs, "next", w.next(ev, c.addr, who, t.kept))...)
 }
 
 // logRoutes writes the line of a session whose first routes are complete.

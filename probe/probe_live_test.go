@@ -230,7 +230,7 @@ func TestConnect(t *testing.T) {
 
 // TestSolicit: the machines that answer for an address, or none.
 func TestSolicit(t *testing.T) {
-	eachFamily(t, func(t *testing.T, b *bed, far string) {
+	eachFamily(t, func(t *testing.T, _ *bed, far string) {
 		from, p := ip("10.0.0.1"), New()
 		none, absent := netip.Addr{}, ip("10.0.0.9")
 		if ip(far).Is6() {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +16,7 @@ import (
 func (p *Prober) Wire(ctx context.Context, dev string, mac net.HardwareAddr, e Echo) Outcome {
 	link, err := net.InterfaceByName(dev)
 	if err != nil || len(mac) != 6 {
-		return Outcome{Kind: Skipped, Detail: fmt.Sprintf("%s cannot be probed", dev)}
+		return Outcome{Kind: Skipped, Detail: dev + " cannot be probed"}
 	}
 	x, err := newEcho(e)
 	if err != nil {
@@ -26,7 +25,7 @@ func (p *Prober) Wire(ctx context.Context, dev string, mac net.HardwareAddr, e E
 	w := watch([]string{dev}, e.From, e.To, x.nonce[:])
 	defer w.close()
 	if !w.seen.Watched {
-		return Outcome{Kind: Skipped, Detail: fmt.Sprintf("%s cannot be watched", dev)}
+		return Outcome{Kind: Skipped, Detail: dev + " cannot be watched"}
 	}
 	protocol := swapped(unix.ETH_P_IP)
 	if x.To.Is6() {

@@ -191,11 +191,11 @@ func TestBreakingFinds(t *testing.T) {
 		{"nothing", func(*descriptorpb.FileDescriptorSet) {}, ""},
 		{"a field added", func(s *descriptorpb.FileDescriptorSet) {
 			m := message(s, "Status")
-			m.Field = append(m.Field, &descriptorpb.FieldDescriptorProto{Name: proto.String("new"), Number: proto.Int32(9999)})
+			m.Field = append(m.Field, &descriptorpb.FieldDescriptorProto{Name: new("new"), Number: proto.Int32(9999)})
 		}, ""},
 		{"a method added", func(s *descriptorpb.FileDescriptorSet) {
 			svc := service(s)
-			svc.Method = append(svc.Method, &descriptorpb.MethodDescriptorProto{Name: proto.String("New")})
+			svc.Method = append(svc.Method, &descriptorpb.MethodDescriptorProto{Name: new("New")})
 		}, ""},
 		{"a message moved to another file", func(s *descriptorpb.FileDescriptorSet) {
 			m := message(s, "Status")
@@ -209,16 +209,16 @@ func TestBreakingFinds(t *testing.T) {
 			m.Field = m.GetField()[1:]
 		}, "field onlink.v1.Status number 1 is gone"},
 		{"a field renumbered", func(s *descriptorpb.FileDescriptorSet) { message(s, "Status").GetField()[0].Number = proto.Int32(9999) }, "field onlink.v1.Status number 1 is gone"},
-		{"a field renamed", func(s *descriptorpb.FileDescriptorSet) { message(s, "Status").GetField()[0].Name = proto.String("x") }, "number 1 was node "},
+		{"a field renamed", func(s *descriptorpb.FileDescriptorSet) { message(s, "Status").GetField()[0].Name = new("x") }, "number 1 was node "},
 		{"another type", func(s *descriptorpb.FileDescriptorSet) {
 			message(s, "Status").GetField()[0].Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
 		}, "is node optional bytes"},
 		{"a field repeated", func(s *descriptorpb.FileDescriptorSet) {
 			message(s, "Status").GetField()[0].Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
 		}, "is node repeated string"},
-		{"a message removed", func(s *descriptorpb.FileDescriptorSet) { message(s, "Peer").Name = proto.String("Neighbour") }, "message onlink.v1.Peer is gone"},
+		{"a message removed", func(s *descriptorpb.FileDescriptorSet) { message(s, "Peer").Name = new("Neighbour") }, "message onlink.v1.Peer is gone"},
 		{"a method removed", func(s *descriptorpb.FileDescriptorSet) { svc := service(s); svc.Method = svc.GetMethod()[1:] }, "is gone"},
-		{"a method that streams", func(s *descriptorpb.FileDescriptorSet) { service(s).GetMethod()[0].ServerStreaming = proto.Bool(true) }, "returns (stream "},
+		{"a method that streams", func(s *descriptorpb.FileDescriptorSet) { service(s).GetMethod()[0].ServerStreaming = new(true) }, "returns (stream "},
 		{"an enum value renumbered", func(s *descriptorpb.FileDescriptorSet) {
 			for _, f := range s.GetFile() {
 				if len(f.GetEnumType()) > 0 {

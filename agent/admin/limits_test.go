@@ -145,8 +145,11 @@ func TestSiege(t *testing.T) {
 		name string
 		do   func(*testing.T, *besieged) (end func())
 	}{
-		{"5,000 idle connections", idleConnections}, {"1,000 watchers that do not read", watchers}, {"messages of 10 MB", largeMessages},
-		{"random messages", randomMessages}, {"calls that do not end", halfCalls},
+		{"5,000 idle connections", idleConnections},
+		{"1,000 watchers that do not read", watchers},
+		{"messages of 10 MB", largeMessages},
+		{"random messages", randomMessages},
+		{"calls that do not end", halfCalls},
 	} {
 		end := part.do(t, b)
 		check(part.name)

@@ -134,12 +134,12 @@ func TestWatchers(t *testing.T) {
 		}
 		ended := make(chan error, maxWatchers)
 		for i := range maxWatchers {
-			go func() { ended <- s.WatchStatus(nil, by(i/maxWatchersEach, false)) }() //nolint:contextcheck // the stream has it
+			go func() { ended <- s.WatchStatus(nil, by(i/maxWatchersEach, false)) }()
 		}
 		synctest.Wait()
 		wantCode(t, s.WatchStatus(nil, by(0, false)), codes.ResourceExhausted)
 		wantCode(t, s.WatchStatus(nil, by(maxWatchers, false)), codes.ResourceExhausted)
-		go func() { ended <- s.WatchStatus(nil, by(maxWatchers, true)) }() //nolint:contextcheck // the stream has it
+		go func() { ended <- s.WatchStatus(nil, by(maxWatchers, true)) }()
 		synctest.Wait()
 		if len(ended) != 0 {
 			t.Errorf("root is kept out: %v", <-ended)

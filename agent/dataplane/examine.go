@@ -51,50 +51,50 @@ func (h *Host) Examine(p Passage) []Hindrance {
 
 // settings looks at the sysctls that a packet depends on.
 func (h *Host) settings(p Passage) []Hindrance {
-	var out []Hindrance
-	family := "ipv4"
 	if p.To.Is6() {
-		family = "ipv6"
+		return settings6(p)
 	}
-	off := func(name string, certain bool) {
-		if value(name) == "0" {
+	out := forwards(nil, "net/ipv4/ip_forward", true)
+	for _, dev := range h.devices(p) {
+		out = forwards(out, "net/ipv4/conf/"+dev+"/forwarding", dev == p.In)
+	}
+	for _, dev := range h.uplinks() {
+		if h.loose && h.strict(dev) {
 			out = append(out, Hindrance{
-				Kind: ForwardingOff, Certain: certain,
-				Text: fmt.Sprintf("%s is 0: this node does not forward", dotted(name)),
-				Fix:  fmt.Sprintf("set %s=1 (the agent does, within seconds), and find the program that turns it off (sysctl.d, a firewall)", dotted(name)),
+				Kind: ReversePath, Text: fmt.Sprintf("rp_filter is strict (1) on %s: packets that come back by another way than they left are dropped", dev),
+				Fix: fmt.Sprintf("set net.ipv4.conf.%s.rp_filter=2", dev),
 			})
 		}
 	}
-	if family == "ipv4" {
-		off("net/ipv4/ip_forward", true)
-		for _, dev := range h.devices(p) {
-			off("net/ipv4/conf/"+dev+"/forwarding", dev == p.In)
-		}
-	} else {
-		off("net/ipv6/conf/all/forwarding", true)
-		for _, dev := range []string{p.In, p.Out} {
-			if name := "net/ipv6/conf/" + dev + "/disable_ipv6"; dev != "" && value(name) == "1" {
-				out = append(out, Hindrance{Kind: IPv6Off, Certain: true, Text: fmt.Sprintf("%s is 1: %s takes no IPv6 packet", dotted(name), dev), Fix: "set it to 0, and find the program that sets it"})
-			}
-		}
+	if p.Tunnel && h.strict(p.Out) {
+		out = append(out, Hindrance{
+			Kind: ReversePath, Text: fmt.Sprintf("rp_filter is strict (1) on %s: packets of other nodes to pods are dropped", p.Out),
+			Fix: fmt.Sprintf("set net.ipv4.conf.%s.rp_filter=2 (the agent does, within seconds)", p.Out),
+		})
 	}
-	if family == "ipv4" {
-		for _, dev := range h.uplinks() {
-			if h.loose && h.strict(dev) {
-				out = append(out, Hindrance{
-					Kind: ReversePath, Text: fmt.Sprintf("rp_filter is strict (1) on %s: packets that come back by another way than they left are dropped", dev),
-					Fix: fmt.Sprintf("set net.ipv4.conf.%s.rp_filter=2", dev),
-				})
-			}
-		}
-		if p.Tunnel && h.strict(p.Out) {
-			out = append(out, Hindrance{
-				Kind: ReversePath, Text: fmt.Sprintf("rp_filter is strict (1) on %s: packets of other nodes to pods are dropped", p.Out),
-				Fix: fmt.Sprintf("set net.ipv4.conf.%s.rp_filter=2 (the agent does, within seconds)", p.Out),
-			})
+	return out
+}
+
+func settings6(p Passage) []Hindrance {
+	out := forwards(nil, "net/ipv6/conf/all/forwarding", true)
+	for _, dev := range []string{p.In, p.Out} {
+		if name := "net/ipv6/conf/" + dev + "/disable_ipv6"; dev != "" && value(name) == "1" {
+			out = append(out, Hindrance{Kind: IPv6Off, Certain: true, Text: fmt.Sprintf("%s is 1: %s takes no IPv6 packet", dotted(name), dev), Fix: "set it to 0, and find the program that sets it"})
 		}
 	}
 	return out
+}
+
+// forwards adds a setting of forwarding that is off.
+func forwards(out []Hindrance, name string, certain bool) []Hindrance {
+	if value(name) != "0" {
+		return out
+	}
+	return append(out, Hindrance{
+		Kind: ForwardingOff, Certain: certain,
+		Text: dotted(name) + " is 0: this node does not forward",
+		Fix:  fmt.Sprintf("set %s=1 (the agent does, within seconds), and find the program that turns it off (sysctl.d, a firewall)", dotted(name)),
+	})
 }
 
 // devices returns the devices that the packet, or its answer, comes in through.

@@ -81,6 +81,7 @@ func (c Cause) symptom() bool {
 	switch c {
 	case ProbeUnsent, ProbeHere, ProbeRejected, ProbeMTU, ProbeWire, ProbeFar, ProbeLost, TunnelSilent:
 		return true
+	default:
+		return false
 	}
-	return false
 }

@@ -33,19 +33,7 @@ func (t *trail) result() Result {
 			}
 		}
 	}
-	cause := -1
-	for i := range r.Steps {
-		s := &r.Steps[i]
-		if s.State == Broken && (cause < 0 || s.weight() > r.Steps[cause].weight()) {
-			cause = i
-		}
-	}
-	if cause >= 0 && r.Steps[cause].Cause.symptom() {
-		if i := slices.IndexFunc(r.Steps, func(s Step) bool { return s.State == Suspect && !s.Cause.symptom() }); i >= 0 {
-			r.Steps[i].State = Broken
-			cause = i
-		}
-	}
+	cause := causeOf(r.Steps)
 	for i := range r.Steps {
 		if i != cause && r.Steps[i].State != OK {
 			r.Others = append(r.Others, r.Steps[i])
@@ -59,6 +47,25 @@ func (t *trail) result() Result {
 	s := r.Steps[cause]
 	r.Cause, r.Verdict, r.Fix = s.Cause, s.Detail, s.Fix
 	return r
+}
+
+// causeOf returns the index of the step that is the cause, which it marks as broken;
+// -1: there is none.
+func causeOf(steps []Step) int {
+	cause := -1
+	for i := range steps {
+		s := &steps[i]
+		if s.State == Broken && (cause < 0 || s.weight() > steps[cause].weight()) {
+			cause = i
+		}
+	}
+	if cause >= 0 && steps[cause].Cause.symptom() {
+		if i := slices.IndexFunc(steps, func(s Step) bool { return s.State == Suspect && !s.Cause.symptom() }); i >= 0 {
+			steps[i].State = Broken
+			cause = i
+		}
+	}
+	return cause
 }
 
 // weight orders broken steps: of two causes the first one counts, and a symptom

@@ -71,7 +71,7 @@ func (l segmenter) silent(ctx context.Context, t *trail, e probe.Echo, out probe
 		t.broken("probe", ProbeWire, fmt.Sprintf("see whether %s is up, and the network to it (`ping %s`, `traceroute %s`)", node, s.far, s.far),
 			"%s does not answer, and its node %s (%s) does not answer this node either (%s): the node is down, or the network in between drops", t.To, node, s.far, s.beside.Detail)
 	case s.tunnel.dev != "" && s.through.Kind != probe.Answered:
-		t.broken("probe", TunnelSilent, fmt.Sprintf("compare `tunnel` in the configuration of both nodes (VNI, port), let the network pass the tunnel's packets (UDP port, IP protocol 4 or 41), and see the guard and `status` on %s", node),
+		t.broken("probe", TunnelSilent, "compare `tunnel` in the configuration of both nodes (VNI, port), let the network pass the tunnel's packets (UDP port, IP protocol 4 or 41), and see the guard and `status` on "+node,
 			"node %s (%s) answers beside the tunnel and does not answer through %s (%s): the network drops the tunnel's packets, or the far tunnel has another VNI or UDP port, or its guard drops them", node, s.far, s.tunnel.dev, strings.Join(t.tunnels, ", "))
 	case s.wire.Kind == probe.Silent:
 		t.broken("probe", ProbeWire, "let switches and routers pass the addresses of pods (port security, source address checks of a cloud, unicast RPF)",

@@ -97,13 +97,3 @@ func (t *trail) broken(name string, c Cause, fix, format string, args ...any) {
 func (t *trail) suspect(name string, c Cause, fix, format string, args ...any) {
 	t.add(Step{Name: name, State: Suspect, Cause: c, Fix: fix, Detail: fmt.Sprintf(format, args...)})
 }
-
-// whole reports whether no link so far is broken.
-func (t *trail) whole() bool {
-	for i := range t.steps {
-		if t.steps[i].State == Broken {
-			return false
-		}
-	}
-	return true
-}

@@ -128,7 +128,7 @@ func (w sessionsWorld) Withdrawn() string {
 func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix) []explain.Export {
 	const most = 64 // a reflector has many clients, with one policy
 	var out []explain.Export
-	for _, p := range w.Peers() {
+	for _, p := range w.Peers() { //nolint:contextcheck // it reads the engine of this process
 		if p.State != state.Established || len(out) >= most {
 			continue
 		}
@@ -276,7 +276,7 @@ func spoof(dev string, has net.HardwareAddr) string {
 	case err != nil || !on || has == nil:
 		return ""
 	case may == nil:
-		return fmt.Sprintf("the table inet onlink-pods has no entry for %s", dev)
+		return "the table inet onlink-pods has no entry for " + dev
 	case !bytes.Equal(may, has):
 		return fmt.Sprintf("its interface has the MAC address %s, and behind %s only %s may send", has, dev, may)
 	}

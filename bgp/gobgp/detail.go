@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,7 +117,7 @@ func capabilityText(c bgp.ParameterCapabilityInterface) (name, value string) {
 	case *bgp.CapRouteRefreshCisco:
 		return "route refresh (before RFC 2918)", ""
 	case *bgp.CapFourOctetASNumber:
-		return "four-octet AS", fmt.Sprint(c.CapValue)
+		return "four-octet AS", strconv.FormatUint(uint64(c.CapValue), 10)
 	case *bgp.CapExtendedNexthop:
 		var list []string
 		for _, t := range c.Tuples {
@@ -148,11 +149,11 @@ func capabilityText(c bgp.ParameterCapabilityInterface) (name, value string) {
 // restartText describes graceful restart (RFC 4724, RFC 8538).
 func restartText(c *bgp.CapGracefulRestart) string {
 	const restarted, keepsOnNotification = 8, 4
-	text := fmt.Sprintf("%ds%s%s", c.Time, flag(c.Flags&restarted != 0, ", has restarted"), flag(c.Flags&keepsOnNotification != 0, ", N bit"))
+	list := []string{fmt.Sprintf("%ds%s%s", c.Time, flag(c.Flags&restarted != 0, ", has restarted"), flag(c.Flags&keepsOnNotification != 0, ", N bit"))}
 	for _, t := range c.Tuples {
-		text += ", " + familyText(bgp.AfiSafiToRouteFamily(t.AFI, t.SAFI)) + flag(t.Flags&0x80 != 0, " F bit")
+		list = append(list, familyText(bgp.AfiSafiToRouteFamily(t.AFI, t.SAFI))+flag(t.Flags&0x80 != 0, " F bit"))
 	}
-	return text
+	return strings.Join(list, ", ")
 }
 
 func flag(set bool, text string) string {

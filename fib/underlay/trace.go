@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -303,7 +304,7 @@ func TableName(table uint32) string {
 	case unix.RT_TABLE_DEFAULT:
 		return "default"
 	}
-	return fmt.Sprint(table)
+	return strconv.FormatUint(uint64(table), 10)
 }
 
 // typeNames are the kinds of routes, as ip-route(8) names them.

@@ -250,7 +250,7 @@ func peersOf(ctx context.Context, n *cluster.Node) ([]*onlinkv1.Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	r, err := onlinkv1.NewAdminClient(conn).ListPeers(ctx, &onlinkv1.ListPeersRequest{})
 	return r.GetPeers(), err
 }

@@ -73,7 +73,7 @@ func New(role Role, name string) (Identity, error) {
 	case len(name) > maxName:
 		return Identity{}, fmt.Errorf("the name has %d bytes; use at most %d", len(name), maxName)
 	case !utf8.ValidString(name), strings.ContainsFunc(name, func(r rune) bool { return r == '/' || unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return Identity{}, fmt.Errorf("the name %q has a space, a slash or an unprintable character; use letters, digits, - and .", name)
+		return Identity{}, fmt.Errorf("the name %q has a space, a slash or an unprintable character; use letters, digits and the signs - and . in it", name)
 	}
 	return Identity{Role: role, Name: name}, nil
 }
