@@ -61,6 +61,8 @@ var elsewhere = map[string]string{
 	`ipam/schema.go "onlink"`:     "name of a bucket in the database",
 	`fib/protocol.go "onlink"`:    "name of the route protocol in errors",
 
+	`internal/identity/identity.go "onlink"`: "scheme of the SAN URIs of certificates",
+
 	`cmd/onlink-kube/root.go "onlink"`: "namespace in a cluster",
 	`kube/node/events.go "onlink"`:     "component of an Event",
 }
