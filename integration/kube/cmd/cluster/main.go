@@ -25,19 +25,12 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"onlink/integration/bed"
 	"onlink/integration/kube/binaries"
-	"onlink/integration/kube/cluster"
 )
-
-// defaultRoot is the folder of the programs, in the tree.
-const defaultRoot = "build/kube"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -81,77 +74,4 @@ func command() *cobra.Command {
 	})
 	root.AddCommand(enter(name), kubectl(name))
 	return root
-}
-
-// options are the flags of up.
-type options struct {
-	cluster.Options
-
-	proxy, cni string
-	tors       bool
-}
-
-func (o *options) flags(c *cobra.Command) {
-	flags := c.Flags()
-	flags.IntVar(&o.NodesPerRack, "nodes", 2, "nodes of a rack")
-	flags.IntVar(&o.Racks, "racks", 1, "racks: subnets with a ToR each")
-	flags.IntVar(&o.ToRsPerRack, "tors-per-rack", 1, "1 or 2")
-	flags.BoolVar(&o.DualStack, "dual", false, "IPv6 beside IPv4")
-	flags.StringVar(&o.proxy, "proxy", string(cluster.ProxyNFTables), "kube-proxy's mode: nftables, iptables or none")
-	flags.StringVar(&o.cni, "cni", string(cluster.CNINone), "network that the cluster brings: none or ptp")
-	flags.BoolVar(&o.tors, "tors", false, "run BIRD on the ToRs")
-	flags.BoolVar(&o.NodePodCIDRs, "node-pod-cidrs", false, "give each node a part of the pods' range")
-	flags.StringSliceVar(&o.Taints, "register-with-taints", nil, "taints of new nodes, as kubelet takes them")
-	flags.StringSliceVar(&o.Images, "image", nil, "image archives for every node")
-	flags.StringVar(&o.Bin, "bin", "", "folder of Kubernetes' programs (default $"+cluster.BinVariable+", or what build made)")
-}
-
-// prepare installs packages and finds or builds the programs.
-func (o *options) prepare(ctx context.Context) error {
-	o.Proxy, o.CNI = cluster.ProxyMode(o.proxy), cluster.CNI(o.cni)
-	if err := bed.Install(ctx, os.Stdout, bed.NeedKube); err != nil {
-		return err
-	}
-	var err error
-	o.Bin, err = programs(ctx, o.Bin)
-	return err
-}
-
-// programs returns the folder of Kubernetes' programs: the one that is named, or
-// that of the tree, where they are built first.
-func programs(ctx context.Context, named string) (string, error) {
-	if named == "" {
-		named = os.Getenv(cluster.BinVariable)
-	}
-	if named != "" {
-		return filepath.Abs(named)
-	}
-	dir, err := binaries.Build(ctx, defaultRoot, os.Stdout)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(dir)
-}
-
-// test runs the tests that need a cluster, and prints what it runs.
-func test() *cobra.Command {
-	c := &cobra.Command{Use: "test", Short: "run the tests of package integration/kube", Args: cobra.NoArgs}
-	pattern := c.Flags().String("run", ".", "tests to run, as go test takes it")
-	c.RunE = func(c *cobra.Command, _ []string) error { return goTest(c.Context(), *pattern) }
-	return c
-}
-
-// goTest runs tests of package integration/kube, and prints the command. Three of those
-// that have an API server and no cluster run at a time: they wait more than they compute.
-func goTest(ctx context.Context, pattern string) error {
-	bin, err := programs(ctx, "")
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", "30m", "-parallel", "3", "-run", pattern, "./integration/kube")
-	cmd.Env = append(os.Environ(), cluster.BinVariable+"="+bin)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	fmt.Printf("%s=%s %s\n", cluster.BinVariable, bin, strings.Join(cmd.Args, " "))
-	return cmd.Run()
 }

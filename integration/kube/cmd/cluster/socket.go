@@ -173,3 +173,11 @@ func become(argv []string) error {
 	}
 	return fmt.Errorf("find program %s: %w", argv[0], os.ErrNotExist)
 }
+
+// copyOut passes an answer on.
+func copyOut(r io.Reader) error {
+	if _, err := io.Copy(os.Stdout, r); err != nil {
+		return fmt.Errorf("print answer: %w", err)
+	}
+	return nil
+}

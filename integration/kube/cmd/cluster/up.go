@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,12 +134,4 @@ func serveCluster(ctx context.Context, c *cluster.Cluster, tors bool) error {
 		}
 		return nil
 	})
-}
-
-// copyOut passes an answer on.
-func copyOut(r io.Reader) error {
-	if _, err := io.Copy(os.Stdout, r); err != nil {
-		return fmt.Errorf("print answer: %w", err)
-	}
-	return nil
 }
