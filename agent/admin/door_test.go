@@ -76,7 +76,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{file: filepath.Join(t.TempDir(), "ca.crt")}
 	var err error
-	if a.ca, err = pki.NewAuthority("test", time.Now(), time.Now().Add(time.Hour), pki.P256); err != nil {
+	if a.ca, err = pki.NewAuthority("test", time.Now(), time.Now().Add(2*time.Hour), pki.P256); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.ca.Write(a.file, filepath.Join(t.TempDir(), "ca.key")); err != nil {
@@ -89,7 +89,7 @@ func newAuthority(t *testing.T) *authority {
 func (a *authority) files(t *testing.T, ids ...identity.Identity) *tlsfiles.Keeper {
 	t.Helper()
 	p, err := a.ca.Issue(pki.Request{
-		Identities: ids, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, From: time.Now(), Until: time.Now().Add(time.Minute), Algorithm: pki.P256,
+		Identities: ids, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, From: time.Now(), Until: time.Now().Add(time.Hour), Algorithm: pki.P256,
 	})
 	if err != nil {
 		t.Fatal(err)

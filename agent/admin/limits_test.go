@@ -161,6 +161,7 @@ func TestSiege(t *testing.T) {
 func idleConnections(t *testing.T, b *besieged) (end func()) {
 	t.Helper()
 	var kept []net.Conn
+	began := time.Now()
 	for range 5000 {
 		c, err := net.Dial("unix", b.socket)
 		if err != nil {
@@ -178,8 +179,9 @@ func idleConnections(t *testing.T, b *besieged) (end func()) {
 			open++
 		}
 	}
-	if open == 0 || open > 32 {
-		t.Errorf("%d connections of one caller are open, want some and at most 32", open)
+	// One that is no HTTP/2 makes room after a while.
+	if most := 32 * (1 + int(time.Since(began)/handshake)); open == 0 || open > most {
+		t.Errorf("%d connections of one caller are open, want some and at most %d", open, most)
 	}
 	return func() {
 		for _, c := range kept {

@@ -22,6 +22,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -72,7 +73,7 @@ func newSecured(t *testing.T, roles func(*secured) identity.Map) *secured {
 	t.Helper()
 	s := &secured{caFile: filepath.Join(t.TempDir(), "ca.crt")}
 	var err error
-	if s.ca, err = pki.NewAuthority("test", time.Now(), time.Now().Add(time.Hour), pki.P256); err != nil {
+	if s.ca, err = pki.NewAuthority("test", time.Now(), time.Now().Add(2*time.Hour), pki.P256); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.ca.Write(s.caFile, filepath.Join(t.TempDir(), "ca.key")); err != nil {
@@ -119,7 +120,7 @@ func newSecured(t *testing.T, roles func(*secured) identity.Map) *secured {
 func (s *secured) files(t *testing.T, ids ...identity.Identity) tlsfiles.Files {
 	t.Helper()
 	p, err := s.ca.Issue(pki.Request{
-		Identities: ids, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, From: time.Now(), Until: time.Now().Add(time.Minute), Algorithm: pki.P256,
+		Identities: ids, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, From: time.Now(), Until: time.Now().Add(time.Hour), Algorithm: pki.P256,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +146,7 @@ func (s *secured) plain(t *testing.T, name string) (tlsfiles.Files, *x509.Certif
 		t.Fatal(err)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Minute),
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, s.ca.Cert, key.Public(), s.ca.Key)
@@ -175,6 +176,15 @@ func (s *secured) client(t *testing.T, f tlsfiles.Files) *Registry {
 			t.Error(err)
 		}
 	})
+	// A busy machine may need more than the time of one handshake.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for at := reg.conn.GetState(); at != connectivity.Ready; at = reg.conn.GetState() {
+		reg.conn.Connect()
+		if !reg.conn.WaitForStateChange(ctx, at) {
+			t.Fatalf("no connection: %v", at)
+		}
+	}
 	return reg
 }
 
