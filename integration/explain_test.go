@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,8 +154,10 @@ var breakages = []breakage{
 		to: "NEAR", cause: "probe.far", then: "r1n2", also: "pod.wiring",
 	},
 	{
-		name: "the pod has lost its address", do: "pod r2n1: ip addr del FAR/32 dev eth0", undo: "pod r2n1: ip addr add FAR/32 dev eth0",
-		to: "FAR", cause: "probe.far", then: "r2n1", also: "pod.wiring",
+		// With its last IPv4 address a device loses its IPv4 routes and neighbours.
+		name: "the pod has lost its address", do: "pod r2n1: ip addr del FAR/32 dev eth0",
+		undo: "pod r2n1: ip addr add FAR/32 dev eth0\npod r2n1: ip neigh replace 169.254.1.1 lladdr GATEWAY dev eth0 nud permanent\npod r2n1: ip route add 169.254.1.1 dev eth0\npod r2n1: ip route add default via 169.254.1.1 dev eth0",
+		to:   "FAR", cause: "probe.far", then: "r2n1", also: "pod.wiring",
 	},
 	{name: "the far node is drained", do: "r1n2: onlinkctl drain --wait 1s", undo: "r1n2: onlinkctl undrain", to: "NEAR", cause: "path.absent", then: "r1n2", also: "announce.drained"},
 	{name: "a free address", to: "10.244.255.250", cause: "owner.unclaimed"},
@@ -175,6 +178,7 @@ func TestExplain(t *testing.T) {
 		"FAR6", labtest.AddrOf(far, true).String(), "FAR", labtest.AddrOf(far, false).String(),
 		"OWN6", labtest.AddrOf(own, true).String(), "OWN", labtest.AddrOf(own, false).String(),
 		"NODE2_6", l.Node("r1n2").Addr6.String(), "NODE2", l.Node("r1n2").Addr.String(), "NODE1", l.Node("r1n1").Addr.String(),
+		"GATEWAY", gatewayOf(ctx, t, far),
 		"TOR", l.ToRs()[0].Addr.String(), "VETH", hostEndOf(ctx, t, l.Node("r1n1"), labtest.AddrOf(own, false)),
 	)}
 	whole := []struct{ name, node, from, to string }{
@@ -242,6 +246,23 @@ func hostEndOf(ctx context.Context, t *testing.T, n *lab.Node, addr netip.Addr) 
 	}
 	t.Fatalf("%s has no route to its pod %s", n.Name, addr)
 	return ""
+}
+
+// gatewayOf returns the MAC address of a pod's gateway, from its permanent neighbour.
+func gatewayOf(ctx context.Context, t *testing.T, p *lab.Pod) (mac string) {
+	t.Helper()
+	must(t, p.NS.Do(func() error {
+		out, err := exec.CommandContext(ctx, "ip", "neigh", "show", "169.254.1.1", "nud", "permanent").Output()
+		if w := strings.Fields(string(out)); err == nil {
+			if i := slices.Index(w, "lladdr"); i >= 0 && i+1 < len(w) {
+				mac = w[i+1]
+				return nil
+			}
+			err = fmt.Errorf("no permanent neighbour 169.254.1.1: %s", out)
+		}
+		return err
+	}))
+	return mac
 }
 
 // macOf returns the MAC address of a node's uplink.

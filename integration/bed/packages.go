@@ -31,7 +31,7 @@ var debianPackages = map[string]debianPackage{
 	"containerd":                  {name: "containerd", what: "container runtime, which the tests run pods with", files: [][]string{{"/usr/bin/containerd"}, {"/usr/bin/ctr"}}, service: "containerd.service"},
 	"runc":                        {name: "runc", what: "what containerd starts processes with", files: [][]string{{"/usr/sbin/runc", "/usr/bin/runc"}}},
 	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with", files: [][]string{{"/usr/sbin/iptables"}}},
-	"nftables":                    {name: "nftables", what: "nft, which kube-proxy writes its rules with", files: [][]string{{"/usr/sbin/nft"}}, service: "nftables.service"},
+	"nftables":                    {name: "nftables", what: "nft(8), which kube-proxy writes its rules with, and tests break paths with", files: [][]string{{"/usr/sbin/nft"}}, service: "nftables.service"},
 	"util-linux":                  {name: "util-linux", what: "nsenter, to run a command inside a node of the cluster", files: [][]string{{"/usr/bin/nsenter"}}},
 	"mount":                       {name: "mount", what: "mount(8), which kubelet mounts volumes with", files: [][]string{{"/bin/mount", "/usr/bin/mount"}}},
 	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
@@ -45,7 +45,7 @@ type Need string
 
 // The needs which Install knows.
 const (
-	// NeedLab is the lab and the demo: ToRs, and a kernel with ipip.
+	// NeedLab is the lab and the demo: ToRs, nft(8), and a kernel with ipip.
 	NeedLab Need = "lab"
 	// NeedBench is the peers of make bench.
 	NeedBench Need = "bench"
@@ -77,7 +77,7 @@ func packagesFor(needs []Need) []debianPackage {
 	for _, need := range needs {
 		switch need {
 		case NeedLab:
-			want = append(want, "iproute2", "bird2")
+			want = append(want, "iproute2", "bird2", "nftables")
 			if !uml.HasIPIP() {
 				want = append(want, umlPackages()...)
 			}
