@@ -25,6 +25,7 @@ var debianPackages = map[string]debianPackage{
 	"frr":                         {name: "frr", what: "FRRouting, the other kind of ToR", files: [][]string{{"/usr/lib/frr/bgpd"}, {"/usr/lib/frr/zebra"}}, service: "frr.service"},
 	"exabgp":                      {name: "exabgp", what: "ExaBGP, another implementation of BGP to be held against", files: [][]string{{"/usr/sbin/exabgp"}}, service: "exabgp.service"},
 	"gobgpd":                      {name: "gobgpd", what: "gobgpd, another one", files: [][]string{{"/usr/bin/gobgpd"}, {"/usr/bin/gobgp"}}, service: "gobgpd.service"},
+	"iputils-ping":                {name: "iputils-ping", what: "ping(8), to try the paths of the lab", files: [][]string{{"/usr/bin/ping", "/bin/ping"}}},
 	"iproute2":                    {name: "iproute2", what: "ip(8), to look at what the lab made", files: [][]string{{"/usr/sbin/ip", "/sbin/ip", "/bin/ip", "/usr/bin/ip"}}},
 	"etcd-server":                 {name: "etcd-server", what: "etcd, one of the block registries", files: [][]string{{"/usr/bin/etcd"}}, service: "etcd.service"},
 	"gcc":                         {name: "gcc", what: "C compiler, for the race detector and for user-mode Linux on processors with AMX", files: [][]string{{"/usr/bin/gcc", "/usr/local/bin/gcc", "/usr/bin/cc"}}},
@@ -77,7 +78,7 @@ func packagesFor(needs []Need) []debianPackage {
 	for _, need := range needs {
 		switch need {
 		case NeedLab:
-			want = append(want, "iproute2", "bird2", "nftables")
+			want = append(want, "iproute2", "iputils-ping", "bird2", "nftables")
 			if !uml.HasIPIP() {
 				want = append(want, umlPackages()...)
 			}
