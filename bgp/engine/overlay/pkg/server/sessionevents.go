@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -250,7 +251,7 @@ func (peer *peer) tellRoutes() {
 				return
 			}
 			e.Accepted++
-			at, _ := slices.BinarySearchFunc(e.Prefixes, prefix, netip.Prefix.Compare)
+			at, _ := slices.BinarySearchFunc(e.Prefixes, prefix, byPrefix)
 			if at < namedPrefixes {
 				e.Prefixes = slices.Insert(e.Prefixes, at, prefix)
 				e.Prefixes = e.Prefixes[:min(len(e.Prefixes), namedPrefixes)]
@@ -258,6 +259,12 @@ func (peer *peer) tellRoutes() {
 		})
 	}
 	peer.fsm.tell(e)
+}
+
+// byPrefix compares prefixes by address, then by length. netip has it from Go 1.26
+// on, this module is of Go 1.23.
+func byPrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
 // name is String without what a NOTIFICATION says.
