@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -219,9 +220,11 @@ func (b *scaleBed) touch(ctx context.Context, t *testing.T, i, n int) {
 }
 
 // heartbeats plays the kubelets of all nodes: the Lease every ten seconds, the status
-// every five minutes, spread over time.
+// every five minutes, spread over time. A kubelet repeats a Lease that the API server had
+// no time for; it is a fault when a Node has none for as long as makes it unknown.
 func (b *scaleBed) heartbeats(ctx context.Context) {
-	const lease, status = 10 * time.Second, 5 * time.Minute
+	const lease, status, grace = 10 * time.Second, 5 * time.Minute, 50 * time.Second // --node-monitor-grace-period
+	missed := make([]atomic.Int32, b.size)
 	tick := time.NewTicker(lease / time.Duration(b.size))
 	defer tick.Stop()
 	every := int(status / lease)
@@ -242,8 +245,12 @@ func (b *scaleBed) heartbeats(ctx context.Context) {
 				patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":"Ready","lastHeartbeatTime":%q}]}}`, now.UTC().Format(time.RFC3339))
 				_, err = nodes.Patch(ctx, scaleName(i), types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 			}
-			if err != nil && ctx.Err() == nil {
-				b.fail(fmt.Errorf("heartbeat of %s: %w", scaleName(i), err))
+			switch {
+			case ctx.Err() != nil:
+			case err == nil:
+				missed[i].Store(0)
+			case missed[i].Add(1) >= int32(grace/lease):
+				b.fail(fmt.Errorf("heartbeat of %s, none for %v: %w", scaleName(i), grace, err))
 			}
 		}()
 	}
