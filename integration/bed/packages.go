@@ -46,7 +46,7 @@ type Need string
 
 // The needs which Install knows.
 const (
-	// NeedLab is the lab and the demo: ToRs, nft(8), and a kernel with ipip.
+	// NeedLab is the lab and the demo: ToRs, ping(8), nft(8), and a kernel with ipip.
 	NeedLab Need = "lab"
 	// NeedBench is the peers of make bench.
 	NeedBench Need = "bench"
