@@ -53,7 +53,9 @@ func (p *Prober) Connect(ctx context.Context, e Echo) Outcome {
 	defer s.close()
 	for time.Since(start) < patience && ctx.Err() == nil {
 		poll := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}} //nolint:gosec // a descriptor
-		if n, _ := unix.Poll(poll, int(turn.Milliseconds())); n == 0 {
+		// A signal interrupts poll(2), and the Go runtime sends itself many: it is
+		// no event, and the error of a socket that still connects is 0.
+		if n, err := unix.Poll(poll, int(turn.Milliseconds())); n == 0 || errors.Is(err, unix.EINTR) {
 			continue
 		}
 		code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)

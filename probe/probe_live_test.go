@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -225,7 +227,43 @@ func TestConnect(t *testing.T) {
 	b.want("echo", b.echo("10.0.0.2", 0), Silent, "")
 	b.want("TCP", New().Connect(t.Context(), Echo{Netns: b.pod, From: ip("10.9.0.5"), To: ip("10.0.0.2")}), Answered, "answers TCP")
 	b.run("", "nft add table inet t\nnft add chain inet t c {type filter hook forward priority 0; policy drop;}")
+	stop := interrupt(t)
 	b.want("dropped", New().Connect(t.Context(), Echo{Netns: b.pod, To: ip("fd00::2")}), Silent, "")
+	stop()
+}
+
+// interrupt sends every thread of the test a signal of the runtime's own kind once
+// a millisecond, until the function that it returns is called: a call that waits
+// returns EINTR then, as it does on a busy machine.
+func interrupt(t *testing.T) (stop func()) {
+	t.Helper()
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for tick := time.NewTicker(time.Millisecond); ; {
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+			threads, err := os.ReadDir("/proc/self/task")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, thread := range threads {
+				tid, err := strconv.Atoi(thread.Name())
+				if err == nil {
+					err = unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
+				}
+				if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended meanwhile
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 // TestSolicit: the machines that answer for an address, or none.
