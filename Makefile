@@ -4,7 +4,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ifeq ($(origin VERSION),undefined)
+VERSION := $(shell tools/version.sh)
+endif
 LDFLAGS := -s -w -X onlink/agent.Version=$(VERSION) -X main.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 BED     := go run ./integration/cmd/bed
@@ -13,6 +15,7 @@ KUBE    := go run ./integration/kube/cmd/cluster
 ifeq ($(origin LINT),default)
 LINT := go tool -modfile=tools/tools.mod golangci-lint
 endif
+ARCHES ?= amd64 arm64
 FUZZTIME ?= 30s
 TESTS ?= .
 POLICY ?= 0
@@ -31,7 +34,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +62,19 @@ kube-network-policies: ## build the program that enforces NetworkPolicies into b
 
 image: build $(if $(filter 1,$(POLICY)),kube-network-policies) ## make bin/onlink-image.tar, an OCI image of all programs (ctr -n k8s.io images import FILE; POLICY=1: also kube-network-policies)
 	@go run ./tools/image -version '$(VERSION)' -o bin/onlink-image.tar bin/onlinkd $(addprefix bin/,$(filter-out onlinkd,$(notdir $(wildcard cmd/*)))) $(if $(filter 1,$(POLICY)),bin/kube-network-policies)
+
+# What go env -w or the environment could add to the programs is set here.
+DISTENV := GOOS=linux CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT=
+dist: engine ## make the packages (tar.gz, deb, rpm, SPDX) in build/dist, the same bytes on every machine (ARCHES="amd64 arm64")
+	@rm -rf build/dist && mkdir -p build/dist build/tools
+	@GOFLAGS="$$ONLINK_GOFLAGS" go build -modfile=tools/tools.mod -o build/tools/ github.com/goreleaser/nfpm/v2/cmd/nfpm
+	@host=$$(GOARCH= go env GOHOSTARCH); for arch in $$host $(filter-out $(shell go env GOHOSTARCH),$(ARCHES)); do \
+		echo "building for $$arch"; \
+		$(DISTENV) GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o build/dist/programs/$$arch/ ./cmd/... || exit; done
+	@epoch=$${SOURCE_DATE_EPOCH:-$$(tools/version.sh --epoch)}; for arch in $(ARCHES); do \
+		go run ./tools/dist -version '$(VERSION)' -epoch $$epoch -nfpm build/tools/nfpm \
+			-bin build/dist/programs/$$arch -host build/dist/programs/$$(go env GOHOSTARCH) -o build/dist || exit; done
+	@cd build/dist && sha256sum onlink* | tee SHA256SUMS
 
 demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
 	@$(BED) deps lab
