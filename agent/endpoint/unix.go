@@ -24,6 +24,9 @@ func ListenUnix(field, path string, mode fs.FileMode, group string) (net.Listene
 		c.Close() // only a probe
 		return nil, fmt.Errorf("%s: %s is served by another process; stop it or choose another path", field, path)
 	}
+	if info, err := os.Lstat(path); err == nil && !info.IsDir() && info.Mode().Type() != fs.ModeSocket {
+		return nil, fmt.Errorf("%s: %s is there already, and is no socket; name another path", field, path)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: remove stale socket: %w", field, err)
 	}

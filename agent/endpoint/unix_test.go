@@ -36,6 +36,16 @@ func TestListenUnix(t *testing.T) {
 	if _, err := ListenUnix("api.admin.socket", path, 0o660, "no-such-group"); err == nil {
 		t.Error("an unknown group is no error")
 	}
+	other := filepath.Join(t.TempDir(), "node.key")
+	if err := os.WriteFile(other, []byte("key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ListenUnix("cni.socket", other, 0o600, ""); err == nil || !strings.Contains(err.Error(), "is no socket; name another path") {
+		t.Errorf("in a file's place: %v", err)
+	}
+	if text, err := os.ReadFile(other); err != nil || string(text) != "key" {
+		t.Errorf("the file is %q, %v", text, err)
+	}
 }
 
 // TestListenUnixNumber: a group is a name or a number, which needs no entry in
