@@ -191,6 +191,11 @@ func TestUnitVerify(t *testing.T) {
 	}
 	text, err := os.ReadFile(unitFile)
 	must(t, err)
+	for _, line := range []string{"StartLimitIntervalSec=0", "Restart=always"} { // it never gives up
+		if !bytes.Contains(text, []byte("\n"+line+"\n")) {
+			t.Errorf("the unit has no %s", line)
+		}
+	}
 	// The programs need not be installed here.
 	text = bytes.ReplaceAll(text, []byte("/usr/local/bin"), []byte(labtest.Bin()))
 	unit := filepath.Join(t.TempDir(), "onlinkd.service")
