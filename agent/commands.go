@@ -11,6 +11,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/install"
 	"onlink/agent/pods"
+	"onlink/agent/preflight"
 	"onlink/bgp/bfd"
 	"onlink/cni"
 )
@@ -34,6 +35,24 @@ func version() string {
 
 // VersionText returns the version as `onlinkd --version` shows it.
 func VersionText() string { return version() }
+
+// CheckConfig returns the mistakes of a valid configuration with which the start of
+// an agent would fail, or a part of it never work. It opens what the start opens on
+// this machine, unless fileOnly; see [preflight]. The error is of type
+// [config.Errors], or that of reading the kernel's state.
+func CheckConfig(ctx context.Context, cfg *config.Config, fileOnly bool) error {
+	mistakes := preflight.File(cfg)
+	if !fileOnly {
+		var err error
+		if mistakes, err = preflight.Machine(ctx, cfg, preflight.Setup{OwnDevice: ownDevice, Database: databasePath(cfg)}); err != nil {
+			return err
+		}
+	}
+	if len(mistakes) > 0 {
+		return mistakes
+	}
+	return nil
+}
 
 // InstallCNI installs the plugin from outside, see [install.Once].
 func InstallCNI(ctx context.Context, cfg *config.Config) (cni.Installation, error) {

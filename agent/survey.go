@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"onlink/agent/preflight"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/ipam"
@@ -51,6 +52,9 @@ func (a *agent) found() []string {
 	out := append([]string(nil), a.problems...)
 	if err := a.reload.Trouble(); err != nil {
 		out = append(out, "the changed configuration is not in force: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	for _, e := range preflight.Running(a.current().File(), a.watch.Addresses()) {
+		out = append(out, fmt.Sprintf("configuration: %s: %s", e.Field, e.Text))
 	}
 	for _, p := range a.current().BGP.Peers {
 		if p.Unnumbered && !p.Address.IsValid() {

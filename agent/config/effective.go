@@ -90,6 +90,10 @@ func (e *Effective) WithRouters(routers map[string]netip.Addr) *Effective {
 	return &next
 }
 
+// File returns the configuration as the file has it, without the sessions of the
+// mesh. It must not be written to.
+func (e *Effective) File() *Config { return e.file }
+
 // From reports whether the configuration was resolved from a file that equals
 // this one, key by key and line by line.
 func (e *Effective) From(file *Config) bool { return reflect.DeepEqual(e.file, file) }

@@ -34,7 +34,7 @@ func main() {
 func command() *cobra.Command {
 	var path string
 	var node nodeFlags
-	var check, defaults bool
+	var check, fileOnly, defaults bool
 	var opt agent.Options
 	cmd := &cobra.Command{
 		Use:   "onlinkd",
@@ -50,7 +50,8 @@ node.address in the file.`,
   onlinkd --config ./onlinkd.yaml           # run with another file
   onlinkd --node-name worker1               # under another name than the file's or the host's
   onlinkd fsck                              # check the database of a stopped agent
-  onlinkd --check-config                    # say what is wrong in the file, and exit
+  onlinkd --check-config                    # say what is wrong in the file or with it on this machine, and exit
+  onlinkd --check-config --file-only -c r1n2.yaml   # the file of another machine
   onlinkd --print-default-config > onlinkd.yaml
   kill -HUP $(pidof onlinkd)                # take a changed file into the running agent`,
 		Args:          cobra.NoArgs,
@@ -67,7 +68,10 @@ node.address in the file.`,
 			if err != nil {
 				return err
 			}
-			if check {
+			if check || fileOnly {
+				if err := agent.CheckConfig(cmd.Context(), cfg, fileOnly); err != nil {
+					return err
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
 				return nil
 			}
@@ -84,7 +88,8 @@ node.address in the file.`,
 	}
 	cmd.PersistentFlags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
 	node.add(cmd)
-	cmd.Flags().BoolVar(&check, "check-config", false, "check the configuration file and exit")
+	cmd.Flags().BoolVar(&check, "check-config", false, "check the configuration file, and the files, groups, ports and addresses of this machine that it names, and exit")
+	cmd.Flags().BoolVar(&fileOnly, "file-only", false, "with --check-config: check the file alone, such as that of another machine")
 	cmd.Flags().BoolVar(&defaults, "print-default-config", false, "print the default configuration with comments and exit")
 	cmd.Flags().BoolVar(&opt.RepairDatabase, "repair-database", false, "move a damaged database aside and rebuild it from the running pods and the registry")
 	cmd.Flags().BoolVar(&opt.AllowUnpatchedEngine, "allow-unpatched-engine", false,
