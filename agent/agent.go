@@ -20,6 +20,7 @@ import (
 	"onlink/agent/hold"
 	"onlink/agent/install"
 	"onlink/agent/liveness"
+	"onlink/agent/logs"
 	"onlink/agent/namespaces"
 	"onlink/agent/node"
 	"onlink/agent/owners"
@@ -40,6 +41,7 @@ import (
 // not changed after.
 type agent struct {
 	log     *slog.Logger
+	logs    *logs.Log // log is of it
 	id      node.Identity
 	started time.Time
 	store   *ipam.Store

@@ -45,13 +45,13 @@ func (a *agent) listenCNI(s *endpoint.Set) error {
 		return err
 	}
 	a.cni = server
-	a.garbage = &pods.Collector{Log: a.log, Server: server, Alloc: a.alloc, Routes: a.learn.pods}
+	a.garbage = &pods.Collector{Log: a.log.With("part", "pods"), Server: server, Alloc: a.alloc, Routes: a.learn.pods}
 	if cfg.CNI.Install.Enabled() {
 		plan, err := install.Plan(cfg.CNI)
 		if err != nil {
 			return err
 		}
-		a.installer = &install.Installer{Log: a.log, Plan: plan, Ready: a.ready}
+		a.installer = &install.Installer{Log: a.log.With("part", "install"), Plan: plan, Ready: a.ready}
 	}
 	lis, err := endpoint.ListenUnix("cni.socket", cfg.CNI.Socket, 0o600, "")
 	if err != nil {

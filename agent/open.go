@@ -135,7 +135,7 @@ func (a *agent) openIPAM(context.Context) error {
 	if err != nil {
 		return err
 	}
-	refused, err := pods.Recover(a.alloc, wired, cfg.FIB.Table, a.log)
+	refused, err := pods.Recover(a.alloc, wired, cfg.FIB.Table, a.log.With("part", "pods"))
 	for _, why := range refused {
 		a.problem("%v", why)
 	}
@@ -214,7 +214,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if a.drain, err = drain.Open(cfg.Paths.State); err != nil {
 		return err
 	}
-	pods.DoubtBlocks(a.alloc, kept, a.log)
+	pods.DoubtBlocks(a.alloc, kept, a.log.With("part", "pods"))
 	a.learn.plane.Filter.Keep(kept, rooms.Routers(cfg))
 	a.learn.sync.kept = len(kept) > 0
 	a.learn.sync.expects = a.learn.sync.expects || len(kept) > 0

@@ -37,6 +37,10 @@ func (a *agent) parts() reload.Parts {
 			a.cni.SetSysctls(c.CNI.Sysctls)
 			return nil
 		}},
+		{Name: "log.level", Keys: []string{"log.level"}, Apply: func(_ context.Context, c *config.Effective) error {
+			a.logs.Configure(c.Log.Level)
+			return nil
+		}},
 		{Name: "reload", Keys: []string{"reload"}, Apply: reload.Live},
 		{
 			Name: "restart",

@@ -53,6 +53,7 @@ func TestTable(t *testing.T) {
 		{"clients of a reflector", "bgp: {reflector: {}}", "bgp: {reflector: {clients: [10.0.0.0/24]}}", ""},
 		{"originated", "", "bgp: {originate: [192.0.2.0/24]}", ""},
 		{"sysctls of pods", "", "cni: {sysctls: [net.core.somaxconn]}", ""},
+		{"the level of the log", "", "log: {level: debug}", ""},
 		{"how changes are noticed", "", "reload: watch", ""},
 		{"labels", "", "node: {labels: {rack: r1}}", ""},
 		{"a pool", "", "pools: [{name: default, cidr: 10.244.0.0/16}, {name: more, cidr: 10.245.0.0/16}]", ""},
@@ -67,7 +68,7 @@ func TestTable(t *testing.T) {
 		{"the node", "", "node: {name: other}", "node.name: needs a restart"},
 		{"the registry", "", "ipam: {registry: {assert: 2m}}", "ipam.registry.assert: needs a restart"},
 		{"the guard", "", "tunnel: {guard: off}", "tunnel.guard: needs a restart"},
-		{"several", "", "fib: {table: 7}\nlog: {level: debug}\nbgp: {peers: [" + peer + "]}", "fib.table, log.level: needs a restart"},
+		{"several", "", "fib: {table: 7}\nlog: {format: json}\nbgp: {peers: [" + peer + "]}", "fib.table, log.format: needs a restart"},
 		{"where the plugin is installed", "", "cni: {install: {binDir: /b, confDir: /c}}", "cni.install.binDir, cni.install.confDir: needs a restart"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/endpoint"
 	"onlink/agent/hold"
+	"onlink/agent/logs"
 	"onlink/agent/node"
 	"onlink/agent/pods"
 	"onlink/agent/reload"
@@ -31,8 +31,9 @@ var ErrRestart = errors.New("the agent begins anew")
 // is one line that names the setting to change; [ErrRestart] requires another
 // run.
 func Run(ctx context.Context, cfg *config.Config, opt Options) error {
-	log := newLogger(cfg.Log)
-	a := &agent{log: log, started: time.Now(), opt: opt, board: state.NewBoard(), held: hold.New(log.With("part", "hold"))}
+	lines := logs.New(os.Stderr, cfg.Log.Level, cfg.Log.Format == config.LogJSON)
+	log := lines.Logger()
+	a := &agent{log: log, logs: lines, started: time.Now(), opt: opt, board: state.NewBoard(), held: hold.New(log.With("part", "hold"))}
 	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
 	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
 		return fmt.Errorf("paths.run: %w", err)
@@ -65,7 +66,7 @@ func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	g.Go(func() error { return a.survey(ctx) })
 	g.Go(func() error { return a.owners.Run(ctx) })
 	g.Go(func() error { return a.orig.Run(ctx) })
-	mtu := &pods.MTU{Log: a.log, Now: a.learn.plane.PodMTU, Moved: a.learn.plane.MTUMoved(), Store: a.store, Assignments: a.alloc.Assignments}
+	mtu := &pods.MTU{Log: a.log.With("part", "pods"), Now: a.learn.plane.PodMTU, Moved: a.learn.plane.MTUMoved(), Store: a.store, Assignments: a.alloc.Assignments}
 	g.Go(func() error { return mtu.Run(ctx) })
 	g.Go(func() error { return a.bfd.Run(ctx) })
 	g.Go(func() error { return a.live.Run(ctx) })
@@ -106,12 +107,4 @@ func (a *agent) close() {
 			a.log.Warn("close database", "err", err)
 		}
 	}
-}
-
-func newLogger(cfg config.Log) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.Level}
-	if cfg.Format == config.LogJSON {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }

@@ -43,7 +43,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Held: a.held.List(), Config: a.reload.Digest(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
-	s.Certificates = a.credentials.List()
+	s.Certificates, s.Notes = a.credentials.List(), append(s.Notes, a.logs.Notes()...)
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
 }
 

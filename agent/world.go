@@ -24,7 +24,7 @@ func (a *agent) adminConfig() admin.Config {
 		Host: a.host, CNI: a.cni, Board: a.board, Registered: a.listRegistry, Decide: a.learn.decision, Tunnels: a.learn.tunnels,
 	}
 	return admin.Config{
-		Node: a.id.Name, Log: a.log, Board: a.board, World: known.World(), File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
+		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: known.World(), File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
 		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}

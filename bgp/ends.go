@@ -54,12 +54,12 @@ func (b *logBridge) failed(e gobgp.Event) {
 	case "send-hold-expired":
 		f.text = "send hold timer expired: the peer reads nothing (RFC 9687)"
 	case "send-failed":
-		b.write(slog.LevelWarn, entry{event: "failed to send", peer: addrText(e.Peer), err: errorText(e.Err)})
+		b.write(b.out, slog.LevelWarn, entry{event: "failed to send", peer: addrText(e.Peer), err: errorText(e.Err)})
 		return
 	case "md5-refused":
 		f.text, f.ends = "the kernel refused the TCP MD5 key: "+errorText(e.Err), false
 	default:
-		b.write(slog.LevelWarn, entry{event: "unknown event: " + e.Kind, peer: addrText(e.Peer), err: errorText(e.Err)})
+		b.write(b.out, slog.LevelWarn, entry{event: "unknown event: " + e.Kind, peer: addrText(e.Peer), err: errorText(e.Err)})
 		return
 	}
 	b.ledger.fails(e.Peer, f)
@@ -92,7 +92,7 @@ func (b *logBridge) fault(e gobgp.Event, count func(*Faults) *uint64, event stri
 	if e.Stack != "" {
 		level = slog.LevelError
 	}
-	b.write(level, entry{event: event, peer: addrText(e.Peer), err: errorText(e.Err), stack: e.Stack, prefix: e.Prefix, source: e.Source})
+	b.write(b.out, level, entry{event: event, peer: addrText(e.Peer), err: errorText(e.Err), stack: e.Stack, prefix: e.Prefix, source: e.Source})
 }
 
 // refused receives a connection that the engine refused.

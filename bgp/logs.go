@@ -13,14 +13,27 @@ import (
 // in the ledger the reasons of failed sessions from the events.
 type logBridge struct {
 	out    *slog.Logger
+	own    *slog.Logger // of the engine's own records: a part with a level of its own
 	ledger *ledger
 	self   self
 	pace   logPace
 }
 
-// Record implements [gobgp.Reporter].
+func newLogBridge(log *slog.Logger, l *ledger, me self) *logBridge {
+	return &logBridge{out: log, own: log.With("part", "engine"), ledger: l, self: me}
+}
+
+// Wants implements [gobgp.Reporter].
+func (b *logBridge) Wants(level slog.Level) bool { return b.own.Enabled(context.Background(), level) }
+
+// Record implements [gobgp.Reporter]. Those of the level Debug are not paced: an
+// operator asked for all of them.
 func (b *logBridge) Record(level slog.Level, r gobgp.Record) {
-	b.write(level, entry{event: r.Text, peer: r.Peer, err: r.Err})
+	if level < slog.LevelInfo {
+		b.own.Log(context.Background(), level, "bgp engine", "event", r.Text, "peer", r.Peer, "fields", printable(r.Fields))
+		return
+	}
+	b.write(b.own, level, entry{event: r.Text, peer: r.Peer, err: r.Err})
 }
 
 // entry is the line of our log for a record or an event of the engine.
@@ -35,7 +48,7 @@ type entry struct {
 }
 
 // write logs an entry, unless there were too many like it.
-func (b *logBridge) write(level slog.Level, e entry) {
+func (b *logBridge) write(to *slog.Logger, level slog.Level, e entry) {
 	cause := e.peer
 	if e.source.IsValid() {
 		cause = e.source.String() // else a route that fits into no message makes a line a peer
@@ -54,5 +67,5 @@ func (b *logBridge) write(level slog.Level, e entry) {
 	if left > 0 {
 		attrs = append(attrs, slog.Int("left_out_before", left))
 	}
-	b.out.LogAttrs(context.Background(), level, "bgp engine", attrs...)
+	to.LogAttrs(context.Background(), level, "bgp engine", attrs...)
 }

@@ -1,6 +1,39 @@
 package bgp
 
-import "testing"
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"onlink/bgp/gobgp"
+)
+
+// TestEngineLevel: the records of the engine have a part of their own, whose level
+// decides about them; warnings are paced, and what was asked for at debug is not.
+func TestEngineLevel(t *testing.T) {
+	var out bytes.Buffer
+	b := newLogBridge(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), nil, self{})
+	if !b.Wants(slog.LevelDebug) {
+		t.Error("a logger of the level debug wants no record of debug")
+	}
+	for range 3 * logBurst {
+		b.Record(slog.LevelDebug, gobgp.Record{Text: "create Destination", Fields: "Nlri=10.0.0.0/8\nx"})
+		b.Record(slog.LevelWarn, gobgp.Record{Text: "odd", Peer: "10.57.0.1"})
+	}
+	text := out.String()
+	if n := strings.Count(text, `part=engine event="create Destination" peer="" fields="Nlri=10.0.0.0/8 x"`); n != 3*logBurst {
+		t.Errorf("%d records of debug, want %d:\n%s", n, 3*logBurst, text)
+	}
+	if n := strings.Count(text, "part=engine event=odd peer=10.57.0.1"); n != logBurst {
+		t.Errorf("%d warnings, want %d", n, logBurst)
+	}
+	quiet := newLogBridge(slog.New(slog.NewTextHandler(&out, nil)), nil, self{})
+	if quiet.Wants(slog.LevelDebug) || !quiet.own.Enabled(context.Background(), slog.LevelInfo) {
+		t.Error("a logger of the level info wants records of debug")
+	}
+}
 
 // TestNotificationInAHardReset: the text of a hard reset is that of the
 // NOTIFICATION inside, however much of it has arrived.

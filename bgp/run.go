@@ -21,7 +21,7 @@ func (s *Speaker) Start(ctx context.Context) error {
 	if s.started {
 		return ErrStarted
 	}
-	engine, err := gobgp.Start(ctx, &logBridge{out: s.log, ledger: s.ledger, self: s.cfg.self()}, gobgp.Global{
+	engine, err := gobgp.Start(ctx, newLogBridge(s.log, s.ledger, s.cfg.self()), gobgp.Global{
 		ASN: s.cfg.ASN, RouterID: s.cfg.RouterID, Port: s.cfg.ListenPort, Listen: s.cfg.ListenAddresses,
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ const (
 	AuditReleaseNode    = "release-node"
 	AuditReleaseAddress = "release-address"
 	AuditTakeOver       = "take-over"
+	AuditLogLevel       = "log-level"
 	AuditDenied         = "denied" // a call that the caller may not make
 )
 

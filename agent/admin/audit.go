@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -36,16 +37,26 @@ func NewAuditor(store AuditStore, log *slog.Logger) Auditor {
 // Do performs a forced action of an operator, and returns the taken blocks. It
 // does nothing when the action cannot be recorded.
 func (a Auditor) Do(ctx context.Context, action, target string, deed func() ([]ipam.Block, error)) ([]ipam.Block, error) {
-	by := caller(ctx)
-	n, err := a.Store.BeginAudit(ipam.AuditEntry{Began: time.Now(), Action: action, Target: target, By: by})
+	taken, err := a.record(ctx, action, target, deed)
+	if !errors.Is(err, errNoAudit) {
+		a.Log.Warn("forced by an operator", "action", action, "target", target, "by", caller(ctx), "blocks", len(taken), "err", err)
+	}
+	return taken, err
+}
+
+// errNoAudit means that a deed was not done, because it cannot be recorded.
+var errNoAudit = errors.New("not done: the audit entry cannot be written")
+
+// record is Do without the line in the log, for a deed that writes its own.
+func (a Auditor) record(ctx context.Context, action, target string, deed func() ([]ipam.Block, error)) ([]ipam.Block, error) {
+	n, err := a.Store.BeginAudit(ipam.AuditEntry{Began: time.Now(), Action: action, Target: target, By: caller(ctx)})
 	if err != nil {
-		return nil, fmt.Errorf("not done: the audit entry cannot be written: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNoAudit, err)
 	}
 	taken, err := deed()
 	if aerr := a.Store.EndAudit(n, taken, err); aerr != nil {
 		a.Log.Error("failed to complete audit entry", "err", aerr)
 	}
-	a.Log.Warn("forced by an operator", "action", action, "target", target, "by", by, "blocks", len(taken), "err", err)
 	return taken, err
 }
 

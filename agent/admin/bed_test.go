@@ -19,6 +19,7 @@ import (
 	"onlink/agent/drain"
 	"onlink/agent/explain"
 	"onlink/agent/hold"
+	"onlink/agent/logs"
 	"onlink/agent/namespaces"
 	"onlink/agent/reload"
 	"onlink/agent/state"
@@ -57,6 +58,7 @@ type bed struct {
 	peerRoutes []bgp.PeerRoute
 	candidates []bgp.Candidate
 	text       string // of the configuration file
+	logs       *logs.Log
 }
 
 // server returns the API of the bed.
@@ -68,8 +70,11 @@ func (b *bed) server(t *testing.T) *Server {
 	}
 	log := slog.New(slog.DiscardHandler)
 	held := hold.New(log)
+	if b.logs == nil {
+		b.logs = logs.New(io.Discard, slog.LevelInfo, false)
+	}
 	return New(Config{
-		Node: "n1", Log: log, Board: b, World: nowhere{}.world(), File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Sessions: sessions{b}, Alloc: alloc{b},
+		Node: "n1", Log: log, Logs: b.logs, Board: b, World: nowhere{}.world(), File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Sessions: sessions{b}, Alloc: alloc{b},
 		Store: store{b}, Pods: pods{b}, Audit: NewAuditor(store{b}, log), Registry: registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {

@@ -237,8 +237,13 @@ func randomMessages(t *testing.T, b *besieged) (end func()) {
 	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
 	conns, end := b.dialMany(t, 1, grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
 	waits := []string{onlinkv1.Admin_Drain_FullMethodName, onlinkv1.Admin_Undrain_FullMethodName}
-	for _, m := range onlinkv1.Admin_ServiceDesc.Methods {
-		name := "/onlink.v1.Admin/" + m.MethodName
+	var names []string
+	for _, d := range []grpc.ServiceDesc{onlinkv1.Admin_ServiceDesc, onlinkv1.Runtime_ServiceDesc} {
+		for _, m := range d.Methods {
+			names = append(names, "/"+d.ServiceName+"/"+m.MethodName)
+		}
+	}
+	for _, name := range names {
 		if slices.Contains(waits, name) {
 			continue // for announcements, which nothing makes here
 		}

@@ -48,6 +48,7 @@ var rights = map[string]right{
 	onlinkv1.Admin_GetConfig_FullMethodName:         {roles: reads},
 	onlinkv1.Admin_TestPolicy_FullMethodName:        {roles: reads},
 	onlinkv1.Admin_Explain_FullMethodName:           {roles: reads},
+	onlinkv1.Runtime_GetLogLevels_FullMethodName:    {roles: reads},
 	onlinkv1.Admin_CheckIPAM_FullMethodName: {roles: reads, heavy: true, changes: func(req any) bool {
 		r, ok := req.(*onlinkv1.CheckIPAMRequest)
 		return ok && r.GetRepair()
@@ -59,6 +60,7 @@ var rights = map[string]right{
 	onlinkv1.Admin_ChangeConfig_FullMethodName:   {roles: writes},
 	onlinkv1.Admin_ReloadConfig_FullMethodName:   {roles: writes},
 	onlinkv1.Admin_Confirm_FullMethodName:        {roles: writes},
+	onlinkv1.Runtime_SetLogLevel_FullMethodName:  {roles: writes},
 	onlinkv1.Admin_Announce_FullMethodName:       {roles: writes},
 	onlinkv1.Admin_SetNamespaces_FullMethodName:  {roles: writes},
 	onlinkv1.Admin_ReleaseAddress_FullMethodName: {roles: writes},

@@ -27,6 +27,7 @@ import (
 type Config struct {
 	Node    string // this node's name
 	Log     *slog.Logger
+	Logs    Logs
 	Board   Board
 	World   explain.World
 	File    File

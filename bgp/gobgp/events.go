@@ -3,7 +3,10 @@ package gobgp
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
@@ -13,8 +16,12 @@ import (
 // engine's goroutines call it, several at once: it must not block and must not
 // call the engine.
 type Reporter interface {
-	// Record receives a warning or an error of the engine's log.
+	// Record receives a record of the engine's log: a warning, an error or, where
+	// Wants reports true of it, of the level Debug.
 	Record(level slog.Level, r Record)
+	// Wants reports whether records of a level are kept. The engine asks for each
+	// route.
+	Wants(level slog.Level) bool
 	// Event receives an event of a connection or a message. An unpatched engine
 	// reports none.
 	Event(e Event)
@@ -25,6 +32,8 @@ type Record struct {
 	Text string // the same for all of a kind
 	Peer string // its address, or another name from the record; may be empty
 	Err  string // may be from a peer
+	// Fields are the other values of a record of the level Debug, as key=value.
+	Fields string
 }
 
 // Event is an event of a connection or a message. Its kinds and the fields of
@@ -75,8 +84,7 @@ type sessionEvent = struct {
 	Prefixes           []netip.Prefix
 }
 
-// logger is the engine's logger. Its level is always Info, because on Debug the
-// engine makes a record of every path.
+// logger is the engine's logger. On Debug the engine makes a record of every path.
 type logger struct{ to Reporter }
 
 // SessionEvent receives an event of a patched engine.
@@ -102,17 +110,29 @@ func (l *logger) Error(msg string, f log.Fields) { l.to.Record(slog.LevelError, 
 // Warn implements [log.Logger].
 func (l *logger) Warn(msg string, f log.Fields) { l.to.Record(slog.LevelWarn, recordOf(msg, f)) }
 
-// Info implements [log.Logger]. It drops the record: events report the same.
-func (l *logger) Info(string, log.Fields) {}
+// Info implements [log.Logger]. Events report the same, so the record is one of Debug.
+func (l *logger) Info(msg string, f log.Fields) { l.Debug(msg, f) }
 
 // Debug implements [log.Logger].
-func (l *logger) Debug(string, log.Fields) {}
+func (l *logger) Debug(msg string, f log.Fields) {
+	if !l.to.Wants(slog.LevelDebug) {
+		return
+	}
+	r := recordOf(msg, f)
+	r.Fields = fieldsText(f)
+	l.to.Record(slog.LevelDebug, r)
+}
 
-// SetLevel implements [log.Logger]; the level is fixed.
+// SetLevel implements [log.Logger]; the level is the reporter's.
 func (l *logger) SetLevel(log.LogLevel) {}
 
 // GetLevel implements [log.Logger].
-func (l *logger) GetLevel() log.LogLevel { return log.InfoLevel }
+func (l *logger) GetLevel() log.LogLevel {
+	if l.to.Wants(slog.LevelDebug) {
+		return log.DebugLevel
+	}
+	return log.InfoLevel
+}
 
 // recordOf translates a record of the engine's log.
 func recordOf(msg string, f log.Fields) Record {
@@ -126,6 +146,17 @@ func recordOf(msg string, f log.Fields) Record {
 		r.Err = err.Error()
 	}
 	return r
+}
+
+// fieldsText returns the fields that a Record has no place of its own for.
+func fieldsText(f log.Fields) string {
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		if key != "Key" && key != "Topic" {
+			words = append(words, key+"="+text(f[key]))
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // text returns a field as text; "" for an absent one.

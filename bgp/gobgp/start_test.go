@@ -15,6 +15,7 @@ import (
 type silent struct{}
 
 func (silent) Record(slog.Level, Record) {}
+func (silent) Wants(slog.Level) bool     { return false }
 func (silent) Event(Event)               {}
 
 // TestStartAgain: a failed start leaves no listener behind.

@@ -30,6 +30,8 @@ var errUnreachable = errors.New("unreachable")
 // gRPC keeps only the text of it.
 type connection struct {
 	onlinkv1.AdminClient
+	onlinkv1.RuntimeClient
+
 	app  *app
 	conn *grpc.ClientConn
 	tls  *tls.Config // nil: the agent is behind a unix socket
@@ -55,7 +57,7 @@ func (a *app) connect() (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare client: %w", err)
 	}
-	c.conn, c.AdminClient = conn, onlinkv1.NewAdminClient(conn)
+	c.conn, c.AdminClient, c.RuntimeClient = conn, onlinkv1.NewAdminClient(conn), onlinkv1.NewRuntimeClient(conn)
 	return c, nil
 }
 

@@ -37,6 +37,7 @@ var clock = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 // agent is an Admin service with fixed answers.
 type agent struct {
 	onlinkv1.UnimplementedAdminServer
+	onlinkv1.UnimplementedRuntimeServer
 	calls atomic.Int32
 	hang  bool // answer no GetStatus before the caller gives up
 }
@@ -342,6 +343,9 @@ func serve(t *testing.T, admin onlinkv1.AdminServer) string {
 	}
 	server := grpc.NewServer()
 	onlinkv1.RegisterAdminServer(server, admin)
+	if current, ok := admin.(*agent); ok {
+		onlinkv1.RegisterRuntimeServer(server, current)
+	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -428,4 +432,27 @@ func (s *agent) Drain(_ context.Context, r *onlinkv1.DrainRequest) (*onlinkv1.Dr
 
 func (s *agent) Undrain(context.Context, *onlinkv1.UndrainRequest) (*onlinkv1.DrainReply, error) {
 	return &onlinkv1.DrainReply{Phase: "serving", Prefixes: 3}, nil
+}
+
+func (s *agent) GetLogLevels(context.Context, *onlinkv1.GetLogLevelsRequest) (*onlinkv1.LogLevels, error) {
+	return &onlinkv1.LogLevels{Configured: "info", Parts: []*onlinkv1.LogLevel{
+		{Part: "agent", Level: "info"},
+		{Part: "bgp", Level: "debug", By: "uid 0 (root)\x1b[2J", Until: timestamppb.New(clock.Add(10 * time.Minute))},
+		{Part: "fib", Level: "error", By: "uid 0 (root)"},
+	}}, nil
+}
+
+func (s *agent) SetLogLevel(_ context.Context, r *onlinkv1.SetLogLevelRequest) (*onlinkv1.LogLevels, error) {
+	rep := &onlinkv1.LogLevels{Configured: "info"}
+	for _, p := range r.GetParts() {
+		if p == "bpg" {
+			return nil, status.Error(codes.InvalidArgument, `parts: "bpg": the log has no such part: use agent, bgp, fib`)
+		}
+		one := &onlinkv1.LogLevel{Part: p, Level: r.GetLevel(), By: "uid 0 (root)"}
+		if r.GetLasts() != nil {
+			one.Until = timestamppb.New(clock.Add(r.GetLasts().AsDuration()))
+		}
+		rep.Parts = append(rep.Parts, one)
+	}
+	return rep, nil
 }
