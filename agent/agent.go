@@ -89,10 +89,10 @@ type Options struct {
 	// BFD is the command of the process that watches peers: it must call
 	// WatchPeers.
 	BFD []string
-	// File is read again at each signal on Reload (SIGHUP), and the API edits it.
-	// Both nil: the configuration does not change.
+	// File is read again at each receive from Reload (SIGHUP), which is the author of
+	// the signal, and the API edits it. Both nil: the configuration does not change.
 	File   *config.File
-	Reload <-chan struct{}
+	Reload <-chan string
 }
 
 // current returns the configuration in force. Read every key through it, at every

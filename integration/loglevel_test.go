@@ -40,6 +40,12 @@ func TestLogLevel(t *testing.T) {
 	ctl("", "peers", l.Reflectors()[0].Addr.String(), "reset")
 	logged(`level=DEBUG msg="bgp engine" part=engine`)
 
+	// A reload has its author.
+	labtest.Reload(ctx, t, n, n.Config())
+	logged(`msg="configuration taken" part=reload by=SIGHUP file=` + n.ConfigFile())
+	ctl("is in force", "config", "reload")
+	logged(`msg="configuration taken" part=reload by="root (uid 0, pid `)
+	logged(` onlinkctl, of pid `)
 	quiet := n.Config()
 	quiet.Log.Level = "warn"
 	_, err := n.WriteConfig("onlinkd.yaml", quiet)

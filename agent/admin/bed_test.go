@@ -337,7 +337,7 @@ func (f file) Change(_ context.Context, e reload.Edit) (reload.Outcome, error) {
 	return reload.Outcome{Digest: "d-" + string(text), Changed: changed}, nil
 }
 
-func (f file) Reread(context.Context) error { return f.b.do("reread") }
+func (f file) Reread(_ context.Context, by string) error { return f.b.do("reread by " + by) }
 
 // nowhere is a node that knows nothing: every address is foreign to it.
 type nowhere struct {

@@ -66,7 +66,7 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 // ReloadConfig implements onlinkv1.AdminServer. It takes the file in also when
 // it is the same as before: key files that it names may be others.
 func (s *Server) ReloadConfig(ctx context.Context, _ *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
-	if err := s.File.Reread(context.WithoutCancel(ctx)); err != nil {
+	if err := s.File.Reread(context.WithoutCancel(ctx), caller(ctx)); err != nil {
 		return nil, configStatus(err)
 	}
 	path, _, digest, err := s.File.Text()

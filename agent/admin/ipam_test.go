@@ -196,8 +196,8 @@ func TestCaller(t *testing.T) {
 		auth credentials.AuthInfo
 		want string
 	}{
-		{"root at the socket", peerUser{uid: 0, pid: 42}, "root (uid 0, pid 42)"},
-		{"a user without a name", peerUser{uid: 4_000_000_000, pid: 1}, "unknown (uid 4000000000, pid 1)"},
+		{"root at the socket", peerUser{uid: 0, pid: 1 << 30}, "root (uid 0, pid 1073741824)"},
+		{"a user without a name", peerUser{uid: 4_000_000_000, pid: 1 << 30}, "unknown (uid 4000000000, pid 1073741824)"},
 		{"TLS without a certificate", credentials.TLSInfo{}, "10.57.0.9:7 (not authenticated)"},
 		{"plain", nil, "10.57.0.9:7 (not authenticated)"},
 	} {

@@ -39,7 +39,7 @@ func (p peerUser) String() string {
 	if u, err := user.LookupId(id); err == nil {
 		name = u.Username
 	}
-	return fmt.Sprintf("%s (uid %s, pid %d)", name, id, p.pid)
+	return fmt.Sprintf("%s (uid %s, pid %d%s)", name, id, p.pid, processText(p.pid))
 }
 
 // in reports whether the user is in a group.

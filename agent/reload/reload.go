@@ -37,8 +37,9 @@ var (
 type Setup struct {
 	Log  *slog.Logger
 	File *config.File // nil: the configuration does not change
-	// Asked has one receive for every wish to read the file now (SIGHUP).
-	Asked <-chan struct{}
+	// Asked has one receive for every wish to read the file now (SIGHUP): its author,
+	// for the log.
+	Asked <-chan string
 	Parts Parts
 	// Facts returns the node's present facts, without Routers: those in force
 	// stay until [Reloader.SetRouters].
@@ -57,7 +58,7 @@ type Setup struct {
 type Reloader struct {
 	log   *slog.Logger
 	file  *config.File
-	asked <-chan struct{}
+	asked <-chan string
 	parts Parts
 	facts func() config.Facts
 	held  *hold.Changes
@@ -137,21 +138,21 @@ func (r *Reloader) note(err error, text []byte) {
 }
 
 // Reread takes the file in as it is, also when it is the same as before: key
-// files that it names may be others. The outcome is logged, and kept for
-// [Reloader.Trouble]. The error may be [config.Errors], [ErrRestart] or that of
+// files that it names may be others. The outcome is logged with the author, and kept
+// for [Reloader.Trouble]. The error may be [config.Errors], [ErrRestart] or that of
 // a part.
-func (r *Reloader) Reread(ctx context.Context) error {
+func (r *Reloader) Reread(ctx context.Context, by string) error {
 	if r.file == nil {
 		return ErrNoFile
 	}
 	r.turn.Lock()
 	defer r.turn.Unlock()
 	text, err := r.file.Text()
-	return r.takeText(ctx, text, err)
+	return r.takeText(ctx, by, text, err)
 }
 
 // takeText takes the file's text in, or the error of its reading.
-func (r *Reloader) takeText(ctx context.Context, text []byte, err error) error {
+func (r *Reloader) takeText(ctx context.Context, by string, text []byte, err error) error {
 	var next *config.Effective
 	if err == nil {
 		r.seen = digestOf(text)
@@ -168,9 +169,9 @@ func (r *Reloader) takeText(ctx context.Context, text []byte, err error) error {
 	}
 	r.note(err, text)
 	if err != nil {
-		r.log.Error("configuration rejected, the last good one stays in force", "err", err)
+		r.log.Error("configuration rejected, the last good one stays in force", "by", by, "err", err)
 	} else {
-		r.log.Info("configuration taken")
+		r.log.Info("configuration taken", "by", by, "file", r.file.Path)
 	}
 	return err
 }

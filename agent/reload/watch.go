@@ -16,6 +16,9 @@ import (
 // blind on some file systems.
 const lookEvery = time.Second
 
+// watcher is the author of a change that the agent found by itself.
+const watcher = "reload: watch, the file has changed"
+
 // errEmptyFile rejects the file of a program that is about to write, or that ran
 // out of disk: an empty file means all defaults, and that is no edit.
 var errEmptyFile = errors.New("the file is empty; write {} for an empty configuration")
@@ -37,8 +40,8 @@ func (r *Reloader) Run(ctx context.Context) error {
 		case <-r.anew:
 			return ErrAnew
 		case <-renewed:
-		case <-r.asked:
-			_ = r.Reread(ctx) // it logs the error, and keeps it for status
+		case by := <-r.asked:
+			_ = r.Reread(ctx, by) // it logs the error, and keeps it for status
 		case <-due:
 			w.look(ctx, r)
 		}
@@ -107,7 +110,7 @@ func (r *Reloader) changed(ctx context.Context) {
 	if err != nil {
 		r.seen = "" // any next file is read
 	}
-	_ = r.takeText(ctx, text, err) // it logs the error, and keeps it for status
+	_ = r.takeText(ctx, watcher, text, err) // it logs the error, and keeps it for status
 }
 
 // inForce reports whether a text is the file of the configuration in force.

@@ -21,7 +21,7 @@ type watchBed struct {
 	dir   string
 	r     *Reloader
 	taken []string // bgp.originate of every configuration taken
-	asked chan struct{}
+	asked chan string
 	end   func()
 }
 
@@ -32,7 +32,7 @@ func textOf(prefix string) string { return strings.ReplaceAll(originating, "%", 
 // newWatchBed starts a reloader of a file that has the first text.
 func newWatchBed(t *testing.T, text string, put func(dir, text string)) *watchBed {
 	t.Helper()
-	b := &watchBed{t: t, dir: t.TempDir(), asked: make(chan struct{})}
+	b := &watchBed{t: t, dir: t.TempDir(), asked: make(chan string)}
 	put(b.dir, text)
 	file := &config.File{Path: filepath.Join(b.dir, "onlinkd.yaml")}
 	part := Part{Name: "bgp.originate", Keys: []string{"bgp.originate"}, Apply: func(_ context.Context, c *config.Effective) error {
@@ -194,15 +194,15 @@ func TestWatchIsAsked(t *testing.T) {
 		put(b.dir, quiet("10.61.0.0/24"))
 		b.wait(time.Minute)
 		b.want("not asked", "")
-		do(t, b.r.Reread(t.Context()))
+		do(t, b.r.Reread(t.Context(), "a test"))
 		b.want("asked", "", "10.61.0.0/24")
 		put(b.dir, "nonsense: 1\n")
-		if err := b.r.Reread(t.Context()); !errors.Is(err, config.ErrInvalid) {
+		if err := b.r.Reread(t.Context(), "a test"); !errors.Is(err, config.ErrInvalid) {
 			t.Errorf("a wrong file: %v", err)
 		}
 		b.want("asked with a wrong file", "nonsense", "10.61.0.0/24")
 		put(b.dir, textOf("10.62.0.0/24"))
-		b.asked <- struct{}{}
+		b.asked <- "a test"
 		b.wait(time.Second)
 		b.want("turned on by a signal", "", "10.61.0.0/24", "10.62.0.0/24")
 		put(b.dir, quiet("10.63.0.0/24"))

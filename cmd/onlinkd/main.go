@@ -106,9 +106,10 @@ func anew(why error) error {
 	return fmt.Errorf("restart (%w): %w", why, syscall.Exec(self, os.Args, os.Environ()))
 }
 
-// hangup passes SIGHUP on until ctx ends.
-func hangup(ctx context.Context) <-chan struct{} {
-	signals, asked := make(chan os.Signal, 1), make(chan struct{}, 1)
+// hangup passes SIGHUP on until ctx ends. The Go runtime does not say who sent a signal,
+// and never blocks SIGHUP, as signalfd(2) would need: the caller of the API is known.
+func hangup(ctx context.Context) <-chan string {
+	signals, asked := make(chan os.Signal, 1), make(chan string, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	go func() {
 		defer signal.Stop(signals)
@@ -119,7 +120,7 @@ func hangup(ctx context.Context) <-chan struct{} {
 			case <-signals:
 			}
 			select {
-			case asked <- struct{}{}:
+			case asked <- "SIGHUP":
 			default: // a reload is pending already, and reads the file after this signal
 			}
 		}
