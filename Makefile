@@ -34,7 +34,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ dist: engine ## make the packages (tar.gz, deb, rpm, SPDX) in build/dist, the sa
 		go run ./tools/dist -version '$(VERSION)' -epoch $$epoch -nfpm build/tools/nfpm \
 			-bin build/dist/programs/$$arch -host build/dist/programs/$$(go env GOHOSTARCH) -o build/dist || exit; done
 	@cd build/dist && sha256sum onlink* | tee SHA256SUMS
+
+dist-check: ## prove that the packages and the image of the last commit are the same bytes from two clones, and try the deb (a quarter of an hour)
+	@ARCHES='$(ARCHES)' tools/dist/check.sh
 
 demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
 	@$(BED) deps lab
