@@ -34,7 +34,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,9 +71,10 @@ dist: engine ## make the packages (tar.gz, deb, rpm, SPDX) in build/dist, the sa
 	@host=$$(GOARCH= go env GOHOSTARCH); for arch in $$host $(filter-out $(shell go env GOHOSTARCH),$(ARCHES)); do \
 		echo "building for $$arch"; \
 		$(DISTENV) GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o build/dist/programs/$$arch/ ./cmd/... || exit; done
-	@epoch=$${SOURCE_DATE_EPOCH:-$$(tools/version.sh --epoch)}; for arch in $(ARCHES); do \
+	@epoch=$${SOURCE_DATE_EPOCH:-$$(tools/version.sh --epoch)}; \
+	go test -count=1 -run '^TestManual' ./cmd/... -args -manual.out='$(CURDIR)/build/dist/man' -manual.version='$(VERSION)' -manual.epoch=$$epoch || exit; for arch in $(ARCHES); do \
 		go run ./tools/dist -version '$(VERSION)' -epoch $$epoch -nfpm build/tools/nfpm \
-			-bin build/dist/programs/$$arch -host build/dist/programs/$$(go env GOHOSTARCH) -o build/dist || exit; done
+			-bin build/dist/programs/$$arch -host build/dist/programs/$$(go env GOHOSTARCH) -man build/dist/man -o build/dist || exit; done
 	@cd build/dist && sha256sum onlink* | tee SHA256SUMS
 
 dist-check: ## prove that the packages and the image of the last commit are the same bytes from two clones, and try the deb (a quarter of an hour)
@@ -174,6 +175,10 @@ generate: ## generate Go from proto/, deep copies, CRDs and their reference from
 	GOFLAGS="$$ONLINK_GOFLAGS" build/tools/controller-gen crd paths=./kube/api/... output:crd:dir=deploy/kubernetes/crds
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/objects
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/generated -write
+	@$(MAKE) --no-print-directory reference
+
+reference: engine ## write docs/reference of the programs and of their configuration, from the code
+	@go test -count=1 -run '^TestManual' ./cmd/... -args -manual.write
 
 manifests: ## render the chart with its defaults: deploy/kubernetes/onlink.yaml
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/manifests

@@ -71,6 +71,8 @@ func uninstallCommand(path *string) *cobra.Command {
 		Long: `uninstall-cni removes the plugin's configuration and then the plugin. Move the
 pods away before: without the plugin the runtime cannot end them cleanly. An
 agent with cni.install in its configuration puts both back, so stop it first.`,
+		Example: `  systemctl stop onlinkd
+  onlinkd uninstall-cni`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := load(*path, cmd.Flags().Changed("config"))

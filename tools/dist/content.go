@@ -72,6 +72,7 @@ func gather(ctx context.Context, o *options, programs []*program) (*content, err
 		func() error { return c.addSystem(o) },
 		func() error { return c.addDocs(o.root) },
 		func() error { return c.addCompletions(ctx, o.host) },
+		func() error { return c.addManual(o.man) },
 		func() error { return c.addDebian(o) },
 	} {
 		if err := step(); err != nil {
@@ -172,6 +173,42 @@ func (c *content) addCompletions(ctx context.Context, dir string) error {
 	return err
 }
 
+// addManual adds the manual pages, compressed as man(1) and the distributions have them.
+func (c *content) addManual(dir string) error {
+	pages, err := filepath.Glob(filepath.Join(dir, "man[158]", "onlink*.[158]"))
+	if err != nil {
+		return err
+	}
+	if len(pages) == 0 {
+		return fmt.Errorf("no manual page in %s: make dist has TestManual write them", dir)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		if text, err = zipped(text); err != nil {
+			return err
+		}
+		c.add("/usr/share/man/"+filepath.Base(filepath.Dir(page))+"/"+filepath.Base(page)+".gz", text)
+	}
+	return nil
+}
+
+// zipped compresses without a name and a time.
+func zipped(text []byte) ([]byte, error) {
+	var out bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := zip.Write(text); err != nil {
+		return nil, err
+	}
+	err = zip.Close()
+	return out.Bytes(), err
+}
+
 func output(ctx context.Context, program string, args ...string) ([]byte, error) {
 	var errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -200,16 +237,11 @@ func (c *content) addDebian(o *options) error {
 		}
 		c.files = append(c.files, file{path: to, text: text, mode: 0o644, only: debOnly})
 	}
-	var zipped bytes.Buffer
-	zip, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	changes, err := zipped(fmt.Appendf(nil, "onlink (%s-1) unstable; urgency=medium\n\n  * %s/CHANGELOG.md lists the changes.\n\n -- %s  %s\n",
+		packageVersion(o.version), docDir, maintainer, o.time().Format("Mon, 02 Jan 2006 15:04:05 -0700")))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(zip, "onlink (%s-1) unstable; urgency=medium\n\n  * %s/CHANGELOG.md lists the changes.\n\n -- %s  %s\n",
-		packageVersion(o.version), docDir, maintainer, o.time().Format("Mon, 02 Jan 2006 15:04:05 -0700"))
-	if err := zip.Close(); err != nil {
-		return err
-	}
-	c.files = append(c.files, file{path: docDir + "/changelog.Debian.gz", text: zipped.Bytes(), mode: 0o644, only: debOnly})
+	c.files = append(c.files, file{path: docDir + "/changelog.Debian.gz", text: changes, mode: 0o644, only: debOnly})
 	return nil
 }

@@ -116,11 +116,14 @@ func TestDist(t *testing.T) {
 	if err := os.WriteFile(nfpm, []byte(fakeNFPM), 0o700); err != nil { //nolint:gosec // a program
 		t.Fatal(err)
 	}
-	bin := programs(t, "CGO_ENABLED=0", "-trimpath")
+	bin, man := programs(t, "CGO_ENABLED=0", "-trimpath"), t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(man, "man8"), 0o755), os.WriteFile(filepath.Join(man, "man8", "onlinkd.8"), []byte(".TH\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	var outs []string
 	for range 2 {
 		out := filepath.Join(t.TempDir(), "dist")
-		args := []string{"-version", "v1.2.3", "-epoch", "1796021231", "-root", "../..", "-bin", bin, "-nfpm", nfpm, "-o", out}
+		args := []string{"-version", "v1.2.3", "-epoch", "1796021231", "-root", "../..", "-bin", bin, "-man", man, "-nfpm", nfpm, "-o", out}
 		if err := run(t.Context(), args); err != nil {
 			t.Fatal(err)
 		}
@@ -206,6 +209,7 @@ func checkFiles(t *testing.T, files map[string]string) {
 		"/usr/share/bash-completion/completions/onlinkctl":         "bash completion",
 		"/usr/share/zsh/vendor-completions/_onlinkd":               "#compdef",
 		"/usr/share/fish/vendor_completions.d/onlink-kube.fish":    "fish completion",
+		"/usr/share/man/man8/onlinkd.8.gz":                         "\x1f\x8b",
 		"/usr/share/doc/onlink/LICENSE":                            "Apache License",
 		"/usr/share/doc/onlink/docs/bgp.md":                        "BGP",
 		"/usr/share/doc/onlink/deploy/security/gobgp.openvex.json": "not_affected",
@@ -277,7 +281,8 @@ func checkConfig(t *testing.T, text []byte, files map[string]string) {
 // TestRejected: programs that would make bad packages are an error that names the
 // remedy.
 func TestRejected(t *testing.T) {
-	good := []string{"-version", "v1.2.3", "-epoch", "1", "-root", "../..", "-o", t.TempDir()}
+	bin := programs(t, "CGO_ENABLED=0", "-trimpath")
+	good := []string{"-version", "v1.2.3", "-epoch", "1", "-root", "../..", "-man", "none", "-o", t.TempDir()}
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -285,8 +290,9 @@ func TestRejected(t *testing.T) {
 	}{
 		{"no version", []string{"-epoch", "1"}, "tools/version.sh"},
 		{"no time", []string{"-version", "v1"}, "--epoch"},
-		{"no folders", []string{"-version", "v1", "-epoch", "1"}, "-bin and -o"},
+		{"no folders", []string{"-version", "v1", "-epoch", "1"}, "-bin, -man and -o"},
 		{"no program", append(slices.Clone(good), "-bin", t.TempDir()), "onlinkd: no such file"},
+		{"no manual page", append(slices.Clone(good), "-bin", bin), "TestManual"},
 		{"paths of this machine", append(slices.Clone(good), "-bin", programs(t, "CGO_ENABLED=0", "-trimpath=false")), "-trimpath"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,7 +2,7 @@
 // already: a tar.gz, a deb and an rpm with the same files, and the list of what is in
 // them as SPDX. Same programs, version and time make same bytes, on any machine:
 //
-//	go run ./tools/dist -version v0.1.0 -epoch 1796021231 -bin build/dist/arm64 -host build/dist/amd64 -o build/dist
+//	go run ./tools/dist -version v0.1.0 -epoch 1796021231 -bin build/arm64 -host build/amd64 -man build/man -o build/dist
 //
 // make dist calls it for every processor. The deb and the rpm are written by nfpm.
 package main
@@ -31,6 +31,7 @@ type options struct {
 	epoch   int64
 	root    string // of the tree
 	bin     string // folder of the programs to pack
+	man     string // folder with man1, man5 and man8
 	host    string // folder of programs that run here: they print the completions
 	nfpm    string // the command that starts it
 	out     string
@@ -44,8 +45,8 @@ func (o *options) validate() error {
 		return fmt.Errorf("-version %q: use one such as v0.1.0; tools/version.sh prints it", o.version)
 	case o.epoch <= 0:
 		return errors.New("-epoch is missing: use the second of the last commit, which tools/version.sh --epoch prints, or set SOURCE_DATE_EPOCH")
-	case o.bin == "" || o.out == "":
-		return errors.New("-bin and -o are needed: the folder of the programs, and the one of the packages")
+	case o.bin == "" || o.man == "" || o.out == "":
+		return errors.New("-bin, -man and -o are needed: the folders of the programs, of their manual pages, and of the packages")
 	}
 	return nil
 }
@@ -58,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.root, "root", ".", "`folder` of the tree")
 	flags.StringVar(&o.bin, "bin", "", "`folder` of the programs")
 	flags.StringVar(&o.host, "host", "", "`folder` of the same programs for this machine (default: -bin)")
+	flags.StringVar(&o.man, "man", "", "`folder` of the manual pages, which TestManual of the programs makes")
 	flags.StringVar(&o.nfpm, "nfpm", "nfpm", "`command` that starts nfpm")
 	flags.StringVar(&o.out, "o", "", "`folder` of the packages")
 	if err := flags.Parse(args); err != nil {
