@@ -7,8 +7,11 @@ SHELL := /bin/bash
 ifeq ($(origin VERSION),undefined)
 VERSION := $(shell tools/version.sh)
 endif
-LDFLAGS := -s -w -X onlink/agent.Version=$(VERSION) -X main.Version=$(VERSION)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+LDFLAGS := -s -w -X onlink/internal/version.Version=$(VERSION) -X onlink/internal/version.Commit=$(shell tools/version.sh --commit)
+# The go command records the commit of the repository around, which is not that of a
+# tarball's tree.
+BUILD   := build -trimpath -buildvcs=$(if $(wildcard .git),auto,false)
+GOBUILD := CGO_ENABLED=0 go $(BUILD) -ldflags '$(LDFLAGS)'
 BED     := go run ./integration/cmd/bed
 KUBE    := go run ./integration/kube/cmd/cluster
 # make has a LINT of its own, of lint(1), which ?= would keep.
@@ -70,7 +73,7 @@ dist: engine ## make the packages (tar.gz, deb, rpm, SPDX) in build/dist, the sa
 	@GOFLAGS="$$ONLINK_GOFLAGS" go build -modfile=tools/tools.mod -o build/tools/ github.com/goreleaser/nfpm/v2/cmd/nfpm
 	@host=$$(GOARCH= go env GOHOSTARCH); for arch in $$host $(filter-out $(shell go env GOHOSTARCH),$(ARCHES)); do \
 		echo "building for $$arch"; \
-		$(DISTENV) GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o build/dist/programs/$$arch/ ./cmd/... || exit; done
+		$(DISTENV) GOARCH=$$arch go $(BUILD) -ldflags '$(LDFLAGS)' -o build/dist/programs/$$arch/ ./cmd/... || exit; done
 	@epoch=$${SOURCE_DATE_EPOCH:-$$(tools/version.sh --epoch)}; \
 	go test -count=1 -run '^TestManual' ./cmd/... -args -manual.out='$(CURDIR)/build/dist/man' -manual.version='$(VERSION)' -manual.epoch=$$epoch || exit; for arch in $(ARCHES); do \
 		go run ./tools/dist -version '$(VERSION)' -epoch $$epoch -nfpm build/tools/nfpm \

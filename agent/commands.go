@@ -6,35 +6,22 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"onlink/agent/config"
 	"onlink/agent/install"
 	"onlink/agent/pods"
 	"onlink/agent/preflight"
+	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/cni"
+	"onlink/internal/version"
 )
 
 // This file holds the commands of the program besides running an agent.
 
-// Version is onlink's version. The Makefile sets it from git; a plain
-// `go build` leaves it to the module information.
-var Version = ""
-
-// version returns Version, or the module's version of the build information.
-func version() string {
-	if Version != "" {
-		return Version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}
-
-// VersionText returns the version as `onlinkd --version` shows it.
-func VersionText() string { return version() }
+// VersionText returns the version as `onlinkd --version` shows it: with commit and
+// engine.
+func VersionText() string { return version.Get().String(bgp.Engine()) }
 
 // CheckConfig returns the mistakes of a valid configuration with which the start of
 // an agent would fail, or a part of it never work. It opens what the start opens on

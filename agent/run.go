@@ -18,6 +18,7 @@ import (
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
+	"onlink/internal/version"
 )
 
 // ErrRestart is returned by [Run] when the agent must begin anew, because the
@@ -34,7 +35,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) error {
 	lines := logs.New(os.Stderr, cfg.Log.Level, cfg.Log.Format == config.LogJSON)
 	log := lines.Logger()
 	a := &agent{log: log, logs: lines, started: time.Now(), opt: opt, board: state.NewBoard(), held: hold.New(log.With("part", "hold"))}
-	log.Info("starting", "version", version(), "engine", bgp.Engine(), "node", cfg.Node.Name)
+	log.Info("starting", "version", version.Get().Version, "engine", bgp.Engine(), "node", cfg.Node.Name)
 	if err := os.MkdirAll(cfg.Paths.Run, 0o755); err != nil {
 		return fmt.Errorf("paths.run: %w", err)
 	}

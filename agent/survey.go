@@ -9,6 +9,7 @@ import (
 	"onlink/agent/preflight"
 	"onlink/agent/state"
 	"onlink/bgp"
+	"onlink/internal/version"
 	"onlink/ipam"
 )
 
@@ -36,7 +37,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 	s := &state.Snapshot{
 		Taken: time.Now(), Features: a.features, Notes: append(cfg.IPAM.Registry.Notes(), a.credentials.Notes(&cfg.IPAM.Registry, a.id.Name)...), Found: a.found(),
 		Node: state.Node{
-			Name: a.id.Name, Version: version(), Engine: bgp.Engine(), Started: a.started,
+			Name: a.id.Name, Version: version.Get().Version, Engine: bgp.Engine(), Started: a.started,
 			Address: a.id.Primary(), Address6: a.id.Address6, ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
 			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		},

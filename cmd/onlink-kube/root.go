@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"onlink/internal/version"
 	"onlink/kube/client"
 )
 
@@ -78,7 +79,7 @@ func (a *app) open() (*slog.Logger, *client.Client, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.QPS, cfg.Burst, cfg.UserAgent = calls, burst, "onlink-kube/"+version()
+	cfg.QPS, cfg.Burst, cfg.UserAgent = calls, burst, "onlink-kube/"+version.Get().Version
 	c, err := client.New(cfg)
 	return log, c, err
 }

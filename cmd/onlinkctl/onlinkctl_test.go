@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
+	"onlink/internal/version"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -269,6 +271,11 @@ func TestVersion(t *testing.T) {
 	t.Parallel()
 	stdout, _, err := onlinkctl(t.Context(), "version", "--socket", serve(t, &agent{}))
 	if err != nil || !strings.HasPrefix(stdout, "onlinkctl: ") || !strings.Contains(stdout, "onlinkd:   v0.1.0, gobgp v3.37.0 patched\n") {
+		t.Errorf("%v: %q", err, stdout)
+	}
+	stdout, _, err = onlinkctl(t.Context(), "version", "-o", "json", "--socket", serve(t, &agent{}))
+	var v versions
+	if err := errors.Join(err, json.Unmarshal([]byte(stdout), &v)); err != nil || v.Onlinkctl != version.Get() || v.Onlinkd == nil || *v.Onlinkd != (agentVersion{"v0.1.0", "gobgp v3.37.0 patched"}) {
 		t.Errorf("%v: %q", err, stdout)
 	}
 	stdout, _, err = onlinkctl(t.Context(), "version", "--socket", "/nonexistent/admin.sock")

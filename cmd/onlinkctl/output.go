@@ -104,6 +104,21 @@ func write[M proto.Message](cmd *cobra.Command, format string, answer M, table f
 	return err
 }
 
+// encode prints a value that is none of the agent's messages as JSON or YAML.
+func (a *app) encode(w io.Writer, v any) error {
+	if a.output == "json" {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	}
+	text, err := yaml.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
 // compact removes the spaces between JSON tokens.
 func compact(text []byte) []byte {
 	var b bytes.Buffer

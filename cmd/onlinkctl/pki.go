@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"onlink/internal/identity"
 	"onlink/internal/pki"
@@ -264,18 +262,8 @@ subject and fingerprint by which tls.roles of onlinkd.yaml can name them.`,
 }
 
 func (a *app) writeShown(w io.Writer, list []shown) error {
-	switch a.output {
-	case "json":
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(list)
-	case "yaml":
-		text, err := yaml.Marshal(list)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(text)
-		return err
+	if a.output != "table" {
+		return a.encode(w, list)
 	}
 	for i := range list {
 		if i > 0 {

@@ -3,26 +3,25 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
+	"io"
 
 	"github.com/spf13/cobra"
 
+	"onlink/internal/version"
 	onlinkv1 "onlink/proto/v1"
 )
 
-// Version is set by the linker (-X main.Version=v1.2.3); a build without it
-// shows Go's version of the source.
-var Version = ""
+// versions is the answer of the command.
+type versions struct {
+	Onlinkctl version.Info  `json:"onlinkctl"`
+	Onlinkd   *agentVersion `json:"onlinkd,omitempty"` // nil: no answer
+	Problem   string        `json:"problem,omitempty"` // why there is none
+}
 
-// version returns the version of this program.
-func version() string {
-	if Version != "" {
-		return Version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
+// agentVersion is what an agent reports of itself.
+type agentVersion struct {
+	Version string `json:"version"`
+	Engine  string `json:"engine"`
 }
 
 func versionCommand(a *app) *cobra.Command {
@@ -31,27 +30,45 @@ func versionCommand(a *app) *cobra.Command {
 		Short: "Show the versions of onlinkctl and of the agent",
 		Long: `version shows the versions of onlinkctl and, if it runs, of the agent. An
 agent that does not answer is no error here.`,
-		Example: `  onlinkctl version`,
-		Args:    cobra.NoArgs,
+		Example: `  onlinkctl version
+  onlinkctl version -o json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := cmd.OutOrStdout()
-			if _, err := fmt.Fprintln(out, "onlinkctl:", version()); err != nil {
+			v := versions{Onlinkctl: version.Get()}
+			if err := a.askVersion(cmd.Context(), &v); err != nil {
 				return err
 			}
-			conn, err := a.connect()
-			if err != nil {
-				return err
+			if a.output != "table" {
+				return a.encode(cmd.OutOrStdout(), v)
 			}
-			defer conn.close() //nolint:errcheck // nothing was written
-			ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
-			defer cancel()
-			s, err := conn.GetStatus(ctx, &onlinkv1.GetStatusRequest{})
-			if err != nil {
-				_, err = fmt.Fprintln(out, "onlinkd:   unknown,", conn.problem(err))
-				return err
-			}
-			_, err = fmt.Fprintf(out, "onlinkd:   %s, %s\n", clean(s.GetVersion()), clean(s.GetGobgp()))
-			return err
+			return v.write(cmd.OutOrStdout())
 		},
 	}
+}
+
+// askVersion adds the agent's version, or why there is none.
+func (a *app) askVersion(ctx context.Context, v *versions) error {
+	conn, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer conn.close() //nolint:errcheck // nothing was written
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	s, err := conn.GetStatus(ctx, &onlinkv1.GetStatusRequest{})
+	if err != nil {
+		v.Problem = conn.problem(err).Error()
+		return nil
+	}
+	v.Onlinkd = &agentVersion{clean(s.GetVersion()), clean(s.GetGobgp())}
+	return nil
+}
+
+func (v *versions) write(out io.Writer) error {
+	agent := "unknown, " + v.Problem
+	if v.Onlinkd != nil {
+		agent = v.Onlinkd.Version + ", " + v.Onlinkd.Engine
+	}
+	_, err := fmt.Fprintf(out, "onlinkctl: %s\nonlinkd:   %s\n", v.Onlinkctl.String(), agent)
+	return err
 }

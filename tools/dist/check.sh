@@ -37,7 +37,8 @@ mkdir -p "$r"/var/lib/dpkg/{info,updates,triggers} "$r/var/log" "$r/var/lib/onli
 touch "$r/var/lib/dpkg/status" "$r/var/lib/onlink/onlink.db"
 run() { dpkg --root="$r" --force-script-chrootless --force-not-root --force-confold --log="$tmp/dpkg.log" "$@" >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }; }
 run --install "$deb"
-"$r/usr/bin/onlinkd" --version
+"$r/usr/bin/onlinkd" --version | tee "$tmp/version"
+grep -qF "version $("$tmp/a/tools/version.sh") (commit $(git -C "$tmp/a" rev-parse --short=12 HEAD), " "$tmp/version"
 "$r/usr/bin/onlinkd" --check-config --config "$r/etc/onlink/onlinkd.yaml"
 for f in $(dpkg-deb --fsys-tarfile "$deb" | tar -t | grep -v '/$'); do
 	[ -e "$r/$f" ] || [ -L "$r/$f" ] || { echo "$f is not installed" >&2 && exit 1; }
