@@ -180,8 +180,9 @@ generate: ## generate Go from proto/, deep copies, CRDs and their reference from
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/generated -write
 	@$(MAKE) --no-print-directory reference
 
-reference: engine ## write docs/reference of the programs and of their configuration, from the code
+reference: engine ## write docs/reference of the programs, their configuration and the API, from the code
 	@go test -count=1 -run '^TestManual' ./cmd/... -args -manual.write
+	@go run ./tools/api
 
 manifests: ## render the chart with its defaults: deploy/kubernetes/onlink.yaml
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/manifests

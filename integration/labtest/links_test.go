@@ -23,6 +23,12 @@ func TestLinks(t *testing.T) {
 				continue
 			}
 			checked++
+			if anchor, here := strings.CutPrefix(m[1], "#"); here {
+				if !hasAnchor(text, anchor) {
+					t.Errorf("%s has no heading for its link to #%s", page, anchor)
+				}
+				continue
+			}
 			target := filepath.Join(filepath.Dir(page), m[1])
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links to %s, which does not exist", page, m[1])
@@ -43,6 +49,17 @@ func TestLinks(t *testing.T) {
 	if checked < 20 {
 		t.Errorf("only %d links were found", checked)
 	}
+}
+
+// hasAnchor reports whether a heading of the page has this anchor, as web pages of
+// Markdown make it: lower case, with "-" for spaces.
+func hasAnchor(page, anchor string) bool {
+	for line := range strings.Lines(page) {
+		if title := strings.TrimLeft(line, "#"); title != line && strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
 }
 
 // TestIndex: docs/README.md lists every page under docs.
