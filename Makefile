@@ -37,7 +37,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,11 @@ test-long: build ## run the tests with many repetitions (an hour, every CPU busy
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile)$$' ./integration -args -long -crash.ops=10000
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestFaults$$' ./integration -args -faults.time=10m
 	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
+
+test-upgrade: build ## take a lab from the programs of another version to these and back, under traffic (FROM=commit; default the last version)
+	@$(BED) deps lab frr
+	@former=$$($(BED) former -ref '$(FROM)') && \
+		ONLINK_BIN=$(CURDIR)/bin ONLINK_FORMER=$$former go test -count=1 -v -timeout 60m ./integration/upgrade
 
 bench: engine ## compare with BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
 	@$(BED) deps bench

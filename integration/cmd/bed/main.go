@@ -7,6 +7,7 @@
 //	bed kernel [-run PATTERN]      run tests on Debian's stock kernel in QEMU
 //	bed fuzz [-time 30s]           run every fuzz target
 //	bed bench-compare -ref COMMIT  compare benchmarks
+//	bed former [-ref COMMIT]       build the programs of another commit, and print their folder
 package main
 
 import (
@@ -23,7 +24,7 @@ import (
 	"onlink/integration/uml"
 )
 
-const usage = "usage: bed deps|test|uml|kernel|fuzz|bench-compare [flags] [arguments]"
+const usage = "usage: bed deps|test|uml|kernel|fuzz|bench-compare|former [flags] [arguments]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -76,6 +77,14 @@ func command(ctx context.Context, args []string) (int, error) {
 		flags.IntVar(&opts.Count, "count", 6, "runs of each")
 		_ = flags.Parse(args[1:]) // ExitOnError
 		return 0, bed.CompareBench(ctx, opts)
+	case "former":
+		ref := flags.String("ref", "", "commit to build; default the last version")
+		_ = flags.Parse(args[1:]) // ExitOnError
+		bin, err := bed.Former(ctx, os.Stderr, *ref)
+		if err == nil {
+			fmt.Println(bin)
+		}
+		return 0, err
 	}
 	return 1, fmt.Errorf("unknown command %q; %s", args[0], usage)
 }
