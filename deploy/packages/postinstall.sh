@@ -27,8 +27,9 @@ sum() { sha256sum <"$1" 2>/dev/null; }
 if [ "$(sum "/proc/$pid/exe")" = "$(sum "$root/usr/bin/onlinkd")" ]; then
 	exit 0
 fi
+# Of the file alone: the running agent has the ports and sockets.
 config=$(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n -e 's/^--config=//p' -e '/^--config$/{n;p;}' -e '/^-c$/{n;p;}' | head -n 1)
-if ! "$root/usr/bin/onlinkd" --check-config --config "${config:-$root/etc/onlink/onlinkd.yaml}"; then
+if ! "$root/usr/bin/onlinkd" --check-config --file-only --config "${config:-$root/etc/onlink/onlinkd.yaml}"; then
 	echo "onlink: this version rejects the configuration, so the former agent goes on running; mend the file, then: systemctl restart onlinkd" >&2
 	exit 0
 fi

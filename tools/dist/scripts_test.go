@@ -107,7 +107,7 @@ func TestPostinstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const accepts, rejects = "#!/bin/sh\n[ \"$*\" = \"--check-config --config $DPKG_ROOT/etc/onlink/onlinkd.yaml\" ]\n", "#!/bin/sh\necho 'onlinkd.yaml:3: bgp.asn: no'\nexit 1\n"
+	const accepts, rejects = "#!/bin/sh\n[ \"$*\" = \"--check-config --file-only --config $DPKG_ROOT/etc/onlink/onlinkd.yaml\" ]\n", "#!/bin/sh\necho 'onlinkd.yaml:3: bgp.asn: no'\nexit 1\n"
 	const restart = "restart onlinkd.service"
 	for _, tt := range []struct {
 		name      string
@@ -151,7 +151,7 @@ func TestPostinstall(t *testing.T) {
 func TestPostinstallOtherFile(t *testing.T) {
 	for _, args := range [][]string{{"--config", "1d"}, {"--config=1d"}, {"-c", "1d"}} {
 		m := newMachine(t)
-		m.write("usr/bin/onlinkd", "#!/bin/sh\n[ \"$3\" = 1d ]\n", 0o755)
+		m.write("usr/bin/onlinkd", "#!/bin/sh\n[ \"$4\" = 1d ]\n", 0o755)
 		m.write("agent", "read line\n", 0o644)
 		// A shell as the agent: sleep(1) rejects such flags.
 		cmd := exec.CommandContext(t.Context(), "sh", append([]string{filepath.Join(m.root, "agent")}, args...)...)

@@ -20,7 +20,7 @@ gone() { [ ! -e "$r/$1" ] || { echo "$1 is left" >&2 && exit 1; }; }
 run --install "$deb"
 "$r/usr/bin/onlinkd" --version
 "$r/usr/bin/onlinkd" --version | grep -qF "version $("$packages/../../tools/version.sh") (commit $("$packages/../../tools/version.sh" --commit | cut -c-12), "
-"$r/usr/bin/onlinkd" --check-config --config "$r/etc/onlink/onlinkd.yaml"
+"$r/usr/bin/onlinkd" --check-config --file-only --config "$r/etc/onlink/onlinkd.yaml"
 for f in $(dpkg-deb --fsys-tarfile "$deb" | tar -t | grep -v '/$'); do
 	there "$f"
 done
