@@ -11,6 +11,7 @@ import (
 	"onlink/agent/facts"
 	"onlink/agent/pods"
 	"onlink/bgp"
+	"onlink/internal/tlsfiles"
 	"onlink/ipam"
 	"onlink/rib"
 	"onlink/tunnel"
@@ -20,11 +21,13 @@ import (
 // steers.
 func (a *agent) adminConfig() admin.Config {
 	known := facts.Rooms{
-		Node: a.id.Name, Pools: a.pools, Alloc: a.alloc, Owners: a.owners, Speaker: a.speaker, Announced: a.announced, Drain: a.drain, Watch: a.watch,
-		Host: a.host, CNI: a.cni, Board: a.board, Registered: a.listRegistry, Decide: a.learn.decision, Tunnels: a.learn.tunnels,
+		Node: a.id.Name, Addresses: slices.DeleteFunc([]netip.Addr{a.id.Address, a.id.Address6}, func(x netip.Addr) bool { return !x.IsValid() }), Pools: a.pools, Alloc: a.alloc, Owners: a.owners, Speaker: a.speaker, Announced: a.announced, Drain: a.drain, Watch: a.watch,
+		Host: a.host, CNI: a.cni, Board: a.board, Registered: a.listRegistry, Nodes: a.listNodes, Decide: a.learn.decision, Tunnels: a.learn.tunnels,
 	}
+	world := known.World()
+	world.Agents = admin.Asker{Port: func() netip.AddrPort { return a.current().API.Admin.TCP }, TLS: func() *tlsfiles.Keeper { return a.credentials.Admin }}
 	return admin.Config{
-		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: known.World(), File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
+		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: world, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
 		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
@@ -70,4 +73,10 @@ const registryPatience = 700 * time.Millisecond
 // listRegistry returns every node's blocks, or an error after [registryPatience].
 func (a *agent) listRegistry(ctx context.Context) ([]ipam.Block, error) {
 	return ipam.ListWithin(ctx, a.registry.Registry, registryPatience)
+}
+
+// listNodes returns the addresses of every node, or an error after
+// [registryPatience].
+func (a *agent) listNodes(ctx context.Context) ([]ipam.Node, error) {
+	return ipam.NodesWithin(ctx, a.registry.Registry, registryPatience)
 }

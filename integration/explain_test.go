@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"onlink/integration/conf"
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
+	"onlink/internal/identity"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -49,6 +51,10 @@ func (e *explained) run(commands string) error {
 			continue
 		}
 		w := strings.Fields(e.names.Replace(command))
+		if w[0] == "agent" {
+			errs = append(errs, e.agent(e.lab.Node(where), w[1]))
+			continue
+		}
 		if w[0] == "onlinkctl" {
 			out, err := e.lab.Node(where).Ctl(e.ctx, w[1:]...)
 			if err == nil && out.Code != 0 {
@@ -67,6 +73,14 @@ func (e *explained) run(commands string) error {
 	return errors.Join(errs...)
 }
 
+// agent kills the agent of a node, or starts it.
+func (e *explained) agent(n *lab.Node, action string) error {
+	if action == "kill" {
+		return n.Kill()
+	}
+	return errors.Join(n.Start(e.ctx), n.WaitReady(e.ctx))
+}
+
 // explain asks a node, and requires the answer within the promised time.
 func (e *explained) explain(node, from, to string) (*onlinkv1.ExplainReply, error) {
 	admin, err := e.lab.Node(node).Admin()
@@ -81,18 +95,20 @@ func (e *explained) explain(node, from, to string) (*onlinkv1.ExplainReply, erro
 	return r, err
 }
 
-// says requires a cause; "": the path is whole.
+// says requires a cause, which the node itself finds, or another one: "CAUSE at NODE";
+// "": the path is whole.
 func (e *explained) says(node, from, to, cause string) error {
+	cause, at, _ := strings.Cut(cause, " at ")
 	r, err := e.explain(node, from, to)
 	if err != nil {
 		return err
 	}
-	if r.GetCause() != cause || r.GetReachable() != (cause == "") || cause != "" && r.GetFix() == "" {
+	if r.GetCause() != cause || r.GetNode() != at || r.GetReachable() != (cause == "") || cause != "" && r.GetFix() == "" {
 		var steps []string
 		for _, s := range r.GetSteps() {
 			steps = append(steps, fmt.Sprintf("%s %s %s: %s", s.GetName(), s.GetState(), s.GetCause(), s.GetDetail()))
 		}
-		return fmt.Errorf("%s explains %s: cause %q, want %q; %s\n%s", node, e.names.Replace(to), r.GetCause(), cause, r.GetVerdict(), strings.Join(steps, "\n"))
+		return fmt.Errorf("%s explains %s: cause %q at %q, want %q at %q; %s\n%s", node, e.names.Replace(to), r.GetCause(), r.GetNode(), cause, at, r.GetVerdict(), strings.Join(steps, "\n"))
 	}
 	return nil
 }
@@ -103,8 +119,11 @@ type breakage struct {
 	name       string
 	do, undo   string // "WHERE: COMMAND", one a line
 	from, to   string // addresses, as in names; from "": from any pod of r1n1
-	cause      string // as r1n1 explains it
+	cause      string // as r1n1 explains it, and " at " the node that finds it
 	then, also string // where the operator asks next, and the cause there
+	again      bool   // the agent repairs it within seconds: it is broken again for each try
+	at         string // node whose configuration is edited
+	edit       func(*conf.Config)
 }
 
 const (
@@ -147,19 +166,32 @@ var breakages = []breakage{
 	{name: "the router drops the tunnel", do: rule("tor", "forward", "udp dport 4789 drop"), undo: "tor: " + clean, to: "FAR", cause: "tunnel.silent"},
 	{name: "the router drops large packets", do: rule("tor", "forward", "meta length > 1400 drop"), undo: "tor: " + clean, to: "FAR", cause: "probe.mtu"},
 	{name: "the switch drops addresses of pods", do: "switch: nft add table bridge op\nswitch: nft add chain bridge op c { type filter hook forward priority 0 ; }\nswitch: nft add rule bridge op c ip saddr 10.244.0.0/16 drop", undo: "switch: nft delete table bridge op", to: "NEAR", cause: "probe.wire"},
-	{name: "a chain that drops on the far node", do: rule("r1n2", "forward", "ip daddr NEAR drop"), undo: "r1n2: " + clean, to: "NEAR", cause: "probe.far", then: "r1n2", also: "host.chain"},
-	{name: "a chain that drops behind the tunnel", do: rule("r2n1", "forward", "ip daddr FAR drop"), undo: "r2n1: " + clean, to: "FAR", cause: "probe.far", then: "r2n1", also: "host.chain"},
+	{name: "a chain that drops on the far node", do: rule("r1n2", "forward", "ip daddr NEAR drop"), undo: "r1n2: " + clean, to: "NEAR", cause: "host.chain at r1n2", then: "r1n2", also: "host.chain"},
+	{name: "a chain that drops behind the tunnel", do: rule("r2n1", "forward", "ip daddr FAR drop"), undo: "r2n1: " + clean, to: "FAR", cause: "host.chain at r2n1"},
 	{
 		name: "the pod has no default route", do: "pod r1n2: ip route del default", undo: "pod r1n2: ip route add default via 169.254.1.1 dev eth0",
-		to: "NEAR", cause: "probe.far", then: "r1n2", also: "pod.wiring",
+		to: "NEAR", cause: "pod.wiring at r1n2", then: "r1n2", also: "pod.wiring",
 	},
 	{
 		// With its last IPv4 address a device loses its IPv4 routes and neighbours.
 		name: "the pod has lost its address", do: "pod r2n1: ip addr del FAR/32 dev eth0",
 		undo: "pod r2n1: ip addr add FAR/32 dev eth0\npod r2n1: ip neigh replace 169.254.1.1 lladdr GATEWAY dev eth0 nud permanent\npod r2n1: ip route add 169.254.1.1 dev eth0\npod r2n1: ip route add default via 169.254.1.1 dev eth0",
-		to:   "FAR", cause: "probe.far", then: "r2n1", also: "pod.wiring",
+		to:   "FAR", cause: "pod.wiring at r2n1",
 	},
-	{name: "the far node is drained", do: "r1n2: onlinkctl drain --wait 1s", undo: "r1n2: onlinkctl undrain", to: "NEAR", cause: "path.absent", then: "r1n2", also: "announce.drained"},
+	{name: "the far node is drained", do: "r1n2: onlinkctl drain --wait 1s", undo: "r1n2: onlinkctl undrain", to: "NEAR", cause: "announce.drained at r1n2", then: "r1n2", also: "announce.drained"},
+	{
+		name: "the far node is drained, and the registry is silent", do: rule("rr1", "input", "tcp dport 4790 drop") + "\nr1n2: onlinkctl drain --wait 1s",
+		undo: "rr1: " + clean + "\nr1n2: onlinkctl undrain", to: "NEAR6", cause: "announce.drained at r1n2",
+	},
+	{
+		name: "the far agent is dead", do: "r1n2: onlinkctl drain --wait 1s\nr1n2: agent kill", undo: "r1n2: agent start\nr1n2: onlinkctl undrain",
+		to: "NEAR", cause: "agent.silent",
+	},
+	{name: "the far node's session with the reflector is held down", do: "r1n2: onlinkctl peers rr1 disable", undo: "r1n2: onlinkctl peers rr1 enable", to: "NEAR", cause: "announce.sessions at r1n2"},
+	{name: "the far node's export rejects its block", at: "r1n2", edit: func(c *conf.Config) { c.BGP.Peer("rr1").Export.Filters = []string{"oops"} }, to: "NEAR", cause: "announce.rejected at r1n2"},
+	{name: "the reflector's export rejects blocks", at: "rr1", edit: func(c *conf.Config) { c.BGP.Reflector.Export.Filters = []string{"oops"} }, to: "NEAR", cause: "announce.rejected at rr1"},
+	{name: "the reflector's import rejects blocks", at: "rr1", edit: func(c *conf.Config) { c.BGP.Reflector.Import.Filters = []string{"oops"} }, to: "FAR", cause: "path.rejected at rr1"},
+	{name: "the far guard drops", do: "r2n1: nft delete element inet onlink nodes4 { NODE1 }", undo: "r2n1: nft add element inet onlink nodes4 { NODE1 }", to: "FAR", cause: "host.guard at r2n1", again: true},
 	{name: "a free address", to: "10.244.255.250", cause: "owner.unclaimed"},
 	{name: "the far node is cut off", do: "r1n2: ip link set eth0 down", undo: "r1n2: ip link set eth0 up", to: "NEAR", cause: "neighbour.silent"},
 }
@@ -171,6 +203,13 @@ func TestExplain(t *testing.T) {
 	ctx, l := labtest.Build(t, lab.Spec{
 		Name: "explain", Racks: 2, NodesPerRack: 2, DualStack: true, Pool: lab.Pool{Tunnel: "vxlan", CIDR6: labtest.Pool6},
 	})
+	ca := labtest.NewAuthority(t)
+	for _, n := range l.Nodes() {
+		files := ca.Issue(t, identity.Node, n.Name, n.Addr)
+		n.Edit = func(c *conf.Config) {
+			c.API.Admin.TCP, c.API.Admin.TLS = netip.AddrPortFrom(n.Addr, 9180).String(), files
+		}
+	}
 	labtest.StartWithPods(ctx, t, l)
 	own, near, far := labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), labtest.PodOf(l, "r2n1")
 	e := &explained{T: t, ctx: ctx, lab: l, names: strings.NewReplacer(
@@ -218,7 +257,16 @@ func TestExplain(t *testing.T) {
 	for _, b := range breakages {
 		t.Run(b.name, func(t *testing.T) {
 			must(t, e.run(b.do))
-			if err := lab.Eventually(ctx, labtest.Back, b.cause, func() error { return e.says("r1n1", b.from, b.to, b.cause) }); err != nil {
+			if b.edit != nil {
+				e.edit(t, b.at, b.edit)
+			}
+			if err := lab.Eventually(ctx, labtest.Back, b.cause, func() error {
+				err := e.says("r1n1", b.from, b.to, b.cause)
+				if err != nil && b.again {
+					_ = e.run(b.do) // an error: it is broken still
+				}
+				return err
+			}); err != nil {
 				t.Error(err)
 			}
 			if b.then != "" {
@@ -227,11 +275,25 @@ func TestExplain(t *testing.T) {
 				}
 			}
 			must(t, e.run(b.undo))
+			if b.edit != nil {
+				labtest.Reload(ctx, t, l.Node(b.at), l.Node(b.at).Edited())
+			}
 			if b.cause != "owner.unclaimed" {
 				must(t, lab.Eventually(ctx, labtest.Patience, "the path is whole again", func() error { return e.says("r1n1", b.from, b.to, "") }))
 			}
 		})
 	}
+}
+
+// edit reloads the agent of a node with an edited configuration, which may use the
+// filter oops: it rejects all.
+func (e *explained) edit(t *testing.T, node string, edit func(*conf.Config)) {
+	t.Helper()
+	n := e.lab.Node(node)
+	c := n.Edited()
+	c.BGP.Filters = []conf.Filter{{Name: "oops", Rules: []conf.FilterRule{{Action: "reject"}}}}
+	edit(c)
+	labtest.Reload(e.ctx, t, n, c)
 }
 
 // hostEndOf returns the host end of the veth of a node's pod.

@@ -25,6 +25,11 @@ func (d deaf) List(ctx context.Context, _ string) ([]Block, error) {
 	return nil, ctx.Err()
 }
 
+func (d deaf) Nodes(ctx context.Context) ([]Node, error) {
+	_, err := d.List(ctx, "")
+	return nil, err
+}
+
 // TestListWithin: a registry that does not answer is given up within a
 // second, whether it looks at its context or not, and the caller's end is not
 // taken for that.
@@ -35,6 +40,10 @@ func TestListWithin(t *testing.T) {
 			_, err := ListWithin(t.Context(), reg, 700*time.Millisecond)
 			if took := time.Since(began); took >= time.Second || err == nil || !strings.Contains(err.Error(), "no answer within 700ms") {
 				t.Errorf("heeds %t: %v after %v", heeds, err, took)
+			}
+			began = time.Now()
+			if _, err := NodesWithin(t.Context(), reg, 700*time.Millisecond); time.Since(began) >= time.Second || err == nil {
+				t.Errorf("nodes, heeds %t: %v after %v", heeds, err, time.Since(began))
 			}
 			gone, cancel := context.WithCancel(t.Context())
 			cancel()

@@ -361,6 +361,8 @@ func (n nowhere) world() explain.World {
 }
 
 func (nowhere) InPool(netip.Addr) bool                      { return false }
+func (nowhere) Known() (explain.Known, bool)                { return explain.Known{}, false }
+func (nowhere) Peers() []bgp.PeerStatus                     { return nil }
 func (nowhere) OwnBlock(netip.Addr) (ipam.BlockUsage, bool) { return ipam.BlockUsage{}, false }
 func (nowhere) Pod(netip.Addr) (ipam.Assignment, bool)      { return ipam.Assignment{}, false }
 func (nowhere) Samples(bool, netip.Addr) []ipam.Assignment  { return nil }

@@ -38,6 +38,7 @@ func explanationToWire(r *explain.Result) *onlinkv1.ExplainReply {
 	if r.From.IsValid() {
 		w.From = r.From.String()
 	}
+	w.Node = r.Node
 	for i := range r.Steps {
 		w.Steps = append(w.Steps, stepToWire(&r.Steps[i]))
 	}
@@ -49,6 +50,6 @@ func explanationToWire(r *explain.Result) *onlinkv1.ExplainReply {
 
 func stepToWire(s *explain.Step) *onlinkv1.ExplainStep {
 	return &onlinkv1.ExplainStep{
-		Name: s.Name, Ok: s.State != explain.Broken, Detail: s.Detail, State: s.State.String(), Cause: string(s.Cause), Fix: s.Fix,
+		Name: s.Name, Ok: s.State != explain.Broken, Detail: s.Detail, State: s.State.String(), Cause: string(s.Cause), Fix: s.Fix, Node: s.Node,
 	}
 }

@@ -27,11 +27,11 @@ type right struct {
 var (
 	reads  = []identity.Role{identity.Viewer, identity.Operator}
 	writes = []identity.Role{identity.Operator}
+	asks   = []identity.Role{identity.Viewer, identity.Operator, identity.Node}
 )
 
-// rights has every method of the sockets: one without a row is denied to all. The
-// role node has no row: a node calls the block registry and nothing here. The methods
-// that explain asks the other nodes for will have it.
+// rights has every method of the sockets: one without a row is denied to all. A node
+// calls the block registry, and here it asks for its explanations alone.
 var rights = map[string]right{
 	onlinkv1.Admin_GetStatus_FullMethodName:         {roles: reads},
 	onlinkv1.Admin_WatchStatus_FullMethodName:       {roles: reads},
@@ -49,6 +49,7 @@ var rights = map[string]right{
 	onlinkv1.Admin_TestPolicy_FullMethodName:        {roles: reads},
 	onlinkv1.Admin_Explain_FullMethodName:           {roles: reads},
 	onlinkv1.Runtime_GetLogLevels_FullMethodName:    {roles: reads},
+	onlinkv1.Admin_ExplainHere_FullMethodName:       {roles: asks, heavy: true},
 	onlinkv1.Admin_CheckIPAM_FullMethodName: {roles: reads, heavy: true, changes: func(req any) bool {
 		r, ok := req.(*onlinkv1.CheckIPAMRequest)
 		return ok && r.GetRepair()

@@ -16,7 +16,7 @@ type Passage struct {
 	From, To netip.Addr // the zero Addr: not known
 	In, Out  string     // devices; "": not known
 	Tunnel   bool       // Out is a tunnel device
-	Node     netip.Addr // the far node behind the tunnel
+	Node     netip.Addr // the far node of the tunnel that the packet leaves or comes through; the zero Addr: none
 }
 
 // Obstruction is what kind of thing is in the way of packets.
@@ -66,10 +66,14 @@ func (h *Host) settings(p Passage) []Hindrance {
 			})
 		}
 	}
-	if p.Tunnel && h.strict(p.Out) {
+	dev := p.In
+	if p.Tunnel {
+		dev = p.Out
+	}
+	if p.Node.IsValid() && h.strict(dev) {
 		out = append(out, Hindrance{
-			Kind: ReversePath, Text: fmt.Sprintf("rp_filter is strict (1) on %s: packets of other nodes to pods are dropped", p.Out),
-			Fix: fmt.Sprintf("set net.ipv4.conf.%s.rp_filter=2 (the agent does, within seconds)", p.Out),
+			Kind: ReversePath, Text: fmt.Sprintf("rp_filter is strict (1) on %s: packets of other nodes to pods are dropped", dev),
+			Fix: fmt.Sprintf("set net.ipv4.conf.%s.rp_filter=2 (the agent does, within seconds)", dev),
 		})
 	}
 	return out
@@ -154,7 +158,7 @@ func (h *Host) chainsFor(p Passage) []Hindrance {
 // tables looks at the tables of onlink itself and that of the connections.
 func tables(p Passage) []Hindrance {
 	var out []Hindrance
-	if p.Tunnel && p.Node.IsValid() {
+	if p.Node.IsValid() {
 		if accepted, on, err := nft.Guarded(p.Node); err == nil && on && !accepted {
 			out = append(out, Hindrance{
 				Kind: GuardLacks, Certain: true, Text: fmt.Sprintf("the guard of this node does not accept tunnelled packets from %s: it is not in the set of nodes of table inet onlink", p.Node),

@@ -20,6 +20,8 @@ func TestExamine(t *testing.T) {
 	p6 := Passage{From: netip.MustParseAddr("fd44::5"), To: netip.MustParseAddr("fd44:2::7"), In: "onl0", Out: "eth0"}
 	tunnelled := p4
 	tunnelled.Tunnel, tunnelled.Node = true, netip.MustParseAddr("10.57.2.11")
+	arriving := p4 // through the tunnel
+	arriving.Node = tunnelled.Node
 	for _, c := range []struct {
 		name     string
 		commands string
@@ -37,6 +39,8 @@ func TestExamine(t *testing.T) {
 		{"a chain", "nft add table inet op\nnft add chain inet op c {type filter hook forward priority 0; policy drop;}", p4, []string{"3 true"}},
 		{"a masquerade", "nft add table ip op\nnft add chain ip op c {type nat hook postrouting priority 50;}\nnft add rule ip op c oifname eth0 masquerade", p4, []string{"4 false"}},
 		{"the guard", "", tunnelled, []string{"5 true"}},
+		{"the guard, of a packet that arrives", "", arriving, []string{"5 true"}},
+		{"a strict reverse path of the tunnel", "sysctl -qw net.ipv4.conf.onl0.rp_filter=1", arriving, []string{"1 false", "5 true"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			runtime.LockOSThread() // never unlocked: the thread ends with the test
@@ -50,7 +54,7 @@ func TestExamine(t *testing.T) {
 					t.Fatalf("%s: %v: %s", line, err, out)
 				}
 			}
-			if c.passage.Tunnel {
+			if c.passage.Node.IsValid() {
 				if err := nft.New(nil).Apply(nft.State{Guard: true, Nodes: []netip.Addr{own4}}); err != nil {
 					t.Skipf("needs kernel feature: nftables (%v)", err)
 				}

@@ -20,8 +20,11 @@ type Sessions interface {
 	// address, with the verdict of import.
 	Announced(ctx context.Context, addr netip.Addr) []bgp.Announced
 	// Exports returns the verdict of export on an own prefix, of each peer with a
-	// session.
-	Exports(ctx context.Context, prefix netip.Prefix) []Export
+	// session, or of those of the peers alone that are named.
+	Exports(ctx context.Context, prefix netip.Prefix, only []netip.Addr) []Export
+	// Sent returns whether a peer receives exactly a prefix, or the rule that keeps it
+	// back.
+	Sent(ctx context.Context, peer netip.Addr, prefix netip.Prefix) (Export, error)
 	// Announcement returns the prefix around an address that this node announces
 	// for an owner, such as services.
 	Announcement(addr netip.Addr) (Announcement, bool)
@@ -52,6 +55,9 @@ type Announcement struct {
 type announceLink struct {
 	sessions Sessions
 	registry Registry
+	// towards are the peers that another node would receive the block from; none: all
+	// peers are looked at.
+	towards []netip.Addr
 }
 
 func (l announceLink) check(ctx context.Context, t *trail) error {
@@ -102,7 +108,11 @@ func (l announceLink) block(ctx context.Context, t *trail) {
 		t.broken("announced", AnnounceDrained, "run `onlinkctl undrain` when the node may have traffic again", "block %s is withdrawn: %s: other nodes do not reach %s", b.CIDR, why, t.To)
 		return
 	}
-	list := l.sessions.Exports(ctx, b.CIDR)
+	peers, only, everyone := l.sessions.Peers(), []netip.Addr(nil), "every peer"
+	if common := slices.DeleteFunc(slices.Clone(peers), func(p bgp.PeerStatus) bool { return !slices.Contains(l.towards, p.Address) }); len(common) > 0 {
+		peers, only, everyone = common, l.towards, "every peer that brings it to the asking node"
+	}
+	list := l.sessions.Exports(ctx, b.CIDR, only)
 	var carried, rejected []string
 	for _, e := range list {
 		if e.Accepted {
@@ -111,7 +121,7 @@ func (l announceLink) block(ctx context.Context, t *trail) {
 			rejected = append(rejected, fmt.Sprintf("%s (%s)", e.Peer, e.Rule))
 		}
 	}
-	down := downSessions(l.sessions.Peers())
+	down := downSessions(peers)
 	switch {
 	case len(carried) > 0 && len(rejected) > 0:
 		t.suspect("announced", AnnounceRejected, "see `bgp.filters` and the peers' `export` in the configuration", "block %s is announced to %s; export rejects it towards %s",
@@ -120,7 +130,7 @@ func (l announceLink) block(ctx context.Context, t *trail) {
 		t.ok("announced", "block %s, to %s", b.CIDR, strings.Join(carried, ", "))
 	case len(rejected) > 0:
 		t.broken("announced", AnnounceRejected, "see `bgp.filters` and the peers' `export` in the configuration of this node",
-			"export rejects block %s towards every peer, so other nodes do not reach %s: %s", b.CIDR, t.To, strings.Join(rejected, ", "))
+			"export rejects block %s towards %s, so other nodes do not reach %s: %s", b.CIDR, everyone, t.To, strings.Join(rejected, ", "))
 		return
 	case len(down) > 0:
 		t.broken("announced", AnnounceSessions, sessionFix, "no session is up that carries block %s to other nodes: %s", b.CIDR, strings.Join(down, "; "))

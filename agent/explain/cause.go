@@ -18,6 +18,8 @@ const (
 	AnnounceRejected Cause = "announce.rejected" // export rejects the block towards every peer
 	AnnounceSessions Cause = "announce.sessions" // no session is up that would carry the block
 
+	AgentSilent Cause = "agent.silent" // the agent of the address's node does not answer
+
 	SessionDown  Cause = "session.down"  // the session that would bring the path
 	SessionHeld  Cause = "session.held"  // an operator, or BFD, keeps it down
 	PathRejected Cause = "path.rejected" // import rejects the announcement
@@ -66,6 +68,7 @@ func Causes() []Cause {
 	return []Cause{
 		OwnerUnclaimed, PodUnassigned, PodUnwired, PodDevice, PodWiring,
 		AnnounceDrained, AnnounceWithheld, AnnounceBlock, AnnounceRejected, AnnounceSessions,
+		AgentSilent,
 		SessionDown, SessionHeld, PathRejected, PathAbsent,
 		NextHopUnreachable, NextHopUnusable, RouteNotPermitted,
 		RouteForeign, RoutePolicy, RouteVRF, RouteMissing, RouteRefused, RouteNone,

@@ -6,27 +6,31 @@
 //
 // The chain is a list of links. A [link] is a small type over the interface of
 // the World that it needs; it adds steps to the [trail] and reads what earlier
-// links found there. What another node sees is one more link.
+// links found there. What other nodes see is one more link, over [Agents]; [Answer]
+// is its other end.
 package explain
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
 // World is the state of the node, one interface for each link.
 type World struct {
-	Node     string // this node's name
-	Registry Registry
-	Sessions Sessions
-	Decider  Decider
-	Kernel   Kernel
-	Link     Neighbourhood
-	Host     Host
-	Tunnels  Tunnels
-	Pods     Pods
-	Probes   Probes
-	Status   Status
+	Node      string       // this node's name
+	Addresses []netip.Addr // of this node
+	Registry  Registry
+	Sessions  Sessions
+	Decider   Decider
+	Kernel    Kernel
+	Link      Neighbourhood
+	Host      Host
+	Tunnels   Tunnels
+	Pods      Pods
+	Probes    Probes
+	Agents    Agents // nil: no other agent is asked
+	Status    Status
 }
 
 // patience bounds an explanation: the probes at its end have what is left.
@@ -54,18 +58,32 @@ func Explain(ctx context.Context, w World, q Question) (Result, error) {
 
 // follow walks the chain of one direction.
 func follow(ctx context.Context, w World, q Question) (*trail, error) {
+	t, err := begin(ctx, w, q)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.walk(ctx, links(w))
+}
+
+// begin returns the trail of one direction, with the decision.
+func begin(ctx context.Context, w World, q Question) (*trail, error) {
 	d, err := w.Decider.Decision(ctx, q.To)
 	if err != nil {
 		return nil, err
 	}
 	t := &trail{Question: q, decision: d, known: d.Known}
 	t.passRefused()
-	for _, l := range links(w) {
+	return t, nil
+}
+
+// walk goes along links; an error is ctx's.
+func (t *trail) walk(ctx context.Context, list []link) error {
+	for _, l := range list {
 		if err := l.check(ctx, t); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return t, nil
+	return nil
 }
 
 // link is one link of the chain. It adds steps to the trail; an error is ctx's.
@@ -79,7 +97,7 @@ func links(w World) []link {
 	return []link{
 		ownerLink{w.Node, w.Registry},
 		podLink{w.Node, w.Registry, w.Pods},
-		announceLink{w.Sessions, w.Registry},
+		announceLink{w.Sessions, w.Registry, nil},
 		pathLink{w.Registry, w.Sessions},
 		decisionLink{},
 		sourceLink{w.Pods},
@@ -89,6 +107,7 @@ func links(w World) []link {
 		wiringLink{w.Pods},
 		hostLink{w.Registry, w.Kernel, w.Host},
 		probeLink{w.Registry, w.Kernel, w.Probes},
+		farLink{w},
 		statusLink{w.Status},
 	}
 }

@@ -20,9 +20,10 @@ type Host interface {
 type Passage struct {
 	From, To netip.Addr // the zero Addr: not known
 	In, Out  string     // devices; "": not known
-	// Tunnel says that Out is a tunnel device, and Node is the far node behind it.
+	// Tunnel says that Out is a tunnel device.
 	Tunnel bool
-	Node   netip.Addr
+	// Node is the far node of the tunnel that the packet leaves or comes through.
+	Node netip.Addr
 }
 
 // Hindrance is a setting or chain in the way of packets.
@@ -71,7 +72,7 @@ func (l hostLink) passages(t *trail) []Passage {
 		base.In = t.source.HostDevice
 	}
 	if t.place == here {
-		base.Out = t.pod.HostDevice
+		base.Out, base.Node = t.pod.HostDevice, t.outer
 		if t.From.IsValid() && !t.from.IsValid() {
 			base.From = t.From
 			if got, err := l.kernel.Source(t.From); err == nil && !got.Self {

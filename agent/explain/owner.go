@@ -23,6 +23,8 @@ type Registry interface {
 	// Registered returns the blocks of all nodes, or why the registry does not
 	// answer; it returns within a second.
 	Registered(ctx context.Context) ([]ipam.Block, error)
+	// Nodes returns the addresses of all nodes, as Registered returns the blocks.
+	Nodes(ctx context.Context) ([]ipam.Node, error)
 }
 
 // Known is an answer of the registry.
@@ -55,13 +57,13 @@ func (l ownerLink) check(ctx context.Context, t *trail) error {
 	}
 	known, answered := l.registry.Known()
 	if b, ok := blockOf(known.Blocks, t.To); ok && known.Age <= fresh {
-		l.found(t, b, known, "")
+		l.found(ctx, t, b, known, "")
 		return nil
 	}
 	blocks, err := l.registry.Registered(ctx)
 	if err == nil {
 		if b, ok := blockOf(blocks, t.To); ok {
-			l.found(t, b, known, "")
+			l.found(ctx, t, b, known, "")
 			return nil
 		}
 		t.free = true
@@ -71,7 +73,7 @@ func (l ownerLink) check(ctx context.Context, t *trail) error {
 	}
 	unlisted := errors.Is(err, ipam.ErrUnlisted)
 	if b, ok := blockOf(known.Blocks, t.To); ok && answered {
-		l.found(t, b, known, fmt.Sprintf("; the registry does not answer now (%v), this is its answer of %v ago", err, known.Age.Round(time.Second)))
+		l.found(ctx, t, b, known, fmt.Sprintf("; the registry does not answer now (%v), this is its answer of %v ago", err, known.Age.Round(time.Second)))
 		return nil
 	}
 	if unlisted {
@@ -84,12 +86,23 @@ func (l ownerLink) check(ctx context.Context, t *trail) error {
 }
 
 // found records the owner.
-func (l ownerLink) found(t *trail, b ipam.Block, known Known, note string) {
+func (l ownerLink) found(ctx context.Context, t *trail, b ipam.Block, known Known, note string) {
 	t.owner = b.Node
-	if i := slices.IndexFunc(known.Nodes, func(n ipam.Node) bool { return n.Name == b.Node }); i >= 0 {
-		t.nodes = known.Nodes[i].Addresses
+	if t.nodes = addressesOf(known.Nodes, b.Node); len(t.nodes) == 0 {
+		if nodes, err := l.registry.Nodes(ctx); err == nil { // the node is newer than the last answer
+			t.nodes = addressesOf(nodes, b.Node)
+		}
 	}
 	t.ok("owner", "block %s of pool %s belongs to node %s (epoch %d)%s", b.CIDR, b.Pool, b.Node, b.Epoch, note)
+}
+
+// addressesOf returns the addresses of a node.
+func addressesOf(list []ipam.Node, name string) []netip.Addr {
+	i := slices.IndexFunc(list, func(n ipam.Node) bool { return n.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return list[i].Addresses
 }
 
 func blockOf(list []ipam.Block, addr netip.Addr) (ipam.Block, bool) {

@@ -16,6 +16,7 @@ type Result struct {
 	Cause     Cause  // the one cause; "": none
 	Verdict   string // the result: how it works, or what breaks it
 	Fix       string // what to do about Cause
+	Node      string // the other node that found Cause; "": this one
 	Others    []Step // the other steps that are not OK, the likelier first
 }
 
@@ -45,7 +46,7 @@ func (t *trail) result() Result {
 		return r
 	}
 	s := r.Steps[cause]
-	r.Cause, r.Verdict, r.Fix = s.Cause, s.Detail, s.Fix
+	r.Cause, r.Verdict, r.Fix, r.Node = s.Cause, s.Detail, s.Fix, s.Node
 	return r
 }
 
@@ -59,8 +60,11 @@ func causeOf(steps []Step) int {
 			cause = i
 		}
 	}
-	if cause >= 0 && steps[cause].Cause.symptom() {
-		if i := slices.IndexFunc(steps, func(s Step) bool { return s.State == Suspect && !s.Cause.symptom() }); i >= 0 {
+	if cause >= 0 && steps[cause].weight() < 2 {
+		absent := !steps[cause].Cause.symptom()
+		if i := slices.IndexFunc(steps, func(s Step) bool {
+			return s.State == Suspect && !s.Cause.symptom() && (!absent || s.Cause == AnnounceRejected)
+		}); i >= 0 {
 			steps[i].State = Broken
 			cause = i
 		}
@@ -68,13 +72,19 @@ func causeOf(steps []Step) int {
 	return cause
 }
 
-// weight orders broken steps: of two causes the first one counts, and a symptom
-// only when there is no cause.
+// weight orders broken steps: of two causes the first one counts, a path that is
+// missing or a session that is down when nothing says why, and a symptom only when
+// there is no cause.
 func (s *Step) weight() int {
-	if s.Cause.symptom() {
+	switch {
+	case s.Cause.symptom():
 		return 0
+	case s.Cause == PathAbsent:
+		return 1
+	case s.Cause == SessionDown:
+		return 2
 	}
-	return 1
+	return 3
 }
 
 // both joins the explanations of the two directions.
@@ -94,7 +104,7 @@ func both(there, back Result) Result {
 		out.Verdict = fmt.Sprintf("%s; back: %s", there.Verdict, back.Verdict)
 	case there.Reachable || there.Cause.symptom() && !back.Reachable && !back.Cause.symptom():
 		// The answers are lost: that the probe has none is the symptom of it.
-		out.Reachable, out.Cause, out.Fix = false, back.Cause, back.Fix
+		out.Reachable, out.Cause, out.Fix, out.Node = false, back.Cause, back.Fix, back.Node
 		out.Verdict = fmt.Sprintf("on the way back, from %s to %s: %s", back.From, back.To, back.Verdict)
 	}
 	return out

@@ -44,10 +44,16 @@ func render(r Result) (lines []string) {
 		if s.Cause != "" {
 			name += " (" + string(s.Cause) + ")"
 		}
+		if s.Node != "" {
+			name += " of " + s.Node
+		}
 		lines = append(lines, fmt.Sprintf("%s %s: %s", mark, name, s.Detail))
 	}
 	if r.Reachable {
 		return append(lines, "reachable: "+r.Verdict)
+	}
+	if r.Node != "" {
+		lines = append(lines, "found by "+r.Node)
 	}
 	return append(lines, fmt.Sprintf("unreachable (%s): %s", r.Cause, r.Verdict), "fix: "+r.Fix)
 }

@@ -27,11 +27,12 @@ func (s State) String() string {
 
 // Step is one link of the chain, or a part of it.
 type Step struct {
-	Name   string // owner, announced, import, refused, bgp-path, session, pod, decision, kernel-route, neighbour, tunnel, host, probe, status
+	Name   string // owner, announced, import, refused, bgp-path, session, pod, decision, kernel-route, neighbour, tunnel, host, probe, far, status
 	State  State
 	Detail string
 	Cause  Cause  // of a step that is not OK
 	Fix    string // of a step that is not OK
+	Node   string // the other node that found it; "": this one
 	// Sure marks a broken step that the answer of one probe does not refute: it
 	// concerns other flows, too.
 	Sure bool

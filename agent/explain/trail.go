@@ -67,6 +67,7 @@ type trail struct {
 	tunnels   []string        // the tunnels of the route, in words
 	probed    bool            // a probe got an answer over the very path
 	refused   bool            // import rejects announcements of the address
+	outer     netip.Addr      // source of the tunnel's packets that bring those of another node
 }
 
 // way is one next hop of the route.

@@ -27,6 +27,12 @@ import (
 // rib; the kernel holds what is decided unless the scenario says otherwise, every
 // machine answers, and every probe does.
 type world struct {
+	name       string
+	addr       netip.Addr
+	others     map[netip.Addr]*world // other nodes, by address
+	mute       map[netip.Addr]error  // addresses whose agent does not answer
+	sent       map[string]string     // "PEER PREFIX" -> the rule that keeps it back; "": it is sent
+	unguarded  map[netip.Addr]bool   // far nodes whose tunnelled packets the guard drops
 	table      *rib.Table
 	reach      reach
 	pools      []rib.Pool
@@ -76,6 +82,7 @@ func (r reach) Reach(a netip.Addr) rib.Reach { return r[a] }
 func newWorld() *world {
 	r := reach{}
 	return &world{
+		name: "n1", addr: ip("10.57.0.11"), others: map[netip.Addr]*world{}, mute: map[netip.Addr]error{}, sent: map[string]string{}, unguarded: map[netip.Addr]bool{},
 		table: rib.NewTable(r), reach: r, pods: map[netip.Addr]ipam.Assignment{}, paths: map[netip.Prefix][]bgp.PathInfo{},
 		failed: map[netip.Prefix]string{}, lacks: map[netip.Prefix]bool{}, gone: map[string]bool{}, neighbours: map[string][]underlay.Neighbour{},
 		devices: map[string]underlay.LinkState{}, machines: map[netip.Addr][]string{}, wiring: map[netip.Addr]Wiring{}, echoes: map[string]probe.Outcome{},
@@ -84,10 +91,14 @@ func newWorld() *world {
 
 // parts returns the world, link by link.
 func (w *world) parts() World {
-	return World{
-		Node: "n1", Registry: owners{w}, Sessions: sessions{w}, Decider: decider{w}, Kernel: kernel{w}, Link: machines{w}, Host: host{w},
+	out := World{
+		Node: w.name, Addresses: []netip.Addr{w.addr}, Registry: owners{w}, Sessions: sessions{w}, Decider: decider{w}, Kernel: kernel{w}, Link: machines{w}, Host: host{w},
 		Tunnels: tunnels{w}, Pods: pods{w}, Probes: probes{w}, Status: status{w},
 	}
+	if len(w.others)+len(w.mute) > 0 {
+		out.Agents = agents{w}
+	}
+	return out
 }
 
 var errCommand = errors.New("no such command")
@@ -132,10 +143,19 @@ var errCommand = errors.New("no such command")
 //	export PEER accepted|RULE...        the verdict of export on own blocks
 //	unconfirmed                         the own blocks are not confirmed
 //	drained                             the node is drained
+//	far NAME ADDR                       another node, whose agent answers
+//	on NAME COMMAND...                  a command of that node's world
+//	mute ADDR off|refused|silent|denied an agent that does not answer, and why
+//	sent PEER PREFIX [RULE...]          what a peer of a reflector receives, or the rule that keeps it back
+//	unguarded ADDR                      a far node whose tunnelled packets the guard drops
+//	router NAME ADDR STATE              a session with a peer of another AS
 //	echo [pod|large|tunnel|tcp|wire] ADDR KIND [WORDS...]  the outcome of a probe that is not answered; a
 //	                                    silent one of a pod has: left ADDR, returned, stays
 func (w *world) do(verb string, args []string) error {
 	rest := func(n int) string { return strings.Join(args[n:], " ") }
+	if done, err := w.doFar(verb, args, rest); done || err != nil {
+		return err
+	}
 	if done, err := w.doKernel(verb, args, rest); done || err != nil {
 		return err
 	}
@@ -144,7 +164,7 @@ func (w *world) do(verb string, args []string) error {
 		w.pools = append(w.pools, rib.Pool{Prefix: pfx(args[0]), Encap: rib.CrossSubnet, Tunnel: args[1]})
 		w.table.SetPools(w.pools)
 	case "own":
-		w.own = append(w.own, ipam.BlockUsage{Block: ipam.Block{CIDR: pfx(args[0]), Pool: "main", Node: "n1", Epoch: 1}, Confirmed: true})
+		w.own = append(w.own, ipam.BlockUsage{Block: ipam.Block{CIDR: pfx(args[0]), Pool: "main", Node: w.name, Epoch: 1}, Confirmed: true})
 		var blocks []netip.Prefix
 		for _, b := range w.own {
 			blocks = append(blocks, b.CIDR)
@@ -199,6 +219,8 @@ func (w *world) do(verb string, args []string) error {
 		for i := range w.own {
 			w.own[i].Confirmed = false
 		}
+	case "router":
+		w.peers = append(w.peers, bgp.PeerStatus{Name: args[0], Address: ip(args[1]), State: args[2], Role: bgp.EBGP})
 	case "drained":
 		w.drained = true
 	case "hindrance":
@@ -223,6 +245,41 @@ func (w *world) do(verb string, args []string) error {
 		return errCommand
 	}
 	return nil
+}
+
+// doFar runs the commands about other nodes, and about what they receive.
+func (w *world) doFar(verb string, args []string, rest func(int) string) (done bool, err error) {
+	switch verb {
+	case "far":
+		far := newWorld()
+		far.name, far.addr = args[0], ip(args[1])
+		w.others[far.addr] = far
+	case "on":
+		for _, far := range w.others {
+			if far.name == args[0] {
+				return true, far.do(args[1], args[2:])
+			}
+		}
+		return true, errCommand
+	case "mute":
+		at := ip(args[0])
+		reason := map[string]error{
+			"off": ErrAgentsOff, "denied": errors.New("it rejects the certificate of api.admin.tls"),
+			"refused": &SilentError{At: netip.AddrPortFrom(at, 9180), Refused: true, Err: unix.ECONNREFUSED},
+			"silent":  &SilentError{At: netip.AddrPortFrom(at, 9180), Err: errors.New("nothing within 1s")},
+		}[args[1]]
+		if reason == nil {
+			return true, errCommand
+		}
+		w.mute[at] = reason
+	case "sent":
+		w.sent[args[0]+" "+args[1]] = rest(2)
+	case "unguarded":
+		w.unguarded[ip(args[0])] = true
+	default:
+		return false, nil
+	}
+	return true, nil
 }
 
 // doKernel runs the commands about the kernel.
@@ -394,6 +451,7 @@ type (
 	tunnels  struct{ *world }
 	pods     struct{ *world }
 	probes   struct{ *world }
+	agents   struct{ *world }
 	status   struct{ *world }
 )
 
@@ -419,9 +477,9 @@ func (w owners) OwnBlock(addr netip.Addr) (ipam.BlockUsage, bool) {
 
 // Known implements Registry.
 func (w owners) Known() (Known, bool) {
-	k := Known{Nodes: w.nodes, Age: w.known}
+	k := Known{Age: w.known}
 	if w.known > 0 {
-		k.Blocks = w.world.registry
+		k.Blocks, k.Nodes = w.world.registry, w.nodes
 	}
 	return k, w.known > 0
 }
@@ -432,6 +490,14 @@ func (w owners) Registered(context.Context) ([]ipam.Block, error) {
 		return nil, errors.New("no answer within 700ms")
 	}
 	return w.world.registry, nil
+}
+
+// Nodes implements Registry.
+func (w owners) Nodes(context.Context) ([]ipam.Node, error) {
+	if w.silent {
+		return nil, errors.New("no answer within 700ms")
+	}
+	return w.nodes, nil
 }
 
 // Peers implements Sessions.
@@ -454,7 +520,31 @@ func (w sessions) Announced(_ context.Context, addr netip.Addr) []bgp.Announced 
 }
 
 // Exports implements Sessions.
-func (w sessions) Exports(context.Context, netip.Prefix) []Export { return w.exports }
+func (w sessions) Exports(_ context.Context, _ netip.Prefix, only []netip.Addr) []Export {
+	return slices.DeleteFunc(slices.Clone(w.exports), func(e Export) bool {
+		return len(only) > 0 && !slices.ContainsFunc(w.peers, func(p bgp.PeerStatus) bool { return p.Name == e.Peer && slices.Contains(only, p.Address) })
+	})
+}
+
+// Sent implements Sessions.
+func (w sessions) Sent(_ context.Context, peer netip.Addr, prefix netip.Prefix) (Export, error) {
+	rule, ok := w.sent[peer.String()+" "+prefix.String()]
+	if !ok {
+		return Export{}, errors.New("no session")
+	}
+	return Export{Accepted: rule == "", Rule: rule}, nil
+}
+
+// Ask implements Agents: the far node's world answers.
+func (w agents) Ask(ctx context.Context, node []netip.Addr, q Inquiry) (Findings, error) {
+	if err := w.mute[node[0]]; err != nil {
+		return Findings{}, err
+	}
+	if far, ok := w.others[node[0]]; ok {
+		return Answer(ctx, far.parts(), q)
+	}
+	return Findings{}, &SilentError{At: netip.AddrPortFrom(node[0], 9180), Refused: true, Err: unix.ECONNREFUSED}
+}
 
 // Announcement implements Sessions.
 func (w sessions) Announcement(addr netip.Addr) (Announcement, bool) {
@@ -534,14 +624,14 @@ func (w kernel) longest(addr netip.Addr, table uint32) (best underlay.KernelRout
 
 // Source implements Kernel.
 func (w kernel) Source(addr netip.Addr) (underlay.KernelRoute, error) {
-	if addr == ip("10.57.0.11") {
+	if addr == w.addr {
 		return underlay.KernelRoute{Self: true, Dev: "lo"}, nil
 	}
 	r, ok := w.longest(addr, unix.RT_TABLE_MAIN)
 	if !ok || errnos[r.Type] != nil {
 		return r, unix.ENETUNREACH
 	}
-	r.Src = ip("10.57.0.11")
+	r.Src = w.addr
 	return r, nil
 }
 
@@ -568,7 +658,12 @@ func (w machines) Solicit(_ context.Context, _ string, addr netip.Addr) ([]strin
 }
 
 // Examine implements Host.
-func (w host) Examine(Passage) []Hindrance { return w.hindrances }
+func (w host) Examine(p Passage) []Hindrance {
+	if w.unguarded[p.Node] {
+		return append(slices.Clone(w.hindrances), Hindrance{Cause: HostGuard, Detail: "the guard does not accept tunnelled packets from " + p.Node.String(), Fix: "undo it", Certain: true})
+	}
+	return w.hindrances
+}
 
 // Recent implements Host.
 func (w host) Recent(bool) []string { return w.recent }

@@ -32,6 +32,7 @@ import (
 // Rooms are the parts of the agent that know of a link.
 type Rooms struct {
 	Node      string
+	Addresses []netip.Addr         // of the node
 	Pools     func() []config.Pool // in force
 	Alloc     *ipam.Allocator
 	Owners    *owners.Watch
@@ -44,6 +45,8 @@ type Rooms struct {
 	Board     *state.Board
 	// Registered lists the blocks of all nodes, and returns soon.
 	Registered func(context.Context) ([]ipam.Block, error)
+	// Nodes lists the addresses of all nodes, and returns soon.
+	Nodes func(context.Context) ([]ipam.Node, error)
 	// Decide returns the decision of the learn flow for an address.
 	Decide func(context.Context, netip.Addr) (explain.Decision, error)
 	// Tunnels returns the tunnel devices that pools need.
@@ -54,7 +57,7 @@ type Rooms struct {
 func (r *Rooms) World() explain.World {
 	probes := probe.New()
 	return explain.World{
-		Node: r.Node, Registry: ownersWorld{r}, Sessions: sessionsWorld{r.Speaker, r}, Decider: decisionWorld{r},
+		Node: r.Node, Addresses: r.Addresses, Registry: ownersWorld{r}, Sessions: sessionsWorld{r.Speaker, r}, Decider: decisionWorld{r},
 		Kernel: kernelWorld{}, Link: linkWorld{r.Watch, probes}, Host: hostWorld{r.Host}, Tunnels: tunnelWorld{r},
 		Pods: podWorld{r}, Probes: probeWorld{probes}, Status: statusWorld{r.Board},
 	}
@@ -92,6 +95,9 @@ func (w ownersWorld) Registered(ctx context.Context) ([]ipam.Block, error) {
 	return w.of.Registered(ctx)
 }
 
+// Nodes implements explain.Registry.
+func (w ownersWorld) Nodes(ctx context.Context) ([]ipam.Node, error) { return w.of.Nodes(ctx) }
+
 // sessionsWorld implements explain.Sessions.
 type sessionsWorld struct {
 	*bgp.Speaker
@@ -125,11 +131,11 @@ func (w sessionsWorld) Withdrawn() string {
 }
 
 // Exports implements explain.Sessions.
-func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix) []explain.Export {
+func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix, only []netip.Addr) []explain.Export {
 	const most = 64 // a reflector has many clients, with one policy
 	var out []explain.Export
 	for _, p := range w.Peers() { //nolint:contextcheck // it reads the engine of this process
-		if p.State != state.Established || len(out) >= most {
+		if p.State != state.Established || len(out) >= most || len(only) > 0 && !slices.Contains(only, p.Address) {
 			continue
 		}
 		v, err := w.TestExport(ctx, p.Address.String(), policy.Route{Prefix: prefix, Source: policy.Own})
@@ -143,6 +149,18 @@ func (w sessionsWorld) Exports(ctx context.Context, prefix netip.Prefix) []expla
 		out = append(out, explain.Export{Peer: name, Accepted: v.Accepted, Rule: v.Rule})
 	}
 	return out
+}
+
+// Sent implements explain.Sessions.
+func (w sessionsWorld) Sent(ctx context.Context, peer netip.Addr, prefix netip.Prefix) (explain.Export, error) {
+	sent := explain.Export{Peer: peer.String(), Rule: "there is no best path"}
+	err := bgp.NewOperator(w.Speaker).Routes(ctx, peer, bgp.Advertised, prefix, func(r *bgp.PeerRoute) error {
+		if r.Route.Prefix == prefix {
+			sent.Accepted, sent.Rule = r.State == "sent" || r.State == "pending", r.Rule // as PeerRoute says
+		}
+		return nil
+	})
+	return sent, err
 }
 
 // decisionWorld implements explain.Decider.

@@ -13,13 +13,13 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"onlink/internal/tlsfiles"
 	onlinkv1 "onlink/proto/v1"
 )
 
@@ -86,50 +86,11 @@ func (c *connection) dial(ctx context.Context, _ string) (net.Conn, error) {
 
 // open makes a connection, with the handshake of TLS.
 func (c *connection) open(ctx context.Context) (net.Conn, error) {
-	var d net.Dialer
 	if c.tls == nil {
+		var d net.Dialer
 		return d.DialContext(ctx, "unix", c.app.socket)
 	}
-	raw, err := d.DialContext(ctx, "tcp", c.app.server)
-	if err != nil {
-		return nil, err
-	}
-	conn := tls.Client(raw, c.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		raw.Close() //nolint:gosec // nothing was written
-		return nil, err
-	}
-	// In TLS 1.3 the agent judges our certificate after the handshake, and begins with
-	// its own settings (RFC 9113 section 3.4) when it accepts it. A request that is
-	// under way when it rejects the certificate could reset the connection before its
-	// reason is read.
-	first := make([]byte, 1)
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
-	_, err = conn.Read(first)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		raw.Close() //nolint:gosec // nothing was written
-		return nil, err
-	}
-	return &begun{Conn: conn, first: first}, nil
-}
-
-// begun is a connection of which the first bytes were read.
-type begun struct {
-	net.Conn
-
-	first []byte
-}
-
-func (c *begun) Read(b []byte) (int, error) {
-	if len(c.first) == 0 || len(b) == 0 {
-		return c.Conn.Read(b)
-	}
-	n := copy(b, c.first)
-	c.first = c.first[n:]
-	return n, nil
+	return tlsfiles.Dial(ctx, c.app.server, c.tls)
 }
 
 func (c *connection) close() error { return c.conn.Close() }

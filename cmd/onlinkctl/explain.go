@@ -17,7 +17,9 @@ func explainCommand(a *app) *cobra.Command {
 		Long: `explain follows a packet to an address: the owner of its block, the BGP path,
 the decision and its reason, the kernel's route, the next hop, the settings and
 chains of the host, the tunnel, the pod, and a probe of the path. Packets come
-from a pod of this node, or from FROM: then the way back is explained, too.
+from a pod of this node, or from FROM: then the way back is explained, too. Where the
+cause may be on another node, the agents of the address's node and of the reflectors are
+asked (api.admin.tcp with TLS, on every node); what they find names their node.
 
 A step is ok, BROKEN, or suspect: it may break the path, and does when the probe
 has no answer. The end is one cause, with its code and the fix, and what else is

@@ -23,7 +23,7 @@ type Role string
 const (
 	Viewer   Role = "viewer"   // reads
 	Operator Role = "operator" // reads and changes
-	Node     Role = "node"     // acts for one node at the block registry
+	Node     Role = "node"     // acts for one node at the block registry, and asks for its explanations
 )
 
 // Roles are all roles, the least first.
