@@ -25,9 +25,10 @@ func (a *agent) adminConfig() admin.Config {
 		Host: a.host, CNI: a.cni, Board: a.board, Registered: a.listRegistry, Nodes: a.listNodes, Decide: a.learn.decision, Tunnels: a.learn.tunnels,
 	}
 	world := known.World()
-	world.Agents = admin.Asker{Port: func() netip.AddrPort { return a.current().API.Admin.TCP }, TLS: func() *tlsfiles.Keeper { return a.credentials.Admin }}
+	tcp := func() netip.AddrPort { return a.current().API.Admin.TCP }
+	world.Agents = admin.Asker{Port: tcp, TLS: func() *tlsfiles.Keeper { return a.credentials.Admin }}
 	return admin.Config{
-		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: world, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
+		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: world, TCP: tcp, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
 		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}

@@ -18,7 +18,8 @@ import (
 // TestRemoteAPI calls a node's agent from another machine with the certificates of an
 // operator, a viewer and a node: each does what its role may, the rest is denied with
 // the role that it needs, and audited. Only an operator's certificate, or the agent that
-// has the registry, releases another node's blocks. Changed files are used without a
+// has the registry, releases another node's blocks. With --nodes all nodes are shown,
+// and the dead one is named. Changed files are used without a
 // restart, and the end of a certificate is a problem and a metric.
 func TestRemoteAPI(t *testing.T) {
 	ctx, l := labtest.Build(t, labtest.InRack("remote"))
@@ -52,6 +53,11 @@ func TestRemoteAPI(t *testing.T) {
 
 	block := labtest.BlockOf(ctx, t, dead)
 	must(t, dead.Kill())
+	for _, n := range []*lab.Node{registry, worker} {
+		want(viewer, worker, 1, "\n"+n.Name+" ", "status", "--nodes", "all")
+	}
+	want(viewer, registry, 1, dead.Name+": no answer: no process listens on "+dead.Addr.String(), "peers", "--nodes", "all")
+	want(files[dead], worker, 1, "it needs the role viewer or operator", "routes", "--nodes", "all")
 	want(operator, worker, 1, "it needs the role operator", "ipam", "release-node", dead.Name) // its agent calls the registry as a node
 	labtest.WantCtl(ctx, t, registry, 0, "Registry.ForceRelease", "ipam", "audit")
 	want(operator, registry, 0, block.String(), "ipam", "release-node", dead.Name)

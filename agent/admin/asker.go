@@ -76,7 +76,7 @@ func over(ctx context.Context, conn net.Conn, at netip.AddrPort, q explain.Inqui
 		return explain.Findings{}, err
 	}
 	defer client.Close() //nolint:errcheck // nothing is written to it any more
-	rep, err := onlinkv1.NewAdminClient(client).ExplainHere(ctx, inquiryToWire(&q))
+	rep, err := onlinkv1.NewNodesClient(client).ExplainHere(ctx, inquiryToWire(&q))
 	switch status.Code(err) { //nolint:exhaustive // the others have a text
 	case codes.OK:
 		return findingsOf(rep)

@@ -104,7 +104,7 @@ func TestExplainHere(t *testing.T) {
 		{"peers", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", Peers: slices.Repeat([]string{"10.57.0.1"}, maxAddresses+1)}},
 		{"owner_addresses", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", OwnerAddresses: []string{"n2"}}},
 	} {
-		_, err := s.ExplainHere(context.Background(), c.req)
+		_, err := nodes{s: s}.ExplainHere(context.Background(), c.req)
 		wantCode(t, err, codes.InvalidArgument)
 		if err != nil && !strings.Contains(err.Error(), c.name+": ") {
 			t.Errorf("%v does not name %s", err, c.name)

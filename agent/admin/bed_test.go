@@ -84,6 +84,7 @@ func (b *bed) server(t *testing.T) *Server {
 			return b.err
 		},
 		Pools: func() []config.Pool { return b.pools },
+		TCP:   func() netip.AddrPort { return netip.AddrPort{} },
 		Check: func(context.Context) ([]string, error) { return b.problems, b.err },
 		BFD: func(p netip.Addr) (bfd.Status, bool) {
 			s, ok := b.sessions[p]
@@ -361,6 +362,7 @@ func (n nowhere) world() explain.World {
 }
 
 func (nowhere) InPool(netip.Addr) bool                      { return false }
+func (nowhere) Nodes(context.Context) ([]ipam.Node, error)  { return nil, nil }
 func (nowhere) Known() (explain.Known, bool)                { return explain.Known{}, false }
 func (nowhere) Peers() []bgp.PeerStatus                     { return nil }
 func (nowhere) OwnBlock(netip.Addr) (ipam.BlockUsage, bool) { return ipam.BlockUsage{}, false }

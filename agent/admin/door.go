@@ -78,6 +78,7 @@ func (s *Server) Open(d Door) *grpc.Server {
 	services := gate.Registrar(srv)
 	onlinkv1.RegisterAdminServer(services, s)
 	onlinkv1.RegisterRuntimeServer(services, process{s: s})
+	onlinkv1.RegisterNodesServer(services, nodes{s: s})
 	healthv1.RegisterHealthServer(services, s.health)
 	if d.Reflection {
 		reflection.Register(reflected{services, srv})
@@ -95,7 +96,7 @@ type reflected struct {
 // process answers. /readyz says whether the node does.
 func newHealth() *health.Server {
 	h := health.NewServer()
-	for _, name := range []string{onlinkv1.Admin_ServiceDesc.ServiceName, onlinkv1.Runtime_ServiceDesc.ServiceName, healthv1.Health_ServiceDesc.ServiceName} {
+	for _, name := range []string{onlinkv1.Admin_ServiceDesc.ServiceName, onlinkv1.Runtime_ServiceDesc.ServiceName, onlinkv1.Nodes_ServiceDesc.ServiceName, healthv1.Health_ServiceDesc.ServiceName} {
 		h.SetServingStatus(name, healthv1.HealthCheckResponse_SERVING)
 	}
 	return h

@@ -34,7 +34,7 @@ import (
 // services are those that a door can serve.
 func services() []grpc.ServiceDesc {
 	return []grpc.ServiceDesc{
-		onlinkv1.Admin_ServiceDesc, onlinkv1.Runtime_ServiceDesc, healthv1.Health_ServiceDesc, reflectionv1.ServerReflection_ServiceDesc, reflectionv1alpha.ServerReflection_ServiceDesc,
+		onlinkv1.Admin_ServiceDesc, onlinkv1.Runtime_ServiceDesc, onlinkv1.Nodes_ServiceDesc, healthv1.Health_ServiceDesc, reflectionv1.ServerReflection_ServiceDesc, reflectionv1alpha.ServerReflection_ServiceDesc,
 	}
 }
 

@@ -15,13 +15,13 @@ import (
 // maxAddresses bounds each list of addresses of a question.
 const maxAddresses = 128
 
-// ExplainHere implements onlinkv1.AdminServer.
-func (s *Server) ExplainHere(ctx context.Context, r *onlinkv1.ExplainHereRequest) (*onlinkv1.ExplainHereReply, error) {
+// ExplainHere implements onlinkv1.NodesServer.
+func (n nodes) ExplainHere(ctx context.Context, r *onlinkv1.ExplainHereRequest) (*onlinkv1.ExplainHereReply, error) {
 	q, err := inquiryOf(r)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	f, err := explain.Answer(ctx, s.World, q)
+	f, err := explain.Answer(ctx, n.s.World, q)
 	if err != nil && len(f.Steps) == 0 {
 		return nil, err
 	}

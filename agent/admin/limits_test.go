@@ -238,7 +238,7 @@ func randomMessages(t *testing.T, b *besieged) (end func()) {
 	conns, end := b.dialMany(t, 1, grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
 	waits := []string{onlinkv1.Admin_Drain_FullMethodName, onlinkv1.Admin_Undrain_FullMethodName}
 	var names []string
-	for _, d := range []grpc.ServiceDesc{onlinkv1.Admin_ServiceDesc, onlinkv1.Runtime_ServiceDesc} {
+	for _, d := range []grpc.ServiceDesc{onlinkv1.Admin_ServiceDesc, onlinkv1.Runtime_ServiceDesc, onlinkv1.Nodes_ServiceDesc} {
 		for _, m := range d.Methods {
 			names = append(names, "/"+d.ServiceName+"/"+m.MethodName)
 		}

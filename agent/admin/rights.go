@@ -40,6 +40,7 @@ var rights = map[string]right{
 	onlinkv1.Admin_ListPeerRoutes_FullMethodName:    {roles: reads},
 	onlinkv1.Admin_ListRoutes_FullMethodName:        {roles: reads, heavy: true},
 	onlinkv1.Admin_ListBlocks_FullMethodName:        {roles: reads, heavy: true},
+	onlinkv1.Nodes_ListNodes_FullMethodName:         {roles: reads, heavy: true},
 	onlinkv1.Admin_ListPools_FullMethodName:         {roles: reads},
 	onlinkv1.Admin_ListNamespaces_FullMethodName:    {roles: reads},
 	onlinkv1.Admin_ListAnnouncements_FullMethodName: {roles: reads, heavy: true},
@@ -49,7 +50,7 @@ var rights = map[string]right{
 	onlinkv1.Admin_TestPolicy_FullMethodName:        {roles: reads},
 	onlinkv1.Admin_Explain_FullMethodName:           {roles: reads},
 	onlinkv1.Runtime_GetLogLevels_FullMethodName:    {roles: reads},
-	onlinkv1.Admin_ExplainHere_FullMethodName:       {roles: asks, heavy: true},
+	onlinkv1.Nodes_ExplainHere_FullMethodName:       {roles: asks, heavy: true},
 	onlinkv1.Admin_CheckIPAM_FullMethodName: {roles: reads, heavy: true, changes: func(req any) bool {
 		r, ok := req.(*onlinkv1.CheckIPAMRequest)
 		return ok && r.GetRepair()

@@ -45,6 +45,8 @@ type Config struct {
 	Audit         Auditor
 	Registry      ipam.Registry
 
+	// TCP returns api.admin.tcp in force.
+	TCP func() netip.AddrPort
 	// Registered returns all nodes' blocks, or soon why the registry does not
 	// answer.
 	Registered func(ctx context.Context) ([]ipam.Block, error)

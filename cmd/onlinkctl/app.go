@@ -23,7 +23,8 @@ const (
 type app struct {
 	socket  string
 	server  string         // host:port of an agent elsewhere; "": the one behind socket
-	tls     tlsfiles.Files // for server
+	nodes   string         // the nodes whose agents are asked; "": the one agent alone
+	tls     tlsfiles.Files // for server and nodes
 	timeout time.Duration
 	output  string
 	watch   time.Duration    // 0: show once
@@ -61,7 +62,7 @@ func (a *app) environment(given func(flag string) bool) error {
 	switch {
 	case given("socket") && given(serverFlag):
 		return errors.New("--socket and --server name two agents; use one of them")
-	case given("socket"):
+	case given("socket") && a.nodes == "":
 		if given(caFlag) || given(certFlag) || given(keyFlag) {
 			return errors.New("--tls-ca, --tls-cert and --tls-key are for --server; a socket needs none")
 		}
@@ -71,11 +72,11 @@ func (a *app) environment(given func(flag string) bool) error {
 		flag, env string
 		to        *string
 	}{{serverFlag, serverEnv, &a.server}, {caFlag, caEnv, &a.tls.CA}, {certFlag, certEnv, &a.tls.Cert}, {keyFlag, keyEnv, &a.tls.Key}} {
-		if !given(v.flag) {
+		if !given(v.flag) && (v.flag != serverFlag || !given("socket")) {
 			*v.to = os.Getenv(v.env)
 		}
 	}
-	if a.server == "" && (given(caFlag) || given(certFlag) || given(keyFlag)) {
+	if a.server == "" && a.nodes == "" && (given(caFlag) || given(certFlag) || given(keyFlag)) {
 		return errors.New("--tls-ca, --tls-cert and --tls-key are for --server, which is missing")
 	}
 	return nil
@@ -83,15 +84,19 @@ func (a *app) environment(given func(flag string) bool) error {
 
 // validateServer checks the flags of an agent on another machine.
 func (a *app) validateServer() error {
-	if a.server == "" {
+	if a.server == "" && a.nodes == "" {
 		return nil
 	}
-	if host, port, err := net.SplitHostPort(a.server); err != nil || host == "" || port == "" {
+	if host, port, err := net.SplitHostPort(a.server); a.server != "" && (err != nil || host == "" || port == "") {
 		return fmt.Errorf("--server %q is not host:port; use one such as r1n1:9180 (api.admin.tcp of the agent)", a.server)
 	}
 	for _, f := range []struct{ flag, env, file string }{{caFlag, caEnv, a.tls.CA}, {certFlag, certEnv, a.tls.Cert}, {keyFlag, keyEnv, a.tls.Key}} {
 		if f.file == "" {
-			return fmt.Errorf("--server needs --%s (or %s): the agent admits certificates alone; onlinkctl pki issue makes them", f.flag, f.env)
+			flag := serverFlag
+			if a.server == "" {
+				flag = nodesFlag
+			}
+			return fmt.Errorf("--"+flag+" needs --%s (or %s): the agent admits certificates alone; onlinkctl pki issue makes them", f.flag, f.env)
 		}
 	}
 	return nil

@@ -31,6 +31,7 @@ var errUnreachable = errors.New("unreachable")
 type connection struct {
 	onlinkv1.AdminClient
 	onlinkv1.RuntimeClient
+	onlinkv1.NodesClient
 
 	app  *app
 	conn *grpc.ClientConn
@@ -57,7 +58,7 @@ func (a *app) connect() (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare client: %w", err)
 	}
-	c.conn, c.AdminClient, c.RuntimeClient = conn, onlinkv1.NewAdminClient(conn), onlinkv1.NewRuntimeClient(conn)
+	c.conn, c.AdminClient, c.RuntimeClient, c.NodesClient = conn, onlinkv1.NewAdminClient(conn), onlinkv1.NewRuntimeClient(conn), onlinkv1.NewNodesClient(conn)
 	return c, nil
 }
 

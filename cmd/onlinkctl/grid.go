@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -15,6 +16,7 @@ type grid struct {
 	text bytes.Buffer
 	w    *tabwriter.Writer
 	err  error
+	lead []string // cells before those of each row: the node
 }
 
 func newGrid(out io.Writer, headers ...string) *grid {
@@ -26,6 +28,7 @@ func newGrid(out io.Writer, headers ...string) *grid {
 
 // row adds a line; an empty cell is shown as "-".
 func (g *grid) row(cells ...string) {
+	cells = slices.Concat(g.lead, cells)
 	for i, c := range cells {
 		if cells[i] = clean(c); cells[i] == "" {
 			cells[i] = "-"
@@ -36,6 +39,7 @@ func (g *grid) row(cells ...string) {
 
 // more adds a line that continues the one above: empty cells stay empty.
 func (g *grid) more(cells ...string) {
+	cells = slices.Concat(make([]string, len(g.lead)), cells)
 	for i, c := range cells {
 		cells[i] = clean(c)
 	}

@@ -30,8 +30,13 @@ func show[M proto.Message](cmd *cobra.Command, a *app, v view[M]) error {
 		return err
 	}
 	defer conn.close() //nolint:errcheck // nothing was written
+	return repeat(cmd, a, func() error { return once(cmd, a, conn, v) })
+}
+
+// repeat does one round, or with --watch one after the other.
+func repeat(cmd *cobra.Command, a *app, round func() error) error {
 	if a.watch == 0 {
-		return once(cmd, a, conn, v)
+		return round()
 	}
 	tick := time.NewTicker(a.watch)
 	defer tick.Stop()
@@ -41,7 +46,7 @@ func show[M proto.Message](cmd *cobra.Command, a *app, v view[M]) error {
 				return err
 			}
 		}
-		if err := once(cmd, a, conn, v); err != nil && cmd.Context().Err() == nil && err != errUnreachable { //nolint:errorlint // our own value, never wrapped
+		if err := round(); err != nil && cmd.Context().Err() == nil && err != errUnreachable { //nolint:errorlint // our own value, never wrapped
 			if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "onlinkctl:", err); err != nil {
 				return err
 			}

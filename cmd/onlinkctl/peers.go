@@ -26,6 +26,8 @@ had a session and is gone stays in the list, with the routes that went with it, 
 for 7 days. Dynamic peers that never had a session, and unknown addresses that connect (ROLE "-"),
 are shown for 10 minutes.
 
+With --nodes it shows the sessions of these nodes.
+
 With a peer it shows the session in detail: addresses and timers, the capabilities of both ends,
 messages, faults, and the peers that receive the same announcements (update group).
 
@@ -48,6 +50,7 @@ ACTION changes one session:
 The peer receives the reason of disable and reset.`,
 		Example: `  onlinkctl peers
   onlinkctl peers --watch
+  onlinkctl peers --nodes all --tls-ca ca.crt --tls-cert alice.crt --tls-key alice.key
   onlinkctl peers tor1
   onlinkctl peers tor1 rejected
   onlinkctl peers tor1 advertised 10.244.1.0/26
@@ -59,12 +62,9 @@ The peer receives the reason of disable and reset.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return show(cmd, a, view[*onlinkv1.ListPeersReply]{
-					fetch: func(ctx context.Context, c *connection) (*onlinkv1.ListPeersReply, error) {
-						return c.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
-					},
-					table: peersTable,
-				})
+				return listPeers(cmd, a)
+			case a.nodes != "":
+				return errors.New("--nodes lists the sessions of several nodes; use --server for one session of one node")
 			case len(args) == 1:
 				return showPeer(cmd, a, args[0])
 			case peerSets[args[1]] != onlinkv1.RouteSet_ROUTE_SET_UNSPECIFIED:
@@ -75,7 +75,18 @@ The peer receives the reason of disable and reset.`,
 		ValidArgsFunction: a.completePeerArgs,
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason, for disable and reset: at most 128 bytes, sent to the peer (RFC 9003)")
-	return cmd
+	return a.addNodes(cmd)
+}
+
+// listPeers shows the sessions of one node, or of several.
+func listPeers(cmd *cobra.Command, a *app) error {
+	fetch := func(ctx context.Context, c *connection) (*onlinkv1.ListPeersReply, error) {
+		return c.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	}
+	if a.nodes != "" {
+		return showNodes(cmd, a, fan[*onlinkv1.ListPeersReply]{key: "peers", fetch: fetch, headers: peerHeaders, rows: peerRows})
+	}
+	return show(cmd, a, view[*onlinkv1.ListPeersReply]{fetch: fetch, table: peersTable})
 }
 
 // peerActions are the values of peers' arguments after the peer.
@@ -156,7 +167,15 @@ func peerTitle(p *onlinkv1.Peer) string {
 }
 
 func peersTable(w io.Writer, r *onlinkv1.ListPeersReply) error {
-	g := newGrid(w, "NAME", "ADDRESS", "AS", "ROLE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "SENT", "FLAPS", "BFD", "LAST ERROR")
+	g := newGrid(w, peerHeaders...)
+	peerRows(g, r)
+	return g.flush()
+}
+
+var peerHeaders = []string{"NAME", "ADDRESS", "AS", "ROLE", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "SENT", "FLAPS", "BFD", "LAST ERROR"}
+
+// peerRows writes the sessions, one line each.
+func peerRows(g *grid, r *onlinkv1.ListPeersReply) {
 	for _, p := range r.GetPeers() {
 		address := p.GetAddress()
 		if p.GetDynamic() {
@@ -165,7 +184,6 @@ func peersTable(w io.Writer, r *onlinkv1.ListPeersReply) error {
 		g.row(p.GetName(), address, num(p.GetAsn()), p.GetRole(), p.GetState(), age(p.GetSince().AsDuration()),
 			num(p.GetPrefixesIn()), num(p.GetAccepted()), num(p.GetPrefixesOut()), num(p.GetFlaps()), p.GetBfd().GetState(), peerTrouble(p))
 	}
-	return g.flush()
 }
 
 // peerTrouble returns why a session is held down, else why and when it last failed, and

@@ -12,17 +12,19 @@ import (
 )
 
 func routesCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.addNodes(&cobra.Command{
 		Use:   "routes [PREFIX|ADDRESS]",
 		Short: "Show the decided routes and their reasons",
 		Long: `routes shows the decided routes, one line per next hop, with the reason for
 each, and whether the kernel holds them. Prefixes that this node announces for others, such as
 services, come last; the kernel holds no routes for them. With a prefix or an address: only the
 routes that cover it or lie inside it, and below them all BGP paths to these prefixes, the best
-one first: why each of the others is not the best (RFC 4271 section 9.1.2), or not accepted.`,
+one first: why each of the others is not the best (RFC 4271 section 9.1.2), or not accepted.
+With --nodes it shows the decided routes of these nodes, without the paths.`,
 		Example: `  onlinkctl routes
   onlinkctl routes 10.244.1.7
-  onlinkctl routes 10.244.0.0/16 -o yaml`,
+  onlinkctl routes 10.244.0.0/16 -o yaml
+  onlinkctl routes 10.244.1.7 --nodes r1n1,r1n2 --tls-ca ca.crt --tls-cert alice.crt --tls-key alice.key`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix := ""
@@ -33,15 +35,16 @@ one first: why each of the others is not the best (RFC 4271 section 9.1.2), or n
 				}
 				prefix = p.String()
 			}
-			req := &onlinkv1.ListRoutesRequest{Prefix: prefix, Candidates: prefix != ""}
-			return show(cmd, a, view[*onlinkv1.ListRoutesReply]{
-				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ListRoutesReply, error) {
-					return c.ListRoutes(ctx, req)
-				},
-				table: routesTable,
-			})
+			req := &onlinkv1.ListRoutesRequest{Prefix: prefix, Candidates: prefix != "" && a.nodes == ""}
+			fetch := func(ctx context.Context, c *connection) (*onlinkv1.ListRoutesReply, error) {
+				return c.ListRoutes(ctx, req)
+			}
+			if a.nodes != "" {
+				return showNodes(cmd, a, fan[*onlinkv1.ListRoutesReply]{key: "routes", fetch: fetch, headers: routeHeaders, rows: routeRows})
+			}
+			return show(cmd, a, view[*onlinkv1.ListRoutesReply]{fetch: fetch, table: routesTable})
 		},
-	}
+	})
 }
 
 // prefixOf reads a CIDR or one address.
@@ -57,8 +60,19 @@ func prefixOf(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
+var routeHeaders = []string{"PREFIX", "KIND", "VIA", "DEV", "TUNNEL", "REASON", "INSTALLED"}
+
 func routesTable(w io.Writer, r *onlinkv1.ListRoutesReply) error {
-	g := newGrid(w, "PREFIX", "KIND", "VIA", "DEV", "TUNNEL", "REASON", "INSTALLED")
+	g := newGrid(w, routeHeaders...)
+	routeRows(g, r)
+	if err := g.flush(); err != nil {
+		return err
+	}
+	return pathsTable(w, r)
+}
+
+// routeRows writes the decided routes, one line a next hop.
+func routeRows(g *grid, r *onlinkv1.ListRoutesReply) {
 	for _, route := range r.GetRoutes() {
 		installed := yesNo(route.GetInstalled())
 		if k := route.GetKind(); k == "announced" || k == "withheld" {
@@ -83,10 +97,6 @@ func routesTable(w io.Writer, r *onlinkv1.ListRoutesReply) error {
 			g.more("", "", hop.GetVia(), hop.GetDev(), yesNo(hop.GetTunnel()), reason)
 		}
 	}
-	if err := g.flush(); err != nil {
-		return err
-	}
-	return pathsTable(w, r)
 }
 
 // pathsTable writes the BGP paths of an answer, if there are any.

@@ -38,8 +38,15 @@ var clock = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 type agent struct {
 	onlinkv1.UnimplementedAdminServer
 	onlinkv1.UnimplementedRuntimeServer
+	onlinkv1.UnimplementedNodesServer
 	calls atomic.Int32
 	hang  bool // answer no GetStatus before the caller gives up
+	port  uint32
+	nodes []*onlinkv1.NodeAddresses
+}
+
+func (s *agent) ListNodes(context.Context, *onlinkv1.ListNodesRequest) (*onlinkv1.ListNodesReply, error) {
+	return &onlinkv1.ListNodesReply{Nodes: s.nodes, Port: s.port, Missing: "nodes that are new\x1b[2J"}, nil
 }
 
 func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*onlinkv1.Status, error) {
@@ -345,6 +352,7 @@ func serve(t *testing.T, admin onlinkv1.AdminServer) string {
 	onlinkv1.RegisterAdminServer(server, admin)
 	if current, ok := admin.(*agent); ok {
 		onlinkv1.RegisterRuntimeServer(server, current)
+		onlinkv1.RegisterNodesServer(server, current)
 	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,23 +13,51 @@ import (
 )
 
 func statusCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.addNodes(&cobra.Command{
 		Use:   "status",
 		Short: "Show the agent at a glance",
-		Long:  `status shows the agent at a glance, and each problem with its remedy.`,
+		Long: `status shows the agent at a glance, and each problem with its remedy. With --nodes it is
+one line for each node, then their problems, then the nodes without an answer (exit code 1).`,
 		Example: `  onlinkctl status
+  onlinkctl status --nodes all --tls-ca ca.crt --tls-cert alice.crt --tls-key alice.key
   onlinkctl status -o json
   onlinkctl status --watch=5s`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			fetch := func(ctx context.Context, c *connection) (*onlinkv1.Status, error) {
+				return c.GetStatus(ctx, &onlinkv1.GetStatusRequest{})
+			}
+			if a.nodes != "" {
+				return showNodes(cmd, a, fan[*onlinkv1.Status]{
+					key: "status", fetch: fetch, headers: statusHeaders, rows: statusRow, below: problemLines,
+				})
+			}
 			return show(cmd, a, view[*onlinkv1.Status]{
-				fetch: func(ctx context.Context, c *connection) (*onlinkv1.Status, error) {
-					return c.GetStatus(ctx, &onlinkv1.GetStatusRequest{})
-				},
+				fetch: fetch,
 				table: func(w io.Writer, s *onlinkv1.Status) error { return a.status(w, s) },
 			})
 		},
+	})
+}
+
+// statusHeaders are the columns of a status in one line.
+var statusHeaders = []string{"ADDRESS", "STATE", "IN SYNC", "DRAIN", "PEERS", "ROUTES", "UNRESOLVED", "FAILED", "ADDRESSES", "PROBLEMS", "VERSION"}
+
+// statusRow writes a status in one line.
+func statusRow(g *grid, s *onlinkv1.Status) {
+	g.row(s.GetAddress(), s.GetPhase(), yesNo(s.GetInSync()), s.GetDrain(), fmt.Sprintf("%d/%d", s.GetPeersEstablished(), s.GetPeersTotal()),
+		num(s.GetRoutesUnicast()), num(s.GetRoutesUnresolved()), num(s.GetRoutesFailed()),
+		fmt.Sprintf("%d/%d", s.GetAddressesUsed(), s.GetAddressesTotal()), strconv.Itoa(len(s.GetProblems())), s.GetVersion())
+}
+
+// problemLines writes the problems of one of several nodes.
+func problemLines(w io.Writer, node string, s *onlinkv1.Status) error {
+	for _, p := range s.GetProblems() {
+		if _, err := fmt.Fprintf(w, "%s: problem: %s\n", clean(node), clean(p)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // status writes one line per subject.

@@ -5779,199 +5779,6 @@ func (x *ExplainStep) GetNode() string {
 	return ""
 }
 
-type ExplainHereRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Address        string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	From           string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`           // where the packets come from, which the answers go back to; empty: the way back is of no concern
-	Node           string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`           // the one that asks
-	Addresses      []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"` // of that node
-	Peers          []string               `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`         // the peers that would bring it the announcement of the address
-	Tunnel         string                 `protobuf:"bytes,6,opt,name=tunnel,proto3" json:"tunnel,omitempty"`       // outer source address of the packets; empty: they do not come through a tunnel
-	Owner          string                 `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`         // the node that has the address's block, as far as the asking node has it
-	OwnerAddresses []string               `protobuf:"bytes,8,rep,name=owner_addresses,json=ownerAddresses,proto3" json:"owner_addresses,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *ExplainHereRequest) Reset() {
-	*x = ExplainHereRequest{}
-	mi := &file_admin_proto_msgTypes[82]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ExplainHereRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ExplainHereRequest) ProtoMessage() {}
-
-func (x *ExplainHereRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[82]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ExplainHereRequest.ProtoReflect.Descriptor instead.
-func (*ExplainHereRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{82}
-}
-
-func (x *ExplainHereRequest) GetAddress() string {
-	if x != nil {
-		return x.Address
-	}
-	return ""
-}
-
-func (x *ExplainHereRequest) GetFrom() string {
-	if x != nil {
-		return x.From
-	}
-	return ""
-}
-
-func (x *ExplainHereRequest) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-func (x *ExplainHereRequest) GetAddresses() []string {
-	if x != nil {
-		return x.Addresses
-	}
-	return nil
-}
-
-func (x *ExplainHereRequest) GetPeers() []string {
-	if x != nil {
-		return x.Peers
-	}
-	return nil
-}
-
-func (x *ExplainHereRequest) GetTunnel() string {
-	if x != nil {
-		return x.Tunnel
-	}
-	return ""
-}
-
-func (x *ExplainHereRequest) GetOwner() string {
-	if x != nil {
-		return x.Owner
-	}
-	return ""
-}
-
-func (x *ExplainHereRequest) GetOwnerAddresses() []string {
-	if x != nil {
-		return x.OwnerAddresses
-	}
-	return nil
-}
-
-// ExplainHereReply is what one node sees of an address.
-type ExplainHereReply struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Node           string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`   // that answers
-	Block          string                 `protobuf:"bytes,2,opt,name=block,proto3" json:"block,omitempty"` // of this node, with the address; empty: none
-	Steps          []*ExplainStep         `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"` // the packets' way to the address
-	Back           []*ExplainStep         `protobuf:"bytes,4,rep,name=back,proto3" json:"back,omitempty"`   // the answers' way back
-	Owner          string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"` // the node that has the block, as far as the registry told this one
-	OwnerAddresses []string               `protobuf:"bytes,6,rep,name=owner_addresses,json=ownerAddresses,proto3" json:"owner_addresses,omitempty"`
-	OwnerUp        bool                   `protobuf:"varint,7,opt,name=owner_up,json=ownerUp,proto3" json:"owner_up,omitempty"` // a session with the owner is Established
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *ExplainHereReply) Reset() {
-	*x = ExplainHereReply{}
-	mi := &file_admin_proto_msgTypes[83]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ExplainHereReply) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ExplainHereReply) ProtoMessage() {}
-
-func (x *ExplainHereReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[83]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ExplainHereReply.ProtoReflect.Descriptor instead.
-func (*ExplainHereReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{83}
-}
-
-func (x *ExplainHereReply) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-func (x *ExplainHereReply) GetBlock() string {
-	if x != nil {
-		return x.Block
-	}
-	return ""
-}
-
-func (x *ExplainHereReply) GetSteps() []*ExplainStep {
-	if x != nil {
-		return x.Steps
-	}
-	return nil
-}
-
-func (x *ExplainHereReply) GetBack() []*ExplainStep {
-	if x != nil {
-		return x.Back
-	}
-	return nil
-}
-
-func (x *ExplainHereReply) GetOwner() string {
-	if x != nil {
-		return x.Owner
-	}
-	return ""
-}
-
-func (x *ExplainHereReply) GetOwnerAddresses() []string {
-	if x != nil {
-		return x.OwnerAddresses
-	}
-	return nil
-}
-
-func (x *ExplainHereReply) GetOwnerUp() bool {
-	if x != nil {
-		return x.OwnerUp
-	}
-	return false
-}
-
 var File_admin_proto protoreflect.FileDescriptor
 
 const file_admin_proto_rawDesc = "" +
@@ -6425,24 +6232,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x10\n" +
 	"\x03fix\x18\x06 \x01(\tR\x03fix\x12\x12\n" +
-	"\x04node\x18\a \x01(\tR\x04node\"\xe1\x01\n" +
-	"\x12ExplainHereRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x14\n" +
-	"\x05peers\x18\x05 \x03(\tR\x05peers\x12\x16\n" +
-	"\x06tunnel\x18\x06 \x01(\tR\x06tunnel\x12\x14\n" +
-	"\x05owner\x18\a \x01(\tR\x05owner\x12'\n" +
-	"\x0fowner_addresses\x18\b \x03(\tR\x0eownerAddresses\"\xf0\x01\n" +
-	"\x10ExplainHereReply\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05block\x18\x02 \x01(\tR\x05block\x12,\n" +
-	"\x05steps\x18\x03 \x03(\v2\x16.onlink.v1.ExplainStepR\x05steps\x12*\n" +
-	"\x04back\x18\x04 \x03(\v2\x16.onlink.v1.ExplainStepR\x04back\x12\x14\n" +
-	"\x05owner\x18\x05 \x01(\tR\x05owner\x12'\n" +
-	"\x0fowner_addresses\x18\x06 \x03(\tR\x0eownerAddresses\x12\x19\n" +
-	"\bowner_up\x18\a \x01(\bR\aownerUp*\x87\x01\n" +
+	"\x04node\x18\a \x01(\tR\x04node*\x87\x01\n" +
 	"\bRouteSet\x12\x19\n" +
 	"\x15ROUTE_SET_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ROUTE_SET_RECEIVED\x10\x01\x12\x16\n" +
@@ -6461,7 +6251,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fPolicyDirection\x12 \n" +
 	"\x1cPOLICY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17POLICY_DIRECTION_IMPORT\x10\x01\x12\x1b\n" +
-	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xa4\x10\n" +
+	"\x17POLICY_DIRECTION_EXPORT\x10\x022\xd9\x0f\n" +
 	"\x05Admin\x12;\n" +
 	"\tGetStatus\x12\x1b.onlink.v1.GetStatusRequest\x1a\x11.onlink.v1.Status\x12C\n" +
 	"\tListPeers\x12\x1b.onlink.v1.ListPeersRequest\x1a\x19.onlink.v1.ListPeersReply\x12;\n" +
@@ -6494,8 +6284,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0eListNamespaces\x12 .onlink.v1.ListNamespacesRequest\x1a\x1e.onlink.v1.ListNamespacesReply\x12A\n" +
 	"\vWatchStatus\x12\x1d.onlink.v1.WatchStatusRequest\x1a\x11.onlink.v1.Status0\x01\x12=\n" +
 	"\aConfirm\x12\x19.onlink.v1.ConfirmRequest\x1a\x17.onlink.v1.ConfirmReply\x12=\n" +
-	"\aExplain\x12\x19.onlink.v1.ExplainRequest\x1a\x17.onlink.v1.ExplainReply\x12I\n" +
-	"\vExplainHere\x12\x1d.onlink.v1.ExplainHereRequest\x1a\x1b.onlink.v1.ExplainHereReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
+	"\aExplain\x12\x19.onlink.v1.ExplainRequest\x1a\x17.onlink.v1.ExplainReplyB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
 
 var (
 	file_admin_proto_rawDescOnce sync.Once
@@ -6510,7 +6299,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_admin_proto_goTypes = []any{
 	(RouteSet)(0),                    // 0: onlink.v1.RouteSet
 	(PeerAction)(0),                  // 1: onlink.v1.PeerAction
@@ -6597,32 +6386,30 @@ var file_admin_proto_goTypes = []any{
 	(*ExplainRequest)(nil),           // 82: onlink.v1.ExplainRequest
 	(*ExplainReply)(nil),             // 83: onlink.v1.ExplainReply
 	(*ExplainStep)(nil),              // 84: onlink.v1.ExplainStep
-	(*ExplainHereRequest)(nil),       // 85: onlink.v1.ExplainHereRequest
-	(*ExplainHereReply)(nil),         // 86: onlink.v1.ExplainHereReply
-	(*timestamppb.Timestamp)(nil),    // 87: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 88: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 86: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	87, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	85, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
 	21, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
 	5,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
-	87, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	85, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
 	5,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
 	12, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
 	11, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
 	5,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
 	15, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
-	87, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	85, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
 	12, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
 	11, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
 	11, // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
 	17, // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
 	17, // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
 	24, // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	88, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	86, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
 	37, // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
 	36, // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	88, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	86, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
 	25, // 20: onlink.v1.Peer.lost:type_name -> onlink.v1.PeerLoss
 	24, // 21: onlink.v1.PeerDetail.peer:type_name -> onlink.v1.Peer
 	28, // 22: onlink.v1.PeerDetail.timers:type_name -> onlink.v1.PeerTimers
@@ -6632,17 +6419,17 @@ var file_admin_proto_depIdxs = []int32{
 	30, // 26: onlink.v1.PeerDetail.received:type_name -> onlink.v1.PeerMessages
 	31, // 27: onlink.v1.PeerDetail.per_family:type_name -> onlink.v1.PeerFamily
 	32, // 28: onlink.v1.PeerDetail.groups:type_name -> onlink.v1.UpdateGroup
-	88, // 29: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
-	88, // 30: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
-	88, // 31: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
-	88, // 32: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
-	88, // 33: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
+	86, // 29: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
+	86, // 30: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
+	86, // 31: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
+	86, // 32: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
+	86, // 33: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
 	0,  // 34: onlink.v1.ListPeerRoutesRequest.set:type_name -> onlink.v1.RouteSet
 	35, // 35: onlink.v1.PeerRoutes.routes:type_name -> onlink.v1.PeerRoute
-	88, // 36: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
-	88, // 37: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	88, // 38: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	88, // 39: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	86, // 36: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
+	86, // 37: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	86, // 38: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	86, // 39: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
 	1,  // 40: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
 	24, // 41: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
 	2,  // 42: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
@@ -6653,89 +6440,85 @@ var file_admin_proto_depIdxs = []int32{
 	48, // 47: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
 	47, // 48: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
 	5,  // 49: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	88, // 50: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	86, // 50: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
 	58, // 51: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
 	57, // 52: onlink.v1.ListRoutesReply.candidates:type_name -> onlink.v1.PrefixPaths
 	59, // 53: onlink.v1.PrefixPaths.paths:type_name -> onlink.v1.Path
 	60, // 54: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
 	59, // 55: onlink.v1.Route.paths:type_name -> onlink.v1.Path
-	88, // 56: onlink.v1.Path.age:type_name -> google.protobuf.Duration
+	86, // 56: onlink.v1.Path.age:type_name -> google.protobuf.Duration
 	63, // 57: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
 	66, // 58: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
 	63, // 59: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
 	69, // 60: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	87, // 61: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	85, // 61: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
 	69, // 62: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
 	63, // 63: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
 	79, // 64: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	87, // 65: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	85, // 65: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
 	84, // 66: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
 	84, // 67: onlink.v1.ExplainReply.others:type_name -> onlink.v1.ExplainStep
-	84, // 68: onlink.v1.ExplainHereReply.steps:type_name -> onlink.v1.ExplainStep
-	84, // 69: onlink.v1.ExplainHereReply.back:type_name -> onlink.v1.ExplainStep
-	3,  // 70: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	22, // 71: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26, // 72: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
-	33, // 73: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
-	38, // 74: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	52, // 75: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	53, // 76: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	40, // 77: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	44, // 78: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	46, // 79: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	50, // 80: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	55, // 81: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	61, // 82: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	64, // 83: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	67, // 84: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	70, // 85: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	72, // 86: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	74, // 87: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	76, // 88: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	77, // 89: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	80, // 90: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	9,  // 91: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	13, // 92: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	16, // 93: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	19, // 94: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	6,  // 95: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	7,  // 96: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	82, // 97: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	85, // 98: onlink.v1.Admin.ExplainHere:input_type -> onlink.v1.ExplainHereRequest
-	4,  // 99: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	23, // 100: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27, // 101: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
-	34, // 102: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
-	39, // 103: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	54, // 104: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	54, // 105: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	42, // 106: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	45, // 107: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	49, // 108: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	51, // 109: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	56, // 110: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	62, // 111: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	65, // 112: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	68, // 113: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	71, // 114: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	73, // 115: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	75, // 116: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	75, // 117: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	78, // 118: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	81, // 119: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	10, // 120: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	14, // 121: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	18, // 122: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	20, // 123: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	4,  // 124: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	8,  // 125: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	83, // 126: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	86, // 127: onlink.v1.Admin.ExplainHere:output_type -> onlink.v1.ExplainHereReply
-	99, // [99:128] is the sub-list for method output_type
-	70, // [70:99] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	3,  // 68: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	22, // 69: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26, // 70: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
+	33, // 71: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
+	38, // 72: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	52, // 73: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	53, // 74: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	40, // 75: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	44, // 76: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	46, // 77: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	50, // 78: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	55, // 79: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	61, // 80: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	64, // 81: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	67, // 82: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	70, // 83: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	72, // 84: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	74, // 85: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	76, // 86: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	77, // 87: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	80, // 88: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	9,  // 89: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	13, // 90: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	16, // 91: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	19, // 92: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	6,  // 93: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	7,  // 94: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	82, // 95: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	4,  // 96: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	23, // 97: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27, // 98: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
+	34, // 99: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
+	39, // 100: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	54, // 101: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	54, // 102: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	42, // 103: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	45, // 104: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	49, // 105: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	51, // 106: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	56, // 107: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	62, // 108: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	65, // 109: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	68, // 110: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	71, // 111: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	73, // 112: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	75, // 113: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	75, // 114: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	78, // 115: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	81, // 116: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	10, // 117: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	14, // 118: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	18, // 119: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	20, // 120: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	4,  // 121: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	8,  // 122: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	83, // 123: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	96, // [96:124] is the sub-list for method output_type
+	68, // [68:96] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6758,7 +6541,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   84,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -49,7 +49,6 @@ const (
 	Admin_WatchStatus_FullMethodName       = "/onlink.v1.Admin/WatchStatus"
 	Admin_Confirm_FullMethodName           = "/onlink.v1.Admin/Confirm"
 	Admin_Explain_FullMethodName           = "/onlink.v1.Admin/Explain"
-	Admin_ExplainHere_FullMethodName       = "/onlink.v1.Admin/ExplainHere"
 )
 
 // AdminClient is the client API for Admin service.
@@ -120,9 +119,6 @@ type AdminClient interface {
 	// Explain follows block owner, BGP path, decision, kernel route and neighbour
 	// of one address, and returns where the chain breaks.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
-	// ExplainHere returns what this node sees of an address, for the explanation of
-	// another node. It answers within a second, sends no packet and asks no third node.
-	ExplainHere(ctx context.Context, in *ExplainHereRequest, opts ...grpc.CallOption) (*ExplainHereReply, error)
 }
 
 type adminClient struct {
@@ -440,16 +436,6 @@ func (c *adminClient) Explain(ctx context.Context, in *ExplainRequest, opts ...g
 	return out, nil
 }
 
-func (c *adminClient) ExplainHere(ctx context.Context, in *ExplainHereRequest, opts ...grpc.CallOption) (*ExplainHereReply, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ExplainHereReply)
-	err := c.cc.Invoke(ctx, Admin_ExplainHere_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -518,9 +504,6 @@ type AdminServer interface {
 	// Explain follows block owner, BGP path, decision, kernel route and neighbour
 	// of one address, and returns where the chain breaks.
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
-	// ExplainHere returns what this node sees of an address, for the explanation of
-	// another node. It answers within a second, sends no packet and asks no third node.
-	ExplainHere(context.Context, *ExplainHereRequest) (*ExplainHereReply, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -614,9 +597,6 @@ func (UnimplementedAdminServer) Confirm(context.Context, *ConfirmRequest) (*Conf
 }
 func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
-}
-func (UnimplementedAdminServer) ExplainHere(context.Context, *ExplainHereRequest) (*ExplainHereReply, error) {
-	return nil, status.Error(codes.Unimplemented, "method ExplainHere not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -1122,24 +1102,6 @@ func _Admin_Explain_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Admin_ExplainHere_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ExplainHereRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AdminServer).ExplainHere(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Admin_ExplainHere_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServer).ExplainHere(ctx, req.(*ExplainHereRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1246,10 +1208,6 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Explain",
 			Handler:    _Admin_Explain_Handler,
-		},
-		{
-			MethodName: "ExplainHere",
-			Handler:    _Admin_ExplainHere_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
