@@ -44,15 +44,17 @@ const (
 	TunnelEntries Cause = "tunnel.entries" // FDB or neighbour entry of the far node
 	TunnelSilent  Cause = "tunnel.silent"  // the far node answers beside the tunnel, not through it
 
-	HostForwarding  Cause = "host.forwarding"   // forwarding is off
-	HostReversePath Cause = "host.reverse-path" // rp_filter drops
-	HostIPv6Off     Cause = "host.ipv6-off"     // disable_ipv6 on a device of the path
-	HostMTU         Cause = "host.mtu"          // a device of the path is narrower than pods' packets
-	HostChain       Cause = "host.chain"        // a chain drops
-	HostRewrite     Cause = "host.rewrite"      // a chain rewrites the source of pods
-	HostGuard       Cause = "host.guard"        // the far node is not in the guard's set
-	HostSpoof       Cause = "host.spoof"        // the pod's entry of the anti-spoofing table
-	HostConntrack   Cause = "host.conntrack"    // the table of connections is full
+	HostForwarding  Cause = "host.forwarding"     // forwarding is off
+	HostReversePath Cause = "host.reverse-path"   // rp_filter drops
+	HostAcceptLocal Cause = "host.accept-local"   // the source is an address of this node itself, and accept_local is 0
+	HostLocalnet    Cause = "host.route-localnet" // the source is loopback, and route_localnet is 0
+	HostIPv6Off     Cause = "host.ipv6-off"       // disable_ipv6 on a device of the path
+	HostMTU         Cause = "host.mtu"            // a device of the path is narrower than pods' packets
+	HostChain       Cause = "host.chain"          // a chain drops
+	HostRewrite     Cause = "host.rewrite"        // a chain rewrites the source of pods
+	HostGuard       Cause = "host.guard"          // the far node is not in the guard's set
+	HostSpoof       Cause = "host.spoof"          // the pod's entry of the anti-spoofing table
+	HostConntrack   Cause = "host.conntrack"      // the table of connections is full
 
 	ProbeUnsent   Cause = "probe.unsent"   // this kernel does not send the packet
 	ProbeHere     Cause = "probe.here"     // lost inside this node
@@ -74,7 +76,7 @@ func Causes() []Cause {
 		RouteForeign, RoutePolicy, RouteVRF, RouteMissing, RouteRefused, RouteNone,
 		NeighbourSilent, NeighbourMAC, NeighbourConflict,
 		TunnelDevice, TunnelEntries, TunnelSilent,
-		HostForwarding, HostReversePath, HostIPv6Off, HostMTU, HostChain, HostRewrite, HostGuard, HostSpoof, HostConntrack,
+		HostForwarding, HostReversePath, HostAcceptLocal, HostLocalnet, HostIPv6Off, HostMTU, HostChain, HostRewrite, HostGuard, HostSpoof, HostConntrack,
 		ProbeUnsent, ProbeHere, ProbeRejected, ProbeMTU, ProbeWire, ProbeFar, ProbeLost,
 	}
 }

@@ -45,7 +45,11 @@ func (l routeLink) check(_ context.Context, t *trail) error {
 	if t.from.IsValid() {
 		good = l.packet(t, underlay.Packet{From: t.from, To: t.To, In: t.source.HostDevice})
 	}
-	if good && l.packet(t, underlay.Packet{To: t.To}) {
+	own := underlay.Packet{To: t.To}
+	if t.From.Is4() && t.From.IsLoopback() {
+		own.From = t.From // such as a port of the host that is mapped to the pod
+	}
+	if good && l.packet(t, own) {
 		t.ok("kernel-route", "%s proto onlink", t.route.Prefix)
 	}
 	return nil
@@ -125,7 +129,7 @@ func (l routeLink) packet(t *trail, p underlay.Packet) bool {
 	case found && !trace.Rule.Common:
 		t.broken("kernel-route", RoutePolicy, ruleFix(trace.Rule), "the policy rule %q diverts packets %s to %s: there %s takes them", ruleText(trace.Rule), who, t.To, routeText(trace.Route))
 	case found && trace.Route.Protocol == ours.Protocol && trace.Route.Dst == t.route.Prefix && err != nil:
-		l.refused(t, err, who)
+		l.refused(t, err, who, p)
 	case found && trace.Route.Protocol == ours.Protocol:
 		t.broken("kernel-route", RouteMissing, "the agent writes it again within seconds; when it does not, see `onlinkctl status`",
 			"the kernel lacks the decided route %s of onlink, and %s takes packets %s to %s", t.route.Prefix, routeText(trace.Route), who, t.To)
@@ -143,8 +147,14 @@ func (l routeLink) packet(t *trail, p underlay.Packet) bool {
 
 // refused is for a packet that the kernel refuses although the right route is
 // there.
-func (l routeLink) refused(t *trail, err error, who string) {
+func (l routeLink) refused(t *trail, err error, who string, p underlay.Packet) {
 	switch {
+	case errors.Is(err, unix.EINVAL) && p.From.Is4() && p.From.IsLoopback():
+		t.broken("kernel-route", HostLocalnet, fmt.Sprintf("set net.ipv4.conf.%s.route_localnet=1, as CNI's portmap does for ports of 127.0.0.1, or use another address of this node", t.device()),
+			"the kernel sends no packet with the source address %s through %s: route_localnet is 0 there", p.From, t.device())
+	case errors.Is(err, unix.EINVAL) && p.In != "" && l.local(p.From):
+		t.broken("kernel-route", HostAcceptLocal, fmt.Sprintf("remove the address from this node (`ip addr show to %s`), and find the program that added it", p.From),
+			"the kernel drops packets %s: their source %s is an address of this node itself, and net.ipv4.conf.%s.accept_local is 0", who, p.From, p.In)
 	case errors.Is(err, unix.EXDEV):
 		t.broken("kernel-route", HostReversePath, "see net.ipv4.conf.*.rp_filter of the device, and the route back to the source",
 			"the kernel rejects packets %s to %s by the reverse path filter (rp_filter): the way back to the source is another device (%s)", who, t.To, errnoText(err))
@@ -154,6 +164,20 @@ func (l routeLink) refused(t *trail, err error, who string) {
 	default:
 		t.broken("kernel-route", RouteRefused, "see the error", "the kernel rejects packets %s to %s although the route %s is there: %s", who, t.To, t.route.Prefix, errnoText(err))
 	}
+}
+
+// local reports whether an address is one of this node itself.
+func (l routeLink) local(addr netip.Addr) bool {
+	got, err := l.kernel.Source(addr)
+	return err == nil && got.Self
+}
+
+// device returns the device that packets leave through, of the first next hop.
+func (t *trail) device() string {
+	if t.place == here || len(t.hops) == 0 {
+		return t.pod.HostDevice
+	}
+	return t.hops[0].dev
 }
 
 // trace returns the rule and route of a packet; found: there is a route.

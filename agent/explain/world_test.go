@@ -28,6 +28,7 @@ import (
 // machine answers, and every probe does.
 type world struct {
 	name       string
+	locals     map[netip.Addr]bool // addresses of the node itself, beside addr
 	addr       netip.Addr
 	others     map[netip.Addr]*world // other nodes, by address
 	mute       map[netip.Addr]error  // addresses whose agent does not answer
@@ -82,7 +83,7 @@ func (r reach) Reach(a netip.Addr) rib.Reach { return r[a] }
 func newWorld() *world {
 	r := reach{}
 	return &world{
-		name: "n1", addr: ip("10.57.0.11"), others: map[netip.Addr]*world{}, mute: map[netip.Addr]error{}, sent: map[string]string{}, unguarded: map[netip.Addr]bool{},
+		locals: map[netip.Addr]bool{}, name: "n1", addr: ip("10.57.0.11"), others: map[netip.Addr]*world{}, mute: map[netip.Addr]error{}, sent: map[string]string{}, unguarded: map[netip.Addr]bool{},
 		table: rib.NewTable(r), reach: r, pods: map[netip.Addr]ipam.Assignment{}, paths: map[netip.Prefix][]bgp.PathInfo{},
 		failed: map[netip.Prefix]string{}, lacks: map[netip.Prefix]bool{}, gone: map[string]bool{}, neighbours: map[string][]underlay.Neighbour{},
 		devices: map[string]underlay.LinkState{}, machines: map[netip.Addr][]string{}, wiring: map[netip.Addr]Wiring{}, echoes: map[string]probe.Outcome{},
@@ -125,7 +126,8 @@ var errCommand = errors.New("no such command")
 //	kernel PREFIX PROTO VIA DEV TABLE   the same, in another table
 //	rule PRIORITY FROM TABLE|DROPS      a policy rule
 //	vrf TABLE                           pods' devices belong to a VRF
-//	refuses ERRNO                       the kernel rejects packets of pods
+//	refuses ERRNO                       the kernel rejects packets of pods, and from loopback
+//	local ADDR                          an address of the node itself
 //	gone DEVICE                         a device that was removed
 //	device DEVICE down|nocarrier|MTU    a device's state
 //	neighbour ADDR DEV STATE [MAC]      an entry: failed, reachable or permanent
@@ -308,7 +310,9 @@ func (w *world) doKernel(verb string, args []string, rest func(int) string) (don
 		w.rules = append(w.rules, ruleFrom{Rule: underlay.Rule{Priority: 1000, Text: "from all lookup [l3mdev-table]", Table: uint32(table), VRF: true, Common: true}, from: pfx("0.0.0.0/0")})
 		return true, err
 	case "refuses":
-		w.refuses = map[string]error{"EXDEV": unix.EXDEV, "EHOSTUNREACH": unix.EHOSTUNREACH, "EIO": unix.EIO}[args[0]]
+		w.refuses = map[string]error{"EXDEV": unix.EXDEV, "EHOSTUNREACH": unix.EHOSTUNREACH, "EIO": unix.EIO, "EINVAL": unix.EINVAL}[args[0]]
+	case "local":
+		w.locals[ip(args[0])] = true
 	case "gone":
 		w.gone[args[0]] = true
 	case "device":
@@ -581,7 +585,7 @@ func (w kernel) Way(p underlay.Packet) (underlay.KernelRoute, error) {
 	switch {
 	case err != nil:
 		return underlay.KernelRoute{}, err
-	case p.In != "" && w.refuses != nil:
+	case (p.In != "" || p.From.IsLoopback()) && w.refuses != nil:
 		return underlay.KernelRoute{}, w.refuses
 	case t.Rule.Drops != "" || !t.Found:
 		return underlay.KernelRoute{}, unix.ENETUNREACH
@@ -624,7 +628,7 @@ func (w kernel) longest(addr netip.Addr, table uint32) (best underlay.KernelRout
 
 // Source implements Kernel.
 func (w kernel) Source(addr netip.Addr) (underlay.KernelRoute, error) {
-	if addr == w.addr {
+	if addr == w.addr || w.locals[addr] {
 		return underlay.KernelRoute{Self: true, Dev: "lo"}, nil
 	}
 	r, ok := w.longest(addr, unix.RT_TABLE_MAIN)
