@@ -17,6 +17,7 @@ import (
 	"onlink/bgp"
 	"onlink/fib"
 	"onlink/fib/underlay"
+	"onlink/internal/histogram"
 	"onlink/internal/ours"
 	"onlink/rib"
 )
@@ -40,6 +41,11 @@ type learn struct {
 	tidied    bool      // no routes of a former run are left in other tables
 	resyncAt  time.Time // of the next full comparison
 	linksNews func()    // called after a change of links, ours too; does not block
+
+	// since is when this loop began to receive changes of best paths that are not in
+	// the kernel yet, the zero Time for none; converged is how long such changes took.
+	since     time.Time
+	converged histogram.Histogram
 
 	moved chan struct{} // cap 1; sent to by the learn loop when the node's subnets changed, never closed
 
@@ -93,6 +99,9 @@ func (l *learn) nextWork() time.Time {
 
 // fromPeers passes the changed paths of the peers to the decision.
 func (l *learn) fromPeers() {
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
 	l.speaker.Drain(l.table.Update)
 }
 
@@ -163,6 +172,7 @@ func (l *learn) install(ctx context.Context, full bool) {
 	}
 	l.fromPods()
 	l.plane.Admit(ctx, l.table)
+	before := l.fib.Stats().Written()
 	l.table.DrainTo(func(c rib.Change) {
 		if c.Deleted {
 			l.fib.Delete(c.Route.Prefix)
@@ -172,6 +182,10 @@ func (l *learn) install(ctx context.Context, full bool) {
 	})
 	if err := l.fib.Apply(ctx); err != nil && ctx.Err() == nil {
 		l.log.Warn("failed to install routes", "err", err)
+	}
+	if !l.since.IsZero() { // one time for all routes of a turn: none of them pays for the measurement
+		l.converged.Observe(time.Since(l.since), l.fib.Stats().Written()-before)
+		l.since = time.Time{}
 	}
 	l.plane.Dismiss(ctx, l.sync.done)
 }

@@ -9,6 +9,7 @@ import (
 
 	"onlink/agent/admin"
 	"onlink/agent/config"
+	"onlink/agent/dataplane"
 	"onlink/agent/endpoint"
 	"onlink/agent/install"
 	"onlink/agent/metrics"
@@ -158,6 +159,6 @@ func (a *agent) listenMetrics(s *endpoint.Set) error {
 		return fmt.Errorf("api.metrics: %w; set another address, or off", err)
 	}
 	lis = endpoint.Bound(lis, metricsConns, "api.metrics", a.log.With("part", "api"))
-	s.Add(endpoint.HTTP("metrics", lis, metrics.Handler(a.board)))
+	s.Add(endpoint.HTTP("metrics", lis, metrics.Handler(a.board, dataplane.NewDrops(a.log.With("part", "metrics"), a.learn.plane.Filter.Writes()).Read)))
 	return nil
 }

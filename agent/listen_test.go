@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"onlink/agent/dataplane"
 	"onlink/agent/endpoint"
 	"onlink/agent/registry"
 	"onlink/agent/state"
@@ -105,7 +106,9 @@ func TestListenMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := freePort(t)
-	if err := listening(t, "api: {metrics: '"+at+"'}").listenMetrics(&on); err != nil {
+	a := listening(t, "api: {metrics: '"+at+"'}")
+	a.learn = &learn{plane: &dataplane.Plane{}}
+	if err := a.listenMetrics(&on); err != nil {
 		t.Fatal(err)
 	}
 	serve(t, &off)

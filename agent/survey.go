@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"onlink/agent/preflight"
+	"onlink/agent/reload"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/internal/version"
@@ -35,7 +36,8 @@ func (a *agent) survey(ctx context.Context) error {
 func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 	cfg := a.current()
 	s := &state.Snapshot{
-		Taken: time.Now(), Features: a.features, Notes: append(cfg.IPAM.Registry.Notes(), a.credentials.Notes(&cfg.IPAM.Registry, a.id.Name)...), Found: a.found(),
+		Reloads: reloads(a.reload),
+		Taken:   time.Now(), Features: a.features, Notes: append(cfg.IPAM.Registry.Notes(), a.credentials.Notes(&cfg.IPAM.Registry, a.id.Name)...), Found: a.found(),
 		Node: state.Node{
 			Name: a.id.Name, Version: version.Get().Version, Engine: bgp.Engine(), Started: a.started,
 			Address: a.id.Primary(), Address6: a.id.Address6, ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
@@ -77,6 +79,12 @@ func (a *agent) found() []string {
 	return out
 }
 
+// reloads returns how the readings and changes of the configuration file ended.
+func reloads(r *reload.Reloader) state.Reloads {
+	record := r.Record()
+	return state.Reloads{InForce: r.Trouble() == nil, At: record.At, Applied: record.Applied, Rejected: record.Rejected}
+}
+
 // sessions returns the speaker's and BFD's state of the peers.
 func (a *agent) sessions() state.Sessions {
 	s := state.Sessions{
@@ -113,7 +121,7 @@ func (a *agent) ipamState() state.IPAM {
 // the learn loop.
 func (l *learn) state() state.Routes {
 	r := state.Routes{
-		InSync: l.sync.done, Counts: l.table.Counts(), FIB: l.fib.Stats(), Failed: l.failures(),
+		InSync: l.sync.done, Counts: l.table.Counts(), FIB: l.fib.Stats(), Converged: l.converged, Failed: l.failures(),
 		Shared: l.table.Shared(), Nodes: l.plane.Nodes(), PodMTU: l.plane.PodMTU(), Problems: l.plane.Problems(),
 	}
 	if p := l.watch.Problem(); p != "" {

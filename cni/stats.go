@@ -4,6 +4,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"onlink/internal/histogram"
 )
 
 // Stats counts the work of a [Server] since its start.
@@ -17,7 +19,7 @@ type Stats struct {
 // VerbStats counts the calls of one verb.
 type VerbStats struct {
 	Served, Failed uint64
-	Time           time.Duration // of all calls together
+	Took           histogram.Histogram // how long each call took in the agent
 }
 
 // counters are the server's counts.
@@ -33,7 +35,7 @@ func (c *counters) count(verb string, took time.Duration, err error) {
 		c.verbs = map[string]VerbStats{}
 	}
 	v := c.verbs[verb]
-	v.Time += took
+	v.Took.Observe(took, 1)
 	if err != nil {
 		v.Failed++
 	} else {

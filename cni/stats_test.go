@@ -10,7 +10,7 @@ func TestStats(t *testing.T) {
 	n.reaped()
 	n.fails(add(pod).as("CHECK"), 100)
 	s := n.server.Stats()
-	if s.Verbs["ADD"].Served != 1 || s.Verbs["ADD"].Time <= 0 || s.Verbs["CHECK"].Failed != 1 || s.Ending != 0 || s.Ended != 1 {
+	if s.Verbs["ADD"].Served != 1 || s.Verbs["ADD"].Took.Count != 1 || s.Verbs["ADD"].Took.Sum <= 0 || s.Verbs["CHECK"].Failed != 1 || s.Ending != 0 || s.Ended != 1 {
 		t.Errorf("got %+v", s)
 	}
 }

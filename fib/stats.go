@@ -19,3 +19,6 @@ type Stats struct {
 	Stale          int           // of a previous run, not desired (yet), kept until AllowSweep
 	Nexthops       int           // nexthop objects the kernel holds
 }
+
+// Written returns how many changes of routes the kernel has confirmed.
+func (s Stats) Written() uint64 { return s.Added + s.Changed + s.Deleted + s.Moved }

@@ -38,6 +38,9 @@ func TestServesFromHeldBlocksDuringOutage(t *testing.T) {
 	if n.Stats().RegistryLastError == "" {
 		t.Fatal("stats do not tell of the outage")
 	}
+	if calls := n.Stats().RegistryCalls; calls["List"].Count+calls["Assert"].Count == 0 || calls["Release"].Count != 0 {
+		t.Errorf("durations of calls: %v", calls)
+	}
 	reg.cut(nil, false)
 	until(t, "an address after the outage", func() bool {
 		_, err := n.Assign(context.Background(), Request{Handle: handle(200)})

@@ -15,8 +15,9 @@ import (
 type registrar struct {
 	*memory
 
-	cfg  Config
-	kick chan struct{} // full: a run is pending already
+	cfg   Config // its Registry is timed
+	timed *timed
+	kick  chan struct{} // full: a run is pending already
 
 	// The memory's mutex guards all below.
 	orders   []*order
@@ -26,7 +27,9 @@ type registrar struct {
 }
 
 func newRegistrar(cfg Config, m *memory) *registrar {
-	return &registrar{cfg: cfg, memory: m, kick: make(chan struct{}, 1), attempts: map[target]*attempt{}}
+	t := &timed{Registry: cfg.Registry}
+	cfg.Registry = t
+	return &registrar{cfg: cfg, timed: t, memory: m, kick: make(chan struct{}, 1), attempts: map[target]*attempt{}}
 }
 
 // poolsChangedLocked makes the registrar check the needs of the new pools.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"onlink/internal/histogram"
 )
 
 // BlockUsage is a held block and how full it is.
@@ -54,17 +56,20 @@ func (a *Allocator) PoolUsages() []PoolUsage {
 
 // Stats counts since the start.
 type Stats struct {
-	Assigned, Released   uint64 // attachments
-	Commits              uint64 // transactions
-	Changes              uint64 // changes in them; Changes/Commits is the size of a group
-	CommitErrors         uint64
-	Claims               uint64 // blocks claimed or adopted
-	RegistryErrors       uint64 // calls that got no answer
-	RegistryLastError    string // of the last call; empty: it answered
-	RegistrySynced       bool   // the registry has confirmed the held blocks once
-	Assignments, Blocks  int    // now
-	LostBlocks           int    // now: held, but not confirmed
-	LostBlockAssignments int    // now: addresses in those
+	Assigned, Released uint64 // attachments
+	Commits            uint64 // transactions
+	Changes            uint64 // changes in them; Changes/Commits is the size of a group
+	CommitErrors       uint64
+	Claims             uint64 // blocks claimed or adopted
+	RegistryErrors     uint64 // calls that got no answer
+	RegistryLastError  string // of the last call; empty: it answered
+	// RegistryCalls is how long the calls to the registry took, answered or not, by
+	// the name of the method of [Registry].
+	RegistryCalls        map[string]histogram.Histogram
+	RegistrySynced       bool // the registry has confirmed the held blocks once
+	Assignments, Blocks  int  // now
+	LostBlocks           int  // now: held, but not confirmed
+	LostBlockAssignments int  // now: addresses in those
 }
 
 // Lookup returns an attachment's durable assignment.
@@ -136,6 +141,7 @@ func (a *Allocator) Stats() Stats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.stats
+	s.RegistryCalls = a.registrar.timed.durations()
 	s.Commits, s.Changes, s.CommitErrors = a.queue.commits.done, a.queue.commits.changes, a.queue.commits.errors
 	if a.registrar.reg.err != nil {
 		s.RegistryLastError = strings.TrimSpace(a.registrar.reg.err.Error())

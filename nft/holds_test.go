@@ -6,20 +6,9 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 
 	"onlink/internal/ours"
 )
-
-// packets returns what a rule has counted.
-func packets(rule *nftables.Rule) (n uint64) {
-	for _, e := range rule.Exprs {
-		if c, ok := e.(*expr.Counter); ok {
-			n += c.Packets
-		}
-	}
-	return n
-}
 
 // holds compares the kernel's table with a state, by reading it back without
 // the code that wrote it: the nodes, the pools' boundaries, the chains.

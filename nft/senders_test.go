@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
@@ -35,14 +34,8 @@ func senders(t *testing.T, h *host) *Senders {
 func refused(t *testing.T, h *host) (n uint64) {
 	t.Helper()
 	h.do(func() error {
-		conn, err := dial()
-		if err != nil {
-			return err
-		}
-		rules, err := conn.GetRules(sendersTable(), &nftables.Chain{Name: "prerouting", Table: sendersTable()})
-		for _, r := range rules {
-			n += packets(r)
-		}
+		drops, err := Drops()
+		n = drops[DropMAC]
 		return err
 	})
 	return n

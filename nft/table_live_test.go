@@ -143,11 +143,25 @@ func (r *rack) dropped(t *testing.T, chain string, from *host, source string, to
 		t.Fatal(err)
 	}
 	defer closeAll(t, in, out)
-	before := r.drops(t, chain)
+	before, told := r.drops(t, chain), r.told(t, chain)
 	awaitDrop(t, in, func() error {
 		_, err := out.WriteTo([]byte("hello, this is a packet"), target(network, address, port))
 		return err
 	}, func() bool { return r.drops(t, chain) > before })
+	if now := r.told(t, chain); now <= told {
+		t.Errorf("chain %s: Drops has %d, as before", chain, now)
+	}
+}
+
+// told returns what Drops says of a chain's cause.
+func (r *rack) told(t *testing.T, chain string) (n uint64) {
+	t.Helper()
+	r.node.do(func() error {
+		all, err := Drops()
+		n = all[map[string]Cause{"input": DropGuard, "forward": DropGuard, "prerouting": DropAddress}[chain]]
+		return err
+	})
+	return n
 }
 
 // awaitDrop sends until dropped; nothing may come in.

@@ -90,6 +90,9 @@ func within(networks []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
 }
 
+// Writes reports whether this kernel has the tables, so that they are written.
+func (f *Filter) Writes() bool { return f.table != nil }
+
 // Pools returns all pools.
 func (f *Filter) Pools() []netip.Prefix { return f.state.Pools }
 

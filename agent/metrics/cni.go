@@ -8,16 +8,17 @@ import (
 
 // cniMetrics are the metrics of the CNI service.
 type cniMetrics struct {
-	requests, seconds, ending, ended, mended *prometheus.Desc
+	requests, duration, ending, ended, mended *prometheus.Desc
 }
 
-func newCNIMetrics() cniMetrics {
+func newCNIMetrics(c *catalogue) cniMetrics {
+	verb := among("verb", "ADD, DEL, CHECK, GC, STATUS: those that were called")
 	return cniMetrics{
-		requests: describe("cni_requests_total", "Calls of the CNI plugin.", "verb", "result"),
-		seconds:  describe("cni_request_seconds_total", "Duration of the calls in the agent, in seconds.", "verb"),
-		ending:   describe("cni_pods_ending", "Pods that DEL has disconnected, with an interface still to be removed."),
-		ended:    describe("cni_pods_ended_total", "Pods whose interface was removed after DEL."),
-		mended:   describe("cni_host_ends_mended_total", "Repairs of host ends of pods that were set down, renamed or moved to another group by another program."),
+		requests: c.counter("cni_requests_total", "Calls of the CNI plugin.", verb, among("result", "served, failed")),
+		duration: c.histogram("cni_request_duration_seconds", "Duration of the calls in the agent.", verb),
+		ending:   c.gauge("cni_pods_ending", "Pods that DEL has disconnected, with an interface still to be removed."),
+		ended:    c.counter("cni_pods_ended_total", "Pods whose interface was removed after DEL."),
+		mended:   c.counter("cni_host_ends_mended_total", "Repairs of host ends of pods that were set down, renamed or moved to another group by another program."),
 	}
 }
 
@@ -25,7 +26,7 @@ func (m *cniMetrics) collect(s cni.Stats, out sink) {
 	for verb, v := range s.Verbs {
 		out.counter(m.requests, float64(v.Served), verb, "served")
 		out.counter(m.requests, float64(v.Failed), verb, "failed")
-		out.counter(m.seconds, v.Time.Seconds(), verb)
+		out.histogram(m.duration, &v.Took, verb)
 	}
 	out.gauge(m.ending, float64(s.Ending))
 	out.counter(m.ended, float64(s.Ended))

@@ -10,30 +10,31 @@ import (
 type ipamMetrics struct {
 	blocks, used, total                                                  *prometheus.Desc
 	lost, contested, registry, registryErrors, assigned, released, swept *prometheus.Desc
-	commits, commitErrors, claims                                        *prometheus.Desc
+	commits, commitErrors, claims, calls                                 *prometheus.Desc
 	poolUsed, poolSize, poolCooling, poolFull, poolClaimed               *prometheus.Desc
 }
 
-func newIPAMMetrics() ipamMetrics {
+func newIPAMMetrics(c *catalogue) ipamMetrics {
 	return ipamMetrics{
-		blocks:         describe("ipam_blocks", "Blocks owned by this node."),
-		used:           describe("ipam_addresses_used", "Addresses assigned to pods of this node."),
-		total:          describe("ipam_addresses_total", "Addresses in the blocks of this node."),
-		lost:           describe("ipam_blocks_lost", "Blocks in this node's database that another node owns now."),
-		contested:      describe("ipam_blocks_contested", "Blocks that two nodes announce to this node: its own blocks, and on a reflector any."),
-		registry:       describe("ipam_registry_up", "1 when the block registry answered the last call."),
-		registryErrors: describe("ipam_registry_errors_total", "Calls to the block registry without an answer."),
-		assigned:       describe("ipam_assigned_total", "Attachments that got addresses."),
-		released:       describe("ipam_released_total", "Attachments whose addresses were freed."),
-		swept:          describe("ipam_swept_total", "Attachments freed because their pod ended without a DEL."),
-		commits:        describe("ipam_commits_total", "Transactions of the database."),
-		commitErrors:   describe("ipam_commit_errors_total", "Transactions of the database that failed."),
-		claims:         describe("ipam_claims_total", "Blocks claimed or adopted."),
-		poolUsed:       describe("ipam_pool_addresses_used", "Addresses of the pool in use on this node.", "pool"),
-		poolSize:       describe("ipam_pool_addresses_total", "Addresses of the pool in this node's blocks.", "pool"),
-		poolCooling:    describe("ipam_pool_addresses_cooling", "Released addresses in their cooldown.", "pool"),
-		poolFull:       describe("ipam_pool_without_free_block", "1 when the registry had no free block of the pool at the last claim.", "pool"),
-		poolClaimed:    describe("ipam_pool_claimed_ratio", "Share of the pool that nodes own; only on the agent with the registry.", "pool"),
+		blocks:         c.gauge("ipam_blocks", "Blocks owned by this node."),
+		used:           c.gauge("ipam_addresses_used", "Addresses assigned to pods of this node."),
+		total:          c.gauge("ipam_addresses", "Addresses in the blocks of this node."),
+		lost:           c.gauge("ipam_blocks_lost", "Blocks in this node's database that another node owns now."),
+		contested:      c.gauge("ipam_blocks_contested", "Blocks that two nodes announce to this node: its own blocks, and on a reflector any."),
+		registry:       c.gauge("ipam_registry_up", "1 when the block registry answered the last call."),
+		registryErrors: c.counter("ipam_registry_errors_total", "Calls to the block registry without an answer."),
+		assigned:       c.counter("ipam_assigned_total", "Attachments that got addresses."),
+		released:       c.counter("ipam_released_total", "Attachments whose addresses were freed."),
+		swept:          c.counter("ipam_swept_total", "Attachments freed because their pod ended without a DEL."),
+		commits:        c.counter("ipam_commits_total", "Transactions of the database."),
+		commitErrors:   c.counter("ipam_commit_errors_total", "Transactions of the database that failed."),
+		claims:         c.counter("ipam_claims_total", "Blocks claimed or adopted."),
+		calls:          c.histogram("ipam_registry_call_duration_seconds", "Duration of this node's calls to the block registry for its own blocks, answered or not.", among("call", "Claim, Assert, List, Release, TakeOver: those that were made")),
+		poolUsed:       c.gauge("ipam_pool_addresses_used", "Addresses of the pool in use on this node.", poolLabel),
+		poolSize:       c.gauge("ipam_pool_addresses", "Addresses of the pool in this node's blocks.", poolLabel),
+		poolCooling:    c.gauge("ipam_pool_addresses_cooling", "Released addresses in their cooldown.", poolLabel),
+		poolFull:       c.gauge("ipam_pool_without_free_block", "1 when the registry had no free block of the pool at the last claim.", poolLabel),
+		poolClaimed:    c.gauge("ipam_pool_claimed_ratio", "Share of the pool that nodes own; only on the agent with the registry.", poolLabel),
 	}
 }
 
@@ -53,8 +54,16 @@ func (m *ipamMetrics) collect(s *state.Snapshot, out sink) {
 	out.counter(m.commits, float64(i.Stats.Commits))
 	out.counter(m.commitErrors, float64(i.Stats.CommitErrors))
 	out.counter(m.claims, float64(i.Stats.Claims))
+	for call, took := range i.Stats.RegistryCalls {
+		out.histogram(m.calls, &took, call)
+	}
+	m.pools(i, out)
+}
+
+// pools sends the series of each pool.
+func (m *ipamMetrics) pools(i *state.IPAM, out sink) {
 	claimed := i.Claimed()
-	for _, u := range i.Pools {
+	for _, u := range i.Pools[:min(len(i.Pools), maxListSeries)] {
 		out.gauge(m.poolUsed, float64(u.Used), u.Name)
 		out.gauge(m.poolSize, float64(u.Size), u.Name)
 		out.gauge(m.poolCooling, float64(u.Cooling), u.Name)

@@ -1,7 +1,7 @@
 // Package metrics serves the agent's monitoring endpoints: /metrics for
 // Prometheus, /healthz and /readyz. All of it comes from the snapshots of
-// package state: a scrape calls no other room, and concurrent scrapes share one
-// snapshot.
+// package state, and from the kernel's counts of dropped packets: a scrape calls no
+// other room, and concurrent scrapes share one snapshot.
 package metrics
 
 import (
@@ -34,11 +34,15 @@ type Source interface {
 	Turn() state.Turn
 }
 
+// Drops returns the kernel's counts of dropped packets. It is called at a scrape alone,
+// because they are read from the kernel.
+type Drops func() state.Drops
+
 // Handler serves /metrics, /healthz (the process answers) and /readyz (the
 // learn loop turns and the routes are in sync).
-func Handler(src Source) http.Handler {
+func Handler(src Source, drops Drops) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(newCollector(src), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(newCollector(&catalogue{}, src, drops), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -71,17 +75,19 @@ func unready(last state.Turn, now time.Time) string {
 // nothing is counted twice.
 type collector struct {
 	src    Source
+	counts Drops
 	node   nodeMetrics
 	peers  peerMetrics
 	routes routeMetrics
 	ipam   ipamMetrics
 	cni    cniMetrics
+	drops  dropMetrics
 }
 
-func newCollector(src Source) *collector {
+func newCollector(c *catalogue, src Source, drops Drops) *collector {
 	return &collector{
-		src: src, node: newNodeMetrics(), peers: newPeerMetrics(), routes: newRouteMetrics(),
-		ipam: newIPAMMetrics(), cni: newCNIMetrics(),
+		src: src, counts: drops, node: newNodeMetrics(c), peers: newPeerMetrics(c), routes: newRouteMetrics(c),
+		ipam: newIPAMMetrics(c), cni: newCNIMetrics(c), drops: newDropMetrics(c),
 	}
 }
 
@@ -104,4 +110,5 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.routes.collect(&s.Routes, out)
 	c.ipam.collect(s, out)
 	c.cni.collect(s.CNI, out)
+	c.drops.collect(c.counts(), out)
 }

@@ -6,17 +6,20 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"onlink/agent/announce"
 	"onlink/agent/drain"
+	"onlink/agent/hold"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
 	"onlink/cni"
 	"onlink/fib"
+	"onlink/internal/histogram"
 	"onlink/ipam"
 	"onlink/rib"
 )
@@ -31,11 +34,19 @@ type fixed struct {
 func (f fixed) Since(context.Context, time.Time) (*state.Snapshot, error) { return f.s, f.err }
 func (f fixed) Turn() state.Turn                                          { return f.turn }
 
+// dropped are the kernel's counts.
+func dropped() state.Drops {
+	return state.Drops{
+		Rules:   map[string]uint64{"guard": 3, "mac": 0},
+		Tunnels: []state.Loss{{Device: "onlink-ipip", Direction: "sent", Dropped: 4, Errors: 5}},
+	}
+}
+
 // get asks a handler for a path.
 func get(t *testing.T, src Source, path string) (code int, body string) {
 	t.Helper()
 	rec := httptest.NewRecorder()
-	Handler(src).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+	Handler(src, dropped).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 	return rec.Code, rec.Body.String()
 }
 
@@ -67,19 +78,29 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// TestMetrics: every room's numbers come out of the snapshot under their names.
-func TestMetrics(t *testing.T) {
+// lasting is a histogram of n durations d.
+func lasting(d time.Duration, n uint64) (h histogram.Histogram) {
+	h.Observe(d, n)
+	return h
+}
+
+// full is a snapshot in which every room has something to show.
+func full() *state.Snapshot {
 	tor, lost, dead := netip.MustParseAddr("10.57.0.1"), netip.MustParseAddr("10.57.0.9"), netip.MustParseAddr("10.57.0.12")
 	block := ipam.Block{CIDR: netip.MustParsePrefix("10.244.1.0/26"), Node: "n1", Pool: "main"}
 	pool := ipam.Pool{Name: "main", CIDR: netip.MustParsePrefix("10.244.1.0/24")}
-	s := &state.Snapshot{
-		Drain: drain.Leaving,
+	return &state.Snapshot{
+		Node:    state.Node{Version: "1.2.3", Engine: "gobgp v3 patched"},
+		Held:    []hold.Change{{What: "config"}},
+		Reloads: state.Reloads{At: time.Unix(1_700_000_000, 0), Applied: 2, Rejected: 1},
+		Drain:   drain.Leaving,
 		Announcements: state.Announcements{{
 			Owner: "services", Announcements: make([]announce.Announcement, 3), Rejected: make([]announce.Rejection, 1), Withheld: make([]announce.Announcement, 2),
 		}},
 		Features: []state.Feature{{Name: "ipip", Available: true}, {Name: "nftables"}},
 		Routes: state.Routes{
-			InSync: true, Nodes: 3, PodMTU: 1480, Failed: map[netip.Prefix]string{block.CIDR: "x"},
+			Converged: lasting(2*time.Millisecond, 3),
+			InSync:    true, Nodes: 3, PodMTU: 1480, Failed: map[netip.Prefix]string{block.CIDR: "x"},
 			Counts: rib.Counts{
 				Tunnelled: 2, ByKind: map[rib.Kind]int{rib.Unicast: 7, rib.Unresolved: 1},
 				ByReason: map[rib.Reason]int{rib.ReasonMartian: 1}, ByReach: map[rib.ReachKind]int{rib.OnLink: 4}, ByWay: map[string]int{"direct": 5},
@@ -90,7 +111,7 @@ func TestMetrics(t *testing.T) {
 			Faults: bgp.Faults{Withdrawn: 6}, Refused: map[string]uint64{"owner": 5},
 			Peers: []state.Peer{
 				{
-					PeerStatus: bgp.PeerStatus{Name: "tor", Address: tor, State: state.Established, Received: 4, Accepted: 3, Advertised: 2, Flaps: 1, Faults: bgp.Faults{Reset: 8}},
+					PeerStatus: bgp.PeerStatus{Name: "tor", Address: tor, State: state.Established, Since: time.Unix(1_600_000_000, 0), Received: 4, Accepted: 3, Advertised: 2, Flaps: 1, Faults: bgp.Faults{Reset: 8}},
 					BFD:        &bfd.Status{State: bfd.Up, Downs: 2},
 				},
 				{PeerStatus: bgp.PeerStatus{Name: "lost", Address: lost, State: "Idle", Gone: true}},
@@ -98,7 +119,7 @@ func TestMetrics(t *testing.T) {
 			},
 		},
 		IPAM: state.IPAM{
-			Stats: ipam.Stats{Assigned: 11, LostBlocks: 1, RegistryErrors: 3, RegistryLastError: "away"}, Swept: 2,
+			Stats: ipam.Stats{Assigned: 11, LostBlocks: 1, RegistryErrors: 3, RegistryLastError: "away", RegistryCalls: map[string]histogram.Histogram{"Assert": lasting(2*time.Second, 1)}}, Swept: 2,
 			Blocks:     []ipam.BlockUsage{{Block: block, Used: 5, Size: 64, Confirmed: true}},
 			Pools:      []ipam.PoolUsage{{Pool: pool, Used: 5, Size: 64, NoFreeBlock: true}},
 			Registered: []ipam.Block{block},
@@ -108,8 +129,13 @@ func TestMetrics(t *testing.T) {
 			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotAfter: time.Unix(1900000000, 0)},
 			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotAfter: time.Unix(1800000000, 0)}, // the former one, still in the file
 		},
-		CNI: cni.Stats{Verbs: map[string]cni.VerbStats{"ADD": {Served: 12, Failed: 1, Time: 2 * time.Second}}, Ending: 1},
+		CNI: cni.Stats{Verbs: map[string]cni.VerbStats{"ADD": {Served: 12, Failed: 1, Took: lasting(2*time.Second, 1)}}, Ending: 1},
 	}
+}
+
+// TestMetrics: every room's numbers come out of the snapshot under their names.
+func TestMetrics(t *testing.T) {
+	s := full()
 	code, body := get(t, fixed{s: s}, "/metrics")
 	if code != 200 {
 		t.Fatalf("%d %s", code, body)
@@ -138,12 +164,23 @@ func TestMetrics(t *testing.T) {
 		`onlink_rib_routes{reason="martian"} 1`, `onlink_rib_next_hops{reach="` + rib.OnLink.String() + `"} 4`, `onlink_rib_hops{way="direct"} 5`,
 		"onlink_rib_nodes 3", "onlink_fib_routes_desired 8", "onlink_fib_drift_total 2", `onlink_fib_writes_total{op="add"} 9`,
 		"onlink_fib_last_resync_seconds 0.25", "onlink_pod_mtu_bytes 1480",
-		"onlink_ipam_blocks 1", "onlink_ipam_addresses_used 5", "onlink_ipam_addresses_total 64", "onlink_ipam_blocks_lost 1",
+		"onlink_ipam_blocks 1", "onlink_ipam_addresses_used 5", "onlink_ipam_addresses 64", "onlink_ipam_blocks_lost 1",
 		"onlink_ipam_blocks_contested 0", "onlink_ipam_registry_up 0", "onlink_ipam_registry_errors_total 3",
 		"onlink_ipam_assigned_total 11", "onlink_ipam_swept_total 2",
 		`onlink_ipam_pool_addresses_used{pool="main"} 5`, `onlink_ipam_pool_without_free_block{pool="main"} 1`, `onlink_ipam_pool_claimed_ratio{pool="main"} 0.25`,
 		`onlink_cni_requests_total{result="served",verb="ADD"} 12`, `onlink_cni_requests_total{result="failed",verb="ADD"} 1`,
-		`onlink_cni_request_seconds_total{verb="ADD"} 2`, "onlink_cni_pods_ending 1",
+		`onlink_cni_request_duration_seconds_count{verb="ADD"} 1`, `onlink_cni_request_duration_seconds_sum{verb="ADD"} 2`,
+		`onlink_cni_request_duration_seconds_bucket{verb="ADD",le="1"} 0`, `onlink_cni_request_duration_seconds_bucket{verb="ADD",le="2.5"} 1`,
+		`onlink_ipam_registry_call_duration_seconds_sum{call="Assert"} 2`,
+		`onlink_convergence_seconds_count 3`, `onlink_convergence_seconds_bucket{le="0.0025"} 3`,
+		`onlink_build_info{engine="gobgp v3 patched",goversion="` + runtime.Version() + `",version="1.2.3"} 1`,
+		`onlink_problems{area="drain"} 1`, `onlink_problems{area="routes"} 1`, `onlink_problems{area="held"} 1`, `onlink_held_changes 1`, `onlink_problems{area="contested"} 0`,
+		`onlink_config_last_reload_successful 0`, `onlink_config_last_reload_success_timestamp_seconds 1.7e+09`,
+		`onlink_config_reloads_total{result="applied"} 2`, `onlink_config_reloads_total{result="rejected"} 1`,
+		`onlink_dropped_packets_total{cause="guard"} 3`, `onlink_dropped_packets_total{cause="mac"} 0`,
+		`onlink_tunnel_dropped_packets_total{device="onlink-ipip",direction="sent"} 4`, `onlink_tunnel_error_packets_total{device="onlink-ipip",direction="sent"} 5`,
+		`onlink_bgp_peer_state{address="10.57.0.1",peer="tor"} 6`, `onlink_bgp_peer_state{address="10.57.0.12",peer="dead"} 1`,
+		`onlink_bgp_peer_last_change_timestamp_seconds{address="10.57.0.1",peer="tor"} 1.6e+09`, `onlink_bgp_peer_prefixes_rejected{address="10.57.0.1",peer="tor"} 1`, "onlink_cni_pods_ending 1",
 	} {
 		if !lines[want] {
 			t.Errorf("lacks %s", want)

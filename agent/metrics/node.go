@@ -1,37 +1,58 @@
 package metrics
 
 import (
+	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"onlink/agent/drain"
 	"onlink/agent/state"
+	"onlink/internal/metric"
 )
 
 // nodeMetrics are the metrics of the node as a whole.
 type nodeMetrics struct {
 	inSync, drained, feature, announcements, rejected, withheld, expiry *prometheus.Desc
+	build, problems, held, reloadOK, reloadAt, reloads                  *prometheus.Desc
 }
 
-func newNodeMetrics() nodeMetrics {
+func newNodeMetrics(c *catalogue) nodeMetrics {
 	return nodeMetrics{
-		inSync:  describe("in_sync", "1 when the routes of a previous run were swept."),
-		drained: describe("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
-		feature: describe("feature_available", "1 when the kernel supports the feature.", "feature"),
+		inSync:  c.gauge("in_sync", "1 when the routes of a previous run were swept."),
+		drained: c.gauge("drained", "1 when the node's prefixes are withdrawn by onlinkctl drain, or about to be."),
+		feature: c.gauge("feature_available", "1 when the kernel supports the feature.", among("feature", "those that onlinkctl status lists")),
 
-		expiry: describe("tls_certificate_expiry_timestamp_seconds", "When a certificate of a TLS endpoint ends, in Unix time; kind is certificate or authority.", "section", "kind", "subject"),
+		build:    c.gauge("build_info", "1; the labels say which build the process is.", append(slices.Clone(metric.Build), among("engine", "one: the BGP engine and whether it is patched"))...),
+		problems: c.gauge("problems", "Problems that onlinkctl status lists, by what they concern.", among("area", strings.Join(state.Areas(), ", "))),
+		held:     c.gauge("held_changes", "Changes that were not made because of what they would remove, until they are confirmed (onlinkctl config confirm)."),
+		reloadOK: c.gauge("config_last_reload_successful", "1 when the newest configuration file is in force, 0 when it was rejected and the last good one stays."),
+		reloadAt: c.gauge("config_last_reload_success_timestamp_seconds", "Since when the configuration is in force, in Unix time."),
+		reloads:  c.counter("config_reloads_total", "Configurations that were read or changed since the start.", among("result", "applied, rejected")),
 
-		announcements: describe("announcements", "Prefixes that the node announces for an owner, such as services.", "owner"),
-		rejected:      describe("announcements_rejected", "Announcements of an owner that are left out, see onlinkctl announcements.", "owner"),
-		withheld:      describe("announcements_withheld", "Announcements of an owner that wait, after a boot of the machine, until it sends them again.", "owner"),
+		expiry: c.gauge("tls_certificate_expiry_timestamp_seconds", "When a certificate of a TLS endpoint ends, in Unix time; kind is certificate or authority.", among("section", "api.admin.tls, ipam.registry.tls"), among("kind", "certificate, authority"), among("subject", "names of certificates, the first 100")),
+
+		announcements: c.gauge("announcements", "Prefixes that the node announces for an owner, such as services.", ownerLabel),
+		rejected:      c.gauge("announcements_rejected", "Announcements of an owner that are left out, see onlinkctl announcements.", ownerLabel),
+		withheld:      c.gauge("announcements_withheld", "Announcements of an owner that wait, after a boot of the machine, until it sends them again.", ownerLabel),
 	}
 }
 
 func (m *nodeMetrics) collect(s *state.Snapshot, out sink) {
+	out.gauge(m.build, 1, s.Node.Version, runtime.Version(), s.Node.Engine)
+	for area, lines := range s.ProblemsByArea() {
+		out.gauge(m.problems, float64(len(lines)), area)
+	}
+	out.gauge(m.held, float64(len(s.Held)))
+	out.gauge(m.reloadOK, one(s.Reloads.InForce))
+	out.gauge(m.reloadAt, float64(s.Reloads.At.Unix()))
+	out.counter(m.reloads, float64(s.Reloads.Applied), "applied")
+	out.counter(m.reloads, float64(s.Reloads.Rejected), "rejected")
 	out.gauge(m.inSync, one(s.Routes.InSync))
 	out.gauge(m.drained, one(s.Drain != drain.Serving))
-	for i := range s.Announcements {
+	for i := range s.Announcements[:min(len(s.Announcements), maxListSeries)] {
 		set := &s.Announcements[i]
 		out.gauge(m.announcements, float64(len(set.Announcements)), set.Owner)
 		out.gauge(m.rejected, float64(len(set.Rejected)), set.Owner)
@@ -55,7 +76,11 @@ func expiries(list []state.Certificate) map[[3]string]time.Time {
 		if c.Authority {
 			key[1] = "authority"
 		}
-		if end, has := out[key]; !has || c.NotAfter.Before(end) {
+		end, has := out[key]
+		if !has && len(out) >= maxListSeries {
+			continue // the node's own ones come first
+		}
+		if !has || c.NotAfter.Before(end) {
 			out[key] = c.NotAfter
 		}
 	}

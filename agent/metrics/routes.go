@@ -15,28 +15,29 @@ type routeMetrics struct {
 	reasons, reach, ways, nodes            *prometheus.Desc
 	desired, objects, stale, drift         *prometheus.Desc
 	writes, errors, resyncs, resyncLength  *prometheus.Desc
-	podMTU                                 *prometheus.Desc
+	podMTU, converged                      *prometheus.Desc
 }
 
-func newRouteMetrics() routeMetrics {
+func newRouteMetrics(c *catalogue) routeMetrics {
 	return routeMetrics{
-		unicast:      describe("rib_routes_unicast", "Decided routes to other nodes."),
-		tunnelled:    describe("rib_routes_tunnelled", "Decided routes with at least one tunnelled next hop."),
-		unresolved:   describe("rib_routes_unresolved", "Prefixes without a usable next hop."),
-		failed:       describe("fib_routes_failed", "Decided routes that the kernel does not hold."),
-		reasons:      describe("rib_routes", "Prefixes by the reason of their decision.", "reason"),
-		reach:        describe("rib_next_hops", "BGP next hops and peers by how the kernel reaches them.", "reach"),
-		ways:         describe("rib_hops", "Members of routes to other nodes: direct, or by tunnel device.", "way"),
-		nodes:        describe("rib_nodes", "Other nodes: next hops of routes into a pool."),
-		desired:      describe("fib_routes_desired", "Decided routes that onlink installs in the kernel."),
-		objects:      describe("fib_nexthop_objects", "Nexthop objects of onlink in the kernel."),
-		stale:        describe("fib_routes_stale", "Routes of a previous run that await the sweep."),
-		drift:        describe("fib_drift_total", "Routes found changed by others and repaired."),
-		writes:       describe("fib_writes_total", "Changes written to the kernel: add, change and delete a route, move many with one object, object, delete-object.", "op"),
-		errors:       describe("fib_errors_total", "Writes that the kernel rejected; each attempt counts."),
-		resyncs:      describe("fib_resyncs_total", "Full comparisons with the kernel."),
-		resyncLength: describe("fib_last_resync_seconds", "Duration of the last full comparison, in seconds."),
-		podMTU:       describe("pod_mtu_bytes", "MTU of pod interfaces; 0 before it is known."),
+		unicast:      c.gauge("rib_routes_unicast", "Decided routes to other nodes."),
+		tunnelled:    c.gauge("rib_routes_tunnelled", "Decided routes with at least one tunnelled next hop."),
+		unresolved:   c.gauge("rib_routes_unresolved", "Prefixes without a usable next hop."),
+		failed:       c.gauge("fib_routes_failed", "Decided routes that the kernel does not hold."),
+		reasons:      c.gauge("rib_routes", "Prefixes by the reason of their decision.", among("reason", "those of onlinkctl routes")),
+		reach:        c.gauge("rib_next_hops", "BGP next hops and peers by how the kernel reaches them.", among("reach", "how the kernel reaches it, such as on-link, gateway, unreachable, dead")),
+		ways:         c.gauge("rib_hops", "Members of routes to other nodes: direct, or by tunnel device.", among("way", "direct, or a tunnel device")),
+		nodes:        c.gauge("rib_nodes", "Other nodes: next hops of routes into a pool."),
+		desired:      c.gauge("fib_routes_desired", "Decided routes that onlink installs in the kernel."),
+		objects:      c.gauge("fib_nexthop_objects", "Nexthop objects of onlink in the kernel."),
+		stale:        c.gauge("fib_routes_stale", "Routes of a previous run that await the sweep."),
+		drift:        c.counter("fib_drift_total", "Routes found changed by others and repaired."),
+		writes:       c.counter("fib_writes_total", "Changes written to the kernel: add, change and delete a route, move many with one object, object, delete-object.", among("op", "add, change, delete, move, object, delete-object")),
+		errors:       c.counter("fib_errors_total", "Writes that the kernel rejected; each attempt counts."),
+		resyncs:      c.counter("fib_resyncs_total", "Full comparisons with the kernel."),
+		resyncLength: c.gauge("fib_last_resync_seconds", "Duration of the last full comparison, in seconds."),
+		converged:    c.histogram("convergence_seconds", "Time from the receipt of a change of best paths to the kernel's confirmation of the route, once for each route written. A change that comes while the agent writes others is received after them."),
+		podMTU:       c.gauge("pod_mtu_bytes", "MTU of pod interfaces; 0 before it is known."),
 	}
 }
 
@@ -69,5 +70,6 @@ func (m *routeMetrics) collect(r *state.Routes, out sink) {
 	out.counter(m.errors, float64(f.Errors))
 	out.counter(m.resyncs, float64(f.Resyncs))
 	out.gauge(m.resyncLength, f.LastResync.Seconds())
+	out.histogram(m.converged, &r.Converged)
 	out.gauge(m.podMTU, float64(r.PodMTU))
 }

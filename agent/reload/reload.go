@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"onlink/agent/config"
 	"onlink/agent/hold"
@@ -80,6 +81,13 @@ type Reloader struct {
 	mu     sync.Mutex // guards the fields below
 	err    error      // why the newest file is not in force; nil: it is
 	digest string     // of the text in force; "": it is in no file
+	record Record
+}
+
+// Record counts the readings and changes of the file since the start.
+type Record struct {
+	Applied, Rejected uint64
+	At                time.Time // since when the configuration is in force
 }
 
 // New returns the reloader of an agent that starts with a configuration.
@@ -95,6 +103,7 @@ func New(s Setup, start *config.Effective) *Reloader {
 		r.fits = func(*config.Effective) error { return nil }
 	}
 	r.current.Store(start)
+	r.record.At = time.Now()
 	r.renewed.Store(new(make(chan struct{})))
 	if r.file != nil {
 		if text, err := r.file.Text(); err == nil && r.inForce(text) {
@@ -132,9 +141,20 @@ func (r *Reloader) Digest() string {
 func (r *Reloader) note(err error, text []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err = err; err == nil {
-		r.digest = digestOf(text)
+	if r.err = err; err != nil {
+		r.record.Rejected++
+		return
 	}
+	r.digest = digestOf(text)
+	r.record.Applied++
+	r.record.At = time.Now()
+}
+
+// Record returns how the readings and changes of the file ended.
+func (r *Reloader) Record() Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.record
 }
 
 // Reread takes the file in as it is, also when it is the same as before: key

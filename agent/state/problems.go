@@ -9,28 +9,61 @@ import (
 	"onlink/bgp"
 )
 
+// The areas of problems.
+const (
+	areaAgent        = "agent" // what parts of the agent report themselves
+	areaDrain        = "drain"
+	areaHeld         = "held" // changes that wait for a confirmation
+	areaCertificates = "certificates"
+	areaSessions     = "sessions"
+	areaAddresses    = "addresses"
+	areaContested    = "contested" // blocks that several nodes announce
+	areaRoutes       = "routes"
+)
+
+// Areas returns the areas of problems.
+func Areas() []string {
+	return []string{areaAgent, areaDrain, areaHeld, areaCertificates, areaSessions, areaAddresses, areaContested, areaRoutes}
+}
+
 // Problems returns the problems for the operator, one line each with the remedy.
 func (s *Snapshot) Problems() []string {
-	out := slices.Clone(s.Found)
-	if s.Drain != drain.Serving {
-		out = append(out, fmt.Sprintf("the node is %s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain))
-	}
-	for _, h := range s.Held {
-		out = append(out, h.Problem())
-	}
-	for i := range s.Certificates {
-		if text := s.Certificates[i].Problem(s.Taken); text != "" {
-			out = append(out, text)
-		}
-	}
-	out = append(out, s.Sessions.problems(s.Taken)...)
-	out = append(out, s.IPAM.problems()...)
-	out = append(out, s.Contested()...)
-	for prefix, why := range s.Routes.Failed {
-		out = append(out, fmt.Sprintf("route %s: %s", prefix, why))
+	var out []string
+	for _, lines := range s.problems() {
+		out = append(out, lines...)
 	}
 	slices.Sort(out)
 	return append(out, s.Routes.Problems...)
+}
+
+// ProblemsByArea returns the same lines by what they concern; every area is there.
+func (s *Snapshot) ProblemsByArea() map[string][]string {
+	out := s.problems()
+	out[areaRoutes] = append(out[areaRoutes], s.Routes.Problems...)
+	return out
+}
+
+// problems returns the problems by area, without those that the learn flow reports.
+func (s *Snapshot) problems() map[string][]string {
+	out := map[string][]string{
+		areaAgent: slices.Clone(s.Found), areaDrain: nil, areaHeld: nil, areaCertificates: nil,
+		areaSessions: s.Sessions.problems(s.Taken), areaAddresses: s.IPAM.problems(), areaContested: s.Contested(), areaRoutes: nil,
+	}
+	if s.Drain != drain.Serving {
+		out[areaDrain] = []string{fmt.Sprintf("the node is %s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain)}
+	}
+	for _, h := range s.Held {
+		out[areaHeld] = append(out[areaHeld], h.Problem())
+	}
+	for i := range s.Certificates {
+		if text := s.Certificates[i].Problem(s.Taken); text != "" {
+			out[areaCertificates] = append(out[areaCertificates], text)
+		}
+	}
+	for prefix, why := range s.Routes.Failed {
+		out[areaRoutes] = append(out[areaRoutes], fmt.Sprintf("route %s: %s", prefix, why))
+	}
+	return out
 }
 
 // gonePeersShown bounds the problems of peers that are not configured: whoever

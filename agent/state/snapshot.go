@@ -17,6 +17,7 @@ import (
 	"onlink/bgp/bfd"
 	"onlink/cni"
 	"onlink/fib"
+	"onlink/internal/histogram"
 	"onlink/ipam"
 	"onlink/rib"
 )
@@ -38,6 +39,26 @@ type Snapshot struct {
 	IPAM          IPAM
 	CNI           cni.Stats
 	Certificates  []Certificate // of the TLS endpoints of this agent
+	Reloads       Reloads
+}
+
+// Reloads are the readings and changes of the configuration file.
+type Reloads struct {
+	InForce           bool      // the newest file is in force
+	At                time.Time // since when the configuration is in force
+	Applied, Rejected uint64    // since the agent started
+}
+
+// Drops are the packets that this node dropped since the agent began to count them.
+type Drops struct {
+	Rules   map[string]uint64 // by cause: guard, address, mac, registry
+	Tunnels []Loss
+}
+
+// Loss is what a tunnel device has lost since it was made.
+type Loss struct {
+	Device, Direction string // Direction: sent, received
+	Dropped, Errors   uint64 // packets
 }
 
 // Node has the values that do not change while the agent runs.
@@ -63,14 +84,17 @@ type Feature struct {
 
 // Routes has the results of the learn flow.
 type Routes struct {
-	InSync   bool // the routes of a previous run were swept
-	Counts   rib.Counts
-	FIB      fib.Stats
-	Failed   map[netip.Prefix]string       // decided and not in the kernel, and why
-	Shared   map[netip.Prefix][]netip.Addr // prefixes in pools with next hops of several nodes
-	Nodes    int                           // other nodes: next hops of routes into a pool
-	PodMTU   int                           // bytes; 0: not known yet
-	Problems []string                      // of tunnels, nodes, nftables and the kernel's tables
+	InSync bool // the routes of a previous run were swept
+	Counts rib.Counts
+	FIB    fib.Stats
+	// Converged is how long changes of best paths took from the learn loop's receipt to
+	// the kernel's confirmation, once for each route written.
+	Converged histogram.Histogram
+	Failed    map[netip.Prefix]string       // decided and not in the kernel, and why
+	Shared    map[netip.Prefix][]netip.Addr // prefixes in pools with next hops of several nodes
+	Nodes     int                           // other nodes: next hops of routes into a pool
+	PodMTU    int                           // bytes; 0: not known yet
+	Problems  []string                      // of tunnels, nodes, nftables and the kernel's tables
 }
 
 // Sessions is the state of the peers in the speaker and BFD.

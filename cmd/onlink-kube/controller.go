@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"onlink/internal/version"
 	"onlink/kube/controller"
 )
 
@@ -28,6 +29,7 @@ replicas one works, the holder of the Lease controller.onlink.io.`,
 				return err
 			}
 			opt.Namespace = a.namespace
+			opt.Version = version.Get().Version
 			return controller.Run(cmd.Context(), opt)
 		},
 	}

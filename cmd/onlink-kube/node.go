@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"onlink/internal/version"
 	"onlink/kube/node"
 )
 
@@ -66,6 +67,7 @@ OnlinkNode and the Node. Without an API server or an agent it waits; what is in 
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(heapGrowth)
 			}
+			opt.Version = version.Get().Version
 			return node.Run(cmd.Context(), opt)
 		},
 	}

@@ -16,6 +16,8 @@ type Options struct {
 	Client *client.Client
 	// Namespace is that of the Leases.
 	Namespace string
+	// Version is that of the program, for the metrics.
+	Version string
 	// Identity is the name of this replica: that of its pod.
 	Identity string
 	Log      *slog.Logger

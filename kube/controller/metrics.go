@@ -6,17 +6,21 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"onlink/internal/metric"
 )
 
 // metrics are what a replica shows.
 type metrics struct {
 	registry   *prometheus.Registry
+	catalogue  *metric.Catalogue
 	leading    prometheus.Gauge
 	errors     *prometheus.CounterVec
 	alarms     *prometheus.GaugeVec
@@ -30,22 +34,34 @@ type metrics struct {
 	on map[string]bool // guarded by mu
 }
 
-func newMetrics() *metrics {
+// alarms are the names of all alarms.
+var alarms = []string{"config_absent", "nodes_vanished", "witness_mute", "policies_not_enforced", "watch_failed"}
+
+func newMetrics(version string) *metrics {
+	c := &metric.Catalogue{}
 	m := &metrics{
-		registry:    prometheus.NewRegistry(),
-		leading:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_controller_leading", Help: "1 while this replica works."}),
-		errors:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "onlink_controller_errors_total", Help: "Failed turns of a part."}, []string{"part"}),
-		alarms:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "onlink_controller_alarm", Help: "1 while a person is needed."}, []string{"alarm"}),
-		freed:       prometheus.NewCounter(prometheus.CounterOpts{Name: "onlink_controller_blocks_freed_total", Help: "Blocks of deleted nodes that were freed."}),
-		candidates:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_controller_deleted_nodes", Help: "Deleted nodes that still own blocks."}),
-		services:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "onlink_controller_services", Help: "Services of type LoadBalancer."}, []string{"state"}),
-		watchErrors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "onlink_controller_watch_errors_total", Help: "Failed lists and watches of a kind of object."}, []string{"kind"}),
+		registry:   prometheus.NewRegistry(),
+		catalogue:  c,
+		leading:    c.NewGauge("onlink_controller_leading", "1 while this replica works."),
+		errors:     c.NewCounters("onlink_controller_errors_total", "Failed turns of a part.", metric.Label{Name: "part", Values: "parts of the controller"}),
+		alarms:     c.NewGauges("onlink_controller_alarm", "1 while a person is needed.", metric.Label{Name: "alarm", Values: strings.Join(alarms, ", ")}),
+		freed:      c.NewCounter("onlink_controller_blocks_freed_total", "Blocks of deleted nodes that were freed."),
+		candidates: c.NewGauge("onlink_controller_deleted_nodes", "Deleted nodes that still own blocks."),
+		services:   c.NewGauges("onlink_controller_services", "Services of type LoadBalancer.", metric.Label{Name: "state", Values: "complete, lacking"}),
+
+		watchErrors: c.NewCounters("onlink_controller_watch_errors_total", "Failed lists and watches of a kind of object.", metric.Label{Name: "kind", Values: "kinds of objects that the controller watches"}),
 		on:          map[string]bool{},
 	}
-	m.registry.MustRegister(m.leading, m.errors, m.alarms, m.freed, m.candidates, m.services, m.watchErrors, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, name := range alarms { // a series that is there from the start can be alerted on
+		m.alarms.WithLabelValues(name).Set(0)
+	}
+	m.registry.MustRegister(c.NewBuild("onlink_controller_build_info", version), m.leading, m.errors, m.alarms, m.freed, m.candidates, m.services, m.watchErrors,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
+
+// Metrics returns the metrics of a replica, for the reference of the documentation.
+func Metrics() []metric.Family { return newMetrics("").catalogue.Families() }
 
 // alarm sets an alarm and reports whether it is new.
 func (m *metrics) alarm(name string, on bool) bool {

@@ -34,7 +34,7 @@ func newCourt(t *testing.T) *court {
 		nodes:   informer[*corev1.NodeList](nil, kindNode, nil, &corev1.Node{}),
 		onNodes: informer[*v1alpha1.OnlinkNodeList](nil, kindOnNode, nil, &v1alpha1.OnlinkNode{}),
 	}
-	c.reaper = newReaper(&controller{w: w, m: newMetrics(), log: slog.New(slog.NewTextHandler(&c.log, nil))})
+	c.reaper = newReaper(&controller{w: w, m: newMetrics(""), log: slog.New(slog.NewTextHandler(&c.log, nil))})
 	return c
 }
 

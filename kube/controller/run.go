@@ -27,7 +27,7 @@ func Run(ctx context.Context, opt Options) error {
 	if _, err := labels.ValidatedSelectorFromSet(opt.NodeSelector); err != nil {
 		return fmt.Errorf("labels of the nodes that onlink runs on: %w", err)
 	}
-	m := newMetrics()
+	m := newMetrics(opt.Version)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)

@@ -52,7 +52,7 @@ func TestRenewed(t *testing.T) {
 func TestWatchHealth(t *testing.T) {
 	t.Parallel()
 	var text bytes.Buffer
-	m := newMetrics()
+	m := newMetrics("")
 	h := &health{log: slog.New(slog.NewTextHandler(&text, nil)), m: m, failing: map[string]bool{}}
 	fault := errors.New("the server could not find the requested resource")
 	for range 3 {

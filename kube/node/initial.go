@@ -85,7 +85,7 @@ func first(ctx context.Context, opt InitOptions, current []byte) (*render.Output
 	defer o.wait()
 	defer stop()
 	o.start(ctx)
-	d := &desire{log: opt.Log, objects: o, drain: &drainer{at: serving}, meter: newMeter()}
+	d := &desire{log: opt.Log, objects: o, drain: &drainer{at: serving}, meter: newMeter("")}
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"onlink/internal/metric"
 )
 
 // stuck is how long ago the loop may have turned last: it does every 10 s when
@@ -26,30 +28,40 @@ type meter struct {
 	rejected prometheus.Gauge
 	sync     prometheus.Gauge
 	registry *prometheus.Registry
+
+	catalogue *metric.Catalogue
 }
 
-func newMeter() *meter {
+func newMeter(version string) *meter {
+	c := &metric.Catalogue{}
 	m := &meter{
-		renders: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "onlink_kube_render_seconds", Help: "Time of one rendering of the objects.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
-		}),
-		rejected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_kube_rejected_objects", Help: "Objects that are left out of this node's configuration."}),
-		sync:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "onlink_kube_last_sync_timestamp_seconds", Help: "When the agent last had everything that was rendered."}),
+		catalogue: c,
+		renders: c.NewHistogram("onlink_kube_render_seconds", "Time of one rendering of the objects.",
+			[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}),
+		rejected: c.NewGauge("onlink_kube_rejected_objects", "Objects that are left out of this node's configuration."),
+		sync:     c.NewGauge("onlink_kube_last_sync_timestamp_seconds", "When the agent last had everything that was rendered, in Unix time."),
 		registry: prometheus.NewRegistry(),
 	}
-	m.registry.MustRegister(m.renders, m.rejected, m.sync, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(c.NewBuild("onlink_kube_build_info", version), m.renders, m.rejected, m.sync,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.turned(time.Now())
 	return m
+}
+
+// Metrics returns the metrics of the process, for the reference of the documentation.
+func Metrics() []metric.Family {
+	m := newMeter("")
+	m.watch(nil, nil, nil) // nothing is read before a scrape
+	return m.catalogue.Families()
 }
 
 // add registers what is read when it is scraped.
 func (m *meter) add(name, help string, counter bool, read func() float64) {
 	if counter {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+		m.registry.MustRegister(m.catalogue.NewCounterFunc(name, help, read))
 		return
 	}
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+	m.registry.MustRegister(m.catalogue.NewGaugeFunc(name, help, read))
 }
 
 func (m *meter) turned(t time.Time)       { m.last.Store(t.UnixNano()) }

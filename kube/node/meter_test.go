@@ -14,7 +14,7 @@ import (
 func TestReadyz(t *testing.T) {
 	t.Parallel()
 	alone := &onlinkv1.Status{Phase: "ready", InSync: true, Blocks: 1}
-	m := newMeter()
+	m := newMeter("")
 	for _, c := range []struct {
 		name  string
 		judge func()

@@ -22,6 +22,8 @@ import (
 type Options struct {
 	Log    *slog.Logger
 	Client *client.Client
+	// Version is that of the program, for the metrics.
+	Version string
 	// Node is the name of this machine's Node.
 	Node string
 	// Namespace is onlink's, where Secrets and Leases are.
@@ -53,7 +55,7 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	desired, status, drained, reported := newBell(), newBell(), newBell(), newBell()
-	gone, m := newDeletions(), newMeter()
+	gone, m := newDeletions(), newMeter(opt.Version)
 	o := newObjects(opt.Client, opt.Log, opt.Node, opt.Namespace, gone.add, desired, drained, reported)
 	agent, err := dial(opt.AdminSocket, opt.Log, status, drained, reported)
 	if err != nil {
