@@ -92,7 +92,7 @@ lab: engine ## bring the demo's topology up and leave it up, with a shell
 	@CGO_ENABLED=0 go run ./integration/cmd/lab up
 
 deps: engine ## install the Debian packages that demo, lab and test need (root)
-	@$(BED) deps lab frr etcd runtime race
+	@$(BED) deps lab frr etcd runtime race prometheus
 
 test: engine ## run everything: unit, race, kernel, whole-system; end with a list of what ran where
 	@$(BED) test
@@ -191,6 +191,10 @@ reference: engine ## write docs/reference of the programs, their configuration a
 
 manifests: ## render the chart with its defaults: deploy/kubernetes/onlink.yaml
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/manifests
+
+.PHONY: generate-metrics
+generate-metrics: engine ## write docs/reference/metrics.md from the metrics of the programs
+	go test -count=1 -run 'TestReference$$' ./deploy/monitoring -args -update
 
 check: lint vet test ## run everything that a change must pass
 

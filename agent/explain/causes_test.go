@@ -16,8 +16,12 @@ func TestCausesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	causes, _, found := strings.Cut(string(page), "\n# Alerts\n")
+	if !found {
+		t.Error("no heading Alerts behind the causes")
+	}
 	var sections []Cause
-	for line := range strings.Lines(string(page)) {
+	for line := range strings.Lines(causes) {
 		if title, ok := strings.CutPrefix(line, "## "); ok {
 			sections = append(sections, Cause(strings.TrimSpace(title)))
 		}

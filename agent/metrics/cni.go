@@ -1,10 +1,16 @@
 package metrics
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"onlink/cni"
 )
+
+// verbs are those of CNI. Their series are there before the first call, because
+// Prometheus does not count the calls that come with a series.
+var verbs = []string{"ADD", "DEL", "CHECK", "GC", "STATUS"}
 
 // cniMetrics are the metrics of the CNI service.
 type cniMetrics struct {
@@ -12,7 +18,7 @@ type cniMetrics struct {
 }
 
 func newCNIMetrics(c *catalogue) cniMetrics {
-	verb := among("verb", "ADD, DEL, CHECK, GC, STATUS: those that were called")
+	verb := among("verb", strings.Join(verbs, ", "))
 	return cniMetrics{
 		requests: c.counter("cni_requests_total", "Calls of the CNI plugin.", verb, among("result", "served, failed")),
 		duration: c.histogram("cni_request_duration_seconds", "Duration of the calls in the agent.", verb),
@@ -23,7 +29,8 @@ func newCNIMetrics(c *catalogue) cniMetrics {
 }
 
 func (m *cniMetrics) collect(s cni.Stats, out sink) {
-	for verb, v := range s.Verbs {
+	for _, verb := range verbs {
+		v := s.Verbs[verb]
 		out.counter(m.requests, float64(v.Served), verb, "served")
 		out.counter(m.requests, float64(v.Failed), verb, "failed")
 		out.histogram(m.duration, &v.Took, verb)

@@ -1,10 +1,16 @@
 package metrics
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"onlink/agent/state"
 )
+
+// calls are the methods of the block registry. Their series are there before the first
+// call, as those of verbs.
+var calls = []string{"Claim", "Release", "Assert", "List", "TakeOver"}
 
 // ipamMetrics are the metrics of addresses and blocks.
 type ipamMetrics struct {
@@ -29,7 +35,7 @@ func newIPAMMetrics(c *catalogue) ipamMetrics {
 		commits:        c.counter("ipam_commits_total", "Transactions of the database."),
 		commitErrors:   c.counter("ipam_commit_errors_total", "Transactions of the database that failed."),
 		claims:         c.counter("ipam_claims_total", "Blocks claimed or adopted."),
-		calls:          c.histogram("ipam_registry_call_duration_seconds", "Duration of this node's calls to the block registry for its own blocks, answered or not.", among("call", "Claim, Assert, List, Release, TakeOver: those that were made")),
+		calls:          c.histogram("ipam_registry_call_duration_seconds", "Duration of this node's calls to the block registry for its own blocks, answered or not.", among("call", strings.Join(calls, ", "))),
 		poolUsed:       c.gauge("ipam_pool_addresses_used", "Addresses of the pool in use on this node.", poolLabel),
 		poolSize:       c.gauge("ipam_pool_addresses", "Addresses of the pool in this node's blocks.", poolLabel),
 		poolCooling:    c.gauge("ipam_pool_addresses_cooling", "Released addresses in their cooldown.", poolLabel),
@@ -54,7 +60,8 @@ func (m *ipamMetrics) collect(s *state.Snapshot, out sink) {
 	out.counter(m.commits, float64(i.Stats.Commits))
 	out.counter(m.commitErrors, float64(i.Stats.CommitErrors))
 	out.counter(m.claims, float64(i.Stats.Claims))
-	for call, took := range i.Stats.RegistryCalls {
+	for _, call := range calls {
+		took := i.Stats.RegistryCalls[call]
 		out.histogram(m.calls, &took, call)
 	}
 	m.pools(i, out)

@@ -38,6 +38,7 @@ var debianPackages = map[string]debianPackage{
 	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
 	"systemd":                     {name: "systemd", what: "systemd-analyze, which reads onlinkd.service", files: [][]string{{"/usr/bin/systemd-analyze", "/bin/systemd-analyze"}}},
 	"procps":                      {name: "procps", what: "kill(1), by which that unit reloads the agent", files: [][]string{{"/bin/kill", "/usr/bin/kill"}}},
+	"prometheus":                  {name: "prometheus", what: "Prometheus and promtool, which scrape the lab and try the alert rules", files: [][]string{{"/usr/bin/prometheus"}, {"/usr/bin/promtool"}}, service: "prometheus.service"},
 	"libc6-dev":                   {name: "libc6-dev", what: "C headers, for the same", files: [][]string{{"/usr/include/stdio.h"}, {"/usr/lib/x86_64-linux-gnu/crt1.o", "/usr/lib/aarch64-linux-gnu/crt1.o", "/usr/lib64/crt1.o", "/usr/lib/crt1.o"}}},
 }
 
@@ -67,6 +68,9 @@ const (
 	// NeedRuntime is a container runtime, and what reads the unit of the
 	// service: the tests do as kubelet and systemd do.
 	NeedRuntime Need = "runtime"
+	// NeedPrometheus is what reads the metrics, the dashboard's queries and the alert
+	// rules.
+	NeedPrometheus Need = "prometheus"
 	// NeedKube is what the nodes of the test cluster have beside Kubernetes' own
 	// programs.
 	NeedKube Need = "kube"
@@ -98,6 +102,8 @@ func packagesFor(needs []Need) []debianPackage {
 			want = append(want, "qemu-system-x86", "kmod", "iproute2")
 		case NeedRuntime:
 			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables", "systemd", "procps")
+		case NeedPrometheus:
+			want = append(want, "prometheus")
 		case NeedKube:
 			want = append(want, "containerd", "runc", "iproute2", "nftables", "iptables", "util-linux", "mount", "bird2")
 		}
