@@ -169,6 +169,10 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 			if diff := cmp.Diff(spellAll(want), spellAll(table)); diff != "" {
 				t.Fatalf("seed %d: scratch -want +incremental\n%s\nafter %s", seed, diff, lines(history))
 			}
+			in := table.Inputs()
+			if diff := cmp.Diff(spellAll(want), spellAll(in.Table(m.reach))); diff != "" {
+				t.Fatalf("seed %d: scratch -want +copy\n%s\nafter %s", seed, diff, lines(history))
+			}
 			if diff := cmp.Diff(installable(want), kernelLines(kernel)); diff != "" {
 				t.Fatalf("seed %d: installable -want +told\n%s\nafter %s", seed, diff, lines(history))
 			}

@@ -55,11 +55,7 @@ func (t *Table) Paths(prefix netip.Prefix) []Path {
 	if e == nil || e.ways == nil {
 		return nil
 	}
-	paths := make([]Path, len(e.ways.set))
-	for i, w := range e.ways.set {
-		paths[i] = Path{NextHop: w.nextHop, Peer: w.peer, EBGP: w.ebgp}
-	}
-	return paths
+	return e.ways.paths()
 }
 
 // Shared returns the prefixes inside pools whose paths of our AS have more than

@@ -43,6 +43,15 @@ type ways struct {
 	verdicts []verdict
 }
 
+// paths returns the set.
+func (w *ways) paths() []Path {
+	paths := make([]Path, len(w.set))
+	for i, one := range w.set {
+		paths[i] = Path{NextHop: one.nextHop, Peer: one.peer, EBGP: one.ebgp}
+	}
+	return paths
+}
+
 // pathSets interns the sets of paths.
 type pathSets struct {
 	byKey map[string]*ways
