@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"net/netip"
 
 	"onlink/bgp/gobgp"
 )
@@ -24,4 +25,12 @@ func (f Family) String() string {
 		return "ipv6"
 	}
 	return fmt.Sprintf("Family(%d)", uint8(f))
+}
+
+// familyOf returns the family of an address.
+func familyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
 }
