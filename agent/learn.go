@@ -140,8 +140,11 @@ func (l *learn) fromUnderlay(ctx context.Context) (full bool) {
 
 // permit returns the bounds of the installable routes, from the peers' rules and
 // the node's present networks.
-func (l *learn) permit() rib.Permit {
-	p := rooms.Permit(l.peers, l.plane.Filter.Pools(), l.watch.Subnets())
+func (l *learn) permit() rib.Permit { return l.permitOf(l.peers, l.plane.Filter.Pools()) }
+
+// permitOf returns the bounds for other rules and pools.
+func (l *learn) permitOf(peers []config.Peer, pools []netip.Prefix) rib.Permit {
+	p := rooms.Permit(peers, pools, l.watch.Subnets())
 	for _, n := range l.watch.Networks() {
 		p.Host = append(p.Host, n.Prefix)
 	}

@@ -12,6 +12,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
+	"onlink/agent/forecast"
 	"onlink/agent/liveness"
 	"onlink/agent/namespaces"
 	"onlink/agent/node"
@@ -79,6 +80,9 @@ func (a *agent) openConfig(file *config.Config) error {
 	a.reload = reload.New(reload.Setup{
 		Log: a.log.With("part", "reload"), File: a.opt.File, Asked: a.opt.Reload, Parts: a.parts(), Facts: a.around.Facts,
 		Held: a.held, InUse: a.poolInUse, Startable: a.around.Startable,
+		Forecast: func(ctx context.Context, next *config.Effective, items int) (*forecast.Result, error) {
+			return forecastOf(ctx, a, next, items)
+		},
 	}, start)
 	return nil
 }

@@ -84,17 +84,7 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	}
 	at, _ := o.drain.Now()
 	o.alloc.SetDraining(at == drain.Drained)
-	var origins []bgp.Origin
-	originate := func(list []netip.Prefix, aggregate bool) {
-		for _, p := range list {
-			if at != drain.Drained && o.node.Reaches(p) {
-				origins = append(origins, bgp.Origin{Prefix: p, Draining: at == drain.Leaving, Aggregate: aggregate})
-			}
-		}
-	}
-	originate(next, false)
-	originate(extra, false)
-	originate(sums, true)
+	origins := o.origins(at, slices.Concat(next, extra), sums)
 	services, version := o.services(slices.Concat(extra, aggregates), next, at)
 	origins = append(origins, services...)
 	if err := o.speaker.SetOrigins(ctx, origins); err != nil {
@@ -110,6 +100,20 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	}
 	o.own, o.summed = next, sums
 	return nil
+}
+
+// origins returns the announcements of prefixes of the node's own, and of aggregates.
+func (o *originate) origins(at drain.Phase, own, sums []netip.Prefix) (out []bgp.Origin) {
+	add := func(list []netip.Prefix, aggregate bool) {
+		for _, p := range list {
+			if at != drain.Drained && o.node.Reaches(p) {
+				out = append(out, bgp.Origin{Prefix: p, Draining: at == drain.Leaving, Aggregate: aggregate})
+			}
+		}
+	}
+	add(own, false)
+	add(sums, true)
+	return out
 }
 
 // services returns the announcements of owners that fit what this round announces

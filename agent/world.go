@@ -2,13 +2,17 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
 	"onlink/agent/admin"
+	"onlink/agent/config"
 	"onlink/agent/explain"
 	"onlink/agent/facts"
+	"onlink/agent/forecast"
+	"onlink/agent/foresight"
 	"onlink/agent/pods"
 	"onlink/bgp"
 	"onlink/internal/tlsfiles"
@@ -32,6 +36,23 @@ func (a *agent) adminConfig() admin.Config {
 		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
+}
+
+// forecastOf returns what an agent would do with a configuration.
+func forecastOf(ctx context.Context, a *agent, next *config.Effective, items int) (*forecast.Result, error) {
+	at, _ := a.drain.Now()
+	live := foresight.Live{
+		ID: a.id, Addresses: a.watch.Addresses, Alloc: a.alloc, Owners: a.owners, Speaker: bgp.NewOperator(a.speaker),
+		Contributed: contributed, Copy: a.learn.inputs, Permit: a.learn.permitOf,
+		Origins: func(own, sums []netip.Prefix) []bgp.Origin { return a.orig.origins(at, own, sums) },
+	}
+	return live.Forecast(ctx, next, items)
+}
+
+// inputs returns a copy of the inputs of the decision: the learn loop only copies.
+func (l *learn) inputs(ctx context.Context) (in rib.Inputs, hops rib.Resolver, err error) {
+	err = l.do(ctx, func() { in, hops = l.table.Inputs(), &reaches{l.reaches.Resolver, maps.Clone(l.reaches.dead)} })
+	return in, hops, err
 }
 
 // routes calls each with every decided route and, for a route that the kernel

@@ -18,6 +18,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/drain"
 	"onlink/agent/explain"
+	"onlink/agent/forecast"
 	"onlink/agent/hold"
 	"onlink/agent/logs"
 	"onlink/agent/namespaces"
@@ -335,7 +336,16 @@ func (f file) Change(_ context.Context, e reload.Edit) (reload.Outcome, error) {
 	if !e.DryRun {
 		f.b.text = string(text)
 	}
-	return reload.Outcome{Digest: "d-" + string(text), Changed: changed}, nil
+	out := reload.Outcome{Digest: "d-" + string(text), Changed: changed}
+	if e.Forecast > 0 {
+		out.Forecast = &forecast.Result{
+			Mistakes: []string{fmt.Sprintf("%d items", e.Forecast)},
+			Sessions: []forecast.Session{{SessionForecast: bgp.SessionForecast{Name: "tor", Address: ip("10.57.0.1"), Up: true, Fate: bgp.FateReset, Why: "password", Advertised: 3}}},
+			Removes:  forecast.List{Count: 7, First: []forecast.Item{{Prefix: netip.MustParsePrefix("10.9.0.0/16"), Text: "via 10.57.0.1 dev eth0"}}},
+		}
+		out.Forecast.Sessions[0].Effects[bgp.Withdraws] = forecast.List{Count: 2}
+	}
+	return out, nil
 }
 
 func (f file) Reread(_ context.Context, by string) error { return f.b.do("reread by " + by) }

@@ -50,13 +50,19 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 	for _, k := range req.GetKeys() {
 		keys = append(keys, reload.Key{Name: k.GetName(), Content: k.GetContent()})
 	}
-	out, err := s.File.Change(context.WithoutCancel(ctx), reload.Edit{
-		By: caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: req.GetGuard(), GuardAny: req.GetGuardAny(), Keys: keys, Make: edit,
+	once := context.WithoutCancel(ctx)
+	items := 0
+	if req.GetDryRun() {
+		once, items = ctx, forecastItems(req.GetForecast()) // it changes nothing, and may take a while
+	}
+	out, err := s.File.Change(once, reload.Edit{
+		Forecast: items,
+		By:       caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: req.GetGuard(), GuardAny: req.GetGuardAny(), Keys: keys, Make: edit,
 	})
 	if err != nil {
 		return nil, configStatus(err)
 	}
-	rep := &onlinkv1.ChangeConfigReply{Digest: out.Digest, Changed: out.Changed}
+	rep := &onlinkv1.ChangeConfigReply{Digest: out.Digest, Changed: out.Changed, Forecast: forecastToWire(out.Forecast)}
 	if out.Held != nil {
 		rep.Held = heldToWire(*out.Held)
 	}

@@ -213,6 +213,18 @@ func TestConfig(t *testing.T) {
 	if err != nil || !rep.GetChanged() || b.text != "bgp: {}" {
 		t.Errorf("dry run: %v, %v, %q", rep, err, b.text)
 	}
+	rep, err = s.ChangeConfig(t.Context(), &onlinkv1.ChangeConfigRequest{Text: "log: {}", DryRun: true, Forecast: 5000})
+	f := rep.GetForecast()
+	if err != nil || len(f.GetSessions()) != 1 || f.GetMistakes()[0] != "1000 items" || f.GetRemoves().GetCount() != 7 || f.GetRemoves().GetFirst()[0].GetPrefix() != "10.9.0.0/16" {
+		t.Errorf("forecast %v, %v", f, err)
+	} else if one := f.GetSessions()[0]; one.GetFate() != "reset" || one.GetWhy() != "password" || one.GetWithdraws().GetCount() != 2 || one.GetAdvertised() != 3 || !one.GetUp() {
+		t.Errorf("session %v", one)
+	}
+	rep, err = s.ChangeConfig(t.Context(), &onlinkv1.ChangeConfigRequest{Text: "log: {}", Forecast: 5})
+	if err != nil || rep.GetForecast() != nil {
+		t.Errorf("a forecast of a change that is made: %v, %v", rep, err)
+	}
+	b.text = "bgp: {}"
 	rep, err = s.ChangeConfig(t.Context(), &onlinkv1.ChangeConfigRequest{Text: "log: {}"})
 	if err != nil || !rep.GetChanged() || b.text != "log: {}" || rep.GetDigest() != "d-log: {}" {
 		t.Errorf("%v, %v, %q", rep, err, b.text)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"onlink/agent/config"
+	"onlink/agent/forecast"
 	"onlink/agent/hold"
 )
 
@@ -14,6 +15,9 @@ type Edit struct {
 	By       string // the author, for the log
 	IfDigest string // of the text that it was made for; "": whatever the text is
 	DryRun   bool   // only check
+	// Forecast is the number of items in the lists of the outcome's forecast; 0: there is
+	// none.
+	Forecast int
 	// Restart makes also a change that needs a restart: the file has it, the
 	// present configuration stays in force, and [Reloader.Run] returns [ErrAnew].
 	Restart bool
@@ -34,6 +38,9 @@ type Outcome struct {
 	Digest  string       // of the new text
 	Changed bool         // it differs from the old one
 	Held    *hold.Change // nothing was changed, see [Edit.Guard]; nil: it is not held
+	// Forecast is what the agent would do with the new text, or would have done before it
+	// was made; nil: none was requested.
+	Forecast *forecast.Result
 }
 
 // heldName is the name of a held change of the file.
@@ -76,6 +83,9 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 		}
 	}
 	out := Outcome{Digest: digestOf(text), Changed: digestOf(text) != digestOf(old)}
+	if e.Forecast > 0 {
+		out.Forecast = r.forecast(ctx, next, err, e.Forecast)
+	}
 	if e.Guard {
 		if lost := removals(r.Current(), next, r.inUse, e.GuardAny); lost.reason != "" {
 			out.Held, out.Changed = r.hold(&lost, digestOf(old), text, e), false
@@ -94,6 +104,19 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 		return Outcome{}, err
 	}
 	return out, nil
+}
+
+// forecast returns what the agent would do with a configuration. restart is why it needs
+// one, nil: it needs none.
+func (r *Reloader) forecast(ctx context.Context, next *config.Effective, restart error, items int) *forecast.Result {
+	if restart != nil {
+		return &forecast.Result{Restart: restart.Error()}
+	}
+	out, err := r.foresee(ctx, next, items)
+	if err != nil {
+		return &forecast.Result{Unknown: err.Error()}
+	}
+	return out
 }
 
 // hold holds a change until it is confirmed, for as long as the file stays the

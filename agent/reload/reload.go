@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"onlink/agent/config"
+	"onlink/agent/forecast"
 	"onlink/agent/hold"
 )
 
@@ -30,6 +31,8 @@ var (
 	ErrAnew = errors.New("the configuration has a change that needs a restart")
 	// ErrStale means that the file is not the one that an edit was made for.
 	ErrStale = errors.New("the file has changed since it was read; read it again")
+	// errNoForecast means that the agent cannot say what it would do.
+	errNoForecast = errors.New("this agent makes no forecast")
 	// ErrNoFile means that the configuration comes from no file.
 	ErrNoFile = errors.New("this agent was started without a configuration file")
 )
@@ -50,6 +53,9 @@ type Setup struct {
 	// InUse reports whether addresses of a pool are assigned on this node; nil: none
 	// are.
 	InUse func(pool netip.Prefix) bool
+	// Forecast returns what the agent would do with a configuration, with so many items
+	// in each list; nil: it is not known.
+	Forecast func(ctx context.Context, next *config.Effective, items int) (*forecast.Result, error)
 	// Startable returns why an agent could not start with a configuration on this
 	// machine, for a change that needs a restart; nil: it always could.
 	Startable func(*config.Effective) error
@@ -65,6 +71,8 @@ type Reloader struct {
 	held  *hold.Changes
 	inUse func(netip.Prefix) bool
 	fits  func(*config.Effective) error // Setup.Startable
+	// foresee is Setup.Forecast.
+	foresee func(ctx context.Context, next *config.Effective, items int) (*forecast.Result, error)
 
 	// current is replaced, never written to: every reader loads it, and none
 	// keeps it, so there is no second truth and no lock to hold in the wrong order.
@@ -92,12 +100,15 @@ type Record struct {
 
 // New returns the reloader of an agent that starts with a configuration.
 func New(s Setup, start *config.Effective) *Reloader {
-	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, held: s.Held, inUse: s.InUse, fits: s.Startable, anew: make(chan struct{}, 1)}
+	r := &Reloader{log: s.Log, file: s.File, asked: s.Asked, parts: s.Parts, facts: s.Facts, held: s.Held, inUse: s.InUse, fits: s.Startable, foresee: s.Forecast, anew: make(chan struct{}, 1)}
 	if r.held == nil {
 		r.held = hold.New(s.Log)
 	}
 	if r.inUse == nil {
 		r.inUse = func(netip.Prefix) bool { return false }
+	}
+	if r.foresee == nil {
+		r.foresee = func(context.Context, *config.Effective, int) (*forecast.Result, error) { return nil, errNoForecast }
 	}
 	if r.fits == nil {
 		r.fits = func(*config.Effective) error { return nil }

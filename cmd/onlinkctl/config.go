@@ -20,13 +20,14 @@ func configCommand(a *app) *cobra.Command {
 applies as a whole, or not at all and with the reason. Sessions that it does not name stay up. A
 change that needs a restart is rejected without --restart.`,
 		Example: `  onlinkctl config show > onlinkd.yaml
+  onlinkctl config diff onlinkd.yaml
   onlinkctl config apply onlinkd.yaml
   onlinkctl config reload
   onlinkctl config set-peer '{name: tor2, address: 10.57.0.2, asn: 65001, export: {filters: [to-backup-tor]}}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(configShowCommand(a), configApplyCommand(a), configReloadCommand(a), configConfirmCommand(a))
+	cmd.AddCommand(configShowCommand(a), configDiffCommand(a), configApplyCommand(a), configReloadCommand(a), configConfirmCommand(a))
 	for _, e := range configEdits {
 		cmd.AddCommand(configEditCommand(a, e))
 	}
@@ -60,10 +61,12 @@ type changeFlags struct {
 	guard   bool
 	digest  string
 	restart bool
+	routes  uint32
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "check only, change nothing")
+	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "change nothing, and print what would change, as config diff does")
+	routesFlag(cmd, &f.routes)
 	cmd.Flags().BoolVar(&f.guard, "guard", false, "hold the change if it would remove most peers or pools, all reflectors or every session")
 	cmd.Flags().StringVar(&f.digest, "if-digest", "", "reject the change if the file has changed since (the digest of config show -o json)")
 	cmd.Flags().BoolVar(&f.restart, "restart", false, "make also a change that needs a restart: the agent begins anew, and keeps routes and pods")
@@ -202,11 +205,19 @@ func configEditCommand(a *app, e configEdit) *cobra.Command {
 
 func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.ChangeConfigRequest) error {
 	req.DryRun, req.IfDigest, req.Guard, req.Restart = f.dry, f.digest, f.guard, f.restart
+	if f.dry {
+		req.Forecast = max(f.routes, 1)
+	}
 	return show(cmd, a, view[*onlinkv1.ChangeConfigReply]{
 		fetch: func(ctx context.Context, c *connection) (*onlinkv1.ChangeConfigReply, error) {
 			return c.ChangeConfig(ctx, req)
 		},
 		table: func(w io.Writer, r *onlinkv1.ChangeConfigReply) error {
+			if r.GetForecast() != nil {
+				if err := forecastTable(w, r.GetForecast()); err != nil {
+					return err
+				}
+			}
 			what := "in force, the file is written"
 			switch held := r.GetHeld(); {
 			case held != nil && f.dry:

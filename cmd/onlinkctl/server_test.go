@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -415,7 +416,42 @@ func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest)
 		}
 		return &onlinkv1.ChangeConfigReply{Digest: "0123456789abcdef", Held: held}, nil
 	}
-	return &onlinkv1.ChangeConfigReply{Digest: "0123456789abcdef", Changed: r.GetText() != "{}"}, nil
+	rep := &onlinkv1.ChangeConfigReply{Digest: "0123456789abcdef", Changed: r.GetText() != "{}"}
+	if r.GetForecast() > 0 {
+		rep.Forecast = forecastOf(r)
+	}
+	return rep, nil
+}
+
+// forecastOf is what the agent would do: what the text says.
+func forecastOf(r *onlinkv1.ChangeConfigRequest) *onlinkv1.Forecast {
+	list := func(count uint64, text string, prefixes ...string) *onlinkv1.ForecastList {
+		l := &onlinkv1.ForecastList{Count: count}
+		for _, p := range prefixes {
+			l.First = append(l.First, &onlinkv1.ForecastRoute{Prefix: p, Text: text})
+		}
+		return l
+	}
+	rr := &onlinkv1.SessionForecast{Name: "rr1", Address: "10.57.0.10", Role: "ibgp", Up: true, Fate: "kept", Advertised: 2, Accepted: 40}
+	f := &onlinkv1.Forecast{Sessions: []*onlinkv1.SessionForecast{rr}}
+	switch {
+	case strings.Contains(r.GetText(), "asn"):
+		return &onlinkv1.Forecast{Restart: "bgp.asn: needs a restart of onlinkd, which keeps routes and pods"}
+	case strings.Contains(r.GetText(), "passwordFile"):
+		return &onlinkv1.Forecast{Unknown: "bgp.peers: passwordFile of tor1: no such file\x1b[2J"}
+	case strings.Contains(r.GetText(), "tor1"):
+		f.Mistakes = []string{"onlinkd.yaml:3: bgp.peers[1].address: 10.57.0.11 is this node's own address: it would be its own peer; write the other router's address"}
+		f.Sessions = append(f.Sessions,
+			&onlinkv1.SessionForecast{
+				Name: "tor1", Address: "10.57.0.1", Role: "ebgp", Up: true, Fate: "reset", Why: "password, ttlSecurity", Advertised: 3, Accepted: 12,
+				Withdraws: list(12, "filter to-tor rule 2", "10.244.0.0/26", "10.244.1.0/26"), Drops: list(1, "the session\x1b[2J", "10.9.0.0/16"),
+				AnnouncesChanged: list(1, "own prefixes", "192.0.2.0/24"),
+			},
+			&onlinkv1.SessionForecast{Name: "tor2", Address: "10.57.0.2", Role: "ebgp", Fate: "added", Announces: list(1, "own prefixes", "192.0.2.0/24")},
+			&onlinkv1.SessionForecast{Name: "tor3", Address: "10.57.0.3", Role: "ebgp", Fate: "removed"})
+		f.Removes = list(1, "via 10.57.0.1 dev eth0", "10.9.0.0/16")
+	}
+	return f
 }
 
 func (s *agent) ListNamespaces(context.Context, *onlinkv1.ListNamespacesRequest) (*onlinkv1.ListNamespacesReply, error) {

@@ -3305,7 +3305,10 @@ type ChangeConfigRequest struct {
 	Restart bool `protobuf:"varint,7,opt,name=restart,proto3" json:"restart,omitempty"`
 	// With guard: hold the change when it would remove any peer or pool at all, because
 	// its source has lost whole kinds of objects.
-	GuardAny      bool `protobuf:"varint,8,opt,name=guard_any,json=guardAny,proto3" json:"guard_any,omitempty"`
+	GuardAny bool `protobuf:"varint,8,opt,name=guard_any,json=guardAny,proto3" json:"guard_any,omitempty"`
+	// With dry_run: answer with what the agent would do, and so many items in each list,
+	// at most 1000; 0: no forecast.
+	Forecast      uint32 `protobuf:"varint,9,opt,name=forecast,proto3" json:"forecast,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3394,6 +3397,13 @@ func (x *ChangeConfigRequest) GetGuardAny() bool {
 		return x.GuardAny
 	}
 	return false
+}
+
+func (x *ChangeConfigRequest) GetForecast() uint32 {
+	if x != nil {
+		return x.Forecast
+	}
+	return 0
 }
 
 // KeyFile is one secret.
@@ -3567,9 +3577,10 @@ func (*ConfigEdit_RemoveFilter) isConfigEdit_Edit() {}
 
 type ChangeConfigReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`    // of the new text
-	Changed       bool                   `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"` // the text has changed
-	Held          *HeldChange            `protobuf:"bytes,3,opt,name=held,proto3" json:"held,omitempty"`        // present: nothing was changed
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`     // of the new text
+	Changed       bool                   `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`  // the text has changed
+	Held          *HeldChange            `protobuf:"bytes,3,opt,name=held,proto3" json:"held,omitempty"`         // present: nothing was changed
+	Forecast      *Forecast              `protobuf:"bytes,4,opt,name=forecast,proto3" json:"forecast,omitempty"` // present: it was requested
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3625,6 +3636,368 @@ func (x *ChangeConfigReply) GetHeld() *HeldChange {
 	return nil
 }
 
+func (x *ChangeConfigReply) GetForecast() *Forecast {
+	if x != nil {
+		return x.Forecast
+	}
+	return nil
+}
+
+// Forecast is what the agent would do with a configuration, computed over the routes
+// that it has now.
+type Forecast struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sessions []*SessionForecast     `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"` // all, by name
+	// Routes of the kernel that would come, go, and be replaced; the text is the route.
+	Installs *ForecastList `protobuf:"bytes,2,opt,name=installs,proto3" json:"installs,omitempty"`
+	Removes  *ForecastList `protobuf:"bytes,3,opt,name=removes,proto3" json:"removes,omitempty"`
+	Replaces *ForecastList `protobuf:"bytes,4,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	Mistakes []string      `protobuf:"bytes,5,rep,name=mistakes,proto3" json:"mistakes,omitempty"` // of the file, which the agent accepts and can never use
+	// The keys whose change needs a restart, or empty. With one nothing else is computed:
+	// the sessions restart gracefully (RFC 4724), routes and pods stay.
+	Restart       string `protobuf:"bytes,6,opt,name=restart,proto3" json:"restart,omitempty"`
+	Unknown       string `protobuf:"bytes,7,opt,name=unknown,proto3" json:"unknown,omitempty"` // why nothing else is computed; empty: it is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forecast) Reset() {
+	*x = Forecast{}
+	mi := &file_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forecast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forecast) ProtoMessage() {}
+
+func (x *Forecast) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forecast.ProtoReflect.Descriptor instead.
+func (*Forecast) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Forecast) GetSessions() []*SessionForecast {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *Forecast) GetInstalls() *ForecastList {
+	if x != nil {
+		return x.Installs
+	}
+	return nil
+}
+
+func (x *Forecast) GetRemoves() *ForecastList {
+	if x != nil {
+		return x.Removes
+	}
+	return nil
+}
+
+func (x *Forecast) GetReplaces() *ForecastList {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *Forecast) GetMistakes() []string {
+	if x != nil {
+		return x.Mistakes
+	}
+	return nil
+}
+
+func (x *Forecast) GetRestart() string {
+	if x != nil {
+		return x.Restart
+	}
+	return ""
+}
+
+func (x *Forecast) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+// SessionForecast is one session, and what becomes of its routes.
+type SessionForecast struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Role    string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	Up      bool                   `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"` // Established now
+	// kept | changed (without a reset) | reset | removed | added
+	Fate       string `protobuf:"bytes,5,opt,name=fate,proto3" json:"fate,omitempty"`
+	Why        string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`                // the settings that need a new session
+	Advertised uint64 `protobuf:"varint,7,opt,name=advertised,proto3" json:"advertised,omitempty"` // prefixes that it receives now
+	Accepted   uint64 `protobuf:"varint,8,opt,name=accepted,proto3" json:"accepted,omitempty"`     // prefixes of it that are accepted now
+	// Routes that the peer would receive, lose, and receive with other attributes; then
+	// those of the peer that would be accepted, dropped, and accepted with other
+	// attributes. The text is the rule that decides.
+	Announces        *ForecastList `protobuf:"bytes,9,opt,name=announces,proto3" json:"announces,omitempty"`
+	Withdraws        *ForecastList `protobuf:"bytes,10,opt,name=withdraws,proto3" json:"withdraws,omitempty"`
+	AnnouncesChanged *ForecastList `protobuf:"bytes,11,opt,name=announces_changed,json=announcesChanged,proto3" json:"announces_changed,omitempty"`
+	Accepts          *ForecastList `protobuf:"bytes,12,opt,name=accepts,proto3" json:"accepts,omitempty"`
+	Drops            *ForecastList `protobuf:"bytes,13,opt,name=drops,proto3" json:"drops,omitempty"`
+	AcceptsChanged   *ForecastList `protobuf:"bytes,14,opt,name=accepts_changed,json=acceptsChanged,proto3" json:"accepts_changed,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SessionForecast) Reset() {
+	*x = SessionForecast{}
+	mi := &file_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionForecast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionForecast) ProtoMessage() {}
+
+func (x *SessionForecast) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionForecast.ProtoReflect.Descriptor instead.
+func (*SessionForecast) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *SessionForecast) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionForecast) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *SessionForecast) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *SessionForecast) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
+func (x *SessionForecast) GetFate() string {
+	if x != nil {
+		return x.Fate
+	}
+	return ""
+}
+
+func (x *SessionForecast) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *SessionForecast) GetAdvertised() uint64 {
+	if x != nil {
+		return x.Advertised
+	}
+	return 0
+}
+
+func (x *SessionForecast) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *SessionForecast) GetAnnounces() *ForecastList {
+	if x != nil {
+		return x.Announces
+	}
+	return nil
+}
+
+func (x *SessionForecast) GetWithdraws() *ForecastList {
+	if x != nil {
+		return x.Withdraws
+	}
+	return nil
+}
+
+func (x *SessionForecast) GetAnnouncesChanged() *ForecastList {
+	if x != nil {
+		return x.AnnouncesChanged
+	}
+	return nil
+}
+
+func (x *SessionForecast) GetAccepts() *ForecastList {
+	if x != nil {
+		return x.Accepts
+	}
+	return nil
+}
+
+func (x *SessionForecast) GetDrops() *ForecastList {
+	if x != nil {
+		return x.Drops
+	}
+	return nil
+}
+
+func (x *SessionForecast) GetAcceptsChanged() *ForecastList {
+	if x != nil {
+		return x.AcceptsChanged
+	}
+	return nil
+}
+
+// ForecastList counts routes, and has the first ones by prefix.
+type ForecastList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	First         []*ForecastRoute       `protobuf:"bytes,2,rep,name=first,proto3" json:"first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForecastList) Reset() {
+	*x = ForecastList{}
+	mi := &file_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastList) ProtoMessage() {}
+
+func (x *ForecastList) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastList.ProtoReflect.Descriptor instead.
+func (*ForecastList) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ForecastList) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ForecastList) GetFirst() []*ForecastRoute {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+type ForecastRoute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForecastRoute) Reset() {
+	*x = ForecastRoute{}
+	mi := &file_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastRoute) ProtoMessage() {}
+
+func (x *ForecastRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastRoute.ProtoReflect.Descriptor instead.
+func (*ForecastRoute) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ForecastRoute) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ForecastRoute) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ReloadConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3633,7 +4006,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3645,7 +4018,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3658,7 +4031,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 type ReloadConfigReply struct {
@@ -3671,7 +4044,7 @@ type ReloadConfigReply struct {
 
 func (x *ReloadConfigReply) Reset() {
 	*x = ReloadConfigReply{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +4056,7 @@ func (x *ReloadConfigReply) String() string {
 func (*ReloadConfigReply) ProtoMessage() {}
 
 func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +4069,7 @@ func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigReply.ProtoReflect.Descriptor instead.
 func (*ReloadConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ReloadConfigReply) GetFile() string {
@@ -3724,7 +4097,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +4109,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +4122,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -3767,7 +4140,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +4152,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +4165,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 // DrainReply has the phase and the announced prefixes.
@@ -3806,7 +4179,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +4191,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +4204,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -3861,7 +4234,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +4246,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +4259,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -3923,7 +4296,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3935,7 +4308,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3948,7 +4321,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -3983,7 +4356,7 @@ type PrefixPaths struct {
 
 func (x *PrefixPaths) Reset() {
 	*x = PrefixPaths{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4368,7 @@ func (x *PrefixPaths) String() string {
 func (*PrefixPaths) ProtoMessage() {}
 
 func (x *PrefixPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4008,7 +4381,7 @@ func (x *PrefixPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrefixPaths.ProtoReflect.Descriptor instead.
 func (*PrefixPaths) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PrefixPaths) GetPrefix() string {
@@ -4041,7 +4414,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4053,7 +4426,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4066,7 +4439,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Route) GetPrefix() string {
@@ -4143,7 +4516,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4155,7 +4528,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4168,7 +4541,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Path) GetNextHop() string {
@@ -4288,7 +4661,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4300,7 +4673,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4313,7 +4686,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Hop) GetVia() string {
@@ -4353,7 +4726,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4365,7 +4738,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4378,7 +4751,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -4398,7 +4771,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4783,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4796,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -4458,7 +4831,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4470,7 +4843,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4483,7 +4856,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Block) GetCidr() string {
@@ -4557,7 +4930,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4942,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4955,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type ListPoolsReply struct {
@@ -4594,7 +4967,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4606,7 +4979,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4619,7 +4992,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -4645,7 +5018,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4657,7 +5030,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4670,7 +5043,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Pool) GetName() string {
@@ -4738,7 +5111,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4750,7 +5123,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4763,7 +5136,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -4783,7 +5156,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +5168,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +5181,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -4842,7 +5215,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4854,7 +5227,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4867,7 +5240,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -4935,7 +5308,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4947,7 +5320,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4960,7 +5333,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -4982,7 +5355,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4994,7 +5367,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5007,7 +5380,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -5048,7 +5421,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5060,7 +5433,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5073,7 +5446,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -5099,7 +5472,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5111,7 +5484,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5124,7 +5497,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{70}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -5143,7 +5516,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5155,7 +5528,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5168,7 +5541,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{71}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -5187,7 +5560,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +5572,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +5585,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{72}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -5232,7 +5605,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5244,7 +5617,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5257,7 +5630,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{73}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -5282,7 +5655,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5294,7 +5667,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5307,7 +5680,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{74}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 type AuditIPAMReply struct {
@@ -5319,7 +5692,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5331,7 +5704,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5344,7 +5717,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{75}
+	return file_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -5369,7 +5742,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5381,7 +5754,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5394,7 +5767,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{76}
+	return file_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -5454,7 +5827,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5839,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5852,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{77}
+	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
 type BackupIPAMChunk struct {
@@ -5491,7 +5864,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5503,7 +5876,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5516,7 +5889,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{78}
+	return file_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -5536,7 +5909,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5548,7 +5921,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5561,7 +5934,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{79}
+	return file_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -5596,7 +5969,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5608,7 +5981,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5621,7 +5994,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{80}
+	return file_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -5702,7 +6075,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5714,7 +6087,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5727,7 +6100,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{81}
+	return file_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -6049,7 +6422,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"\x81\x02\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\x9d\x02\n" +
 	"\x13ChangeConfigRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12+\n" +
 	"\x05edits\x18\x02 \x03(\v2\x15.onlink.v1.ConfigEditR\x05edits\x12\x1b\n" +
@@ -6058,7 +6431,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x05guard\x18\x05 \x01(\bR\x05guard\x12&\n" +
 	"\x04keys\x18\x06 \x03(\v2\x12.onlink.v1.KeyFileR\x04keys\x12\x18\n" +
 	"\arestart\x18\a \x01(\bR\arestart\x12\x1b\n" +
-	"\tguard_any\x18\b \x01(\bR\bguardAny\"7\n" +
+	"\tguard_any\x18\b \x01(\bR\bguardAny\x12\x1a\n" +
+	"\bforecast\x18\t \x01(\rR\bforecast\"7\n" +
 	"\aKeyFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\x9c\x01\n" +
@@ -6070,11 +6444,44 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"put_filter\x18\x03 \x01(\tH\x00R\tputFilter\x12%\n" +
 	"\rremove_filter\x18\x04 \x01(\tH\x00R\fremoveFilterB\x06\n" +
-	"\x04edit\"p\n" +
+	"\x04edit\"\xa1\x01\n" +
 	"\x11ChangeConfigReply\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\bR\achanged\x12)\n" +
-	"\x04held\x18\x03 \x01(\v2\x15.onlink.v1.HeldChangeR\x04held\"\x15\n" +
+	"\x04held\x18\x03 \x01(\v2\x15.onlink.v1.HeldChangeR\x04held\x12/\n" +
+	"\bforecast\x18\x04 \x01(\v2\x13.onlink.v1.ForecastR\bforecast\"\xaf\x02\n" +
+	"\bForecast\x126\n" +
+	"\bsessions\x18\x01 \x03(\v2\x1a.onlink.v1.SessionForecastR\bsessions\x123\n" +
+	"\binstalls\x18\x02 \x01(\v2\x17.onlink.v1.ForecastListR\binstalls\x121\n" +
+	"\aremoves\x18\x03 \x01(\v2\x17.onlink.v1.ForecastListR\aremoves\x123\n" +
+	"\breplaces\x18\x04 \x01(\v2\x17.onlink.v1.ForecastListR\breplaces\x12\x1a\n" +
+	"\bmistakes\x18\x05 \x03(\tR\bmistakes\x12\x18\n" +
+	"\arestart\x18\x06 \x01(\tR\arestart\x12\x18\n" +
+	"\aunknown\x18\a \x01(\tR\aunknown\"\x9d\x04\n" +
+	"\x0fSessionForecast\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x0e\n" +
+	"\x02up\x18\x04 \x01(\bR\x02up\x12\x12\n" +
+	"\x04fate\x18\x05 \x01(\tR\x04fate\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x1e\n" +
+	"\n" +
+	"advertised\x18\a \x01(\x04R\n" +
+	"advertised\x12\x1a\n" +
+	"\baccepted\x18\b \x01(\x04R\baccepted\x125\n" +
+	"\tannounces\x18\t \x01(\v2\x17.onlink.v1.ForecastListR\tannounces\x125\n" +
+	"\twithdraws\x18\n" +
+	" \x01(\v2\x17.onlink.v1.ForecastListR\twithdraws\x12D\n" +
+	"\x11announces_changed\x18\v \x01(\v2\x17.onlink.v1.ForecastListR\x10announcesChanged\x121\n" +
+	"\aaccepts\x18\f \x01(\v2\x17.onlink.v1.ForecastListR\aaccepts\x12-\n" +
+	"\x05drops\x18\r \x01(\v2\x17.onlink.v1.ForecastListR\x05drops\x12@\n" +
+	"\x0faccepts_changed\x18\x0e \x01(\v2\x17.onlink.v1.ForecastListR\x0eacceptsChanged\"T\n" +
+	"\fForecastList\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12.\n" +
+	"\x05first\x18\x02 \x03(\v2\x18.onlink.v1.ForecastRouteR\x05first\";\n" +
+	"\rForecastRoute\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x15\n" +
 	"\x13ReloadConfigRequest\"?\n" +
 	"\x11ReloadConfigReply\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
@@ -6299,7 +6706,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_admin_proto_goTypes = []any{
 	(RouteSet)(0),                    // 0: onlink.v1.RouteSet
 	(PeerAction)(0),                  // 1: onlink.v1.PeerAction
@@ -6351,174 +6758,190 @@ var file_admin_proto_goTypes = []any{
 	(*KeyFile)(nil),                  // 47: onlink.v1.KeyFile
 	(*ConfigEdit)(nil),               // 48: onlink.v1.ConfigEdit
 	(*ChangeConfigReply)(nil),        // 49: onlink.v1.ChangeConfigReply
-	(*ReloadConfigRequest)(nil),      // 50: onlink.v1.ReloadConfigRequest
-	(*ReloadConfigReply)(nil),        // 51: onlink.v1.ReloadConfigReply
-	(*DrainRequest)(nil),             // 52: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),           // 53: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),               // 54: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),        // 55: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),          // 56: onlink.v1.ListRoutesReply
-	(*PrefixPaths)(nil),              // 57: onlink.v1.PrefixPaths
-	(*Route)(nil),                    // 58: onlink.v1.Route
-	(*Path)(nil),                     // 59: onlink.v1.Path
-	(*Hop)(nil),                      // 60: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),        // 61: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),          // 62: onlink.v1.ListBlocksReply
-	(*Block)(nil),                    // 63: onlink.v1.Block
-	(*ListPoolsRequest)(nil),         // 64: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),           // 65: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                     // 66: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),          // 67: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),            // 68: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),               // 69: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),         // 70: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),           // 71: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil),    // 72: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),      // 73: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),       // 74: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),         // 75: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),      // 76: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),         // 77: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),           // 78: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),               // 79: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),        // 80: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),          // 81: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),           // 82: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),             // 83: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),              // 84: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 86: google.protobuf.Duration
+	(*Forecast)(nil),                 // 50: onlink.v1.Forecast
+	(*SessionForecast)(nil),          // 51: onlink.v1.SessionForecast
+	(*ForecastList)(nil),             // 52: onlink.v1.ForecastList
+	(*ForecastRoute)(nil),            // 53: onlink.v1.ForecastRoute
+	(*ReloadConfigRequest)(nil),      // 54: onlink.v1.ReloadConfigRequest
+	(*ReloadConfigReply)(nil),        // 55: onlink.v1.ReloadConfigReply
+	(*DrainRequest)(nil),             // 56: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),           // 57: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),               // 58: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),        // 59: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),          // 60: onlink.v1.ListRoutesReply
+	(*PrefixPaths)(nil),              // 61: onlink.v1.PrefixPaths
+	(*Route)(nil),                    // 62: onlink.v1.Route
+	(*Path)(nil),                     // 63: onlink.v1.Path
+	(*Hop)(nil),                      // 64: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),        // 65: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),          // 66: onlink.v1.ListBlocksReply
+	(*Block)(nil),                    // 67: onlink.v1.Block
+	(*ListPoolsRequest)(nil),         // 68: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),           // 69: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                     // 70: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),          // 71: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),            // 72: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),               // 73: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),         // 74: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),           // 75: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil),    // 76: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),      // 77: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),       // 78: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),         // 79: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),      // 80: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),         // 81: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),           // 82: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),               // 83: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),        // 84: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),          // 85: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),           // 86: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),             // 87: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),              // 88: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil),    // 89: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 90: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	85, // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
-	21, // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
-	5,  // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
-	85, // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
-	5,  // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
-	12, // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
-	11, // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
-	5,  // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
-	15, // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
-	85, // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
-	12, // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
-	11, // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
-	11, // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
-	17, // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
-	17, // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
-	24, // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	86, // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	37, // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	36, // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	86, // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	25, // 20: onlink.v1.Peer.lost:type_name -> onlink.v1.PeerLoss
-	24, // 21: onlink.v1.PeerDetail.peer:type_name -> onlink.v1.Peer
-	28, // 22: onlink.v1.PeerDetail.timers:type_name -> onlink.v1.PeerTimers
-	29, // 23: onlink.v1.PeerDetail.ours:type_name -> onlink.v1.Capability
-	29, // 24: onlink.v1.PeerDetail.theirs:type_name -> onlink.v1.Capability
-	30, // 25: onlink.v1.PeerDetail.sent:type_name -> onlink.v1.PeerMessages
-	30, // 26: onlink.v1.PeerDetail.received:type_name -> onlink.v1.PeerMessages
-	31, // 27: onlink.v1.PeerDetail.per_family:type_name -> onlink.v1.PeerFamily
-	32, // 28: onlink.v1.PeerDetail.groups:type_name -> onlink.v1.UpdateGroup
-	86, // 29: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
-	86, // 30: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
-	86, // 31: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
-	86, // 32: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
-	86, // 33: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
-	0,  // 34: onlink.v1.ListPeerRoutesRequest.set:type_name -> onlink.v1.RouteSet
-	35, // 35: onlink.v1.PeerRoutes.routes:type_name -> onlink.v1.PeerRoute
-	86, // 36: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
-	86, // 37: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	86, // 38: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	86, // 39: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	1,  // 40: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	24, // 41: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	2,  // 42: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	41, // 43: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	43, // 44: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	41, // 45: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	41, // 46: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	48, // 47: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	47, // 48: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
-	5,  // 49: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	86, // 50: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	58, // 51: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	57, // 52: onlink.v1.ListRoutesReply.candidates:type_name -> onlink.v1.PrefixPaths
-	59, // 53: onlink.v1.PrefixPaths.paths:type_name -> onlink.v1.Path
-	60, // 54: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	59, // 55: onlink.v1.Route.paths:type_name -> onlink.v1.Path
-	86, // 56: onlink.v1.Path.age:type_name -> google.protobuf.Duration
-	63, // 57: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	66, // 58: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	63, // 59: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	69, // 60: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	85, // 61: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	69, // 62: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	63, // 63: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	79, // 64: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	85, // 65: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	84, // 66: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	84, // 67: onlink.v1.ExplainReply.others:type_name -> onlink.v1.ExplainStep
-	3,  // 68: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	22, // 69: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26, // 70: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
-	33, // 71: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
-	38, // 72: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	52, // 73: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	53, // 74: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	40, // 75: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	44, // 76: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	46, // 77: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	50, // 78: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	55, // 79: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	61, // 80: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	64, // 81: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	67, // 82: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	70, // 83: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	72, // 84: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	74, // 85: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	76, // 86: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	77, // 87: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	80, // 88: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	9,  // 89: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	13, // 90: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	16, // 91: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	19, // 92: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	6,  // 93: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	7,  // 94: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	82, // 95: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	4,  // 96: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	23, // 97: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27, // 98: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
-	34, // 99: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
-	39, // 100: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	54, // 101: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	54, // 102: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	42, // 103: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	45, // 104: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	49, // 105: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	51, // 106: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	56, // 107: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	62, // 108: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	65, // 109: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	68, // 110: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	71, // 111: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	73, // 112: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	75, // 113: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	75, // 114: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	78, // 115: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	81, // 116: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	10, // 117: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	14, // 118: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	18, // 119: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	20, // 120: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	4,  // 121: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	8,  // 122: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	83, // 123: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	96, // [96:124] is the sub-list for method output_type
-	68, // [68:96] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	89,  // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	21,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
+	5,   // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
+	89,  // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	5,   // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
+	12,  // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
+	11,  // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
+	5,   // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
+	15,  // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
+	89,  // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	12,  // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
+	11,  // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
+	11,  // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
+	17,  // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
+	17,  // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
+	24,  // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	90,  // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	37,  // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	36,  // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	90,  // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	25,  // 20: onlink.v1.Peer.lost:type_name -> onlink.v1.PeerLoss
+	24,  // 21: onlink.v1.PeerDetail.peer:type_name -> onlink.v1.Peer
+	28,  // 22: onlink.v1.PeerDetail.timers:type_name -> onlink.v1.PeerTimers
+	29,  // 23: onlink.v1.PeerDetail.ours:type_name -> onlink.v1.Capability
+	29,  // 24: onlink.v1.PeerDetail.theirs:type_name -> onlink.v1.Capability
+	30,  // 25: onlink.v1.PeerDetail.sent:type_name -> onlink.v1.PeerMessages
+	30,  // 26: onlink.v1.PeerDetail.received:type_name -> onlink.v1.PeerMessages
+	31,  // 27: onlink.v1.PeerDetail.per_family:type_name -> onlink.v1.PeerFamily
+	32,  // 28: onlink.v1.PeerDetail.groups:type_name -> onlink.v1.UpdateGroup
+	90,  // 29: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
+	90,  // 30: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
+	90,  // 31: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
+	90,  // 32: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
+	90,  // 33: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
+	0,   // 34: onlink.v1.ListPeerRoutesRequest.set:type_name -> onlink.v1.RouteSet
+	35,  // 35: onlink.v1.PeerRoutes.routes:type_name -> onlink.v1.PeerRoute
+	90,  // 36: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
+	90,  // 37: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	90,  // 38: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	90,  // 39: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	1,   // 40: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	24,  // 41: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	2,   // 42: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	41,  // 43: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	43,  // 44: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	41,  // 45: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	41,  // 46: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	48,  // 47: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	47,  // 48: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
+	5,   // 49: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
+	50,  // 50: onlink.v1.ChangeConfigReply.forecast:type_name -> onlink.v1.Forecast
+	51,  // 51: onlink.v1.Forecast.sessions:type_name -> onlink.v1.SessionForecast
+	52,  // 52: onlink.v1.Forecast.installs:type_name -> onlink.v1.ForecastList
+	52,  // 53: onlink.v1.Forecast.removes:type_name -> onlink.v1.ForecastList
+	52,  // 54: onlink.v1.Forecast.replaces:type_name -> onlink.v1.ForecastList
+	52,  // 55: onlink.v1.SessionForecast.announces:type_name -> onlink.v1.ForecastList
+	52,  // 56: onlink.v1.SessionForecast.withdraws:type_name -> onlink.v1.ForecastList
+	52,  // 57: onlink.v1.SessionForecast.announces_changed:type_name -> onlink.v1.ForecastList
+	52,  // 58: onlink.v1.SessionForecast.accepts:type_name -> onlink.v1.ForecastList
+	52,  // 59: onlink.v1.SessionForecast.drops:type_name -> onlink.v1.ForecastList
+	52,  // 60: onlink.v1.SessionForecast.accepts_changed:type_name -> onlink.v1.ForecastList
+	53,  // 61: onlink.v1.ForecastList.first:type_name -> onlink.v1.ForecastRoute
+	90,  // 62: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	62,  // 63: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	61,  // 64: onlink.v1.ListRoutesReply.candidates:type_name -> onlink.v1.PrefixPaths
+	63,  // 65: onlink.v1.PrefixPaths.paths:type_name -> onlink.v1.Path
+	64,  // 66: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	63,  // 67: onlink.v1.Route.paths:type_name -> onlink.v1.Path
+	90,  // 68: onlink.v1.Path.age:type_name -> google.protobuf.Duration
+	67,  // 69: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	70,  // 70: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	67,  // 71: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	73,  // 72: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	89,  // 73: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	73,  // 74: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	67,  // 75: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	83,  // 76: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	89,  // 77: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	88,  // 78: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	88,  // 79: onlink.v1.ExplainReply.others:type_name -> onlink.v1.ExplainStep
+	3,   // 80: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	22,  // 81: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	26,  // 82: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
+	33,  // 83: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
+	38,  // 84: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	56,  // 85: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	57,  // 86: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	40,  // 87: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	44,  // 88: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	46,  // 89: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	54,  // 90: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	59,  // 91: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	65,  // 92: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	68,  // 93: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	71,  // 94: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	74,  // 95: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	76,  // 96: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	78,  // 97: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	80,  // 98: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	81,  // 99: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	84,  // 100: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	9,   // 101: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	13,  // 102: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	16,  // 103: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	19,  // 104: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	6,   // 105: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	7,   // 106: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	86,  // 107: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	4,   // 108: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	23,  // 109: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	27,  // 110: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
+	34,  // 111: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
+	39,  // 112: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	58,  // 113: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	58,  // 114: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	42,  // 115: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	45,  // 116: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	49,  // 117: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	55,  // 118: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	60,  // 119: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	66,  // 120: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	69,  // 121: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	72,  // 122: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	75,  // 123: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	77,  // 124: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	79,  // 125: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	79,  // 126: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	82,  // 127: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	85,  // 128: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	10,  // 129: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	14,  // 130: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	18,  // 131: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	20,  // 132: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	4,   // 133: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	8,   // 134: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	87,  // 135: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	108, // [108:136] is the sub-list for method output_type
+	80,  // [80:108] is the sub-list for method input_type
+	80,  // [80:80] is the sub-list for extension type_name
+	80,  // [80:80] is the sub-list for extension extendee
+	0,   // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6541,7 +6964,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   82,
+			NumMessages:   86,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
