@@ -81,7 +81,7 @@ func change(t *testing.T, start, next string) (*agent, error) {
 	a.reload = reload.New(reload.Setup{
 		Log: slog.New(slog.DiscardHandler), File: &file, Parts: parts, Facts: ownFacts,
 	}, a.current())
-	return a, a.reload.Reread(t.Context(), "a test")
+	return a, a.reload.Reread(t.Context(), "a test", true)
 }
 
 // TestReadyFollowsReload: STATUS depends on the peers in force, not on those of

@@ -1,11 +1,11 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 
 	"onlink/integration/conf"
@@ -27,7 +27,7 @@ func TestContestedBlock(t *testing.T) {
 
 	part := netip.PrefixFrom(block.Addr(), block.Bits()+2)
 	mark := netip.MustParsePrefix("10.244.222.0/26") // of nobody: when it is there, all before it was
-	announceToo(t, thief, block.String(), part.String(), mark.String())
+	announceToo(ctx, t, thief, block.String(), part.String(), mark.String())
 	must(t, lab.Eventually(ctx, 4*labtest.Back, "the alarm is raised", func() error {
 		return errors.Join(
 			labtest.Problem(ctx, registry, fmt.Sprintf("block %s: belongs to node %s, and is announced by another node: %s with next hop %s, %s with next hop %s: refused", block, owner.Name, block, thief.Addr, part, thief.Addr)),
@@ -55,20 +55,18 @@ func TestContestedBlock(t *testing.T) {
 			t.Errorf("explain lacks %q:\n%s", text, out.Stdout)
 		}
 	}
-	announceToo(t, thief)
+	announceToo(ctx, t, thief)
 	must(t, lab.Eventually(ctx, 4*labtest.Back, "the alarm ends", func() error {
 		return errors.Join(labtest.LacksProblem(ctx, registry, block.String()), labtest.HasMetric(ctx, registry, "onlink_ipam_blocks_contested 0"))
 	}))
 }
 
 // announceToo makes a running agent announce prefixes besides its blocks.
-func announceToo(t *testing.T, n *lab.Node, prefixes ...string) {
+func announceToo(ctx context.Context, t *testing.T, n *lab.Node, prefixes ...string) {
 	t.Helper()
 	c := n.Config()
 	c.BGP.Originate = prefixes
-	_, err := n.WriteConfig("onlinkd.yaml", c)
-	must(t, err)
-	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+	labtest.Reload(ctx, t, n, c)
 }
 
 // TestPoolRunsOut fills a small pool: the agent that has the registry warns

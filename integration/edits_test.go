@@ -294,7 +294,7 @@ func (e *editing) send(ctx context.Context, t *testing.T, edit *onlinkv1.ConfigE
 	must(t, err)
 	have, err := admin.GetConfig(ctx, &onlinkv1.GetConfigRequest{})
 	must(t, err)
-	req := &onlinkv1.ChangeConfigRequest{IfDigest: have.GetDigest()}
+	req := &onlinkv1.ChangeConfigRequest{IfDigest: have.GetDigest(), Confirm: true}
 	if edit != nil {
 		req.Edits = []*onlinkv1.ConfigEdit{edit}
 	} else {

@@ -52,6 +52,10 @@ func TestPoolsAtRunTime(t *testing.T) {
 	t.Run("a pool in use stays", func(t *testing.T) {
 		labtest.WritePools(t, n, second)
 		must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+		must(t, lab.Eventually(ctx, labtest.Back, "the change is held", func() error { return labtest.Problem(ctx, n, "is held because it would remove") }))
+		if out, err := n.Ctl(ctx, "config", "reload", "--confirm"); err != nil || out.Code == 0 {
+			t.Errorf("a pool in use was removed: %v, %s", err, out.Stdout)
+		}
 		must(t, lab.Eventually(ctx, labtest.Back, "status tells that the pool is in use", func() error { return labtest.Problem(ctx, n, "in use") }))
 		_, err := old.NS.Ping(ctx, p.Addr(), 1, labtest.Back)
 		must(t, err)

@@ -115,7 +115,7 @@ func (e *editor) wrong(ctx context.Context, t *testing.T) {
 	case 2: // what only a restart can change
 		c.BGP.Peers, c.BGP.ASN = nil, 65000
 	case 3: // found when the file is already read
-		c.BGP.Peers = []*conf.Peer{{Address: "10.57.1.12", PasswordFile: "/nonexistent/key"}}
+		c.BGP.Peers = append(c.BGP.Peers, &conf.Peer{Address: "10.57.1.12", PasswordFile: "/nonexistent/key"})
 	}
 	labtest.RefuseReload(ctx, t, e.n, c, more)
 	st, err := e.n.Status(ctx)

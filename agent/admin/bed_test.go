@@ -348,7 +348,7 @@ func (f file) Change(_ context.Context, e reload.Edit) (reload.Outcome, error) {
 	return out, nil
 }
 
-func (f file) Reread(_ context.Context, by string) error { return f.b.do("reread by " + by) }
+func (f file) Reread(_ context.Context, by string, _ bool) error { return f.b.do("reread by " + by) }
 
 // nowhere is a node that knows nothing: every address is foreign to it.
 type nowhere struct {

@@ -57,7 +57,7 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 	}
 	out, err := s.File.Change(once, reload.Edit{
 		Forecast: items,
-		By:       caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: req.GetGuard(), GuardAny: req.GetGuardAny(), Keys: keys, Make: edit,
+		By:       caller(ctx), IfDigest: req.GetIfDigest(), DryRun: req.GetDryRun(), Restart: req.GetRestart(), Guard: !req.GetConfirm(), GuardAny: req.GetGuardAny(), Keys: keys, Make: edit,
 	})
 	if err != nil {
 		return nil, configStatus(err)
@@ -71,8 +71,8 @@ func (s *Server) ChangeConfig(ctx context.Context, req *onlinkv1.ChangeConfigReq
 
 // ReloadConfig implements onlinkv1.AdminServer. It takes the file in also when
 // it is the same as before: key files that it names may be others.
-func (s *Server) ReloadConfig(ctx context.Context, _ *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
-	if err := s.File.Reread(context.WithoutCancel(ctx), caller(ctx)); err != nil {
+func (s *Server) ReloadConfig(ctx context.Context, req *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
+	if err := s.File.Reread(context.WithoutCancel(ctx), caller(ctx), req.GetConfirm()); err != nil {
 		return nil, configStatus(err)
 	}
 	path, _, digest, err := s.File.Text()
@@ -134,7 +134,7 @@ func configStatus(err error) error {
 		return invalid(text, err)
 	case errors.Is(err, reload.ErrStale):
 		return status.Error(codes.Aborted, text)
-	case errors.Is(err, reload.ErrRestart), errors.Is(err, reload.ErrNoFile), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, reload.ErrRestart), errors.Is(err, reload.ErrHeld), errors.Is(err, reload.ErrNoFile), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return status.Error(codes.FailedPrecondition, text)
 	}
 	return status.Error(codes.Internal, text)

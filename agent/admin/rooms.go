@@ -79,7 +79,7 @@ type File interface {
 	Text() (path string, text []byte, digest string, err error)
 	Trouble() error
 	Change(ctx context.Context, e reload.Edit) (reload.Outcome, error)
-	Reread(ctx context.Context, by string) error
+	Reread(ctx context.Context, by string, confirmed bool) error
 }
 
 // Speaker is the operator's view and control of BGP: a [bgp.Speaker].

@@ -21,8 +21,8 @@ type Edit struct {
 	// Restart makes also a change that needs a restart: the file has it, the
 	// present configuration stays in force, and [Reloader.Run] returns [ErrAnew].
 	Restart bool
-	// Guard holds the change, instead of making it, when it would remove most
-	// peers or pools, all reflectors or every session.
+	// Guard holds the change, instead of making it, when it would withdraw most
+	// announcements, or remove most peers or pools, all reflectors or every session.
 	Guard bool
 	// GuardAny holds with Guard also a change that would remove any peer or pool at all.
 	GuardAny bool
@@ -42,9 +42,6 @@ type Outcome struct {
 	// was made; nil: none was requested.
 	Forecast *forecast.Result
 }
-
-// heldName is the name of a held change of the file.
-const heldName = "config"
 
 // Change edits the file and takes it in: both or nothing. Besides the errors of
 // [Reloader.Reread] there are [ErrStale] and [ErrKey].
@@ -87,7 +84,7 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 		out.Forecast = r.forecast(ctx, next, err, e.Forecast)
 	}
 	if e.Guard {
-		if lost := removals(r.Current(), next, r.inUse, e.GuardAny); lost.reason != "" {
+		if lost := r.losses(ctx, next, e.GuardAny, restart); lost.reason != "" {
 			out.Held, out.Changed = r.hold(&lost, digestOf(old), text, e), false
 			return out, nil
 		}
@@ -126,6 +123,7 @@ func (r *Reloader) hold(lost *removal, old string, text []byte, e Edit) *hold.Ch
 	if e.DryRun {
 		return &hold.Change{What: heldName, Reason: lost.reason}
 	}
+	r.kept = "" // it replaces a held file
 	confirmed := e
 	confirmed.Guard, confirmed.IfDigest = false, old
 	confirmed.Make = func([]byte) ([]byte, error) { return text, nil }
@@ -156,7 +154,7 @@ func (r *Reloader) keep(ctx context.Context, e Edit, text []byte, next *config.E
 	if err != nil {
 		return err
 	}
-	r.seen = digestOf(text)
+	r.seen, r.kept = digestOf(text), ""
 	r.held.Drop(heldName)
 	if err := keys.prune(&next.Config); err != nil {
 		r.log.Warn("failed to remove key files that the configuration does not name", "err", err)
@@ -178,7 +176,7 @@ func (r *Reloader) leave(e Edit, text []byte, next *config.Effective) error {
 	if err := draft.Keep(); err != nil {
 		return errors.Join(err, restore())
 	}
-	r.seen = digestOf(text)
+	r.seen, r.kept = digestOf(text), ""
 	r.held.Drop(heldName)
 	r.log.Info("configuration written, the agent begins anew with it", "by", e.By, "file", r.file.Path)
 	select {

@@ -188,27 +188,27 @@ func TestReread(t *testing.T) {
 		}
 	}()
 	write("bgp: {asn: x}")
-	if err := r.Reread(t.Context(), "alice"); !errors.Is(err, config.ErrInvalid) || !errors.Is(r.Trouble(), config.ErrInvalid) {
+	if err := r.Reread(t.Context(), "alice", false); !errors.Is(err, config.ErrInvalid) || !errors.Is(r.Trouble(), config.ErrInvalid) {
 		t.Errorf("a mistake: %v, trouble %v", err, r.Trouble())
 	}
 	write(twoPeers)
-	if err := r.Reread(t.Context(), "bob"); err != nil || r.Trouble() != nil || len(r.Current().BGP.Peers) != 2 {
+	if err := r.Reread(t.Context(), "bob", false); err != nil || r.Trouble() != nil || len(r.Current().BGP.Peers) != 2 {
 		t.Errorf("corrected: %v, trouble %v, %d peers", err, r.Trouble(), len(r.Current().BGP.Peers))
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Reread(t.Context(), "a test"); !errors.Is(err, os.ErrNotExist) || r.Trouble() == nil {
+	if err := r.Reread(t.Context(), "a test", false); !errors.Is(err, os.ErrNotExist) || r.Trouble() == nil {
 		t.Errorf("gone: %v, trouble %v", err, r.Trouble())
 	}
 	write(onePeer)
-	if err := r.Reread(t.Context(), "a test"); err != nil {
+	if err := r.Reread(t.Context(), "a test", false); err != nil {
 		t.Fatal(err)
 	}
 	ended, stop := context.WithCancel(t.Context())
 	stop()
 	write("bgp: {asn: x}")
-	if err := r.Reread(ended, "a test"); !errors.Is(err, context.Canceled) || r.Trouble() != nil {
+	if err := r.Reread(ended, "a test", false); !errors.Is(err, context.Canceled) || r.Trouble() != nil {
 		t.Errorf("while it stops: %v, trouble %v", err, r.Trouble())
 	}
 }
@@ -245,7 +245,7 @@ func TestSetRouters(t *testing.T) {
 	if closed(renewed) {
 		t.Error("nothing changed, and Renewed shows a change")
 	}
-	if err := r.Reread(t.Context(), "a test"); err != nil || r.Current().BGP.Peers[0].Address != at["eth1"] {
+	if err := r.Reread(t.Context(), "a test", false); err != nil || r.Current().BGP.Peers[0].Address != at["eth1"] {
 		t.Errorf("after the file is read again: %v, %v; the session would be reset", err, r.Current().BGP.Peers[0].Address)
 	}
 	r.parts[0].Apply = func(context.Context, *config.Effective) error { return ErrRestart }

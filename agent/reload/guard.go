@@ -1,13 +1,19 @@
 package reload
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"onlink/agent/config"
+	"onlink/agent/forecast"
+	"onlink/bgp"
 )
+
+// heldName is the name of a held change of the file.
+const heldName = "config"
 
 // removal is what a change of the configuration would remove, where that is so much
 // that the source of the change may have failed.
@@ -17,6 +23,43 @@ type removal struct {
 	// lose the same have one digest, and nothing of what the change adds: one that adds
 	// more meanwhile is the same removal.
 	all []string
+}
+
+// losses returns what a change would remove, as [removals] does, and the announcements
+// that it would withdraw from sessions that stay. An agent that begins anew withdraws
+// nothing meanwhile, and makes no forecast.
+func (r *Reloader) losses(ctx context.Context, next *config.Effective, anything, restart bool) removal {
+	lost := removals(r.Current(), next, r.inUse, anything)
+	if restart {
+		return lost
+	}
+	told, err := r.foresee(ctx, next, 1)
+	if err != nil {
+		return lost // such as of a key file that is not written yet
+	}
+	if text := withdrawn(told); text != "" {
+		lost.reason = strings.TrimPrefix(lost.reason+", and "+text, ", and ")
+		lost.all = append(lost.all, "announcements")
+	}
+	return lost
+}
+
+// withdrawn says how many announcements go, when they are more than a third, and of two
+// prefixes at least.
+func withdrawn(told *forecast.Result) string {
+	var peers []string
+	most := 0
+	for i := range told.Sessions {
+		if s := &told.Sessions[i]; s.Lost > 0 && s.Fate != bgp.FateRemoved {
+			peers = append(peers, fmt.Sprintf("%d to %s", s.Lost, s.Name))
+			most = max(most, s.Lost)
+		}
+	}
+	lost, of := told.Withdrawn()
+	if most < 2 || 3*lost <= of {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d announcements (%s)", lost, of, some(peers))
 }
 
 // removals returns what a change of the configuration would remove. inUse reports

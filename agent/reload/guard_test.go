@@ -223,7 +223,7 @@ func TestGuard(t *testing.T) {
 	if _, err := held.Confirm(t.Context(), stale.Held.Digest); !errors.Is(err, ErrStale) {
 		t.Errorf("a held change replaces a file that was edited since: %v", err)
 	}
-	if err := r.Reread(t.Context(), "a test"); err != nil || len(held.List()) != 0 {
+	if err := r.Reread(t.Context(), "a test", false); err != nil || len(held.List()) != 0 {
 		t.Errorf("%v, held %v: a change of another text", err, held.List())
 	}
 	inForce(peersAt(1, 2, 3, 9))

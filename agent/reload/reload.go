@@ -29,6 +29,8 @@ var (
 	// ErrAnew is returned by [Reloader.Run] when the file has a change, made on
 	// request, with which the agent has to begin anew.
 	ErrAnew = errors.New("the configuration has a change that needs a restart")
+	// ErrHeld means that the file would remove so much that it waits for a confirmation.
+	ErrHeld = errors.New("held until it is confirmed")
 	// ErrStale means that the file is not the one that an edit was made for.
 	ErrStale = errors.New("the file has changed since it was read; read it again")
 	// errNoForecast means that the agent cannot say what it would do.
@@ -83,8 +85,9 @@ type Reloader struct {
 	// restart, and is never closed.
 	anew chan struct{}
 
-	turn sync.Mutex // held while the agent or the file is changed; guards seen
-	seen string     // digest of the text that was taken in or refused last; "" before the first
+	turn sync.Mutex // held while the agent or the file is changed; guards the two below
+	seen string     // digest of the text that was taken in, held or refused last; "" before the first
+	kept string     // digest of the file's text that is held; "": the file is not
 
 	mu     sync.Mutex // guards the fields below
 	err    error      // why the newest file is not in force; nil: it is
@@ -148,6 +151,13 @@ func (r *Reloader) Digest() string {
 	return r.digest
 }
 
+// noteHeld keeps that the newest file is held: that is no trouble of its own.
+func (r *Reloader) noteHeld() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = nil
+}
+
 // note keeps the outcome of the newest file.
 func (r *Reloader) note(err error, text []byte) {
 	r.mu.Lock()
@@ -166,45 +176,6 @@ func (r *Reloader) Record() Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.record
-}
-
-// Reread takes the file in as it is, also when it is the same as before: key
-// files that it names may be others. The outcome is logged with the author, and kept
-// for [Reloader.Trouble]. The error may be [config.Errors], [ErrRestart] or that of
-// a part.
-func (r *Reloader) Reread(ctx context.Context, by string) error {
-	if r.file == nil {
-		return ErrNoFile
-	}
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	text, err := r.file.Text()
-	return r.takeText(ctx, by, text, err)
-}
-
-// takeText takes the file's text in, or the error of its reading.
-func (r *Reloader) takeText(ctx context.Context, by string, text []byte, err error) error {
-	var next *config.Effective
-	if err == nil {
-		r.seen = digestOf(text)
-		next, err = r.resolve(text)
-	}
-	if err == nil {
-		err = r.take(ctx, next, nil)
-	}
-	if ctx.Err() != nil {
-		return ctx.Err() // the agent stops, that is no fault of the file
-	}
-	if err == nil && digestOf(text) != r.Digest() {
-		r.held.Drop(heldName) // it was made for another text
-	}
-	r.note(err, text)
-	if err != nil {
-		r.log.Error("configuration rejected, the last good one stays in force", "by", by, "err", err)
-	} else {
-		r.log.Info("configuration taken", "by", by, "file", r.file.Path)
-	}
-	return err
 }
 
 // resolve returns the effective configuration of a text on this node as it is now.
@@ -254,6 +225,12 @@ func (r *Reloader) Text() (path string, text []byte, digest string, err error) {
 	}
 	text, err = r.file.Text()
 	return r.file.Path, text, digestOf(text), err
+}
+
+// inForce reports whether a text is the file of the configuration in force.
+func (r *Reloader) inForce(text []byte) bool {
+	file, err := r.file.Parse(text)
+	return err == nil && r.Current().From(file)
 }
 
 // digestOf identifies a text.

@@ -159,7 +159,7 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 			if err := os.WriteFile(path, []byte(text(i)), 0o600); err != nil {
 				t.Error(err)
 			}
-			if err := r.Reread(t.Context(), "a test"); err != nil {
+			if err := r.Reread(t.Context(), "a test", false); err != nil {
 				t.Error(err)
 			}
 			router := netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})
@@ -191,7 +191,7 @@ func TestNoFile(t *testing.T) {
 	r := New(Setup{Log: slog.New(slog.DiscardHandler)}, effective(t, "f", ""))
 	_, _, _, textErr := r.Text()
 	_, changeErr := r.Change(t.Context(), Edit{})
-	for _, err := range []error{r.Reread(t.Context(), "a test"), textErr, changeErr} {
+	for _, err := range []error{r.Reread(t.Context(), "a test", false), textErr, changeErr} {
 		if !errors.Is(err, ErrNoFile) {
 			t.Errorf("got %v, want %v", err, ErrNoFile)
 		}

@@ -41,7 +41,7 @@ func (r *Reloader) Run(ctx context.Context) error {
 			return ErrAnew
 		case <-renewed:
 		case by := <-r.asked:
-			_ = r.Reread(ctx, by) // it logs the error, and keeps it for status
+			_ = r.Reread(ctx, by, false) // it logs the error, and keeps it for status
 		case <-due:
 			w.look(ctx, r)
 		}
@@ -110,11 +110,5 @@ func (r *Reloader) changed(ctx context.Context) {
 	if err != nil {
 		r.seen = "" // any next file is read
 	}
-	_ = r.takeText(ctx, watcher, text, err) // it logs the error, and keeps it for status
-}
-
-// inForce reports whether a text is the file of the configuration in force.
-func (r *Reloader) inForce(text []byte) bool {
-	file, err := r.file.Parse(text)
-	return err == nil && r.Current().From(file)
+	_ = r.takeText(ctx, watcher, text, false, err) // it logs the error, and keeps it for status
 }

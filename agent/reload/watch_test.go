@@ -194,10 +194,10 @@ func TestWatchIsAsked(t *testing.T) {
 		put(b.dir, quiet("10.61.0.0/24"))
 		b.wait(time.Minute)
 		b.want("not asked", "")
-		do(t, b.r.Reread(t.Context(), "a test"))
+		do(t, b.r.Reread(t.Context(), "a test", false))
 		b.want("asked", "", "10.61.0.0/24")
 		put(b.dir, "nonsense: 1\n")
-		if err := b.r.Reread(t.Context(), "a test"); !errors.Is(err, config.ErrInvalid) {
+		if err := b.r.Reread(t.Context(), "a test", false); !errors.Is(err, config.ErrInvalid) {
 			t.Errorf("a wrong file: %v", err)
 		}
 		b.want("asked with a wrong file", "nonsense", "10.61.0.0/24")

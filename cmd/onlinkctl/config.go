@@ -58,7 +58,7 @@ func configShowCommand(a *app) *cobra.Command {
 // changeFlags are the flags of every change.
 type changeFlags struct {
 	dry     bool
-	guard   bool
+	confirm bool
 	digest  string
 	restart bool
 	routes  uint32
@@ -67,9 +67,15 @@ type changeFlags struct {
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.dry, "dry-run", false, "change nothing, and print what would change, as config diff does")
 	routesFlag(cmd, &f.routes)
-	cmd.Flags().BoolVar(&f.guard, "guard", false, "hold the change if it would remove most peers or pools, all reflectors or every session")
+	confirmFlag(cmd, &f.confirm)
 	cmd.Flags().StringVar(&f.digest, "if-digest", "", "reject the change if the file has changed since (the digest of config show -o json)")
 	cmd.Flags().BoolVar(&f.restart, "restart", false, "make also a change that needs a restart: the agent begins anew, and keeps routes and pods")
+}
+
+// confirmFlag makes changes that would be held.
+func confirmFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "confirm", false,
+		"make the change also when it would withdraw most announcements, or remove most peers or pools, all reflectors or every session")
 }
 
 func configApplyCommand(a *app) *cobra.Command {
@@ -78,7 +84,8 @@ func configApplyCommand(a *app) *cobra.Command {
 		Use:   "apply FILE",
 		Short: "Replace the configuration file and apply it",
 		Long: `apply replaces the agent's configuration file, and applies it as SIGHUP does. A file with an
-error changes nothing. "-" reads from standard input.`,
+error changes nothing, and one that would remove much is held until it is confirmed. "-" reads from
+standard input.`,
 		Example: `  onlinkctl config apply onlinkd.yaml --dry-run
   onlinkctl config apply onlinkd.yaml`,
 		Args: cobra.ExactArgs(1),
@@ -95,17 +102,18 @@ error changes nothing. "-" reads from standard input.`,
 }
 
 func configReloadCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	req := &onlinkv1.ReloadConfigRequest{}
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Apply the changed file to the running agent",
 		Long: `reload applies the agent's configuration file, as SIGHUP does, or prints the reason why it is
-rejected: then the last good one stays in force. Key files are read again too.`,
+rejected or held: then the last good one stays in force. Key files are read again too.`,
 		Example: `  onlinkctl config reload`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return show(cmd, a, view[*onlinkv1.ReloadConfigReply]{
 				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ReloadConfigReply, error) {
-					return c.ReloadConfig(ctx, &onlinkv1.ReloadConfigRequest{})
+					return c.ReloadConfig(ctx, req)
 				},
 				table: func(w io.Writer, r *onlinkv1.ReloadConfigReply) error {
 					_, err := fmt.Fprintf(w, "%s is in force\n", clean(r.GetFile()))
@@ -114,6 +122,8 @@ rejected: then the last good one stays in force. Key files are read again too.`,
 			})
 		},
 	}
+	confirmFlag(cmd, &req.Confirm)
+	return cmd
 }
 
 func configConfirmCommand(a *app) *cobra.Command {
@@ -204,7 +214,7 @@ func configEditCommand(a *app, e configEdit) *cobra.Command {
 }
 
 func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.ChangeConfigRequest) error {
-	req.DryRun, req.IfDigest, req.Guard, req.Restart = f.dry, f.digest, f.guard, f.restart
+	req.DryRun, req.IfDigest, req.Confirm, req.Restart = f.dry, f.digest, f.confirm, f.restart
 	if f.dry {
 		req.Forecast = max(f.routes, 1)
 	}
@@ -232,5 +242,6 @@ func changeConfig(cmd *cobra.Command, a *app, f changeFlags, req *onlinkv1.Chang
 			_, err := fmt.Fprintln(w, what)
 			return err
 		},
+		broken: func(r *onlinkv1.ChangeConfigReply) bool { return r.GetHeld() != nil && !f.dry },
 	})
 }

@@ -409,7 +409,7 @@ func (s *agent) ChangeConfig(_ context.Context, r *onlinkv1.ChangeConfigRequest)
 	case len(r.GetEdits()) == 1 && r.GetEdits()[0].GetRemovePeer() == "nobody":
 		return nil, status.Error(codes.InvalidArgument, `peers "nobody": there is no such entry`)
 	}
-	if r.GetGuard() {
+	if strings.Contains(r.GetText(), "peers: []") && !r.GetConfirm() {
 		held := &onlinkv1.HeldChange{What: "config", Reason: "2 of 3 peers (10.57.0.1, 10.57.0.13)\x1b[2J"}
 		if !r.GetDryRun() {
 			held.Digest = "5d41402abc4b2a76"

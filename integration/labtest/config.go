@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"onlink/integration/conf"
 	"onlink/integration/lab"
@@ -37,8 +36,9 @@ func WritePools(t *testing.T, n *lab.Node, pools ...conf.Pool) {
 // they are in force.
 func ReloadPools(ctx context.Context, t *testing.T, n *lab.Node, pools ...conf.Pool) {
 	t.Helper()
-	WritePools(t, n, pools...)
-	Must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+	c := n.Config()
+	c.Pools = pools
+	Reload(ctx, t, n, c)
 	Must(t, lab.Eventually(ctx, Back, "pools of "+n.Name, func() error {
 		admin, err := n.Admin()
 		if err != nil {
@@ -55,12 +55,20 @@ func ReloadPools(ctx context.Context, t *testing.T, n *lab.Node, pools ...conf.P
 	}))
 }
 
-// Reload writes a running agent's file and reloads it; the agent must accept it.
+// Reload writes a running agent's file and reloads it; the agent must accept it, and
+// a change that it holds is confirmed.
 func Reload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config) {
 	t.Helper()
 	text, err := c.YAML()
 	Must(t, err)
-	hangUp(ctx, t, n, text, "configuration taken")
+	if hangUp(ctx, t, n, text, "configuration taken", "change held until it is confirmed") == 0 {
+		return
+	}
+	out, err := n.Ctl(ctx, "config", "confirm")
+	Must(t, err)
+	if out.Code != 0 {
+		t.Fatalf("confirm a held change of %s: %s", n.Name, out.Stderr)
+	}
 }
 
 // RefuseReload writes a running agent's file and reloads it; the agent must
@@ -73,22 +81,30 @@ func RefuseReload(ctx context.Context, t *testing.T, n *lab.Node, c *conf.Config
 	hangUp(ctx, t, n, append(text, strings.Join(more, "")...), "configuration rejected")
 }
 
-// hangUp writes the file, sends SIGHUP, and waits for the answer in the log.
-func hangUp(ctx context.Context, t *testing.T, n *lab.Node, file []byte, want string) {
+// hangUp writes the file, sends SIGHUP, waits for one of the answers in the log, and
+// returns its index.
+func hangUp(ctx context.Context, t *testing.T, n *lab.Node, file []byte, want ...string) (at int) {
 	t.Helper()
-	count := func() int {
+	count := func() (out []int) {
 		text, err := os.ReadFile(n.LogFile())
 		Must(t, err)
-		return bytes.Count(text, []byte(want))
+		for _, line := range want {
+			out = append(out, bytes.Count(text, []byte(line)))
+		}
+		return out
 	}
 	before := count()
 	_, err := n.WriteText("onlinkd.yaml", file)
 	Must(t, err)
 	Must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
-	Must(t, lab.Eventually(ctx, 10*time.Second, want, func() error {
-		if count() == before {
-			return fmt.Errorf("no such line:\n%s", n.Logs(5))
+	Must(t, lab.Eventually(ctx, Patience, strings.Join(want, " or "), func() error {
+		for i, n := range count() {
+			if n != before[i] {
+				at = i
+				return nil
+			}
 		}
-		return nil
+		return fmt.Errorf("no such line:\n%s", n.Logs(5))
 	}))
+	return at
 }

@@ -3294,7 +3294,8 @@ type ChangeConfigRequest struct {
 	Edits    []*ConfigEdit          `protobuf:"bytes,2,rep,name=edits,proto3" json:"edits,omitempty"`                       // made in this order
 	IfDigest string                 `protobuf:"bytes,3,opt,name=if_digest,json=ifDigest,proto3" json:"if_digest,omitempty"` // reject when the file has changed since; empty: any
 	DryRun   bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`      // check only; nothing is written or changed
-	// Hold the change, instead of making it, when it would remove more than a third
+	// Without effect: a change is held, instead of made, unless confirm is set, when it
+	// would withdraw more than a third of the announcements, or remove more than a third
 	// of the peers or pools, all reflectors or every session.
 	Guard bool `protobuf:"varint,5,opt,name=guard,proto3" json:"guard,omitempty"`
 	// Files of the folder keys in paths.state that the text names (passwordFile):
@@ -3303,12 +3304,13 @@ type ChangeConfigRequest struct {
 	// Make the change also when it needs a restart: the agent begins anew with the
 	// file, and keeps routes and pods.
 	Restart bool `protobuf:"varint,7,opt,name=restart,proto3" json:"restart,omitempty"`
-	// With guard: hold the change when it would remove any peer or pool at all, because
+	// Hold the change also when it would remove any peer or pool at all, because
 	// its source has lost whole kinds of objects.
 	GuardAny bool `protobuf:"varint,8,opt,name=guard_any,json=guardAny,proto3" json:"guard_any,omitempty"`
 	// With dry_run: answer with what the agent would do, and so many items in each list,
 	// at most 1000; 0: no forecast.
 	Forecast      uint32 `protobuf:"varint,9,opt,name=forecast,proto3" json:"forecast,omitempty"`
+	Confirm       bool   `protobuf:"varint,10,opt,name=confirm,proto3" json:"confirm,omitempty"` // make the change also when it would be held
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3404,6 +3406,13 @@ func (x *ChangeConfigRequest) GetForecast() uint32 {
 		return x.Forecast
 	}
 	return 0
+}
+
+func (x *ChangeConfigRequest) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
 }
 
 // KeyFile is one secret.
@@ -3896,8 +3905,8 @@ func (x *SessionForecast) GetAcceptsChanged() *ForecastList {
 // ForecastList counts routes, and has the first ones by prefix.
 type ForecastList struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	First         []*ForecastRoute       `protobuf:"bytes,2,rep,name=first,proto3" json:"first,omitempty"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"` // all of them
+	First         []*ForecastRoute       `protobuf:"bytes,2,rep,name=first,proto3" json:"first,omitempty"`  // those that the request has room for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4000,6 +4009,7 @@ func (x *ForecastRoute) GetText() string {
 
 type ReloadConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Confirm       bool                   `protobuf:"varint,1,opt,name=confirm,proto3" json:"confirm,omitempty"` // apply the file also when it would be held, see ChangeConfigRequest.guard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4032,6 +4042,13 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ReloadConfigRequest) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
 }
 
 type ReloadConfigReply struct {
@@ -6422,7 +6439,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"\x9d\x02\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xb7\x02\n" +
 	"\x13ChangeConfigRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12+\n" +
 	"\x05edits\x18\x02 \x03(\v2\x15.onlink.v1.ConfigEditR\x05edits\x12\x1b\n" +
@@ -6432,7 +6449,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x04keys\x18\x06 \x03(\v2\x12.onlink.v1.KeyFileR\x04keys\x12\x18\n" +
 	"\arestart\x18\a \x01(\bR\arestart\x12\x1b\n" +
 	"\tguard_any\x18\b \x01(\bR\bguardAny\x12\x1a\n" +
-	"\bforecast\x18\t \x01(\rR\bforecast\"7\n" +
+	"\bforecast\x18\t \x01(\rR\bforecast\x12\x18\n" +
+	"\aconfirm\x18\n" +
+	" \x01(\bR\aconfirm\"7\n" +
 	"\aKeyFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\x9c\x01\n" +
@@ -6481,8 +6500,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x05first\x18\x02 \x03(\v2\x18.onlink.v1.ForecastRouteR\x05first\";\n" +
 	"\rForecastRoute\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x15\n" +
-	"\x13ReloadConfigRequest\"?\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"/\n" +
+	"\x13ReloadConfigRequest\x12\x18\n" +
+	"\aconfirm\x18\x01 \x01(\bR\aconfirm\"?\n" +
 	"\x11ReloadConfigReply\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"=\n" +
