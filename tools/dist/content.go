@@ -122,7 +122,7 @@ func (c *content) addSystem(o *options) error {
 func (c *content) addDocs(root string) error {
 	for _, pattern := range []string{
 		"README.md", "CHANGELOG.md", "LICENSE", "docs/*.md", "docs/reference/*.md",
-		"deploy/security/*", "deploy/kubernetes/onlink.yaml",
+		"deploy/security/*", "deploy/kubernetes/onlink.yaml", "deploy/monitoring/dashboard.json", "deploy/monitoring/rules.yaml",
 	} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {

@@ -211,6 +211,7 @@ func checkFiles(t *testing.T, files map[string]string) {
 		"/usr/share/fish/vendor_completions.d/onlink-kube.fish":    "fish completion",
 		"/usr/share/man/man8/onlinkd.8.gz":                         "\x1f\x8b",
 		"/usr/share/doc/onlink/LICENSE":                            "Apache License",
+		"/usr/share/doc/onlink/deploy/monitoring/rules.yaml":       "alert:",
 		"/usr/share/doc/onlink/docs/bgp.md":                        "BGP",
 		"/usr/share/doc/onlink/deploy/security/gobgp.openvex.json": "not_affected",
 		"/usr/share/doc/onlink/THIRD-PARTY-LICENSES":               "github.com/spf13/cobra",
