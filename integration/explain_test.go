@@ -164,7 +164,7 @@ var breakages = []breakage{
 	},
 	{name: "a silent drop here", do: rule("r1n1", "forward", "oifname eth0 meta length > 0 drop"), undo: "r1n1: " + clean, to: "NEAR", cause: "probe.here"},
 	{name: "a silent drop of answers here", do: rule("r1n1", "forward", "iifname onlink-vxlan meta length > 0 drop"), undo: "r1n1: " + clean, to: "FAR", cause: "probe.here"},
-	{name: "an entry of the tunnel is gone", do: "r1n1: bridge fdb flush dev onlink-vxlan", undo: "", to: "FAR", cause: "tunnel.entries"},
+	{name: "an entry of the tunnel is gone", do: "r1n1: bridge fdb flush dev onlink-vxlan", to: "FAR", cause: "tunnel.entries", again: true},
 	{name: "the router drops the tunnel", do: rule("tor", "forward", "udp dport 4789 drop"), undo: "tor: " + clean, to: "FAR", cause: "tunnel.silent"},
 	{name: "the router drops large packets", do: rule("tor", "forward", "meta length > 1400 drop"), undo: "tor: " + clean, to: "FAR", cause: "probe.mtu"},
 	{name: "the switch drops addresses of pods", do: "switch: nft add table bridge op\nswitch: nft add chain bridge op c { type filter hook forward priority 0 ; }\nswitch: nft add rule bridge op c ip saddr 10.244.0.0/16 drop", undo: "switch: nft delete table bridge op", to: "NEAR", cause: "probe.wire"},
