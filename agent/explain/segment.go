@@ -43,9 +43,9 @@ type segments struct {
 func (l segmenter) silent(ctx context.Context, t *trail, e probe.Echo, out probe.Outcome) {
 	s := l.segments(ctx, t, e)
 	who := sender(t, e)
-	node := t.owner
+	node, its := t.owner, "its node "+t.owner
 	if node == "" {
-		node = "the far node"
+		node, its = "the far node", "its node"
 	}
 	there := fmt.Sprintf("run `onlinkctl explain %s` on %s", t.To, node)
 	const mine = "look for what drops packets silently here: a chain in nftables of the family netdev or bridge, tc filters, XDP, an eBPF program, a NetworkPolicy agent"
@@ -69,18 +69,18 @@ func (l segmenter) silent(ctx context.Context, t *trail, e probe.Echo, out probe
 		t.suspect("probe", ProbeLost, there, "%s does not answer a probe %s", t.To, who)
 	case s.beside.Kind != probe.Answered:
 		t.broken("probe", ProbeWire, fmt.Sprintf("see whether %s is up, and the network to it (`ping %s`, `traceroute %s`)", node, s.far, s.far),
-			"%s does not answer, and its node %s (%s) does not answer this node either (%s): the node is down, or the network in between drops", t.To, node, s.far, s.beside.Detail)
+			"%s does not answer, and %s (%s) does not answer this node either (%s): the node is down, or the network in between drops", t.To, its, s.far, s.beside.Detail)
 	case s.tunnel.dev != "" && s.through.Kind != probe.Answered:
 		t.broken("probe", TunnelSilent, "compare `tunnel` in the configuration of both nodes (VNI, port), let the network pass the tunnel's packets (UDP port, IP protocol 4 or 41), and see the guard and `status` on "+node,
-			"node %s (%s) answers beside the tunnel and does not answer through %s (%s): the network drops the tunnel's packets, or the far tunnel has another VNI or UDP port, or its guard drops them", node, s.far, s.tunnel.dev, strings.Join(t.tunnels, ", "))
+			"%s (%s) answers beside the tunnel and does not answer through %s (%s): the network drops the tunnel's packets, or the far tunnel has another VNI or UDP port, or its guard drops them", strings.TrimPrefix(its, "its "), s.far, s.tunnel.dev, strings.Join(t.tunnels, ", "))
 	case s.wire.Kind == probe.Silent:
 		t.broken("probe", ProbeWire, "let switches and routers pass the addresses of pods (port security, source address checks of a cloud, unicast RPF)",
-			"node %s (%s) answers this node, and not packets with the source address of a pod (%s): the wire drops them or the answers to them, or %s has no route back to the pod", node, s.far, t.from, node)
+			"%s (%s) answers this node, and not packets with the source address of a pod (%s): the wire drops them or the answers to them, or %s has no route back to the pod", strings.TrimPrefix(its, "its "), s.far, t.from, node)
 	case e.Netns == "":
-		t.suspect("probe", ProbeFar, there, "%s does not answer a probe %s, though its node %s (%s) does; there is no pod on this node to probe from", t.To, who, node, s.far)
+		t.suspect("probe", ProbeFar, there, "%s does not answer a probe %s, though %s (%s) does; there is no pod on this node to probe from", t.To, who, its, s.far)
 	default:
-		t.broken("probe", ProbeFar, there, "%s does not answer a probe %s, though its node %s (%s) does%s: the packets reach %s and are lost there (a chain of the hook forward, a setting, the pod itself)",
-			t.To, who, node, s.far, throughText(s.tunnel), node)
+		t.broken("probe", ProbeFar, there, "%s does not answer a probe %s, though %s (%s) does%s: the packets reach %s and are lost there (a chain of the hook forward, a setting, the pod itself)",
+			t.To, who, its, s.far, throughText(s.tunnel), node)
 	}
 }
 
