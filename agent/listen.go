@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"slices"
 
 	"onlink/agent/admin"
@@ -159,6 +160,11 @@ func (a *agent) listenMetrics(s *endpoint.Set) error {
 		return fmt.Errorf("api.metrics: %w; set another address, or off", err)
 	}
 	lis = endpoint.Bound(lis, metricsConns, "api.metrics", a.log.With("part", "api"))
-	s.Add(endpoint.HTTP("metrics", lis, metrics.Handler(a.board, dataplane.NewDrops(a.log.With("part", "metrics"), a.learn.plane.Filter.Writes()).Read)))
+	s.Add(endpoint.HTTP("metrics", lis, monitoring(a)))
 	return nil
+}
+
+// monitoring returns the handler of the monitoring endpoints.
+func monitoring(a *agent) http.Handler {
+	return metrics.Handler(a.board, dataplane.NewDrops(a.log.With("part", "metrics"), a.learn.plane.Filter.Writes()).Read)
 }

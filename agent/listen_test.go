@@ -14,6 +14,7 @@ import (
 
 	"onlink/agent/dataplane"
 	"onlink/agent/endpoint"
+	"onlink/agent/logs"
 	"onlink/agent/registry"
 	"onlink/agent/state"
 	"onlink/ipam"
@@ -81,7 +82,8 @@ func listening(t *testing.T, yaml string) *agent {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() }) //nolint:errcheck // the test has ended
-	a.log, a.board, a.store, a.registry = slog.New(slog.DiscardHandler), state.NewBoard(), store, &registry.Opened{}
+	a.logs = logs.New(io.Discard, slog.LevelInfo, false)
+	a.log, a.board, a.store, a.registry = a.logs.Logger(), state.NewBoard(), store, &registry.Opened{}
 	return a
 }
 

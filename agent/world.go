@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"net/http"
 	"net/netip"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"onlink/agent/pods"
 	"onlink/bgp"
 	"onlink/internal/tlsfiles"
+	"onlink/internal/version"
 	"onlink/ipam"
 	"onlink/rib"
 	"onlink/tunnel"
@@ -33,7 +35,7 @@ func (a *agent) adminConfig() admin.Config {
 	world.Agents = admin.Asker{Port: tcp, TLS: func() *tlsfiles.Keeper { return a.credentials.Admin }}
 	return admin.Config{
 		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: world, TCP: tcp, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
-		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Registry: a.registry.Registry,
+		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Diags: admin.Sources{Log: a.logs.Lines(), Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { monitoring(a).ServeHTTP(w, r) }), Current: a.current, Version: version.Get().String(), Engine: bgp.Engine()}, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
 }

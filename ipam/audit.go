@@ -27,6 +27,7 @@ const (
 	AuditReleaseAddress = "release-address"
 	AuditTakeOver       = "take-over"
 	AuditLogLevel       = "log-level"
+	AuditDiags          = "diags"
 	AuditDenied         = "denied" // a call that the caller may not make
 )
 

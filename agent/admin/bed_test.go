@@ -60,6 +60,7 @@ type bed struct {
 	candidates []bgp.Candidate
 	text       string // of the configuration file
 	logs       *logs.Log
+	config     *config.Config // in force
 }
 
 // server returns the API of the bed.
@@ -76,7 +77,13 @@ func (b *bed) server(t *testing.T) *Server {
 	}
 	return New(Config{
 		Node: "n1", Log: log, Logs: b.logs, Board: b, World: nowhere{}.world(), File: file{b}, Drainer: d, Held: held, Namespaces: choices(t), Announcements: announcements(t, t.TempDir(), "", held), Speaker: speaker{b}, Sessions: sessions{b}, Alloc: alloc{b},
-		Store: store{b}, Pods: pods{b}, Audit: NewAuditor(store{b}, log), Registry: registry{b: b},
+		Store: store{b}, Pods: pods{b}, Audit: NewAuditor(store{b}, log),
+		Diags: Sources{
+			Log: b.logs.Lines(), Metrics: scraped, Version: "v1", Engine: "gobgp", Current: func() *config.Effective {
+				return &config.Effective{Config: *b.config}
+			},
+		},
+		Registry:   registry{b: b},
 		Registered: func(context.Context) ([]ipam.Block, error) { return b.registered, b.err },
 		Routes: func(_ context.Context, each func(rib.Route, string)) error {
 			for _, r := range b.routes {

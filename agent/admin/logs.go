@@ -24,13 +24,6 @@ type Logs interface {
 	Clear(by string, parts ...string) error
 }
 
-// process is the service Runtime: the operator's view and control of the process.
-type process struct {
-	onlinkv1.UnimplementedRuntimeServer
-
-	s *Server
-}
-
 // maxLogTime is the longest time of a level, and configLevel the word for the level
 // of the configuration.
 const (

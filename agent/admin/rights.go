@@ -68,6 +68,8 @@ var rights = map[string]right{
 	onlinkv1.Admin_ReleaseAddress_FullMethodName: {roles: writes},
 	onlinkv1.Admin_ReleaseNode_FullMethodName:    {roles: writes},
 	onlinkv1.Admin_TakeOverNode_FullMethodName:   {roles: writes},
+	// More than any of the reads shows, though without secrets.
+	onlinkv1.Runtime_CollectDiags_FullMethodName: {roles: writes},
 	// The database as a whole: more than any of the reads shows.
 	onlinkv1.Admin_BackupIPAM_FullMethodName: {roles: writes},
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -43,6 +44,7 @@ type Config struct {
 	Store         Store
 	Pods          Pods
 	Audit         Auditor
+	Diags         Sources
 	Registry      ipam.Registry
 
 	// TCP returns api.admin.tcp in force.
@@ -59,6 +61,15 @@ type Config struct {
 	Check func(ctx context.Context) ([]string, error)
 	// BFD returns a peer's BFD session; false: BFD does not watch it.
 	BFD func(peer netip.Addr) (bfd.Status, bool)
+}
+
+// Sources are what a bundle for the person on call has besides the answers of the API.
+type Sources struct {
+	Log     io.WriterTo  // the latest lines
+	Metrics http.Handler // of GET /metrics
+	Current func() *config.Effective
+	Version string
+	Engine  string
 }
 
 // Announcements are the announced prefixes of owners: an [announce.Announcements].

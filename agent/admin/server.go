@@ -32,6 +32,7 @@ type Server struct {
 	health   *health.Server
 	watchers *bound // readers of WatchStatus
 	listings *bound // readers of ListPeerRoutes
+	bundles  *bound // of CollectDiags
 }
 
 // New returns the API of the agent that c describes. It is served by the servers
@@ -40,6 +41,7 @@ func New(c Config) *Server {
 	return &Server{
 		Config: c, health: newHealth(), watchers: newBound("watches of the status", maxWatchers, maxWatchersEach),
 		listings: newBound("listings of routes", maxListings, maxListingsEach),
+		bundles:  newBound("bundles", maxBundles, maxBundlesEach),
 	}
 }
 

@@ -50,7 +50,7 @@ action and some ipam commands change something.`,
 		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
 		poolsCommand(a), namespacesCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), configCommand(a),
 		announcementsCommand(a), announceCommand(a),
-		explainCommand(a), logCommand(a), versionCommand(a), pkiCommand(a),
+		explainCommand(a), logCommand(a), diagsCommand(a), versionCommand(a), pkiCommand(a),
 	)
 	return root
 }

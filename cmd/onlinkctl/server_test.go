@@ -42,6 +42,7 @@ type agent struct {
 	onlinkv1.UnimplementedNodesServer
 	calls atomic.Int32
 	hang  bool // answer no GetStatus before the caller gives up
+	dies  bool // in the middle of a bundle
 	port  uint32
 	nodes []*onlinkv1.NodeAddresses
 }

@@ -122,6 +122,94 @@ func (x *SetLogLevelRequest) GetLasts() *durationpb.Duration {
 	return nil
 }
 
+type CollectDiagsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectDiagsRequest) Reset() {
+	*x = CollectDiagsRequest{}
+	mi := &file_runtime_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectDiagsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectDiagsRequest) ProtoMessage() {}
+
+func (x *CollectDiagsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectDiagsRequest.ProtoReflect.Descriptor instead.
+func (*CollectDiagsRequest) Descriptor() ([]byte, []int) {
+	return file_runtime_proto_rawDescGZIP(), []int{2}
+}
+
+type DiagsChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Part          string                 `protobuf:"bytes,2,opt,name=part,proto3" json:"part,omitempty"` // collected now; such a message has no data
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagsChunk) Reset() {
+	*x = DiagsChunk{}
+	mi := &file_runtime_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagsChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagsChunk) ProtoMessage() {}
+
+func (x *DiagsChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_runtime_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagsChunk.ProtoReflect.Descriptor instead.
+func (*DiagsChunk) Descriptor() ([]byte, []int) {
+	return file_runtime_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DiagsChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *DiagsChunk) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
 type LogLevels struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Configured    string                 `protobuf:"bytes,1,opt,name=configured,proto3" json:"configured,omitempty"` // log.level of the configuration in force
@@ -132,7 +220,7 @@ type LogLevels struct {
 
 func (x *LogLevels) Reset() {
 	*x = LogLevels{}
-	mi := &file_runtime_proto_msgTypes[2]
+	mi := &file_runtime_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +232,7 @@ func (x *LogLevels) String() string {
 func (*LogLevels) ProtoMessage() {}
 
 func (x *LogLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_proto_msgTypes[2]
+	mi := &file_runtime_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +245,7 @@ func (x *LogLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLevels.ProtoReflect.Descriptor instead.
 func (*LogLevels) Descriptor() ([]byte, []int) {
-	return file_runtime_proto_rawDescGZIP(), []int{2}
+	return file_runtime_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LogLevels) GetConfigured() string {
@@ -187,7 +275,7 @@ type LogLevel struct {
 
 func (x *LogLevel) Reset() {
 	*x = LogLevel{}
-	mi := &file_runtime_proto_msgTypes[3]
+	mi := &file_runtime_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -199,7 +287,7 @@ func (x *LogLevel) String() string {
 func (*LogLevel) ProtoMessage() {}
 
 func (x *LogLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_runtime_proto_msgTypes[3]
+	mi := &file_runtime_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -212,7 +300,7 @@ func (x *LogLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLevel.ProtoReflect.Descriptor instead.
 func (*LogLevel) Descriptor() ([]byte, []int) {
-	return file_runtime_proto_rawDescGZIP(), []int{3}
+	return file_runtime_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LogLevel) GetPart() string {
@@ -252,7 +340,12 @@ const file_runtime_proto_rawDesc = "" +
 	"\x12SetLogLevelRequest\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x14\n" +
 	"\x05parts\x18\x02 \x03(\tR\x05parts\x12/\n" +
-	"\x05lasts\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05lasts\"V\n" +
+	"\x05lasts\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05lasts\"\x15\n" +
+	"\x13CollectDiagsRequest\"4\n" +
+	"\n" +
+	"DiagsChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\tR\x04part\"V\n" +
 	"\tLogLevels\x12\x1e\n" +
 	"\n" +
 	"configured\x18\x01 \x01(\tR\n" +
@@ -262,10 +355,11 @@ const file_runtime_proto_rawDesc = "" +
 	"\x04part\x18\x01 \x01(\tR\x04part\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12\x0e\n" +
 	"\x02by\x18\x03 \x01(\tR\x02by\x120\n" +
-	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until2\x93\x01\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until2\xdc\x01\n" +
 	"\aRuntime\x12D\n" +
 	"\fGetLogLevels\x12\x1e.onlink.v1.GetLogLevelsRequest\x1a\x14.onlink.v1.LogLevels\x12B\n" +
-	"\vSetLogLevel\x12\x1d.onlink.v1.SetLogLevelRequest\x1a\x14.onlink.v1.LogLevelsB\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
+	"\vSetLogLevel\x12\x1d.onlink.v1.SetLogLevelRequest\x1a\x14.onlink.v1.LogLevels\x12G\n" +
+	"\fCollectDiags\x12\x1e.onlink.v1.CollectDiagsRequest\x1a\x15.onlink.v1.DiagsChunk0\x01B\x1aZ\x18onlink/proto/v1;onlinkv1b\x06proto3"
 
 var (
 	file_runtime_proto_rawDescOnce sync.Once
@@ -279,25 +373,29 @@ func file_runtime_proto_rawDescGZIP() []byte {
 	return file_runtime_proto_rawDescData
 }
 
-var file_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_runtime_proto_goTypes = []any{
 	(*GetLogLevelsRequest)(nil),   // 0: onlink.v1.GetLogLevelsRequest
 	(*SetLogLevelRequest)(nil),    // 1: onlink.v1.SetLogLevelRequest
-	(*LogLevels)(nil),             // 2: onlink.v1.LogLevels
-	(*LogLevel)(nil),              // 3: onlink.v1.LogLevel
-	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*CollectDiagsRequest)(nil),   // 2: onlink.v1.CollectDiagsRequest
+	(*DiagsChunk)(nil),            // 3: onlink.v1.DiagsChunk
+	(*LogLevels)(nil),             // 4: onlink.v1.LogLevels
+	(*LogLevel)(nil),              // 5: onlink.v1.LogLevel
+	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_runtime_proto_depIdxs = []int32{
-	4, // 0: onlink.v1.SetLogLevelRequest.lasts:type_name -> google.protobuf.Duration
-	3, // 1: onlink.v1.LogLevels.parts:type_name -> onlink.v1.LogLevel
-	5, // 2: onlink.v1.LogLevel.until:type_name -> google.protobuf.Timestamp
+	6, // 0: onlink.v1.SetLogLevelRequest.lasts:type_name -> google.protobuf.Duration
+	5, // 1: onlink.v1.LogLevels.parts:type_name -> onlink.v1.LogLevel
+	7, // 2: onlink.v1.LogLevel.until:type_name -> google.protobuf.Timestamp
 	0, // 3: onlink.v1.Runtime.GetLogLevels:input_type -> onlink.v1.GetLogLevelsRequest
 	1, // 4: onlink.v1.Runtime.SetLogLevel:input_type -> onlink.v1.SetLogLevelRequest
-	2, // 5: onlink.v1.Runtime.GetLogLevels:output_type -> onlink.v1.LogLevels
-	2, // 6: onlink.v1.Runtime.SetLogLevel:output_type -> onlink.v1.LogLevels
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
+	2, // 5: onlink.v1.Runtime.CollectDiags:input_type -> onlink.v1.CollectDiagsRequest
+	4, // 6: onlink.v1.Runtime.GetLogLevels:output_type -> onlink.v1.LogLevels
+	4, // 7: onlink.v1.Runtime.SetLogLevel:output_type -> onlink.v1.LogLevels
+	3, // 8: onlink.v1.Runtime.CollectDiags:output_type -> onlink.v1.DiagsChunk
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
 	3, // [3:3] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
@@ -314,7 +412,7 @@ func file_runtime_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runtime_proto_rawDesc), len(file_runtime_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Runtime_GetLogLevels_FullMethodName = "/onlink.v1.Runtime/GetLogLevels"
 	Runtime_SetLogLevel_FullMethodName  = "/onlink.v1.Runtime/SetLogLevel"
+	Runtime_CollectDiags_FullMethodName = "/onlink.v1.Runtime/CollectDiags"
 )
 
 // RuntimeClient is the client API for Runtime service.
@@ -35,6 +36,9 @@ type RuntimeClient interface {
 	// SetLogLevel sets the level of parts of the log until its time, a restart or the
 	// next setting. The configuration keeps its own, which follows.
 	SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*LogLevels, error)
+	// CollectDiags sends a tar.gz of the agent's and the node's state for the person on
+	// call, without secrets. A part that fails or hangs leaves a file with the reason.
+	CollectDiags(ctx context.Context, in *CollectDiagsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DiagsChunk], error)
 }
 
 type runtimeClient struct {
@@ -65,6 +69,25 @@ func (c *runtimeClient) SetLogLevel(ctx context.Context, in *SetLogLevelRequest,
 	return out, nil
 }
 
+func (c *runtimeClient) CollectDiags(ctx context.Context, in *CollectDiagsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DiagsChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Runtime_ServiceDesc.Streams[0], Runtime_CollectDiags_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CollectDiagsRequest, DiagsChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Runtime_CollectDiagsClient = grpc.ServerStreamingClient[DiagsChunk]
+
 // RuntimeServer is the server API for Runtime service.
 // All implementations must embed UnimplementedRuntimeServer
 // for forward compatibility.
@@ -74,6 +97,9 @@ type RuntimeServer interface {
 	// SetLogLevel sets the level of parts of the log until its time, a restart or the
 	// next setting. The configuration keeps its own, which follows.
 	SetLogLevel(context.Context, *SetLogLevelRequest) (*LogLevels, error)
+	// CollectDiags sends a tar.gz of the agent's and the node's state for the person on
+	// call, without secrets. A part that fails or hangs leaves a file with the reason.
+	CollectDiags(*CollectDiagsRequest, grpc.ServerStreamingServer[DiagsChunk]) error
 	mustEmbedUnimplementedRuntimeServer()
 }
 
@@ -89,6 +115,9 @@ func (UnimplementedRuntimeServer) GetLogLevels(context.Context, *GetLogLevelsReq
 }
 func (UnimplementedRuntimeServer) SetLogLevel(context.Context, *SetLogLevelRequest) (*LogLevels, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetLogLevel not implemented")
+}
+func (UnimplementedRuntimeServer) CollectDiags(*CollectDiagsRequest, grpc.ServerStreamingServer[DiagsChunk]) error {
+	return status.Error(codes.Unimplemented, "method CollectDiags not implemented")
 }
 func (UnimplementedRuntimeServer) mustEmbedUnimplementedRuntimeServer() {}
 func (UnimplementedRuntimeServer) testEmbeddedByValue()                 {}
@@ -147,6 +176,17 @@ func _Runtime_SetLogLevel_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Runtime_CollectDiags_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CollectDiagsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RuntimeServer).CollectDiags(m, &grpc.GenericServerStream[CollectDiagsRequest, DiagsChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Runtime_CollectDiagsServer = grpc.ServerStreamingServer[DiagsChunk]
+
 // Runtime_ServiceDesc is the grpc.ServiceDesc for Runtime service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,6 +203,12 @@ var Runtime_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Runtime_SetLogLevel_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "CollectDiags",
+			Handler:       _Runtime_CollectDiags_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "runtime.proto",
 }
