@@ -54,6 +54,8 @@ func TestCounts(t *testing.T) {
 		{"failed there", strings.Replace(ranInUML, `"pass","Package":"onlink/a","Test":"TestTunnel"`, `"fail","Package":"onlink/a","Test":"TestTunnel"`, 1), "4 passed, 1 failed, 0 skipped", "FAIL onlink/a.TestTunnel (uml)"},
 		{"passed natively, failed there", strings.Replace(ranInUML, `"skip"`, `"fail"`, 1), "4 passed, 1 failed, 0 skipped", "FAIL onlink/a.TestKinds/vxlan (uml)"},
 		{"died there", ranInUML + `{"Action":"run","Package":"onlink/b","Test":"TestX"}`, "5 passed, 1 failed, 0 skipped", "DIED onlink/b.TestX (uml)"},
+		{"one of two processes failed", ranInUML + `{"Action":"fail","Package":"onlink/b"}
+{"Action":"pass","Package":"onlink/b"}`, "5 passed, 1 failed, 0 skipped", "FAIL onlink/b (uml)"},
 		{"process failed after its tests", ranInUML + `{"Action":"fail","Package":"onlink/a"}`, "5 passed, 1 failed, 0 skipped", "FAIL onlink/a (uml)"},
 	}
 	for _, tt := range tests {
