@@ -42,8 +42,8 @@ type learn struct {
 	resyncAt  time.Time // of the next full comparison
 	linksNews func()    // called after a change of links, ours too; does not block
 
-	// since is when this loop began to receive changes of best paths that are not in
-	// the kernel yet, the zero Time for none; converged is how long such changes took.
+	// since is when the oldest change of best paths came that is not in the kernel
+	// yet, the zero Time for none; converged is how long such changes took.
 	since     time.Time
 	converged histogram.Histogram
 
@@ -99,10 +99,9 @@ func (l *learn) nextWork() time.Time {
 
 // fromPeers passes the changed paths of the peers to the decision.
 func (l *learn) fromPeers() {
-	if l.since.IsZero() {
-		l.since = time.Now()
+	if since := l.speaker.Drain(l.table.Update); l.since.IsZero() {
+		l.since = since
 	}
-	l.speaker.Drain(l.table.Update)
 }
 
 // fromUnderlay decides again every route that depends on a changed link, address

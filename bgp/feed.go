@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"onlink/rib"
 )
@@ -22,6 +23,7 @@ type feed struct {
 	limit  int            // count at which older updates of a prefix are removed
 	free   [][]rib.Update // empty chunks for news
 	frozen bool           // stopped: no more updates are queued
+	since  time.Time      // when the oldest update in news was queued; valid if count > 0
 
 	// The latest set and its usable paths: the prefixes of an UPDATE share one
 	// set, so they share one slice.
@@ -60,6 +62,9 @@ func (f *feed) replace(prefix netip.Prefix, set []member) {
 	if !slices.Equal(set, f.latest) {
 		f.latest = append(f.latest[:0], set...)
 		f.paths = usable(set)
+	}
+	if f.count == 0 {
+		f.since = time.Now()
 	}
 	if f.count >= f.limit {
 		all := newest(slices.Concat(f.news...))
@@ -103,14 +108,18 @@ func (f *feed) signal() {
 // drain calls each with the full set of every prefix that had an event since the
 // last call, in prefix order. The engine does not wait for it. The set may be the
 // same as before, and an empty one may be of a prefix that the consumer has never
-// received: one of ours.
-func (f *feed) drain(each func(rib.Update)) {
+// received: one of ours. since is when the oldest of the events came, the zero Time
+// when there is none.
+func (f *feed) drain(each func(rib.Update)) (since time.Time) {
 	f.mu.Lock()
 	news := f.news
+	if f.count > 0 {
+		since = f.since
+	}
 	f.news, f.count, f.limit = nil, 0, feedLimit
 	f.mu.Unlock()
 	if len(news) == 0 {
-		return
+		return since
 	}
 	if !ascending(news) {
 		for _, u := range newest(slices.Concat(news...)) {
@@ -131,6 +140,7 @@ func (f *feed) drain(each func(rib.Update)) {
 			f.free = append(f.free, chunk[:0])
 		}
 	}
+	return since
 }
 
 // newest returns the last update of every prefix, in prefix order.

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -129,6 +131,26 @@ func TestFeedOrder(t *testing.T) {
 			t.Errorf("%v: %v, want the last set, via %v", u.Prefix, u.Paths, want[u.Prefix])
 		}
 	}
+}
+
+// TestFeedSince: a drain returns when the oldest update came that it delivers.
+func TestFeedSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFeed()
+		if since := f.drain(func(rib.Update) {}); !since.IsZero() {
+			t.Errorf("%v without an update", since)
+		}
+		for range 2 {
+			first := time.Now()
+			for i := range 3 {
+				f.replace(block4(i), nil)
+				time.Sleep(time.Second) // synctest's clock
+			}
+			if since := f.drain(func(rib.Update) {}); !since.Equal(first) {
+				t.Errorf("since %v, want %v", since, first)
+			}
+		}
+	})
 }
 
 // TestFeedBounded: routes that flap while the consumer is busy do not make the

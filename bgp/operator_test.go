@@ -273,9 +273,12 @@ func TestRefresh(t *testing.T) {
 	if _, err := o.RefreshIn(t.Context(), addr("127.101.0.9")); !errors.Is(err, ErrNoSession) {
 		t.Errorf("refresh of a peer without a session: %v", err)
 	}
-	if d, err := o.Detail(t.Context(), addr("127.101.0.2")); err != nil || d.SentMessages.Refresh != 1 {
-		t.Errorf("sent %+v, %v; want one ROUTE-REFRESH", d.SentMessages, err)
-	}
+	eventually(t, func() string { // the engine counts a message after it has sent it
+		if d, err := o.Detail(t.Context(), addr("127.101.0.2")); err != nil || d.SentMessages.Refresh != 1 {
+			return fmt.Sprintf("sent %+v, %v; want one ROUTE-REFRESH", d.SentMessages, err)
+		}
+		return ""
+	})
 }
 
 // blockUpdates are UPDATEs with count prefixes /32 from 11.0.0.0 on, 500 in each.

@@ -72,5 +72,6 @@ func (s *Speaker) Changed() <-chan struct{} { return s.watch.feed.changed }
 // Drain calls each with the newest full best-path set of every prefix that may
 // have changed since the last call, each prefix once, next hops without
 // duplicates. Own prefixes have no path, so an empty set may be of a prefix that
-// the caller has never received. After a stop it never calls each.
-func (s *Speaker) Drain(each func(rib.Update)) { s.watch.feed.drain(each) }
+// the caller has never received. After a stop it never calls each. It returns when
+// the oldest of the changes was received; the zero Time: there is none.
+func (s *Speaker) Drain(each func(rib.Update)) (since time.Time) { return s.watch.feed.drain(each) }

@@ -36,7 +36,7 @@ func newRouteMetrics(c *catalogue) routeMetrics {
 		errors:       c.counter("fib_errors_total", "Writes that the kernel rejected; each attempt counts."),
 		resyncs:      c.counter("fib_resyncs_total", "Full comparisons with the kernel."),
 		resyncLength: c.gauge("fib_last_resync_seconds", "Duration of the last full comparison, in seconds."),
-		converged:    c.histogram("convergence_seconds", "Time from the receipt of a change of best paths to the kernel's confirmation of the route, once for each route written. A change that comes while the agent writes others is received after them."),
+		converged:    c.histogram("convergence_seconds", "Time from a change of best paths in the BGP engine to the kernel's confirmation of the route, once for each route written. Changes that are written together count with the time of the oldest."),
 		podMTU:       c.gauge("pod_mtu_bytes", "MTU of pod interfaces; 0 before it is known."),
 	}
 }

@@ -87,8 +87,9 @@ type Routes struct {
 	InSync bool // the routes of a previous run were swept
 	Counts rib.Counts
 	FIB    fib.Stats
-	// Converged is how long changes of best paths took from the learn loop's receipt to
-	// the kernel's confirmation, once for each route written.
+	// Converged is how long changes of best paths took from the BGP engine to the
+	// kernel, once for each route written. Of the changes of one turn of the learn loop
+	// it is the time of the oldest.
 	Converged histogram.Histogram
 	Failed    map[netip.Prefix]string       // decided and not in the kernel, and why
 	Shared    map[netip.Prefix][]netip.Addr // prefixes in pools with next hops of several nodes
