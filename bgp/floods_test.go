@@ -136,6 +136,10 @@ func TestHalfOpenLimit(t *testing.T) {
 	w := startWitnessed(t, "127.47")
 	before := runtime.NumGoroutine()
 	const tries, limit = 1400, 1024
+	// The engine ends a half-open session after this long, and admits another: only
+	// before that are the numbers exact.
+	const halfOpen = 20 * time.Second
+	began := time.Now()
 	conns := make([]net.Conn, 0, tries)
 	for i := range tries {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 47, byte(1+i/200), byte(1+i%200))}, Timeout: patience}
@@ -145,7 +149,7 @@ func TestHalfOpenLimit(t *testing.T) {
 		}
 		conns = append(conns, c)
 		if n := len(conns); n%100 == 0 {
-			if known := len(w.Peers()); known > limit+1 {
+			if known := len(w.Peers()); known > limit+1 && time.Since(began) < halfOpen {
 				t.Fatalf("%d peers after %d connections, want at most %d", known, n, limit+1)
 			}
 		}
@@ -159,8 +163,7 @@ func TestHalfOpenLimit(t *testing.T) {
 			refused++
 		}
 	}
-	// The first ones may have timed out meanwhile.
-	if refused == 0 {
+	if refused == 0 && time.Since(began) < halfOpen {
 		t.Error("no connection was refused")
 	}
 	w.unharmed()
