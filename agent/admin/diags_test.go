@@ -28,10 +28,11 @@ import (
 	"onlink/rib"
 )
 
-// planted writes a configuration that names a file with a secret wherever one can be
-// named (agent/config has a test that these are all), and returns the secrets. others
-// stand where no part of the agent reads them.
-func planted(t *testing.T) (text string, secrets, others []string) {
+// secretsEverywhere writes a configuration that names a file with a secret wherever one
+// can be named (agent/config has a test that these are all), and returns the secrets.
+// others stand where no part of the agent reads them. No function here may have "plant"
+// in its name: the heap profile of the bundle names whoever allocated a sampled object.
+func secretsEverywhere(t *testing.T) (text string, secrets, others []string) {
 	t.Helper()
 	dir := t.TempDir()
 	secret := func(name, content string) string {
@@ -125,7 +126,7 @@ func bundleOf(t *testing.T, b *bed) (files map[string]string, parts []string) {
 // the configuration of a container runtime, and in what the parts of the agent say of
 // them; the bundle has none, in no form.
 func TestBundleHasNoSecret(t *testing.T) {
-	text, secrets, others := planted(t)
+	text, secrets, others := secretsEverywhere(t)
 	c, err := config.Parse("onlinkd.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
