@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"sort"
@@ -203,7 +204,8 @@ func (m *outMember) fill(buf []byte) (_ []byte, msgs int, more bool) {
 	limit := outChunk - len(buf)
 	first := sort.Search(len(g.log), func(i int) bool { return g.log[i].seq > m.place })
 	list := make([]tell, 0, min(len(g.log)-first, 64))
-	shared, size, i := false, 0, first
+	shared, told, gone := false, false, false
+	size, i := 0, first
 	for ; i < len(g.log) && size < limit; i++ {
 		slot := g.log[i]
 		m.place = slot.seq
@@ -215,11 +217,16 @@ func (m *outMember) fill(buf []byte) (_ []byte, msgs int, more bool) {
 		if len(list) == 0 || list[len(list)-1].attrs != t.attrs {
 			size += updateOverhead(t.attrs)
 		}
-		shared = shared || t.attrs != nil && t.attrs.refs > 1
+		if t.attrs == nil {
+			gone = true
+		} else {
+			told, shared = true, shared || t.attrs.refs > 1
+		}
 		list = append(list, t)
 	}
-	if shared {
-		// Each prefix is here once, so their order is free.
+	if shared || told && gone {
+		// Each prefix is here once, so their order is free. Withdrawals come last: an
+		// aggregate takes the place of the prefixes inside it, and they that of an aggregate.
 		slices.SortStableFunc(list, func(a, b tell) int { return cmp.Compare(a.attrs.order(), b.attrs.order()) })
 	}
 	w := updateWriter{buf: buf, family: g.key.family}
@@ -251,7 +258,7 @@ func (m *outMember) due(slot outSlot) (tell, bool) {
 
 func (a *outAttrs) order() uint64 {
 	if a == nil {
-		return 0
+		return math.MaxUint64
 	}
 	return a.id
 }
@@ -393,7 +400,8 @@ func (s *BgpServer) leave(peer *peer) {
 	}
 }
 
-// evaluate brings the whole table into a group.
+// evaluate brings the whole table into a group. What the policy refuses now is
+// withdrawn last: what takes its place has been announced by then.
 func (s *BgpServer) evaluate(g *outGroup) {
 	g.partial, g.evaluated = false, s.outGeneration
 	paths := s.globalRib.GetBestPathList(table.GLOBAL_RIB_NAME, 0, []bgp.RouteFamily{g.key.family})
@@ -401,7 +409,9 @@ func (s *BgpServer) evaluate(g *outGroup) {
 	slices.SortStableFunc(paths, func(a, b *table.Path) int { return cmp.Compare(a.GetHash(), b.GetHash()) })
 	g.mark++
 	for _, p := range paths {
-		s.change(g, p)
+		if prefix, attrs, ok := s.encode(g, p); ok && attrs != nil {
+			s.tell(g, prefix, p, attrs)
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -431,24 +441,33 @@ func (s *BgpServer) updateOutGroups(f bgp.RouteFamily, best []*table.Path) {
 
 // change brings one changed best path into a group.
 func (s *BgpServer) change(g *outGroup, path *table.Path) {
-	prefix, ok := outPrefixOf(path.GetNlri())
-	if !ok {
-		return
+	if prefix, attrs, ok := s.encode(g, path); ok {
+		s.tell(g, prefix, path, attrs)
 	}
-	source := idOf(path.GetSource().ID)
-	var attrs *outAttrs
+}
+
+// encode returns what a group is to be told of a path; nil: that it is gone.
+func (s *BgpServer) encode(g *outGroup, path *table.Path) (prefix outPrefix, attrs *outAttrs, ok bool) {
+	if prefix, ok = outPrefixOf(path.GetNlri()); !ok {
+		return prefix, nil, false
+	}
 	why := ""
 	if !path.IsWithdraw {
-		if m := g.example(source); m == nil {
+		if m := g.example(idOf(path.GetSource().ID)); m == nil {
 			g.partial = true
 		} else {
 			attrs, why = s.encodeFor(g, m, path, prefix.bits)
 		}
 	}
 	s.withhold(g, prefix, path, why)
+	return prefix, attrs, true
+}
+
+// tell makes attrs, of a path, what a group is told of a prefix.
+func (s *BgpServer) tell(g *outGroup, prefix outPrefix, path *table.Path, attrs *outAttrs) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.set(prefix, source, attrs) {
+	if g.set(prefix, idOf(path.GetSource().ID), attrs) {
 		if len(s.outDirty) == 0 {
 			s.outSince = time.Now()
 		}
