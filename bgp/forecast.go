@@ -103,6 +103,7 @@ type forecast struct {
 	sink      ForecastSink
 	// rejudged: the pools differ, so that every announcement is judged again.
 	rejudged bool
+	moves    moves // of the own prefixes
 }
 
 // newForecast reads both sides: the one in force, and that of the desire.
@@ -133,6 +134,7 @@ func (o Operator) newForecast(engine *gobgp.Engine, d *Desire) (*forecast, error
 	s.mu.Unlock()
 	f.next.imports = policy.NewPlan(&node, peers, ranges, policyOwn(f.now.origins))
 	f.rejudged = !slices.Equal(f.now.cfg.Pools, cfg.Pools)
+	f.moves = f.now.origins.to(f.next.origins)
 	return f, f.open(s.Peers(), adopted)
 }
 
@@ -181,12 +183,11 @@ func (f *forecast) page(part []netip.Prefix) error {
 
 // compare compares one prefix.
 func (f *forecast) compare(prefix netip.Prefix, routes []receivedRoute) {
-	own := f.originDiffers(prefix)
-	differs := own
+	differs := f.moves.redirected[prefix] || f.originDiffers(prefix)
 	for i := range routes {
 		differs = f.compareImport(&routes[i]) || differs
 	}
-	evaluate := differs || own || slices.ContainsFunc(f.sessions, func(s *foreseen) bool { return s.exportDiffers })
+	evaluate := differs || slices.ContainsFunc(f.sessions, func(s *foreseen) bool { return s.exportDiffers })
 	if !evaluate {
 		return
 	}

@@ -90,7 +90,7 @@ func foreseenLab(t *testing.T) (n []*node, present Desire) {
 	n = startNodes(t, testConfig(t, "127.103.0.1"), testConfig(t, "127.103.0.2"), testConfig(t, "127.103.0.3"), tor)
 	up := from(to("127.103.0.4", EBGP), "127.103.0.1")
 	up.ASN, up.Import = 65001, accepting("172.16.0.0/12 ge 12 le 24")
-	up.Export.Own = true
+	up.Export.Own, up.Export.Aggregates = true, []policy.Aggregate{{Prefix: prefix("192.0.0.0/16"), SummaryOnly: true}}
 	present = Desire{
 		Peers: []Peer{up}, Dynamics: []Dynamic{clientsOf("127.103.0.2/31")}, Pools: n[0].cfg.Pools,
 		Origins: []Origin{{Prefix: prefix("10.244.0.0/26")}, {Prefix: prefix("192.0.2.0/24")}},
@@ -185,6 +185,26 @@ func TestForecast(t *testing.T) {
 			"an own prefix that a client has", func(d *Desire) { d.Origins = append(d.Origins, Origin{Prefix: prefix("10.244.2.0/24")}) },
 			[]string{at(3) + " announces 10.244.2.0/24"},
 			nil, // the client's route stays until it announces it again
+		},
+		{
+			"an aggregate for the ToR alone", func(d *Desire) {
+				d.Peers[0].Export.Aggregates = []policy.Aggregate{{Prefix: prefix("10.244.0.0/16"), SummaryOnly: true}}
+				d.Origins = append(d.Origins, Origin{Prefix: prefix("10.244.0.0/16"), Aggregate: true})
+			},
+			[]string{at(3) + " announces 10.244.0.0/16", at(3) + " withdraws 10.244.0.0/26"},
+			map[string]Fate{at(1): FateKept, at(3): FateChanged},
+		},
+		{
+			"an aggregate that the ToR is to have already", func(d *Desire) {
+				d.Origins = append(d.Origins, Origin{Prefix: prefix("192.0.0.0/16"), Aggregate: true})
+			},
+			[]string{at(3) + " announces 192.0.0.0/16", at(3) + " withdraws 192.0.2.0/24"},
+			map[string]Fate{at(1): FateKept, at(3): FateKept},
+		},
+		{
+			"no own prefix", func(d *Desire) { d.Origins = nil },
+			[]string{at(1) + " withdraws 10.244.0.0/26", at(3) + " withdraws 192.0.2.0/24"},
+			nil,
 		},
 		{
 			"no pool of the clients", func(d *Desire) { d.Pools = []policy.Pool{{Prefix: prefix("10.99.0.0/16")}} },

@@ -7,10 +7,10 @@ import (
 )
 
 // installPolicyLocked computes the policy of the desired peers and own prefixes
-// and puts it in force.
-func (s *Speaker) installPolicyLocked() error {
+// and puts it in force. ending are own prefixes that are about to be withdrawn.
+func (s *Speaker) installPolicyLocked(ending ...Origin) error {
 	node, want := s.cfg.policyNode(), s.sessions.want
-	plan := policy.NewPlan(&node, policyPeers(want.peers), policyRanges(want.dynamics), policyOwn(s.origins))
+	plan := policy.NewPlan(&node, policyPeers(want.peers), policyRanges(want.dynamics), policyOwn(s.origins, ending...))
 	if err := s.engine.InstallPolicy(plan); err != nil {
 		return fmt.Errorf("install policy: %w", err)
 	}

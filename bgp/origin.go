@@ -36,6 +36,9 @@ func (o Origin) Equal(p Origin) bool {
 		equal(o.LocalPref, p.LocalPref) && equal(o.MED, p.MED)
 }
 
+// compare orders own prefixes: one comes before those inside it.
+func (o Origin) compare(p Origin) int { return o.Prefix.Compare(p.Prefix) }
+
 // sameExport reports whether the policy treats o and p alike.
 func (o Origin) sameExport(p *Origin) bool {
 	return o.Aggregate == p.Aggregate && o.Service == p.Service && slices.Equal(o.Peers, p.Peers)
@@ -110,31 +113,45 @@ func (o origins) alone() map[netip.Prefix]Origin {
 	return out
 }
 
-// moves are the announcements and withdrawals that lead from one set of own
-// prefixes to another.
+// moves are the steps from one set of own prefixes to another.
 type moves struct {
-	announce, withdraw []Origin
-	filters            bool                  // the policy must change before the announcements
-	redirected         map[netip.Prefix]bool // those among announce that the policy treats differently
+	announce, withdraw []Origin // a prefix comes before those inside it
+	filters            bool     // the policy must change before the announcements
+	// redirected are those of both sets that the policy treats differently on export:
+	// they have other peers, or an aggregate around them appears or ends.
+	redirected map[netip.Prefix]bool
 }
 
 // to returns the moves from o to want.
 func (o origins) to(want origins) moves {
 	m := moves{redirected: map[netip.Prefix]bool{}}
+	aggregates := origins{} // those of one set alone
 	for prefix, w := range want {
 		was, had := o[prefix]
-		if had && !was.sameExport(&w) {
-			m.redirected[prefix] = true
+		if was.Aggregate != w.Aggregate {
+			aggregates[prefix] = w
 		}
-		m.filters = m.filters || !had || m.redirected[prefix]
 		if !had || !was.Equal(w) {
 			m.announce = append(m.announce, w)
 		}
 	}
 	for prefix, was := range o {
 		if _, keep := want[prefix]; !keep {
+			if was.Aggregate {
+				aggregates[prefix] = was
+			}
 			m.withdraw = append(m.withdraw, was)
 		}
 	}
+	hides := ownPrefixesOf(aggregates)
+	for prefix, w := range want {
+		was, had := o[prefix]
+		if had && (!was.sameExport(&w) || hides.holding(prefix).IsValid()) {
+			m.redirected[prefix] = true
+		}
+		m.filters = m.filters || !had || m.redirected[prefix]
+	}
+	slices.SortFunc(m.announce, Origin.compare)
+	slices.SortFunc(m.withdraw, Origin.compare)
 	return m
 }

@@ -39,10 +39,12 @@ func (s *Speaker) applyOriginsLocked(want origins) error {
 
 // moveOriginsLocked announces and withdraws own prefixes. The policy that refuses
 // them from peers is in force before they are announced, and lifted only after
-// they are withdrawn.
+// they are withdrawn. What an aggregate hides is withdrawn after the aggregate is
+// announced, and announced before the aggregate is withdrawn: its packets always have
+// a way here.
 func (s *Speaker) moveOriginsLocked(m moves) error {
 	if m.filters {
-		if err := s.installPolicyLocked(); err != nil {
+		if err := s.installPolicyLocked(m.withdraw...); err != nil {
 			return err
 		}
 	}
@@ -58,14 +60,14 @@ func (s *Speaker) moveOriginsLocked(m moves) error {
 			return fmt.Errorf("announce own prefixes to other peers: %w", err)
 		}
 	}
-	if len(m.withdraw) == 0 {
-		return nil
-	}
 	for _, o := range m.withdraw {
 		r := o.route(&s.cfg)
 		if err := s.engine.Withdraw(&r); err != nil {
 			return fmt.Errorf("withdraw own prefixes: %w", err)
 		}
+	}
+	if len(m.withdraw) == 0 {
+		return nil
 	}
 	if err := s.installPolicyLocked(); err != nil {
 		return err

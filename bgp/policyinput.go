@@ -51,11 +51,16 @@ func policyRanges(dynamics map[string]Dynamic) []policy.Peer {
 	return out
 }
 
-func policyOwn(own map[netip.Prefix]Origin) []policy.OwnPrefix {
-	out := make([]policy.OwnPrefix, 0, len(own))
-	for _, o := range inOrder(own, func(a, b Origin) int { return a.Prefix.Compare(b.Prefix) }) {
-		out = append(out, policy.OwnPrefix{Prefix: o.Prefix, Aggregate: o.Aggregate, Service: o.Service, Peers: o.Peers})
+// policyOwn returns own prefixes, and those that are about to be withdrawn.
+func policyOwn(own origins, ending ...Origin) []policy.OwnPrefix {
+	out := make([]policy.OwnPrefix, 0, len(own)+len(ending))
+	add := func(list []Origin, ending bool) {
+		for _, o := range list {
+			out = append(out, policy.OwnPrefix{Prefix: o.Prefix, Aggregate: o.Aggregate, Service: o.Service, Peers: o.Peers, Ending: ending})
+		}
 	}
+	add(inOrder(own, Origin.compare), false)
+	add(ending, true)
 	return out
 }
 

@@ -70,7 +70,14 @@ func openHeld(t *testing.T, local, reflector string, hold uint16, caps ...byte) 
 // openOnly is openHeld with no other capabilities than those given.
 func openOnly(t *testing.T, local, reflector string, hold uint16, caps ...byte) *rawPeer {
 	t.Helper()
-	open := binary.BigEndian.AppendUint16([]byte{4, 0xfc, 0x00}, hold) // version 4, AS 64512
+	return openAs(t, local, reflector, 64512, hold, caps...)
+}
+
+// openAs is openOnly for a peer of an AS.
+func openAs(t *testing.T, local, reflector string, as, hold uint16, caps ...byte) *rawPeer {
+	t.Helper()
+	open := binary.BigEndian.AppendUint16([]byte{4}, as) // version 4
+	open = binary.BigEndian.AppendUint16(open, hold)
 	open = append(open, addr(local).AsSlice()...)
 	open = append(append(open, byte(len(caps)+2), 2, byte(len(caps))), caps...)
 	var p *rawPeer

@@ -25,7 +25,11 @@ type recorder struct {
 
 func recordOf(t *testing.T, local, speaker string) *recorder {
 	t.Helper()
-	r := &recorder{rawPeer: openClient(t, local, speaker)}
+	return recording(openClient(t, local, speaker))
+}
+
+func recording(p *rawPeer) *recorder {
+	r := &recorder{rawPeer: p}
 	go r.listen()
 	return r
 }

@@ -88,6 +88,74 @@ func TestAggregates(t *testing.T) {
 	told("the aggregate again", frr, pool)
 }
 
+// TestAggregatesReload: a running agent is given an aggregate for one of its two ToRs, by
+// reload and by the API, and without it again: that ToR has the aggregate in place of the
+// blocks, and the blocks again, the other ToR the blocks all the time; no session resets.
+func TestAggregatesReload(t *testing.T) {
+	spec := labtest.Mesh("aggregates", 2)
+	spec.ToRsPerRack = 2
+	ctx, l := labtest.Build(t, spec)
+	n, other := l.Node("r1n1"), l.Node("r1n2")
+	tors, pool := l.ToRs(), "10.244.0.0/16"
+	with := labtest.StartRouter(ctx, t, l, interop.BIRD, tors[0], labtest.SetupOf(tors[0], n))
+	without := labtest.StartRouter(ctx, t, l, interop.BIRD, tors[1], labtest.SetupOf(tors[1], n))
+	labtest.Wire(l, map[string]conf.BGP{
+		n.Name:     {ASN: lab.NodeASN, Peers: []*conf.Peer{other.Peer(), labtest.FabricPeer(tors[0]), labtest.FabricPeer(tors[1])}},
+		other.Name: {ASN: lab.NodeASN, Peers: []*conf.Peer{n.Peer()}},
+	})
+	must(t, l.StartNodes(ctx))
+	must(t, l.WaitConverged(ctx))
+	block := labtest.BlockOf(ctx, t, n)
+	has := func(what string, r *interop.Router, want ...string) {
+		t.Helper()
+		var list []netip.Prefix
+		for _, p := range want {
+			list = append(list, netip.MustParsePrefix(p))
+		}
+		must(t, lab.Eventually(ctx, labtest.Patience, what, func() error { return labtest.LearnedExactly(ctx, r, list) }))
+	}
+	extra := netip.PrefixFrom(netip.MustParseAddr("10.244.255.7"), 32)
+	has("the block at first", with, block.String())
+	has("the block at first", without, block.String())
+	before := labtest.Sessions(ctx, t, n)
+	if len(before) != 3 {
+		t.Fatalf("%d sessions up, want both ToRs and the other node", len(before))
+	}
+	config := func(extra []netip.Prefix, aggregates ...conf.Aggregate) *conf.Config {
+		c := n.Edited()
+		c.BGP.Peer(tors[0].Name).Export.Aggregates = aggregates
+		c.BGP.Originate = conf.Strings(extra...)
+		return c
+	}
+	summary := conf.Aggregate{Prefix: pool, SummaryOnly: true}
+
+	labtest.Reload(ctx, t, n, config(nil, summary))
+	has("the aggregate in place of the block", with, pool)
+	has("the block as before", without, block.String())
+	labtest.Reload(ctx, t, n, config([]netip.Prefix{extra}, summary))
+	has("nothing of a new prefix inside", with, pool)
+	has("a new prefix", without, block.String(), extra.String())
+	labtest.Reload(ctx, t, n, config([]netip.Prefix{extra}, conf.Aggregate{Prefix: pool}))
+	has("the aggregate and what is inside", with, pool, block.String(), extra.String())
+	labtest.Reload(ctx, t, n, config([]netip.Prefix{extra}, summary))
+	has("the aggregate alone again", with, pool)
+	labtest.Reload(ctx, t, n, config(nil))
+	has("the block again", with, block.String())
+	has("the block as before", without, block.String())
+
+	text, err := config(nil, summary).YAML()
+	must(t, err)
+	path, err := n.WriteText("aggregate.yaml", text)
+	must(t, err)
+	labtest.WantCtl(ctx, t, n, 0, "", "config", "apply", path)
+	has("the aggregate by the API", with, pool)
+	has("the block as before", without, block.String())
+	must(t, labtest.UnknownTo(ctx, []*lab.Node{other}, netip.MustParsePrefix(pool)))
+	for name, was := range before {
+		same(t, name, was, labtest.Sessions(ctx, t, n)[name])
+	}
+}
+
 // isBlackhole wants the node's kernel to drop what goes to a prefix and nowhere
 // more specific.
 func isBlackhole(n *lab.Node, p netip.Prefix) error {

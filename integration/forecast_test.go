@@ -3,7 +3,9 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
 	"onlink/internal/ours"
+	onlinkv1 "onlink/proto/v1"
 )
 
 // foretoldRoutes is what the test reads of a forecast.
@@ -68,6 +71,43 @@ func ourRoutes(n *lab.Node) ([]string, error) {
 	return out, nil
 }
 
+// announced returns the prefixes that a node announces to its established sessions, as
+// "PEER PREFIX".
+func announced(ctx context.Context, n *lab.Node) ([]string, error) {
+	admin, err := n.Admin()
+	if err != nil {
+		return nil, err
+	}
+	peers, err := admin.ListPeers(ctx, &onlinkv1.ListPeersRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range peers.GetPeers() {
+		if p.GetState() != "Established" {
+			continue
+		}
+		stream, err := admin.ListPeerRoutes(ctx, &onlinkv1.ListPeerRoutesRequest{Peer: p.GetName(), Set: onlinkv1.RouteSet_ROUTE_SET_ADVERTISED})
+		if err != nil {
+			return nil, err
+		}
+		for {
+			part, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range part.GetRoutes() {
+				out = append(out, p.GetName()+" "+r.GetPrefix())
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
 // TestConfigDiff: what config diff says of the kernel's routes and of the announcements
 // is what happens when the file is applied; and it changes nothing.
 func TestConfigDiff(t *testing.T) {
@@ -105,6 +145,11 @@ func TestConfigDiff(t *testing.T) {
 			c.BGP.Filters = refuse("10.244.0.0/16")
 			c.BGP.Peer(tor).Export.Filters = []string{"refuse"}
 		}, []string{"withdraw from " + tor + ": ", "  " + mine.String() + "  filter refuse rule 1"}},
+		{"an aggregate in place of the block", func(c *conf.Config) {
+			c.BGP.Peer(tor).Export.Aggregates = []conf.Aggregate{{Prefix: "10.244.0.0/16", SummaryOnly: true}}
+		}, []string{
+			"announce to " + tor + ": 1\n  10.244.0.0/16  own prefixes", "withdraw from " + tor + ": ", "  " + mine.String() + "  inside an aggregate with summaryOnly",
+		}},
 		{"without the reflector", func(c *conf.Config) {
 			c.BGP.Peers = slices.DeleteFunc(c.BGP.Peers, func(p *conf.Peer) bool { return p.Name == reflector })
 		}, []string{"removed", "drop from " + reflector, "  " + theirs.String() + "  the session is removed", "remove from the kernel: "}},
@@ -112,6 +157,8 @@ func TestConfigDiff(t *testing.T) {
 		next := n.Config()
 		c.change(next)
 		was, err := ourRoutes(n)
+		must(t, err)
+		sent, err := announced(ctx, n)
 		must(t, err)
 		told, text := configDiff(ctx, t, n, next)
 		for _, line := range c.want {
@@ -131,6 +178,16 @@ func TestConfigDiff(t *testing.T) {
 			after = append(after, r.Prefix)
 		}
 		slices.Sort(after)
+		willSend := append([]string(nil), sent...)
+		for _, s := range f.Sessions {
+			willSend = slices.DeleteFunc(willSend, func(line string) bool {
+				return slices.ContainsFunc(s.Withdraws.First, func(r struct{ Prefix, Text string }) bool { return line == s.Name+" "+r.Prefix })
+			})
+			for _, r := range s.Announces.First {
+				willSend = append(willSend, s.Name+" "+r.Prefix)
+			}
+		}
+		slices.Sort(willSend)
 		still, err := ourRoutes(n)
 		must(t, err)
 		if d := cmp.Diff(was, still); d != "" {
@@ -144,10 +201,24 @@ func TestConfigDiff(t *testing.T) {
 			}
 			return err
 		}))
+		must(t, lab.Eventually(ctx, labtest.Patience, "the announcements after "+c.name, func() error {
+			are, err := announced(ctx, n)
+			if d := cmp.Diff(willSend, are); d != "" {
+				return fmt.Errorf("(-foretold +got):\n%s", d)
+			}
+			return err
+		}))
 		labtest.Reload(ctx, t, n, n.Config())
 		must(t, lab.Eventually(ctx, labtest.Patience, "the routes of before", func() error {
 			is, err := ourRoutes(n)
 			if d := cmp.Diff(was, is); d != "" {
+				return fmt.Errorf("(-want +got):\n%s", d)
+			}
+			return err
+		}))
+		must(t, lab.Eventually(ctx, labtest.Patience, "the announcements of before", func() error {
+			are, err := announced(ctx, n)
+			if d := cmp.Diff(sent, are); d != "" {
 				return fmt.Errorf("(-want +got):\n%s", d)
 			}
 			return err

@@ -26,6 +26,7 @@ type Plan struct {
 	classes    []Class
 	pools      []Pool
 	aggregates []netip.Prefix // that this node announces, to any peer
+	hiding     []netip.Prefix // those of them that are not about to be withdrawn
 	services   []netip.Prefix
 	others     []netip.Prefix // own ones that are no services
 	restricted []restricted
@@ -221,7 +222,7 @@ func (p *Plan) classAggregates(k *Class, say func(string, Condition, Action)) {
 		}
 	}
 	for _, a := range k.peer.Export.Aggregates {
-		if a.SummaryOnly && slices.Contains(p.aggregates, a.Prefix) {
+		if a.SummaryOnly && slices.Contains(p.hiding, a.Prefix) {
 			behind = append(behind, p.behind(a.Prefix)...)
 		}
 	}

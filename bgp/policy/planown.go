@@ -22,6 +22,9 @@ func (p *Plan) takeOwn(own []OwnPrefix) {
 	for _, o := range own {
 		if o.Aggregate {
 			p.aggregates = append(p.aggregates, o.Prefix)
+			if !o.Ending {
+				p.hiding = append(p.hiding, o.Prefix)
+			}
 		}
 		if o.Service {
 			p.services = append(p.services, o.Prefix)

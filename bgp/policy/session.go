@@ -152,6 +152,9 @@ type OwnPrefix struct {
 	Service bool
 	// Peers are the names of the only peers that it is announced to; empty: all.
 	Peers []string
+	// Ending: it is about to be withdrawn. It is treated as before, but an aggregate
+	// hides nothing any more: the prefixes inside are announced before it goes.
+	Ending bool
 }
 
 // samePolicy reports whether p and o can share a class of statements.

@@ -3,7 +3,7 @@
 // Reason: the export policy decides which peers receive a prefix of this node. When
 // that alone changes, the path is the same, and AddPath of the same path sends
 // nothing; a soft reset sends the whole table again to the peer.
-// Test: TestServiceOrigins in bgp.
+// Test: TestServiceOrigins, TestAggregateComesAndGoes in bgp.
 // Upstream: soft reset only.
 // Status: not for upstream: it is about update groups.
 
