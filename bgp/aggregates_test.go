@@ -190,3 +190,57 @@ func TestAggregateComesAndGoes(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnPrefixAroundRoutes: a new own prefix takes the routes of peers inside it at
+// once, from the node and from those that it reflects to, and gives them back when it
+// ends; the routes beside it stay.
+func TestOwnPrefixAroundRoutes(t *testing.T) {
+	needsPatches(t)
+	n := startNodes(t, withBlocks(testConfig(t, "127.110.1.1")), testConfig(t, "127.110.1.2"), testConfig(t, "127.110.1.3"))
+	x, other, client := n[0], n[1], n[2]
+	other.originate("10.244.0.0/16", "10.244.2.0/26", "10.244.2.64/26", "10.244.3.0/26")
+	x.setPeers(nil, clientsOf("127.110.1.0/24"))
+	for _, c := range n[1:] {
+		c.setPeers([]Peer{from(to("127.110.1.1", IBGP), c.addr.String())})
+		x.waitUp(c.addr)
+	}
+	routes := func(own []Origin, announced []string, theirs ...string) {
+		t.Helper()
+		if err := x.SetOrigins(t.Context(), own); err != nil {
+			t.Fatal(err)
+		}
+		var at, behind []string
+		for _, p := range theirs {
+			at = append(at, p+" via 127.110.1.2")
+		}
+		for _, p := range announced {
+			behind = append(behind, p+" via 127.110.1.1")
+		}
+		x.waitRoutes(at...)
+		client.waitRoutes(append(behind, at...)...)
+	}
+	all := []string{"10.244.0.0/16", "10.244.2.0/26", "10.244.2.64/26", "10.244.3.0/26"}
+	routes(nil, nil, all...)
+	around := Origin{Prefix: prefix("10.244.2.0/25")}
+	routes([]Origin{around}, []string{"10.244.2.0/25"}, "10.244.0.0/16", "10.244.3.0/26")
+	routes(nil, nil, all...)
+
+	// Of an aggregate the same prefix alone; other nodes have blocks inside.
+	pool := Origin{Prefix: prefix("10.244.0.0/16"), Aggregate: true}
+	routes([]Origin{pool}, nil, all[1:]...)
+	pool.Aggregate = false
+	routes([]Origin{pool}, []string{"10.244.0.0/16"})
+	pool.Aggregate = true
+	routes([]Origin{pool, around}, []string{"10.244.2.0/25"}, "10.244.3.0/26")
+	routes(nil, nil, all...)
+
+	if err := x.SetPools(t.Context(), []policy.Pool{{Prefix: prefix("10.244.2.0/24"), Block: 26}}); err != nil {
+		t.Fatal(err)
+	}
+	x.waitRoutes("10.244.2.0/26 via 127.110.1.2", "10.244.2.64/26 via 127.110.1.2")
+	for _, p := range x.Peers() {
+		if p.Flaps != 0 || p.State != established {
+			t.Errorf("%s: %s after %d flaps", p.Name, p.State, p.Flaps)
+		}
+	}
+}

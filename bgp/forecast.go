@@ -125,14 +125,13 @@ func (o Operator) newForecast(engine *gobgp.Engine, d *Desire) (*forecast, error
 	f.next = side{cfg: &cfg, want: want, origins: origins, plan: policy.NewPlan(&node, peers, ranges, policyOwn(origins))}
 	s.mu.Lock()
 	had := s.cfg
-	f.now = side{cfg: &had, want: *s.sessions.want.clone(), origins: maps.Clone(s.origins), plan: s.plan, imports: s.plan}
+	f.now = side{cfg: &had, want: *s.sessions.want.clone(), origins: maps.Clone(s.origins), plan: s.plan}
 	adopted := maps.Clone(s.sessions.adopted)
 	if engine.ChecksImport() {
 		f.now.guard = s.guard.current.Load()
 		f.next.guard = policy.NewGuard(&node, peers, ranges, s.guard.facts)
 	}
 	s.mu.Unlock()
-	f.next.imports = policy.NewPlan(&node, peers, ranges, policyOwn(f.now.origins))
 	f.rejudged = !slices.Equal(f.now.cfg.Pools, cfg.Pools)
 	f.moves = f.now.origins.to(f.next.origins)
 	return f, f.open(s.Peers(), adopted)
@@ -212,7 +211,7 @@ func (f *forecast) originDiffers(prefix netip.Prefix) bool {
 // it is a different candidate.
 func (f *forecast) compareImport(r *receivedRoute) bool {
 	s := f.byAddr[r.peer.WithZone("")]
-	if s == nil || !f.rejudged && !s.importDiffers {
+	if s == nil || !f.rejudged && !s.importDiffers && !f.moves.judged.holding(r.route.Prefix).IsValid() {
 		return false
 	}
 	now, next := f.verdictNow(r), f.verdictNext(r)

@@ -183,8 +183,8 @@ func TestForecast(t *testing.T) {
 		},
 		{
 			"an own prefix that a client has", func(d *Desire) { d.Origins = append(d.Origins, Origin{Prefix: prefix("10.244.2.0/24")}) },
-			[]string{at(3) + " announces 10.244.2.0/24"},
-			nil, // the client's route stays until it announces it again
+			[]string{at(3) + " announces 10.244.2.0/24", at(1) + " drops 10.244.2.0/26", at(2) + " withdraws 10.244.2.0/26"},
+			nil,
 		},
 		{
 			"an aggregate for the ToR alone", func(d *Desire) {

@@ -120,16 +120,25 @@ type moves struct {
 	// redirected are those of both sets that the policy treats differently on export:
 	// they have other peers, or an aggregate around them appears or ends.
 	redirected map[netip.Prefix]bool
+	// judged have inside them the routes of peers that import treats differently.
+	judged ownPrefixes
 }
 
 // to returns the moves from o to want.
 func (o origins) to(want origins) moves {
 	m := moves{redirected: map[netip.Prefix]bool{}}
-	aggregates := origins{} // those of one set alone
+	// turned are those that one set alone has, or has as an aggregate.
+	turned, aggregates := origins{}, origins{}
+	turn := func(one Origin, aggregate bool) {
+		turned[one.Prefix] = one
+		if aggregate {
+			aggregates[one.Prefix] = one
+		}
+	}
 	for prefix, w := range want {
 		was, had := o[prefix]
-		if was.Aggregate != w.Aggregate {
-			aggregates[prefix] = w
+		if !had || was.Aggregate != w.Aggregate {
+			turn(w, was.Aggregate || w.Aggregate)
 		}
 		if !had || !was.Equal(w) {
 			m.announce = append(m.announce, w)
@@ -137,9 +146,7 @@ func (o origins) to(want origins) moves {
 	}
 	for prefix, was := range o {
 		if _, keep := want[prefix]; !keep {
-			if was.Aggregate {
-				aggregates[prefix] = was
-			}
+			turn(was, was.Aggregate)
 			m.withdraw = append(m.withdraw, was)
 		}
 	}
@@ -151,6 +158,7 @@ func (o origins) to(want origins) moves {
 		}
 		m.filters = m.filters || !had || m.redirected[prefix]
 	}
+	m.judged = ownPrefixesOf(turned)
 	slices.SortFunc(m.announce, Origin.compare)
 	slices.SortFunc(m.withdraw, Origin.compare)
 	return m

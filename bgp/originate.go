@@ -66,38 +66,27 @@ func (s *Speaker) moveOriginsLocked(m moves) error {
 			return fmt.Errorf("withdraw own prefixes: %w", err)
 		}
 	}
-	if len(m.withdraw) == 0 {
-		return nil
+	if len(m.withdraw) > 0 {
+		if err := s.installPolicyLocked(); err != nil {
+			return err
+		}
 	}
-	if err := s.installPolicyLocked(); err != nil {
-		return err
-	}
-	return s.judgeFreedLocked(m.withdraw)
+	return s.judgeInsideLocked(m.judged)
 }
 
-// judgeFreedLocked applies the import policy again to the peers that announced a
-// withdrawn prefix, or a part of it, while we originated it. Other peers are left
-// alone: a reflector with many routes would evaluate all of them each time that a
-// service ends.
-func (s *Speaker) judgeFreedLocked(list []Origin) error {
-	if !s.engine.KeepsReceived() {
+// judgeInsideLocked applies the import policy again to the routes of peers inside own
+// prefixes: those inside a new one are dropped, those inside a withdrawn one accepted.
+// No other route is evaluated: a reflector with many would evaluate all of them each
+// time that a service begins or ends.
+func (s *Speaker) judgeInsideLocked(own ownPrefixes) error {
+	if len(own.set) == 0 {
+		return nil
+	}
+	if !s.engine.ChecksImport() {
 		return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
 	}
-	set := make(map[netip.Prefix]Origin, len(list))
-	for _, o := range list {
-		set[o.Prefix] = o
-	}
-	freed, peers := ownPrefixesOf(set), map[netip.Addr]bool{}
-	err := s.engine.EachReceived(func(p netip.Prefix) bool { return freed.holding(p).IsValid() },
-		func(peer netip.Addr, _ netip.Prefix, _ gobgp.Attributes) { peers[peer] = true })
-	if err != nil {
-		return fmt.Errorf("look for announcements of withdrawn prefixes: %w", err)
-	}
-	for peer := range peers {
-		if err := s.sessions.judgeAgain(peer, gobgp.In); err != nil {
-			// its session may have ended meanwhile
-			return s.sessions.judgeAgain(netip.Addr{}, gobgp.In)
-		}
+	if err := s.engine.ImportAgain(func(p netip.Prefix) bool { return own.holding(p).IsValid() }); err != nil {
+		return fmt.Errorf("evaluate announcements inside own prefixes again: %w", err)
 	}
 	return nil
 }

@@ -14,15 +14,12 @@ type side struct {
 	want    wanted
 	origins origins
 	plan    *policy.Plan
-	// imports judges announcements. The own prefixes in it are those in force: new ones
-	// come after the announcements were judged again, and judge none themselves.
-	imports *policy.Plan
 	guard   *policy.Guard // nil: the engine checks with none
 }
 
 // verdict returns the side's decision on an announcement of a session.
 func (d *side) verdict(s *foreseenSide, r *receivedRoute) policy.Verdict {
-	t := policyTest{plan: d.imports, peer: s.peer, ends: s.ends, guard: d.guard}
+	t := policyTest{plan: d.plan, peer: s.peer, ends: s.ends, guard: d.guard}
 	v := t.importOf(t.peer.Received(r.route, t.ends.Peer))
 	if r.loop && v.Accepted {
 		return v.Decide(loopText(r, d.cfg, v), policy.Reject, r.route)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,6 +151,9 @@ func TestConfigDiff(t *testing.T) {
 		}, []string{
 			"announce to " + tor + ": 1\n  10.244.0.0/16  own prefixes", "withdraw from " + tor + ": ", "  " + mine.String() + "  inside an aggregate with summaryOnly",
 		}},
+		{"an own prefix around a node's block", func(c *conf.Config) {
+			c.BGP.Originate = []string{netip.PrefixFrom(theirs.Addr(), theirs.Bits()-1).Masked().String()}
+		}, []string{"drop from " + reflector + ": ", "  " + theirs.String() + "  a prefix of this node, or inside one"}},
 		{"without the reflector", func(c *conf.Config) {
 			c.BGP.Peers = slices.DeleteFunc(c.BGP.Peers, func(p *conf.Peer) bool { return p.Name == reflector })
 		}, []string{"removed", "drop from " + reflector, "  " + theirs.String() + "  the session is removed", "remove from the kernel: "}},
