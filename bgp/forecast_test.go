@@ -93,7 +93,7 @@ func foreseenLab(t *testing.T) (n []*node, present Desire) {
 	up.Export.Own, up.Export.Aggregates = true, []policy.Aggregate{{Prefix: prefix("192.0.0.0/16"), SummaryOnly: true}}
 	present = Desire{
 		Peers: []Peer{up}, Dynamics: []Dynamic{clientsOf("127.103.0.2/31")}, Pools: n[0].cfg.Pools,
-		Origins: []Origin{{Prefix: prefix("10.244.0.0/26")}, {Prefix: prefix("192.0.2.0/24")}},
+		Origins: []Origin{{Prefix: prefix("10.244.0.0/26")}, {Prefix: prefix("192.0.2.0/24")}, {Prefix: prefix("203.0.113.128/25"), Peers: []string{up.Name}}},
 	}
 	n[0].adopt(present)
 	for i, x := range n[1:3] {
@@ -200,6 +200,11 @@ func TestForecast(t *testing.T) {
 			},
 			[]string{at(3) + " announces 192.0.0.0/16", at(3) + " withdraws 192.0.2.0/24"},
 			map[string]Fate{at(1): FateKept, at(3): FateKept},
+		},
+		{
+			"another name of the ToR", func(d *Desire) { d.Peers[0].Name = "leaf" },
+			[]string{at(3) + " withdraws 203.0.113.128/25"},
+			map[string]Fate{at(3): FateChanged},
 		},
 		{
 			"no own prefix", func(d *Desire) { d.Origins = nil },

@@ -41,6 +41,7 @@ type foreseen struct {
 
 	now, next *foreseenSide // nil: the side has no such session
 	families  []Family      // that it carries; nil: all
+	renamed   bool          // own prefixes name their peers
 	// importDiffers and exportDiffers: the two sides may treat its routes differently.
 	importDiffers, exportDiffers bool
 }
@@ -108,7 +109,7 @@ func (f *forecast) advertisedTo(peer netip.Addr) (n int) {
 func (f *forecast) add(s *foreseen) {
 	anew := s.now == nil || s.next == nil || s.now.wire() != s.next.wire() || s.Fate == FateReset
 	s.importDiffers = anew || !s.now.samePolicy(s.next.Session)
-	s.exportDiffers = anew || !s.now.Export.Equal(s.next.Export)
+	s.exportDiffers = anew || s.renamed || !s.now.Export.Equal(s.next.Export)
 	f.sessions = append(f.sessions, s)
 	f.byAddr[s.Address.WithZone("")] = s
 }
@@ -143,6 +144,7 @@ func (f *forecast) pair(s *foreseen, local netip.Addr, adopted string) {
 		s.Fate, s.Why = FateReset, "its entry in bgp.peers"
 	case configured:
 		s.Fate, s.Why = fateOf(&static, &will)
+		s.renamed = static.Name != will.Name
 	case known && (dynamic.Prefix != accepts.Prefix || dynamic.Name != accepts.Name):
 		s.Fate, s.Why = FateReset, "its range of clients"
 	default:

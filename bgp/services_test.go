@@ -174,6 +174,36 @@ func TestServiceOrigins(t *testing.T) {
 	}
 }
 
+// TestRenamedPeer: a peer with another name has the prefixes that are for that name,
+// without a reset.
+func TestRenamedPeer(t *testing.T) {
+	needsPatches(t)
+	x := startNodes(t, testConfig(t, "127.110.2.1"))[0]
+	name := func(name string) {
+		t.Helper()
+		p := to("127.110.2.7", IBGP)
+		p.Name, p.Passive = name, true
+		x.setPeers([]Peer{p})
+	}
+	err := x.SetOrigins(t.Context(), []Origin{
+		{Prefix: prefix("10.244.1.0/26")}, {Prefix: prefix("203.0.113.7/32"), Service: true, Peers: []string{"tor"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name("tor")
+	r := recordOf(t, "127.110.2.7", "127.110.2.1")
+	block, service := "+10.244.1.0/26 pref 100", "+203.0.113.7/32 pref 100"
+	r.expect(block, service)
+	name("leaf")
+	r.expect(block, "-203.0.113.7/32") // all of it is sent again
+	name("tor")
+	r.expect(block, service)
+	if p := x.peer(addr("127.110.2.7")); p.Flaps != 0 || p.State != established {
+		t.Errorf("%s: %s after %d flaps", p.Name, p.State, p.Flaps)
+	}
+}
+
 // TestServiceOfOthers: another node's announcement of a service that this node
 // announces too is refused here, is no rival, and is used when this node's own
 // ends, without another peer's routes being evaluated again.

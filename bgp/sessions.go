@@ -114,7 +114,7 @@ func (s *sessions) putPeer(p, old Peer, exists, restarting bool) error {
 			return fmt.Errorf("update peer %s: %w", p.Name, err)
 		}
 	}
-	if !old.samePolicy(p.Session) {
+	if old.Name != p.Name || !old.samePolicy(p.Session) { // own prefixes name their peers
 		return s.judgeAgain(p.Address, gobgp.Both)
 	}
 	return nil
