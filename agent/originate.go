@@ -102,11 +102,15 @@ func (o *originate) round(ctx context.Context, setOwn func(ctx context.Context, 
 	return nil
 }
 
-// origins returns the announcements of prefixes of the node's own, and of aggregates.
+// origins returns the announcements of prefixes of the node's own, and of aggregates. One
+// that is in both lists, or twice in one, is announced once: a file may name the block
+// that the registry gave this node, and the speaker rejects a set with a prefix twice.
 func (o *originate) origins(at drain.Phase, own, sums []netip.Prefix) (out []bgp.Origin) {
+	seen := map[netip.Prefix]bool{}
 	add := func(list []netip.Prefix, aggregate bool) {
 		for _, p := range list {
-			if at != drain.Drained && o.node.Reaches(p) {
+			if !seen[p] && at != drain.Drained && o.node.Reaches(p) {
+				seen[p] = true
 				out = append(out, bgp.Origin{Prefix: p, Draining: at == drain.Leaving, Aggregate: aggregate})
 			}
 		}

@@ -4,6 +4,9 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"onlink/agent/drain"
+	"onlink/agent/node"
 )
 
 // TestContributed: an aggregate is announced while the node has a smaller prefix
@@ -51,5 +54,18 @@ func TestConfigure(t *testing.T) {
 	}
 	if extra, sums := o.configured(); !slices.Equal(extra, []netip.Prefix{second}) || !slices.Equal(sums, []netip.Prefix{first}) {
 		t.Errorf("announced %v and %v", extra, sums)
+	}
+}
+
+// TestOriginsOnce: a file that names this node's own block, or an aggregate as a prefix
+// of its own, changes nothing: the speaker rejects a whole set with one prefix twice, and
+// neither a reload nor a start could announce anything.
+func TestOriginsOnce(t *testing.T) {
+	t.Parallel()
+	o := &originate{node: node.Identity{Address: netip.MustParseAddr("10.57.0.11")}}
+	block, sum := netip.MustParsePrefix("10.244.1.0/26"), netip.MustParsePrefix("10.244.0.0/16")
+	got := o.origins(drain.Serving, []netip.Prefix{block, sum, block}, []netip.Prefix{sum})
+	if len(got) != 2 || got[0].Prefix != block || got[1].Prefix != sum || got[1].Aggregate {
+		t.Errorf("announced %v, want %s and %s, neither as an aggregate", got, block, sum)
 	}
 }

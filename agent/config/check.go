@@ -71,8 +71,12 @@ func (p *checker) checkBGP(c *BGP, labels map[string]string) {
 	}
 	seen := map[netip.Prefix]int{}
 	for i, prefix := range c.Originate {
-		if first, dup := seen[prefix]; dup {
-			p.Fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is also bgp.originate[%d]; remove one", prefix, first)
+		first, dup := seen[prefix]
+		switch at := fmt.Sprintf("bgp.originate[%d]", i); {
+		case prefix.IsValid() && prefix.Bits() == 0: // the speaker rejects it, and would at every start
+			p.Fail(at, "%s is the default route, which is a router's to announce; remove it", prefix)
+		case dup:
+			p.Fail(at, "%s is also bgp.originate[%d]; remove one", prefix, first)
 		}
 		seen[prefix] = i
 	}

@@ -159,9 +159,6 @@ func TestFile(t *testing.T) {
 			"originated loopback", "bgp: {originate: [127.0.0.1]}",
 			"onlinkd.yaml:2: bgp.originate[0]: 127.0.0.1/32 is inside 127.0.0.0/8, which no router accepts from another; remove it",
 		}, {
-			"originated default route", "bgp: {originate: ['::/0']}",
-			"onlinkd.yaml:2: bgp.originate[0]: ::/0 is the default route, which is a router's to announce; remove it",
-		}, {
 			"originated multicast", "bgp: {originate: [239.1.0.0/16]}",
 			"onlinkd.yaml:2: bgp.originate[0]: 239.1.0.0/16 is inside 224.0.0.0/4, which no router accepts from another; remove it",
 		}, {

@@ -71,18 +71,9 @@ func (m *machine) resolve(ctx context.Context) error {
 
 // speaker has the speaker judge its configuration, as at the start.
 func (m *machine) speaker(ctx context.Context, c *config.Effective, id node.Identity) {
-	peers, dynamic, err := rooms.Peers(c)
+	s, err := sessions(ctx, c, id)
 	if errors.Is(err, fs.ErrPermission) {
 		return
-	}
-	var s *bgp.Speaker
-	if err == nil {
-		conf := rooms.BGP(c, id, false, slog.New(slog.DiscardHandler))
-		conf.AllowUnpatched = true
-		s, err = bgp.New(conf)
-	}
-	if err == nil {
-		err = s.SetPeers(ctx, peers, dynamic)
 	}
 	var origins []bgp.Origin
 	for _, p := range c.BGP.Originate {
@@ -96,6 +87,22 @@ func (m *machine) speaker(ctx context.Context, c *config.Effective, id node.Iden
 	if err != nil {
 		m.fail("bgp", "%v", err)
 	}
+}
+
+// sessions returns a speaker that was not started, with the sessions of a configuration:
+// a reload has it judge as much.
+func sessions(ctx context.Context, c *config.Effective, id node.Identity) (*bgp.Speaker, error) {
+	peers, dynamic, err := rooms.Peers(c)
+	if err != nil {
+		return nil, err
+	}
+	conf := rooms.BGP(c, id, false, slog.New(slog.DiscardHandler))
+	conf.AllowUnpatched = true
+	s, err := bgp.New(conf)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.SetPeers(ctx, peers, dynamic)
 }
 
 // guard requires nftables where the file does.

@@ -21,9 +21,6 @@ const leastMTU6 = 1280
 // ranges rejects addresses that cannot be used as the file has them.
 func (r *report) ranges() {
 	for i, p := range r.BGP.Originate {
-		if p.Bits() == 0 {
-			r.fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is the default route, which is a router's to announce; remove it", p)
-		}
 		for _, u := range unroutable {
 			if u.Bits() <= p.Bits() && u.Contains(p.Addr()) {
 				r.fail(fmt.Sprintf("bgp.originate[%d]", i), "%s is inside %s, which no router accepts from another; remove it", p, u)
