@@ -54,14 +54,31 @@ func (f File) Text() ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, unread(err)
 	}
 	defer file.Close() // only read from
 	data, err := io.ReadAll(io.LimitReader(file, strictyaml.MaxFileSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, unread(err)
 	}
 	return data, nil
+}
+
+// Again is Text for a file that was read before. A pipe has nothing more to give, and
+// one without a writer would keep its reader for ever.
+func (f File) Again() ([]byte, error) {
+	if info, err := os.Stat(f.Path); err == nil && info.Mode().Type() == fs.ModeNamedPipe {
+		return nil, unread(&fs.PathError{Op: "read", Path: f.Path, Err: errPipe})
+	}
+	return f.Text()
+}
+
+// errPipe is the fault of a pipe in the file's place.
+var errPipe = errors.New("is a pipe, which can be read once")
+
+// unread says what to do about a file that cannot be read.
+func unread(err error) error {
+	return fmt.Errorf("read configuration: %w; put a file there that onlinkd can read, or name another with --config", err)
 }
 
 // Draft is a file's new content, written beside it and not yet in its place.

@@ -54,7 +54,7 @@ func (r *Reloader) Change(ctx context.Context, e Edit) (Outcome, error) {
 	}
 	r.turn.Lock()
 	defer r.turn.Unlock()
-	old, err := r.file.Text()
+	old, err := r.file.Again()
 	if err != nil {
 		return Outcome{}, err
 	}

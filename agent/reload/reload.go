@@ -120,7 +120,7 @@ func New(s Setup, start *config.Effective) *Reloader {
 	r.record.At = time.Now()
 	r.renewed.Store(new(make(chan struct{})))
 	if r.file != nil {
-		if text, err := r.file.Text(); err == nil && r.inForce(text) {
+		if text, err := r.file.Again(); err == nil && r.inForce(text) {
 			r.digest = digestOf(text)
 		}
 	}
@@ -223,7 +223,7 @@ func (r *Reloader) Text() (path string, text []byte, digest string, err error) {
 	if r.file == nil {
 		return "", nil, "", ErrNoFile
 	}
-	text, err = r.file.Text()
+	text, err = r.file.Again()
 	return r.file.Path, text, digestOf(text), err
 }
 

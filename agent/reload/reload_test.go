@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -195,5 +197,34 @@ func TestNoFile(t *testing.T) {
 		if !errors.Is(err, ErrNoFile) {
 			t.Errorf("got %v, want %v", err, ErrNoFile)
 		}
+	}
+}
+
+// TestPipe: a pipe in the file's place keeps no change waiting for its writer.
+func TestPipe(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f.yaml")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan [3]error, 1)
+	go func() { // an agent that waits for the pipe's writer never ends
+		r := New(Setup{
+			Log: slog.New(slog.DiscardHandler), File: &config.File{Path: path},
+			Parts: recorder(new([]string), ""), Facts: func() config.Facts { return config.Facts{} },
+		}, effective(t, "f", ""))
+		_, _, _, textErr := r.Text()
+		_, changeErr := r.Change(t.Context(), Edit{Make: func(old []byte) ([]byte, error) { return old, nil }})
+		done <- [3]error{r.Reread(t.Context(), "a test", false), textErr, changeErr}
+	}()
+	select {
+	case errs := <-done:
+		for _, err := range errs {
+			if err == nil || !strings.Contains(err.Error(), "f.yaml: is a pipe, which can be read once; put a file there that onlinkd can read, or name another with --config") {
+				t.Errorf("got %v", err)
+			}
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the agent waits for the pipe's writer")
 	}
 }

@@ -18,7 +18,7 @@ func (r *Reloader) Reread(ctx context.Context, by string, confirmed bool) error 
 	}
 	r.turn.Lock()
 	defer r.turn.Unlock()
-	text, err := r.file.Text()
+	text, err := r.file.Again()
 	return r.takeText(ctx, by, text, confirmed, err)
 }
 
@@ -81,7 +81,7 @@ func (r *Reloader) holdFile(ctx context.Context, by string, text []byte, next *c
 func (r *Reloader) confirmFile(ctx context.Context, by, digest string) error {
 	r.turn.Lock()
 	defer r.turn.Unlock()
-	text, err := r.file.Text()
+	text, err := r.file.Again()
 	if err == nil && digestOf(text) != digest {
 		return ErrStale
 	}

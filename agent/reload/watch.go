@@ -97,7 +97,7 @@ func (r *Reloader) changed(ctx context.Context) {
 	defer r.turn.Unlock()
 	file := *r.file
 	file.Optional = false // it was there
-	text, err := file.Text()
+	text, err := file.Again()
 	switch {
 	case err == nil && digestOf(text) == r.seen:
 		return
