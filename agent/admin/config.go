@@ -16,15 +16,24 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
+// maxShown is the size of the largest configuration file, in bytes. A larger one is none,
+// and what a client says of an answer that is too large names no file.
+const maxShown = 4 << 20
+
 // GetConfig implements onlinkv1.AdminServer.
 func (s *Server) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
 	path, text, digest, err := s.File.Text()
 	if err != nil {
 		return nil, configStatus(err)
 	}
-	rep := &onlinkv1.GetConfigReply{File: path, Text: string(text), Digest: digest}
+	if len(text) > maxShown {
+		return nil, status.Errorf(codes.FailedPrecondition, "%s has more than %d KiB, which no answer can hold; is this the right file?", path, maxShown>>10)
+	}
+	// A field of protobuf holds UTF-8 alone: without this the file that has to be looked at
+	// is the one that cannot be shown.
+	rep := &onlinkv1.GetConfigReply{File: path, Text: strings.ToValidUTF8(string(text), "?"), Digest: digest}
 	if err := s.File.Trouble(); err != nil {
-		rep.Problem = err.Error()
+		rep.Problem = bounded(err.Error())
 	}
 	return rep, nil
 }
@@ -121,14 +130,19 @@ func configEdits(req *onlinkv1.ChangeConfigRequest) ([]config.Edit, error) {
 // it accepts sees no reason at all.
 const maxAnswer = 128 << 10
 
+// bounded returns a text that an answer can hold: cut, and all of it UTF-8.
+func bounded(text string) string {
+	if len(text) > maxAnswer {
+		text = text[:maxAnswer] + " ..."
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
 // configStatus returns the code of an error: the caller's fault or the agent's.
 func configStatus(err error) error {
 	var mistakes config.Errors
 	var edit editError
-	text := err.Error()
-	if len(text) > maxAnswer {
-		text = strings.ToValidUTF8(text[:maxAnswer], "") + " ..."
-	}
+	text := bounded(err.Error())
 	switch {
 	case errors.As(err, &mistakes), errors.As(err, &edit), errors.Is(err, reload.ErrKey):
 		return invalid(text, err)

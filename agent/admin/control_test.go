@@ -260,6 +260,12 @@ func TestConfig(t *testing.T) {
 	}
 	_, err = (&bed{err: reload.ErrNoFile}).server(t).GetConfig(t.Context(), nil)
 	wantCode(t, err, codes.FailedPrecondition)
+	got, err = (&bed{text: "log: {level: \xff\xfe}"}).server(t).GetConfig(t.Context(), nil)
+	if err != nil || got.GetText() != "log: {level: ?}" {
+		t.Errorf("a file that is no UTF-8: %v, %q", err, got.GetText())
+	}
+	_, err = (&bed{text: strings.Repeat("#", 1+4<<20)}).server(t).GetConfig(t.Context(), nil)
+	wantCode(t, err, codes.FailedPrecondition)
 	_, err = (&bed{err: reload.ErrRestart}).server(t).ReloadConfig(t.Context(), nil)
 	wantCode(t, err, codes.FailedPrecondition)
 }

@@ -54,7 +54,9 @@ func (a *app) connect() (*connection, error) {
 		// TLS is the dialer's, because its errors say what is wrong with which
 		// certificate.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(c.dial))
+		grpc.WithContextDialer(c.dial),
+		// The largest configuration file, and why it is not in force.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFile+256<<10)))
 	if err != nil {
 		return nil, fmt.Errorf("prepare client: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -153,14 +154,24 @@ what it would remove. status lists the held changes; when there is only one, it 
 	}
 }
 
+// maxFile is the size of the largest configuration file, in bytes: no request holds more.
+const maxFile = 4 << 20
+
 func readFile(cmd *cobra.Command, name string) (string, error) {
+	var b []byte
+	var err error
 	if name == "-" {
-		b, err := io.ReadAll(cmd.InOrStdin())
-		return string(b), err
-	}
-	b, err := os.ReadFile(name)
-	if err == nil && len(b) == 0 {
+		name = "standard input"
+		b, err = io.ReadAll(cmd.InOrStdin())
+	} else if b, err = os.ReadFile(name); err == nil && len(b) == 0 {
 		err = errors.New(name + " is empty; write {} for an empty configuration")
+	}
+	switch { // a message to the agent could not hold it
+	case err != nil:
+	case len(b) > maxFile:
+		err = fmt.Errorf("%s is larger than %d KiB; is this the right file?", name, maxFile>>10)
+	case !utf8.Valid(b):
+		err = errors.New(name + " is no UTF-8 text; is this the right file?")
 	}
 	return string(b), err
 }

@@ -201,6 +201,7 @@ func TestErrors(t *testing.T) {
 		{"bad announcement", "announce operator --prefix web --socket " + socket, []string{`"web" is neither`}},
 		{"bad file of announcements", "announce operator -f testdata/announce_bad.yaml --socket " + socket, []string{"testdata/announce_bad.yaml", "announcements: [{prefix"}},
 		{"no file of announcements", "announce operator -f /nonexistent/a.yaml --socket " + socket, []string{"/nonexistent/a.yaml"}},
+		{"a file in Latin-1", "config apply testdata/latin1.yaml --socket " + socket, []string{"testdata/latin1.yaml is no UTF-8 text; "}},
 		{"no config file", "config apply /nonexistent/onlinkd.yaml --socket " + socket, []string{"/nonexistent/onlinkd.yaml"}},
 		{"bad log level", "log trace --socket " + socket, []string{`"trace"`}},
 		{"a part without a level", "log --part bgp --socket " + socket, []string{"need a LEVEL"}},
@@ -289,6 +290,25 @@ func TestVersion(t *testing.T) {
 	stdout, _, err = onlinkctl(t.Context(), "version", "--socket", "/nonexistent/admin.sock")
 	if err != nil || !strings.Contains(stdout, "onlinkd:   unknown, the agent is not running") {
 		t.Errorf("%v: %q", err, stdout)
+	}
+}
+
+// TestLargestFile: an answer holds the largest configuration file, and a larger one is
+// named before it is sent.
+func TestLargestFile(t *testing.T) {
+	t.Parallel()
+	more := strings.Repeat("#", maxFile-100)
+	socket := serve(t, &agent{more: more})
+	stdout, _, err := onlinkctl(t.Context(), "config", "show", "--socket", socket)
+	if err != nil || !strings.HasSuffix(stdout, more) {
+		t.Errorf("%v, %d bytes", err, len(stdout))
+	}
+	path := filepath.Join(t.TempDir(), "onlinkd.yaml")
+	if err := os.WriteFile(path, []byte(more+more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = onlinkctl(t.Context(), "config", "apply", path, "--socket", socket); err == nil || !strings.Contains(err.Error(), path+" is larger than 4096 KiB; ") {
+		t.Errorf("apply of 8 MiB: %v", err)
 	}
 }
 

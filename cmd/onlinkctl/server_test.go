@@ -45,6 +45,7 @@ type agent struct {
 	dies  bool // in the middle of a bundle
 	port  uint32
 	nodes []*onlinkv1.NodeAddresses
+	more  string // behind the text of the configuration
 }
 
 func (s *agent) ListNodes(context.Context, *onlinkv1.ListNodesRequest) (*onlinkv1.ListNodesReply, error) {
@@ -396,7 +397,7 @@ func (s *agent) ControlPeer(_ context.Context, r *onlinkv1.ControlPeerRequest) (
 }
 
 func (s *agent) GetConfig(context.Context, *onlinkv1.GetConfigRequest) (*onlinkv1.GetConfigReply, error) {
-	return &onlinkv1.GetConfigReply{File: "/etc/onlink/onlinkd.yaml", Text: "# ToRs\x1b[31m\nbgp:\n  asn: 64512\n", Digest: "0123456789abcdef"}, nil
+	return &onlinkv1.GetConfigReply{File: "/etc/onlink/onlinkd.yaml", Text: "# ToRs\x1b[31m\nbgp:\n  asn: 64512\n" + s.more, Digest: "0123456789abcdef"}, nil
 }
 
 func (s *agent) ReloadConfig(context.Context, *onlinkv1.ReloadConfigRequest) (*onlinkv1.ReloadConfigReply, error) {
