@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"onlink/agent/hold"
 	"onlink/agent/reload"
 	"onlink/agent/state"
 	onlinkv1 "onlink/proto/v1"
@@ -21,8 +22,8 @@ func TestConfirm(t *testing.T) {
 	_, err := confirm("")
 	wantCode(t, err, codes.NotFound)
 	made := 0
-	change := s.Held.Hold("config", "2 of 2 peers", []byte("{}"), func(context.Context) error { made++; return nil })
-	s.Held.Hold("announce services", "9 of 9 announcements", nil, func(context.Context) error { return reload.ErrStale })
+	change := s.Held.Hold(hold.Change{What: "config", Reason: "2 of 2 peers"}, []byte("{}"), func(context.Context) error { made++; return nil })
+	s.Held.Hold(hold.Change{What: "announce services", Reason: "9 of 9 announcements"}, nil, func(context.Context) error { return reload.ErrStale })
 	w := statusToWire(&state.Snapshot{Held: s.Held.List()})
 	if len(w.GetHeld()) != 2 || w.GetHeld()[1].GetDigest() != change.Digest || w.GetHeld()[1].GetReason() != "2 of 2 peers" || len(w.GetProblems()) != 2 {
 		t.Errorf("status: %v, problems %v", w.GetHeld(), w.GetProblems())

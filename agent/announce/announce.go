@@ -156,7 +156,7 @@ func (a *Announcements) guard(next *Set, r Request, facts Facts, limit func(gone
 		gone = append(gone[:3], "...")
 	}
 	reason += " (" + strings.Join(gone, ", ") + ")"
-	return a.Held.Hold(what(next.Owner), reason, []byte(content), func(ctx context.Context) error {
+	return a.Held.Hold(hold.Change{What: what(next.Owner), Reason: reason}, []byte(content), func(ctx context.Context) error {
 		_, err := a.Replace(ctx, r, true)
 		return err
 	}), true

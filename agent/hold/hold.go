@@ -28,13 +28,19 @@ var (
 type Change struct {
 	What   string // config, or "announce OWNER": at most one change of each is held
 	Reason string // what it would remove
+	// InFile means that the configuration file has the change: the next start makes it.
+	InFile bool
 	Digest string // of What and the content of the change
 	Since  time.Time
 }
 
 // Problem returns the change as a problem for the operator, with the remedy.
 func (c Change) Problem() string {
-	return fmt.Sprintf("a change of %s is held because it would remove %s: correct its source, or confirm it with onlinkctl config confirm %s", c.What, c.Reason, c.Digest)
+	source := "correct its source"
+	if c.InFile {
+		source = "correct the file, which a restart of onlinkd takes as it is"
+	}
+	return fmt.Sprintf("a change of %s is held because it would remove %s: %s, or confirm it with onlinkctl config confirm %s", c.What, c.Reason, source, c.Digest)
 }
 
 // Changes are the held changes. They do not outlive the process: the source
@@ -44,8 +50,9 @@ type Changes struct {
 
 	turn sync.Mutex // held while a change is applied: two confirmations do not apply it twice
 
-	mu   sync.Mutex // guards held
-	held map[string]held
+	mu    sync.Mutex // guards the fields below
+	held  map[string]held
+	count uint64 // of the changes that were held
 }
 
 type held struct {
@@ -57,23 +64,27 @@ type held struct {
 // New returns an empty set.
 func New(log *slog.Logger) *Changes { return &Changes{log: log, held: map[string]held{}} }
 
-// Hold keeps a change of what for [Changes.Confirm], in place of an earlier one of
-// the same name. content identifies it: the same content again stays the same held
-// change, with its time and without another alarm. apply makes the change; it
-// is called without a lock of the set, and may call [Changes.Drop].
-func (c *Changes) Hold(what, reason string, content []byte, apply func(ctx context.Context) error) Change {
-	sum := sha256.Sum256(append([]byte(what+"\x00"), content...))
-	one := held{Change{What: what, Reason: reason, Digest: hex.EncodeToString(sum[:8]), Since: time.Now()}, apply}
+// Hold keeps a change for [Changes.Confirm], in place of an earlier one of the same
+// name, and returns it with Digest and Since. content identifies it: the same content
+// again stays the same held change, with its time and without another alarm. apply makes
+// the change; it is called without a lock of the set, and may call [Changes.Drop].
+func (c *Changes) Hold(change Change, content []byte, apply func(ctx context.Context) error) Change {
+	sum := sha256.Sum256(append([]byte(change.What+"\x00"), content...))
+	one := held{change, apply}
+	one.Digest, one.Since = hex.EncodeToString(sum[:8]), time.Now()
 	c.mu.Lock()
-	last, again := c.held[what]
+	last, again := c.held[one.What]
 	again = again && last.Digest == one.Digest
 	if again {
 		one.Since = last.Since
 	}
-	c.held[what] = one
+	c.held[one.What] = one
+	if !again {
+		c.count++
+	}
 	c.mu.Unlock()
 	if !again {
-		c.log.Warn("change held until it is confirmed", "what", what, "would_remove", reason, "digest", one.Digest)
+		c.log.Warn("change held until it is confirmed", "what", one.What, "would_remove", one.Reason, "digest", one.Digest)
 	}
 	return one.Change
 }
@@ -134,4 +145,12 @@ func (c *Changes) List() []Change {
 	}
 	slices.SortFunc(out, func(a, b Change) int { return cmp.Compare(a.What, b.What) })
 	return out
+}
+
+// Count returns how many changes were held since the start. One that comes again while it
+// is held counts once.
+func (c *Changes) Count() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count
 }

@@ -24,20 +24,20 @@ func TestHold(t *testing.T) {
 		var log bytes.Buffer
 		c := New(slog.New(slog.NewTextHandler(&log, nil)))
 		var n int
-		first := c.Hold("config", "2 of 2 peers", []byte("a"), made(&n))
+		first := c.Hold(Change{What: "config", Reason: "2 of 2 peers"}, []byte("a"), made(&n))
 		time.Sleep(time.Minute)
-		again := c.Hold("config", "2 of 2 peers", []byte("a"), made(&n))
+		again := c.Hold(Change{What: "config", Reason: "2 of 2 peers"}, []byte("a"), made(&n))
 		if again != first {
 			t.Errorf("the same change is held as %v, then as %v", first, again)
 		}
 		if got := strings.Count(log.String(), "change held"); got != 1 {
 			t.Errorf("%d alarms, want 1:\n%s", got, &log)
 		}
-		elsewhere := c.Hold("announce services", "2 of 2 peers", []byte("a"), made(&n))
+		elsewhere := c.Hold(Change{What: "announce services", Reason: "2 of 2 peers"}, []byte("a"), made(&n))
 		if elsewhere.Digest == first.Digest {
 			t.Error("changes of two names have one digest: it does not name the change")
 		}
-		other := c.Hold("config", "every session", []byte("b"), made(&n))
+		other := c.Hold(Change{What: "config", Reason: "every session"}, []byte("b"), made(&n))
 		if other.Digest == first.Digest || !other.Since.After(first.Since) {
 			t.Errorf("another content is held as %v, as is %v", other, first)
 		}
@@ -48,8 +48,15 @@ func TestHold(t *testing.T) {
 		if n != 0 {
 			t.Errorf("%d held changes were applied", n)
 		}
+		if got := c.Count(); got != 3 {
+			t.Errorf("%d changes were held, want 3: one came again", got)
+		}
 		if p := other.Problem(); !strings.Contains(p, other.Digest) || !strings.Contains(p, "every session") {
 			t.Errorf("the problem has no digest or reason: %s", p)
+		}
+		other.InFile = true
+		if p := other.Problem(); !strings.Contains(p, "correct the file, which a restart of onlinkd takes as it is, or ") {
+			t.Errorf("the problem leaves out what a restart does: %s", p)
 		}
 	})
 }
@@ -63,9 +70,9 @@ func TestConfirm(t *testing.T) {
 		t.Errorf("with nothing held: %v", err)
 	}
 	var a, b, s int
-	replaced := c.Hold("config", "x", []byte("a"), made(&a))
-	present := c.Hold("config", "x", []byte("b"), made(&b))
-	services := c.Hold("announce services", "x", nil, made(&s))
+	replaced := c.Hold(Change{What: "config", Reason: "x"}, []byte("a"), made(&a))
+	present := c.Hold(Change{What: "config", Reason: "x"}, []byte("b"), made(&b))
+	services := c.Hold(Change{What: "announce services", Reason: "x"}, nil, made(&s))
 	if _, err := c.Confirm(t.Context(), replaced.Digest); !errors.Is(err, ErrUnknown) {
 		t.Errorf("a replaced change: %v", err)
 	}
@@ -86,7 +93,7 @@ func TestConfirm(t *testing.T) {
 	}
 
 	errFull := errors.New("disk full")
-	c.Hold("config", "x", nil, func(context.Context) error { return errFull })
+	c.Hold(Change{What: "config", Reason: "x"}, nil, func(context.Context) error { return errFull })
 	if _, err := c.Confirm(t.Context(), ""); !errors.Is(err, errFull) || len(c.List()) != 1 {
 		t.Errorf("a change that fails: %v, held %v", err, c.List())
 	}
@@ -102,12 +109,12 @@ func TestConfirm(t *testing.T) {
 func TestConfirmMayDrop(t *testing.T) {
 	t.Parallel()
 	c := New(slog.New(slog.DiscardHandler))
-	c.Hold("config", "x", []byte("a"), func(context.Context) error { c.Drop("config"); return nil })
+	c.Hold(Change{What: "config", Reason: "x"}, []byte("a"), func(context.Context) error { c.Drop("config"); return nil })
 	if _, err := c.Confirm(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	c.Hold("config", "x", []byte("a"), func(context.Context) error {
-		c.Hold("config", "x", []byte("b"), func(context.Context) error { return nil })
+	c.Hold(Change{What: "config", Reason: "x"}, []byte("a"), func(context.Context) error {
+		c.Hold(Change{What: "config", Reason: "x"}, []byte("b"), func(context.Context) error { return nil })
 		return nil
 	})
 	if _, err := c.Confirm(t.Context(), ""); err != nil || len(c.List()) != 1 {

@@ -127,7 +127,7 @@ func (r *Reloader) hold(lost *removal, old string, text []byte, e Edit) *hold.Ch
 	confirmed := e
 	confirmed.Guard, confirmed.IfDigest = false, old
 	confirmed.Make = func([]byte) ([]byte, error) { return text, nil }
-	change := r.held.Hold(heldName, lost.reason, []byte(strings.Join(lost.all, "\n")), func(ctx context.Context) error {
+	change := r.held.Hold(hold.Change{What: heldName, Reason: lost.reason}, []byte(strings.Join(lost.all, "\n")), func(ctx context.Context) error {
 		_, err := r.Change(ctx, confirmed)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"onlink/agent/config"
+	"onlink/agent/hold"
 )
 
 // Reread takes the file in as it is, also when it is the same as before: key
@@ -70,11 +71,11 @@ func (r *Reloader) holdFile(ctx context.Context, by string, text []byte, next *c
 		return nil
 	}
 	digest := digestOf(text)
-	change := r.held.Hold(heldName, lost.reason, []byte(strings.Join(lost.all, "\n")), func(ctx context.Context) error {
+	change := r.held.Hold(hold.Change{What: heldName, Reason: lost.reason, InFile: true}, []byte(strings.Join(lost.all, "\n")), func(ctx context.Context) error {
 		return r.confirmFile(ctx, by, digest)
 	})
 	r.kept = digest
-	return fmt.Errorf("%w: it would remove %s; correct the file, or confirm it with onlinkctl config confirm %s", ErrHeld, lost.reason, change.Digest)
+	return fmt.Errorf("%w: it would remove %s; correct the file, which a restart of onlinkd takes as it is, or confirm it with onlinkctl config confirm %s", ErrHeld, lost.reason, change.Digest)
 }
 
 // confirmFile takes the file in that was held, unless it was edited since.
