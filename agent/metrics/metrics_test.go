@@ -90,8 +90,8 @@ func full() *state.Snapshot {
 	block := ipam.Block{CIDR: netip.MustParsePrefix("10.244.1.0/26"), Node: "n1", Pool: "main"}
 	pool := ipam.Pool{Name: "main", CIDR: netip.MustParsePrefix("10.244.1.0/24")}
 	return &state.Snapshot{
-		Node:    state.Node{Version: "1.2.3", Engine: "gobgp v3 patched"},
-		Held:    []hold.Change{{What: "config"}},
+		Node: state.Node{Version: "1.2.3", Engine: "gobgp v3 patched"},
+		Held: []hold.Change{{What: "announce services", Since: time.Unix(1_800_000_000, 0)}, {What: "config", Since: time.Unix(1_700_000_000, 0)}}, HeldEver: 5,
 		Reloads: state.Reloads{At: time.Unix(1_700_000_000, 0), Applied: 2, Rejected: 1},
 		Drain:   drain.Leaving,
 		Announcements: state.Announcements{{
@@ -146,6 +146,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		"onlink_in_sync 1", "onlink_drained 1",
+		"onlink_held_changes 2", "onlink_held_change_since_timestamp_seconds 1.7e+09", "onlink_changes_held_total 5",
 		`onlink_tls_certificate_expiry_timestamp_seconds{kind="certificate",section="api.admin.tls",subject="CN=n1"} 2e+09`,
 		`onlink_tls_certificate_expiry_timestamp_seconds{kind="authority",section="api.admin.tls",subject="CN=ca"} 1.8e+09`,
 		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`, `onlink_announcements_withheld{owner="services"} 2`,
@@ -174,7 +175,7 @@ func TestMetrics(t *testing.T) {
 		`onlink_ipam_registry_call_duration_seconds_sum{call="Assert"} 2`,
 		`onlink_convergence_seconds_count 3`, `onlink_convergence_seconds_bucket{le="0.0025"} 3`,
 		`onlink_build_info{engine="gobgp v3 patched",goversion="` + runtime.Version() + `",version="1.2.3"} 1`,
-		`onlink_problems{area="drain"} 1`, `onlink_problems{area="routes"} 1`, `onlink_problems{area="held"} 1`, `onlink_held_changes 1`, `onlink_problems{area="contested"} 0`,
+		`onlink_problems{area="drain"} 1`, `onlink_problems{area="routes"} 1`, `onlink_problems{area="held"} 2`, `onlink_problems{area="contested"} 0`,
 		`onlink_config_last_reload_successful 0`, `onlink_config_last_reload_success_timestamp_seconds 1.7e+09`,
 		`onlink_config_reloads_total{result="applied"} 2`, `onlink_config_reloads_total{result="rejected"} 1`,
 		`onlink_dropped_packets_total{cause="guard"} 3`, `onlink_dropped_packets_total{cause="mac"} 0`,

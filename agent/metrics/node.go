@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"onlink/agent/drain"
+	"onlink/agent/hold"
 	"onlink/agent/state"
 	"onlink/internal/metric"
 )
@@ -16,7 +17,8 @@ import (
 // nodeMetrics are the metrics of the node as a whole.
 type nodeMetrics struct {
 	inSync, drained, feature, announcements, rejected, withheld, expiry *prometheus.Desc
-	build, problems, held, reloadOK, reloadAt, reloads                  *prometheus.Desc
+	build, problems, reloadOK, reloadAt, reloads                        *prometheus.Desc
+	held, heldSince, heldEver                                           *prometheus.Desc
 }
 
 func newNodeMetrics(c *catalogue) nodeMetrics {
@@ -27,10 +29,13 @@ func newNodeMetrics(c *catalogue) nodeMetrics {
 
 		build:    c.gauge("build_info", "1; the labels say which build the process is.", append(slices.Clone(metric.Build), among("engine", "one: the BGP engine and whether it is patched"))...),
 		problems: c.gauge("problems", "Problems that onlinkctl status lists, by what they concern.", among("area", strings.Join(state.Areas(), ", "))),
-		held:     c.gauge("held_changes", "Changes that were not made because of what they would remove, until they are confirmed (onlinkctl config confirm)."),
 		reloadOK: c.gauge("config_last_reload_successful", "1 when the newest configuration file is in force, 0 when it was rejected and the last good one stays."),
 		reloadAt: c.gauge("config_last_reload_success_timestamp_seconds", "Since when the configuration is in force, in Unix time."),
 		reloads:  c.counter("config_reloads_total", "Configurations that were read or changed since the start.", among("result", "applied, rejected")),
+
+		held:      c.gauge("held_changes", "Changes that were not made because of what they would remove, until they are confirmed (onlinkctl config confirm)."),
+		heldSince: c.gauge("held_change_since_timestamp_seconds", "Since when the oldest held change waits, in Unix time; absent while none is held. Its age is time() minus this."),
+		heldEver:  c.counter("changes_held_total", "Changes that were held. One that comes again while it is held counts once."),
 
 		expiry: c.gauge("tls_certificate_expiry_timestamp_seconds", "When a certificate of a TLS endpoint ends, in Unix time; kind is certificate or authority.", among("section", "api.admin.tls, ipam.registry.tls"), among("kind", "certificate, authority"), among("subject", "names of certificates, the first 100")),
 
@@ -46,6 +51,11 @@ func (m *nodeMetrics) collect(s *state.Snapshot, out sink) {
 		out.gauge(m.problems, float64(len(lines)), area)
 	}
 	out.gauge(m.held, float64(len(s.Held)))
+	out.counter(m.heldEver, float64(s.HeldEver))
+	if len(s.Held) > 0 {
+		oldest := slices.MinFunc(s.Held, func(a, b hold.Change) int { return a.Since.Compare(b.Since) })
+		out.gauge(m.heldSince, float64(oldest.Since.Unix()))
+	}
 	out.gauge(m.reloadOK, one(s.Reloads.InForce))
 	out.gauge(m.reloadAt, float64(s.Reloads.At.Unix()))
 	out.counter(m.reloads, float64(s.Reloads.Applied), "applied")

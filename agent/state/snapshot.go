@@ -32,6 +32,7 @@ type Snapshot struct {
 	Drain    drain.Phase   // as announced to the peers
 	Config   string        // digest of the configuration's text; "": it is from no file
 	Held     []hold.Change // changes that wait for a confirmation
+	HeldEver uint64        // changes that were held since the agent started
 	// Announcements are the announcements of every owner.
 	Announcements Announcements
 	Routes        Routes
