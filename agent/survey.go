@@ -46,7 +46,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Held: a.held.List(), HeldEver: a.held.Count(), Config: a.reload.Digest(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
-	s.Certificates, s.Notes = a.credentials.List(), append(s.Notes, a.logs.Notes()...)
+	s.Certificates, s.Notes = a.credentials.List(), append(append(s.Notes, a.logs.Notes()...), version.Replaced("systemctl restart onlinkd runs the new one, routes and pods stay")...)
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
 }
 

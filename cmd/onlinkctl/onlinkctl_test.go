@@ -282,6 +282,12 @@ func TestVersion(t *testing.T) {
 	if err != nil || !strings.HasPrefix(stdout, "onlinkctl: ") || !strings.Contains(stdout, "onlinkd:   v0.1.0, gobgp v3.37.0 patched\n") {
 		t.Errorf("%v: %q", err, stdout)
 	}
+	if want := "Note:      onlinkctl is " + version.Get().Version + " and the agent v0.1.0: "; !strings.Contains(stdout, want) || !strings.Contains(stdout, "systemctl restart onlinkd") {
+		t.Errorf("no %q in %q", want, stdout)
+	}
+	if same := skewOf(version.Get().Version); same != "" {
+		t.Errorf("a skew of one version: %q", same)
+	}
 	stdout, _, err = onlinkctl(t.Context(), "version", "-o", "json", "--socket", serve(t, &agent{}))
 	var v versions
 	if err := errors.Join(err, json.Unmarshal([]byte(stdout), &v)); err != nil || v.Onlinkctl != version.Get() || v.Onlinkd == nil || *v.Onlinkd != (agentVersion{"v0.1.0", "gobgp v3.37.0 patched"}) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,7 +92,11 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 			return err
 		}
 	}
-	for _, n := range s.GetNotes() {
+	notes := s.GetNotes()
+	if skew := skewOf(s.GetVersion()); skew != "" {
+		notes = append(slices.Clone(notes), skew)
+	}
+	for _, n := range notes {
 		if _, err := fmt.Fprintf(w, "%-11s%s\n", "Note:", clean(n)); err != nil {
 			return err
 		}

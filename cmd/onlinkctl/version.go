@@ -16,6 +16,17 @@ type versions struct {
 	Onlinkctl version.Info  `json:"onlinkctl"`
 	Onlinkd   *agentVersion `json:"onlinkd,omitempty"` // nil: no answer
 	Problem   string        `json:"problem,omitempty"` // why there is none
+	// Skew is the difference of the two in words, with the remedy; empty: there is none.
+	Skew string `json:"skew,omitempty"`
+}
+
+// skewOf returns the difference between this program and an agent.
+func skewOf(agent string) string {
+	own := version.Get().Version
+	if agent == "" || agent == own {
+		return ""
+	}
+	return fmt.Sprintf("onlinkctl is %s and the agent %s: what only one of them knows fails or is not shown; use the onlinkctl of the agent's package, or, where that was upgraded, systemctl restart onlinkd (routes and pods stay)", own, clean(agent))
 }
 
 // agentVersion is what an agent reports of itself.
@@ -29,7 +40,8 @@ func versionCommand(a *app) *cobra.Command {
 		Use:   "version",
 		Short: "Show the versions of onlinkctl and of the agent",
 		Long: `version shows the versions of onlinkctl and, if it runs, of the agent. An
-agent that does not answer is no error here.`,
+agent that does not answer is no error here. A difference between the two is a note, with what to
+do; so it is in onlinkctl status, as is a program of the agent that was replaced since its start.`,
 		Example: `  onlinkctl version
   onlinkctl version -o json`,
 		Args: cobra.NoArgs,
@@ -60,7 +72,7 @@ func (a *app) askVersion(ctx context.Context, v *versions) error {
 		v.Problem = conn.problem(err).Error()
 		return nil
 	}
-	v.Onlinkd = &agentVersion{clean(s.GetVersion()), clean(s.GetGobgp())}
+	v.Onlinkd, v.Skew = &agentVersion{clean(s.GetVersion()), clean(s.GetGobgp())}, skewOf(s.GetVersion())
 	return nil
 }
 
@@ -69,6 +81,9 @@ func (v *versions) write(out io.Writer) error {
 	if v.Onlinkd != nil {
 		agent = v.Onlinkd.Version + ", " + v.Onlinkd.Engine
 	}
-	_, err := fmt.Fprintf(out, "onlinkctl: %s\nonlinkd:   %s\n", v.Onlinkctl.String(), agent)
+	if _, err := fmt.Fprintf(out, "onlinkctl: %s\nonlinkd:   %s\n", v.Onlinkctl.String(), agent); err != nil || v.Skew == "" {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "Note:      %s\n", v.Skew)
 	return err
 }

@@ -3,6 +3,7 @@
 package version
 
 import (
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -31,6 +32,18 @@ type Info struct {
 func Get() Info {
 	build, _ := debug.ReadBuildInfo() // nil without module support: a test of the standard library
 	return from(Version, Commit, build)
+}
+
+// Replaced returns a note when the file of this program is another one than that which
+// runs, or gone, as after an upgrade without a restart (proc_pid_exe(5)); remedy says how
+// to run the new one. None: nil.
+func Replaced(remedy string) []string {
+	path, err := os.Readlink("/proc/self/exe")
+	old, deleted := strings.CutSuffix(path, " (deleted)")
+	if err != nil || !deleted {
+		return nil
+	}
+	return []string{"the program " + old + " was replaced since the start, " + Get().Version + " still runs: " + remedy}
 }
 
 func from(version, commit string, build *debug.BuildInfo) Info {
