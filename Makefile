@@ -138,7 +138,7 @@ kube-down: engine ## end it
 
 test-long: build ## run the tests with many repetitions (an hour, every CPU busy for forty minutes)
 	@$(BED) deps lab frr etcd
-	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile)$$' ./integration -args -long -crash.ops=10000
+	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile|TestApplies)$$' ./integration -args -long -crash.ops=10000 -applies.changes=1000
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestFaults$$' ./integration -args -faults.time=10m
 	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 
 	"onlink/integration/lab"
 )
@@ -113,6 +114,22 @@ func (bird) learned(_ context.Context, r *Router) ([]Route, error) {
 		out = append(out, list...)
 	}
 	return out, nil
+}
+
+// Since returns since when BIRD has the session, as the time of a day that it does not
+// name. It computes that anew for each answer, which moves it by milliseconds. The
+// router's kind must be BIRD.
+func (r *Router) Since() (time.Time, error) {
+	text, err := lab.AskBIRD(r.file("ctl"), "show protocols peer")
+	if err != nil {
+		return time.Time{}, err
+	}
+	for line := range strings.Lines(text) { // Name Proto Table State Since Info
+		if f := strings.Fields(line); len(f) > 5 && f[0] == "peer" && f[5] == "Established" {
+			return time.Parse(time.TimeOnly, f[4])
+		}
+	}
+	return time.Time{}, fmt.Errorf("BIRD has no session: %s", text)
 }
 
 var (
