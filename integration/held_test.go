@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -93,4 +94,49 @@ func TestHeldFile(t *testing.T) {
 	if out, err = n.Ctl(ctx, "config", "apply", path, "--confirm"); err != nil || out.Code != 0 {
 		t.Errorf("apply --confirm: %v, %s", err, out.Stderr)
 	}
+}
+
+// TestHeldRestart: a restart takes the file as it is, also one that was held, as status
+// said before; what was held from the API is in no file, and forgotten.
+func TestHeldRestart(t *testing.T) {
+	ctx, l := labtest.Build(t, labtest.Alone("heldstart"))
+	must(t, l.StartToRs(ctx))
+	n := l.Node("r1n1")
+	start := func(want int) {
+		t.Helper()
+		must(t, n.Start(ctx)) // without a peer it is never in sync
+		must(t, lab.Eventually(ctx, labtest.Patience, "the sessions of the file", func() error {
+			st, err := n.Status(ctx)
+			if err == nil && (int(st.GetPeersTotal()) != want || int(st.GetPeersEstablished()) != want || len(st.GetHeld()) > 0) {
+				err = fmt.Errorf("%d of %d sessions up, held %v", st.GetPeersEstablished(), st.GetPeersTotal(), st.GetHeld())
+			}
+			return err
+		}))
+	}
+	start(1)
+	alone := n.Config()
+	alone.BGP.Peers = nil
+	text, err := alone.YAML()
+	must(t, err)
+	path, err := n.WriteText("alone.yaml", text)
+	must(t, err)
+	out, err := n.Ctl(ctx, "config", "apply", path)
+	if err != nil || out.Code == 0 {
+		t.Errorf("config apply: %v, exit code %d, %s", err, out.Code, out.Stdout)
+	}
+	must(t, labtest.Problem(ctx, n, "it would remove every session"))
+	must(t, n.Stop())
+	start(1)
+	if out, err = n.Ctl(ctx, "config", "confirm"); err != nil || out.Code == 0 {
+		t.Errorf("a change of the agent before is confirmed: %v, %s", err, out.Stdout)
+	}
+
+	must(t, os.Rename(path, n.ConfigFile()))
+	must(t, syscall.Kill(n.Process().Pid(), syscall.SIGHUP))
+	must(t, lab.Eventually(ctx, labtest.Patience, "the file is held", func() error {
+		return labtest.Problem(ctx, n, "correct the file, which a restart of onlinkd takes as it is, or confirm it")
+	}))
+	must(t, n.Stop())
+	n.Edit = func(c *conf.Config) { *c = *alone } // the start writes the same text
+	start(0)
 }
