@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 
@@ -22,6 +23,8 @@ import (
 type packet struct {
 	src, dst netip.Prefix // invalid: not known
 	in, out  device
+	protocol uint8  // 0: any
+	port     uint16 // destination; 0: any
 }
 
 // device is the name of a device, or how the names of all pods' devices begin.
@@ -95,7 +98,7 @@ func (w *walk) judge(table *nftables.Table, r *nftables.Rule, p packet) (*expr.V
 				one = yes
 			}
 		case *expr.Match:
-			one = xtMatch(e)
+			one = p.xtMatch(e)
 		case *expr.Counter, *expr.Log:
 		default:
 			if verdict, ends := w.verdict(e); ends {
@@ -165,6 +168,9 @@ func (p packet) field(e *expr.Payload) operand {
 		source, size = 8, 16 // struct ipv6hdr
 	}
 	o := operand{length: int(e.Len)}
+	if value := p.header(e); value != nil {
+		return operand{value: value}
+	}
 	if e.Base != expr.PayloadBaseNetworkHeader || e.Len > size {
 		return o
 	}
@@ -177,12 +183,33 @@ func (p packet) field(e *expr.Payload) operand {
 	return o
 }
 
+// header returns the protocol or the destination port, where a rule loads one and it
+// is known.
+func (p packet) header(e *expr.Payload) []byte {
+	protocol := uint32(9) // struct iphdr
+	if !p.is4() {
+		protocol = 6 // struct ipv6hdr: the tunnels of onlink have no extension headers
+	}
+	switch {
+	case p.protocol == 0:
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Offset == protocol && e.Len == 1:
+		return []byte{p.protocol}
+	case p.port != 0 && e.Base == expr.PayloadBaseTransportHeader && e.Offset == 2 && e.Len == 2:
+		return binary.BigEndian.AppendUint16(nil, p.port)
+	}
+	return nil
+}
+
 // meta returns the operand that a rule loads from the packet's metadata. No
 // packet of a pod has a mark when it comes in.
 func (p packet) meta(e *expr.Meta) operand {
 	switch e.Key { //nolint:exhaustive // nothing certain is known of the others
 	case expr.MetaKeyNFPROTO:
 		return operand{family: true}
+	case expr.MetaKeyL4PROTO:
+		if p.protocol != 0 {
+			return operand{value: []byte{p.protocol}}
+		}
 	case expr.MetaKeyIIFNAME:
 		return operand{device: p.in}
 	case expr.MetaKeyOIFNAME:
@@ -225,7 +252,7 @@ func (o operand) masked(e *expr.Bitwise) operand {
 
 // xtMatch returns whether a match of iptables matches a packet of a new connection
 // without a mark.
-func xtMatch(e *expr.Match) certainty {
+func (p packet) xtMatch(e *expr.Match) certainty {
 	if e.Name == "comment" {
 		return yes
 	}
@@ -244,6 +271,10 @@ func xtMatch(e *expr.Match) certainty {
 		return newConnection(info.MatchFlags, info.InvertFlags, info.StateMask)
 	case *xt.ConntrackMtinfo3:
 		return newConnection(info.MatchFlags, info.InvertFlags, info.StateMask)
+	case *xt.Udp:
+		if p.protocol == unix.IPPROTO_UDP && p.port != 0 && info.SrcPorts == [2]uint16{0, math.MaxUint16} && info.InvFlags == 0 {
+			return certainly(info.DstPorts[0] <= p.port && p.port <= info.DstPorts[1])
+		}
 	case *xt.Unknown:
 		if e.Name == "mark" {
 			return xtMark(*info)

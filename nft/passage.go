@@ -15,15 +15,28 @@ import (
 	"onlink/internal/ours"
 )
 
-// Passage is a packet of a new connection that the node forwards.
+// Passage is a packet of a new connection.
 type Passage struct {
 	From, To netip.Addr // the zero Addr: not known
 	In, Out  string     // devices; "": not known
+	Way      Way
+	Protocol uint8  // 0: any
+	Port     uint16 // destination, of a protocol with ports; 0: any
 }
+
+// Way is how a packet passes the node.
+type Way uint8
+
+// The ways of a packet.
+const (
+	Forwarded Way = iota
+	Received      // for the node itself
+	Sent          // by the node itself
+)
 
 // packet is the passage as rules match it.
 func (p Passage) packet() packet {
-	out := packet{in: device{name: p.In, exact: true}, out: device{name: p.Out, exact: true}}
+	out := packet{in: device{name: p.In, exact: true}, out: device{name: p.Out, exact: true}, protocol: p.Protocol, port: p.Port}
 	if p.From.IsValid() {
 		out.src = netip.PrefixFrom(p.From, p.From.BitLen())
 	}
@@ -72,13 +85,47 @@ func (h Hindrance) Fix(pool netip.Prefix) string {
 	return fmt.Sprintf("%s -t %s -I %s -d %s -j ACCEPT", tables, strings.TrimSuffix(h.Table, " (iptables-legacy)"), h.Chain, pool)
 }
 
-// hooks are those that a forwarded packet passes.
-var hooks = map[nftables.ChainHook]string{
-	*nftables.ChainHookPrerouting: "prerouting", *nftables.ChainHookForward: "forward", *nftables.ChainHookPostrouting: "postrouting",
+// Admit returns the command with which an operator lets the packets of a passage
+// through that is of a protocol.
+func (h Hindrance) Admit(p Passage) string {
+	far, source := p.From, true
+	if !far.IsValid() {
+		far, source = p.To, false
+	}
+	family := "ip"
+	if far.Is6() {
+		family = "ip6"
+	}
+	if h.Family != "inet" {
+		match, protocol := "-d", fmt.Sprintf("-p %d", p.Protocol)
+		if source {
+			match = "-s"
+		}
+		if p.Port != 0 {
+			protocol += fmt.Sprintf(" --dport %d", p.Port)
+		}
+		return fmt.Sprintf("%stables -t %s -I %s %s %s %s -j ACCEPT", family, h.Table, h.Chain, match, far, protocol)
+	}
+	match, protocol := "daddr", fmt.Sprintf("meta l4proto %d", p.Protocol)
+	if source {
+		match = "saddr"
+	}
+	if p.Port != 0 {
+		protocol += fmt.Sprintf(" th dport %d", p.Port)
+	}
+	return fmt.Sprintf("nft insert rule inet %s %s %s %s %s %s accept", h.Table, h.Chain, family, match, far, protocol)
 }
 
-// Hindrances returns the chains of other programs that drop a forwarded packet or
-// rewrite its source, in the network namespace of the calling thread.
+// hooks are those that a packet passes.
+var hooks = map[Way]map[nftables.ChainHook]string{
+	Forwarded: {*nftables.ChainHookPrerouting: "prerouting", *nftables.ChainHookForward: "forward", *nftables.ChainHookPostrouting: "postrouting"},
+	Received:  {*nftables.ChainHookPrerouting: "prerouting", *nftables.ChainHookInput: "input"},
+	Sent:      {*nftables.ChainHookOutput: "output", *nftables.ChainHookPostrouting: "postrouting"},
+}
+
+// Hindrances returns the chains of other programs that drop a packet or rewrite its
+// source, in the network namespace of the calling thread. Of the tables of
+// iptables-legacy only those of a forwarded packet are read.
 func Hindrances(p Passage) ([]Hindrance, error) {
 	conn, err := dial()
 	if err != nil {
@@ -89,7 +136,7 @@ func Hindrances(p Passage) ([]Hindrance, error) {
 			family nftables.TableFamily
 			name   string
 		}{nftables.TableFamilyIPv4, "ip"}
-		if p.To.Is6() {
+		if !p.packet().is4() {
 			family.family, family.name = nftables.TableFamilyIPv6, "ip6"
 		}
 		for name, f := range map[string]nftables.TableFamily{family.name: family.family, "inet": nftables.TableFamilyINet} {
@@ -97,7 +144,7 @@ func Hindrances(p Passage) ([]Hindrance, error) {
 			if err != nil {
 				return nil, fmt.Errorf("list chains: %w", err)
 			}
-			one, err := hindrancesAmong(conn, name, chains, p.packet())
+			one, err := hindrancesAmong(conn, name, chains, p)
 			if err != nil {
 				return nil, err
 			}
@@ -114,14 +161,14 @@ func Hindrances(p Passage) ([]Hindrance, error) {
 }
 
 // hindrancesAmong searches the base chains of one family.
-func hindrancesAmong(conn *nftables.Conn, family string, chains []*nftables.Chain, p packet) ([]Hindrance, error) {
+func hindrancesAmong(conn *nftables.Conn, family string, chains []*nftables.Chain, p Passage) ([]Hindrance, error) {
 	var out []Hindrance
 	for _, c := range chains {
 		mine := c.Table.Name == ours.FilterTable || c.Table.Name == ours.SendersTable
-		if c.Hooknum == nil || hooks[*c.Hooknum] == "" || family == "inet" && mine {
+		if c.Hooknum == nil || hooks[p.Way][*c.Hooknum] == "" || family == "inet" && mine {
 			continue
 		}
-		seen := p
+		seen := p.packet()
 		if *c.Hooknum == *nftables.ChainHookPrerouting {
 			seen.out = device{} // the packet is not routed yet
 		}
@@ -130,7 +177,7 @@ func hindrancesAmong(conn *nftables.Conn, family string, chains []*nftables.Chai
 		if err != nil {
 			return nil, err
 		}
-		h := Hindrance{Family: family, Table: c.Table.Name, Chain: c.Name, Hook: hooks[*c.Hooknum], Rewrites: w.rewrite, Certain: !w.unsure}
+		h := Hindrance{Family: family, Table: c.Table.Name, Chain: c.Name, Hook: hooks[p.Way][*c.Hooknum], Rewrites: w.rewrite, Certain: !w.unsure}
 		drops := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
 		switch {
 		case end == expr.VerdictDrop || w.rewrite != "":
@@ -150,7 +197,7 @@ func legacyHindrances(p Passage) []Hindrance {
 		l = legacy6
 	}
 	names, err := os.ReadFile(l.names)
-	if err != nil || !slices.Contains(strings.Fields(string(names)), "filter") {
+	if err != nil || p.Way != Forwarded || !slices.Contains(strings.Fields(string(names)), "filter") {
 		return nil // no such table, or a kernel without
 	}
 	table, err := l.read()

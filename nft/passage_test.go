@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // TestHindrances: which chains of others drop a packet between two pods, or rewrite
@@ -56,12 +57,8 @@ func TestHindrances(t *testing.T) {
 			h := newHost(t)
 			needIPTables(t, h, "nft")
 			h.do(func() error {
-				for line := range strings.Lines(c.commands) {
-					w := strings.Fields(line)
-					w[0] = strings.Replace(w[0], "tables", "tables-nft", 1)
-					if text, err := exec.Command(w[0], w[1:]...).CombinedOutput(); err != nil {
-						return fmt.Errorf("%s: %w: %s", line, err, text)
-					}
+				if err := script(c.commands); err != nil {
+					return err
 				}
 				got, err := Hindrances(Passage{From: netip.MustParseAddr("10.244.1.5"), To: netip.MustParseAddr("10.244.2.7"), In: "onl00000000001", Out: "eth0"})
 				var lines []string
@@ -78,6 +75,71 @@ func TestHindrances(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHindrancesOfNode: which chains drop the packets of a tunnel that the node itself
+// sends and receives.
+func TestHindrancesOfNode(t *testing.T) {
+	far := netip.MustParseAddr("10.57.2.11")
+	vxlan := Passage{From: far, Way: Received, Protocol: unix.IPPROTO_UDP, Port: 4789}
+	sent := Passage{To: far, Way: Sent, Protocol: unix.IPPROTO_UDP, Port: 4789}
+	ipip := Passage{From: far, Way: Received, Protocol: unix.IPPROTO_IPIP}
+	six := Passage{From: netip.MustParseAddr("fd57:2::11"), Way: Received, Protocol: unix.IPPROTO_UDP, Port: 4789}
+	nft := func(hook, rule string) string {
+		return "nft add table inet fw\nnft add chain inet fw c {type filter hook " + hook + " priority 0;}\nnft add rule inet fw c " + rule
+	}
+	const drop = "iptables -P INPUT DROP\n"
+	for _, c := range []struct {
+		name     string
+		commands string
+		passage  Passage
+		want     []string // TABLE CHAIN HOOK EFFECT, and the command that admits the packets
+	}{
+		{"a port", nft("input", "udp dport 4789 drop"), vxlan, []string{"fw c input rule certain", "nft insert rule inet fw c ip saddr 10.57.2.11 meta l4proto 17 th dport 4789 accept"}},
+		{"another port", nft("input", "udp dport 8472 drop"), vxlan, nil},
+		{"a port of another protocol", nft("input", "tcp dport 4789 drop"), vxlan, nil},
+		{"a port, of another node", nft("input", "ip saddr 10.57.2.12 udp dport 4789 drop"), vxlan, nil},
+		{"a port, IPv6", nft("input", "udp dport 4789 drop"), six, []string{"fw c input rule certain", "nft insert rule inet fw c ip6 saddr fd57:2::11 meta l4proto 17 th dport 4789 accept"}},
+		{"a protocol", nft("input", "ip protocol 4 drop"), ipip, []string{"fw c input rule certain", "nft insert rule inet fw c ip saddr 10.57.2.11 meta l4proto 4 accept"}},
+		{"another protocol", nft("input", "meta l4proto 41 drop"), ipip, nil},
+		{"output", nft("output", "udp dport 4789 drop"), sent, []string{"fw c output rule certain", "nft insert rule inet fw c ip daddr 10.57.2.11 meta l4proto 17 th dport 4789 accept"}},
+		{"output, and a packet that comes in", nft("output", "udp dport 4789 drop"), vxlan, nil},
+		{"forward", nft("forward", "udp dport 4789 drop"), vxlan, nil},
+		{"a policy", drop, vxlan, []string{"filter INPUT input policy certain", "iptables -t filter -I INPUT -s 10.57.2.11 -p 17 --dport 4789 -j ACCEPT"}},
+		{"a policy, and the port accepted", drop + "iptables -A INPUT -p udp --dport 4789 -j ACCEPT", vxlan, nil},
+		{"a policy, and another port accepted", drop + "iptables -A INPUT -p udp --dport 53 -j ACCEPT", vxlan, []string{"filter INPUT input policy certain", "iptables -t filter -I INPUT -s 10.57.2.11 -p 17 --dport 4789 -j ACCEPT"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t)
+			needIPTables(t, h, "nft")
+			h.do(func() error {
+				if err := script(c.commands); err != nil {
+					return err
+				}
+				got, err := Hindrances(c.passage)
+				var lines []string
+				for _, h := range got {
+					lines = append(lines, strings.Join([]string{h.Table, h.Chain, h.Hook, effect(h)}, " "), h.Admit(c.passage))
+				}
+				if diff := cmp.Diff(c.want, lines); diff != "" {
+					t.Error(diff)
+				}
+				return err
+			})
+		})
+	}
+}
+
+// script runs commands, those of iptables with its nftables variant.
+func script(commands string) error {
+	for line := range strings.Lines(commands) {
+		w := strings.Fields(line)
+		w[0] = strings.Replace(w[0], "tables", "tables-nft", 1)
+		if text, err := exec.Command(w[0], w[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", line, err, text)
+		}
+	}
+	return nil
 }
 
 // effect names what a chain does to the packet, and how certainly.

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestInvalid: what describes no device is refused before the kernel is asked.
@@ -58,6 +60,30 @@ func TestMAC(t *testing.T) {
 			}
 			seen[m.String()] = a
 			a = a.Next()
+		}
+	}
+}
+
+// TestFormat: what both ends must agree on, and the protocol of the tunnel's packets.
+func TestFormat(t *testing.T) {
+	local := netip.MustParseAddr("10.57.1.11")
+	for _, c := range []struct {
+		d            Desired
+		text, format string
+		v4, v6       uint8
+		port         uint16
+	}{
+		{Desired{Kind: IPIP, Local: local}, "ipip, local 10.57.1.11", "ipip", unix.IPPROTO_IPIP, unix.IPPROTO_IPV6, 0},
+		{Desired{Kind: IP6, Local: local}, "ip6tnl, local 10.57.1.11", "ip6tnl", unix.IPPROTO_IPIP, unix.IPPROTO_IPV6, 0},
+		{Desired{Kind: VXLAN, Local: local, VNI: 7, Port: 8472}, "vxlan, local 10.57.1.11, VNI 7, UDP port 8472", "vxlan, VNI 7, UDP port 8472", unix.IPPROTO_UDP, unix.IPPROTO_UDP, 8472},
+	} {
+		if c.d.String() != c.text || c.d.Format() != c.format {
+			t.Errorf("%q and %q, want %q and %q", c.d, c.d.Format(), c.text, c.format)
+		}
+		for v6, want := range map[bool]uint8{false: c.v4, true: c.v6} {
+			if protocol, port := c.d.Protocol(v6); protocol != want || port != c.port {
+				t.Errorf("%s, IPv6 %t: protocol %d port %d, want %d and %d", c.d.Kind, v6, protocol, port, want, c.port)
+			}
 		}
 	}
 }

@@ -21,13 +21,29 @@ type State struct {
 	Device, Entries []string
 }
 
-// String renders the properties of the device that both ends must agree on.
+// String renders the device with its local address.
 func (d Desired) String() string {
-	text := fmt.Sprintf("%s, local %s", d.Kind, d.Local)
+	return strings.Replace(d.Format(), d.Kind.String(), fmt.Sprintf("%s, local %s", d.Kind, d.Local), 1)
+}
+
+// Format renders the form of the tunnel's packets, which both ends must agree on.
+func (d Desired) Format() string {
 	if d.Kind == VXLAN {
-		text += fmt.Sprintf(", VNI %d, UDP port %d", d.VNI, d.Port)
+		return fmt.Sprintf("%s, VNI %d, UDP port %d", d.Kind, d.VNI, d.Port)
 	}
-	return text
+	return d.Kind.String()
+}
+
+// Protocol returns the IP protocol of the tunnel's packets that carry packets of a
+// family, and their UDP port; 0: they have none.
+func (d Desired) Protocol(v6 bool) (protocol uint8, port uint16) {
+	switch {
+	case d.Kind == VXLAN:
+		return unix.IPPROTO_UDP, d.Port
+	case v6:
+		return unix.IPPROTO_IPV6, 0
+	}
+	return unix.IPPROTO_IPIP, 0
 }
 
 // Examine compares the kernel with the desired device, and with the entries that it
