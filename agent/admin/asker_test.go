@@ -100,6 +100,7 @@ func TestExplainHere(t *testing.T) {
 		{"from", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", From: "x"}},
 		{"from", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", From: "fd44::1"}},
 		{"tunnel", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", Tunnel: "x"}},
+		{"format", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", Format: strings.Repeat("x", maxFormat+1)}},
 		{"addresses", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", Addresses: []string{""}}},
 		{"peers", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", Peers: slices.Repeat([]string{"10.57.0.1"}, maxAddresses+1)}},
 		{"owner_addresses", &onlinkv1.ExplainHereRequest{Address: "10.244.1.5", OwnerAddresses: []string{"n2"}}},
@@ -112,10 +113,10 @@ func TestExplainHere(t *testing.T) {
 	}
 	q := explain.Inquiry{
 		Question: explain.Question{From: ip("10.244.1.5"), To: ip("10.244.2.7")}, Node: "n1", Addresses: []netip.Addr{ip("10.57.0.11"), ip("fd57::11")},
-		Peers: []netip.Addr{ip("10.57.0.10")}, Tunnel: ip("10.57.0.11"), Owner: "n2", OwnerAddresses: []netip.Addr{ip("10.57.0.12")},
+		Peers: []netip.Addr{ip("10.57.0.10")}, Tunnel: ip("10.57.0.11"), Format: "vxlan, VNI 4096, UDP port 4789", Owner: "n2", OwnerAddresses: []netip.Addr{ip("10.57.0.12")},
 	}
 	got, err := inquiryOf(inquiryToWire(&q))
-	if err != nil || got.Question != q.Question || got.Node != q.Node || got.Tunnel != q.Tunnel || got.Owner != q.Owner ||
+	if err != nil || got.Question != q.Question || got.Node != q.Node || got.Tunnel != q.Tunnel || got.Format != q.Format || got.Owner != q.Owner ||
 		!slices.Equal(got.Addresses, q.Addresses) || !slices.Equal(got.Peers, q.Peers) || !slices.Equal(got.OwnerAddresses, q.OwnerAddresses) {
 		t.Errorf("got %+v, %v; want %+v", got, err, q)
 	}

@@ -12,8 +12,11 @@ import (
 	onlinkv1 "onlink/proto/v1"
 )
 
-// maxAddresses bounds each list of addresses of a question.
-const maxAddresses = 128
+// Bounds of a question: of each list of addresses, and of the tunnel's format in bytes.
+const (
+	maxAddresses = 128
+	maxFormat    = 128
+)
 
 // ExplainHere implements onlinkv1.NodesServer.
 func (n nodes) ExplainHere(ctx context.Context, r *onlinkv1.ExplainHereRequest) (*onlinkv1.ExplainHereReply, error) {
@@ -40,7 +43,7 @@ func (n nodes) ExplainHere(ctx context.Context, r *onlinkv1.ExplainHereRequest) 
 
 // inquiryOf reads a question.
 func inquiryOf(r *onlinkv1.ExplainHereRequest) (explain.Inquiry, error) {
-	q := explain.Inquiry{Node: r.GetNode(), Owner: r.GetOwner()}
+	q := explain.Inquiry{Node: r.GetNode(), Owner: r.GetOwner(), Format: r.GetFormat()}
 	for _, f := range []struct {
 		name, text string
 		needed     bool
@@ -57,6 +60,9 @@ func inquiryOf(r *onlinkv1.ExplainHereRequest) (explain.Inquiry, error) {
 	}
 	if q.From.IsValid() && q.From.Unmap().Is4() != q.To.Unmap().Is4() {
 		return q, fmt.Errorf("from: %s and %s are of different families; use two addresses of IPv4 or two of IPv6", q.From, q.To)
+	}
+	if len(q.Format) > maxFormat {
+		return q, fmt.Errorf("format: %d bytes; use at most %d", len(q.Format), maxFormat)
 	}
 	for _, f := range []struct {
 		name string
@@ -79,7 +85,7 @@ func inquiryToWire(q *explain.Inquiry) *onlinkv1.ExplainHereRequest {
 		w.From = q.From.String()
 	}
 	if q.Tunnel.IsValid() {
-		w.Tunnel = q.Tunnel.String()
+		w.Tunnel, w.Format = q.Tunnel.String(), q.Format
 	}
 	return w
 }

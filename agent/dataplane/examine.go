@@ -17,6 +17,8 @@ type Passage struct {
 	In, Out  string     // devices; "": not known
 	Tunnel   bool       // Out is a tunnel device
 	Node     netip.Addr // the far node of the tunnel that the packet leaves or comes through; the zero Addr: none
+	Protocol uint8      // of the tunnel's own packets; 0: not known
+	Port     uint16     // UDP port of the tunnel's own packets; 0: none
 }
 
 // Obstruction is what kind of thing is in the way of packets.
@@ -46,6 +48,7 @@ type Hindrance struct {
 func (h *Host) Examine(p Passage) []Hindrance {
 	out := h.settings(p)
 	out = append(out, h.chainsFor(p)...)
+	out = append(out, chainsOfTunnel(p)...)
 	return append(out, tables(p)...)
 }
 
@@ -151,6 +154,35 @@ func (h *Host) chainsFor(p Passage) []Hindrance {
 			kind = ChainRewrites
 		}
 		out = append(out, Hindrance{Kind: kind, Text: c.String(), Fix: c.Fix(around), Certain: c.Certain && kind == ChainDrops})
+	}
+	return out
+}
+
+// chainsOfTunnel looks at the chains of other programs that the tunnel's own packets
+// pass, to the far node and from it: they are the node's, and no chain of the hook
+// forward sees them. A chain that only may drop them is left out, because another
+// cause of a silent tunnel is as likely.
+func chainsOfTunnel(p Passage) []Hindrance {
+	if !p.Node.IsValid() || p.Protocol == 0 {
+		return nil
+	}
+	var out []Hindrance
+	for _, one := range []nft.Passage{{To: p.Node, Way: nft.Sent}, {From: p.Node, Way: nft.Received}} {
+		one.Protocol, one.Port = p.Protocol, p.Port
+		found, err := nft.Hindrances(one)
+		if err != nil {
+			return nil // chainsFor has the error
+		}
+		way := "to"
+		if one.Way == nft.Received {
+			way = "from"
+		}
+		for _, c := range found {
+			if c.Certain && c.Rewrites == "" {
+				text := fmt.Sprintf("the tunnel's own packets %s %s are dropped: %s", way, p.Node, c)
+				out = append(out, Hindrance{Kind: ChainDrops, Certain: true, Text: text, Fix: c.Admit(one)})
+			}
+		}
 	}
 	return out
 }

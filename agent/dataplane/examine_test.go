@@ -22,6 +22,9 @@ func TestExamine(t *testing.T) {
 	tunnelled.Tunnel, tunnelled.Node = true, netip.MustParseAddr("10.57.2.11")
 	arriving := p4 // through the tunnel
 	arriving.Node = tunnelled.Node
+	for _, p := range []*Passage{&tunnelled, &arriving} {
+		p.Protocol, p.Port = unix.IPPROTO_UDP, 4789
+	}
 	for _, c := range []struct {
 		name     string
 		commands string
@@ -38,6 +41,8 @@ func TestExamine(t *testing.T) {
 		{"a strict reverse path", "sysctl -qw net.ipv4.conf.eth0.rp_filter=1", p4, []string{"1 false"}},
 		{"a chain", "nft add table inet op\nnft add chain inet op c {type filter hook forward priority 0; policy drop;}", p4, []string{"3 true"}},
 		{"a masquerade", "nft add table ip op\nnft add chain ip op c {type nat hook postrouting priority 50;}\nnft add rule ip op c oifname eth0 masquerade", p4, []string{"4 false"}},
+		{"a chain of the tunnel's packets", "nft add table inet op\nnft add chain inet op c {type filter hook input priority 0;}\nnft add rule inet op c udp dport 4789 drop", tunnelled, []string{"3 true", "5 true"}},
+		{"a chain that may drop the tunnel's packets", "nft add table inet op\nnft add chain inet op c {type filter hook input priority 0; policy drop;}\nnft add rule inet op c ct mark 7 accept", tunnelled, []string{"5 true"}},
 		{"the guard", "", tunnelled, []string{"5 true"}},
 		{"the guard, of a packet that arrives", "", arriving, []string{"5 true"}},
 		{"a strict reverse path of the tunnel", "sysctl -qw net.ipv4.conf.onl0.rp_filter=1", arriving, []string{"1 false", "5 true"}},

@@ -45,6 +45,7 @@ type Inquiry struct {
 	// Tunnel is the outer source address of the packets; the zero Addr: they do not
 	// come through a tunnel.
 	Tunnel netip.Addr
+	Format string // of that tunnel's packets, see [TunnelState]
 	// Owner is the node that has the address's block, and OwnerAddresses are its
 	// addresses, as far as the asking node has them.
 	Owner          string

@@ -57,7 +57,7 @@ func arrival(w World, peers []netip.Addr) []link {
 	return []link{
 		podLink{w.Node, w.Registry, w.Pods},
 		announceLink{w.Sessions, w.Registry, peers},
-		decisionLink{},
+		decisionLink{w.Host},
 		routeLink{w.Kernel},
 		wiringLink{w.Pods},
 		hostLink{w.Registry, w.Kernel, w.Host},
@@ -74,20 +74,25 @@ func wayBack(ctx context.Context, w World, q Inquiry) ([]Step, error) {
 	err = t.walk(ctx, []link{
 		ownerLink{w.Node, w.Registry},
 		pathLink{w.Registry, w.Sessions},
-		decisionLink{},
+		decisionLink{w.Host},
 		sourceLink{w.Pods},
 		routeLink{w.Kernel},
-		tunnelLink{w.Tunnels},
+		tunnelLink{w.Tunnels, q.Format},
 		hostLink{w.Registry, w.Kernel, w.Host},
 	})
 	var out []Step
 	for _, s := range t.steps {
 		if s.State != OK || s.Name == "decision" {
-			s.Detail = fmt.Sprintf("on the way back to %s: %s", q.From, s.Detail)
+			s.Detail = wayBackTo(q.From, s.Detail)
 			out = append(out, s)
 		}
 	}
 	return out, err
+}
+
+// wayBackTo marks what concerns the answers.
+func wayBackTo(addr netip.Addr, detail string) string {
+	return fmt.Sprintf("on the way back to %s: %s", addr, detail)
 }
 
 // atOnce is a registry as the node's last answer from it: another agent waits.

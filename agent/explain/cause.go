@@ -40,9 +40,10 @@ const (
 	NeighbourMAC      Cause = "neighbour.wrong-mac" // an entry has another MAC address than answers
 	NeighbourConflict Cause = "neighbour.conflict"  // two machines answer for one address
 
-	TunnelDevice  Cause = "tunnel.device"  // the device is not as it should be
-	TunnelEntries Cause = "tunnel.entries" // FDB or neighbour entry of the far node
-	TunnelSilent  Cause = "tunnel.silent"  // the far node answers beside the tunnel, not through it
+	TunnelDevice   Cause = "tunnel.device"   // the device is not as it should be
+	TunnelEntries  Cause = "tunnel.entries"  // FDB or neighbour entry of the far node
+	TunnelMismatch Cause = "tunnel.mismatch" // the two ends have another kind, VNI or port
+	TunnelSilent   Cause = "tunnel.silent"   // the far node answers beside the tunnel, not through it
 
 	HostForwarding  Cause = "host.forwarding"     // forwarding is off
 	HostReversePath Cause = "host.reverse-path"   // rp_filter drops
@@ -75,7 +76,7 @@ func Causes() []Cause {
 		NextHopUnreachable, NextHopUnusable, RouteNotPermitted,
 		RouteForeign, RoutePolicy, RouteVRF, RouteMissing, RouteRefused, RouteNone,
 		NeighbourSilent, NeighbourMAC, NeighbourConflict,
-		TunnelDevice, TunnelEntries, TunnelSilent,
+		TunnelDevice, TunnelEntries, TunnelMismatch, TunnelSilent,
 		HostForwarding, HostReversePath, HostAcceptLocal, HostLocalnet, HostIPv6Off, HostMTU, HostChain, HostRewrite, HostGuard, HostSpoof, HostConntrack,
 		ProbeUnsent, ProbeHere, ProbeRejected, ProbeMTU, ProbeWire, ProbeFar, ProbeLost,
 	}

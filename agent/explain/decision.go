@@ -15,9 +15,9 @@ type Decider interface {
 }
 
 // decisionLink looks at the decided route, and whether it could be installed.
-type decisionLink struct{}
+type decisionLink struct{ host Host }
 
-func (decisionLink) check(_ context.Context, t *trail) error {
+func (l decisionLink) check(ctx context.Context, t *trail) error {
 	if t.lost || t.place == outside || t.place == unused {
 		t.lost = t.lost || t.place == unused
 		return nil
@@ -40,6 +40,9 @@ func (decisionLink) check(_ context.Context, t *trail) error {
 	}
 	if t.failed = t.decision.Failed(t.route.Prefix); t.failed != "" {
 		t.lost = true
+		if l.off(ctx, t) {
+			return nil
+		}
 		t.broken("kernel-route", RouteRefused, "remove what is in the way; the agent tries again within a minute",
 			"the kernel does not hold the route for %s: %s", t.route.Prefix, t.failed)
 		return nil
@@ -50,4 +53,25 @@ func (decisionLink) check(_ context.Context, t *trail) error {
 	}
 	t.good = fmt.Sprintf("this node sends packets for %s %s", t.To, describeHops(t.route))
 	return nil
+}
+
+// off adds that a device of the route takes no IPv6 packet: then the kernel takes no
+// route of it either.
+func (l decisionLink) off(ctx context.Context, t *trail) bool {
+	devices := []string{t.pod.HostDevice}
+	if t.place != here {
+		devices = nil
+		for _, h := range t.hops {
+			devices = append(devices, h.dev)
+		}
+	}
+	for _, dev := range devices {
+		for _, h := range l.host.Examine(ctx, Passage{To: t.To, Out: dev}) {
+			if h.Cause == HostIPv6Off {
+				t.broken("decision", h.Cause, h.Fix, "%s, so the kernel does not hold the route for %s", h.Detail, t.route.Prefix)
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"onlink/bgp"
+	"onlink/ipam"
 	"onlink/probe"
 )
 
@@ -26,7 +27,8 @@ const (
 )
 
 // farLink asks the agents of other nodes about what this node does not see: the owner
-// of the address, and where no path arrives, the reflectors between the two.
+// of the address, and where no path arrives, there or back, the reflectors between the
+// two.
 type farLink struct{ World }
 
 // asked is an agent that is asked, and its answer.
@@ -39,11 +41,17 @@ type asked struct {
 }
 
 func (l farLink) check(ctx context.Context, t *trail) error {
-	if l.Agents == nil || t.place != elsewhere || t.free || t.probed || !l.Registry.InPool(t.To) || !t.open() {
+	left, bounded := ctx.Deadline()
+	if l.Agents == nil || bounded && time.Until(left) < askTime/2 {
 		return nil
 	}
-	left, bounded := ctx.Deadline()
-	if bounded && time.Until(left) < askTime/2 {
+	if t.place == outside && t.from.IsValid() && !t.probed {
+		if name, addrs := l.nodeWith(t.To); name != "" {
+			l.source(ctx, t, name, addrs)
+		}
+		return nil
+	}
+	if t.place != elsewhere || t.free || t.probed || !l.Registry.InPool(t.To) || !t.open() && !l.remote(t) {
 		return nil
 	}
 	q := l.inquiry(t)
@@ -58,9 +66,15 @@ func (l farLink) check(ctx context.Context, t *trail) error {
 	}
 	var witnesses []*asked
 	if len(list) > 0 && refused(list[0]) && !t.lost {
-		witnesses = l.reflectors(q)
+		witnesses = l.reflectors(q.OwnerAddresses)
 		l.ask(ctx, q, witnesses)
 	}
+	l.hear(ctx, t, list, witnesses)
+	return nil
+}
+
+// hear adds what the agents answer, the owner's first.
+func (l farLink) hear(ctx context.Context, t *trail, list, witnesses []*asked) {
 	for i, a := range list {
 		switch silent, ok := errors.AsType[*SilentError](a.err); {
 		case errors.Is(a.err, ErrAgentsOff):
@@ -73,9 +87,51 @@ func (l farLink) check(ctx context.Context, t *trail) error {
 			t.ok("far", "the agent of %s cannot be asked: %v", a.text(), a.err)
 		default:
 			t.learn(a)
+			if i == 0 && t.from.IsValid() && a.forgetful() {
+				l.source(ctx, t, a.Node, a.addrs)
+			}
 		}
 	}
-	return nil
+}
+
+// source asks the reflectors what a node receives of the block that the packets come
+// from: the node itself sees no more than that it has no path back.
+func (l farLink) source(ctx context.Context, t *trail, node string, addrs []netip.Addr) {
+	list := l.reflectors(addrs)
+	l.ask(ctx, Inquiry{Question: Question{To: t.from}, Node: node, Addresses: addrs, Owner: l.Node, OwnerAddresses: l.Addresses}, list)
+	for _, a := range list {
+		for i := range a.Steps {
+			a.Steps[i].Detail = wayBackTo(t.from, a.Steps[i].Detail)
+		}
+		if a.err == nil {
+			t.learn(a)
+		}
+	}
+}
+
+// nodeWith returns the node that has an address, as far as the registry told.
+func (l farLink) nodeWith(addr netip.Addr) (name string, addrs []netip.Addr) {
+	known, _ := l.Registry.Known()
+	i := slices.IndexFunc(known.Nodes, func(n ipam.Node) bool { return slices.Contains(n.Addresses, addr) })
+	if i < 0 {
+		return "", nil
+	}
+	return known.Nodes[i].Name, known.Nodes[i].Addresses
+}
+
+// forgetful reports whether an agent has no path back to where the packets come from.
+func (a *asked) forgetful() bool {
+	return slices.ContainsFunc(a.Back, func(s Step) bool { return s.State == Broken && (s.Cause == PathAbsent || s.Cause == SessionDown) })
+}
+
+// remote reports whether packets come from another node: no probe of this one shows
+// whether they pass.
+func (l farLink) remote(t *trail) bool {
+	if !t.From.IsValid() || t.from.IsValid() {
+		return false
+	}
+	got, err := l.Kernel.Source(t.From)
+	return err != nil || !got.Self
 }
 
 // open reports whether the cause may be on another node: no step is broken but those
@@ -96,8 +152,8 @@ func (t *trail) open() bool {
 // inquiry returns the question to the other agents.
 func (l farLink) inquiry(t *trail) Inquiry {
 	q := Inquiry{Question: Question{To: t.To}, Node: l.Node, Addresses: l.Addresses, Owner: t.owner, OwnerAddresses: t.nodes}
-	if len(q.OwnerAddresses) == 0 && t.far.IsValid() {
-		q.OwnerAddresses = []netip.Addr{t.far}
+	if len(q.OwnerAddresses) == 0 {
+		q.OwnerAddresses = l.behind(t)
 	}
 	var inside, outside []netip.Addr
 	for _, p := range l.Sessions.Peers() {
@@ -113,16 +169,26 @@ func (l farLink) inquiry(t *trail) Inquiry {
 		inside = outside
 	}
 	q.Peers = slices.Concat(l.Addresses, inside[:min(len(inside), maxPeers)])
+	remote := l.remote(t)
+	if remote { // all peers count, and the reflectors send it to that node
+		q.Peers = nil
+		if name, addrs := ownerOf(l.Registry, t.From); len(addrs) > 0 {
+			q.Node, q.Addresses = name, addrs
+		}
+	}
 	if t.lost {
 		return q // no packet arrives there
 	}
-	q.From = t.from
+	if q.From = t.from; remote {
+		q.From = t.From
+		return q
+	}
 	if got, err := l.Kernel.Source(t.To); err == nil && !q.From.IsValid() {
 		q.From = got.Src
 	}
 	if hop := tunnelHop(t); hop.dev != "" {
 		if got, err := l.Kernel.Source(hop.via); err == nil {
-			q.Tunnel = got.Src
+			q.Tunnel, q.Format = got.Src, t.format
 		}
 	}
 	return q
@@ -133,19 +199,34 @@ func (l farLink) targets(t *trail, q Inquiry) (list []*asked) {
 	if len(t.nodes) > 0 {
 		list = append(list, &asked{name: t.owner, addrs: t.nodes, owner: true})
 	} else if t.far.IsValid() { // the owner, or a router before it
-		list = append(list, &asked{addrs: []netip.Addr{t.far}})
+		list = append(list, &asked{addrs: l.behind(t)})
 	}
 	if t.lost {
-		list = append(list, l.reflectors(q)...)
+		list = append(list, l.reflectors(q.OwnerAddresses)...)
 	}
 	return list
 }
 
-// reflectors returns the agents between the owner's and this one; none: the two have
-// a session.
-func (l farLink) reflectors(q Inquiry) (list []*asked) {
+// behind returns the addresses of the machine behind the next hop, whose agent may
+// listen at another one of them; none: there is no path.
+func (l farLink) behind(t *trail) []netip.Addr {
+	if !t.far.IsValid() {
+		return nil
+	}
+	if _, addrs := l.nodeWith(t.far); len(addrs) > 0 {
+		return addrs
+	}
+	if t.origin.IsValid() && t.origin != t.far {
+		return []netip.Addr{t.far, t.origin}
+	}
+	return []netip.Addr{t.far}
+}
+
+// reflectors returns the agents between that of a node and this one; none: the two
+// have a session.
+func (l farLink) reflectors(node []netip.Addr) (list []*asked) {
 	peers := l.Sessions.Peers()
-	if _, direct := peerAt(peers, q.OwnerAddresses); direct {
+	if _, direct := peerAt(peers, node); direct {
 		return nil
 	}
 	for _, p := range peers {

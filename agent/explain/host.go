@@ -10,7 +10,7 @@ import (
 // others. It is read, and never changed.
 type Host interface {
 	// Examine returns what is in the way of a packet.
-	Examine(p Passage) []Hindrance
+	Examine(ctx context.Context, p Passage) []Hindrance
 	// Recent returns what another program changed a moment ago and the agent set
 	// again, one line each.
 	Recent(v6 bool) []string
@@ -41,7 +41,7 @@ type hostLink struct {
 	host     Host
 }
 
-func (l hostLink) check(_ context.Context, t *trail) error {
+func (l hostLink) check(ctx context.Context, t *trail) error {
 	if t.lost || t.place == outside && !t.from.IsValid() {
 		return nil
 	}
@@ -50,7 +50,7 @@ func (l hostLink) check(_ context.Context, t *trail) error {
 	}
 	seen := map[string]bool{}
 	for _, p := range l.passages(t) {
-		for _, h := range l.host.Examine(p) {
+		for _, h := range l.host.Examine(ctx, p) {
 			switch {
 			case seen[h.Detail]:
 			case h.Certain && l.registry.InPool(t.To):

@@ -41,20 +41,37 @@ func (l nextHopLink) check(ctx context.Context, t *trail) error {
 func (l nextHopLink) onLink(t *trail) []way {
 	var out []way
 	for _, h := range t.hops {
-		if h.tunnel { // the outer packet follows the underlay's own routes
-			got, err := l.kernel.Source(h.via)
-			if err != nil || got.Self {
-				continue
-			}
-			outer := way{via: got.Via, dev: got.Dev}
-			if !outer.via.IsValid() {
-				outer.via = h.via
-			}
-			h = outer
+		list := []way{{via: h.via, dev: h.dev, share: len(t.hops)}}
+		if h.tunnel {
+			list = l.under(h.via)
 		}
-		if h.via.IsValid() && !slices.Contains(out, h) {
-			out = append(out, h)
+		for _, one := range list {
+			if one.via.IsValid() && !slices.Contains(out, one) {
+				out = append(out, one)
+			}
 		}
+	}
+	return out
+}
+
+// under returns where the packets of a tunnel go: they follow the underlay's own
+// routes, all members of a multipath one.
+func (l nextHopLink) under(node netip.Addr) []way {
+	got, err := l.kernel.Source(node)
+	if err != nil || got.Self {
+		return nil
+	}
+	list, err := l.kernel.Gateways(node)
+	if err != nil || len(list) == 0 {
+		list = []underlay.Gateway{{Dev: got.Dev, Via: got.Via}}
+	}
+	var out []way
+	for _, g := range list {
+		one := way{via: g.Via, dev: g.Dev, share: len(list)}
+		if !one.via.IsValid() {
+			one.via = node
+		}
+		out = append(out, one)
 	}
 	return out
 }
@@ -76,12 +93,12 @@ func (l nextHopLink) test(ctx context.Context, t *trail, h way) {
 		format := "next hop %s does not answer ARP/ND on %s (%s): that machine is down or cut off from this network"
 		args := []any{h.via, h.dev, state}
 		fix := fmt.Sprintf("see whether the machine with %s is up and its port in this network (VLAN, switch); `ip neigh show dev %s`", h.via, h.dev)
-		if n := len(t.hops); n > 1 {
+		if n := h.share; n > 1 {
 			format, args = format+"; it is one of %d next hops, and its share of the flows is lost", append(args, n)
 		}
 		t.broken("neighbour", NeighbourSilent, fix, format, args...)
 		const resolved = unix.NUD_PERMANENT | unix.NUD_NOARP | unix.NUD_REACHABLE
-		t.steps[len(t.steps)-1].Sure = len(t.hops) > 1 && entry.State&resolved == 0
+		t.steps[len(t.steps)-1].Sure = h.share > 1 && entry.State&resolved == 0
 	case fixed && !slices.Contains(macs, entry.MAC.String()):
 		t.broken("neighbour", NeighbourMAC, fmt.Sprintf("remove the entry (`ip neigh del %s dev %s`)", h.via, h.dev),
 			"the permanent neighbour entry of %s on %s has the wrong MAC address %s: the machine that answers has %s", h.via, h.dev, entry.MAC, strings.Join(macs, " and "))

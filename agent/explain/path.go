@@ -31,7 +31,10 @@ func (l pathLink) check(ctx context.Context, t *trail) error {
 		for _, p := range paths {
 			t.ok("bgp-path", "%s", pathText(p))
 			if !t.far.IsValid() && !p.Own {
-				t.far = p.NextHop
+				t.far, t.origin = p.NextHop, p.OriginatorID
+				if !t.origin.IsValid() && !p.EBGP {
+					t.origin = p.Peer
+				}
 			}
 		}
 		if len(paths) > 0 {

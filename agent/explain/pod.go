@@ -113,8 +113,19 @@ func (l wiringLink) compare(ctx context.Context, t *trail, as ipam.Assignment) {
 		t.suspect("pod", PodWiring, "see the error; delete the pod, so that its runtime makes it anew", "the interface of the pod %s cannot be read: %v", name, err)
 		return
 	}
-	if len(found.Differences) > 0 {
-		t.broken("pod", PodWiring, fix, "the interface of the pod %s is not as ADD made it: %s", name, strings.Join(found.Differences, "; "))
+	var mine, others []string
+	for _, line := range found.Differences {
+		if concerns(line, t.To.Is6()) {
+			mine = append(mine, line)
+		} else {
+			others = append(others, line)
+		}
+	}
+	if len(mine) > 0 {
+		t.broken("pod", PodWiring, fix, "the interface of the pod %s is not as ADD made it: %s", name, strings.Join(mine, "; "))
+	}
+	if len(others) > 0 {
+		t.ok("pod", "the interface of the pod %s is not as ADD made it for packets of the other family: %s", name, strings.Join(others, "; "))
 	}
 	if found.Spoof != "" {
 		t.broken("pod", HostSpoof, "delete the pod, so that its runtime makes it anew; find the program that changes the interface or the table inet onlink-pods (`nft monitor`)",
@@ -123,4 +134,24 @@ func (l wiringLink) compare(ctx context.Context, t *trail, as ipam.Assignment) {
 	if found.whole() {
 		t.ok("pod", "the interface of the pod %s is as ADD made it", name)
 	}
+}
+
+// concerns reports whether a difference of an interface touches packets of a family:
+// one that names addresses or settings of the other family alone does not.
+func concerns(line string, v6 bool) bool {
+	mine, others := false, false
+	for w := range strings.FieldsSeq(line) {
+		w = strings.TrimRight(w, ",;:")
+		is4, is6 := strings.HasPrefix(w, "ipv4."), strings.HasPrefix(w, "ipv6.")
+		if p, err := netip.ParsePrefix(w); err == nil {
+			is4, is6 = p.Addr().Is4(), p.Addr().Is6()
+		} else if a, err := netip.ParseAddr(w); err == nil {
+			is4, is6 = a.Is4(), a.Is6()
+		}
+		if v6 {
+			is4, is6 = is6, is4
+		}
+		mine, others = mine || is4, others || is6
+	}
+	return mine || !others
 }

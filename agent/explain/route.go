@@ -21,6 +21,9 @@ type Kernel interface {
 	Trace(p underlay.Packet) (underlay.Trace, error)
 	// Source returns the way of a packet from this node to an address.
 	Source(addr netip.Addr) (underlay.KernelRoute, error)
+	// Gateways returns the members of a multipath route to an address; none: the
+	// route is a plain one.
+	Gateways(addr netip.Addr) ([]underlay.Gateway, error)
 	// Device returns the state of a device.
 	Device(name string) (underlay.LinkState, error)
 	// Neighbours returns a device's neighbours.

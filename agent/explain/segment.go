@@ -79,7 +79,7 @@ func (l segmenter) silent(ctx context.Context, t *trail, e probe.Echo, out probe
 	case e.Netns == "":
 		t.suspect("probe", ProbeFar, there, "%s does not answer a probe %s, though %s (%s) does; there is no pod on this node to probe from", t.To, who, its, s.far)
 	default:
-		t.broken("probe", ProbeFar, there, "%s does not answer a probe %s, though %s (%s) does%s: the packets reach %s and are lost there (a chain of the hook forward, a setting, the pod itself)",
+		t.broken("probe", ProbeFar, there, "%s does not answer a probe %s, though %s (%s) does%s: the packets reach %s and are lost there (a chain of the hook forward, a setting, the pod itself), or the pod's answers are lost on the wire",
 			t.To, who, its, s.far, throughText(s.tunnel), node)
 	}
 }

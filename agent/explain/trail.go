@@ -53,6 +53,7 @@ type trail struct {
 	known     bool            // a route covers the address
 	failed    string          // why the kernel does not hold route
 	far       netip.Addr      // next hop of the best path: the far node
+	origin    netip.Addr      // of that path: router ID or address of a node of this AS, most likely the far one's
 	owner     string          // node that owns the block, when that is known
 	nodes     []netip.Addr    // addresses of the owner, when they are known
 	silent    bool            // the registry did not answer: owner and free are not known
@@ -65,6 +66,7 @@ type trail struct {
 	good      string          // how it works, when it does
 	answering []answering     // the next hops on this node's wires that answer
 	tunnels   []string        // the tunnels of the route, in words
+	format    string          // of the tunnel's packets
 	probed    bool            // a probe got an answer over the very path
 	refused   bool            // import rejects announcements of the address
 	outer     netip.Addr      // source of the tunnel's packets that bring those of another node
@@ -75,6 +77,7 @@ type way struct {
 	via    netip.Addr // gateway, or the address itself on a link; the zero Addr: a pod's device
 	dev    string
 	tunnel bool
+	share  int // the number of next hops that share the packets with it; 0: none
 }
 
 // answering is a next hop that answers on a wire of this node.

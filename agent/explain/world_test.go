@@ -58,11 +58,13 @@ type world struct {
 	devices    map[string]underlay.LinkState // those that are not up and of MTU 1500
 	gone       map[string]bool               // devices
 	neighbours map[string][]underlay.Neighbour
-	machines   map[netip.Addr][]string // MAC addresses that answer
+	gateways   map[netip.Addr][]underlay.Gateway // of multipath routes
+	machines   map[netip.Addr][]string           // MAC addresses that answer
 	hindrances []Hindrance
 	recent     []string
 	problems   []string
 	tunnel     TunnelState
+	format     string // of the tunnels' packets
 	wiring     map[netip.Addr]Wiring
 	echoes     map[string]probe.Outcome // by the words before the outcome
 }
@@ -85,7 +87,7 @@ func newWorld() *world {
 	return &world{
 		locals: map[netip.Addr]bool{}, name: "n1", addr: ip("10.57.0.11"), others: map[netip.Addr]*world{}, mute: map[netip.Addr]error{}, sent: map[string]string{}, unguarded: map[netip.Addr]bool{},
 		table: rib.NewTable(r), reach: r, pods: map[netip.Addr]ipam.Assignment{}, paths: map[netip.Prefix][]bgp.PathInfo{},
-		failed: map[netip.Prefix]string{}, lacks: map[netip.Prefix]bool{}, gone: map[string]bool{}, neighbours: map[string][]underlay.Neighbour{},
+		failed: map[netip.Prefix]string{}, lacks: map[netip.Prefix]bool{}, gone: map[string]bool{}, neighbours: map[string][]underlay.Neighbour{}, gateways: map[netip.Addr][]underlay.Gateway{},
 		devices: map[string]underlay.LinkState{}, machines: map[netip.Addr][]string{}, wiring: map[netip.Addr]Wiring{}, echoes: map[string]probe.Outcome{},
 	}
 }
@@ -116,6 +118,7 @@ var errCommand = errors.New("no such command")
 //	reach ADDR gateway VIA DEV          by the default route
 //	reach ADDR self                     an address of this node
 //	path PREFIX NEXTHOP...              paths that import accepts
+//	reflected PREFIX ADDR               the router ID of the node that announces it
 //	withdrawn PREFIX                    the speaker has no path any more
 //	refused PREFIX NEXTHOP RULE...      an announcement that import refuses
 //	announces PREFIX OWNER REASON [to PEER | shutdown | drained | withheld]
@@ -131,11 +134,13 @@ var errCommand = errors.New("no such command")
 //	gone DEVICE                         a device that was removed
 //	device DEVICE down|nocarrier|MTU    a device's state
 //	neighbour ADDR DEV STATE [MAC]      an entry: failed, reachable or permanent
+//	gateways ADDR DEV VIA...            the members of a multipath route to it
 //	machine ADDR [MAC...]               the machines that answer for an address
 //	hindrance CAUSE certain|maybe TEXT  a setting or chain of the host
 //	problem TEXT                        a line of status
 //	recent TEXT                         a setting that was set again
 //	tunnel device|entries TEXT          what differs of the tunnel
+//	format TEXT                         of the tunnels' packets
 //	wiring ADDR TEXT                    what differs of a pod's interface
 //	spoof ADDR TEXT                     of its entry against forged addresses
 //	node NAME ADDR                      a node's address in the registry
@@ -182,6 +187,10 @@ func (w *world) do(verb string, args []string) error {
 		return w.setReach(args)
 	case "path":
 		w.addPaths(pfx(args[0]), args[1:])
+	case "reflected":
+		for i := range w.paths[pfx(args[0])] {
+			w.paths[pfx(args[0])][i].OriginatorID = ip(args[1])
+		}
 	case "withdrawn":
 		delete(w.paths, pfx(args[0]))
 	case "refused":
@@ -237,6 +246,8 @@ func (w *world) do(verb string, args []string) error {
 		} else {
 			w.tunnel.Entries = append(w.tunnel.Entries, rest(1))
 		}
+	case "format":
+		w.format = rest(0)
 	case "wiring":
 		w.wiring[ip(args[0])] = Wiring{Differences: []string{rest(1)}}
 	case "spoof":
@@ -330,6 +341,10 @@ func (w *world) doKernel(verb string, args []string, rest func(int) string) (don
 			}
 		}
 		w.neighbours[args[1]] = append(w.neighbours[args[1]], n)
+	case "gateways":
+		for _, via := range args[2:] {
+			w.gateways[ip(args[0])] = append(w.gateways[ip(args[0])], underlay.Gateway{Dev: args[1], Via: ip(via)})
+		}
 	case "machine":
 		w.machines[ip(args[0])] = args[1:]
 	default:
@@ -544,8 +559,10 @@ func (w agents) Ask(ctx context.Context, node []netip.Addr, q Inquiry) (Findings
 	if err := w.mute[node[0]]; err != nil {
 		return Findings{}, err
 	}
-	if far, ok := w.others[node[0]]; ok {
-		return Answer(ctx, far.parts(), q)
+	for _, at := range node {
+		if far, ok := w.others[at]; ok {
+			return Answer(ctx, far.parts(), q)
+		}
 	}
 	return Findings{}, &SilentError{At: netip.AddrPortFrom(node[0], 9180), Refused: true, Err: unix.ECONNREFUSED}
 }
@@ -639,6 +656,11 @@ func (w kernel) Source(addr netip.Addr) (underlay.KernelRoute, error) {
 	return r, nil
 }
 
+// Gateways implements Kernel.
+func (w kernel) Gateways(addr netip.Addr) ([]underlay.Gateway, error) {
+	return w.world.gateways[addr], nil
+}
+
 // Device implements Kernel.
 func (w kernel) Device(name string) (underlay.LinkState, error) {
 	if w.gone[name] {
@@ -662,7 +684,7 @@ func (w machines) Solicit(_ context.Context, _ string, addr netip.Addr) ([]strin
 }
 
 // Examine implements Host.
-func (w host) Examine(p Passage) []Hindrance {
+func (w host) Examine(_ context.Context, p Passage) []Hindrance {
 	if w.unguarded[p.Node] {
 		return append(slices.Clone(w.hindrances), Hindrance{Cause: HostGuard, Detail: "the guard does not accept tunnelled packets from " + p.Node.String(), Fix: "undo it", Certain: true})
 	}
@@ -678,7 +700,7 @@ func (w status) Problems(context.Context) ([]string, error) { return w.problems,
 // Tunnel implements Tunnels.
 func (w tunnels) Tunnel(_ context.Context, dev string, _ netip.Addr) (TunnelState, error) {
 	s := w.tunnel
-	s.Text = "as " + dev + " is configured"
+	s.Text, s.Format = "as "+dev+" is configured", w.format
 	return s, nil
 }
 

@@ -58,7 +58,7 @@ func (r *Rooms) World() explain.World {
 	probes := probe.New()
 	return explain.World{
 		Node: r.Node, Addresses: r.Addresses, Registry: ownersWorld{r}, Sessions: sessionsWorld{r.Speaker, r}, Decider: decisionWorld{r},
-		Kernel: kernelWorld{}, Link: linkWorld{r.Watch, probes}, Host: hostWorld{r.Host}, Tunnels: tunnelWorld{r},
+		Kernel: kernelWorld{}, Link: linkWorld{r.Watch, probes}, Host: hostWorld{r}, Tunnels: tunnelWorld{r},
 		Pods: podWorld{r}, Probes: probeWorld{probes}, Status: statusWorld{r.Board},
 	}
 }
@@ -185,6 +185,11 @@ func (kernelWorld) Source(addr netip.Addr) (underlay.KernelRoute, error) {
 	return underlay.Source(addr)
 }
 
+// Gateways implements explain.Kernel.
+func (kernelWorld) Gateways(addr netip.Addr) ([]underlay.Gateway, error) {
+	return underlay.Gateways(addr)
+}
+
 // Device implements explain.Kernel.
 func (kernelWorld) Device(name string) (underlay.LinkState, error) { return underlay.Link(name) }
 
@@ -219,7 +224,7 @@ func (w linkWorld) Solicit(ctx context.Context, dev string, addr netip.Addr) ([]
 }
 
 // hostWorld implements explain.Host.
-type hostWorld struct{ host *dataplane.Host }
+type hostWorld struct{ of *Rooms }
 
 // obstructions are the causes of what is in the way of packets.
 var obstructions = map[dataplane.Obstruction]explain.Cause{
@@ -229,16 +234,36 @@ var obstructions = map[dataplane.Obstruction]explain.Cause{
 }
 
 // Examine implements explain.Host.
-func (w hostWorld) Examine(p explain.Passage) []explain.Hindrance {
+func (w hostWorld) Examine(ctx context.Context, p explain.Passage) []explain.Hindrance {
+	passage := dataplane.Passage{From: p.From, To: p.To, In: p.In, Out: p.Out, Tunnel: p.Tunnel, Node: p.Node}
+	if p.Node.IsValid() {
+		passage.Protocol, passage.Port = w.format(ctx, p)
+	}
 	var out []explain.Hindrance
-	for _, h := range w.host.Examine(dataplane.Passage(p)) {
+	for _, h := range w.of.Host.Examine(passage) {
 		out = append(out, explain.Hindrance{Cause: obstructions[h.Kind], Detail: h.Text, Fix: h.Fix, Certain: h.Certain})
 	}
 	return out
 }
 
+// format returns the protocol and port of the tunnel that a packet leaves or comes
+// through; 0: not known.
+func (w hostWorld) format(ctx context.Context, p explain.Passage) (protocol uint8, port uint16) {
+	wanted, err := w.of.Tunnels(ctx)
+	if err != nil {
+		return 0, 0
+	}
+	i := slices.IndexFunc(wanted, func(d tunnel.Desired) bool {
+		return p.Tunnel && d.Name == p.Out || !p.Tunnel && d.Local.Is4() == p.Node.Is4()
+	})
+	if i < 0 {
+		return 0, 0
+	}
+	return wanted[i].Protocol(p.To.Is6())
+}
+
 // Recent implements explain.Host.
-func (w hostWorld) Recent(v6 bool) []string { return w.host.Recent(v6) }
+func (w hostWorld) Recent(v6 bool) []string { return w.of.Host.Recent(v6) }
 
 // tunnelWorld implements explain.Tunnels.
 type tunnelWorld struct{ of *Rooms }
@@ -254,7 +279,7 @@ func (w tunnelWorld) Tunnel(ctx context.Context, dev string, node netip.Addr) (e
 		return explain.TunnelState{Device: []string{"no pool has it any more"}}, nil
 	}
 	s, err := tunnel.Examine(wanted[i], node)
-	return explain.TunnelState{Text: wanted[i].String(), Device: s.Device, Entries: s.Entries}, err
+	return explain.TunnelState{Text: wanted[i].String(), Format: wanted[i].Format(), Device: s.Device, Entries: s.Entries}, err
 }
 
 // podWorld implements explain.Pods.

@@ -43,7 +43,45 @@ func Lookup(addr netip.Addr) (KernelRoute, error) { return routeTo(addr, unix.RT
 // address that the kernel chooses.
 func Source(addr netip.Addr) (KernelRoute, error) { return routeTo(addr, 0) }
 
-// routeTo requests one route (RTM_GETROUTE, rtnetlink(7)).
+// Gateway is a member of a multipath route.
+type Gateway struct {
+	Dev string
+	Via netip.Addr // the zero Addr: none
+}
+
+// Gateways returns the members of the most specific route for addr when it is a
+// multipath route; none: it is a plain one. Any member may be the first: the kernel
+// begins an IPv6 route with the one that it chose.
+func Gateways(addr netip.Addr) ([]Gateway, error) {
+	d, err := openDumper()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.close() }() // only asked with
+	var members []hop
+	err = d.routeTo(addr.Unmap(), unix.RTM_F_FIB_MATCH, func(b []byte) {
+		_, attrs, ok := rtnl.ParseRoute(b)
+		for kind, v := range attrs.All() {
+			if ok && kind == unix.RTA_MULTIPATH {
+				members = parseMultipath(v)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Gateway
+	for _, m := range members {
+		name, err := d.name(m.device)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Gateway{Dev: name, Via: m.gateway})
+	}
+	return out, nil
+}
+
+// routeTo returns one route.
 func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
 	d, err := openDumper()
 	if err != nil {
@@ -51,26 +89,33 @@ func routeTo(addr netip.Addr, flags uint32) (KernelRoute, error) {
 	}
 	defer func() { _ = d.close() }() // only asked with
 	addr = addr.Unmap()
+	out, device := KernelRoute{Dst: netip.PrefixFrom(addr.WithZone(""), addr.BitLen())}, int32(0)
+	if err := d.routeTo(addr, flags, func(b []byte) { device = out.read(b) }); err != nil {
+		return KernelRoute{}, err
+	}
+	if out.Dev, err = d.name(device); err != nil && device != 0 {
+		return KernelRoute{}, err
+	}
+	return out, nil
+}
+
+// routeTo requests one route (RTM_GETROUTE, rtnetlink(7)).
+func (d *dumper) routeTo(addr netip.Addr, flags uint32, read func([]byte)) error {
 	var to rtnl.Builder
 	to.Route(&rtnl.Route{Family: rtnl.Family(addr), DstLen: uint8(addr.BitLen()), Flags: flags})
 	to.AttrAddr(unix.RTA_DST, addr)
 	if zone := addr.Zone(); zone != "" {
 		index, err := d.index(zone)
 		if err != nil {
-			return KernelRoute{}, err
+			return err
 		}
 		to.AttrUint32(unix.RTA_OIF, uint32(index))
 	}
-	out := KernelRoute{Dst: netip.PrefixFrom(addr.WithZone(""), addr.BitLen())}
-	var device int32
-	err = d.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, to.B, func(m rtnl.Message) { device = out.read(m.Body) })
+	err := d.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, to.B, func(m rtnl.Message) { read(m.Body) })
 	if err != nil {
-		return KernelRoute{}, fmt.Errorf("%w to %s: %w", ErrNoRoute, addr, err)
+		return fmt.Errorf("%w to %s: %w", ErrNoRoute, addr, err)
 	}
-	if out.Dev, err = d.name(device); err != nil && device != 0 {
-		return KernelRoute{}, err
-	}
-	return out, nil
+	return nil
 }
 
 // read reads one RTM_NEWROUTE and returns the index of the device; of a multipath

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -154,6 +155,19 @@ func TestAsk(t *testing.T) {
 	}
 	if got, err := Lookup(addr("203.0.113.1")); !errors.Is(err, ErrNoRoute) {
 		t.Errorf("Lookup without a route: %+v, %v", got, err)
+	}
+	ip(t, `route add 198.18.0.0/16 nexthop via 10.57.0.1 dev eth0 nexthop via 10.57.0.2 dev eth0
+	route add fd99::/64 nexthop via fd57::1 dev eth0 nexthop via fd57::2 dev eth0`)
+	for to, want := range map[string][]Gateway{
+		"198.18.1.1": {{"eth0", addr("10.57.0.1")}, {"eth0", addr("10.57.0.2")}},
+		"fd99::1":    {{"eth0", addr("fd57::1")}, {"eth0", addr("fd57::2")}},
+		"10.99.1.1":  nil,
+	} {
+		got, err := Gateways(addr(to))
+		slices.SortFunc(got, func(a, b Gateway) int { return a.Via.Compare(b.Via) })
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("Gateways(%s): %+v, %v; want %+v", to, got, err, want)
+		}
 	}
 	if n, err := Index("lo"); n != 1 || err != nil {
 		t.Errorf("Index(lo): %d, %v", n, err)

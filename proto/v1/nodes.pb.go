@@ -130,6 +130,7 @@ type ExplainHereRequest struct {
 	Tunnel         string                 `protobuf:"bytes,6,opt,name=tunnel,proto3" json:"tunnel,omitempty"`       // outer source address of the packets; empty: they do not come through a tunnel
 	Owner          string                 `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`         // the node that has the address's block, as far as the asking node has it
 	OwnerAddresses []string               `protobuf:"bytes,8,rep,name=owner_addresses,json=ownerAddresses,proto3" json:"owner_addresses,omitempty"`
+	Format         string                 `protobuf:"bytes,9,opt,name=format,proto3" json:"format,omitempty"` // of the tunnel's packets: kind, and for VXLAN VNI and UDP port; empty: not known
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -218,6 +219,13 @@ func (x *ExplainHereRequest) GetOwnerAddresses() []string {
 		return x.OwnerAddresses
 	}
 	return nil
+}
+
+func (x *ExplainHereRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
 }
 
 // ExplainHereReply is what one node sees of an address.
@@ -322,7 +330,7 @@ const file_nodes_proto_rawDesc = "" +
 	"\x0eListNodesReply\x12.\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x18.onlink.v1.NodeAddressesR\x05nodes\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x18\n" +
-	"\amissing\x18\x03 \x01(\tR\amissing\"\xe1\x01\n" +
+	"\amissing\x18\x03 \x01(\tR\amissing\"\xf9\x01\n" +
 	"\x12ExplainHereRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x12\n" +
@@ -331,7 +339,8 @@ const file_nodes_proto_rawDesc = "" +
 	"\x05peers\x18\x05 \x03(\tR\x05peers\x12\x16\n" +
 	"\x06tunnel\x18\x06 \x01(\tR\x06tunnel\x12\x14\n" +
 	"\x05owner\x18\a \x01(\tR\x05owner\x12'\n" +
-	"\x0fowner_addresses\x18\b \x03(\tR\x0eownerAddresses\"\xf0\x01\n" +
+	"\x0fowner_addresses\x18\b \x03(\tR\x0eownerAddresses\x12\x16\n" +
+	"\x06format\x18\t \x01(\tR\x06format\"\xf0\x01\n" +
 	"\x10ExplainHereReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05block\x18\x02 \x01(\tR\x05block\x12,\n" +
