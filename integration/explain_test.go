@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"onlink/integration/labtest"
 	"onlink/internal/identity"
 	onlinkv1 "onlink/proto/v1"
+	"onlink/tunnel"
 )
 
 // explained is one lab for many breakages of its paths: a pod on each node, from
@@ -27,6 +29,8 @@ type explained struct {
 	ctx   context.Context
 	lab   *lab.Lab
 	names *strings.Replacer // of addresses and devices in commands
+
+	unheard bool // the registry never answered r1n1
 }
 
 // node is a node's namespace, or that of its pod, of a switch or of a ToR.
@@ -42,9 +46,11 @@ func (e *explained) node(name string) *lab.NS {
 	return e.lab.Node(name).NS
 }
 
-// run runs commands, one a line, in a namespace: "WHERE: COMMAND".
-func (e *explained) run(commands string) error {
+// run runs commands, one a line, in a namespace: "WHERE: COMMAND". TABLE is named
+// after the address that they concern.
+func (e *explained) run(to, commands string) error {
 	var errs []error
+	commands = strings.ReplaceAll(commands, "TABLE", "op-"+strings.ToLower(to))
 	for line := range strings.Lines(commands) {
 		where, command, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		if command == "" {
@@ -81,7 +87,11 @@ func (e *explained) agent(n *lab.Node, action string) error {
 	return errors.Join(n.Start(e.ctx), n.WaitReady(e.ctx))
 }
 
-// explain asks a node, and requires the answer within the promised time.
+// answerTime is the promised time of an answer.
+const answerTime = 5 * time.Second
+
+// explain asks a node. An answer after its time fails the test, also where the next one
+// would be in time.
 func (e *explained) explain(node, from, to string) (*onlinkv1.ExplainReply, error) {
 	admin, err := e.lab.Node(node).Admin()
 	if err != nil {
@@ -89,8 +99,8 @@ func (e *explained) explain(node, from, to string) (*onlinkv1.ExplainReply, erro
 	}
 	begin := time.Now()
 	r, err := admin.Explain(e.ctx, &onlinkv1.ExplainRequest{Address: e.names.Replace(to), From: e.names.Replace(from)})
-	if took := time.Since(begin); err == nil && took > 5*time.Second {
-		err = fmt.Errorf("explain took %v", took)
+	if took := time.Since(begin); err == nil && took > answerTime {
+		e.Errorf("%s explains %s after %v, want within %v: %s", node, e.names.Replace(to), took, answerTime, r.GetVerdict())
 	}
 	return r, err
 }
@@ -113,189 +123,226 @@ func (e *explained) says(node, from, to, cause string) error {
 	return nil
 }
 
-// breakage is one thing out of order on the way from r1n1 to the pod of another
-// node.
-type breakage struct {
-	name       string
-	do, undo   string // "WHERE: COMMAND", one a line
-	from, to   string // addresses, as in names; from "": from any pod of r1n1
-	cause      string // as r1n1 explains it, and " at " the node that finds it
-	then, also string // where the operator asks next, and the cause there
-	again      bool   // the agent repairs it within seconds: it is broken again for each try
-	at         string // node whose configuration is edited
-	edit       func(*conf.Config)
-}
-
-const (
-	chain = "nft add table inet op\nHERE: nft add chain inet op c { type filter hook HOOK priority 0 ; }\nHERE: nft add rule inet op c RULE"
-	clean = "nft delete table inet op"
-)
-
-// rule is a rule in a chain of its own in a namespace.
-func rule(where, hook, text string) string {
-	return where + ": " + strings.NewReplacer("HERE", where, "HOOK", hook, "RULE", text).Replace(chain)
-}
-
-var breakages = []breakage{
-	{name: "a blackhole for one address", do: "r1n1: ip route add blackhole NEAR/32", undo: "r1n1: ip route del blackhole NEAR/32", to: "NEAR", cause: "route.foreign"},
-	{name: "an IPv6 prohibit route", do: "r1n1: ip -6 route add prohibit NEAR6/128", undo: "r1n1: ip -6 route del prohibit NEAR6/128", to: "NEAR6", cause: "route.foreign"},
-	{name: "an unreachable route over the tunnel's", do: "r1n1: ip route add unreachable FAR/32", undo: "r1n1: ip route del unreachable FAR/32", to: "FAR", cause: "route.foreign"},
-	{
-		name: "a policy rule for pods", do: "r1n1: ip route add blackhole default table 100\nr1n1: ip rule add from 10.244.0.0/16 lookup 100 pref 1000",
-		undo: "r1n1: ip rule del pref 1000\nr1n1: ip route flush table 100", to: "NEAR", cause: "route.policy",
-	},
-	{name: "an IPv6 rule that drops", do: "r1n1: ip -6 rule add to NEAR6 prohibit pref 1000", undo: "r1n1: ip -6 rule del pref 1000", to: "NEAR6", cause: "route.policy"},
-	{
-		name: "a permanent neighbour with another MAC address", do: "r1n1: ip neigh replace NODE2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
-		undo: "r1n1: ip neigh del NODE2 dev eth0", to: "NEAR", cause: "neighbour.wrong-mac",
-	},
-	{
-		name: "an IPv6 neighbour with another MAC address", do: "r1n1: ip -6 neigh replace NODE2_6 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
-		undo: "r1n1: ip -6 neigh del NODE2_6 dev eth0", to: "NEAR6", cause: "neighbour.wrong-mac",
-	},
-	{name: "the pod's device does not forward", do: "r1n1: sysctl -qw net.ipv4.conf.VETH.forwarding=0", undo: "r1n1: sysctl -qw net.ipv4.conf.VETH.forwarding=1", from: "OWN", to: "NEAR", cause: "host.forwarding"},
-	{name: "the pod's address is also one of the node", do: "r1n1: ip addr add OWN/32 dev lo", undo: "r1n1: ip addr del OWN/32 dev lo", from: "OWN", to: "NEAR", cause: "host.accept-local"},
-	{name: "loopback without route_localnet", from: "127.0.0.1", to: "OWN", cause: "host.route-localnet"},
-	{name: "a chain that drops", do: rule("r1n1", "forward", "ip saddr 10.244.0.0/16 drop"), undo: "r1n1: " + clean, to: "NEAR", cause: "host.chain"},
-	{name: "a chain that drops before routing", do: rule("r1n1", "prerouting", "ip6 saddr fd44::/48 drop"), undo: "r1n1: " + clean, to: "FAR6", cause: "host.chain"},
-	{
-		name: "a chain that rewrites the source", do: "r1n1: nft add table ip op\nr1n1: nft add chain ip op c { type nat hook postrouting priority 50 ; }\nr1n1: nft add rule ip op c oifname onlink-vxlan snat to 192.0.2.1",
-		undo: "r1n1: nft delete table ip op", to: "FAR", cause: "host.rewrite",
-	},
-	{name: "a silent drop here", do: rule("r1n1", "forward", "oifname eth0 meta length > 0 drop"), undo: "r1n1: " + clean, to: "NEAR", cause: "probe.here"},
-	{name: "a silent drop of answers here", do: rule("r1n1", "forward", "iifname onlink-vxlan meta length > 0 drop"), undo: "r1n1: " + clean, to: "FAR", cause: "probe.here"},
-	{name: "an entry of the tunnel is gone", do: "r1n1: bridge fdb flush dev onlink-vxlan", to: "FAR", cause: "tunnel.entries", again: true},
-	{name: "the router drops the tunnel", do: rule("tor", "forward", "udp dport 4789 drop"), undo: "tor: " + clean, to: "FAR", cause: "tunnel.silent"},
-	{name: "the router drops large packets", do: rule("tor", "forward", "meta length > 1400 drop"), undo: "tor: " + clean, to: "FAR", cause: "probe.mtu"},
-	{name: "the switch drops addresses of pods", do: "switch: nft add table bridge op\nswitch: nft add chain bridge op c { type filter hook forward priority 0 ; }\nswitch: nft add rule bridge op c ip saddr 10.244.0.0/16 drop", undo: "switch: nft delete table bridge op", to: "NEAR", cause: "probe.wire"},
-	{name: "a chain that drops on the far node", do: rule("r1n2", "forward", "ip daddr NEAR drop"), undo: "r1n2: " + clean, to: "NEAR", cause: "host.chain at r1n2", then: "r1n2", also: "host.chain"},
-	{name: "a chain that drops behind the tunnel", do: rule("r2n1", "forward", "ip daddr FAR drop"), undo: "r2n1: " + clean, to: "FAR", cause: "host.chain at r2n1"},
-	{
-		name: "the pod has no default route", do: "pod r1n2: ip route del default", undo: "pod r1n2: ip route add default via 169.254.1.1 dev eth0",
-		to: "NEAR", cause: "pod.wiring at r1n2", then: "r1n2", also: "pod.wiring",
-	},
-	{
-		// With its last IPv4 address a device loses its IPv4 routes and neighbours.
-		name: "the pod has lost its address", do: "pod r2n1: ip addr del FAR/32 dev eth0",
-		undo: "pod r2n1: ip addr add FAR/32 dev eth0\npod r2n1: ip neigh replace 169.254.1.1 lladdr GATEWAY dev eth0 nud permanent\npod r2n1: ip route add 169.254.1.1 dev eth0\npod r2n1: ip route add default via 169.254.1.1 dev eth0",
-		to:   "FAR", cause: "pod.wiring at r2n1",
-	},
-	{name: "the far node is drained", do: "r1n2: onlinkctl drain --wait 1s", undo: "r1n2: onlinkctl undrain", to: "NEAR", cause: "announce.drained at r1n2", then: "r1n2", also: "announce.drained"},
-	{
-		name: "the far node is drained, and the registry is silent", do: rule("rr1", "input", "tcp dport 4790 drop") + "\nr1n2: onlinkctl drain --wait 1s",
-		undo: "rr1: " + clean + "\nr1n2: onlinkctl undrain", to: "NEAR6", cause: "announce.drained at r1n2",
-	},
-	{
-		name: "the far agent is dead", do: "r1n2: onlinkctl drain --wait 1s\nr1n2: agent kill", undo: "r1n2: agent start\nr1n2: onlinkctl undrain",
-		to: "NEAR", cause: "agent.silent",
-	},
-	{name: "the far node's session with the reflector is held down", do: "r1n2: onlinkctl peers rr1 disable", undo: "r1n2: onlinkctl peers rr1 enable", to: "NEAR", cause: "announce.sessions at r1n2"},
-	{name: "the far node's export rejects its block", at: "r1n2", edit: func(c *conf.Config) { c.BGP.Peer("rr1").Export.Filters = []string{"oops"} }, to: "NEAR", cause: "announce.rejected at r1n2"},
-	{name: "the reflector's export rejects blocks", at: "rr1", edit: func(c *conf.Config) { c.BGP.Reflector.Export.Filters = []string{"oops"} }, to: "NEAR", cause: "announce.rejected at rr1"},
-	{name: "the reflector's import rejects blocks", at: "rr1", edit: func(c *conf.Config) { c.BGP.Reflector.Import.Filters = []string{"oops"} }, to: "FAR", cause: "path.rejected at rr1"},
-	{name: "the far guard drops", do: "r2n1: nft delete element inet onlink nodes4 { NODE1 }", undo: "r2n1: nft add element inet onlink nodes4 { NODE1 }", to: "FAR", cause: "host.guard at r2n1", again: true},
-	{name: "a free address", to: "10.244.255.250", cause: "owner.unclaimed"},
-	{name: "the far node is cut off", do: "r1n2: ip link set eth0 down", undo: "r1n2: ip link set eth0 up", to: "NEAR", cause: "neighbour.silent"},
-}
-
 // TestExplain breaks one thing after the other and requires the cause that explain
-// names, within its time; and without a breakage, or with one that stops no packet,
-// that no path is called broken.
+// names; and without a breakage, or with one that stops no packet, that no path is
+// called broken. The answers are the same while the registry's host is silent, and for
+// an agent that it never answered, but for an address that no node has.
 func TestExplain(t *testing.T) {
+	half := len(breakages) / 2
+	first, second := breakages[:half], breakages[half:]
+	var all sync.WaitGroup
+	for _, l := range []struct {
+		name string
+		try  func(*testing.T, *explained)
+	}{
+		{"whole", func(t *testing.T, e *explained) {
+			e.tryWhole(t)
+			e.tryAll(t, first)
+		}},
+		{"harmless", func(t *testing.T, e *explained) {
+			e.tryHarmless(t)
+			e.tryAll(t, second)
+		}},
+		{"silent", func(t *testing.T, e *explained) {
+			e.silence(t)
+			e.tryAll(t, second)
+		}},
+		{"unheard", func(t *testing.T, e *explained) {
+			e.silence(t)
+			// From here on r1n1 knows no owner but itself.
+			must(t, e.run("", "r1n1: agent kill\nr1n1: agent start"))
+			e.unheard = true
+			e.tryWhole(t)
+			e.tryAll(t, first)
+		}},
+	} {
+		// The labs mostly wait; t.Parallel would run no more of them than there are CPUs.
+		all.Go(func() {
+			t.Run(l.name, func(t *testing.T) { l.try(t, newExplained(t, l.name)) })
+		})
+	}
+	all.Wait()
+}
+
+// silence has the registry's host drop all packets. The reflector knows the owners of
+// blocks from its start, so it starts again before, and nobody hears more.
+func (e *explained) silence(t *testing.T) {
+	t.Helper()
+	must(t, e.run("", "rr1: agent kill\nrr1: agent start"))
+	must(t, e.lab.WaitConverged(e.ctx))
+	must(t, e.run("", rule(registryHost, "input", "drop")+"\n"+registryHost+": nft add chain inet TABLE o { type filter hook output priority 0 ; policy drop ; }"))
+}
+
+// registryHost is the node that serves the registry: no path leads through it.
+const registryHost = "r2n2"
+
+// newExplained starts the lab.
+func newExplained(t *testing.T, name string) *explained {
+	t.Helper()
 	ctx, l := labtest.Build(t, lab.Spec{
-		Name: "explain", Racks: 2, NodesPerRack: 2, DualStack: true, Pool: lab.Pool{Tunnel: "vxlan", CIDR6: labtest.Pool6},
+		Name: name, Racks: 2, NodesPerRack: 2, DualStack: true, Pool: lab.Pool{Tunnel: "vxlan", CIDR6: labtest.Pool6},
+		Service: netip.MustParsePrefix("192.168.0.0/16"),
 	})
 	ca := labtest.NewAuthority(t)
+	registry := netip.AddrPortFrom(l.Node(registryHost).Addr, 4790).String()
 	for _, n := range l.Nodes() {
 		files := ca.Issue(t, identity.Node, n.Name, n.Addr)
 		n.Edit = func(c *conf.Config) {
 			c.API.Admin.TCP, c.API.Admin.TLS = netip.AddrPortFrom(n.Addr, 9180).String(), files
+			c.IPAM.Registry = conf.Registry{Kind: "grpc", Address: []string{registry}, Insecure: true}
+			if n.Name == registryHost {
+				c.IPAM.Registry = conf.Registry{Kind: "bolt", Listen: registry, Insecure: true}
+			}
 		}
 	}
 	labtest.StartWithPods(ctx, t, l)
+	lost, err := l.Node("r1n2").AddPod(ctx, "lost")
+	must(t, err)
+	beside, err := l.Node("r1n2").AddPod(ctx, "beside")
+	must(t, err)
 	own, near, far := labtest.PodOf(l, "r1n1"), labtest.PodOf(l, "r1n2"), labtest.PodOf(l, "r2n1")
-	e := &explained{T: t, ctx: ctx, lab: l, names: strings.NewReplacer(
-		"NEAR6", labtest.AddrOf(near, true).String(), "NEAR", labtest.AddrOf(near, false).String(),
-		"FAR6", labtest.AddrOf(far, true).String(), "FAR", labtest.AddrOf(far, false).String(),
-		"OWN6", labtest.AddrOf(own, true).String(), "OWN", labtest.AddrOf(own, false).String(),
-		"NODE2_6", l.Node("r1n2").Addr6.String(), "NODE2", l.Node("r1n2").Addr.String(), "NODE1", l.Node("r1n1").Addr.String(),
-		"GATEWAY", gatewayOf(ctx, t, far),
-		"TOR", l.ToRs()[0].Addr.String(), "VETH", hostEndOf(ctx, t, l.Node("r1n1"), labtest.AddrOf(own, false)),
-	)}
-	whole := []struct{ name, node, from, to string }{
-		{"near", "r1n1", "", "NEAR"},
-		{"near, IPv6", "r1n1", "", "NEAR6"},
-		{"through the tunnel", "r1n1", "", "FAR"},
-		{"through the tunnel, IPv6", "r1n1", "", "FAR6"},
-		{"own", "r1n1", "", "OWN"},
-		{"own, IPv6", "r1n1", "", "OWN6"},
-		{"there and back", "r1n1", "OWN", "NEAR"},
-		{"there and back through the tunnel", "r1n1", "OWN6", "FAR6"},
-		{"to a pod here", "r1n2", "OWN", "NEAR"},
-		{"from the node", "r1n1", "NODE1", "FAR"},
-		{"a router", "r1n1", "", "TOR"},
-		{"a node", "r1n1", "", "NODE2"},
-		{"from a node without pods", "rr1", "", "NEAR"},
+	block := labtest.BlockOfFamily(ctx, t, l.Node("r1n2"), false)
+	n1, n2, n3, tor := l.Node("r1n1"), l.Node("r1n2"), l.Node("r2n1"), l.ToRs()[0]
+	names := []string{
+		"BRIDGE", "br0", "OWNBLOCK", labtest.BlockOfFamily(ctx, t, l.Node("r1n1"), false).String(), "BLOCK", block.String(), "UNUSED", lastOf(block).String(),
+		"GATEWAY6", gatewayOf(ctx, t, far, true), "GATEWAY2", neighbourOf(ctx, t, near), "GATEWAY3", neighbourOf(ctx, t, far),
+		"PODMAC2", macOf(t, near.NS), "NODEMAC2", macOf(t, n2.NS),
+		"MAC3_6", tunnel.MAC(n3.Addr6).String(), "MAC3", tunnel.MAC(n3.Addr).String(),
+		"TOR", tor.Addr.String(), "ROUTER6", tor.Addr6.String(),
+		"VETH_LOST", hostEndOf(ctx, t, n2, labtest.AddrOf(lost, false)), "LOST", labtest.AddrOf(lost, false).String(),
+		"BESIDE", labtest.AddrOf(beside, false).String(),
+		"VETH2", hostEndOf(ctx, t, n2, labtest.AddrOf(near, false)), "VETH", hostEndOf(ctx, t, n1, labtest.AddrOf(own, false)),
 	}
+	for name, p := range map[string]*lab.Pod{"OWN": own, "NEAR": near, "FAR": far} {
+		names = append(names, name+"6", labtest.AddrOf(p, true).String(), name, labtest.AddrOf(p, false).String())
+	}
+	for name, n := range map[string]*lab.Node{"NODE1": n1, "NODE2": n2, "NODE3": n3} {
+		names = append(names, name+"_6", n.Addr6.String(), name, n.Addr.String())
+	}
+	return &explained{T: t, ctx: ctx, lab: l, names: strings.NewReplacer(names...)}
+}
+
+// lastOf returns the last address of an IPv4 block, which no pod has yet.
+func lastOf(block netip.Prefix) netip.Addr {
+	last := block.Masked().Addr().As4()
+	last[3] |= byte(1<<(32-block.Bits()) - 1)
+	return netip.AddrFrom4(last)
+}
+
+// tryWhole explains paths without a breakage.
+func (e *explained) tryWhole(t *testing.T) {
+	t.Helper()
 	for _, w := range whole {
-		must(t, lab.Eventually(ctx, labtest.Patience, w.name, func() error { return e.says(w.node, w.from, w.to, "") }))
+		if err := lab.Eventually(e.ctx, labtest.Patience, w.name, func() error { return e.says(w.node, w.from, w.to, "") }); err != nil {
+			t.Error(err)
+		}
 	}
-	for _, h := range []struct{ name, do, undo, to string }{
-		{"a pod without echoes", "pod r1n2: sysctl -qw net.ipv4.icmp_echo_ignore_all=1", "pod r1n2: sysctl -qw net.ipv4.icmp_echo_ignore_all=0", "NEAR"},
-		{"a chain that lets pods through", rule("r1n1", "forward", "ip saddr 10.244.0.0/16 accept") + "\nr1n1: nft add rule inet op c ip daddr != 10.244.0.0/16 drop", "r1n1: " + clean, "NEAR"},
-		{"a masquerade that leaves pods alone", "r1n1: nft add table ip op\nr1n1: nft add chain ip op c { type nat hook postrouting priority 50 ; }\nr1n1: nft add rule ip op c ip saddr 172.17.0.0/16 masquerade", "r1n1: nft delete table ip op", "FAR"},
-		{"a rule for marked packets", "r1n1: ip route add blackhole default table 100\nr1n1: ip rule add fwmark 7 lookup 100 pref 1000", "r1n1: ip rule del pref 1000\nr1n1: ip route flush table 100", "NEAR"},
-		{"a permanent neighbour that is right", "r1n1: ip neigh replace NODE2 lladdr " + macOf(t, l.Node("r1n2")) + " dev eth0 nud permanent", "r1n1: ip neigh del NODE2 dev eth0", "NEAR"},
-		{"a strict reverse path", "r1n1: sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.eth0.rp_filter=1", "r1n1: sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0", "FAR"},
-	} {
+}
+
+// tryHarmless explains paths with what stops no packet.
+func (e *explained) tryHarmless(t *testing.T) {
+	t.Helper()
+	for _, h := range harmless {
 		t.Run(h.name, func(t *testing.T) {
-			must(t, e.run(h.do))
+			must(t, e.run(h.to, h.do))
 			if err := e.says("r1n1", "", h.to, ""); err != nil {
 				t.Error(err)
 			}
-			must(t, e.run(h.undo))
-		})
-	}
-	for _, b := range breakages {
-		t.Run(b.name, func(t *testing.T) {
-			must(t, e.run(b.do))
-			if b.edit != nil {
-				e.edit(t, b.at, b.edit)
-			}
-			if err := lab.Eventually(ctx, labtest.Back, b.cause, func() error {
-				err := e.says("r1n1", b.from, b.to, b.cause)
-				if err != nil && b.again {
-					_ = e.run(b.do) // an error: it is broken still
-				}
-				return err
-			}); err != nil {
-				t.Error(err)
-			}
-			if b.then != "" {
-				if err := e.says(b.then, "", b.to, b.also); err != nil {
-					t.Error(err)
-				}
-			}
-			must(t, e.run(b.undo))
-			if b.edit != nil {
-				labtest.Reload(ctx, t, l.Node(b.at), l.Node(b.at).Edited())
-			}
-			if b.do != "" || b.edit != nil {
-				must(t, lab.Eventually(ctx, labtest.Patience, "the path is whole again", func() error { return e.says("r1n1", b.from, b.to, "") }))
-			}
+			must(t, e.run(h.to, h.undo))
 		})
 	}
 }
 
-// edit reloads the agent of a node with an edited configuration, which may use the
-// filter oops: it rejects all.
-func (e *explained) edit(t *testing.T, node string, edit func(*conf.Config)) {
+// tryAll tries breakages: those of one address one after the other, beside those of the
+// other addresses; and those that break more alone.
+func (e *explained) tryAll(t *testing.T, list []breakage) {
 	t.Helper()
-	n := e.lab.Node(node)
-	c := n.Edited()
-	c.BGP.Filters = []conf.Filter{{Name: "oops", Rules: []conf.FilterRule{{Action: "reject"}}}}
-	edit(c)
-	labtest.Reload(e.ctx, t, n, c)
+	lanes := map[string][]*breakage{}
+	var alone []*breakage
+	for i := range list {
+		if b := &list[i]; b.alone || b.edit != nil {
+			alone = append(alone, b)
+		} else {
+			lanes[b.to] = append(lanes[b.to], b)
+		}
+	}
+	var all sync.WaitGroup
+	for _, lane := range lanes {
+		all.Go(func() { e.tryEach(t, lane) })
+	}
+	all.Wait()
+	e.tryEach(t, alone)
+}
+
+func (e *explained) tryEach(t *testing.T, list []*breakage) {
+	t.Helper()
+	for _, b := range list {
+		t.Run(b.name, func(t *testing.T) { e.try(t, b) })
+	}
+}
+
+// try makes a breakage, requires its cause, and mends it.
+func (e *explained) try(t *testing.T, b *breakage) {
+	t.Helper()
+	must(t, e.run(b.to, b.do))
+	if b.edit != nil {
+		e.edit(t, b)
+	}
+	must(t, e.run(b.to, b.after))
+	cause := b.cause
+	if e.unheard && b.unheard != "" {
+		cause = b.unheard
+	}
+	if err := lab.Eventually(e.ctx, labtest.Back, cause, func() error {
+		err := e.says("r1n1", b.from, b.to, cause)
+		if err != nil && b.again {
+			_ = e.run(b.to, b.do) // an error: it is broken still
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if b.then != "" {
+		if err := e.says(b.then, "", b.to, b.also); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, e.run(b.to, b.undo))
+	if b.edit != nil {
+		e.configure(t, b, e.lab.Node(b.at).Edit)
+	}
+	if b.do != "" && !b.lasting || b.edit != nil {
+		must(t, lab.Eventually(e.ctx, labtest.Patience, "the path is whole again", func() error { return e.says("r1n1", b.from, b.to, "") }))
+	}
+}
+
+// edit has an agent take an edited configuration, which may use the filter oops.
+func (e *explained) edit(t *testing.T, b *breakage) {
+	t.Helper()
+	as := e.lab.Node(b.at).Edit
+	reject := conf.FilterRule{Action: "reject"}
+	if b.only != "" {
+		reject.Match.Prefixes = conf.Rules(e.names.Replace(b.only))
+	}
+	e.configure(t, b, func(c *conf.Config) {
+		as(c)
+		c.BGP.Filters = []conf.Filter{{Name: "oops", Rules: []conf.FilterRule{reject}}}
+		b.edit(c)
+	})
+}
+
+// configure has the agent of a breakage take a configuration.
+func (e *explained) configure(t *testing.T, b *breakage, edit func(*conf.Config)) {
+	t.Helper()
+	n := e.lab.Node(b.at)
+	as := n.Edit
+	n.Edit = edit
+	if b.restart {
+		must(t, errors.Join(e.agent(n, "kill"), e.agent(n, "start")))
+	} else {
+		labtest.Reload(e.ctx, t, n, n.Edited())
+	}
+	n.Edit = as
 }
 
 // hostEndOf returns the host end of the veth of a node's pod.
@@ -312,27 +359,44 @@ func hostEndOf(ctx context.Context, t *testing.T, n *lab.Node, addr netip.Addr) 
 	return ""
 }
 
-// gatewayOf returns the MAC address of a pod's gateway, from its permanent neighbour.
-func gatewayOf(ctx context.Context, t *testing.T, p *lab.Pod) (mac string) {
+// gatewayOf returns the gateway of a pod.
+func gatewayOf(ctx context.Context, t *testing.T, p *lab.Pod, v6 bool) string {
 	t.Helper()
-	must(t, p.NS.Do(func() error {
-		out, err := exec.CommandContext(ctx, "ip", "neigh", "show", "169.254.1.1", "nud", "permanent").Output()
+	family := "-4"
+	if v6 {
+		family = "-6"
+	}
+	return wordAfter(ctx, t, p.NS, "via", "ip", family, "route", "show", "default")
+}
+
+// neighbourOf returns the MAC address of a pod's IPv4 gateway, from its permanent
+// neighbour.
+func neighbourOf(ctx context.Context, t *testing.T, p *lab.Pod) string {
+	t.Helper()
+	return wordAfter(ctx, t, p.NS, "lladdr", "ip", "neigh", "show", "169.254.1.1", "nud", "permanent")
+}
+
+// wordAfter returns the word after another one in what a command says.
+func wordAfter(ctx context.Context, t *testing.T, ns *lab.NS, before string, command ...string) (word string) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		out, err := exec.CommandContext(ctx, command[0], command[1:]...).Output()
 		if w := strings.Fields(string(out)); err == nil {
-			if i := slices.Index(w, "lladdr"); i >= 0 && i+1 < len(w) {
-				mac = w[i+1]
+			if i := slices.Index(w, before); i >= 0 && i+1 < len(w) {
+				word = w[i+1]
 				return nil
 			}
-			err = fmt.Errorf("no permanent neighbour 169.254.1.1: %s", out)
+			err = fmt.Errorf("%q: no %s in %q", command, before, out)
 		}
 		return err
 	}))
-	return mac
+	return word
 }
 
-// macOf returns the MAC address of a node's uplink.
-func macOf(t *testing.T, n *lab.Node) (mac string) {
+// macOf returns the MAC address of eth0.
+func macOf(t *testing.T, ns *lab.NS) (mac string) {
 	t.Helper()
-	must(t, n.NS.Do(func() error {
+	must(t, ns.Do(func() error {
 		link, err := net.InterfaceByName("eth0")
 		if err == nil {
 			mac = link.HardwareAddr.String()

@@ -31,7 +31,7 @@ var debianPackages = map[string]debianPackage{
 	"gcc":                         {name: "gcc", what: "C compiler, for the race detector and for user-mode Linux on processors with AMX", files: [][]string{{"/usr/bin/gcc", "/usr/local/bin/gcc", "/usr/bin/cc"}}},
 	"containerd":                  {name: "containerd", what: "container runtime, which the tests run pods with", files: [][]string{{"/usr/bin/containerd"}, {"/usr/bin/ctr"}}, service: "containerd.service"},
 	"runc":                        {name: "runc", what: "what containerd starts processes with", files: [][]string{{"/usr/sbin/runc", "/usr/bin/runc"}}},
-	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with", files: [][]string{{"/usr/sbin/iptables"}}},
+	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with, and tests break paths with", files: [][]string{{"/usr/sbin/iptables"}}},
 	"nftables":                    {name: "nftables", what: "nft(8), which kube-proxy writes its rules with, and tests break paths with", files: [][]string{{"/usr/sbin/nft"}}, service: "nftables.service"},
 	"util-linux":                  {name: "util-linux", what: "nsenter, to run a command inside a node of the cluster", files: [][]string{{"/usr/bin/nsenter"}}},
 	"mount":                       {name: "mount", what: "mount(8), which kubelet mounts volumes with", files: [][]string{{"/bin/mount", "/usr/bin/mount"}}},
@@ -47,7 +47,8 @@ type Need string
 
 // The needs which Install knows.
 const (
-	// NeedLab is the lab and the demo: ToRs, ping(8), nft(8), and a kernel with ipip.
+	// NeedLab is the lab and the demo: ToRs, ping(8), nft(8), iptables(8), and a kernel
+	// with ipip.
 	NeedLab Need = "lab"
 	// NeedBench is the peers of make bench.
 	NeedBench Need = "bench"
@@ -82,7 +83,7 @@ func packagesFor(needs []Need) []debianPackage {
 	for _, need := range needs {
 		switch need {
 		case NeedLab:
-			want = append(want, "iproute2", "iputils-ping", "bird2", "nftables")
+			want = append(want, "iproute2", "iputils-ping", "bird2", "nftables", "iptables")
 			if !uml.HasIPIP() {
 				want = append(want, umlPackages()...)
 			}
