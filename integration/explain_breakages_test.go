@@ -206,6 +206,20 @@ var breakages = []breakage{
 	{name: "the switch drops the answers", do: chain("switch", "bridge", "type filter hook forward priority 0", "ip6 saddr NEAR6 drop"), undo: unchain("switch", "bridge"), to: "NEAR6", cause: "probe.far"},
 }
 
+// breakagesOfIPIP are those that need the kernel's ipip, VRF or netem.
+var breakagesOfIPIP = []*breakage{
+	{name: "the router drops IPv4 in IPv4", do: "tor: ip rule add ipproto 4 blackhole pref 100", undo: "tor: ip rule del pref 100", to: "FAR", cause: "tunnel.silent"},
+	{name: "the router drops IPv6 in IPv6", do: "tor: ip -6 rule add ipproto 41 blackhole pref 100", undo: "tor: ip -6 rule del pref 100", to: "FAR6", cause: "tunnel.silent"},
+	{name: "a route beside the tunnel", do: "r1n1: ip route add FAR/32 via 10.57.1.99 dev eth0", undo: "r1n1: ip route del FAR/32", to: "FAR", cause: "route.foreign"},
+	{name: "the far node has another kind of tunnel", at: "r2n1", edit: func(c *conf.Config) { c.Pools[0].Tunnel = "vxlan" }, restart: true, to: "FAR", cause: "tunnel.mismatch at r2n1"},
+	{name: "the router loses all", do: "tor: tc qdisc add dev core root netem loss 100%", undo: "tor: tc qdisc del dev core root", to: "FAR", cause: "probe.wire"},
+	{
+		// A device goes down and up with its VRF, and its neighbours go.
+		name: "the pod's device belongs to a VRF", do: "r1n1: ip link add red type vrf table 77\nr1n1: ip route add unreachable default table 77\nr1n1: ip link set red up\nr1n1: ip link set VETH master red",
+		undo: "r1n1: ip link set VETH nomaster\nr1n1: ip link del red\nr1n1: ip route flush table 77\nr1n1: ip neigh replace OWN lladdr PODMAC1 dev VETH nud permanent", from: "OWN", to: "FAR", cause: "route.vrf",
+	},
+}
+
 // whole are paths without a breakage.
 var whole = []struct{ name, node, from, to string }{
 	{"near", "r1n1", "", "NEAR"},

@@ -158,7 +158,7 @@ func TestExplain(t *testing.T) {
 	} {
 		// The labs mostly wait; t.Parallel would run no more of them than there are CPUs.
 		all.Go(func() {
-			t.Run(l.name, func(t *testing.T) { l.try(t, newExplained(t, l.name)) })
+			t.Run(l.name, func(t *testing.T) { l.try(t, newExplained(t, l.name, "vxlan")) })
 		})
 	}
 	all.Wait()
@@ -176,11 +176,22 @@ func (e *explained) silence(t *testing.T) {
 // registryHost is the node that serves the registry: no path leads through it.
 const registryHost = "r2n2"
 
-// newExplained starts the lab.
-func newExplained(t *testing.T, name string) *explained {
+// TestExplainThroughIPIP is for kernels with the devices ipip and ip6tnl, VRFs and
+// netem. User-mode Linux has no nftables: routers drop by rules and queues.
+func TestExplainThroughIPIP(t *testing.T) {
+	labtest.NeedIPIP(t)
+	e := newExplained(t, "xipip", "ipip")
+	for _, to := range []string{"NEAR", "FAR", "FAR6"} {
+		must(t, lab.Eventually(e.ctx, labtest.Patience, to, func() error { return e.says("r1n1", "", to, "") }))
+	}
+	e.tryEach(t, breakagesOfIPIP)
+}
+
+// newExplained starts the lab, with a kind of tunnel.
+func newExplained(t *testing.T, name, kind string) *explained {
 	t.Helper()
 	ctx, l := labtest.Build(t, lab.Spec{
-		Name: name, Racks: 2, NodesPerRack: 2, DualStack: true, Pool: lab.Pool{Tunnel: "vxlan", CIDR6: labtest.Pool6},
+		Name: name, Racks: 2, NodesPerRack: 2, DualStack: true, Pool: lab.Pool{Tunnel: kind, CIDR6: labtest.Pool6},
 		Service: netip.MustParsePrefix("192.168.0.0/16"),
 	})
 	ca := labtest.NewAuthority(t)
@@ -206,7 +217,7 @@ func newExplained(t *testing.T, name string) *explained {
 	names := []string{
 		"BRIDGE", "br0", "OWNBLOCK", labtest.BlockOfFamily(ctx, t, l.Node("r1n1"), false).String(), "BLOCK", block.String(), "UNUSED", lastOf(block).String(),
 		"GATEWAY6", gatewayOf(ctx, t, far, true), "GATEWAY2", neighbourOf(ctx, t, near), "GATEWAY3", neighbourOf(ctx, t, far),
-		"PODMAC2", macOf(t, near.NS), "NODEMAC2", macOf(t, n2.NS),
+		"PODMAC1", macOf(t, own.NS), "PODMAC2", macOf(t, near.NS), "NODEMAC2", macOf(t, n2.NS),
 		"MAC3_6", tunnel.MAC(n3.Addr6).String(), "MAC3", tunnel.MAC(n3.Addr).String(),
 		"TOR", tor.Addr.String(), "ROUTER6", tor.Addr6.String(),
 		"VETH_LOST", hostEndOf(ctx, t, n2, labtest.AddrOf(lost, false)), "LOST", labtest.AddrOf(lost, false).String(),
