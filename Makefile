@@ -75,7 +75,7 @@ dist: engine ## make the packages (tar.gz, deb, rpm, SPDX) in build/dist, the sa
 		echo "building for $$arch"; \
 		$(DISTENV) GOARCH=$$arch go $(BUILD) -ldflags '$(LDFLAGS)' -o build/dist/programs/$$arch/ ./cmd/... || exit; done
 	@epoch=$${SOURCE_DATE_EPOCH:-$$(tools/version.sh --epoch)}; \
-	go test -count=1 -run '^TestManual' ./cmd/... ./agent/config -args -manual.out='$(CURDIR)/build/dist/man' -manual.version='$(VERSION)' -manual.epoch=$$epoch || exit; for arch in $(ARCHES); do \
+	go test -count=1 -run '^TestManual' $(dir $(wildcard ./cmd/*/manual_test.go)) ./agent/config -args -manual.out='$(CURDIR)/build/dist/man' -manual.version='$(VERSION)' -manual.epoch=$$epoch || exit; for arch in $(ARCHES); do \
 		go run ./tools/dist -version '$(VERSION)' -epoch $$epoch -nfpm build/tools/nfpm \
 			-bin build/dist/programs/$$arch -host build/dist/programs/$$(go env GOHOSTARCH) -man build/dist/man -o build/dist || exit; done
 	@cd build/dist && sha256sum onlink* | tee SHA256SUMS
@@ -186,7 +186,7 @@ generate: ## generate Go from proto/, deep copies, CRDs and their reference from
 	@$(MAKE) --no-print-directory reference
 
 reference: engine ## write docs/reference of the programs, their configuration and the API, from the code
-	@go test -count=1 -run '^TestManual' ./cmd/... ./agent/config -args -manual.write
+	@go test -count=1 -run '^TestManual' $(dir $(wildcard ./cmd/*/manual_test.go)) ./agent/config -args -manual.write
 	@go run ./tools/api
 
 manifests: ## render the chart with its defaults: deploy/kubernetes/onlink.yaml

@@ -217,6 +217,10 @@ func TestErrors(t *testing.T) {
 		{"bad output", "status -o xml", []string{"xml", "table, json, yaml"}},
 		{"bad timeout", "status --timeout 0s", []string{"--timeout"}},
 		{"bad watch", "status --watch=-1s", []string{"--watch"}},
+		{"a monitor for programs", "monitor -o json", []string{"onlinkctl status -o json"}},
+		{"a monitor that watches", "monitor --watch", []string{"--interval"}},
+		{"a monitor that asks too often", "monitor --interval 100ms", []string{"--interval 100ms", "500ms to 1m"}},
+		{"one frame without an agent", "monitor --once --socket /nonexistent/admin.sock", []string{"/nonexistent/admin.sock", "not running"}},
 		{"unknown command", "stauts", []string{"stauts"}},
 		{"unknown flag", "status --al", []string{"--al"}},
 	}

@@ -166,7 +166,7 @@ func TestServer(t *testing.T) {
 	flags := func(f tlsfiles.Files) []string {
 		return []string{"--tls-ca", f.CA, "--tls-cert", f.Cert, "--tls-key", f.Key}
 	}
-	for _, args := range []string{"status", "peers tor1 disable", "explain 10.244.1.7", "ipam backup " + filepath.Join(t.TempDir(), "copy"), "version"} {
+	for _, args := range []string{"status", "monitor --once", "peers tor1 disable", "explain 10.244.1.7", "ipam backup " + filepath.Join(t.TempDir(), "copy"), "version"} {
 		out, _, err := onlinkctl(t.Context(), append(append(strings.Fields(args), "--server", at), flags(alice)...)...)
 		if err != nil || strings.Contains(out, "unknown") {
 			t.Errorf("%s: %v, %q", args, err, out)

@@ -47,7 +47,7 @@ action and some ipam commands change something.`,
 		panic(err)
 	}
 	root.AddCommand(
-		statusCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
+		statusCommand(a), monitorCommand(a), peersCommand(a), routesCommand(a), blocksCommand(a),
 		poolsCommand(a), namespacesCommand(a), ipamCommand(a), drainCommand(a), undrainCommand(a), policyCommand(a), configCommand(a),
 		announcementsCommand(a), announceCommand(a),
 		explainCommand(a), logCommand(a), diagsCommand(a), versionCommand(a), pkiCommand(a),

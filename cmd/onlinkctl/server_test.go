@@ -60,7 +60,7 @@ func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*o
 	}
 	return &onlinkv1.Status{
 		Node: "r1n1", Version: "v0.1.0", Gobgp: "gobgp v3.37.0 patched", Address: "10.57.0.11", Asn: 64512, RouterId: "10.57.0.11",
-		Started: timestamppb.New(clock.Add(-185 * time.Second)), Reflector: true, InSync: true, Phase: "ready",
+		Started: timestamppb.New(clock.Add(-185 * time.Second)), Reflector: true, InSync: true, Phase: "ready", Drain: "serving",
 		PeersTotal: 3, PeersEstablished: 2, RoutesUnicast: 7, RoutesTunnelled: 4, RoutesUnresolved: 1, RoutesFailed: 1,
 		Announcements: 3, AnnouncementsRejected: 1, AnnouncementsWithheld: 2,
 		Blocks: 2, AddressesUsed: 5, AddressesTotal: 128, FibDrift: 9, Registry: "bolt, served on 10.57.0.11:4790",

@@ -27,6 +27,10 @@ func libraries() []library {
 			rooms: []string{"dump", "tunnel", "nft", "cni/pod"},
 		},
 		{
+			name: "tcell", paths: []string{"github.com/gdamore/tcell/"},
+			rooms: []string{"cmd/onlinkctl/monitor"},
+		},
+		{
 			// The engine's API is protobuf: its adapter cannot do without. kube knows
 			// of the agent only its protocols.
 			name: "protobuf", paths: []string{"google.golang.org/protobuf/", module + "/proto/"},

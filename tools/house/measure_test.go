@@ -59,6 +59,8 @@ func TestImports(t *testing.T) {
 		parse("bgp/gobgp", `import _ "github.com/osrg/gobgp/v3/api"`),
 		parse("fib", `import _ "github.com/vishvananda/netlink"`),
 		parse("rib", `import _ "github.com/vishvananda/netlinkless"`),
+		parse("cmd/onlinkctl", `import _ "github.com/gdamore/tcell/v3"`),
+		parse("cmd/onlinkctl/monitor", `import _ "github.com/gdamore/tcell/v3/color"`),
 		parse("integration/lab", `import _ "github.com/osrg/gobgp/v3/api"`),
 	}}
 	got := map[string][]string{}
@@ -68,6 +70,7 @@ func TestImports(t *testing.T) {
 	want := map[string][]string{
 		"imports/gobgp":    {"bgp/f.go imports github.com/osrg/gobgp/v3/api"},
 		"imports/netlink":  {"fib/f.go imports github.com/vishvananda/netlink"},
+		"imports/tcell":    {"cmd/onlinkctl/f.go imports github.com/gdamore/tcell/v3"},
 		"imports/protobuf": {"agent/f.go imports onlink/proto/v1"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
