@@ -91,7 +91,13 @@ func TestRemoteAPI(t *testing.T) {
 // ctlFrom runs onlinkctl on a node against the agent of another one, with a
 // certificate.
 func ctlFrom(ctx context.Context, from *lab.Node, as conf.TLS, at *lab.Node, args ...string) (lab.Output, error) {
-	return from.Exec(ctx, lab.Command{Program: "onlinkctl", Args: args, Env: []string{
+	return from.Exec(ctx, lab.Command{Program: "onlinkctl", Args: args, Env: remoteEnv(as, at)})
+}
+
+// remoteEnv is the environment in which onlinkctl calls the agent of a node with a
+// certificate.
+func remoteEnv(as conf.TLS, at *lab.Node) []string {
+	return []string{
 		"ONLINK_SERVER=" + netip.AddrPortFrom(at.Addr, 9180).String(), "ONLINK_TLS_CA=" + as.CA, "ONLINK_TLS_CERT=" + as.Cert, "ONLINK_TLS_KEY=" + as.Key,
-	}})
+	}
 }
