@@ -35,9 +35,9 @@ const (
 // Algorithms are all of them, the default first.
 func Algorithms() []Algorithm { return []Algorithm{P256, Ed25519} }
 
-// backdate is how long before its making a certificate is valid: clocks of machines
+// Backdate is how long before its making a certificate is valid: clocks of machines
 // differ.
-const backdate = 5 * time.Minute
+const Backdate = 5 * time.Minute
 
 // Pair is a certificate and its private key.
 type Pair struct {
@@ -70,12 +70,12 @@ func NewAuthority(name string, from, until time.Time, a Algorithm) (*Authority, 
 	if !until.After(from) {
 		return nil, errors.New("the validity has no duration")
 	}
-	key, err := newKey(a)
+	key, err := NewKey(a)
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, NotBefore: from.Add(-backdate), NotAfter: until,
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, NotBefore: from.Add(-Backdate), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
@@ -88,24 +88,37 @@ func NewAuthority(name string, from, until time.Time, a Algorithm) (*Authority, 
 
 // Issue makes a key and a certificate for it.
 func (a *Authority) Issue(r Request) (Pair, error) {
+	key, err := NewKey(r.Algorithm)
+	if err != nil {
+		return Pair{}, err
+	}
+	cert, err := a.Sign(r, key.Public())
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{cert, key}, nil
+}
+
+// Sign makes a certificate for the key of another machine.
+func (a *Authority) Sign(r Request, public crypto.PublicKey) (*x509.Certificate, error) {
 	if len(r.Identities) == 0 {
-		return Pair{}, errors.New("a certificate needs a role and a name")
+		return nil, errors.New("a certificate needs a role and a name")
 	}
 	if !r.Until.After(r.From) {
-		return Pair{}, errors.New("the validity has no duration")
+		return nil, errors.New("the validity has no duration")
 	}
 	if r.Until.After(a.Cert.NotAfter) {
-		return Pair{}, fmt.Errorf("the authority's own certificate ends on %s, before the new one would: use fewer days, or make a new authority",
+		return nil, fmt.Errorf("the authority's own certificate ends on %s, before the new one would: use fewer days, or make a new authority",
 			a.Cert.NotAfter.UTC().Format(time.DateOnly))
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: r.Identities[0].Name}, NotBefore: r.From.Add(-backdate), NotAfter: r.Until,
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: r.Identities[0].Name}, NotBefore: r.From.Add(-Backdate), NotAfter: r.Until,
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, DNSNames: slices.Clone(r.DNS),
 	}
 	for _, id := range r.Identities {
 		if _, err := identity.New(id.Role, id.Name); err != nil {
-			return Pair{}, err
+			return nil, err
 		}
 		template.URIs = append(template.URIs, id.URI())
 		if id.Role == identity.Node && isDNSName(id.Name) && !slices.Contains(template.DNSNames, id.Name) {
@@ -114,12 +127,12 @@ func (a *Authority) Issue(r Request) (Pair, error) {
 	}
 	for _, name := range r.DNS {
 		if !isDNSName(name) {
-			return Pair{}, fmt.Errorf("%q is no DNS name; use one such as rr1.example.com", name)
+			return nil, fmt.Errorf("%q is no DNS name; use one such as rr1.example.com", name)
 		}
 	}
 	for _, ip := range r.IPs {
 		if !ip.IsValid() || ip.Zone() != "" {
-			return Pair{}, fmt.Errorf("%v is no address for a certificate; use one without a zone", ip)
+			return nil, fmt.Errorf("%v is no address for a certificate; use one without a zone", ip)
 		}
 		template.IPAddresses = append(template.IPAddresses, net.IP(ip.Unmap().AsSlice()))
 	}
@@ -128,15 +141,7 @@ func (a *Authority) Issue(r Request) (Pair, error) {
 	if len(template.DNSNames)+len(template.IPAddresses) > 0 {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	key, err := newKey(r.Algorithm)
-	if err != nil {
-		return Pair{}, err
-	}
-	cert, err := sign(template, a.Cert, key.Public(), a.Key)
-	if err != nil {
-		return Pair{}, err
-	}
-	return Pair{cert, key}, nil
+	return sign(template, a.Cert, public, a.Key)
 }
 
 func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
@@ -147,7 +152,8 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypt
 	return x509.ParseCertificate(der)
 }
 
-func newKey(a Algorithm) (crypto.Signer, error) {
+// NewKey makes a private key.
+func NewKey(a Algorithm) (crypto.Signer, error) {
 	switch a {
 	case P256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

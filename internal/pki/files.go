@@ -26,12 +26,11 @@ const (
 // Write writes the pair as two PEM files. A file that exists is not replaced: it is
 // an error that matches [fs.ErrExist], and nothing is written.
 func (p Pair) Write(certFile, keyFile string) error {
-	raw, err := x509.MarshalPKCS8PrivateKey(p.Key)
+	key, err := EncodeKey(p.Key)
 	if err != nil {
-		return fmt.Errorf("encode private key: %w", err)
+		return err
 	}
-	key := pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: raw})
-	cert := pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: p.Cert.Raw})
+	cert := EncodeCertificates(p.Cert)
 	if err := writeNew(certFile, cert, certMode); err != nil {
 		return err
 	}
@@ -58,26 +57,63 @@ func writeNew(path string, text []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// EncodeKey returns a private key as a PEM block.
+func EncodeKey(key crypto.Signer) ([]byte, error) {
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: raw}), nil
+}
+
+// EncodeCertificates returns certificates as PEM blocks.
+func EncodeCertificates(list ...*x509.Certificate) (out []byte) {
+	for _, c := range list {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: c.Raw})...)
+	}
+	return out
+}
+
 // ReadAuthority reads the authority's files: its certificate, and a private key as
 // PKCS #8, SEC 1 or PKCS #1 have it, so that one made by OpenSSL serves too.
 func ReadAuthority(certFile, keyFile string) (*Authority, error) {
-	certs, err := ReadCertificates(certFile)
+	cert, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readKey(keyFile)
+	key, err := os.ReadFile(keyFile)
 	if err != nil {
 		return nil, err
 	}
-	cert := certs[0]
-	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ParseAuthority(certFile, cert, keyFile, key)
+}
+
+// ParseAuthority is ReadAuthority of texts, whose names are for its errors.
+func ParseAuthority(certName string, certText []byte, keyName string, keyText []byte) (*Authority, error) {
+	p, err := ParsePair(certName, certText, keyName, keyText)
 	switch {
-	case !cert.IsCA:
-		return nil, fmt.Errorf("%s: %s is no authority's certificate", certFile, cert.Subject)
-	case !ok || !public.Equal(cert.PublicKey):
-		return nil, fmt.Errorf("%s is not the key of %s", keyFile, certFile)
+	case err != nil:
+		return nil, err
+	case !p.Cert.IsCA:
+		return nil, fmt.Errorf("%s: %s is no authority's certificate", certName, p.Cert.Subject)
 	}
-	return &Authority{Pair{cert, key}}, nil
+	return &Authority{p}, nil
+}
+
+// ParsePair returns the first certificate of a text, and its key.
+func ParsePair(certName string, certText []byte, keyName string, keyText []byte) (Pair, error) {
+	certs, err := ParseCertificates(certText)
+	if err != nil {
+		return Pair{}, fmt.Errorf("%s: %w", certName, err)
+	}
+	key, err := ParseKey(keyText)
+	if err != nil {
+		return Pair{}, fmt.Errorf("%s: %w", keyName, err)
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certs[0].PublicKey) {
+		return Pair{}, fmt.Errorf("%s is not the key of %s", keyName, certName)
+	}
+	return Pair{certs[0], key}, nil
 }
 
 // ReadCertificates reads all certificates of a PEM file, in the order of the file.
@@ -86,28 +122,33 @@ func ReadCertificates(path string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []*x509.Certificate
+	out, err := ParseCertificates(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+// ParseCertificates returns the certificates of a text in their order: one at least.
+func ParseCertificates(text []byte) (out []*x509.Certificate, err error) {
 	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
 		if b.Type != certificateBlock {
 			continue
 		}
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, err
 		}
 		out = append(out, c)
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%s: no certificate in PEM form", path)
+		return nil, errors.New("no certificate in PEM form")
 	}
 	return out, nil
 }
 
-func readKey(path string) (crypto.Signer, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
+// ParseKey returns the first private key of a text.
+func ParseKey(text []byte) (crypto.Signer, error) {
 	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
 		if !bytes.HasSuffix([]byte(b.Type), []byte(keyBlock)) {
 			continue // EC PARAMETERS
@@ -123,7 +164,7 @@ func readKey(path string) (crypto.Signer, error) {
 				}
 			}
 		}
-		return nil, fmt.Errorf("%s: the private key cannot be read; it must not be encrypted", path)
+		return nil, errors.New("the private key cannot be read; it must not be encrypted")
 	}
-	return nil, fmt.Errorf("%s: no private key in PEM form", path)
+	return nil, errors.New("no private key in PEM form")
 }

@@ -83,6 +83,35 @@ func TestIssue(t *testing.T) {
 	}
 }
 
+// TestSign: a certificate is for a key that the authority never has, and texts are read
+// as files are.
+func TestSign(t *testing.T) {
+	ca := authority(t, P256)
+	key, err := NewKey(P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Sign(Request{Identities: []identity.Identity{{Role: identity.Node, Name: "r1n1"}}, From: now, Until: now.Add(time.Hour)}, key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append(EncodeCertificates(cert, ca.Cert), text...)
+	pair, err := ParsePair("one", both, "one", both)
+	if err != nil || !pair.Cert.Equal(cert) {
+		t.Errorf("%v, %v", pair.Cert, err)
+	}
+	if _, err := ParsePair("other", EncodeCertificates(ca.Cert), "one", text); err == nil || !strings.Contains(err.Error(), "one is not the key of other") {
+		t.Errorf("the key of another certificate: %v", err)
+	}
+	if _, err := ParseAuthority("one", both, "one", both); err == nil || !strings.Contains(err.Error(), "is no authority's certificate") {
+		t.Errorf("a node's certificate as an authority: %v", err)
+	}
+}
+
 // TestIssueRefuses: an error says what to change.
 func TestIssueRefuses(t *testing.T) {
 	ca := authority(t, P256)
