@@ -125,9 +125,9 @@ func full() *state.Snapshot {
 			Registered: []ipam.Block{block},
 		},
 		Certificates: []state.Certificate{
-			{Section: "api.admin.tls", Subject: "CN=n1", NotAfter: time.Unix(2000000000, 0)},
-			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotAfter: time.Unix(1900000000, 0)},
-			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotAfter: time.Unix(1800000000, 0)}, // the former one, still in the file
+			{Section: "api.admin.tls", Subject: "CN=n1", NotBefore: time.Unix(1600000000, 0), NotAfter: time.Unix(2000000000, 0)},
+			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotBefore: time.Unix(1500000000, 0), NotAfter: time.Unix(1900000000, 0)},
+			{Section: "api.admin.tls", Subject: "CN=ca", Authority: true, NotBefore: time.Unix(1400000000, 0), NotAfter: time.Unix(1800000000, 0)}, // the former one, still in the file
 		},
 		CNI: cni.Stats{Verbs: map[string]cni.VerbStats{"ADD": {Served: 12, Failed: 1, Took: lasting(2*time.Second, 1)}}, Ending: 1},
 	}
@@ -149,6 +149,8 @@ func TestMetrics(t *testing.T) {
 		"onlink_held_changes 2", "onlink_held_change_since_timestamp_seconds 1.7e+09", "onlink_changes_held_total 5",
 		`onlink_tls_certificate_expiry_timestamp_seconds{kind="certificate",section="api.admin.tls",subject="CN=n1"} 2e+09`,
 		`onlink_tls_certificate_expiry_timestamp_seconds{kind="authority",section="api.admin.tls",subject="CN=ca"} 1.8e+09`,
+		`onlink_tls_certificate_start_timestamp_seconds{kind="certificate",section="api.admin.tls",subject="CN=n1"} 1.6e+09`,
+		`onlink_tls_certificate_start_timestamp_seconds{kind="authority",section="api.admin.tls",subject="CN=ca"} 1.4e+09`,
 		`onlink_announcements{owner="services"} 3`, `onlink_announcements_rejected{owner="services"} 1`, `onlink_announcements_withheld{owner="services"} 2`,
 		`onlink_feature_available{feature="ipip"} 1`, `onlink_feature_available{feature="nftables"} 0`,
 		"onlink_bgp_peers 1", "onlink_bgp_peers_established 1", "onlink_bgp_peers_gone 1",

@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,9 +15,9 @@ import (
 
 // nodeMetrics are the metrics of the node as a whole.
 type nodeMetrics struct {
-	inSync, drained, feature, announcements, rejected, withheld, expiry *prometheus.Desc
-	build, problems, reloadOK, reloadAt, reloads                        *prometheus.Desc
-	held, heldSince, heldEver                                           *prometheus.Desc
+	inSync, drained, feature, announcements, rejected, withheld, expiry, start *prometheus.Desc
+	build, problems, reloadOK, reloadAt, reloads                               *prometheus.Desc
+	held, heldSince, heldEver                                                  *prometheus.Desc
 }
 
 func newNodeMetrics(c *catalogue) nodeMetrics {
@@ -38,6 +37,7 @@ func newNodeMetrics(c *catalogue) nodeMetrics {
 		heldEver:  c.counter("changes_held_total", "Changes that were held. One that comes again while it is held counts once."),
 
 		expiry: c.gauge("tls_certificate_expiry_timestamp_seconds", "When a certificate of a TLS endpoint ends, in Unix time; kind is certificate or authority.", among("section", "api.admin.tls, ipam.registry.tls"), among("kind", "certificate, authority"), among("subject", "names of certificates, the first 100")),
+		start:  c.gauge("tls_certificate_start_timestamp_seconds", "When the validity of that certificate begins, in Unix time.", among("section", "api.admin.tls, ipam.registry.tls"), among("kind", "certificate, authority"), among("subject", "names of certificates, the first 100")),
 
 		announcements: c.gauge("announcements", "Prefixes that the node announces for an owner, such as services.", ownerLabel),
 		rejected:      c.gauge("announcements_rejected", "Announcements of an owner that are left out, see onlinkctl announcements.", ownerLabel),
@@ -68,30 +68,31 @@ func (m *nodeMetrics) collect(s *state.Snapshot, out sink) {
 		out.gauge(m.rejected, float64(len(set.Rejected)), set.Owner)
 		out.gauge(m.withheld, float64(len(set.Withheld)), set.Owner)
 	}
-	for key, end := range expiries(s.Certificates) {
-		out.gauge(m.expiry, float64(end.Unix()), key[:]...)
+	for key, c := range expiries(s.Certificates) {
+		out.gauge(m.expiry, float64(c.NotAfter.Unix()), key[:]...)
+		out.gauge(m.start, float64(c.NotBefore.Unix()), key[:]...)
 	}
 	for _, f := range s.Features {
 		out.gauge(m.feature, one(f.Available), f.Name)
 	}
 }
 
-// expiries returns the first end of the certificates with the same labels: a file of
+// expiries returns the first that ends of the certificates with the same labels: a file of
 // authorities may have two of one name.
-func expiries(list []state.Certificate) map[[3]string]time.Time {
-	out := map[[3]string]time.Time{}
+func expiries(list []state.Certificate) map[[3]string]*state.Certificate {
+	out := map[[3]string]*state.Certificate{}
 	for i := range list {
 		c := &list[i]
 		key := [3]string{c.Section, "certificate", c.Subject}
 		if c.Authority {
 			key[1] = "authority"
 		}
-		end, has := out[key]
+		first, has := out[key]
 		if !has && len(out) >= maxListSeries {
 			continue // the node's own ones come first
 		}
-		if !has || c.NotAfter.Before(end) {
-			out[key] = c.NotAfter
+		if !has || c.NotAfter.Before(first.NotAfter) {
+			out[key] = c
 		}
 	}
 	return out
