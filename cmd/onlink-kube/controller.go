@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -9,20 +11,27 @@ import (
 	"onlink/kube/controller"
 )
 
+// week is the default validity of a node's certificate.
+const week = 7 * 24 * time.Hour
+
 func controllerCommand(a *app) *cobra.Command {
 	var opt controller.Options
 	cmd := &cobra.Command{
 		Use:   "controller",
 		Short: "Do once for the cluster what no node can do alone",
 		Long: `controller assigns addresses to Services of type LoadBalancer, frees the blocks of deleted
-nodes, writes the status of the configuration objects, and makes the first ones. Of several
-replicas one works, the holder of the Lease controller.onlink.io.`,
+nodes, writes the status of the configuration objects, makes the first ones, and issues the
+certificates of the nodes. Of several replicas one works, the holder of the Lease
+controller.onlink.io.`,
 		Example: `  onlink-kube controller --defaults /etc/onlink/defaults.yaml
   onlink-kube controller --kubeconfig admin.conf --identity me`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := need("identity", opt.Identity, "POD_NAME"); err != nil {
 				return err
+			}
+			if opt.CertificateLife < time.Minute {
+				return fmt.Errorf("--certificate-life %s is too short; use at least 1m", opt.CertificateLife)
 			}
 			var err error
 			if opt.Log, opt.Client, err = a.open(); err != nil {
@@ -40,6 +49,7 @@ replicas one works, the holder of the Lease controller.onlink.io.`,
 	f.StringVar(&opt.Health, "health", "127.0.0.1:9180", "address and port of /healthz, /readyz and /metrics; empty: none")
 	f.BoolVar(&opt.TaintNewNodes, "taint-new-nodes", true, "put the taint onlink.io/agent-not-ready on new Nodes")
 	f.StringToStringVar(&opt.NodeSelector, "node-selector", nil, "LABEL=VALUE of the Nodes that onlink runs on, which alone are tainted (default: all)")
+	f.DurationVar(&opt.CertificateLife, "certificate-life", week, "validity of the certificates that nodes get for the API of their agents, at least 1m")
 	f.BoolVar(&opt.PolicyEnforced, "policy-enforced", false, "the cluster runs something that enforces NetworkPolicies: warn of none")
 	f.StringVar(&opt.PolicyDaemonSet, "policy-daemonset", "", "DaemonSet in onlink's namespace that enforces NetworkPolicies once its pods are ready")
 	cmd.MarkFlagsMutuallyExclusive("policy-enforced", "policy-daemonset")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"runtime/debug"
 
@@ -30,6 +31,9 @@ when the Node has another name or address by now.`,
 			if err := need("node-name", opt.Node, "NODE_NAME"); err != nil {
 				return err
 			}
+			if opt.Certificates == "" {
+				return errors.New("--certificates is empty: set it")
+			}
 			var err error
 			if opt.Log, opt.Client, err = a.open(); err != nil {
 				return err
@@ -40,6 +44,7 @@ when the Node has another name or address by now.`,
 	}
 	nodeFlag(cmd, &opt.Node)
 	cmd.Flags().StringVar(&opt.State, "state", "/var/lib/onlink", "folder of the agent's state")
+	certificatesFlag(cmd, &opt.Certificates)
 	return cmd
 }
 
@@ -72,9 +77,15 @@ OnlinkNode and the Node. Without an API server or an agent it waits; what is in 
 		},
 	}
 	nodeFlag(cmd, &opt.Node)
+	certificatesFlag(cmd, &opt.Certificates)
 	f := cmd.Flags()
 	f.StringVar(&opt.AdminSocket, "admin-socket", "/run/onlink/admin.sock", "admin socket of the agent")
 	f.StringVar(&opt.RegistrySocket, "registry-socket", "/run/onlink-kube/registry.sock", "socket of the block registry, which the agent connects to")
 	f.StringVar(&opt.Health, "health", "127.0.0.1:9178", "address and port of /healthz, /readyz and /metrics; empty: none")
 	return cmd
+}
+
+// certificatesFlag adds --certificates.
+func certificatesFlag(cmd *cobra.Command, folder *string) {
+	cmd.Flags().StringVar(folder, "certificates", "/run/onlink-kube", "folder with the certificate of the agent's API, which onlinkd.yaml names in /run/onlink-kube")
 }

@@ -26,6 +26,8 @@ func TestCommands(t *testing.T) {
 		{"node --node-name n1 --log-level loud", `--log-level "loud" is none of debug, info, warn, error`},
 		{"node --node-name n1 --kubeconfig /nowhere", "set --kubeconfig"},
 		{"node n1", "unknown command"},
+		{"init --node-name n1 --certificates=", "--certificates is empty: set it"},
+		{"controller --identity me --certificate-life 1s", "--certificate-life 1s is too short; use at least 1m"},
 		{"queue x", `NUMBER "x"`},
 	} {
 		cmd := command()

@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"onlink/kube/api/v1alpha1"
+	"onlink/kube/certificate"
 	master "onlink/kube/controller"
 	"onlink/kube/registry"
 )
@@ -205,7 +206,7 @@ func TestKube(t *testing.T) {
 		root   bool
 		mounts map[string]string
 	}{
-		{pod, "init", true, map[string]string{"/var/lib/onlink": "/var/lib/onlink", tokenDir: "projected"}},
+		{pod, "init", true, map[string]string{"/var/lib/onlink": "/var/lib/onlink", "/run/onlink-kube": "emptyDir", tokenDir: "projected"}},
 		{pod, "kube", false, map[string]string{"/run/onlink": "/run/onlink", "/run/onlink-kube": "emptyDir", tokenDir: "projected"}},
 		{controller(t).Spec.Template.Spec, "controller", false, map[string]string{"/etc/onlink": "configMap onlink-defaults", tokenDir: "projected"}},
 	} {
@@ -336,6 +337,36 @@ func TestLeases(t *testing.T) {
 	}
 }
 
+// TestAuthority: the key of the nodes' authority is where the nodes, which read all
+// Secrets of onlink's namespace, read none.
+func TestAuthority(t *testing.T) {
+	space := certificate.Namespace("onlink")
+	the(t, read(t), func(n *corev1.Namespace) bool { return n.Name == space })
+	for _, o := range read(t) {
+		b, ok := o.(*rbacv1.RoleBinding)
+		if !ok || b.Namespace != space {
+			continue
+		}
+		for _, s := range b.Subjects {
+			if s.Name != "onlink-controller" || s.Namespace != "onlink" {
+				t.Errorf("%s/%s has rights where the authority's key is", s.Namespace, s.Name)
+			}
+		}
+	}
+	role := the(t, read(t), func(r *rbacv1.Role) bool { return r.Namespace == space })
+	for _, r := range role.Rules {
+		if slices.Contains(r.Verbs, "get") && !slices.Equal(r.ResourceNames, []string{certificate.Name}) {
+			t.Errorf("role %s reads more than Secret %s: %v", role.Name, certificate.Name, r)
+		}
+	}
+	signers := the(t, read(t), func(r *rbacv1.ClusterRole) bool { return r.Name == "onlink-controller" })
+	if !slices.ContainsFunc(signers.Rules, func(r rbacv1.PolicyRule) bool {
+		return slices.Equal(r.Resources, []string{"signers"}) && slices.Equal(r.ResourceNames, []string{certificate.Signer})
+	}) {
+		t.Errorf("the controller may not sign as %s", certificate.Signer)
+	}
+}
+
 // TestSelectors: pods have the labels that their owner selects.
 func TestSelectors(t *testing.T) {
 	for _, o := range read(t) {
@@ -397,7 +428,8 @@ func TestVerbs(t *testing.T) {
 		"onlink-node onlinkconfigs": "list watch", "onlink-node bgppeers": "list watch", "onlink-node bgpfilters": "list watch",
 		"onlink-node ippools": "list watch", "onlink-node serviceadvertisements": "list watch",
 		"onlink-node blocks": "create get list update", "onlink-node onlinknodes": "create list patch watch", "onlink-node onlinknodes/status": "patch",
-		"onlink-node secrets": "list watch", "onlink-node leases": "create get list update",
+		"onlink-node certificatesigningrequests": "create get",
+		"onlink-node secrets":                    "list watch", "onlink-node leases": "create get list update",
 		"onlink-controller nodes":      "get list patch watch",
 		"onlink-controller namespaces": "list watch", "onlink-controller services": "list watch", "onlink-controller services/status": "patch",
 		"onlink-controller networkpolicies": "list",
@@ -406,6 +438,11 @@ func TestVerbs(t *testing.T) {
 		"onlink-controller onlinkconfigs/status": "update", "onlink-controller ippools/status": "update", "onlink-controller bgppeers/status": "update",
 		"onlink-controller bgpfilters/status": "update", "onlink-controller serviceadvertisements/status": "update",
 		"onlink-controller blocks": "delete list update watch", "onlink-controller onlinknodes": "delete list update watch",
+		"onlink-controller certificatesigningrequests":          "list watch",
+		"onlink-controller certificatesigningrequests/approval": "update", "onlink-controller certificatesigningrequests/status": "update",
+		"onlink-controller signers [onlink.io/node]": "approve sign",
+		"onlink-controller configmaps":               "create", "onlink-controller configmaps [onlink-ca]": "get update",
+		"onlink-authority secrets": "create", "onlink-authority secrets [onlink-ca]": "get update",
 		"onlink-controller leases": "create delete get list update", "onlink-events events": "create",
 	}
 	have := map[string]string{}
@@ -420,6 +457,9 @@ func TestVerbs(t *testing.T) {
 		}
 		for _, r := range rules {
 			for _, what := range r.Resources {
+				if len(r.ResourceNames) > 0 {
+					what += fmt.Sprintf(" %v", r.ResourceNames)
+				}
 				have[name+" "+what] = strings.Join(slices.Sorted(slices.Values(r.Verbs)), " ")
 			}
 		}

@@ -25,7 +25,8 @@ var manifest = filepath.Join("..", "..", "deploy", "kubernetes", "onlink.yaml")
 // TestApply: on a bare cluster the manifest needs no edit. Nodes become Ready and keep
 // no taint, and pods and services work in every way, in both families and in both
 // modes of kube-proxy that are in use. In one form kubelet registers the nodes with
-// onlink's own taint, which goes as the others do.
+// onlink's own taint, which goes as the others do. Nodes get certificates, so that explain
+// names a cause on another node.
 func TestApply(t *testing.T) {
 	for _, o := range []cluster.Options{
 		{Name: "nft", Proxy: cluster.ProxyNFTables, DualStack: true},
@@ -38,6 +39,9 @@ func TestApply(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			ctx, c := startOnlink(t, o)
+			if !o.DualStack {
+				t.Run("explain between nodes", func(t *testing.T) { checkCertificates(ctx, t, c) })
+			}
 			checkAll(ctx, t, c)
 		})
 	}

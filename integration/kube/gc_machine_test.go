@@ -127,7 +127,7 @@ func (m *gcMachine) id() string { return fmt.Sprintf("boot %d at %s", m.boot, m.
 // run is the life of a machine: kubelet registers the Node, the init container runs
 // until it succeeds, then the agent and the process beside it, and pods.
 func (m *gcMachine) run(ctx context.Context) {
-	opt := node.InitOptions{Log: m.log, Client: m.client, Node: m.name, Namespace: namespace, State: m.disk}
+	opt := node.InitOptions{Log: m.log, Client: m.client, Node: m.name, Namespace: namespace, State: m.disk, Certificates: filepath.Join(m.dir, "kube")}
 	for _, step := range []func() error{
 		func() error { return m.register(ctx) },
 		func() error { return node.Init(ctx, opt) },
@@ -152,6 +152,7 @@ func (m *gcMachine) run(ctx context.Context) {
 			err := node.Run(ctx, node.Options{
 				Log: m.log, Client: m.client, Node: m.name, Namespace: namespace,
 				AdminSocket: filepath.Join(m.dir, "run", "admin.sock"), RegistrySocket: filepath.Join(m.dir, "kube", "registry.sock"),
+				Certificates: filepath.Join(m.dir, "kube"),
 			})
 			if err != nil {
 				m.bed.fail(fmt.Errorf("node process of %s (%s): %w", m.name, m.id(), err))

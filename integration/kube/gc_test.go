@@ -113,6 +113,7 @@ func newGCBed(t *testing.T, seats, reflectors int, seed uint64) *gcBed {
 	_, err = b.Client.Configs.Create(ctx, &v1alpha1.OnlinkConfig{
 		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ConfigName},
 		Spec: v1alpha1.OnlinkConfigSpec{
+			AdminPort:  new(int32), // no certificates
 			IPAM:       v1alpha1.IPAM{Assert: v1alpha1.Duration((b.period / 2).String()), Cooldown: "1s"},
 			Reflection: v1alpha1.Reflection{HoldTime: v1alpha1.Duration(hold)}, Drain: v1alpha1.Drain{Wait: "1s"},
 			CNI: v1alpha1.CNI{ConfDir: "/opt/cni/net.d"}, // what the machine has of its own

@@ -75,7 +75,7 @@ current-context: k
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	p := exec.CommandContext(ctx, filepath.Join(labtest.Bin(), "onlink-kube"), "node", "--node-name", n.Name, "--kubeconfig", file,
 		"--namespace", namespace, "--admin-socket", filepath.Join(n.dir, "run", "admin.sock"),
-		"--registry-socket", filepath.Join(n.dir, "kube", "registry.sock"), "--health", "")
+		"--registry-socket", filepath.Join(n.dir, "kube", "registry.sock"), "--certificates", filepath.Join(n.dir, "kube"), "--health", "")
 	p.Stdout, p.Stderr = &out, &out
 	must(t, p.Start())
 	t.Cleanup(func() {

@@ -47,6 +47,7 @@ type bedNode struct {
 	*lab.Node
 
 	bed   *bed
+	as    *client.Client // of the node's processes
 	dir   string
 	agent *lab.Process
 	admin onlinkv1.AdminClient
@@ -77,7 +78,7 @@ func newBed(t *testing.T, nodes int) *bed {
 		return err
 	})
 	for _, n := range b.lab.Nodes() {
-		one := &bedNode{Node: n, bed: b, dir: t.TempDir()}
+		one := &bedNode{Node: n, bed: b, as: b.Client, dir: t.TempDir()}
 		for _, d := range []string{"state", "run", "kube", "bin", "net.d"} {
 			must(t, os.MkdirAll(filepath.Join(one.dir, d), 0o755))
 		}
@@ -109,7 +110,8 @@ func (b *bed) configure(t *testing.T) {
 	t.Helper()
 	_, err := b.Client.Configs.Create(t.Context(), &v1alpha1.OnlinkConfig{
 		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ConfigName},
-		Spec:       v1alpha1.OnlinkConfigSpec{Drain: v1alpha1.Drain{Wait: "1s"}},
+		// The nodes call as the administrator here, who gets no certificate.
+		Spec: v1alpha1.OnlinkConfigSpec{Drain: v1alpha1.Drain{Wait: "1s"}, AdminPort: new(int32)},
 	}, metav1.CreateOptions{})
 	must(t, err)
 	_, err = b.Client.Pools.Create(t.Context(), &v1alpha1.IPPool{
@@ -126,7 +128,7 @@ func (b *bed) log(t *testing.T, name string) *slog.Logger {
 func (n *bedNode) init(ctx context.Context, t *testing.T) error {
 	t.Helper()
 	return node.Init(ctx, node.InitOptions{
-		Log: n.bed.log(t, n.Name), Client: n.bed.Client, Node: n.Name, Namespace: namespace, State: filepath.Join(n.dir, "state"),
+		Log: n.bed.log(t, n.Name), Client: n.as, Node: n.Name, Namespace: namespace, State: filepath.Join(n.dir, "state"), Certificates: filepath.Join(n.dir, "kube"),
 	})
 }
 
@@ -178,8 +180,9 @@ func (n *bedNode) startProcess(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- node.Run(ctx, node.Options{
-			Log: n.bed.log(t, n.Name), Client: n.bed.Client, Node: n.Name, Namespace: namespace,
+			Log: n.bed.log(t, n.Name), Client: n.as, Node: n.Name, Namespace: namespace,
 			AdminSocket: filepath.Join(n.dir, "run", "admin.sock"), RegistrySocket: filepath.Join(n.dir, "kube", "registry.sock"),
+			Certificates: filepath.Join(n.dir, "kube"),
 		})
 	}()
 	n.stop = func() {

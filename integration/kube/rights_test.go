@@ -22,7 +22,9 @@ import (
 
 	"onlink/integration/kube/api"
 	"onlink/integration/lab"
+	"onlink/internal/pki"
 	"onlink/kube/api/v1alpha1"
+	"onlink/kube/certificate"
 	"onlink/kube/client"
 	"onlink/kube/controller"
 	"onlink/kube/registry"
@@ -176,6 +178,15 @@ func TestOwnNode(t *testing.T) {
 		_, err := c.Nodes.Patch(ctx, name, types.MergePatchType, []byte(`{"status":{"version":"1"}}`), metav1.PatchOptions{}, "status")
 		return err
 	}
+	ask := func(c *client.Client, signer string) error {
+		key, err := pki.NewKey(pki.P256)
+		must(t, err)
+		r, err := certificate.NewRequest(key, "n1", nil)
+		must(t, err)
+		r.Spec.SignerName = signer
+		_, err = c.CertificatesV1().Requests().Create(ctx, r, metav1.CreateOptions{})
+		return err
+	}
 	const (
 		ready  = `{"status":{"conditions":[{"type":"NetworkUnavailable","status":"False"}]}}`
 		labels = `{"metadata":{"labels":{"onlink.io/reflector":""}}}`
@@ -220,6 +231,9 @@ func TestOwnNode(t *testing.T) {
 		{"removes another taint of its Node", func() error { return untaint(one, "n1", "other") }, false},
 		{"labels its Node", func() error { return patch(one, "n1", labels) }, false},
 		{"annotates its Node", func() error { return patch(one, "n1", drain) }, true},
+		{"asks for a certificate", func() error { return ask(one, certificate.Signer) }, true},
+		{"asks without a node's name", func() error { return ask(nowhere, certificate.Signer) }, false},
+		{"asks for a client's certificate of the API server", func() error { return ask(one, "kubernetes.io/kube-apiserver-client") }, false},
 		{"annotates another's Node", func() error { return patch(one, "n2", drain) }, false},
 	} {
 		if err := tt.err(); tt.allowed && err != nil || !tt.allowed && !denied(err) {
@@ -240,7 +254,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), api.Start(t)
 	applyManifest(ctx, t, s)
-	needs := map[string]string{ // of an account: verbs of GROUP/RESOURCE[/SUBRESOURCE][@NAMESPACE]
+	needs := map[string]string{ // of an account: verbs of GROUP/RESOURCE[/SUBRESOURCE][@NAMESPACE][=NAME]
 		nodeAccount: `
 			/nodes get,list,watch,patch
 			/nodes/status patch
@@ -255,6 +269,7 @@ func TestRefused(t *testing.T) {
 			onlink.io/blocks get,list,create,update
 			onlink.io/onlinknodes list,watch,create,patch
 			onlink.io/onlinknodes/status patch
+			certificates.k8s.io/certificatesigningrequests get,create
 			/secrets@onlink list,watch
 			coordination.k8s.io/leases@onlink get,list,create,update
 			/events@default create`,
@@ -276,12 +291,26 @@ func TestRefused(t *testing.T) {
 			onlink.io/serviceadvertisements/status update
 			onlink.io/blocks list,watch,update,delete
 			onlink.io/onlinknodes list,watch,update,delete
+			certificates.k8s.io/certificatesigningrequests list,watch
+			certificates.k8s.io/certificatesigningrequests/approval update
+			certificates.k8s.io/certificatesigningrequests/status update
+			certificates.k8s.io/signers=onlink.io/node approve,sign
+			/secrets@onlink-ca create
+			/secrets@onlink-ca=onlink-ca get,update
+			/configmaps@onlink create
+			/configmaps@onlink=onlink-ca get,update
 			coordination.k8s.io/leases@onlink get,list,create,update,delete
 			/events@team create`,
 	}
 	const unneeded = `
 		/secrets list,get,watch,create
 		/secrets@kube-system list,get
+		/secrets@onlink-ca list,watch,get,update,patch,delete
+		/secrets@onlink-ca=onlink-ca patch,delete
+		/secrets@onlink-ca=other get,update
+		certificates.k8s.io/certificatesigningrequests update,patch,delete
+		certificates.k8s.io/signers approve,sign
+		certificates.k8s.io/signers=kubernetes.io/kube-apiserver-client approve,sign,attest
 		/pods list,get,create,delete
 		/pods/exec create
 		/configmaps@onlink get,list,update
@@ -310,6 +339,13 @@ func TestRefused(t *testing.T) {
 			discovery.k8s.io/endpointslices get
 			networking.k8s.io/networkpolicies get,list,watch
 			/secrets@onlink get,create,update,patch,delete
+			/secrets@onlink-ca create
+			/secrets@onlink-ca=onlink-ca get,list,watch,update
+			/configmaps@onlink create
+			certificates.k8s.io/certificatesigningrequests list,watch
+			certificates.k8s.io/certificatesigningrequests/approval update,patch
+			certificates.k8s.io/certificatesigningrequests/status update,patch
+			certificates.k8s.io/signers=onlink.io/node approve,sign
 			onlink.io/onlinkconfigs get,create
 			onlink.io/bgppeers get
 			onlink.io/bgpfilters get
@@ -326,6 +362,7 @@ func TestRefused(t *testing.T) {
 			/services get
 			/services/status update
 			/secrets@onlink list,get
+			certificates.k8s.io/certificatesigningrequests get,create
 			discovery.k8s.io/endpointslices get,list,watch
 			networking.k8s.io/networkpolicies get,watch
 			onlink.io/bgppeers get
@@ -344,13 +381,14 @@ func TestRefused(t *testing.T) {
 	}
 	kubernetes := s.Kubernetes(t)
 	ask := func(account, verb, what string) bool {
+		what, name, _ := strings.Cut(what, "=")
 		resource, namespace, _ := strings.Cut(what, "@")
 		parts := strings.SplitN(resource, "/", 3)
 		parts = append(parts, "")
 		r, err := kubernetes.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               account,
 			Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:onlink", "system:authenticated"},
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: parts[0], Resource: parts[1], Subresource: parts[2], Verb: verb, Namespace: namespace},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: parts[0], Resource: parts[1], Subresource: parts[2], Verb: verb, Namespace: namespace, Name: name},
 		}}, metav1.CreateOptions{})
 		must(t, err)
 		return r.Status.Allowed

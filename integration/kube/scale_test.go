@@ -102,7 +102,9 @@ func newScaleBed(t *testing.T, size, reflectors, services int) *scaleBed {
 		_, err := b.Client.CoreV1().Namespaces().Get(ctx, corev1.NamespaceNodeLease, metav1.GetOptions{})
 		return err
 	})
-	_, err := b.Client.Configs.Create(ctx, &v1alpha1.OnlinkConfig{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ConfigName}}, metav1.CreateOptions{})
+	_, err := b.Client.Configs.Create(ctx, &v1alpha1.OnlinkConfig{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ConfigName}, Spec: v1alpha1.OnlinkConfigSpec{AdminPort: new(int32)}, // no controller issues certificates
+	}, metav1.CreateOptions{})
 	must(t, err)
 	_, err = b.Client.Pools.Create(ctx, &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "pods"}, Spec: v1alpha1.IPPoolSpec{CIDR: v1alpha1.CIDR(scalePool.String())}}, metav1.CreateOptions{})
 	must(t, err)
@@ -272,7 +274,7 @@ func (b *scaleBed) startClient(ctx context.Context, t *testing.T, i int, running
 	running.Go(func() {
 		err := node.Run(ctx, node.Options{
 			Log: slog.New(slog.DiscardHandler), Client: api, Node: c.name, Namespace: namespace,
-			AdminSocket: filepath.Join(dir, "admin.sock"), RegistrySocket: socket,
+			AdminSocket: filepath.Join(dir, "admin.sock"), RegistrySocket: socket, Certificates: dir,
 		})
 		if err != nil {
 			b.fail(fmt.Errorf("node process of %s: %w", c.name, err))
@@ -607,7 +609,7 @@ func (b *scaleBed) startProgram(ctx context.Context, t *testing.T, i int) func(*
 	file := filepath.Join(dir, "kubeconfig")
 	must(t, os.WriteFile(file, text, 0o600))
 	cmd := exec.CommandContext(ctx, filepath.Join(labtest.Bin(), "onlink-kube"), "node", "--node-name", scaleName(i), "--kubeconfig", file, "--namespace", namespace,
-		"--admin-socket", filepath.Join(dir, "admin.sock"), "--registry-socket", filepath.Join(dir, "registry.sock"), "--health", "")
+		"--admin-socket", filepath.Join(dir, "admin.sock"), "--registry-socket", filepath.Join(dir, "registry.sock"), "--certificates", dir, "--health", "")
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	must(t, cmd.Start())

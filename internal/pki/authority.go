@@ -1,6 +1,7 @@
 // Package pki makes a small certificate authority and certificates of it, with the
-// SAN URIs by which onlink knows their holders (package identity). It keeps keys in
-// files alone, and nothing while no command runs: who has ca.key has every role.
+// SAN URIs by which onlink knows their holders (package identity). It keeps nothing:
+// onlinkctl has the keys in files, the controller of a cluster in a Secret. Who has the
+// authority's key has every role.
 package pki
 
 import (

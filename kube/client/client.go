@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	appsv1 "k8s.io/api/apps/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -36,7 +37,7 @@ type Client struct {
 	Blocks         *Resource[*v1alpha1.Block, *v1alpha1.BlockList]
 	Nodes          *Resource[*v1alpha1.OnlinkNode, *v1alpha1.OnlinkNodeList]
 
-	core, apps, coordination, discovery group
+	core, apps, certificates, coordination, discovery group
 }
 
 // group is the client of one group of objects.
@@ -53,13 +54,15 @@ func newScheme() (*runtime.Scheme, error) {
 		&corev1.Namespace{}, &corev1.NamespaceList{},
 		&corev1.Service{}, &corev1.ServiceList{},
 		&corev1.Secret{}, &corev1.SecretList{},
+		&corev1.ConfigMap{}, &corev1.ConfigMapList{},
 		&corev1.Event{}, &corev1.EventList{},
 	)
 	s.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
 	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, &coordinationv1.LeaseList{})
 	s.AddKnownTypes(appsv1.SchemeGroupVersion, &appsv1.DaemonSet{}, &appsv1.DaemonSetList{})
+	s.AddKnownTypes(certificatesv1.SchemeGroupVersion, &certificatesv1.CertificateSigningRequest{}, &certificatesv1.CertificateSigningRequestList{})
 	for _, v := range []schema.GroupVersion{
-		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, certificatesv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 	} {
 		metav1.AddToGroupVersion(s, v)
 	}
@@ -100,6 +103,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	}{
 		{&c.core, corev1.SchemeGroupVersion, "/api", runtime.ContentTypeProtobuf},
 		{&c.apps, appsv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf},
+		{&c.certificates, certificatesv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf},
 		{&c.coordination, coordinationv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf},
 		{&c.discovery, discoveryv1.SchemeGroupVersion, "/apis", runtime.ContentTypeProtobuf},
 		{&own, v1alpha1.GroupVersion, "/apis", runtime.ContentTypeJSON},
@@ -159,6 +163,11 @@ func (c Core) Secrets(namespace string) *Resource[*corev1.Secret, *corev1.Secret
 	return resource[corev1.Secret, corev1.SecretList](c.rest, c.codec, "secrets", namespace)
 }
 
+// ConfigMaps returns the client of the ConfigMaps of a namespace; "": of all.
+func (c Core) ConfigMaps(namespace string) *Resource[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return resource[corev1.ConfigMap, corev1.ConfigMapList](c.rest, c.codec, "configmaps", namespace)
+}
+
 // Events returns the client of the Events of a namespace; "": of all.
 func (c Core) Events(namespace string) *Resource[*corev1.Event, *corev1.EventList] {
 	return resource[corev1.Event, corev1.EventList](c.rest, c.codec, "events", namespace)
@@ -173,6 +182,17 @@ func (c *Client) AppsV1() Apps { return Apps{c.apps} }
 // DaemonSets returns the client of the DaemonSets of a namespace; "": of all.
 func (c Apps) DaemonSets(namespace string) *Resource[*appsv1.DaemonSet, *appsv1.DaemonSetList] {
 	return resource[appsv1.DaemonSet, appsv1.DaemonSetList](c.rest, c.codec, "daemonsets", namespace)
+}
+
+// Certificates is the client of the group certificates.k8s.io.
+type Certificates struct{ group }
+
+// CertificatesV1 returns the client of the group certificates.k8s.io.
+func (c *Client) CertificatesV1() Certificates { return Certificates{c.certificates} }
+
+// Requests returns the client of CertificateSigningRequests.
+func (c Certificates) Requests() *Resource[*certificatesv1.CertificateSigningRequest, *certificatesv1.CertificateSigningRequestList] {
+	return resource[certificatesv1.CertificateSigningRequest, certificatesv1.CertificateSigningRequestList](c.rest, c.codec, "certificatesigningrequests", "")
 }
 
 // Coordination is the client of the group coordination.k8s.io.

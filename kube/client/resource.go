@@ -90,8 +90,13 @@ func (r *Resource[T, L]) Update(ctx context.Context, o T, opts metav1.UpdateOpti
 
 // UpdateStatus is Update of the status alone.
 func (r *Resource[T, L]) UpdateStatus(ctx context.Context, o T, opts metav1.UpdateOptions) (T, error) {
+	return r.UpdatePart(ctx, o, opts, "status")
+}
+
+// UpdatePart is Update of a subresource alone.
+func (r *Resource[T, L]) UpdatePart(ctx context.Context, o T, opts metav1.UpdateOptions, subresource string) (T, error) {
 	out := r.newObject()
-	return out, r.one(r.rest.Put(), o.GetName()).VersionedParams(&opts, r.codec).SubResource("status").Body(o).Do(ctx).Into(out)
+	return out, r.one(r.rest.Put(), o.GetName()).VersionedParams(&opts, r.codec).SubResource(subresource).Body(o).Do(ctx).Into(out)
 }
 
 // Patch changes an object, or a subresource of it, and returns it as the API server

@@ -43,6 +43,8 @@ type Options struct {
 	LeaseDuration time.Duration
 	// BlockAge is how long a freed Block stays as an object. Default: 1 h.
 	BlockAge time.Duration
+	// CertificateLife is the validity of the certificates of nodes. Default: 7 days.
+	CertificateLife time.Duration
 	// OrphanAge is how long a Node is gone before an OnlinkNode without an owner goes:
 	// kubelet may make the Node again. Default: 1 min.
 	OrphanAge time.Duration

@@ -1,6 +1,6 @@
 // Package controller is what onlink does for a whole cluster: addresses of Services
 // of type LoadBalancer, the blocks of deleted nodes, the status of configuration
-// objects, the first objects, and the taint of new Nodes. Two replicas run; the one
+// objects, the first objects, the taint of new Nodes, and the certificates of agents. Two replicas run; the one
 // that holds the Lease controller.onlink.io works.
 //
 // Each part is a loop of its own over the same caches: an event or a timer begins a

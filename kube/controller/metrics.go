@@ -35,7 +35,7 @@ type metrics struct {
 }
 
 // alarms are the names of all alarms.
-var alarms = []string{"config_absent", "nodes_vanished", "witness_mute", "policies_not_enforced", "watch_failed"}
+var alarms = []string{"authority_absent", "authority_broken", "config_absent", "nodes_vanished", "witness_mute", "policies_not_enforced", "watch_failed"}
 
 func newMetrics(version string) *metrics {
 	c := &metric.Catalogue{}

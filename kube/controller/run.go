@@ -24,6 +24,9 @@ func Run(ctx context.Context, opt Options) error {
 	if opt.OrphanAge <= 0 {
 		opt.OrphanAge = time.Minute
 	}
+	if opt.CertificateLife <= 0 {
+		opt.CertificateLife = 7 * 24 * time.Hour
+	}
 	if _, err := labels.ValidatedSelectorFromSet(opt.NodeSelector); err != nil {
 		return fmt.Errorf("labels of the nodes that onlink runs on: %w", err)
 	}
@@ -91,6 +94,7 @@ func work(ctx context.Context, opt Options, m *metrics) error {
 		{name: "blocks of deleted nodes", every: time.Second, least: 500 * time.Millisecond, do: newReaper(c).turn},
 		{name: "owners of OnlinkNodes", every: 5 * time.Second, least: time.Second, do: newAdopter(c).turn},
 		{name: "status", every: agreePace, least: 2 * time.Second, do: c.writeStatus},
+		{name: "certificates of nodes", every: time.Minute, least: 500 * time.Millisecond, do: newIssuer(c).turn},
 		{name: "network policies", every: 10 * time.Second, do: c.watchPolicies},
 	}
 	if opt.TaintNewNodes {
@@ -137,4 +141,5 @@ var wakes = map[string]map[string]bool{
 	kindAdvertisement: {"status": true},
 	kindOnNode:        {"status": true, "blocks of deleted nodes": true},
 	kindBlock:         {"blocks of deleted nodes": true},
+	kindRequest:       {"certificates of nodes": true},
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"onlink/kube/api/v1alpha1"
+	"onlink/kube/certificate"
 )
 
 // Kinds of objects, by what their events begin.
@@ -31,11 +33,12 @@ const (
 	kindAdvertisement = "ServiceAdvertisement"
 	kindOnNode        = "OnlinkNode"
 	kindBlock         = "Block"
+	kindRequest       = "CertificateSigningRequest"
 )
 
 // watches are the caches of the leader.
 type watches struct {
-	services, namespaces, nodes, pools, configs, peers, filters, advertisements, onNodes, blocks cache.SharedIndexInformer
+	services, namespaces, nodes, pools, configs, peers, filters, advertisements, onNodes, blocks, requests cache.SharedIndexInformer
 
 	all map[cache.SharedIndexInformer]string
 }
@@ -76,6 +79,25 @@ func (h *health) note(ctx context.Context, deed, kind string, err error) {
 type lister[L runtime.Object] interface {
 	List(ctx context.Context, opts metav1.ListOptions) (L, error)
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// ofSigner is the requests of certificates that are ours to judge.
+type ofSigner struct {
+	all lister[*certificatesv1.CertificateSigningRequestList]
+}
+
+const signerField = "spec.signerName=" + certificate.Signer
+
+// List implements lister.
+func (o ofSigner) List(ctx context.Context, opts metav1.ListOptions) (*certificatesv1.CertificateSigningRequestList, error) {
+	opts.FieldSelector = signerField
+	return o.all.List(ctx, opts)
+}
+
+// Watch implements lister.
+func (o ofSigner) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	opts.FieldSelector = signerField
+	return o.all.Watch(ctx, opts)
 }
 
 func informer[L runtime.Object](h *health, kind string, c lister[L], o runtime.Object) cache.SharedIndexInformer {
@@ -119,10 +141,11 @@ func newWatches(opt Options, m *metrics) *watches {
 		advertisements: informer(h, kindAdvertisement, c.Advertisements, &v1alpha1.ServiceAdvertisement{}),
 		onNodes:        informer(h, kindOnNode, c.Nodes, &v1alpha1.OnlinkNode{}),
 		blocks:         informer(h, kindBlock, c.Blocks, &v1alpha1.Block{}),
+		requests:       informer(h, kindRequest, ofSigner{c.CertificatesV1().Requests()}, &certificatesv1.CertificateSigningRequest{}),
 	}
 	w.all = map[cache.SharedIndexInformer]string{
 		w.services: kindService, w.namespaces: kindNamespace, w.nodes: kindNode, w.pools: kindPool, w.configs: kindConfig,
-		w.peers: kindPeer, w.filters: kindFilter, w.advertisements: kindAdvertisement, w.onNodes: kindOnNode, w.blocks: kindBlock,
+		w.peers: kindPeer, w.filters: kindFilter, w.advertisements: kindAdvertisement, w.onNodes: kindOnNode, w.blocks: kindBlock, w.requests: kindRequest,
 	}
 	return w
 }
@@ -174,11 +197,12 @@ func (w *watches) synced(ctx context.Context) bool {
 	}
 }
 
-// missing are the kinds of which there is no whole list yet.
+// missing are the kinds of which there is no whole list yet. Requests of certificates keep
+// no other part waiting: a ClusterRole of a former version does not permit their list.
 func (w *watches) missing() []string {
 	var out []string
 	for i, kind := range w.all {
-		if !i.HasSynced() {
+		if kind != kindRequest && !i.HasSynced() {
 			out = append(out, kind)
 		}
 	}

@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
 )
 
 // TestRenewed: the renewal of a Node's status begins no turn, a change that a part reads
@@ -44,6 +47,18 @@ func TestRenewed(t *testing.T) {
 	}
 	if renewed(&corev1.Service{}, &corev1.Service{}) {
 		t.Error("an event of a Service is none")
+	}
+}
+
+// TestMissing: a ClusterRole of a former version, which does not permit to list requests of
+// certificates, keeps no other part waiting.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	w := &watches{all: map[cache.SharedIndexInformer]string{
+		cached(&certificatesv1.CertificateSigningRequest{}): kindRequest, cached(&corev1.Node{}): kindNode,
+	}}
+	if got := w.missing(); !slices.Equal(got, []string{kindNode}) {
+		t.Errorf("waits for %q", got)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"onlink/internal/atomicfile"
 	"onlink/kube/api/v1alpha1"
+	"onlink/kube/certificate"
 	"onlink/kube/client"
 	"onlink/kube/render"
 )
@@ -34,6 +35,8 @@ type InitOptions struct {
 	Namespace string // onlink's, where Secrets are
 	// State is the agent's folder: onlinkd.yaml and keys are written there.
 	State string
+	// Certificates is the folder that has the agent's certificate.
+	Certificates string
 }
 
 // Init writes the configuration that the agent starts with, and returns when it is
@@ -44,6 +47,10 @@ type InitOptions struct {
 // the last good file. It is replaced only when the Node has another name or address
 // by now, with which the agent could not start.
 func Init(ctx context.Context, opt InitOptions) error {
+	if err := certificate.Folder(opt.Certificates).Begin(opt.Node, time.Now()); err != nil {
+		// A pod of a former manifest has no such folder: its node must come up.
+		opt.Log.Error("failed to write the certificate that the agent starts with: apply the manifest of this version", "folder", opt.Certificates, "err", err)
+	}
 	path := filepath.Join(opt.State, "onlinkd.yaml")
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

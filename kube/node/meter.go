@@ -51,7 +51,7 @@ func newMeter(version string) *meter {
 // Metrics returns the metrics of the process, for the reference of the documentation.
 func Metrics() []metric.Family {
 	m := newMeter("")
-	m.watch(nil, nil, nil) // nothing is read before a scrape
+	m.watch(nil, nil, nil, nil) // nothing is read before a scrape
 	return m.catalogue.Families()
 }
 

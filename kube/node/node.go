@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"onlink/kube/api/v1alpha1"
+	"onlink/kube/certificate"
 	"onlink/kube/client"
 	"onlink/kube/registry"
 )
@@ -32,6 +33,8 @@ type Options struct {
 	AdminSocket string
 	// RegistrySocket is served to the agent.
 	RegistrySocket string
+	// Certificates is the folder that has the agent's certificate.
+	Certificates string
 	// Health is the address and port of /healthz and /metrics; empty: none.
 	Health string
 }
@@ -40,6 +43,7 @@ type Options struct {
 func (o *Options) validate() error {
 	for _, f := range []struct{ flag, value string }{
 		{"--node-name", o.Node}, {"--namespace", o.Namespace}, {"--admin-socket", o.AdminSocket}, {"--registry-socket", o.RegistrySocket},
+		{"--certificates", o.Certificates},
 	} {
 		if strings.TrimSpace(f.value) == "" {
 			return fmt.Errorf("%s is empty: set it", f.flag)
@@ -54,9 +58,9 @@ func Run(ctx context.Context, opt Options) error {
 	if err := opt.validate(); err != nil {
 		return err
 	}
-	desired, status, drained, reported := newBell(), newBell(), newBell(), newBell()
+	desired, status, drained, reported, certified := newBell(), newBell(), newBell(), newBell(), newBell()
 	gone, m := newDeletions(), newMeter(opt.Version)
-	o := newObjects(opt.Client, opt.Log, opt.Node, opt.Namespace, gone.add, desired, drained, reported)
+	o := newObjects(opt.Client, opt.Log, opt.Node, opt.Namespace, gone.add, desired, drained, reported, certified)
 	agent, err := dial(opt.AdminSocket, opt.Log, status, drained, reported)
 	if err != nil {
 		return fmt.Errorf("--admin-socket: %w", err)
@@ -67,9 +71,12 @@ func Run(ctx context.Context, opt Options) error {
 		log: opt.Log, objects: o, link: agent, gone: gone, drain: dr, out: out, meter: m,
 		input: desired, status: status, used: map[string]bool{}, holds: map[string]holding{}, proxy: newProxy(opt.Log),
 	}
+	ca := &certifier{
+		log: opt.Log, client: opt.Client, objects: o, node: opt.Node, folder: certificate.Folder(opt.Certificates), wake: certified, show: reported,
+	}
 	ev := newEvents(opt.Log, opt.Client, opt.Node)
-	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, events: ev, meter: m, wake: reported}
-	m.watch(o, agent, out)
+	r := &reporter{log: opt.Log, objects: o, link: agent, drain: dr, out: out, ca: ca, events: ev, meter: m, wake: reported}
+	m.watch(o, agent, out, ca)
 
 	lis, err := listen(opt.RegistrySocket)
 	if err != nil {
@@ -92,6 +99,7 @@ func Run(ctx context.Context, opt Options) error {
 	g.Go(func() error { return d.run(ctx) })
 	g.Go(func() error { return dr.run(ctx) })
 	g.Go(func() error { return r.run(ctx) })
+	g.Go(func() error { return ca.run(ctx) })
 	g.Go(func() error { return ev.run(ctx) })
 	if opt.Health != "" {
 		g.Go(func() error { return m.serve(ctx, opt.Health) })
@@ -102,10 +110,10 @@ func Run(ctx context.Context, opt Options) error {
 }
 
 // watch registers what the metrics read from others.
-func (m *meter) watch(o *objects, l *link, out *outcomes) {
+func (m *meter) watch(o *objects, l *link, out *outcomes, ca *certifier) {
 	m.add("onlink_kube_problems", "Faults that a person has to mend, such as no OnlinkConfig, or a kind that the API server does not have.", false, func() float64 {
 		lines, _ := o.troubles()
-		return float64(len(lines) + len(out.get().problems))
+		return float64(len(lines) + len(out.get().problems) + len(ca.problems()))
 	})
 	m.add("onlink_kube_watch_failures_total", "Requests of watches that the API server did not answer or rejected.", true, func() float64 {
 		return float64(o.failedWatches())

@@ -53,6 +53,7 @@ type reporter struct {
 	link    *link
 	drain   *drainer
 	out     *outcomes
+	ca      *certifier
 	events  *events
 	meter   *meter
 	wake    bell
@@ -250,7 +251,7 @@ func (r *reporter) compose(own *v1alpha1.OnlinkNode, s *onlinkv1.Status, up bool
 	lines, _ := r.objects.troubles()
 	next := &v1alpha1.OnlinkNodeStatus{
 		ASN: int64(s.GetAsn()), Reflector: s.GetReflector(), Version: s.GetVersion(), Drain: s.GetDrain(),
-		Problems: slices.Concat(s.GetProblems(), out.problems, lines), Rejected: out.rejected, ConfigGeneration: out.generation,
+		Problems: slices.Concat(s.GetProblems(), out.problems, lines, r.ca.problems()), Rejected: out.rejected, ConfigGeneration: out.generation,
 	}
 	if at, _ := r.drain.reason(); at != serving {
 		next.Drain = string(at)

@@ -15,7 +15,7 @@ func assemble(s *self, b *base, c *cluster, peers *peerSet, pools *poolSet, l *l
 		IPAM:   b.ipam,
 		Tunnel: b.tunnel,
 		FIB:    b.fib,
-		API:    apiSection{Admin: adminSection{Group: adminGroup}, Metrics: b.metrics},
+		API:    apiSection{Admin: b.admin.section(s.first), Metrics: b.metrics},
 		CNI:    b.cni,
 		Log:    b.log,
 		Reload: "signal",

@@ -15,6 +15,8 @@ import (
 const (
 	registryAddr = "unix:///run/onlink-kube/registry.sock"
 	adminGroup   = "65532" // of onlink-kube node
+	pairFile     = "/run/onlink-kube/node.pem"
+	trustFile    = "/run/onlink-kube/ca.crt"
 	binDir       = "/opt/cni/bin"
 	confDir      = "/etc/cni/net.d"
 )
@@ -31,8 +33,22 @@ type base struct {
 	tunnel  tunnelSection
 	fib     fibSection
 	cni     cniSection
+	admin   adminPort
 	metrics string
 	log     logSection
+}
+
+// adminPort is where an agent serves its API to other machines; 0: nowhere.
+type adminPort uint16
+
+// section returns the API's section of a node. Init and node write the files.
+func (p adminPort) section(node netip.Addr) adminSection {
+	s := adminSection{Group: adminGroup}
+	if p != 0 {
+		s.TCP = netip.AddrPortFrom(node, uint16(p)).String()
+		s.TLS = tlsSection{Cert: pairFile, Key: pairFile, CA: trustFile}
+	}
+	return s
 }
 
 // baseReader reads the OnlinkConfig, one section after the other: of one with a
@@ -64,6 +80,14 @@ func readBase(in *Input, cur *current, l *ledger) *base {
 		c.duration("spec.fib.resync", spec.FIB.Resync, time.Second, day)
 	})
 	b.cni = section(r, readCNI(&spec.CNI), readCNI(&v1alpha1.CNI{}), func(f *file) cniSection { return f.CNI }, func(c *checks) { checkCNI(c, &spec.CNI) })
+	b.admin = section(r, readAdminPort(spec.AdminPort), 0, func(f *file) adminPort {
+		at, _ := netip.ParseAddrPort(f.API.Admin.TCP) // without one it serves nowhere
+		return adminPort(at.Port())
+	}, func(c *checks) {
+		if p := spec.AdminPort; p != nil {
+			c.number("spec.adminPort", int64(*p), 0, math.MaxUint16)
+		}
+	})
 	b.metrics = section(r, spec.Metrics, "", func(f *file) string {
 		if !probed(f.API.Metrics) { // in force since a version that rendered it
 			return ""
@@ -95,6 +119,15 @@ func section[T any](r *baseReader, want, def T, inForce func(*file) T, check fun
 		return inForce(r.cur.file)
 	}
 	return def
+}
+
+// readAdminPort reads a port, which is absent in a cluster whose CRD is of a version
+// that has none.
+func readAdminPort(p *int32) adminPort {
+	if p == nil || *p < 0 || *p > math.MaxUint16 {
+		return 0
+	}
+	return adminPort(*p)
 }
 
 func orASN(asn int64) int64 {

@@ -131,7 +131,15 @@ type apiSection struct {
 }
 
 type adminSection struct {
-	Group string `json:"group"`
+	Group string     `json:"group"`
+	TCP   string     `json:"tcp,omitempty"`
+	TLS   tlsSection `json:"tls,omitzero"`
+}
+
+type tlsSection struct {
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+	CA   string `json:"ca"`
 }
 
 type cniSection struct {

@@ -49,6 +49,14 @@ type OnlinkConfigSpec struct {
 	// +kubebuilder:default=info
 	// +optional
 	LogLevel string `json:"logLevel,omitempty"`
+	// TCP port of the API of each agent, at the Node's address: of others by explain, and
+	// of operators. Callers need a certificate of the cluster's authority; the controller
+	// issues those of the nodes. 0: none.
+	// +kubebuilder:default=9181
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=65535
+	// +optional
+	AdminPort *int32 `json:"adminPort,omitempty"`
 	// Address and port of /metrics, /healthz and /readyz on each node. It has to serve
 	// 127.0.0.1:9179, which kubelet probes: that, or :9179 for every address.
 	// +kubebuilder:default="127.0.0.1:9179"
