@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -90,6 +91,9 @@ func (w *walk) judge(table *nftables.Table, r *nftables.Rule, p packet) (*expr.V
 		case *expr.Cmp:
 			one = p.compare(registers[e.Register], e)
 		case *expr.Lookup:
+			if e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT {
+				return nil, w.passMap(table, registers[e.SourceRegister], e)
+			}
 			in, err := w.inSet(table, registers[e.SourceRegister], e)
 			if err != nil {
 				return nil, err
@@ -400,7 +404,30 @@ func (w *walk) inSet(table *nftables.Table, o operand, e *expr.Lookup) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("list elements of set %s: %w", set.Name, err)
 	}
+	if !set.Interval { // an address between two elements is none of them
+		return slices.ContainsFunc(elements, func(el nftables.SetElement) bool { return bytes.Equal(el.Key, o.prefix.Addr().AsSlice()) }), nil
+	}
 	return holdsRange(elements, o.prefix), nil
+}
+
+// passMap passes over a verdict map, whose verdicts are not read. It is noted when it may
+// take the packet out of the chain: one without a key for it cannot.
+func (w *walk) passMap(table *nftables.Table, o operand, e *expr.Lookup) error {
+	if w.unsure {
+		return nil
+	}
+	set, err := w.conn.GetSetByName(table, e.SetName)
+	if err != nil {
+		return fmt.Errorf("read map %s: %w", e.SetName, err)
+	}
+	elements, err := w.conn.GetSetElements(set)
+	if err != nil {
+		return fmt.Errorf("list elements of map %s: %w", set.Name, err)
+	}
+	w.unsure = slices.ContainsFunc(elements, func(el nftables.SetElement) bool {
+		return o.value == nil || set.Interval || len(el.Key) != len(o.value) || bytes.Equal(el.Key, o.value)
+	})
+	return nil
 }
 
 // holdsRange reports whether one interval of a set holds all of the pool. An

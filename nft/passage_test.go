@@ -17,6 +17,14 @@ import (
 func TestHindrances(t *testing.T) {
 	const drop, established = "iptables -P FORWARD DROP\n", "iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n"
 	masquerade := func(match string) string { return "iptables -t nat -A POSTROUTING " + match + " -j MASQUERADE\n" }
+	// As kube-proxy has the addresses of services.
+	set := func(elements string) string {
+		return "nft add table ip fw\nnft add chain ip fw c {type filter hook forward priority -110;}\nnft add set ip fw some {type ipv4_addr;}\n" +
+			"nft add element ip fw some {" + elements + "}\nnft add rule ip fw c ct state new ip daddr @some "
+	}
+	maps := func(rule string) string {
+		return "nft add table ip fw\nnft add map ip fw none {type ipv4_addr:verdict;}\nnft add chain ip fw c {type filter hook forward priority 0; policy drop;}\nnft add rule ip fw c " + rule
+	}
 	for _, c := range []struct {
 		name     string
 		commands string
@@ -40,6 +48,12 @@ func TestHindrances(t *testing.T) {
 		{"some packets dropped", "iptables -A FORWARD -p tcp --dport 25 -j DROP", nil},
 		{"prerouting", "nft add table inet fw\nnft add chain inet fw pre {type filter hook prerouting priority -150;}\nnft add rule inet fw pre ip saddr 10.244.0.0/16 drop", []string{"inet fw pre prerouting rule certain"}},
 		{"postrouting", "nft add table inet fw\nnft add chain inet fw post {type filter hook postrouting priority 0;}\nnft add rule inet fw post oifname eth0 ip saddr 10.244.0.0/16 drop", []string{"inet fw post postrouting rule certain"}},
+		{"a set of others on both sides of the address", set("10.96.0.1,10.250.0.1") + "reject", nil},
+		{"a set with the address", set("10.96.0.1,10.244.2.7") + "reject", []string{"ip fw c forward rule certain"}},
+		{"a map of connections that are known", maps("ct state vmap { established : accept, invalid : drop }"), []string{"ip fw c forward policy certain"}},
+		{"a map of new connections, too", maps("ct state vmap { established : accept, new : accept }"), []string{"ip fw c forward policy maybe"}},
+		{"a map of addresses and ports", maps("ip daddr . meta l4proto . th dport vmap { 10.96.0.1 . tcp . 80 : accept }"), []string{"ip fw c forward policy maybe"}},
+		{"an empty map", maps("ip daddr vmap @none"), []string{"ip fw c forward policy certain"}},
 		{"input", "nft add table inet fw\nnft add chain inet fw in {type filter hook input priority 0; policy drop;}", nil},
 		{"masquerade", masquerade("-o eth0"), []string{"ip nat POSTROUTING postrouting masquerades certain"}},
 		{"masquerade by nft", "nft add table ip n\nnft add chain ip n post {type nat hook postrouting priority 100;}\nnft add rule ip n post oifname eth0 masquerade", []string{"ip n post postrouting masquerades certain"}},
