@@ -11,8 +11,13 @@ import (
 	"onlink/kube/controller"
 )
 
-// week is the default validity of a node's certificate.
-const week = 7 * 24 * time.Hour
+// Validities of a node's certificate. The successor of an authority signs once it was known
+// for the longest one, and is made fifteen months before the authority ends.
+const (
+	shortestLife = time.Minute
+	defaultLife  = 7 * 24 * time.Hour
+	longestLife  = 365 * 24 * time.Hour
+)
 
 func controllerCommand(a *app) *cobra.Command {
 	var opt controller.Options
@@ -30,8 +35,8 @@ controller.onlink.io.`,
 			if err := need("identity", opt.Identity, "POD_NAME"); err != nil {
 				return err
 			}
-			if opt.CertificateLife < time.Minute {
-				return fmt.Errorf("--certificate-life %s is too short; use at least 1m", opt.CertificateLife)
+			if life := opt.CertificateLife; life < shortestLife || life > longestLife {
+				return fmt.Errorf("--certificate-life %s: use 1m to 8760h", life)
 			}
 			var err error
 			if opt.Log, opt.Client, err = a.open(); err != nil {
@@ -49,7 +54,7 @@ controller.onlink.io.`,
 	f.StringVar(&opt.Health, "health", "127.0.0.1:9180", "address and port of /healthz, /readyz and /metrics; empty: none")
 	f.BoolVar(&opt.TaintNewNodes, "taint-new-nodes", true, "put the taint onlink.io/agent-not-ready on new Nodes")
 	f.StringToStringVar(&opt.NodeSelector, "node-selector", nil, "LABEL=VALUE of the Nodes that onlink runs on, which alone are tainted (default: all)")
-	f.DurationVar(&opt.CertificateLife, "certificate-life", week, "validity of the certificates that nodes get for the API of their agents, at least 1m")
+	f.DurationVar(&opt.CertificateLife, "certificate-life", defaultLife, "validity of the certificates that nodes get for the API of their agents, 1m to 8760h")
 	f.BoolVar(&opt.PolicyEnforced, "policy-enforced", false, "the cluster runs something that enforces NetworkPolicies: warn of none")
 	f.StringVar(&opt.PolicyDaemonSet, "policy-daemonset", "", "DaemonSet in onlink's namespace that enforces NetworkPolicies once its pods are ready")
 	cmd.MarkFlagsMutuallyExclusive("policy-enforced", "policy-daemonset")

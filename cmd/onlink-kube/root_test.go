@@ -27,7 +27,8 @@ func TestCommands(t *testing.T) {
 		{"node --node-name n1 --kubeconfig /nowhere", "set --kubeconfig"},
 		{"node n1", "unknown command"},
 		{"init --node-name n1 --certificates=", "--certificates is empty: set it"},
-		{"controller --identity me --certificate-life 1s", "--certificate-life 1s is too short; use at least 1m"},
+		{"controller --identity me --certificate-life 1s", "--certificate-life 1s: use 1m to 8760h"},
+		{"controller --identity me --certificate-life 8761h", "--certificate-life 8761h0m0s: use 1m to 8760h"},
 		{"queue x", `NUMBER "x"`},
 	} {
 		cmd := command()

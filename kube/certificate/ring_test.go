@@ -93,6 +93,42 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestRotationMoments: no step comes before what it would part from the others has ended,
+// on a clock that is slow by [pki.Backdate] too; and a second wish begins nothing.
+func TestRotationMoments(t *testing.T) {
+	now := time.Now().Truncate(time.Second) // as certificates have it
+	ring, err := NewRing(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn := func(at time.Time, want string) {
+		t.Helper()
+		next, did, err := ring.Turn(at, life, true)
+		if err != nil || did != want {
+			t.Fatalf("%s after the start: %q, %v; want %q", at.Sub(now), did, err, want)
+		}
+		ring = next
+	}
+	ended := func(m member, at time.Time) {
+		t.Helper()
+		if end := m.cert.NotAfter.Add(pki.Backdate); end.After(at) {
+			t.Errorf("%s after the start: a certificate is valid for %s more", at.Sub(now), end.Sub(at))
+		}
+	}
+	knowsOne := join(t, ring, now)
+	turn(now, "made the next authority")
+	signs := now.Add(life + pki.Backdate)
+	turn(signs.Add(-time.Second), "")
+	signedByOne := join(t, ring, signs.Add(-time.Second))
+	ended(knowsOne, signs)
+	turn(signs, "the next authority signs")
+	removed := signs.Add(life + pki.Backdate)
+	turn(removed.Add(-time.Second), "")
+	ended(signedByOne, removed)
+	turn(removed, "removed the former authority")
+	turn(removed, "made the next authority")
+}
+
 // TestRotationDue: without a hand the successor comes in the last quarter.
 func TestRotationDue(t *testing.T) {
 	now := time.Now()
