@@ -39,9 +39,7 @@ func TestApply(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			ctx, c := startOnlink(t, o)
-			if !o.DualStack {
-				t.Run("explain between nodes", func(t *testing.T) { checkCertificates(ctx, t, c) })
-			}
+			t.Run("explain between nodes", func(t *testing.T) { checkCertificates(ctx, t, c) })
 			checkAll(ctx, t, c)
 		})
 	}

@@ -201,16 +201,17 @@ func (i *issuer) issue(ctx context.Context, ring *certificate.Ring, r *certifica
 // authority returns the authority, brought up to date; nil: there is none. One is made
 // where a certificate is wanted and there never was one, which the ConfigMap shows.
 func (i *issuer) authority(ctx context.Context, wanted bool) (*certificate.Ring, error) {
-	s, err := i.secrets.Get(ctx, certificate.Name, metav1.GetOptions{})
-	if err != nil && !gone(err) {
-		return nil, fmt.Errorf("read Secret %s: %w", certificate.Name, err)
-	}
-	present := err == nil
+	// In this order: one that another replica makes meanwhile is not taken for one that is gone.
 	trust, err := i.configMaps.Get(ctx, certificate.Name, metav1.GetOptions{})
 	if err != nil && !gone(err) {
 		return nil, fmt.Errorf("read ConfigMap %s: %w", certificate.Name, err)
 	}
 	known := err == nil
+	s, err := i.secrets.Get(ctx, certificate.Name, metav1.GetOptions{})
+	if err != nil && !gone(err) {
+		return nil, fmt.Errorf("read Secret %s: %w", certificate.Name, err)
+	}
+	present := err == nil
 	i.alarm("authority_absent", reasonAbsent, !present && known,
 		"the Secret with the authority of the nodes' certificates is gone: restore it, or delete the ConfigMap "+certificate.Name+" too for a new one")
 	var ring *certificate.Ring
