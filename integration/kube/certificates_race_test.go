@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"onlink/integration/kube/api"
+	"onlink/integration/lab"
 	"onlink/internal/pki"
 	"onlink/kube/api/v1alpha1"
 	"onlink/kube/certificate"
@@ -50,7 +51,7 @@ func TestTwoIssuers(t *testing.T) {
 	ring := func(what string, done func(*corev1.Secret, *certificate.Ring) error) (found *certificate.Ring) {
 		t.Helper()
 		request(ctx, t, asked, "n1", node) // begins a turn of both
-		eventually(t, what, func() error {
+		must(t, lab.Eventually(ctx, patience, what, func() error {
 			secret, err := secrets.Get(ctx, certificate.Name, metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -66,7 +67,7 @@ func TestTwoIssuers(t *testing.T) {
 				return errors.New("the ConfigMap has other certificates")
 			}
 			return errors.Join(done(secret, found), r.refused(http.StatusConflict))
-		})
+		}))
 		return found
 	}
 

@@ -167,7 +167,7 @@ func checkAuthority(ctx context.Context, t *testing.T, b *bed) {
 
 	must(t, secrets.Delete(ctx, certificate.Name, metav1.DeleteOptions{}))
 	asked := request(ctx, t, one.as, one.Name, one.Addr) // begins a turn
-	eventually(t, "an alarm of the absent authority", func() error { return alarmed(ctx, b.Client, "AuthorityAbsent") })
+	must(t, lab.Eventually(ctx, patience, "an alarm of the absent authority", func() error { return alarmed(ctx, b.Client, "AuthorityAbsent") }))
 	if s, err := secrets.Get(ctx, certificate.Name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the authority was replaced by %v, %v", s, err)
 	}
@@ -176,7 +176,7 @@ func checkAuthority(ctx context.Context, t *testing.T, b *bed) {
 	_, err = secrets.Create(ctx, broken, metav1.CreateOptions{})
 	must(t, err)
 	request(ctx, t, one.as, one.Name, one.Addr)
-	eventually(t, "an alarm of the broken authority", func() error { return alarmed(ctx, b.Client, "AuthorityBroken") })
+	must(t, lab.Eventually(ctx, patience, "an alarm of the broken authority", func() error { return alarmed(ctx, b.Client, "AuthorityBroken") }))
 	have, err := secrets.Get(ctx, certificate.Name, metav1.GetOptions{})
 	must(t, err)
 	if !reflect.DeepEqual(have.Data, broken.Data) {
@@ -186,13 +186,13 @@ func checkAuthority(ctx context.Context, t *testing.T, b *bed) {
 	_, err = secrets.Update(ctx, have, metav1.UpdateOptions{})
 	must(t, err)
 	request(ctx, t, one.as, one.Name, one.Addr)
-	eventually(t, "what was asked meanwhile is answered", func() error {
+	must(t, lab.Eventually(ctx, patience, "what was asked meanwhile is answered", func() error {
 		r, err := b.Client.CertificatesV1().Requests().Get(ctx, asked, metav1.GetOptions{})
 		if err == nil && len(r.Status.Certificate) == 0 {
 			err = fmt.Errorf("conditions %v", r.Status.Conditions)
 		}
 		return err
-	})
+	}))
 }
 
 // runIssuer runs the controller until the test ends.
@@ -261,7 +261,7 @@ func request(ctx context.Context, t *testing.T, as *client.Client, node string, 
 // denial wants that a request is denied for a reason.
 func denial(ctx context.Context, t *testing.T, c *client.Client, name, what, want string) {
 	t.Helper()
-	eventually(t, what+" is denied", func() error {
+	must(t, lab.Eventually(ctx, patience, what+" is denied", func() error {
 		r, err := c.CertificatesV1().Requests().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -272,7 +272,7 @@ func denial(ctx context.Context, t *testing.T, c *client.Client, name, what, wan
 			}
 		}
 		return fmt.Errorf("conditions %v, want %q", r.Status.Conditions, want)
-	})
+	}))
 }
 
 // alarmed returns an error without an Event of a reason about the OnlinkConfig.

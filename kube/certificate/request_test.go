@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,8 +31,10 @@ var (
 	n1 = &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "n1"},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeInternalIP, Address: v4.String()},
-			{Type: corev1.NodeInternalIP, Address: v6.String()}, {Type: corev1.NodeExternalIP, Address: "198.51.100.1"},
+			{Type: corev1.NodeHostName, Address: "n1"},
+			{Type: corev1.NodeInternalIP, Address: v4.String()},
+			{Type: corev1.NodeInternalIP, Address: v6.String()},
+			{Type: corev1.NodeExternalIP, Address: "198.51.100.1"},
 		}},
 	}
 )
@@ -163,7 +166,7 @@ func TestForged(t *testing.T) {
 				key = newKey(t)
 			}
 			template := &x509.CertificateRequest{DNSNames: []string{"n1"}, URIs: []*url.URL{uri("onlink://node/n1")}, IPAddresses: []net.IP{net.IP(v4.AsSlice())}}
-			r := &certificatesv1.CertificateSigningRequest{Spec: certificatesv1.CertificateSigningRequestSpec{Usages: usages[:len(usages):len(usages)]}}
+			r := &certificatesv1.CertificateSigningRequest{Spec: certificatesv1.CertificateSigningRequestSpec{Usages: slices.Clip(usages)}}
 			if c.change != nil {
 				c.change(template, r)
 			}

@@ -120,8 +120,11 @@ func machine(address string) *corev1.Node {
 	}
 }
 
+// life is the validity of what the controller issues.
+const life = time.Hour
+
 // issues has the controller issue what a machine asks for.
-func issues(t *testing.T, ring *certificate.Ring, at *corev1.Node, now time.Time, life time.Duration) func(*certificatesv1.CertificateSigningRequest) {
+func issues(t *testing.T, ring *certificate.Ring, at *corev1.Node, now time.Time) func(*certificatesv1.CertificateSigningRequest) {
 	t.Helper()
 	return func(q *certificatesv1.CertificateSigningRequest) {
 		g, err := certificate.Judge(q, at)
@@ -141,7 +144,7 @@ func issues(t *testing.T, ring *certificate.Ring, at *corev1.Node, now time.Time
 // Node is a reason to ask again.
 func TestCertifier(t *testing.T) {
 	c, d, ring := newCertifier(t)
-	now, life := time.Now(), time.Hour
+	now := time.Now()
 	for range 3 {
 		if wait := c.turn(t.Context(), now); wait <= 0 || wait > time.Minute || len(d.has) != 1 {
 			t.Fatalf("waits %s with %d requests", wait, len(d.has))
@@ -154,7 +157,7 @@ func TestCertifier(t *testing.T) {
 	if got := c.problems(); len(got) != 1 || !strings.Contains(got[0], "has no certificate for api.admin.tcp, so that explain asks no other agent: the controller has not answered the CertificateSigningRequest onlink-n1-") {
 		t.Errorf("problems after %s: %q", unanswered, got)
 	}
-	d.answer = issues(t, ring, machine("192.0.2.11"), now, life)
+	d.answer = issues(t, ring, machine("192.0.2.11"), now)
 	c.turn(t.Context(), now)
 	wait := c.turn(t.Context(), now)
 	if wait < life*40/100 || wait > life*60/100 || c.problems() != nil {
@@ -165,7 +168,7 @@ func TestCertifier(t *testing.T) {
 		t.Fatalf("%v, %v", first, err)
 	}
 	later := now.Add(wait)
-	d.answer = issues(t, ring, machine("192.0.2.11"), later, life)
+	d.answer = issues(t, ring, machine("192.0.2.11"), later)
 	c.turn(t.Context(), later)
 	second, err := c.folder.Current("n1", later)
 	if err != nil || second == nil || !second.NotAfter.After(first.NotAfter) || len(d.has) != 2 {
@@ -174,7 +177,7 @@ func TestCertifier(t *testing.T) {
 	if err := c.objects.self.Update(machine("192.0.2.12")); err != nil {
 		t.Fatal(err)
 	}
-	d.answer = issues(t, ring, machine("192.0.2.12"), later, life)
+	d.answer = issues(t, ring, machine("192.0.2.12"), later)
 	c.turn(t.Context(), later)
 	if third, err := c.folder.Current("n1", later); err != nil || third == nil || third.IPAddresses[0].String() != "192.0.2.12" {
 		t.Errorf("with another address: %v, %v", third, err)
@@ -185,8 +188,8 @@ func TestCertifier(t *testing.T) {
 // and says so before; after that the agent has files that it can start with.
 func TestCertifierAway(t *testing.T) {
 	c, d, ring := newCertifier(t)
-	now, life := time.Now(), time.Hour
-	d.answer = issues(t, ring, machine("192.0.2.11"), now, life)
+	now := time.Now()
+	d.answer = issues(t, ring, machine("192.0.2.11"), now)
 	c.turn(t.Context(), now)
 	d.away = true
 	late := now.Add(life * 6 / 10)
@@ -217,7 +220,7 @@ func TestCertifierDenied(t *testing.T) {
 	if got := c.problems(); len(got) != 1 || !strings.HasSuffix(got[0], ": no such node") {
 		t.Errorf("problems %q", got)
 	}
-	d.answer = issues(t, ring, machine("192.0.2.11"), now, time.Hour)
+	d.answer = issues(t, ring, machine("192.0.2.11"), now)
 	if c.turn(t.Context(), now.Add(askAgain/2)); len(d.has) != 1 {
 		t.Errorf("%d requests, though the first was denied a moment ago", len(d.has))
 	}

@@ -42,7 +42,10 @@ type Options struct {
 // validate names the flags: the caller has them from there.
 func (o *Options) validate() error {
 	for _, f := range []struct{ flag, value string }{
-		{"--node-name", o.Node}, {"--namespace", o.Namespace}, {"--admin-socket", o.AdminSocket}, {"--registry-socket", o.RegistrySocket},
+		{"--node-name", o.Node},
+		{"--namespace", o.Namespace},
+		{"--admin-socket", o.AdminSocket},
+		{"--registry-socket", o.RegistrySocket},
 		{"--certificates", o.Certificates},
 	} {
 		if strings.TrimSpace(f.value) == "" {
