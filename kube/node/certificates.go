@@ -95,13 +95,13 @@ func (c *certifier) turn(ctx context.Context, now time.Time) time.Duration {
 		return c.due.Sub(now) // the bell rings for every object
 	}
 	c.due = time.Time{}
-	var err error
-	if c.have, err = c.folder.Current(c.node, now); err != nil {
-		return c.failed(now, err)
-	}
 	if len(addresses) == 0 {
 		c.settled()
 		return 0
+	}
+	var err error
+	if c.have, err = c.folder.Current(c.node, now); err != nil {
+		return c.failed(now, err)
 	}
 	if c.have != nil && certificate.Fits(c.have, c.node, addresses) {
 		if due := certificate.Renewal(c.have); now.Before(due) {
