@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 //	path PREFIX [NEXTHOP | from PEER | ebgp]...   from and ebgp hold for all
 //	withdraw PREFIX
 //	changed all | changed ADDR...              the underlay's event
-//	drain | routes | lookup ADDR | paths PREFIX | watched | counts
+//	drain | routes | lookup ADDR | paths PREFIX | watched | counts | uses FAILING...
 func (w *world) do(verb string, args []string) []string {
 	t := w.table
 	switch verb {
@@ -144,10 +144,22 @@ func (w *world) ask(verb string, args []string) (out []string) {
 		}
 	case "devices":
 		out = append(out, w.table.Devices()...)
+	case "uses":
+		out = uses(t, prefixes(args))
 	case "counts":
 		out = append(out, fmt.Sprintf("%+v", t.Counts()))
 	default:
 		w.t.Fatalf("unknown command %q", verb)
+	}
+	return out
+}
+
+// uses writes the uses of next hops, with two prefixes each; failing are not in the
+// kernel.
+func uses(t *Table, failing []netip.Prefix) (out []string) {
+	for _, u := range t.Uses(2, func(p netip.Prefix) bool { return slices.Contains(failing, p) }) {
+		out = append(out, fmt.Sprintf("%v %v node %v from %v: %d routes, %d direct, %d tunnelled, %d unresolved, %d failing, over %v, %v",
+			u.Addr, u.Reach.Kind, u.Node, u.Peers, u.Routes, u.Direct, u.Tunnelled, u.Unresolved, u.Failing, u.Devices, u.Prefixes))
 	}
 	return out
 }
