@@ -58,7 +58,7 @@ func TestWatchStatus(t *testing.T) {
 			t.Fatalf("the first status is of %q", first)
 		}
 		before := gathered.Load()
-		time.Sleep(10*time.Second + lookEvery/2)
+		time.Sleep(10*time.Second + state.FollowEvery/2)
 		synctest.Wait()
 		select {
 		case again := <-got:
@@ -69,9 +69,9 @@ func TestWatchStatus(t *testing.T) {
 			t.Errorf("%d snapshots in 10 s for two watchers, want one a second", n)
 		}
 		node.Store("b")
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * state.FollowEvery)
 		node.Store("c") // the first watcher has not taken b yet
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * state.FollowEvery)
 		if next := <-got; next != "b" {
 			t.Errorf("after a comes %q", next)
 		}
