@@ -11,33 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds are those of the connections of one socket.
-type Bounds struct {
-	All  int // without root's at a unix socket, which has as many again
-	Each int // of one address, or of one user at a unix socket; root has All
-}
-
-// rootKey is the caller that others cannot keep out.
-const rootKey = "uid 0"
-
 // Bound returns a listener that closes the connections beyond the bounds as soon as
 // they arrive: what they would cost is not theirs to decide. Name is for the log.
 func Bound(lis net.Listener, b Bounds, name string, log *slog.Logger) net.Listener {
-	return &bounded{Listener: lis, bounds: b, name: name, log: log, of: map[string]int{}}
+	return &bounded{Listener: lis, Tally: NewTally(b), name: name, log: log}
 }
 
 // bounded is the listener of Bound.
 type bounded struct {
 	net.Listener
+	*Tally
 
-	bounds Bounds
 	name   string
 	log    *slog.Logger
-
-	mu     sync.Mutex
-	of     map[string]int // guarded by mu; open connections by caller
-	sum    int            // guarded by mu; without root's
-	logged time.Time      // guarded by mu; the last closed one that was logged
+	logged time.Time // of Accept's goroutine; the last closed one that was logged
 }
 
 // Accept implements net.Listener.
@@ -49,7 +36,7 @@ func (l *bounded) Accept() (net.Conn, error) {
 		}
 		key := callerOf(conn)
 		if l.open(key, time.Now()) {
-			return &boundedConn{Conn: conn, end: sync.OnceFunc(func() { l.ended(key) })}, nil
+			return &boundedConn{Conn: conn, end: sync.OnceFunc(func() { l.End(key) })}, nil
 		}
 		conn.Close() //nolint:gosec // nothing was written
 	}
@@ -57,35 +44,15 @@ func (l *bounded) Accept() (net.Conn, error) {
 
 // open counts a connection, and reports whether there may be one more.
 func (l *bounded) open(key string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	each, full := l.bounds.Each, l.sum >= l.bounds.All
-	if key == rootKey {
-		each, full = l.bounds.All, false
+	if l.Begin(key) {
+		return true
 	}
-	if full || l.of[key] >= each {
-		if now.Sub(l.logged) > time.Minute {
-			l.logged = now
-			l.log.Warn("closes a connection: too many are open", "socket", l.name, "from", key, "open", l.of[key], "of_all", l.sum)
-		}
-		return false
+	if now.Sub(l.logged) > time.Minute {
+		l.logged = now
+		each, all := l.Count(key)
+		l.log.Warn("closes a connection: too many are open", "socket", l.name, "from", key, "open", each, "of_all", all)
 	}
-	l.of[key]++
-	if key != rootKey {
-		l.sum++
-	}
-	return true
-}
-
-func (l *bounded) ended(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if key != rootKey {
-		l.sum--
-	}
-	if l.of[key]--; l.of[key] == 0 {
-		delete(l.of, key)
-	}
+	return false
 }
 
 // boundedConn is a connection that is counted.

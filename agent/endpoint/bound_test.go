@@ -33,15 +33,15 @@ func TestBound(t *testing.T) {
 	fill("192.0.2.2", 2) // all
 	fill("192.0.2.3", 0)
 	fill(rootKey, 5)
-	l.ended("192.0.2.1")
+	l.End("192.0.2.1")
 	fill("192.0.2.3", 1)
 	for range 2 {
-		l.ended("192.0.2.1")
-		l.ended("192.0.2.2")
+		l.End("192.0.2.1")
+		l.End("192.0.2.2")
 	}
-	l.ended("192.0.2.3")
+	l.End("192.0.2.3")
 	for range 5 {
-		l.ended(rootKey)
+		l.End(rootKey)
 	}
 	if len(l.of) != 0 || l.sum != 0 {
 		t.Errorf("%v is left, %d", l.of, l.sum)

@@ -51,10 +51,7 @@ func GRPC(name string, lis net.Listener, srv Server) Endpoint {
 
 // HTTP returns the endpoint of an HTTP handler; name is for its errors.
 func HTTP(name string, lis net.Listener, handler http.Handler) Endpoint {
-	srv := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10,
-	}
+	srv := newHTTP(handler)
 	return Endpoint{
 		lis: lis,
 		serve: func(_ context.Context, lis net.Listener) error {
@@ -64,6 +61,14 @@ func HTTP(name string, lis net.Listener, handler http.Handler) Endpoint {
 			return nil
 		},
 		stop: func() { srv.Close() }, //nolint:errcheck,gosec // nothing to flush
+	}
+}
+
+// newHTTP returns a server with the bounds of time and size of every HTTP endpoint.
+func newHTTP(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10,
 	}
 }
 
