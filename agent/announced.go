@@ -7,7 +7,6 @@ import (
 	"onlink/agent/announce"
 	"onlink/agent/rooms"
 	"onlink/agent/state"
-	"onlink/bgp"
 )
 
 // announceFacts returns the properties of the node that announcements of owners
@@ -42,17 +41,4 @@ func (a *agent) announceFacts() announce.Facts {
 		}
 	}
 	return f
-}
-
-// serviceOrigins are announcements in the speaker's terms.
-func serviceOrigins(list []announce.Announcement, leaving bool) []bgp.Origin {
-	out := make([]bgp.Origin, 0, len(list))
-	for i := range list {
-		one := &list[i]
-		out = append(out, bgp.Origin{
-			Prefix: one.Prefix, Communities: one.Communities, LocalPref: one.LocalPref, MED: one.MED, Peers: one.Peers,
-			Draining: leaving || one.GracefulShutdown, Service: true,
-		})
-	}
-	return out
 }

@@ -30,7 +30,7 @@ type learn struct {
 	speaker *bgp.Speaker
 	watch   *underlay.Watcher
 	table   *rib.Table
-	reaches *reaches // resolves the table's next hops
+	reaches *rib.Liveness // resolves the table's next hops
 	fib     *fib.Table
 	plane   *dataplane.Plane
 	pods    *pods.Routes
@@ -288,32 +288,11 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spread, not secrecy
 }
 
-// reaches resolves next hops as the kernel's FIB does, except that a dead one is
-// unreachable. It belongs to the learn loop.
-type reaches struct {
-	rib.Resolver
-
-	dead map[netip.Addr]bool
-}
-
-// Reach implements rib.Resolver.
-func (r *reaches) Reach(nextHop netip.Addr) rib.Reach {
-	if r.dead[nextHop] {
-		return rib.Reach{Kind: rib.Dead}
-	}
-	return r.Resolver.Reach(nextHop)
-}
-
 // SetDead marks next hops dead and alive again, as BFD reports them, and returns
 // when the routes that follow are in the kernel.
 func (l *learn) SetDead(ctx context.Context, died, alive []netip.Addr) error {
 	return l.do(ctx, func() {
-		for _, a := range died {
-			l.reaches.dead[a] = true
-		}
-		for _, a := range alive {
-			delete(l.reaches.dead, a)
-		}
+		l.reaches.Set(died, alive)
 		l.table.NextHopsChanged(slices.Concat(died, alive))
 	})
 }

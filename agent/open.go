@@ -169,7 +169,7 @@ func (a *agent) openLearn(ctx context.Context) error {
 		Log: l.log, Links: a.watch, Tunnels: tunnel.New(a.log.With("part", "tunnel")),
 		Wanted: rooms.Tunnels(&cfg.Config, a.id), Locals: []netip.Addr{a.id.Address, a.id.Address6},
 	})
-	l.reaches = &reaches{Resolver: a.watch, dead: map[netip.Addr]bool{}}
+	l.reaches = rib.NewLiveness(a.watch)
 	l.table = rib.NewTable(l.reaches)
 	l.fib = fib.New(cfg.FIB.Config(a.log.With("part", "fib")))
 	if err := l.fib.Open(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"onlink/agent/announce"
 	"onlink/agent/drain"
 	"onlink/agent/node"
+	"onlink/agent/rooms"
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/ipam"
@@ -130,7 +131,7 @@ func (o *originate) services(others, blocks []netip.Prefix, at drain.Phase) ([]b
 	if at == drain.Drained {
 		return nil, version
 	}
-	return serviceOrigins(list, at == drain.Leaving), version
+	return rooms.Services(list, at == drain.Leaving), version
 }
 
 // contributed returns the aggregates that contain one of our prefixes.

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -53,7 +52,7 @@ func forecastOf(ctx context.Context, a *agent, next *config.Effective, items int
 
 // inputs returns a copy of the inputs of the decision: the learn loop only copies.
 func (l *learn) inputs(ctx context.Context) (in rib.Inputs, hops rib.Resolver, err error) {
-	err = l.do(ctx, func() { in, hops = l.table.Inputs(), &reaches{l.reaches.Resolver, maps.Clone(l.reaches.dead)} })
+	err = l.do(ctx, func() { in, hops = l.table.Inputs(), l.reaches.Clone() })
 	return in, hops, err
 }
 

@@ -1,5 +1,5 @@
-// Package rooms translates the configuration into each room's types. It is pure,
-// except that it reads the files of passwords.
+// Package rooms translates the configuration, and announcements of owners, into each
+// room's types. It is pure, except that it reads the files of passwords.
 package rooms
 
 import (
