@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -234,13 +233,7 @@ func (p probe) ask(ctx context.Context, n *lab.Node) error {
 	if err != nil {
 		return err
 	}
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (c net.Conn, err error) {
-			err = n.NS.Do(func() error { c, err = new(net.Dialer).DialContext(ctx, network, address); return err })
-			return c, err
-		},
-	}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.NS.Dial}}
 	answer, err := client.Do(req)
 	if err != nil {
 		return err

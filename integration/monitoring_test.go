@@ -139,13 +139,7 @@ scrape_configs:
 			t.Logf("log of prometheus:\n%s", text)
 		}
 	})
-	return &prometheus{client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		err = host.NS.Do(func() error {
-			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
-			return err
-		})
-		return conn, err
-	}}}}
+	return &prometheus{client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: host.NS.Dial}}}
 }
 
 // get reads a path of the API into v.

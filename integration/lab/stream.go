@@ -45,7 +45,7 @@ func StartStream(ctx context.Context, from, to *NS, dst netip.Addr) (*Stream, er
 		sumSent: sha256.New(), sumGot: sha256.New(),
 	}
 	go func() { s.received <- s.receive() }()
-	if s.conn, err = from.dialTCP(ctx, listener.Addr().String()); err != nil {
+	if s.conn, err = from.Dial(ctx, "tcp", listener.Addr().String()); err != nil {
 		listener.Close()
 		return nil, err
 	}

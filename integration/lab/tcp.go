@@ -32,7 +32,7 @@ func transfer(ctx context.Context, from, to *NS, dst netip.Addr, size int64) err
 	defer listener.Close()
 	received := make(chan error, 1)
 	go func() { received <- answerSum(ctx, listener, size) }()
-	conn, err := from.dialTCP(ctx, listener.Addr().String())
+	conn, err := from.Dial(ctx, "tcp", listener.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -91,14 +91,14 @@ func (ns *NS) listenTCP(ctx context.Context, addr netip.Addr) (net.Listener, err
 	return listener, nil
 }
 
-// dialTCP connects from the namespace; address is a literal, so the socket is
-// made on the calling thread.
-func (ns *NS) dialTCP(ctx context.Context, address string) (net.Conn, error) {
+// Dial connects from the namespace, as [net.Dialer.DialContext]; address is a literal,
+// so the socket is made on the calling thread.
+func (ns *NS) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: 30 * time.Second}
 	dialer.SetMultipathTCP(false)
 	var conn net.Conn
 	err := ns.Do(func() (err error) {
-		conn, err = dialer.DialContext(ctx, "tcp", address)
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -58,14 +57,7 @@ func Metrics(ctx context.Context, n *lab.Node) (string, error) {
 
 // Scrape reads all metrics of a program that serves them at an address of a namespace.
 func Scrape(ctx context.Context, ns *lab.NS, address string) (string, error) {
-	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		err = ns.Do(func() error {
-			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
-			return err
-		})
-		return conn, err
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{DialContext: ns.Dial, DisableKeepAlives: true}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
 	if err != nil {
 		return "", err
