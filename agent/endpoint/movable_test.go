@@ -27,7 +27,7 @@ func free(t *testing.T) netip.AddrPort {
 func get(t *testing.T, at netip.AddrPort) string {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	rep, err := client.Get("http://" + at.String()) //nolint:noctx // the client has a limit
+	rep, err := client.Get("http://" + at.String())
 	if err != nil {
 		return ""
 	}
