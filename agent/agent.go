@@ -17,6 +17,8 @@ import (
 	"onlink/agent/credentials"
 	"onlink/agent/dataplane"
 	"onlink/agent/drain"
+	"onlink/agent/endpoint"
+	"onlink/agent/explain"
 	"onlink/agent/hold"
 	"onlink/agent/install"
 	"onlink/agent/liveness"
@@ -71,6 +73,8 @@ type agent struct {
 	features  []state.Feature
 	problems  []string // found at the start
 	cni       *cni.Server
+	glass     *endpoint.Movable
+	explains  *explain.World // see worldOf
 	opt       Options
 	garbage   *pods.Collector
 	installer *install.Installer // nil: cni.install is off

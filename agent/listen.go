@@ -12,6 +12,7 @@ import (
 	"onlink/agent/config"
 	"onlink/agent/dataplane"
 	"onlink/agent/endpoint"
+	"onlink/agent/glass"
 	"onlink/agent/install"
 	"onlink/agent/metrics"
 	"onlink/agent/pods"
@@ -21,10 +22,10 @@ import (
 	"onlink/ipam/remote"
 )
 
-// listen opens the CNI, admin, registry and metrics sockets.
+// listen opens the CNI, admin, registry, metrics and looking glass sockets.
 func (a *agent) listen() (*endpoint.Set, error) {
 	s := &endpoint.Set{}
-	err := errors.Join(a.listenCNI(s), a.listenAdmin(s), a.listenRegistry(s), a.listenMetrics(s))
+	err := errors.Join(a.listenCNI(s), a.listenAdmin(s), a.listenRegistry(s), a.listenMetrics(s), listenGlass(a))
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -127,6 +128,7 @@ var (
 	adminConns    = endpoint.Bounds{All: 128, Each: 32}
 	adminTCPConns = endpoint.Bounds{All: 128, Each: 16}
 	metricsConns  = endpoint.Bounds{All: 64, Each: 16}
+	glassConns    = endpoint.Bounds{All: 64, Each: 32}
 )
 
 func (a *agent) listenRegistry(s *endpoint.Set) error {
@@ -162,6 +164,12 @@ func (a *agent) listenMetrics(s *endpoint.Set) error {
 	lis = endpoint.Bound(lis, metricsConns, "api.metrics", a.log.With("part", "api"))
 	s.Add(endpoint.HTTP("metrics", lis, monitoring(a)))
 	return nil
+}
+
+// listenGlass opens the looking glass, where the configuration has an address for it.
+func listenGlass(a *agent) error {
+	a.glass = endpoint.NewMovable("api.glass", glassConns, a.log.With("part", "api"), glass.New(glassConfig(a)))
+	return a.glass.Set(a.current().API.Glass)
 }
 
 // monitoring returns the handler of the monitoring endpoints.

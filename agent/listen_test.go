@@ -158,3 +158,57 @@ func TestListenRegistry(t *testing.T) {
 		t.Errorf("an empty registry lists %v, %v", blocks, err)
 	}
 }
+
+// TestListenGlass: the looking glass is at the file's address, or nowhere; the address
+// that is taken is an error that names the key.
+func TestListenGlass(t *testing.T) {
+	if err := listenGlass(listening(t, "api: {glass: '"+busyPort(t)+"'}")); err == nil || !strings.HasPrefix(err.Error(), "api.glass: ") {
+		t.Errorf("a busy port: %v", err)
+	}
+	at := freePort(t)
+	a := listening(t, "")
+	if err := listenGlass(a); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.glass.Run(ctx) }()
+	apply := func(yaml string) {
+		t.Helper()
+		for _, p := range a.parts() {
+			if p.Name == "api.glass" {
+				if err := p.Apply(ctx, inForce(t, yaml).current()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	get := func() (string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at+"/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer rep.Body.Close()
+		text, err := io.ReadAll(rep.Body)
+		return string(text), err
+	}
+	if _, err := get(); err == nil {
+		t.Error("something listens without a key")
+	}
+	apply("api: {glass: '" + at + "'}")
+	if text, err := get(); err != nil || !strings.Contains(text, "<title>onlink looking glass</title>") {
+		t.Errorf("%q, %v", text, err)
+	}
+	apply("")
+	if _, err := get(); err == nil {
+		t.Error("something listens after the key is gone")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -41,11 +41,12 @@ func (a *agent) parts() reload.Parts {
 			a.logs.Configure(c.Log.Level)
 			return nil
 		}},
+		{Name: "api.glass", Keys: []string{"api.glass", "api.glassOpen"}, Apply: func(_ context.Context, c *config.Effective) error { return a.glass.Set(c.API.Glass) }},
 		{Name: "reload", Keys: []string{"reload"}, Apply: reload.Live},
 		{
 			Name: "restart",
 			Keys: []string{
-				"node", "bgp.asn", "bgp.routerID", "bgp.listen", "bgp.reflector", "ipam", "tunnel", "fib", "api",
+				"node", "bgp.asn", "bgp.routerID", "bgp.listen", "bgp.reflector", "ipam", "tunnel", "fib", "api.admin", "api.metrics",
 				"cni.socket", "cni.install", "log", "paths",
 			},
 		},

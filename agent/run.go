@@ -77,6 +77,7 @@ func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	g.Go(func() error { return a.follow.Run(ctx) })
 	g.Go(func() error { return a.host.Run(ctx) })
 	g.Go(func() error { return a.garbage.Run(ctx) })
+	g.Go(func() error { return a.glass.Run(ctx) })
 	cfg := a.current()
 	if a.installer != nil {
 		g.Go(func() error { return a.installer.Run(ctx) })

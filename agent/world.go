@@ -13,6 +13,7 @@ import (
 	"onlink/agent/facts"
 	"onlink/agent/forecast"
 	"onlink/agent/foresight"
+	"onlink/agent/glass"
 	"onlink/agent/pods"
 	"onlink/bgp"
 	"onlink/internal/tlsfiles"
@@ -22,18 +23,35 @@ import (
 	"onlink/tunnel"
 )
 
-// adminConfig returns the parts of this agent that the operator's API reads and
-// steers.
-func (a *agent) adminConfig() admin.Config {
+// worldOf returns what explanations read. There is one: they share a budget of probes.
+func worldOf(a *agent) explain.World {
+	if a.explains != nil {
+		return *a.explains
+	}
 	known := facts.Rooms{
 		Node: a.id.Name, Addresses: slices.DeleteFunc([]netip.Addr{a.id.Address, a.id.Address6}, func(x netip.Addr) bool { return !x.IsValid() }), Pools: a.pools, Alloc: a.alloc, Owners: a.owners, Speaker: a.speaker, Announced: a.announced, Drain: a.drain, Watch: a.watch,
 		Host: a.host, CNI: a.cni, Board: a.board, Registered: a.listRegistry, Nodes: a.listNodes, Decide: a.learn.decision, Tunnels: a.learn.tunnels,
 	}
 	world := known.World()
+	world.Agents = admin.Asker{Port: func() netip.AddrPort { return a.current().API.Admin.TCP }, TLS: func() *tlsfiles.Keeper { return a.credentials.Admin }}
+	a.explains = &world
+	return world
+}
+
+// glassConfig returns the parts of this agent that the looking glass shows.
+func glassConfig(a *agent) glass.Config {
+	world := worldOf(a)
+	return glass.Config{
+		Log: a.log.With("part", "api"), Board: a.board, Sessions: bgp.NewOperator(a.speaker), Known: world.Registry.Known, Explain: explain.In(world), Uses: a.learn.uses, Routes: a.learn.routes,
+	}
+}
+
+// adminConfig returns the parts of this agent that the operator's API reads and
+// steers.
+func (a *agent) adminConfig() admin.Config {
 	tcp := func() netip.AddrPort { return a.current().API.Admin.TCP }
-	world.Agents = admin.Asker{Port: tcp, TLS: func() *tlsfiles.Keeper { return a.credentials.Admin }}
 	return admin.Config{
-		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: world, TCP: tcp, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
+		Node: a.id.Name, Log: a.log.With("part", "api"), Logs: a.logs, Board: a.board, World: worldOf(a), TCP: tcp, File: a.reload, Drainer: a.drain, Held: a.held, Namespaces: a.choices, Announcements: a.announced,
 		Speaker: a.speaker, Sessions: bgp.NewOperator(a.speaker), Alloc: a.alloc, Store: a.store, Pods: a.cni, Audit: a.audit, Diags: admin.Sources{Log: a.logs.Lines(), Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { monitoring(a).ServeHTTP(w, r) }), Current: a.current, Version: version.Get().String(), Engine: bgp.Engine()}, Registry: a.registry.Registry,
 		Registered: a.listRegistry, Routes: a.learn.routes, Pools: a.pools, Check: a.checkIPAM, BFD: a.live.Session,
 	}
@@ -65,6 +83,15 @@ func (l *learn) routes(ctx context.Context, each func(r rib.Route, failed string
 			each(r, failed[r.Prefix])
 		}
 	})
+}
+
+// uses returns what each next hop is used for, with shown prefixes each.
+func (l *learn) uses(ctx context.Context, shown int) (list []rib.Use, err error) {
+	err = l.do(ctx, func() {
+		failed := l.failures()
+		list = l.table.Uses(shown, func(p netip.Prefix) bool { return failed[p] != "" })
+	})
+	return list, err
 }
 
 // decision returns the decision for an address.

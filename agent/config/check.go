@@ -20,6 +20,7 @@ func (p *checker) check(c *Config) {
 	c.IPAM.Validate("ipam", p.Document)
 	p.checkSplit(c)
 	p.checkAdmin(&c.API)
+	p.checkGlass(&c.API)
 	c.CNI.Validate("cni", p.Document)
 	for path, socket := range map[string]string{"api.admin.socket": c.API.Admin.Socket, "cni.socket": c.CNI.Socket} {
 		if len(socket) > maxSocketPath {
@@ -197,5 +198,21 @@ func (p *checker) checkAdmin(c *API) {
 		p.Fail(path+".tls", "has no use without tcp; add tcp or remove it")
 	case tcp && c.Admin.TCP == c.Metrics:
 		p.Fail("api.metrics", "%s is also api.admin.tcp; use another port", c.Metrics)
+	}
+}
+
+// checkGlass rejects a looking glass that others could open by mistake: it has no
+// authentication.
+func (p *checker) checkGlass(c *API) {
+	at := c.Glass
+	switch {
+	case p.Failed("api.glass"):
+	case !at.IsValid() && c.GlassOpen:
+		p.Fail("api.glassOpen", "has no use without api.glass; add that, or remove it")
+	case !at.IsValid():
+	case at == c.Metrics || at == c.Admin.TCP:
+		p.Fail("api.glass", "%s is also api.metrics or api.admin.tcp; use another port", at)
+	case !at.Addr().Unmap().IsLoopback() && !c.GlassOpen:
+		p.Fail("api.glass", "everyone who reaches %s could see sessions and routes and send probes, because the looking glass has no authentication; use 127.0.0.1:%d, or permit it with glassOpen: true", at.Addr(), at.Port())
 	}
 }

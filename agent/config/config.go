@@ -92,6 +92,10 @@ func (a NodeAddress) String() string {
 type API struct {
 	Admin   Admin
 	Metrics netip.AddrPort // Prometheus metrics and health; the zero value: off
+	Glass   netip.AddrPort // the looking glass; the zero value (default): off
+	// GlassOpen permits the looking glass on an address that is not loopback, where
+	// everyone who reaches the address can see it.
+	GlassOpen bool
 }
 
 // Admin is the endpoint of onlinkctl.

@@ -88,6 +88,8 @@ fib: {table: 100, metric: 50, resync: 2m, source: 10.57.0.11}
 api:
   admin: {group: adm, viewers: users, tcp: "[::1]:9180", tls: {cert: /c, key: /k, ca: /ca, roles: [{subject: "CN=alice,O=net", role: operator, name: alice}]}, reflection: true}
   metrics: off
+  glass: 10.57.0.11:9181
+  glassOpen: true
 cni: {sysctls: ["net.core.somaxconn", "net.ipv4.tcp_*"], install: {binDir: /opt/cni/bin, confDir: /etc/cni/net.d, plugin: /usr/lib/onlink-cni, plugins: [portmap, {type: tuning, sysctl: {net.core.somaxconn: "500"}}]}}
 log: {level: debug, format: json}
 paths: {state: /srv/onlink/, run: /srv/run}
@@ -192,7 +194,7 @@ func TestFullFile(t *testing.T) {
 			TCP: netip.MustParseAddrPort("[::1]:9180"), TLS: tlsfiles.Files{Cert: "/c", Key: "/k", CA: "/ca", Roles: identity.Map{
 				{Subject: "CN=alice,O=net", Identity: identity.Identity{Role: identity.Operator, Name: "alice"}},
 			}},
-		}},
+		}, Glass: netip.MustParseAddrPort("10.57.0.11:9181"), GlassOpen: true},
 		CNI:   cni.Settings{Socket: "/srv/run/cni.sock", Sysctls: []string{"net.core.somaxconn", "net.ipv4.tcp_*"}, Install: cni.InstallSettings{BinDir: "/opt/cni/bin", ConfDir: "/etc/cni/net.d", Plugin: "/usr/lib/onlink-cni", Plugins: []map[string]any{{"type": "portmap"}, {"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}}}},
 		Log:   Log{Level: slog.LevelDebug, Format: LogJSON},
 		Paths: Paths{State: "/srv/onlink", Run: "/srv/run"}, Reload: ReloadWatch,
@@ -221,6 +223,8 @@ func TestSmallForms(t *testing.T) {
 		{"empty reflector", "bgp: {reflector: {}}", func(c *Config) bool { return c.BGP.Reflector != nil }},
 		{"do not listen", "bgp: {listen: {port: 0}}", func(c *Config) bool { return c.BGP.Listen.Port == 0 }},
 		{"metrics anywhere", "api: {metrics: ':9179'}", func(c *Config) bool { return c.API.Metrics == netip.MustParseAddrPort("[::]:9179") }},
+		{"the looking glass on loopback", "api: {glass: '[::1]:9181'}", func(c *Config) bool { return c.API.Glass.Port() == 9181 && !c.API.GlassOpen }},
+		{"no looking glass", "api: {}", func(c *Config) bool { return !c.API.Glass.IsValid() }},
 		{"alias", "bgp: {originate: &o [10.1.0.0/16]}\npools: [{name: a, cidr: 10.1.0.0/16, reserved: *o}]", func(c *Config) bool { return len(c.Pools[0].Reserved) == 1 }},
 		{"one socket moved", "cni: {socket: /x/c.sock}\npaths: {run: /y}", func(c *Config) bool {
 			return c.CNI.Socket == "/x/c.sock" && c.API.Admin.Socket == "/y/admin.sock"

@@ -117,7 +117,9 @@ func readAPI(v strictyaml.Value, c *API) {
 				"reflection": strictyaml.Bool(&c.Admin.Reflection),
 			})
 		},
-		"metrics": strictyaml.AddrPort(&c.Metrics, off),
+		"metrics":   strictyaml.AddrPort(&c.Metrics, off),
+		"glass":     strictyaml.AddrPort(&c.Glass, off),
+		"glassOpen": strictyaml.Bool(&c.GlassOpen),
 	})
 }
 

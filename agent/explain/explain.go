@@ -56,6 +56,11 @@ func Explain(ctx context.Context, w World, q Question) (Result, error) {
 	return both(there.result(), back.result()), nil
 }
 
+// In returns [Explain] with the state of w.
+func In(w World) func(context.Context, Question) (Result, error) {
+	return func(ctx context.Context, q Question) (Result, error) { return Explain(ctx, w, q) }
+}
+
 // follow walks the chain of one direction.
 func follow(ctx context.Context, w World, q Question) (*trail, error) {
 	t, err := begin(ctx, w, q)

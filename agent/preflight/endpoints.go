@@ -35,6 +35,7 @@ func listeners(c *config.Config) []listener {
 	}
 	add("api.admin.tcp", c.API.Admin.TCP)
 	add("api.metrics", c.API.Metrics)
+	add("api.glass", c.API.Glass)
 	return out
 }
 

@@ -126,6 +126,9 @@ func TestFile(t *testing.T) {
 			"metrics on the port of BGP", "api: {metrics: 127.0.0.1:179}",
 			"onlinkd.yaml:2: api.metrics: port 179 is also that of bgp.listen, and the second of the two could not listen; use another port",
 		}, {
+			"the looking glass on the port of the metrics", "api: {metrics: 0.0.0.0:9181, glass: 127.0.0.1:9181}",
+			"onlinkd.yaml:2: api.glass: port 9181 is also that of api.metrics, and the second of the two could not listen; use another port",
+		}, {
 			"metrics everywhere, and the registry", "ipam: {registry: {listen: 10.57.0.11:9179, insecure: true}}\napi: {metrics: ':9179'}",
 			"onlinkd.yaml:3: api.metrics: port 9179 is also that of ipam.registry.listen, and the second of the two could not listen; use another port",
 		}, {

@@ -189,6 +189,7 @@ func TestMachine(t *testing.T) {
 		{"BGP listens elsewhere", "bgp: {listen: {address: 192.0.2.1}}", "onlinkd.yaml:2: bgp.listen.address: this machine does not have 192.0.2.1; write one of its addresses (ip address), or listen on all of them"},
 		{"metrics elsewhere", "api: {metrics: 192.0.2.1:9179}", "onlinkd.yaml:2: api.metrics: this machine does not have 192.0.2.1; write one of its addresses (ip address), or listen on all of them"},
 		{"the registry elsewhere", "ipam: {registry: {listen: 192.0.2.1:4790, insecure: true}}", "onlinkd.yaml:2: ipam.registry.listen: this machine does not have 192.0.2.1; write one of its addresses (ip address), or listen on all of them"},
+		{"the looking glass on a port in use", "api: {glass: 127.0.0.1:9999}", "onlinkd.yaml:2: api.glass: port 9999 is in use by preflight.test (process PID); stop that, or use another port"},
 		{"a port in use", "api: {metrics: 127.0.0.1:9999}", "onlinkd.yaml:2: api.metrics: port 9999 is in use by preflight.test (process PID); stop that, or use another port"},
 		{"BGP's port in use", "bgp: {listen: {port: 9999}}", "onlinkd.yaml:2: bgp.listen.port: port 9999 is in use by preflight.test (process PID); stop that, or use another port"},
 		{"a session from elsewhere", "bgp: {peers: [{address: 10.57.0.1, localAddress: 192.0.2.1}]}", "onlinkd.yaml:2: bgp.peers[0].localAddress: this machine does not have 192.0.2.1; write one of its addresses (ip address), or remove it"},

@@ -149,6 +149,9 @@ type FIB struct {
 type API struct {
 	Admin   Admin  `yaml:"admin,omitempty"`
 	Metrics string `yaml:"metrics,omitempty"`
+	Glass   string `yaml:"glass,omitempty"`
+
+	GlassOpen bool `yaml:"glassOpen,omitempty"`
 }
 
 // Admin is api.admin.
