@@ -37,7 +37,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ test-interop: build ## run onlinkd against BIRD, FRR, ExaBGP and gobgpd, and wri
 	@$(BED) deps interop
 	ONLINK_INTEROP=1 go test -count=1 -run '^TestInterop$$' ./bgp/bfd
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestInterop' ./integration -args -interop.full -interop.write
+
+test-glass: build ## open the looking glass of a running agent in headless Chromium (PICTURE=file writes the screenshot of docs/glass.md)
+	@$(BED) deps lab browser
+	ONLINK_BIN=$(CURDIR)/bin ONLINK_CHROMIUM=$${ONLINK_CHROMIUM:-chromium-headless-shell} go test -count=1 -v -timeout 10m ./integration/glass -args -glass.picture='$(if $(PICTURE),$(abspath $(PICTURE)))'
 
 test-kernel: build ## run the kernel's tests on Debian's stock kernel in QEMU, which has ipip and nftables at once (TESTS=pattern)
 	@$(BED) deps lab qemu

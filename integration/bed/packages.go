@@ -33,12 +33,14 @@ var debianPackages = map[string]debianPackage{
 	"runc":                        {name: "runc", what: "what containerd starts processes with", files: [][]string{{"/usr/sbin/runc", "/usr/bin/runc"}}},
 	"iptables":                    {name: "iptables", what: "what the plugin portmap writes its rules with, and tests break paths with", files: [][]string{{"/usr/sbin/iptables"}}},
 	"nftables":                    {name: "nftables", what: "nft(8), which kube-proxy writes its rules with, and tests break paths with", files: [][]string{{"/usr/sbin/nft"}}, service: "nftables.service"},
-	"util-linux":                  {name: "util-linux", what: "nsenter, to run a command inside a node of the cluster", files: [][]string{{"/usr/bin/nsenter"}}},
+	"util-linux":                  {name: "util-linux", what: "nsenter, to run a command inside a node", files: [][]string{{"/usr/bin/nsenter"}}},
 	"mount":                       {name: "mount", what: "mount(8), which kubelet mounts volumes with", files: [][]string{{"/bin/mount", "/usr/bin/mount"}}},
 	"containernetworking-plugins": {name: "containernetworking-plugins", what: "the reference CNI plugins, which the tests chain and compare with", files: [][]string{{"/usr/lib/cni/portmap"}, {"/usr/lib/cni/ptp"}}},
 	"systemd":                     {name: "systemd", what: "systemd-analyze, which reads onlinkd.service", files: [][]string{{"/usr/bin/systemd-analyze", "/bin/systemd-analyze"}}},
 	"procps":                      {name: "procps", what: "kill(1), by which that unit reloads the agent", files: [][]string{{"/bin/kill", "/usr/bin/kill"}}},
 	"prometheus":                  {name: "prometheus", what: "Prometheus and promtool, which scrape the lab and try the alert rules", files: [][]string{{"/usr/bin/prometheus"}, {"/usr/bin/promtool"}}, service: "prometheus.service"},
+	"chromium-headless-shell":     {name: "chromium-headless-shell", what: "Chromium without a window, which opens the looking glass", files: [][]string{{"/usr/bin/chromium-headless-shell"}}},
+	"fonts-dejavu-core":           {name: "fonts-dejavu-core", what: "letters for its screenshot", files: [][]string{{"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"}}},
 	"libc6-dev":                   {name: "libc6-dev", what: "C headers, for the same", files: [][]string{{"/usr/include/stdio.h"}, {"/usr/lib/x86_64-linux-gnu/crt1.o", "/usr/lib/aarch64-linux-gnu/crt1.o", "/usr/lib64/crt1.o", "/usr/lib/crt1.o"}}},
 }
 
@@ -72,6 +74,8 @@ const (
 	// NeedPrometheus is what reads the metrics, the dashboard's queries and the alert
 	// rules.
 	NeedPrometheus Need = "prometheus"
+	// NeedBrowser is the browser of make test-glass.
+	NeedBrowser Need = "browser"
 	// NeedKube is what the nodes of the test cluster have beside Kubernetes' own
 	// programs.
 	NeedKube Need = "kube"
@@ -105,6 +109,8 @@ func packagesFor(needs []Need) []debianPackage {
 			want = append(want, "containerd", "runc", "containernetworking-plugins", "iptables", "systemd", "procps")
 		case NeedPrometheus:
 			want = append(want, "prometheus")
+		case NeedBrowser:
+			want = append(want, "chromium-headless-shell", "fonts-dejavu-core", "util-linux")
 		case NeedKube:
 			want = append(want, "containerd", "runc", "iproute2", "nftables", "iptables", "util-linux", "mount", "bird2")
 		}
