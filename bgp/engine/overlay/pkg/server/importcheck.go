@@ -39,7 +39,7 @@ func (s *BgpServer) ImportAgain(match func(netip.Prefix) bool) error {
 				})
 			}
 			if len(list) > 0 {
-				s.propagateUpdate(peer, list)
+				s.againImported(peer, list)
 			}
 		}
 		return nil

@@ -37,6 +37,7 @@ const (
 type earlyOpen struct {
 	conn     net.Conn
 	read     []byte // the peer's OPEN
+	sent     []byte // our OPEN
 	id       net.IP
 	as       uint32
 	restarts bool // it has the Graceful Restart capability
@@ -234,6 +235,7 @@ func (fsm *fsm) greet(conn net.Conn) (e *earlyOpen) {
 		e, err = fsm.readOpen(conn)
 	}
 	if err == nil {
+		e.sent = b
 		err = conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
