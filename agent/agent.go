@@ -33,6 +33,7 @@ import (
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/cni"
 	"onlink/fib/underlay"
 	"onlink/ipam"
@@ -55,6 +56,7 @@ type agent struct {
 	served    *remote.Server // of the registry; nil: this node does not serve it
 	alloc     *ipam.Allocator
 	speaker   *bgp.Speaker
+	stations  *bmp.Stations
 	watch     *underlay.Watcher
 	around    node.Surroundings
 	learn     *learn

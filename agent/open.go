@@ -23,6 +23,7 @@ import (
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/cni/pod"
 	"onlink/fib"
 	"onlink/fib/underlay"
@@ -267,6 +268,7 @@ func (a *agent) openBGP(ctx context.Context) error {
 	if err := a.speaker.Start(ctx); err != nil {
 		return err
 	}
+	a.stations = bmp.New(rooms.Stations(cfg, a.id, bgp.NewMonitored(a.speaker), a.log.With("part", "bmp")))
 	return a.openBFD(ctx)
 }
 

@@ -33,6 +33,10 @@ func (a *agent) parts() reload.Parts {
 			a.orig.configure(c.BGP.Originate, c.BGP.Aggregates())
 			return nil
 		}},
+		{Name: "bgp.bmp", Keys: []string{"bgp.bmp"}, Apply: func(_ context.Context, c *config.Effective) error {
+			a.stations.Set(c.BGP.BMP)
+			return nil
+		}},
 		{Name: "cni.sysctls", Keys: []string{"cni.sysctls"}, Apply: func(_ context.Context, c *config.Effective) error {
 			a.cni.SetSysctls(c.CNI.Sysctls)
 			return nil

@@ -52,6 +52,7 @@ func TestTable(t *testing.T) {
 		{"a filter", "", "bgp: {filters: [{name: f, rules: [{action: reject}]}]}", ""},
 		{"clients of a reflector", "bgp: {reflector: {}}", "bgp: {reflector: {clients: [10.0.0.0/24]}}", ""},
 		{"originated", "", "bgp: {originate: [192.0.2.0/24]}", ""},
+		{"a monitoring station", "", "bgp: {bmp: [{address: 10.99.0.9, port: 11019}]}", ""},
 		{"sysctls of pods", "", "cni: {sysctls: [net.core.somaxconn]}", ""},
 		{"the level of the log", "", "log: {level: debug}", ""},
 		{"the looking glass", "", "api: {glass: 127.0.0.1:9181}", ""},

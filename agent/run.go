@@ -71,6 +71,7 @@ func (a *agent) serve(ctx context.Context, socks *endpoint.Set) error {
 	g.Go(func() error { return mtu.Run(ctx) })
 	g.Go(func() error { return a.bfd.Run(ctx) })
 	g.Go(func() error { return a.live.Run(ctx) })
+	g.Go(func() error { return a.stations.Run(ctx) })
 	g.Go(func() error { return a.reload.Run(ctx) })
 	near := &node.Unnumbered{Log: a.log.With("part", "unnumbered"), Config: a.reload, IsUp: a.speaker.IsUp}
 	g.Go(func() error { return near.Run(ctx) })

@@ -43,7 +43,8 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 			Address: a.id.Primary(), Address6: a.id.Address6, ASN: cfg.BGP.ASN, RouterID: a.id.RouterID,
 			Reflector: cfg.BGP.Reflector != nil, Registry: string(cfg.IPAM.Registry.Kind),
 		},
-		Held: a.held.List(), HeldEver: a.held.Count(), Config: a.reload.Digest(), Announcements: a.announced.Sets(), Sessions: a.sessions(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
+		Held: a.held.List(), HeldEver: a.held.Count(), Config: a.reload.Digest(), Announcements: a.announced.Sets(),
+		Sessions: a.sessions(), Stations: a.stations.Status(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
 	s.Certificates, s.Notes = a.credentials.List(), append(append(s.Notes, a.logs.Notes()...), version.Replaced("systemctl restart onlinkd runs the new one, routes and pods stay")...)

@@ -17,6 +17,7 @@ import (
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/bgp/policy"
 	"onlink/ipam"
 	onlinkv1 "onlink/proto/v1"
@@ -82,12 +83,29 @@ func statusToWire(s *state.Snapshot) *onlinkv1.Status {
 	for _, h := range s.Held {
 		w.Held = append(w.Held, heldToWire(h))
 	}
+	for i := range s.Stations {
+		w.Stations = append(w.Stations, stationToWire(&s.Stations[i]))
+	}
 	for _, f := range s.Features {
 		one := &onlinkv1.Feature{Name: f.Name, Available: f.Available}
 		if !f.Available {
 			one.Detail = f.Without
 		}
 		w.Features = append(w.Features, one)
+	}
+	return w
+}
+
+func stationToWire(s *bmp.Status) *onlinkv1.Station {
+	w := &onlinkv1.Station{
+		Name: s.Name, Address: netip.AddrPortFrom(s.Address, s.Port).String(), Connected: s.Connected, Since: timestamppb.New(s.Since),
+		LastError: s.LastError, Connections: s.Connections, Messages: s.Messages, Bytes: s.Bytes, Overflows: s.Overflows, Waiting: number(s.Waiting),
+	}
+	for _, v := range s.Monitor {
+		w.Monitor = append(w.Monitor, string(v))
+	}
+	if s.LastError != "" {
+		w.LastErrorAt = timestamppb.New(s.ErrorAt)
 	}
 	return w
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/bgp/policy"
 	"onlink/bgp/session"
 )
@@ -19,6 +20,7 @@ type BGP struct {
 	Mesh      *Mesh           `key:"mesh"` // nil: no full mesh
 	Originate []netip.Prefix  // announced besides the node's own blocks
 	Filters   []policy.Filter // by name, for the import and export of peers
+	BMP       []bmp.Settings  // monitoring stations that sessions and routes are sent to
 }
 
 // Listen is the speaker's listening socket.

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net/netip"
+
+	"onlink/bgp/bmp"
 )
 
 // maxSocketPath is the longest path that fits into sun_path (unix(7)) with its
@@ -70,6 +72,7 @@ func (p *checker) checkBGP(c *BGP, labels map[string]string) {
 	if c.Reflector != nil {
 		p.checkApart("bgp.reflector.clients", c.Reflector.Clients)
 	}
+	bmp.Validate(c.BMP, "bgp.bmp", p.Document)
 	seen := map[netip.Prefix]int{}
 	for i, prefix := range c.Originate {
 		first, dup := seen[prefix]

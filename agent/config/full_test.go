@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/bgp/policy"
 	"onlink/bgp/session"
 	"onlink/cni"
@@ -72,6 +73,9 @@ bgp:
         - {action: reject}
   asn: 65010   # below the peers that take it as their default
   originate: [192.0.2.0/24, 2001:db8::1]
+  bmp:
+    - {address: 10.99.0.9, port: 11019}
+    - {name: six, address: "2001:db8::9", port: 5000, monitor: [accepted, best], statistics: 0s, sourceAddress: "fd00:57::11"}
 pools:
   - {name: v4, cidr: 10.96.0.0/12, blockSize: 24, encapsulation: Always, tunnel: vxlan, natOutgoing: false, reserved: [10.96.0.1, 10.97.0.0/24]}
   - {name: v6, cidr: "fd00:244::/64", disabled: true, encapsulation: Never, tunnel: none, manual: true, nodeSelector: {rack: "r*"}, namespaceSelector: [default, "prod-*"]}
@@ -172,6 +176,10 @@ func TestFullFile(t *testing.T) {
 			},
 			Originate: []netip.Prefix{pfx("192.0.2.0/24"), pfx("2001:db8::1/128")},
 			Filters:   []policy.Filter{in, out},
+			BMP: []bmp.Settings{
+				{Name: "10.99.0.9:11019", Address: addr("10.99.0.9"), Port: 11019, Monitor: []bmp.View{bmp.Received}, Statistics: time.Minute},
+				{Name: "six", Address: addr("2001:db8::9"), Port: 5000, Monitor: []bmp.View{bmp.Accepted, bmp.Best}, SourceAddress: addr("fd00:57::11")},
+			},
 		},
 		Pools: []Pool{
 			{

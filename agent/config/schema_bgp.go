@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/bgp/policy"
 	"onlink/bgp/session"
 	"onlink/internal/strictyaml"
@@ -31,6 +32,9 @@ func readBGP(v strictyaml.Value, c *BGP) {
 		"originate": strictyaml.PrefixesOrAddrs(&c.Originate),
 		"filters": func(v strictyaml.Value) {
 			v.List(func(v strictyaml.Value) { c.Filters = append(c.Filters, readFilter(v)) })
+		},
+		"bmp": func(v strictyaml.Value) {
+			v.List(func(v strictyaml.Value) { c.BMP = append(c.BMP, bmp.ReadSettings(v)) })
 		},
 	})
 	// The peers' defaults depend on an asn that may stand below them.

@@ -78,6 +78,7 @@ type collector struct {
 	counts Drops
 	node   nodeMetrics
 	peers  peerMetrics
+	bmp    stationMetrics
 	routes routeMetrics
 	ipam   ipamMetrics
 	cni    cniMetrics
@@ -86,7 +87,7 @@ type collector struct {
 
 func newCollector(c *catalogue, src Source, drops Drops) *collector {
 	return &collector{
-		src: src, counts: drops, node: newNodeMetrics(c), peers: newPeerMetrics(c), routes: newRouteMetrics(c),
+		src: src, counts: drops, node: newNodeMetrics(c), peers: newPeerMetrics(c), bmp: newStationMetrics(c), routes: newRouteMetrics(c),
 		ipam: newIPAMMetrics(c), cni: newCNIMetrics(c), drops: newDropMetrics(c),
 	}
 }
@@ -107,6 +108,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink(ch)
 	c.node.collect(s, out)
 	c.peers.collect(&s.Sessions, out)
+	c.bmp.collect(s.Stations, out)
 	c.routes.collect(&s.Routes, out)
 	c.ipam.collect(s, out)
 	c.cni.collect(s.CNI, out)

@@ -17,6 +17,7 @@ import (
 	"onlink/agent/state"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/cni"
 	"onlink/fib"
 	"onlink/internal/histogram"
@@ -118,6 +119,10 @@ func full() *state.Snapshot {
 				{PeerStatus: bgp.PeerStatus{Name: "dead", Address: dead, State: "Idle", Gone: true, Seen: true, Flaps: 1}},
 			},
 		},
+		Stations: []bmp.Status{{
+			Settings: bmp.Settings{Name: "collector"}, Connected: true, Since: time.Unix(1_600_000_001, 0),
+			Connections: 3, Overflows: 1, Messages: 40, Bytes: 5000, Waiting: 6,
+		}},
 		IPAM: state.IPAM{
 			Stats: ipam.Stats{Assigned: 11, LostBlocks: 1, RegistryErrors: 3, RegistryLastError: "away", RegistryCalls: map[string]histogram.Histogram{"Assert": lasting(2*time.Second, 1)}}, Swept: 2,
 			Blocks:     []ipam.BlockUsage{{Block: block, Used: 5, Size: 64, Confirmed: true}},
@@ -163,6 +168,10 @@ func TestMetrics(t *testing.T) {
 		`onlink_bgp_peer_faults_total{address="10.57.0.1",kind="reset",peer="tor"} 8`,
 		`onlink_bgp_faults_total{kind="withdrawn"} 6`, `onlink_bgp_import_refused_total{reason="owner"} 5`,
 		`onlink_bfd_up{address="10.57.0.1",peer="tor"} 1`, `onlink_bfd_downs_total{address="10.57.0.1",peer="tor"} 2`,
+		`onlink_bmp_station_up{station="collector"} 1`, `onlink_bmp_station_last_change_timestamp_seconds{station="collector"} 1.600000001e+09`,
+		`onlink_bmp_connections_total{station="collector"} 3`, `onlink_bmp_overflows_total{station="collector"} 1`,
+		`onlink_bmp_sent_messages_total{station="collector"} 40`, `onlink_bmp_sent_bytes_total{station="collector"} 5000`,
+		`onlink_bmp_changes_waiting{station="collector"} 6`,
 		"onlink_rib_routes_unicast 7", "onlink_rib_routes_tunnelled 2", "onlink_rib_routes_unresolved 1", "onlink_fib_routes_failed 1",
 		`onlink_rib_routes{reason="martian"} 1`, `onlink_rib_next_hops{reach="` + rib.OnLink.String() + `"} 4`, `onlink_rib_hops{way="direct"} 5`,
 		"onlink_rib_nodes 3", "onlink_fib_routes_desired 8", "onlink_fib_drift_total 2", `onlink_fib_writes_total{op="add"} 9`,

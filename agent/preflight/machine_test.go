@@ -193,6 +193,7 @@ func TestMachine(t *testing.T) {
 		{"a port in use", "api: {metrics: 127.0.0.1:9999}", "onlinkd.yaml:2: api.metrics: port 9999 is in use by preflight.test (process PID); stop that, or use another port"},
 		{"BGP's port in use", "bgp: {listen: {port: 9999}}", "onlinkd.yaml:2: bgp.listen.port: port 9999 is in use by preflight.test (process PID); stop that, or use another port"},
 		{"a session from elsewhere", "bgp: {peers: [{address: 10.57.0.1, localAddress: 192.0.2.1}]}", "onlinkd.yaml:2: bgp.peers[0].localAddress: this machine does not have 192.0.2.1; write one of its addresses (ip address), or remove it"},
+		{"a station from elsewhere", "bgp: {bmp: [{address: 10.57.0.1, port: 5000, sourceAddress: 192.0.2.1}]}", "onlinkd.yaml:2: bgp.bmp[0].sourceAddress: this machine does not have 192.0.2.1; write one of its addresses (ip address), or remove it"},
 		{"routes from elsewhere", "fib: {source: 192.0.2.1}", "onlinkd.yaml:2: fib.source: this machine does not have 192.0.2.1, and the kernel rejects every route with it; use auto or one of its addresses (ip address)"},
 
 		{"no such cable", "bgp: {peers: [{interface: eth7, asn: 65001}]}", "onlinkd.yaml:2: bgp.peers[0].interface: this machine has no device eth7; write the name of one (ip link)"},
@@ -232,6 +233,7 @@ func TestMachineAccepts(t *testing.T) {
 		"a cable":                 "bgp: {peers: [{interface: eth1, asn: 65001}]}",
 		"a session's own end":     "bgp: {peers: [{address: 10.57.0.1, localAddress: 10.57.0.11}]}",
 		"a mesh":                  "bgp: {mesh: {nodes: [10.57.0.11, 10.57.0.12]}}",
+		"a station's own end":     "bgp: {bmp: [{address: 10.57.0.1, port: 5000, sourceAddress: 10.57.0.11}]}",
 		"routes from here":        "fib: {source: 10.57.0.11}",
 		"everywhere":              "api: {metrics: ':9179'}\nbgp: {listen: {address: 10.57.0.11}}",
 		"TLS":                     "api: {admin: {tcp: 10.57.0.11:9180, group: root, tls: {cert: DIR/node.crt, key: DIR/node.key, ca: DIR/node.crt}}}",

@@ -38,6 +38,11 @@ func (m *machine) addresses() {
 			m.fail(at, "this machine does not have %s; write one of its addresses (ip address), or remove it", a)
 		}
 	}
+	for i, s := range m.BGP.BMP {
+		if a := s.SourceAddress; a.IsValid() && errors.Is(bind(netip.AddrPortFrom(a, 0)), unix.EADDRNOTAVAIL) {
+			m.fail(fmt.Sprintf("bgp.bmp[%d].sourceAddress", i), "this machine does not have %s; write one of its addresses (ip address), or remove it", a)
+		}
+	}
 	if a := m.FIB.Source; a.IsValid() && !own(m.watch.Addresses())(a) && errors.Is(bind(netip.AddrPortFrom(a, 0)), unix.EADDRNOTAVAIL) {
 		m.fail("fib.source", "this machine does not have %s, and the kernel rejects every route with it; use auto or one of its addresses (ip address)", a)
 	}

@@ -15,9 +15,11 @@ import (
 	"onlink/agent/node"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/bgp/policy"
 	"onlink/cni/pod"
 	"onlink/internal/ours"
+	"onlink/internal/version"
 	"onlink/ipam"
 	"onlink/nft"
 	"onlink/rib"
@@ -257,6 +259,14 @@ func BFD(peers []config.Peer) []bfd.Session {
 		}
 	}
 	return out
+}
+
+// Stations returns the monitoring stations.
+func Stations(cfg *config.Effective, id node.Identity, from bmp.Source, log *slog.Logger) bmp.Config {
+	return bmp.Config{
+		Source: from, Name: id.Name, Descr: "onlink " + version.Get().Version,
+		ASN: cfg.BGP.ASN, RouterID: id.RouterID, Log: log, Stations: cfg.BGP.BMP,
+	}
 }
 
 // Store distinguishes a lost database from a first start: a node on which pods run

@@ -16,6 +16,7 @@ const (
 	areaHeld         = "held" // changes that wait for a confirmation
 	areaCertificates = "certificates"
 	areaSessions     = "sessions"
+	areaStations     = "stations" // monitoring stations
 	areaAddresses    = "addresses"
 	areaContested    = "contested" // blocks that several nodes announce
 	areaRoutes       = "routes"
@@ -23,7 +24,7 @@ const (
 
 // Areas returns the areas of problems.
 func Areas() []string {
-	return []string{areaAgent, areaDrain, areaHeld, areaCertificates, areaSessions, areaAddresses, areaContested, areaRoutes}
+	return []string{areaAgent, areaDrain, areaHeld, areaCertificates, areaSessions, areaStations, areaAddresses, areaContested, areaRoutes}
 }
 
 // Problems returns the problems for the operator, one line each with the remedy.
@@ -47,7 +48,7 @@ func (s *Snapshot) ProblemsByArea() map[string][]string {
 func (s *Snapshot) problems() map[string][]string {
 	out := map[string][]string{
 		areaAgent: slices.Clone(s.Found), areaDrain: nil, areaHeld: nil, areaCertificates: nil,
-		areaSessions: s.Sessions.problems(s.Taken), areaAddresses: s.IPAM.problems(), areaContested: s.Contested(), areaRoutes: nil,
+		areaSessions: s.Sessions.problems(s.Taken), areaStations: nil, areaAddresses: s.IPAM.problems(), areaContested: s.Contested(), areaRoutes: nil,
 	}
 	if s.Drain != drain.Serving {
 		out[areaDrain] = []string{fmt.Sprintf("the node is %s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain)}
@@ -58,6 +59,11 @@ func (s *Snapshot) problems() map[string][]string {
 	for i := range s.Certificates {
 		if text := s.Certificates[i].Problem(s.Taken); text != "" {
 			out[areaCertificates] = append(out[areaCertificates], text)
+		}
+	}
+	for i := range s.Stations {
+		if text := s.Stations[i].Problem(s.Taken); text != "" {
+			out[areaStations] = append(out[areaStations], text)
 		}
 	}
 	for prefix, why := range s.Routes.Failed {

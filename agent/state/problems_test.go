@@ -15,6 +15,7 @@ import (
 
 	"onlink/agent/drain"
 	"onlink/bgp"
+	"onlink/bgp/bmp"
 	"onlink/ipam"
 )
 
@@ -45,6 +46,13 @@ func TestProblems(t *testing.T) {
 			}}}}}, []string{"peer tor (10.57.0.1): 2 routes are withheld because no message to it can hold them, such as 10.244.1.0/26: too long"},
 		},
 		{"a route that the kernel refuses", Snapshot{Routes: Routes{Failed: map[netip.Prefix]string{blockB: "no such device"}}}, []string{"route 10.244.2.0/26: no such device"}},
+		{
+			"a station without a connection", Snapshot{Taken: time.Unix(1000, 0), Stations: []bmp.Status{
+				{Settings: bmp.Settings{Name: "lost", Address: tor, Port: 5000}, Since: time.Unix(400, 0), LastError: "connect: connection refused"},
+				{Settings: bmp.Settings{Name: "restarts"}, Since: time.Unix(999, 0)},
+				{Settings: bmp.Settings{Name: "up"}, Since: time.Unix(1, 0), Connected: true, LastError: "x"},
+			}}, []string{"bmp station lost (10.57.0.1:5000) has had no connection for 10m0s: connect: connection refused; "},
+		},
 		{"the learn flow's come last", Snapshot{Found: []string{"z"}, Routes: Routes{Problems: []string{"nodes: x", "nftables: y"}}}, []string{
 			"z", "nodes: x", "nftables: y",
 		}},

@@ -15,6 +15,7 @@ import (
 	"onlink/agent/hold"
 	"onlink/bgp"
 	"onlink/bgp/bfd"
+	"onlink/bgp/bmp"
 	"onlink/cni"
 	"onlink/fib"
 	"onlink/internal/histogram"
@@ -37,6 +38,7 @@ type Snapshot struct {
 	Announcements Announcements
 	Routes        Routes
 	Sessions      Sessions
+	Stations      []bmp.Status // monitoring stations, in the order of the configuration
 	IPAM          IPAM
 	CNI           cni.Stats
 	Certificates  []Certificate // of the TLS endpoints of this agent

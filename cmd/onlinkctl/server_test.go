@@ -69,7 +69,14 @@ func (s *agent) GetStatus(ctx context.Context, _ *onlinkv1.GetStatusRequest) (*o
 			{Name: "nftables", Detail: "no masquerading, no tunnel guard"},
 			{Name: "ipip"},
 		},
-		Notes:    []string{"ipam.registry.insecure: the registry has no TLS\x1b[2J"},
+		Notes: []string{"ipam.registry.insecure: the registry has no TLS\x1b[2J"},
+		Stations: []*onlinkv1.Station{
+			{
+				Name: "collector", Address: "10.99.0.9:11019", Monitor: []string{"received", "best"}, Connected: true, Since: timestamppb.New(clock.Add(-time.Hour)),
+				Connections: 2, Messages: 812, Bytes: 90210, Overflows: 1, LastError: "connection lost\x1b[2J", LastErrorAt: timestamppb.New(clock.Add(-time.Hour)),
+			},
+			{Name: "archive", Address: "10.99.0.10:5000", Monitor: []string{"accepted"}, Since: timestamppb.New(clock.Add(-time.Minute)), LastError: "connect: connection refused", LastErrorAt: timestamppb.New(clock)},
+		},
 		Held:     []*onlinkv1.HeldChange{{What: "config", Reason: "2 of 3 peers\x1b[2J", Digest: "5d41402abc4b2a76", Since: timestamppb.New(clock.Add(-time.Minute))}},
 		Problems: []string{"peer tor1 is down: see onlinkctl peers", "10.9.0.0/16 belongs to bird\x1b[2J"},
 	}, nil

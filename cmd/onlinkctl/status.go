@@ -92,6 +92,11 @@ func (a *app) status(w io.Writer, s *onlinkv1.Status) error {
 			return err
 		}
 	}
+	for _, st := range s.GetStations() {
+		if _, err := fmt.Fprintf(w, "%-11s%s\n", "BMP:", clean(a.station(st))); err != nil {
+			return err
+		}
+	}
 	notes := s.GetNotes()
 	if skew := skewOf(s.GetVersion()); skew != "" {
 		notes = append(slices.Clone(notes), skew)
@@ -119,6 +124,27 @@ func peerCount(s *onlinkv1.Status) string {
 	text := fmt.Sprintf("%d of %d established", s.GetPeersEstablished(), s.GetPeersTotal())
 	if n := s.GetPeersGone(); n > 0 {
 		text += fmt.Sprintf(", %d gone", n)
+	}
+	return text
+}
+
+// station is one line about a monitoring station.
+func (a *app) station(s *onlinkv1.Station) string {
+	text := fmt.Sprintf("%s (%s), %s: ", s.GetName(), s.GetAddress(), strings.Join(s.GetMonitor(), ", "))
+	since := "-"
+	if s.GetSince().IsValid() {
+		since = age(a.now().Sub(s.GetSince().AsTime()))
+	}
+	if s.GetConnected() {
+		text += fmt.Sprintf("connected for %s, %d messages sent", since, s.GetMessages())
+	} else {
+		text += "no connection for " + since
+	}
+	if n := s.GetOverflows(); n > 0 {
+		text += fmt.Sprintf(", reads too slowly: connections closed: %d", n)
+	}
+	if s.GetLastError() != "" {
+		text += ", last error: " + s.GetLastError()
 	}
 	return text
 }

@@ -11,6 +11,17 @@ type BGP struct {
 	Mesh      *Mesh            `yaml:"mesh,omitempty"`
 	Originate []string         `yaml:"originate,omitempty"`
 	Filters   []Filter         `yaml:"filters,omitempty"`
+	BMP       []Station        `yaml:"bmp,omitempty"`
+}
+
+// Station is an entry of bgp.bmp.
+type Station struct {
+	Name          string   `yaml:"name,omitempty"`
+	Address       string   `yaml:"address,omitempty"`
+	Port          int      `yaml:"port,omitempty"`
+	Monitor       []string `yaml:"monitor,omitempty"`
+	Statistics    string   `yaml:"statistics,omitempty"`
+	SourceAddress string   `yaml:"sourceAddress,omitempty"`
 }
 
 // Silent is a section bgp that listens to nobody: for an agent beside another

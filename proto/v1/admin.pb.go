@@ -261,6 +261,7 @@ type Status struct {
 	AnnouncementsRejected uint32                 `protobuf:"varint,30,opt,name=announcements_rejected,json=announcementsRejected,proto3" json:"announcements_rejected,omitempty"` // left out: see ListAnnouncements
 	AnnouncementsWithheld uint32                 `protobuf:"varint,31,opt,name=announcements_withheld,json=announcementsWithheld,proto3" json:"announcements_withheld,omitempty"` // until their owner sends them again: see ListAnnouncements
 	PeersGone             uint32                 `protobuf:"varint,32,opt,name=peers_gone,json=peersGone,proto3" json:"peers_gone,omitempty"`                                     // had a session, are not expected, and are still listed
+	Stations              []*Station             `protobuf:"bytes,33,rep,name=stations,proto3" json:"stations,omitempty"`                                                         // monitoring stations, in the order of the configuration
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -519,6 +520,146 @@ func (x *Status) GetPeersGone() uint32 {
 	return 0
 }
 
+func (x *Status) GetStations() []*Station {
+	if x != nil {
+		return x.Stations
+	}
+	return nil
+}
+
+// Station is a monitoring station, which sessions and routes are sent to (BMP, RFC 7854).
+type Station struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // with the port
+	Monitor       []string               `protobuf:"bytes,3,rep,name=monitor,proto3" json:"monitor,omitempty"` // received | accepted | best
+	Connected     bool                   `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`                          // when the connection was made, or lost, or the station added
+	LastError     string                 `protobuf:"bytes,6,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"` // why there was no connection last
+	LastErrorAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	Connections   uint64                 `protobuf:"varint,8,opt,name=connections,proto3" json:"connections,omitempty"` // counts, since the station was added
+	Messages      uint64                 `protobuf:"varint,9,opt,name=messages,proto3" json:"messages,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,10,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Overflows     uint64                 `protobuf:"varint,11,opt,name=overflows,proto3" json:"overflows,omitempty"` // connections closed because the collector reads more slowly than routes change
+	Waiting       uint32                 `protobuf:"varint,12,opt,name=waiting,proto3" json:"waiting,omitempty"`     // changes that were not sent yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Station) Reset() {
+	*x = Station{}
+	mi := &file_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Station) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Station) ProtoMessage() {}
+
+func (x *Station) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Station.ProtoReflect.Descriptor instead.
+func (*Station) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Station) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Station) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Station) GetMonitor() []string {
+	if x != nil {
+		return x.Monitor
+	}
+	return nil
+}
+
+func (x *Station) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *Station) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Station) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Station) GetLastErrorAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastErrorAt
+	}
+	return nil
+}
+
+func (x *Station) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Station) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *Station) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Station) GetOverflows() uint64 {
+	if x != nil {
+		return x.Overflows
+	}
+	return 0
+}
+
+func (x *Station) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
 // HeldChange is a change that was not made because of what it would remove.
 type HeldChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -532,7 +673,7 @@ type HeldChange struct {
 
 func (x *HeldChange) Reset() {
 	*x = HeldChange{}
-	mi := &file_admin_proto_msgTypes[2]
+	mi := &file_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +685,7 @@ func (x *HeldChange) String() string {
 func (*HeldChange) ProtoMessage() {}
 
 func (x *HeldChange) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[2]
+	mi := &file_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +698,7 @@ func (x *HeldChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldChange.ProtoReflect.Descriptor instead.
 func (*HeldChange) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{2}
+	return file_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HeldChange) GetWhat() string {
@@ -596,7 +737,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_admin_proto_msgTypes[3]
+	mi := &file_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +749,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[3]
+	mi := &file_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +762,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{3}
+	return file_admin_proto_rawDescGZIP(), []int{4}
 }
 
 type ConfirmRequest struct {
@@ -633,7 +774,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_admin_proto_msgTypes[4]
+	mi := &file_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +786,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[4]
+	mi := &file_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +799,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{4}
+	return file_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfirmRequest) GetDigest() string {
@@ -677,7 +818,7 @@ type ConfirmReply struct {
 
 func (x *ConfirmReply) Reset() {
 	*x = ConfirmReply{}
-	mi := &file_admin_proto_msgTypes[5]
+	mi := &file_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +830,7 @@ func (x *ConfirmReply) String() string {
 func (*ConfirmReply) ProtoMessage() {}
 
 func (x *ConfirmReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[5]
+	mi := &file_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +843,7 @@ func (x *ConfirmReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmReply.ProtoReflect.Descriptor instead.
 func (*ConfirmReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{5}
+	return file_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfirmReply) GetChange() *HeldChange {
@@ -728,7 +869,7 @@ type AnnounceRequest struct {
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +881,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +894,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{6}
+	return file_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AnnounceRequest) GetOwner() string {
@@ -802,7 +943,7 @@ type AnnounceReply struct {
 
 func (x *AnnounceReply) Reset() {
 	*x = AnnounceReply{}
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +955,7 @@ func (x *AnnounceReply) String() string {
 func (*AnnounceReply) ProtoMessage() {}
 
 func (x *AnnounceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +968,7 @@ func (x *AnnounceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReply.ProtoReflect.Descriptor instead.
 func (*AnnounceReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{7}
+	return file_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AnnounceReply) GetAnnounced() uint32 {
@@ -861,7 +1002,7 @@ type AnnounceRejection struct {
 
 func (x *AnnounceRejection) Reset() {
 	*x = AnnounceRejection{}
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1014,7 @@ func (x *AnnounceRejection) String() string {
 func (*AnnounceRejection) ProtoMessage() {}
 
 func (x *AnnounceRejection) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1027,7 @@ func (x *AnnounceRejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRejection.ProtoReflect.Descriptor instead.
 func (*AnnounceRejection) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{8}
+	return file_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AnnounceRejection) GetPrefix() string {
@@ -922,7 +1063,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1075,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1088,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Announcement) GetPrefix() string {
@@ -1014,7 +1155,7 @@ type ListAnnouncementsRequest struct {
 
 func (x *ListAnnouncementsRequest) Reset() {
 	*x = ListAnnouncementsRequest{}
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1167,7 @@ func (x *ListAnnouncementsRequest) String() string {
 func (*ListAnnouncementsRequest) ProtoMessage() {}
 
 func (x *ListAnnouncementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1180,7 @@ func (x *ListAnnouncementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAnnouncementsRequest.ProtoReflect.Descriptor instead.
 func (*ListAnnouncementsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_proto_rawDescGZIP(), []int{11}
 }
 
 type ListAnnouncementsReply struct {
@@ -1051,7 +1192,7 @@ type ListAnnouncementsReply struct {
 
 func (x *ListAnnouncementsReply) Reset() {
 	*x = ListAnnouncementsReply{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1204,7 @@ func (x *ListAnnouncementsReply) String() string {
 func (*ListAnnouncementsReply) ProtoMessage() {}
 
 func (x *ListAnnouncementsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1217,7 @@ func (x *ListAnnouncementsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAnnouncementsReply.ProtoReflect.Descriptor instead.
 func (*ListAnnouncementsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListAnnouncementsReply) GetSets() []*AnnouncementSet {
@@ -1099,7 +1240,7 @@ type AnnouncementSet struct {
 
 func (x *AnnouncementSet) Reset() {
 	*x = AnnouncementSet{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1252,7 @@ func (x *AnnouncementSet) String() string {
 func (*AnnouncementSet) ProtoMessage() {}
 
 func (x *AnnouncementSet) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1265,7 @@ func (x *AnnouncementSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnouncementSet.ProtoReflect.Descriptor instead.
 func (*AnnouncementSet) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AnnouncementSet) GetOwner() string {
@@ -1171,7 +1312,7 @@ type SetNamespacesRequest struct {
 
 func (x *SetNamespacesRequest) Reset() {
 	*x = SetNamespacesRequest{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1324,7 @@ func (x *SetNamespacesRequest) String() string {
 func (*SetNamespacesRequest) ProtoMessage() {}
 
 func (x *SetNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1337,7 @@ func (x *SetNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*SetNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetNamespacesRequest) GetNamespaces() []*NamespacePools {
@@ -1217,7 +1358,7 @@ type NamespacePools struct {
 
 func (x *NamespacePools) Reset() {
 	*x = NamespacePools{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1370,7 @@ func (x *NamespacePools) String() string {
 func (*NamespacePools) ProtoMessage() {}
 
 func (x *NamespacePools) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1383,7 @@ func (x *NamespacePools) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespacePools.ProtoReflect.Descriptor instead.
 func (*NamespacePools) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NamespacePools) GetNamespace() string {
@@ -1267,7 +1408,7 @@ type SetNamespacesReply struct {
 
 func (x *SetNamespacesReply) Reset() {
 	*x = SetNamespacesReply{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1420,7 @@ func (x *SetNamespacesReply) String() string {
 func (*SetNamespacesReply) ProtoMessage() {}
 
 func (x *SetNamespacesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1433,7 @@ func (x *SetNamespacesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespacesReply.ProtoReflect.Descriptor instead.
 func (*SetNamespacesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 type ListNamespacesRequest struct {
@@ -1303,7 +1444,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1456,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1469,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 type ListNamespacesReply struct {
@@ -1340,7 +1481,7 @@ type ListNamespacesReply struct {
 
 func (x *ListNamespacesReply) Reset() {
 	*x = ListNamespacesReply{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1493,7 @@ func (x *ListNamespacesReply) String() string {
 func (*ListNamespacesReply) ProtoMessage() {}
 
 func (x *ListNamespacesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1506,7 @@ func (x *ListNamespacesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesReply.ProtoReflect.Descriptor instead.
 func (*ListNamespacesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListNamespacesReply) GetNamespaces() []*NamespacePools {
@@ -1387,7 +1528,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1540,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1553,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Feature) GetName() string {
@@ -1444,7 +1585,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1597,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1610,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 type ListPeersReply struct {
@@ -1481,7 +1622,7 @@ type ListPeersReply struct {
 
 func (x *ListPeersReply) Reset() {
 	*x = ListPeersReply{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1634,7 @@ func (x *ListPeersReply) String() string {
 func (*ListPeersReply) ProtoMessage() {}
 
 func (x *ListPeersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1647,7 @@ func (x *ListPeersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersReply.ProtoReflect.Descriptor instead.
 func (*ListPeersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListPeersReply) GetPeers() []*Peer {
@@ -1546,7 +1687,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1699,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1712,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Peer) GetName() string {
@@ -1733,7 +1874,7 @@ type PeerLoss struct {
 
 func (x *PeerLoss) Reset() {
 	*x = PeerLoss{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1886,7 @@ func (x *PeerLoss) String() string {
 func (*PeerLoss) ProtoMessage() {}
 
 func (x *PeerLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1899,7 @@ func (x *PeerLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerLoss.ProtoReflect.Descriptor instead.
 func (*PeerLoss) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PeerLoss) GetReceived() uint64 {
@@ -1791,7 +1932,7 @@ type GetPeerRequest struct {
 
 func (x *GetPeerRequest) Reset() {
 	*x = GetPeerRequest{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1944,7 @@ func (x *GetPeerRequest) String() string {
 func (*GetPeerRequest) ProtoMessage() {}
 
 func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1957,7 @@ func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerRequest.ProtoReflect.Descriptor instead.
 func (*GetPeerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetPeerRequest) GetPeer() string {
@@ -1849,7 +1990,7 @@ type PeerDetail struct {
 
 func (x *PeerDetail) Reset() {
 	*x = PeerDetail{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2002,7 @@ func (x *PeerDetail) String() string {
 func (*PeerDetail) ProtoMessage() {}
 
 func (x *PeerDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2015,7 @@ func (x *PeerDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerDetail.ProtoReflect.Descriptor instead.
 func (*PeerDetail) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PeerDetail) GetPeer() *Peer {
@@ -1988,7 +2129,7 @@ type PeerTimers struct {
 
 func (x *PeerTimers) Reset() {
 	*x = PeerTimers{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2141,7 @@ func (x *PeerTimers) String() string {
 func (*PeerTimers) ProtoMessage() {}
 
 func (x *PeerTimers) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2154,7 @@ func (x *PeerTimers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerTimers.ProtoReflect.Descriptor instead.
 func (*PeerTimers) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PeerTimers) GetHold() *durationpb.Duration {
@@ -2063,7 +2204,7 @@ type Capability struct {
 
 func (x *Capability) Reset() {
 	*x = Capability{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2216,7 @@ func (x *Capability) String() string {
 func (*Capability) ProtoMessage() {}
 
 func (x *Capability) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2229,7 @@ func (x *Capability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capability.ProtoReflect.Descriptor instead.
 func (*Capability) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Capability) GetCode() uint32 {
@@ -2127,7 +2268,7 @@ type PeerMessages struct {
 
 func (x *PeerMessages) Reset() {
 	*x = PeerMessages{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2280,7 @@ func (x *PeerMessages) String() string {
 func (*PeerMessages) ProtoMessage() {}
 
 func (x *PeerMessages) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2293,7 @@ func (x *PeerMessages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerMessages.ProtoReflect.Descriptor instead.
 func (*PeerMessages) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PeerMessages) GetOpen() uint64 {
@@ -2208,7 +2349,7 @@ type PeerFamily struct {
 
 func (x *PeerFamily) Reset() {
 	*x = PeerFamily{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2361,7 @@ func (x *PeerFamily) String() string {
 func (*PeerFamily) ProtoMessage() {}
 
 func (x *PeerFamily) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2374,7 @@ func (x *PeerFamily) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerFamily.ProtoReflect.Descriptor instead.
 func (*PeerFamily) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PeerFamily) GetFamily() string {
@@ -2272,7 +2413,7 @@ type UpdateGroup struct {
 
 func (x *UpdateGroup) Reset() {
 	*x = UpdateGroup{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2425,7 @@ func (x *UpdateGroup) String() string {
 func (*UpdateGroup) ProtoMessage() {}
 
 func (x *UpdateGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2438,7 @@ func (x *UpdateGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateGroup.ProtoReflect.Descriptor instead.
 func (*UpdateGroup) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpdateGroup) GetFamily() string {
@@ -2355,7 +2496,7 @@ type ListPeerRoutesRequest struct {
 
 func (x *ListPeerRoutesRequest) Reset() {
 	*x = ListPeerRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2508,7 @@ func (x *ListPeerRoutesRequest) String() string {
 func (*ListPeerRoutesRequest) ProtoMessage() {}
 
 func (x *ListPeerRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2521,7 @@ func (x *ListPeerRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeerRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListPeerRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListPeerRoutesRequest) GetPeer() string {
@@ -2414,7 +2555,7 @@ type PeerRoutes struct {
 
 func (x *PeerRoutes) Reset() {
 	*x = PeerRoutes{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2567,7 @@ func (x *PeerRoutes) String() string {
 func (*PeerRoutes) ProtoMessage() {}
 
 func (x *PeerRoutes) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2580,7 @@ func (x *PeerRoutes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerRoutes.ProtoReflect.Descriptor instead.
 func (*PeerRoutes) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PeerRoutes) GetRoutes() []*PeerRoute {
@@ -2472,7 +2613,7 @@ type PeerRoute struct {
 
 func (x *PeerRoute) Reset() {
 	*x = PeerRoute{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2625,7 @@ func (x *PeerRoute) String() string {
 func (*PeerRoute) ProtoMessage() {}
 
 func (x *PeerRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2638,7 @@ func (x *PeerRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerRoute.ProtoReflect.Descriptor instead.
 func (*PeerRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PeerRoute) GetPrefix() string {
@@ -2607,7 +2748,7 @@ type PeerFaults struct {
 
 func (x *PeerFaults) Reset() {
 	*x = PeerFaults{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2760,7 @@ func (x *PeerFaults) String() string {
 func (*PeerFaults) ProtoMessage() {}
 
 func (x *PeerFaults) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2773,7 @@ func (x *PeerFaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerFaults.ProtoReflect.Descriptor instead.
 func (*PeerFaults) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PeerFaults) GetReset_() uint64 {
@@ -2693,7 +2834,7 @@ type BFD struct {
 
 func (x *BFD) Reset() {
 	*x = BFD{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2846,7 @@ func (x *BFD) String() string {
 func (*BFD) ProtoMessage() {}
 
 func (x *BFD) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2859,7 @@ func (x *BFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BFD.ProtoReflect.Descriptor instead.
 func (*BFD) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BFD) GetState() string {
@@ -2783,7 +2924,7 @@ type ControlPeerRequest struct {
 
 func (x *ControlPeerRequest) Reset() {
 	*x = ControlPeerRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2936,7 @@ func (x *ControlPeerRequest) String() string {
 func (*ControlPeerRequest) ProtoMessage() {}
 
 func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2949,7 @@ func (x *ControlPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerRequest.ProtoReflect.Descriptor instead.
 func (*ControlPeerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ControlPeerRequest) GetPeer() string {
@@ -2842,7 +2983,7 @@ type ControlPeerReply struct {
 
 func (x *ControlPeerReply) Reset() {
 	*x = ControlPeerReply{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2995,7 @@ func (x *ControlPeerReply) String() string {
 func (*ControlPeerReply) ProtoMessage() {}
 
 func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +3008,7 @@ func (x *ControlPeerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPeerReply.ProtoReflect.Descriptor instead.
 func (*ControlPeerReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ControlPeerReply) GetPeer() *Peer {
@@ -2897,7 +3038,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +3050,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +3063,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TestPolicyRequest) GetPeer() string {
@@ -2964,7 +3105,7 @@ type PolicyRoute struct {
 
 func (x *PolicyRoute) Reset() {
 	*x = PolicyRoute{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3117,7 @@ func (x *PolicyRoute) String() string {
 func (*PolicyRoute) ProtoMessage() {}
 
 func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3130,7 @@ func (x *PolicyRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRoute.ProtoReflect.Descriptor instead.
 func (*PolicyRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PolicyRoute) GetPrefix() string {
@@ -3068,7 +3209,7 @@ type TestPolicyReply struct {
 
 func (x *TestPolicyReply) Reset() {
 	*x = TestPolicyReply{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3221,7 @@ func (x *TestPolicyReply) String() string {
 func (*TestPolicyReply) ProtoMessage() {}
 
 func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3234,7 @@ func (x *TestPolicyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyReply.ProtoReflect.Descriptor instead.
 func (*TestPolicyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TestPolicyReply) GetAccepted() bool {
@@ -3141,7 +3282,7 @@ type PolicyStep struct {
 
 func (x *PolicyStep) Reset() {
 	*x = PolicyStep{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3294,7 @@ func (x *PolicyStep) String() string {
 func (*PolicyStep) ProtoMessage() {}
 
 func (x *PolicyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3307,7 @@ func (x *PolicyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
 func (*PolicyStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PolicyStep) GetRule() string {
@@ -3191,7 +3332,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3344,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3357,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 type GetConfigReply struct {
@@ -3231,7 +3372,7 @@ type GetConfigReply struct {
 
 func (x *GetConfigReply) Reset() {
 	*x = GetConfigReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3384,7 @@ func (x *GetConfigReply) String() string {
 func (*GetConfigReply) ProtoMessage() {}
 
 func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3397,7 @@ func (x *GetConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigReply.ProtoReflect.Descriptor instead.
 func (*GetConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetConfigReply) GetFile() string {
@@ -3317,7 +3458,7 @@ type ChangeConfigRequest struct {
 
 func (x *ChangeConfigRequest) Reset() {
 	*x = ChangeConfigRequest{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3329,7 +3470,7 @@ func (x *ChangeConfigRequest) String() string {
 func (*ChangeConfigRequest) ProtoMessage() {}
 
 func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3342,7 +3483,7 @@ func (x *ChangeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigRequest.ProtoReflect.Descriptor instead.
 func (*ChangeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ChangeConfigRequest) GetText() string {
@@ -3426,7 +3567,7 @@ type KeyFile struct {
 
 func (x *KeyFile) Reset() {
 	*x = KeyFile{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3579,7 @@ func (x *KeyFile) String() string {
 func (*KeyFile) ProtoMessage() {}
 
 func (x *KeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3592,7 @@ func (x *KeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFile.ProtoReflect.Descriptor instead.
 func (*KeyFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *KeyFile) GetName() string {
@@ -3485,7 +3626,7 @@ type ConfigEdit struct {
 
 func (x *ConfigEdit) Reset() {
 	*x = ConfigEdit{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3638,7 @@ func (x *ConfigEdit) String() string {
 func (*ConfigEdit) ProtoMessage() {}
 
 func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3651,7 @@ func (x *ConfigEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEdit.ProtoReflect.Descriptor instead.
 func (*ConfigEdit) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ConfigEdit) GetEdit() isConfigEdit_Edit {
@@ -3596,7 +3737,7 @@ type ChangeConfigReply struct {
 
 func (x *ChangeConfigReply) Reset() {
 	*x = ChangeConfigReply{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3749,7 @@ func (x *ChangeConfigReply) String() string {
 func (*ChangeConfigReply) ProtoMessage() {}
 
 func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3762,7 @@ func (x *ChangeConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigReply.ProtoReflect.Descriptor instead.
 func (*ChangeConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ChangeConfigReply) GetDigest() string {
@@ -3672,7 +3813,7 @@ type Forecast struct {
 
 func (x *Forecast) Reset() {
 	*x = Forecast{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3684,7 +3825,7 @@ func (x *Forecast) String() string {
 func (*Forecast) ProtoMessage() {}
 
 func (x *Forecast) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3697,7 +3838,7 @@ func (x *Forecast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forecast.ProtoReflect.Descriptor instead.
 func (*Forecast) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Forecast) GetSessions() []*SessionForecast {
@@ -3776,7 +3917,7 @@ type SessionForecast struct {
 
 func (x *SessionForecast) Reset() {
 	*x = SessionForecast{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3788,7 +3929,7 @@ func (x *SessionForecast) String() string {
 func (*SessionForecast) ProtoMessage() {}
 
 func (x *SessionForecast) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3801,7 +3942,7 @@ func (x *SessionForecast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionForecast.ProtoReflect.Descriptor instead.
 func (*SessionForecast) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SessionForecast) GetName() string {
@@ -3913,7 +4054,7 @@ type ForecastList struct {
 
 func (x *ForecastList) Reset() {
 	*x = ForecastList{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3925,7 +4066,7 @@ func (x *ForecastList) String() string {
 func (*ForecastList) ProtoMessage() {}
 
 func (x *ForecastList) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3938,7 +4079,7 @@ func (x *ForecastList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastList.ProtoReflect.Descriptor instead.
 func (*ForecastList) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ForecastList) GetCount() uint64 {
@@ -3965,7 +4106,7 @@ type ForecastRoute struct {
 
 func (x *ForecastRoute) Reset() {
 	*x = ForecastRoute{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3977,7 +4118,7 @@ func (x *ForecastRoute) String() string {
 func (*ForecastRoute) ProtoMessage() {}
 
 func (x *ForecastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3990,7 +4131,7 @@ func (x *ForecastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastRoute.ProtoReflect.Descriptor instead.
 func (*ForecastRoute) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ForecastRoute) GetPrefix() string {
@@ -4016,7 +4157,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4169,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4182,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ReloadConfigRequest) GetConfirm() bool {
@@ -4061,7 +4202,7 @@ type ReloadConfigReply struct {
 
 func (x *ReloadConfigReply) Reset() {
 	*x = ReloadConfigReply{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4073,7 +4214,7 @@ func (x *ReloadConfigReply) String() string {
 func (*ReloadConfigReply) ProtoMessage() {}
 
 func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4086,7 +4227,7 @@ func (x *ReloadConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigReply.ProtoReflect.Descriptor instead.
 func (*ReloadConfigReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ReloadConfigReply) GetFile() string {
@@ -4114,7 +4255,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4126,7 +4267,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4139,7 +4280,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DrainRequest) GetWait() *durationpb.Duration {
@@ -4157,7 +4298,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4169,7 +4310,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4182,7 +4323,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 // DrainReply has the phase and the announced prefixes.
@@ -4196,7 +4337,7 @@ type DrainReply struct {
 
 func (x *DrainReply) Reset() {
 	*x = DrainReply{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4349,7 @@ func (x *DrainReply) String() string {
 func (*DrainReply) ProtoMessage() {}
 
 func (x *DrainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4362,7 @@ func (x *DrainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainReply.ProtoReflect.Descriptor instead.
 func (*DrainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DrainReply) GetPhase() string {
@@ -4251,7 +4392,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4263,7 +4404,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4276,7 +4417,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListRoutesRequest) GetPrefix() string {
@@ -4313,7 +4454,7 @@ type ListRoutesReply struct {
 
 func (x *ListRoutesReply) Reset() {
 	*x = ListRoutesReply{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4466,7 @@ func (x *ListRoutesReply) String() string {
 func (*ListRoutesReply) ProtoMessage() {}
 
 func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4479,7 @@ func (x *ListRoutesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesReply.ProtoReflect.Descriptor instead.
 func (*ListRoutesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListRoutesReply) GetRoutes() []*Route {
@@ -4373,7 +4514,7 @@ type PrefixPaths struct {
 
 func (x *PrefixPaths) Reset() {
 	*x = PrefixPaths{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4526,7 @@ func (x *PrefixPaths) String() string {
 func (*PrefixPaths) ProtoMessage() {}
 
 func (x *PrefixPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4539,7 @@ func (x *PrefixPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrefixPaths.ProtoReflect.Descriptor instead.
 func (*PrefixPaths) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PrefixPaths) GetPrefix() string {
@@ -4431,7 +4572,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4443,7 +4584,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4456,7 +4597,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Route) GetPrefix() string {
@@ -4533,7 +4674,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4545,7 +4686,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4558,7 +4699,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Path) GetNextHop() string {
@@ -4678,7 +4819,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +4831,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +4844,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Hop) GetVia() string {
@@ -4743,7 +4884,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4896,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4909,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListBlocksRequest) GetAll() bool {
@@ -4788,7 +4929,7 @@ type ListBlocksReply struct {
 
 func (x *ListBlocksReply) Reset() {
 	*x = ListBlocksReply{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4800,7 +4941,7 @@ func (x *ListBlocksReply) String() string {
 func (*ListBlocksReply) ProtoMessage() {}
 
 func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4813,7 +4954,7 @@ func (x *ListBlocksReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksReply.ProtoReflect.Descriptor instead.
 func (*ListBlocksReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListBlocksReply) GetBlocks() []*Block {
@@ -4848,7 +4989,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4860,7 +5001,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4873,7 +5014,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Block) GetCidr() string {
@@ -4947,7 +5088,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4959,7 +5100,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4972,7 +5113,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 type ListPoolsReply struct {
@@ -4984,7 +5125,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4996,7 +5137,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5009,7 +5150,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -5035,7 +5176,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5047,7 +5188,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5060,7 +5201,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Pool) GetName() string {
@@ -5128,7 +5269,7 @@ type ShowIPAMRequest struct {
 
 func (x *ShowIPAMRequest) Reset() {
 	*x = ShowIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5140,7 +5281,7 @@ func (x *ShowIPAMRequest) String() string {
 func (*ShowIPAMRequest) ProtoMessage() {}
 
 func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +5294,7 @@ func (x *ShowIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMRequest.ProtoReflect.Descriptor instead.
 func (*ShowIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ShowIPAMRequest) GetAddress() string {
@@ -5173,7 +5314,7 @@ type ShowIPAMReply struct {
 
 func (x *ShowIPAMReply) Reset() {
 	*x = ShowIPAMReply{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5185,7 +5326,7 @@ func (x *ShowIPAMReply) String() string {
 func (*ShowIPAMReply) ProtoMessage() {}
 
 func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5198,7 +5339,7 @@ func (x *ShowIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowIPAMReply.ProtoReflect.Descriptor instead.
 func (*ShowIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ShowIPAMReply) GetBlocks() []*Block {
@@ -5232,7 +5373,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5244,7 +5385,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5257,7 +5398,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{70}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Assignment) GetAddress() string {
@@ -5325,7 +5466,7 @@ type CheckIPAMRequest struct {
 
 func (x *CheckIPAMRequest) Reset() {
 	*x = CheckIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5337,7 +5478,7 @@ func (x *CheckIPAMRequest) String() string {
 func (*CheckIPAMRequest) ProtoMessage() {}
 
 func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5350,7 +5491,7 @@ func (x *CheckIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMRequest.ProtoReflect.Descriptor instead.
 func (*CheckIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{71}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CheckIPAMRequest) GetRepair() bool {
@@ -5372,7 +5513,7 @@ type CheckIPAMReply struct {
 
 func (x *CheckIPAMReply) Reset() {
 	*x = CheckIPAMReply{}
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5384,7 +5525,7 @@ func (x *CheckIPAMReply) String() string {
 func (*CheckIPAMReply) ProtoMessage() {}
 
 func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5397,7 +5538,7 @@ func (x *CheckIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIPAMReply.ProtoReflect.Descriptor instead.
 func (*CheckIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{72}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CheckIPAMReply) GetProblems() []string {
@@ -5438,7 +5579,7 @@ type ReleaseAddressRequest struct {
 
 func (x *ReleaseAddressRequest) Reset() {
 	*x = ReleaseAddressRequest{}
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5450,7 +5591,7 @@ func (x *ReleaseAddressRequest) String() string {
 func (*ReleaseAddressRequest) ProtoMessage() {}
 
 func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5463,7 +5604,7 @@ func (x *ReleaseAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{73}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ReleaseAddressRequest) GetAddress() string {
@@ -5489,7 +5630,7 @@ type ReleaseAddressReply struct {
 
 func (x *ReleaseAddressReply) Reset() {
 	*x = ReleaseAddressReply{}
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5501,7 +5642,7 @@ func (x *ReleaseAddressReply) String() string {
 func (*ReleaseAddressReply) ProtoMessage() {}
 
 func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5514,7 +5655,7 @@ func (x *ReleaseAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseAddressReply.ProtoReflect.Descriptor instead.
 func (*ReleaseAddressReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{74}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ReleaseAddressReply) GetAssignment() *Assignment {
@@ -5533,7 +5674,7 @@ type ReleaseNodeRequest struct {
 
 func (x *ReleaseNodeRequest) Reset() {
 	*x = ReleaseNodeRequest{}
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5545,7 +5686,7 @@ func (x *ReleaseNodeRequest) String() string {
 func (*ReleaseNodeRequest) ProtoMessage() {}
 
 func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5558,7 +5699,7 @@ func (x *ReleaseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{75}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ReleaseNodeRequest) GetNode() string {
@@ -5577,7 +5718,7 @@ type ReleaseNodeReply struct {
 
 func (x *ReleaseNodeReply) Reset() {
 	*x = ReleaseNodeReply{}
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5589,7 +5730,7 @@ func (x *ReleaseNodeReply) String() string {
 func (*ReleaseNodeReply) ProtoMessage() {}
 
 func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5602,7 +5743,7 @@ func (x *ReleaseNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseNodeReply.ProtoReflect.Descriptor instead.
 func (*ReleaseNodeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{76}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ReleaseNodeReply) GetBlocks() []*Block {
@@ -5622,7 +5763,7 @@ type TakeOverNodeRequest struct {
 
 func (x *TakeOverNodeRequest) Reset() {
 	*x = TakeOverNodeRequest{}
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5634,7 +5775,7 @@ func (x *TakeOverNodeRequest) String() string {
 func (*TakeOverNodeRequest) ProtoMessage() {}
 
 func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5647,7 +5788,7 @@ func (x *TakeOverNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOverNodeRequest.ProtoReflect.Descriptor instead.
 func (*TakeOverNodeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{77}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TakeOverNodeRequest) GetNode() string {
@@ -5672,7 +5813,7 @@ type AuditIPAMRequest struct {
 
 func (x *AuditIPAMRequest) Reset() {
 	*x = AuditIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5684,7 +5825,7 @@ func (x *AuditIPAMRequest) String() string {
 func (*AuditIPAMRequest) ProtoMessage() {}
 
 func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5697,7 +5838,7 @@ func (x *AuditIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMRequest.ProtoReflect.Descriptor instead.
 func (*AuditIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{78}
+	return file_admin_proto_rawDescGZIP(), []int{79}
 }
 
 type AuditIPAMReply struct {
@@ -5709,7 +5850,7 @@ type AuditIPAMReply struct {
 
 func (x *AuditIPAMReply) Reset() {
 	*x = AuditIPAMReply{}
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5721,7 +5862,7 @@ func (x *AuditIPAMReply) String() string {
 func (*AuditIPAMReply) ProtoMessage() {}
 
 func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5734,7 +5875,7 @@ func (x *AuditIPAMReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditIPAMReply.ProtoReflect.Descriptor instead.
 func (*AuditIPAMReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{79}
+	return file_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AuditIPAMReply) GetEntries() []*AuditEntry {
@@ -5759,7 +5900,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5771,7 +5912,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5784,7 +5925,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{80}
+	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AuditEntry) GetBegan() *timestamppb.Timestamp {
@@ -5844,7 +5985,7 @@ type BackupIPAMRequest struct {
 
 func (x *BackupIPAMRequest) Reset() {
 	*x = BackupIPAMRequest{}
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5856,7 +5997,7 @@ func (x *BackupIPAMRequest) String() string {
 func (*BackupIPAMRequest) ProtoMessage() {}
 
 func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5869,7 +6010,7 @@ func (x *BackupIPAMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMRequest.ProtoReflect.Descriptor instead.
 func (*BackupIPAMRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{81}
+	return file_admin_proto_rawDescGZIP(), []int{82}
 }
 
 type BackupIPAMChunk struct {
@@ -5881,7 +6022,7 @@ type BackupIPAMChunk struct {
 
 func (x *BackupIPAMChunk) Reset() {
 	*x = BackupIPAMChunk{}
-	mi := &file_admin_proto_msgTypes[82]
+	mi := &file_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5893,7 +6034,7 @@ func (x *BackupIPAMChunk) String() string {
 func (*BackupIPAMChunk) ProtoMessage() {}
 
 func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[82]
+	mi := &file_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5906,7 +6047,7 @@ func (x *BackupIPAMChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupIPAMChunk.ProtoReflect.Descriptor instead.
 func (*BackupIPAMChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{82}
+	return file_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *BackupIPAMChunk) GetData() []byte {
@@ -5926,7 +6067,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_admin_proto_msgTypes[83]
+	mi := &file_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5938,7 +6079,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[83]
+	mi := &file_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5951,7 +6092,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{83}
+	return file_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ExplainRequest) GetAddress() string {
@@ -5986,7 +6127,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_admin_proto_msgTypes[84]
+	mi := &file_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5998,7 +6139,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[84]
+	mi := &file_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6011,7 +6152,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{84}
+	return file_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ExplainReply) GetAddress() string {
@@ -6092,7 +6233,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_admin_proto_msgTypes[85]
+	mi := &file_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6104,7 +6245,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[85]
+	mi := &file_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6117,7 +6258,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{85}
+	return file_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ExplainStep) GetName() string {
@@ -6174,7 +6315,7 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\tonlink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xc2\b\n" +
+	"\x10GetStatusRequest\"\xf2\b\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -6210,7 +6351,23 @@ const file_admin_proto_rawDesc = "" +
 	"\x16announcements_rejected\x18\x1e \x01(\rR\x15announcementsRejected\x125\n" +
 	"\x16announcements_withheld\x18\x1f \x01(\rR\x15announcementsWithheld\x12\x1d\n" +
 	"\n" +
-	"peers_gone\x18  \x01(\rR\tpeersGone\"\x82\x01\n" +
+	"peers_gone\x18  \x01(\rR\tpeersGone\x12.\n" +
+	"\bstations\x18! \x03(\v2\x12.onlink.v1.StationR\bstations\"\x8c\x03\n" +
+	"\aStation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\amonitor\x18\x03 \x03(\tR\amonitor\x12\x1c\n" +
+	"\tconnected\x18\x04 \x01(\bR\tconnected\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x06 \x01(\tR\tlastError\x12>\n" +
+	"\rlast_error_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\x12 \n" +
+	"\vconnections\x18\b \x01(\x04R\vconnections\x12\x1a\n" +
+	"\bmessages\x18\t \x01(\x04R\bmessages\x12\x14\n" +
+	"\x05bytes\x18\n" +
+	" \x01(\x04R\x05bytes\x12\x1c\n" +
+	"\toverflows\x18\v \x01(\x04R\toverflows\x12\x18\n" +
+	"\awaiting\x18\f \x01(\rR\awaiting\"\x82\x01\n" +
 	"\n" +
 	"HeldChange\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
@@ -6726,242 +6883,246 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_admin_proto_goTypes = []any{
 	(RouteSet)(0),                    // 0: onlink.v1.RouteSet
 	(PeerAction)(0),                  // 1: onlink.v1.PeerAction
 	(PolicyDirection)(0),             // 2: onlink.v1.PolicyDirection
 	(*GetStatusRequest)(nil),         // 3: onlink.v1.GetStatusRequest
 	(*Status)(nil),                   // 4: onlink.v1.Status
-	(*HeldChange)(nil),               // 5: onlink.v1.HeldChange
-	(*WatchStatusRequest)(nil),       // 6: onlink.v1.WatchStatusRequest
-	(*ConfirmRequest)(nil),           // 7: onlink.v1.ConfirmRequest
-	(*ConfirmReply)(nil),             // 8: onlink.v1.ConfirmReply
-	(*AnnounceRequest)(nil),          // 9: onlink.v1.AnnounceRequest
-	(*AnnounceReply)(nil),            // 10: onlink.v1.AnnounceReply
-	(*AnnounceRejection)(nil),        // 11: onlink.v1.AnnounceRejection
-	(*Announcement)(nil),             // 12: onlink.v1.Announcement
-	(*ListAnnouncementsRequest)(nil), // 13: onlink.v1.ListAnnouncementsRequest
-	(*ListAnnouncementsReply)(nil),   // 14: onlink.v1.ListAnnouncementsReply
-	(*AnnouncementSet)(nil),          // 15: onlink.v1.AnnouncementSet
-	(*SetNamespacesRequest)(nil),     // 16: onlink.v1.SetNamespacesRequest
-	(*NamespacePools)(nil),           // 17: onlink.v1.NamespacePools
-	(*SetNamespacesReply)(nil),       // 18: onlink.v1.SetNamespacesReply
-	(*ListNamespacesRequest)(nil),    // 19: onlink.v1.ListNamespacesRequest
-	(*ListNamespacesReply)(nil),      // 20: onlink.v1.ListNamespacesReply
-	(*Feature)(nil),                  // 21: onlink.v1.Feature
-	(*ListPeersRequest)(nil),         // 22: onlink.v1.ListPeersRequest
-	(*ListPeersReply)(nil),           // 23: onlink.v1.ListPeersReply
-	(*Peer)(nil),                     // 24: onlink.v1.Peer
-	(*PeerLoss)(nil),                 // 25: onlink.v1.PeerLoss
-	(*GetPeerRequest)(nil),           // 26: onlink.v1.GetPeerRequest
-	(*PeerDetail)(nil),               // 27: onlink.v1.PeerDetail
-	(*PeerTimers)(nil),               // 28: onlink.v1.PeerTimers
-	(*Capability)(nil),               // 29: onlink.v1.Capability
-	(*PeerMessages)(nil),             // 30: onlink.v1.PeerMessages
-	(*PeerFamily)(nil),               // 31: onlink.v1.PeerFamily
-	(*UpdateGroup)(nil),              // 32: onlink.v1.UpdateGroup
-	(*ListPeerRoutesRequest)(nil),    // 33: onlink.v1.ListPeerRoutesRequest
-	(*PeerRoutes)(nil),               // 34: onlink.v1.PeerRoutes
-	(*PeerRoute)(nil),                // 35: onlink.v1.PeerRoute
-	(*PeerFaults)(nil),               // 36: onlink.v1.PeerFaults
-	(*BFD)(nil),                      // 37: onlink.v1.BFD
-	(*ControlPeerRequest)(nil),       // 38: onlink.v1.ControlPeerRequest
-	(*ControlPeerReply)(nil),         // 39: onlink.v1.ControlPeerReply
-	(*TestPolicyRequest)(nil),        // 40: onlink.v1.TestPolicyRequest
-	(*PolicyRoute)(nil),              // 41: onlink.v1.PolicyRoute
-	(*TestPolicyReply)(nil),          // 42: onlink.v1.TestPolicyReply
-	(*PolicyStep)(nil),               // 43: onlink.v1.PolicyStep
-	(*GetConfigRequest)(nil),         // 44: onlink.v1.GetConfigRequest
-	(*GetConfigReply)(nil),           // 45: onlink.v1.GetConfigReply
-	(*ChangeConfigRequest)(nil),      // 46: onlink.v1.ChangeConfigRequest
-	(*KeyFile)(nil),                  // 47: onlink.v1.KeyFile
-	(*ConfigEdit)(nil),               // 48: onlink.v1.ConfigEdit
-	(*ChangeConfigReply)(nil),        // 49: onlink.v1.ChangeConfigReply
-	(*Forecast)(nil),                 // 50: onlink.v1.Forecast
-	(*SessionForecast)(nil),          // 51: onlink.v1.SessionForecast
-	(*ForecastList)(nil),             // 52: onlink.v1.ForecastList
-	(*ForecastRoute)(nil),            // 53: onlink.v1.ForecastRoute
-	(*ReloadConfigRequest)(nil),      // 54: onlink.v1.ReloadConfigRequest
-	(*ReloadConfigReply)(nil),        // 55: onlink.v1.ReloadConfigReply
-	(*DrainRequest)(nil),             // 56: onlink.v1.DrainRequest
-	(*UndrainRequest)(nil),           // 57: onlink.v1.UndrainRequest
-	(*DrainReply)(nil),               // 58: onlink.v1.DrainReply
-	(*ListRoutesRequest)(nil),        // 59: onlink.v1.ListRoutesRequest
-	(*ListRoutesReply)(nil),          // 60: onlink.v1.ListRoutesReply
-	(*PrefixPaths)(nil),              // 61: onlink.v1.PrefixPaths
-	(*Route)(nil),                    // 62: onlink.v1.Route
-	(*Path)(nil),                     // 63: onlink.v1.Path
-	(*Hop)(nil),                      // 64: onlink.v1.Hop
-	(*ListBlocksRequest)(nil),        // 65: onlink.v1.ListBlocksRequest
-	(*ListBlocksReply)(nil),          // 66: onlink.v1.ListBlocksReply
-	(*Block)(nil),                    // 67: onlink.v1.Block
-	(*ListPoolsRequest)(nil),         // 68: onlink.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),           // 69: onlink.v1.ListPoolsReply
-	(*Pool)(nil),                     // 70: onlink.v1.Pool
-	(*ShowIPAMRequest)(nil),          // 71: onlink.v1.ShowIPAMRequest
-	(*ShowIPAMReply)(nil),            // 72: onlink.v1.ShowIPAMReply
-	(*Assignment)(nil),               // 73: onlink.v1.Assignment
-	(*CheckIPAMRequest)(nil),         // 74: onlink.v1.CheckIPAMRequest
-	(*CheckIPAMReply)(nil),           // 75: onlink.v1.CheckIPAMReply
-	(*ReleaseAddressRequest)(nil),    // 76: onlink.v1.ReleaseAddressRequest
-	(*ReleaseAddressReply)(nil),      // 77: onlink.v1.ReleaseAddressReply
-	(*ReleaseNodeRequest)(nil),       // 78: onlink.v1.ReleaseNodeRequest
-	(*ReleaseNodeReply)(nil),         // 79: onlink.v1.ReleaseNodeReply
-	(*TakeOverNodeRequest)(nil),      // 80: onlink.v1.TakeOverNodeRequest
-	(*AuditIPAMRequest)(nil),         // 81: onlink.v1.AuditIPAMRequest
-	(*AuditIPAMReply)(nil),           // 82: onlink.v1.AuditIPAMReply
-	(*AuditEntry)(nil),               // 83: onlink.v1.AuditEntry
-	(*BackupIPAMRequest)(nil),        // 84: onlink.v1.BackupIPAMRequest
-	(*BackupIPAMChunk)(nil),          // 85: onlink.v1.BackupIPAMChunk
-	(*ExplainRequest)(nil),           // 86: onlink.v1.ExplainRequest
-	(*ExplainReply)(nil),             // 87: onlink.v1.ExplainReply
-	(*ExplainStep)(nil),              // 88: onlink.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil),    // 89: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 90: google.protobuf.Duration
+	(*Station)(nil),                  // 5: onlink.v1.Station
+	(*HeldChange)(nil),               // 6: onlink.v1.HeldChange
+	(*WatchStatusRequest)(nil),       // 7: onlink.v1.WatchStatusRequest
+	(*ConfirmRequest)(nil),           // 8: onlink.v1.ConfirmRequest
+	(*ConfirmReply)(nil),             // 9: onlink.v1.ConfirmReply
+	(*AnnounceRequest)(nil),          // 10: onlink.v1.AnnounceRequest
+	(*AnnounceReply)(nil),            // 11: onlink.v1.AnnounceReply
+	(*AnnounceRejection)(nil),        // 12: onlink.v1.AnnounceRejection
+	(*Announcement)(nil),             // 13: onlink.v1.Announcement
+	(*ListAnnouncementsRequest)(nil), // 14: onlink.v1.ListAnnouncementsRequest
+	(*ListAnnouncementsReply)(nil),   // 15: onlink.v1.ListAnnouncementsReply
+	(*AnnouncementSet)(nil),          // 16: onlink.v1.AnnouncementSet
+	(*SetNamespacesRequest)(nil),     // 17: onlink.v1.SetNamespacesRequest
+	(*NamespacePools)(nil),           // 18: onlink.v1.NamespacePools
+	(*SetNamespacesReply)(nil),       // 19: onlink.v1.SetNamespacesReply
+	(*ListNamespacesRequest)(nil),    // 20: onlink.v1.ListNamespacesRequest
+	(*ListNamespacesReply)(nil),      // 21: onlink.v1.ListNamespacesReply
+	(*Feature)(nil),                  // 22: onlink.v1.Feature
+	(*ListPeersRequest)(nil),         // 23: onlink.v1.ListPeersRequest
+	(*ListPeersReply)(nil),           // 24: onlink.v1.ListPeersReply
+	(*Peer)(nil),                     // 25: onlink.v1.Peer
+	(*PeerLoss)(nil),                 // 26: onlink.v1.PeerLoss
+	(*GetPeerRequest)(nil),           // 27: onlink.v1.GetPeerRequest
+	(*PeerDetail)(nil),               // 28: onlink.v1.PeerDetail
+	(*PeerTimers)(nil),               // 29: onlink.v1.PeerTimers
+	(*Capability)(nil),               // 30: onlink.v1.Capability
+	(*PeerMessages)(nil),             // 31: onlink.v1.PeerMessages
+	(*PeerFamily)(nil),               // 32: onlink.v1.PeerFamily
+	(*UpdateGroup)(nil),              // 33: onlink.v1.UpdateGroup
+	(*ListPeerRoutesRequest)(nil),    // 34: onlink.v1.ListPeerRoutesRequest
+	(*PeerRoutes)(nil),               // 35: onlink.v1.PeerRoutes
+	(*PeerRoute)(nil),                // 36: onlink.v1.PeerRoute
+	(*PeerFaults)(nil),               // 37: onlink.v1.PeerFaults
+	(*BFD)(nil),                      // 38: onlink.v1.BFD
+	(*ControlPeerRequest)(nil),       // 39: onlink.v1.ControlPeerRequest
+	(*ControlPeerReply)(nil),         // 40: onlink.v1.ControlPeerReply
+	(*TestPolicyRequest)(nil),        // 41: onlink.v1.TestPolicyRequest
+	(*PolicyRoute)(nil),              // 42: onlink.v1.PolicyRoute
+	(*TestPolicyReply)(nil),          // 43: onlink.v1.TestPolicyReply
+	(*PolicyStep)(nil),               // 44: onlink.v1.PolicyStep
+	(*GetConfigRequest)(nil),         // 45: onlink.v1.GetConfigRequest
+	(*GetConfigReply)(nil),           // 46: onlink.v1.GetConfigReply
+	(*ChangeConfigRequest)(nil),      // 47: onlink.v1.ChangeConfigRequest
+	(*KeyFile)(nil),                  // 48: onlink.v1.KeyFile
+	(*ConfigEdit)(nil),               // 49: onlink.v1.ConfigEdit
+	(*ChangeConfigReply)(nil),        // 50: onlink.v1.ChangeConfigReply
+	(*Forecast)(nil),                 // 51: onlink.v1.Forecast
+	(*SessionForecast)(nil),          // 52: onlink.v1.SessionForecast
+	(*ForecastList)(nil),             // 53: onlink.v1.ForecastList
+	(*ForecastRoute)(nil),            // 54: onlink.v1.ForecastRoute
+	(*ReloadConfigRequest)(nil),      // 55: onlink.v1.ReloadConfigRequest
+	(*ReloadConfigReply)(nil),        // 56: onlink.v1.ReloadConfigReply
+	(*DrainRequest)(nil),             // 57: onlink.v1.DrainRequest
+	(*UndrainRequest)(nil),           // 58: onlink.v1.UndrainRequest
+	(*DrainReply)(nil),               // 59: onlink.v1.DrainReply
+	(*ListRoutesRequest)(nil),        // 60: onlink.v1.ListRoutesRequest
+	(*ListRoutesReply)(nil),          // 61: onlink.v1.ListRoutesReply
+	(*PrefixPaths)(nil),              // 62: onlink.v1.PrefixPaths
+	(*Route)(nil),                    // 63: onlink.v1.Route
+	(*Path)(nil),                     // 64: onlink.v1.Path
+	(*Hop)(nil),                      // 65: onlink.v1.Hop
+	(*ListBlocksRequest)(nil),        // 66: onlink.v1.ListBlocksRequest
+	(*ListBlocksReply)(nil),          // 67: onlink.v1.ListBlocksReply
+	(*Block)(nil),                    // 68: onlink.v1.Block
+	(*ListPoolsRequest)(nil),         // 69: onlink.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),           // 70: onlink.v1.ListPoolsReply
+	(*Pool)(nil),                     // 71: onlink.v1.Pool
+	(*ShowIPAMRequest)(nil),          // 72: onlink.v1.ShowIPAMRequest
+	(*ShowIPAMReply)(nil),            // 73: onlink.v1.ShowIPAMReply
+	(*Assignment)(nil),               // 74: onlink.v1.Assignment
+	(*CheckIPAMRequest)(nil),         // 75: onlink.v1.CheckIPAMRequest
+	(*CheckIPAMReply)(nil),           // 76: onlink.v1.CheckIPAMReply
+	(*ReleaseAddressRequest)(nil),    // 77: onlink.v1.ReleaseAddressRequest
+	(*ReleaseAddressReply)(nil),      // 78: onlink.v1.ReleaseAddressReply
+	(*ReleaseNodeRequest)(nil),       // 79: onlink.v1.ReleaseNodeRequest
+	(*ReleaseNodeReply)(nil),         // 80: onlink.v1.ReleaseNodeReply
+	(*TakeOverNodeRequest)(nil),      // 81: onlink.v1.TakeOverNodeRequest
+	(*AuditIPAMRequest)(nil),         // 82: onlink.v1.AuditIPAMRequest
+	(*AuditIPAMReply)(nil),           // 83: onlink.v1.AuditIPAMReply
+	(*AuditEntry)(nil),               // 84: onlink.v1.AuditEntry
+	(*BackupIPAMRequest)(nil),        // 85: onlink.v1.BackupIPAMRequest
+	(*BackupIPAMChunk)(nil),          // 86: onlink.v1.BackupIPAMChunk
+	(*ExplainRequest)(nil),           // 87: onlink.v1.ExplainRequest
+	(*ExplainReply)(nil),             // 88: onlink.v1.ExplainReply
+	(*ExplainStep)(nil),              // 89: onlink.v1.ExplainStep
+	(*timestamppb.Timestamp)(nil),    // 90: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 91: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
-	89,  // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
-	21,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
-	5,   // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
-	89,  // 3: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
-	5,   // 4: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
-	12,  // 5: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
-	11,  // 6: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
-	5,   // 7: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
-	15,  // 8: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
-	89,  // 9: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
-	12,  // 10: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
-	11,  // 11: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
-	11,  // 12: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
-	17,  // 13: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
-	17,  // 14: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
-	24,  // 15: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
-	90,  // 16: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
-	37,  // 17: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
-	36,  // 18: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
-	90,  // 19: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
-	25,  // 20: onlink.v1.Peer.lost:type_name -> onlink.v1.PeerLoss
-	24,  // 21: onlink.v1.PeerDetail.peer:type_name -> onlink.v1.Peer
-	28,  // 22: onlink.v1.PeerDetail.timers:type_name -> onlink.v1.PeerTimers
-	29,  // 23: onlink.v1.PeerDetail.ours:type_name -> onlink.v1.Capability
-	29,  // 24: onlink.v1.PeerDetail.theirs:type_name -> onlink.v1.Capability
-	30,  // 25: onlink.v1.PeerDetail.sent:type_name -> onlink.v1.PeerMessages
-	30,  // 26: onlink.v1.PeerDetail.received:type_name -> onlink.v1.PeerMessages
-	31,  // 27: onlink.v1.PeerDetail.per_family:type_name -> onlink.v1.PeerFamily
-	32,  // 28: onlink.v1.PeerDetail.groups:type_name -> onlink.v1.UpdateGroup
-	90,  // 29: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
-	90,  // 30: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
-	90,  // 31: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
-	90,  // 32: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
-	90,  // 33: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
-	0,   // 34: onlink.v1.ListPeerRoutesRequest.set:type_name -> onlink.v1.RouteSet
-	35,  // 35: onlink.v1.PeerRoutes.routes:type_name -> onlink.v1.PeerRoute
-	90,  // 36: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
-	90,  // 37: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
-	90,  // 38: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
-	90,  // 39: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
-	1,   // 40: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
-	24,  // 41: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
-	2,   // 42: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
-	41,  // 43: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
-	43,  // 44: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
-	41,  // 45: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
-	41,  // 46: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
-	48,  // 47: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
-	47,  // 48: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
-	5,   // 49: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
-	50,  // 50: onlink.v1.ChangeConfigReply.forecast:type_name -> onlink.v1.Forecast
-	51,  // 51: onlink.v1.Forecast.sessions:type_name -> onlink.v1.SessionForecast
-	52,  // 52: onlink.v1.Forecast.installs:type_name -> onlink.v1.ForecastList
-	52,  // 53: onlink.v1.Forecast.removes:type_name -> onlink.v1.ForecastList
-	52,  // 54: onlink.v1.Forecast.replaces:type_name -> onlink.v1.ForecastList
-	52,  // 55: onlink.v1.SessionForecast.announces:type_name -> onlink.v1.ForecastList
-	52,  // 56: onlink.v1.SessionForecast.withdraws:type_name -> onlink.v1.ForecastList
-	52,  // 57: onlink.v1.SessionForecast.announces_changed:type_name -> onlink.v1.ForecastList
-	52,  // 58: onlink.v1.SessionForecast.accepts:type_name -> onlink.v1.ForecastList
-	52,  // 59: onlink.v1.SessionForecast.drops:type_name -> onlink.v1.ForecastList
-	52,  // 60: onlink.v1.SessionForecast.accepts_changed:type_name -> onlink.v1.ForecastList
-	53,  // 61: onlink.v1.ForecastList.first:type_name -> onlink.v1.ForecastRoute
-	90,  // 62: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
-	62,  // 63: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
-	61,  // 64: onlink.v1.ListRoutesReply.candidates:type_name -> onlink.v1.PrefixPaths
-	63,  // 65: onlink.v1.PrefixPaths.paths:type_name -> onlink.v1.Path
-	64,  // 66: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
-	63,  // 67: onlink.v1.Route.paths:type_name -> onlink.v1.Path
-	90,  // 68: onlink.v1.Path.age:type_name -> google.protobuf.Duration
-	67,  // 69: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
-	70,  // 70: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
-	67,  // 71: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
-	73,  // 72: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
-	89,  // 73: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
-	73,  // 74: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
-	67,  // 75: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
-	83,  // 76: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
-	89,  // 77: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
-	88,  // 78: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
-	88,  // 79: onlink.v1.ExplainReply.others:type_name -> onlink.v1.ExplainStep
-	3,   // 80: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
-	22,  // 81: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
-	26,  // 82: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
-	33,  // 83: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
-	38,  // 84: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
-	56,  // 85: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
-	57,  // 86: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
-	40,  // 87: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
-	44,  // 88: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
-	46,  // 89: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
-	54,  // 90: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
-	59,  // 91: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
-	65,  // 92: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
-	68,  // 93: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
-	71,  // 94: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
-	74,  // 95: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
-	76,  // 96: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
-	78,  // 97: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
-	80,  // 98: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
-	81,  // 99: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
-	84,  // 100: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
-	9,   // 101: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
-	13,  // 102: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
-	16,  // 103: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
-	19,  // 104: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
-	6,   // 105: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
-	7,   // 106: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
-	86,  // 107: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
-	4,   // 108: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
-	23,  // 109: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
-	27,  // 110: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
-	34,  // 111: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
-	39,  // 112: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
-	58,  // 113: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
-	58,  // 114: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
-	42,  // 115: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
-	45,  // 116: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
-	49,  // 117: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
-	55,  // 118: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
-	60,  // 119: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
-	66,  // 120: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
-	69,  // 121: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
-	72,  // 122: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
-	75,  // 123: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
-	77,  // 124: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
-	79,  // 125: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
-	79,  // 126: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
-	82,  // 127: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
-	85,  // 128: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
-	10,  // 129: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
-	14,  // 130: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
-	18,  // 131: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
-	20,  // 132: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
-	4,   // 133: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
-	8,   // 134: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
-	87,  // 135: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
-	108, // [108:136] is the sub-list for method output_type
-	80,  // [80:108] is the sub-list for method input_type
-	80,  // [80:80] is the sub-list for extension type_name
-	80,  // [80:80] is the sub-list for extension extendee
-	0,   // [0:80] is the sub-list for field type_name
+	90,  // 0: onlink.v1.Status.started:type_name -> google.protobuf.Timestamp
+	22,  // 1: onlink.v1.Status.features:type_name -> onlink.v1.Feature
+	6,   // 2: onlink.v1.Status.held:type_name -> onlink.v1.HeldChange
+	5,   // 3: onlink.v1.Status.stations:type_name -> onlink.v1.Station
+	90,  // 4: onlink.v1.Station.since:type_name -> google.protobuf.Timestamp
+	90,  // 5: onlink.v1.Station.last_error_at:type_name -> google.protobuf.Timestamp
+	90,  // 6: onlink.v1.HeldChange.since:type_name -> google.protobuf.Timestamp
+	6,   // 7: onlink.v1.ConfirmReply.change:type_name -> onlink.v1.HeldChange
+	13,  // 8: onlink.v1.AnnounceRequest.announcements:type_name -> onlink.v1.Announcement
+	12,  // 9: onlink.v1.AnnounceReply.rejected:type_name -> onlink.v1.AnnounceRejection
+	6,   // 10: onlink.v1.AnnounceReply.held:type_name -> onlink.v1.HeldChange
+	16,  // 11: onlink.v1.ListAnnouncementsReply.sets:type_name -> onlink.v1.AnnouncementSet
+	90,  // 12: onlink.v1.AnnouncementSet.changed:type_name -> google.protobuf.Timestamp
+	13,  // 13: onlink.v1.AnnouncementSet.announcements:type_name -> onlink.v1.Announcement
+	12,  // 14: onlink.v1.AnnouncementSet.rejected:type_name -> onlink.v1.AnnounceRejection
+	12,  // 15: onlink.v1.AnnouncementSet.withheld:type_name -> onlink.v1.AnnounceRejection
+	18,  // 16: onlink.v1.SetNamespacesRequest.namespaces:type_name -> onlink.v1.NamespacePools
+	18,  // 17: onlink.v1.ListNamespacesReply.namespaces:type_name -> onlink.v1.NamespacePools
+	25,  // 18: onlink.v1.ListPeersReply.peers:type_name -> onlink.v1.Peer
+	91,  // 19: onlink.v1.Peer.since:type_name -> google.protobuf.Duration
+	38,  // 20: onlink.v1.Peer.bfd:type_name -> onlink.v1.BFD
+	37,  // 21: onlink.v1.Peer.faults:type_name -> onlink.v1.PeerFaults
+	91,  // 22: onlink.v1.Peer.last_error_age:type_name -> google.protobuf.Duration
+	26,  // 23: onlink.v1.Peer.lost:type_name -> onlink.v1.PeerLoss
+	25,  // 24: onlink.v1.PeerDetail.peer:type_name -> onlink.v1.Peer
+	29,  // 25: onlink.v1.PeerDetail.timers:type_name -> onlink.v1.PeerTimers
+	30,  // 26: onlink.v1.PeerDetail.ours:type_name -> onlink.v1.Capability
+	30,  // 27: onlink.v1.PeerDetail.theirs:type_name -> onlink.v1.Capability
+	31,  // 28: onlink.v1.PeerDetail.sent:type_name -> onlink.v1.PeerMessages
+	31,  // 29: onlink.v1.PeerDetail.received:type_name -> onlink.v1.PeerMessages
+	32,  // 30: onlink.v1.PeerDetail.per_family:type_name -> onlink.v1.PeerFamily
+	33,  // 31: onlink.v1.PeerDetail.groups:type_name -> onlink.v1.UpdateGroup
+	91,  // 32: onlink.v1.PeerTimers.hold:type_name -> google.protobuf.Duration
+	91,  // 33: onlink.v1.PeerTimers.keepalive:type_name -> google.protobuf.Duration
+	91,  // 34: onlink.v1.PeerTimers.connect_retry:type_name -> google.protobuf.Duration
+	91,  // 35: onlink.v1.PeerTimers.negotiated_hold:type_name -> google.protobuf.Duration
+	91,  // 36: onlink.v1.PeerTimers.negotiated_keepalive:type_name -> google.protobuf.Duration
+	0,   // 37: onlink.v1.ListPeerRoutesRequest.set:type_name -> onlink.v1.RouteSet
+	36,  // 38: onlink.v1.PeerRoutes.routes:type_name -> onlink.v1.PeerRoute
+	91,  // 39: onlink.v1.PeerRoute.age:type_name -> google.protobuf.Duration
+	91,  // 40: onlink.v1.BFD.since:type_name -> google.protobuf.Duration
+	91,  // 41: onlink.v1.BFD.interval:type_name -> google.protobuf.Duration
+	91,  // 42: onlink.v1.BFD.detection:type_name -> google.protobuf.Duration
+	1,   // 43: onlink.v1.ControlPeerRequest.action:type_name -> onlink.v1.PeerAction
+	25,  // 44: onlink.v1.ControlPeerReply.peer:type_name -> onlink.v1.Peer
+	2,   // 45: onlink.v1.TestPolicyRequest.direction:type_name -> onlink.v1.PolicyDirection
+	42,  // 46: onlink.v1.TestPolicyRequest.route:type_name -> onlink.v1.PolicyRoute
+	44,  // 47: onlink.v1.TestPolicyReply.steps:type_name -> onlink.v1.PolicyStep
+	42,  // 48: onlink.v1.TestPolicyReply.before:type_name -> onlink.v1.PolicyRoute
+	42,  // 49: onlink.v1.TestPolicyReply.after:type_name -> onlink.v1.PolicyRoute
+	49,  // 50: onlink.v1.ChangeConfigRequest.edits:type_name -> onlink.v1.ConfigEdit
+	48,  // 51: onlink.v1.ChangeConfigRequest.keys:type_name -> onlink.v1.KeyFile
+	6,   // 52: onlink.v1.ChangeConfigReply.held:type_name -> onlink.v1.HeldChange
+	51,  // 53: onlink.v1.ChangeConfigReply.forecast:type_name -> onlink.v1.Forecast
+	52,  // 54: onlink.v1.Forecast.sessions:type_name -> onlink.v1.SessionForecast
+	53,  // 55: onlink.v1.Forecast.installs:type_name -> onlink.v1.ForecastList
+	53,  // 56: onlink.v1.Forecast.removes:type_name -> onlink.v1.ForecastList
+	53,  // 57: onlink.v1.Forecast.replaces:type_name -> onlink.v1.ForecastList
+	53,  // 58: onlink.v1.SessionForecast.announces:type_name -> onlink.v1.ForecastList
+	53,  // 59: onlink.v1.SessionForecast.withdraws:type_name -> onlink.v1.ForecastList
+	53,  // 60: onlink.v1.SessionForecast.announces_changed:type_name -> onlink.v1.ForecastList
+	53,  // 61: onlink.v1.SessionForecast.accepts:type_name -> onlink.v1.ForecastList
+	53,  // 62: onlink.v1.SessionForecast.drops:type_name -> onlink.v1.ForecastList
+	53,  // 63: onlink.v1.SessionForecast.accepts_changed:type_name -> onlink.v1.ForecastList
+	54,  // 64: onlink.v1.ForecastList.first:type_name -> onlink.v1.ForecastRoute
+	91,  // 65: onlink.v1.DrainRequest.wait:type_name -> google.protobuf.Duration
+	63,  // 66: onlink.v1.ListRoutesReply.routes:type_name -> onlink.v1.Route
+	62,  // 67: onlink.v1.ListRoutesReply.candidates:type_name -> onlink.v1.PrefixPaths
+	64,  // 68: onlink.v1.PrefixPaths.paths:type_name -> onlink.v1.Path
+	65,  // 69: onlink.v1.Route.hops:type_name -> onlink.v1.Hop
+	64,  // 70: onlink.v1.Route.paths:type_name -> onlink.v1.Path
+	91,  // 71: onlink.v1.Path.age:type_name -> google.protobuf.Duration
+	68,  // 72: onlink.v1.ListBlocksReply.blocks:type_name -> onlink.v1.Block
+	71,  // 73: onlink.v1.ListPoolsReply.pools:type_name -> onlink.v1.Pool
+	68,  // 74: onlink.v1.ShowIPAMReply.blocks:type_name -> onlink.v1.Block
+	74,  // 75: onlink.v1.ShowIPAMReply.assignments:type_name -> onlink.v1.Assignment
+	90,  // 76: onlink.v1.Assignment.assigned:type_name -> google.protobuf.Timestamp
+	74,  // 77: onlink.v1.ReleaseAddressReply.assignment:type_name -> onlink.v1.Assignment
+	68,  // 78: onlink.v1.ReleaseNodeReply.blocks:type_name -> onlink.v1.Block
+	84,  // 79: onlink.v1.AuditIPAMReply.entries:type_name -> onlink.v1.AuditEntry
+	90,  // 80: onlink.v1.AuditEntry.began:type_name -> google.protobuf.Timestamp
+	89,  // 81: onlink.v1.ExplainReply.steps:type_name -> onlink.v1.ExplainStep
+	89,  // 82: onlink.v1.ExplainReply.others:type_name -> onlink.v1.ExplainStep
+	3,   // 83: onlink.v1.Admin.GetStatus:input_type -> onlink.v1.GetStatusRequest
+	23,  // 84: onlink.v1.Admin.ListPeers:input_type -> onlink.v1.ListPeersRequest
+	27,  // 85: onlink.v1.Admin.GetPeer:input_type -> onlink.v1.GetPeerRequest
+	34,  // 86: onlink.v1.Admin.ListPeerRoutes:input_type -> onlink.v1.ListPeerRoutesRequest
+	39,  // 87: onlink.v1.Admin.ControlPeer:input_type -> onlink.v1.ControlPeerRequest
+	57,  // 88: onlink.v1.Admin.Drain:input_type -> onlink.v1.DrainRequest
+	58,  // 89: onlink.v1.Admin.Undrain:input_type -> onlink.v1.UndrainRequest
+	41,  // 90: onlink.v1.Admin.TestPolicy:input_type -> onlink.v1.TestPolicyRequest
+	45,  // 91: onlink.v1.Admin.GetConfig:input_type -> onlink.v1.GetConfigRequest
+	47,  // 92: onlink.v1.Admin.ChangeConfig:input_type -> onlink.v1.ChangeConfigRequest
+	55,  // 93: onlink.v1.Admin.ReloadConfig:input_type -> onlink.v1.ReloadConfigRequest
+	60,  // 94: onlink.v1.Admin.ListRoutes:input_type -> onlink.v1.ListRoutesRequest
+	66,  // 95: onlink.v1.Admin.ListBlocks:input_type -> onlink.v1.ListBlocksRequest
+	69,  // 96: onlink.v1.Admin.ListPools:input_type -> onlink.v1.ListPoolsRequest
+	72,  // 97: onlink.v1.Admin.ShowIPAM:input_type -> onlink.v1.ShowIPAMRequest
+	75,  // 98: onlink.v1.Admin.CheckIPAM:input_type -> onlink.v1.CheckIPAMRequest
+	77,  // 99: onlink.v1.Admin.ReleaseAddress:input_type -> onlink.v1.ReleaseAddressRequest
+	79,  // 100: onlink.v1.Admin.ReleaseNode:input_type -> onlink.v1.ReleaseNodeRequest
+	81,  // 101: onlink.v1.Admin.TakeOverNode:input_type -> onlink.v1.TakeOverNodeRequest
+	82,  // 102: onlink.v1.Admin.AuditIPAM:input_type -> onlink.v1.AuditIPAMRequest
+	85,  // 103: onlink.v1.Admin.BackupIPAM:input_type -> onlink.v1.BackupIPAMRequest
+	10,  // 104: onlink.v1.Admin.Announce:input_type -> onlink.v1.AnnounceRequest
+	14,  // 105: onlink.v1.Admin.ListAnnouncements:input_type -> onlink.v1.ListAnnouncementsRequest
+	17,  // 106: onlink.v1.Admin.SetNamespaces:input_type -> onlink.v1.SetNamespacesRequest
+	20,  // 107: onlink.v1.Admin.ListNamespaces:input_type -> onlink.v1.ListNamespacesRequest
+	7,   // 108: onlink.v1.Admin.WatchStatus:input_type -> onlink.v1.WatchStatusRequest
+	8,   // 109: onlink.v1.Admin.Confirm:input_type -> onlink.v1.ConfirmRequest
+	87,  // 110: onlink.v1.Admin.Explain:input_type -> onlink.v1.ExplainRequest
+	4,   // 111: onlink.v1.Admin.GetStatus:output_type -> onlink.v1.Status
+	24,  // 112: onlink.v1.Admin.ListPeers:output_type -> onlink.v1.ListPeersReply
+	28,  // 113: onlink.v1.Admin.GetPeer:output_type -> onlink.v1.PeerDetail
+	35,  // 114: onlink.v1.Admin.ListPeerRoutes:output_type -> onlink.v1.PeerRoutes
+	40,  // 115: onlink.v1.Admin.ControlPeer:output_type -> onlink.v1.ControlPeerReply
+	59,  // 116: onlink.v1.Admin.Drain:output_type -> onlink.v1.DrainReply
+	59,  // 117: onlink.v1.Admin.Undrain:output_type -> onlink.v1.DrainReply
+	43,  // 118: onlink.v1.Admin.TestPolicy:output_type -> onlink.v1.TestPolicyReply
+	46,  // 119: onlink.v1.Admin.GetConfig:output_type -> onlink.v1.GetConfigReply
+	50,  // 120: onlink.v1.Admin.ChangeConfig:output_type -> onlink.v1.ChangeConfigReply
+	56,  // 121: onlink.v1.Admin.ReloadConfig:output_type -> onlink.v1.ReloadConfigReply
+	61,  // 122: onlink.v1.Admin.ListRoutes:output_type -> onlink.v1.ListRoutesReply
+	67,  // 123: onlink.v1.Admin.ListBlocks:output_type -> onlink.v1.ListBlocksReply
+	70,  // 124: onlink.v1.Admin.ListPools:output_type -> onlink.v1.ListPoolsReply
+	73,  // 125: onlink.v1.Admin.ShowIPAM:output_type -> onlink.v1.ShowIPAMReply
+	76,  // 126: onlink.v1.Admin.CheckIPAM:output_type -> onlink.v1.CheckIPAMReply
+	78,  // 127: onlink.v1.Admin.ReleaseAddress:output_type -> onlink.v1.ReleaseAddressReply
+	80,  // 128: onlink.v1.Admin.ReleaseNode:output_type -> onlink.v1.ReleaseNodeReply
+	80,  // 129: onlink.v1.Admin.TakeOverNode:output_type -> onlink.v1.ReleaseNodeReply
+	83,  // 130: onlink.v1.Admin.AuditIPAM:output_type -> onlink.v1.AuditIPAMReply
+	86,  // 131: onlink.v1.Admin.BackupIPAM:output_type -> onlink.v1.BackupIPAMChunk
+	11,  // 132: onlink.v1.Admin.Announce:output_type -> onlink.v1.AnnounceReply
+	15,  // 133: onlink.v1.Admin.ListAnnouncements:output_type -> onlink.v1.ListAnnouncementsReply
+	19,  // 134: onlink.v1.Admin.SetNamespaces:output_type -> onlink.v1.SetNamespacesReply
+	21,  // 135: onlink.v1.Admin.ListNamespaces:output_type -> onlink.v1.ListNamespacesReply
+	4,   // 136: onlink.v1.Admin.WatchStatus:output_type -> onlink.v1.Status
+	9,   // 137: onlink.v1.Admin.Confirm:output_type -> onlink.v1.ConfirmReply
+	88,  // 138: onlink.v1.Admin.Explain:output_type -> onlink.v1.ExplainReply
+	111, // [111:139] is the sub-list for method output_type
+	83,  // [83:111] is the sub-list for method input_type
+	83,  // [83:83] is the sub-list for extension type_name
+	83,  // [83:83] is the sub-list for extension extendee
+	0,   // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6969,10 +7130,10 @@ func file_admin_proto_init() {
 	if File_admin_proto != nil {
 		return
 	}
-	file_admin_proto_msgTypes[9].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[32].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[38].OneofWrappers = []any{}
-	file_admin_proto_msgTypes[45].OneofWrappers = []any{
+	file_admin_proto_msgTypes[10].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[33].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[39].OneofWrappers = []any{}
+	file_admin_proto_msgTypes[46].OneofWrappers = []any{
 		(*ConfigEdit_PutPeer)(nil),
 		(*ConfigEdit_RemovePeer)(nil),
 		(*ConfigEdit_PutFilter)(nil),
@@ -6984,7 +7145,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   86,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
