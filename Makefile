@@ -92,7 +92,7 @@ lab: engine ## bring the demo's topology up and leave it up, with a shell
 	@CGO_ENABLED=0 go run ./integration/cmd/lab up
 
 deps: engine ## install the Debian packages that demo, lab and test need (root)
-	@$(BED) deps lab frr etcd runtime race prometheus
+	@$(BED) deps lab frr etcd runtime race prometheus collector
 
 test: engine ## run everything: unit, race, kernel, whole-system; end with a list of what ran where
 	@$(BED) test

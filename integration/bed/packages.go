@@ -41,6 +41,7 @@ var debianPackages = map[string]debianPackage{
 	"prometheus":                  {name: "prometheus", what: "Prometheus and promtool, which scrape the lab and try the alert rules", files: [][]string{{"/usr/bin/prometheus"}, {"/usr/bin/promtool"}}, service: "prometheus.service"},
 	"chromium-headless-shell":     {name: "chromium-headless-shell", what: "Chromium without a window, which opens the looking glass", files: [][]string{{"/usr/bin/chromium-headless-shell"}}},
 	"fonts-dejavu-core":           {name: "fonts-dejavu-core", what: "letters for its screenshot", files: [][]string{{"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"}}},
+	"pmacct":                      {name: "pmacct", what: "pmbmpd, a collector of BMP, which decodes what agents send", files: [][]string{{"/usr/sbin/pmbmpd"}}, service: "pmacctd.service"},
 	"libc6-dev":                   {name: "libc6-dev", what: "C headers, for the same", files: [][]string{{"/usr/include/stdio.h"}, {"/usr/lib/x86_64-linux-gnu/crt1.o", "/usr/lib/aarch64-linux-gnu/crt1.o", "/usr/lib64/crt1.o", "/usr/lib/crt1.o"}}},
 }
 
@@ -76,6 +77,8 @@ const (
 	NeedPrometheus Need = "prometheus"
 	// NeedBrowser is the browser of make test-glass.
 	NeedBrowser Need = "browser"
+	// NeedCollector is what collects BMP.
+	NeedCollector Need = "collector"
 	// NeedKube is what the nodes of the test cluster have beside Kubernetes' own
 	// programs.
 	NeedKube Need = "kube"
@@ -111,6 +114,8 @@ func packagesFor(needs []Need) []debianPackage {
 			want = append(want, "prometheus")
 		case NeedBrowser:
 			want = append(want, "chromium-headless-shell", "fonts-dejavu-core", "util-linux")
+		case NeedCollector:
+			want = append(want, "pmacct")
 		case NeedKube:
 			want = append(want, "containerd", "runc", "iproute2", "nftables", "iptables", "util-linux", "mount", "bird2")
 		}

@@ -60,7 +60,7 @@ func Test(ctx context.Context, opts TestOptions) error {
 		return err
 	}
 	r := &run{opts: opts, root: root, bin: filepath.Join(root, "bin"), ledger: NewLedger(), say: newProgress(opts.Out)}
-	needs := []Need{NeedLab, NeedFRR, NeedUML, NeedEtcd, NeedRuntime, NeedPrometheus}
+	needs := []Need{NeedLab, NeedFRR, NeedUML, NeedEtcd, NeedRuntime, NeedPrometheus, NeedCollector}
 	if !opts.NoRace {
 		needs = append(needs, NeedRace)
 	}

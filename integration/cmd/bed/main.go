@@ -93,10 +93,10 @@ func deps(ctx context.Context, names []string) error {
 	var needs []bed.Need
 	for _, name := range names {
 		switch need := bed.Need(name); need {
-		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedKube, bed.NeedRace, bed.NeedQEMU, bed.NeedPrometheus, bed.NeedBrowser:
+		case bed.NeedLab, bed.NeedFRR, bed.NeedInterop, bed.NeedBench, bed.NeedUML, bed.NeedEtcd, bed.NeedRuntime, bed.NeedKube, bed.NeedRace, bed.NeedQEMU, bed.NeedPrometheus, bed.NeedBrowser, bed.NeedCollector:
 			needs = append(needs, need)
 		default:
-			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime, kube, race, qemu, prometheus or browser", name)
+			return fmt.Errorf("deps: unknown need %q; use lab, frr, interop, bench, uml, etcd, runtime, kube, race, qemu, prometheus, browser or collector", name)
 		}
 	}
 	return bed.Install(ctx, os.Stdout, needs...)
