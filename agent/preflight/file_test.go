@@ -1,10 +1,7 @@
 package preflight
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -234,55 +231,5 @@ func TestRunning(t *testing.T) {
 	got := Running(c, []underlay.Address{{Addr: netip.MustParseAddr("192.0.2.7")}}).Error()
 	if want := "onlinkd.yaml:2: bgp.peers[0].address: 192.0.2.7 is this node's own address"; !strings.HasPrefix(got, want) || strings.Contains(got, "\n") {
 		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// blocks returns the fenced and the indented blocks of a page.
-func blocks(page string) (out []string) {
-	for i, block := range strings.Split(page, "```") {
-		if i%2 == 1 {
-			_, text, _ := strings.Cut(block, "\n")
-			out = append(out, text)
-			continue
-		}
-		var run strings.Builder
-		for line := range strings.Lines(block + "\nend\n") {
-			if inside, ok := strings.CutPrefix(line, "    "); ok {
-				run.WriteString(inside)
-			} else if strings.TrimSpace(line) != "" && run.Len() > 0 {
-				out = append(out, run.String())
-				run.Reset()
-			}
-		}
-	}
-	return out
-}
-
-// TestDocumentation: no file of the documentation is rejected.
-func TestDocumentation(t *testing.T) {
-	t.Parallel()
-	files, err := filepath.Glob("../../docs/*.md")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no documentation: %v", err)
-	}
-	judged := 0
-	for _, name := range append(files, "../../README.md") {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, block := range blocks(string(text)) {
-			c, err := config.Parse(fmt.Sprintf("%s, block %d", name, i), []byte(block))
-			if err != nil {
-				continue // a part of a file, or of something else
-			}
-			judged++
-			if errs := File(c); len(errs) > 0 {
-				t.Error(errs)
-			}
-		}
-	}
-	if judged < 10 {
-		t.Errorf("only %d files of the documentation were judged", judged)
 	}
 }
