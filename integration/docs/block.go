@@ -17,7 +17,7 @@ type Block struct {
 	Language string // sh, console, yaml, ...
 	Text     string // without the indentation of the fence
 
-	On     string // the host that it is for; empty: none
+	On     string // the hosts that it is for, separated by commas; empty: none
 	File   string // the file that it is; empty: none
 	Check  string // which program reads it, where its language has several
 	Exit   int    // the exit code of its last command

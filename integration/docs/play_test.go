@@ -85,11 +85,13 @@ func TestPlay(t *testing.T) {
 				if b.On == "" || b.NotRun != "" {
 					continue
 				}
-				m := hosts[b.On]
-				if m == nil {
-					t.Fatalf("%s: the bed has no host %s", b.Where(), b.On)
+				for name := range strings.SplitSeq(b.On, ",") {
+					m := hosts[name]
+					if m == nil {
+						t.Fatalf("%s: the bed has no host %s", b.Where(), name)
+					}
+					commands += play(ctx, t, m, b)
 				}
-				commands += play(ctx, t, m, b)
 			}
 			t.Logf("%d commands in %s", commands, time.Since(began).Round(time.Second))
 		})

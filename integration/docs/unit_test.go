@@ -126,12 +126,20 @@ func (m *machine) daemon(name string, argv ...string) (*lab.Process, error) {
 	return p, err
 }
 
-// startFRR starts zebra and bgpd, and has vtysh read the one file of both.
+// startFRR starts zebra, and bgpd where /etc/frr/daemons says so, and has vtysh read the
+// one file of both.
 func (m *machine) startFRR(ctx context.Context) error {
 	if _, err := m.run(ctx, Command{Text: "install -d -o frr -g frr /run/frr /var/tmp/frr"}); err != nil {
 		return err
 	}
+	daemons, err := os.ReadFile(m.path("/etc/frr/daemons"))
+	if err != nil {
+		return err
+	}
 	for _, d := range []struct{ program, socket string }{{"zebra", "zserv.api"}, {"bgpd", "bgpd.vty"}} {
+		if d.program != "zebra" && !strings.Contains(string(daemons), "\n"+d.program+"=yes\n") {
+			continue
+		}
 		p, err := m.daemon("frr", "/usr/lib/frr/"+d.program, "--log", "stdout")
 		if err != nil {
 			return err
@@ -141,6 +149,6 @@ func (m *machine) startFRR(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := m.run(ctx, Command{Text: "vtysh -b"})
+	_, err = m.run(ctx, Command{Text: "vtysh -b"})
 	return err
 }
