@@ -170,6 +170,11 @@ func (l *Lab) Close() error {
 	namespaces := l.namespaces
 	l.namespaces, l.pods = nil, nil
 	l.mu.Unlock()
+	names := make([]string, len(namespaces))
+	for i, ns := range namespaces {
+		names[i] = ns.Name
+	}
+	s.all(func() error { return killInside(names) })
 	for _, ns := range namespaces {
 		s.all(ns.close)
 	}

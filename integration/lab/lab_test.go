@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -268,6 +269,59 @@ func TestBuildRemovesLeftoversAndRefusesALivingOwner(t *testing.T) {
 	}
 	// The first lab's Close has nothing left to remove and must not mind.
 	l.lock = again.lock
+}
+
+// killedVariable makes [TestKilled] the process that is killed: it holds the lab's name.
+const killedVariable = "ONLINK_LAB_KILLED"
+
+// TestKilled: of a process that was killed with a lab open, the next one removes
+// everything, also a program that changed its user, which no signal ended.
+func TestKilled(t *testing.T) {
+	if name := os.Getenv(killedVariable); name != "" {
+		l, err := Build(t.Context(), Spec{Name: name, Racks: 1, NodesPerRack: 1, Reflectors: -1}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := filepath.Join(l.Dir, "log")
+		p, err := start(l.Node("r1n1").NS, "other user", log, "setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", "echo begins; exec sleep 1000")
+		if err == nil {
+			err = Started(t.Context(), p, func() error {
+				if text := p.Tail(1); text != "begins" {
+					return errors.New(text)
+				}
+				return nil
+			})
+		}
+		if err != nil {
+			t.Fatal(errors.Join(err, l.Close()))
+		}
+		fmt.Printf("%d\n", p.Pid())
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // nothing runs after it
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	name := testName("killed")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$")
+	cmd.Env = append(os.Environ(), killedVariable+"="+name)
+	out, err := cmd.Output()
+	pid, _, _ := strings.Cut(string(out), "\n")
+	inside := "/proc/" + pid + "/ns/net"
+	if _, noPid := strconv.Atoi(pid); noPid != nil || cmd.ProcessState.Success() {
+		t.Fatalf("the process started no program, or was not killed: %v\n%s", err, out)
+	}
+	if err := RemoveDead(); err != nil {
+		t.Error(err)
+	}
+	wantNothingLeft(t, name)
+	if err := Eventually(t.Context(), 10*time.Second, "end of the program", func() error {
+		if _, err := os.Stat(inside); err == nil {
+			return errors.New("it runs")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestProcess(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -140,6 +142,38 @@ func deleteNamed(name string) error {
 		return fmt.Errorf("remove namespace %s: %w", name, err)
 	}
 	return nil
+}
+
+// killInside kills the programs that run in pinned namespaces, other than this one.
+// Most have died with the process that started them (Pdeathsig), but the kernel drops
+// that signal from a program that changes its user, as BIRD and FRR do, and from the
+// children of a shell; they would hold their namespace for ever.
+func killInside(names []string) error {
+	var namespaces []os.FileInfo
+	for _, name := range names {
+		if ns, err := os.Stat(filepath.Join(netnsDir, name)); err == nil {
+			namespaces = append(namespaces, ns)
+		}
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		ns, err := os.Stat(filepath.Join("/proc", e.Name(), "ns/net"))
+		if err != nil || !slices.ContainsFunc(namespaces, func(its os.FileInfo) bool { return os.SameFile(its, ns) }) {
+			continue // it has ended, or runs elsewhere
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("kill process %d of a lab: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // namesWithPrefix lists the pinned namespaces of one lab.

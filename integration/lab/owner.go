@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -71,8 +72,27 @@ func unlockName(f *os.File) error {
 	return errors.Join(err, f.Close())
 }
 
-// Remove deletes what a crashed lab of that name left behind; without
-// leftovers it does nothing. Its processes died with it (Pdeathsig).
+// RemoveDead does [Remove] for every lab whose process has ended without closing it:
+// killed, or stopped by the time limit of its tests. The names of tests' labs hold the
+// process, so that no later lab has the same one and removes them.
+func RemoveDead() error {
+	locks, err := filepath.Glob(filepath.Join(runDir, "*.lock"))
+	for _, lock := range locks {
+		text, readErr := os.ReadFile(lock)
+		pid, numErr := strconv.Atoi(strings.TrimSpace(string(text)))
+		if readErr != nil || numErr != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			continue // being made, in use, or gone meanwhile
+		}
+		removeErr := Remove(strings.TrimSuffix(filepath.Base(lock), ".lock"))
+		if !errors.Is(removeErr, ErrInUse) { // another process removes it, too
+			err = errors.Join(err, removeErr)
+		}
+	}
+	return err
+}
+
+// Remove ends and deletes what a crashed lab of that name left behind; without
+// leftovers it does nothing.
 func Remove(name string) error {
 	lock, err := lockName(name)
 	if err != nil {
@@ -84,6 +104,7 @@ func Remove(name string) error {
 // removeLeftovers is Remove for the holder of the lock.
 func removeLeftovers(name string) error {
 	names, err := namesWithPrefix(name + ".")
+	err = errors.Join(err, killInside(names))
 	for _, n := range names {
 		err = errors.Join(err, deleteNamed(n))
 	}

@@ -23,8 +23,7 @@ func Build(t *testing.T, spec lab.Spec) (context.Context, *lab.Lab) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
+	ctx := Context(t, limit)
 	spec.Name = fmt.Sprintf("i%d-%s", os.Getpid(), spec.Name)
 	l, err := lab.Build(ctx, spec, lab.Options{Bin: Bin()})
 	if err != nil {

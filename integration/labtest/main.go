@@ -1,12 +1,15 @@
 package labtest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"onlink/integration/lab"
 )
 
 // BinVariable names the environment variable with the folder of the programs
@@ -44,7 +47,29 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "find programs:", err)
 		return 1
 	}
+	if os.Geteuid() == 0 {
+		if err := lab.RemoveDead(); err != nil { // no fault of these tests
+			fmt.Fprintln(os.Stderr, "remove what killed tests left:", err)
+		}
+	}
 	return m.Run()
+}
+
+// reserve is the time to end a lab before the time limit of a run, at which Go ends the
+// process without running any clean-up.
+const reserve = 30 * time.Second
+
+// Context is the context of one test: it is over after limit, and in any case in time
+// for the clean-up before the time limit of the run.
+func Context(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
+	end := time.Now().Add(limit)
+	if last, ok := t.Deadline(); ok && last.Add(-reserve).Before(end) {
+		end = last.Add(-reserve)
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), end)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // Must fails the test at once when err is not nil.
