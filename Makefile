@@ -37,7 +37,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab deps test test-unit test-integration test-docs test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab drill deps test test-unit test-integration test-docs test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ lab: engine ## bring the demo's topology up and leave it up, with a shell
 	@$(BED) deps lab
 	@CGO_ENABLED=0 go run ./integration/cmd/lab up
 
+drill: engine ## break a rack, and open a shell to find out why and to mend it: docs/drill.md (N=1 to 5)
+	@$(BED) deps lab
+	@CGO_ENABLED=0 go run ./integration/cmd/lab drill $(N)
+
 deps: engine ## install the Debian packages that demo, lab and test need (root)
 	@$(BED) deps lab frr etcd runtime race prometheus collector
 
@@ -105,7 +109,7 @@ test-integration: engine ## run the whole-system tests
 
 test-docs: build ## run every command of README.md and docs/*.md, and have programs read the files in them
 	@$(BED) deps lab frr etcd prometheus
-	@ONLINK_BIN=$(CURDIR)/bin go test -count=1 ./integration/docs
+	@ONLINK_BIN=$(CURDIR)/bin go test -count=1 -parallel 4 ./integration/docs
 
 test-interop: build ## run onlinkd against BIRD, FRR, ExaBGP and gobgpd, and write docs/interop.md
 	@$(BED) deps interop

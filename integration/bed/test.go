@@ -139,7 +139,7 @@ func (r *run) native(ctx context.Context, rooms, systems []string) error {
 	}
 	if i := slices.Index(systems, waitingToo); i >= 0 {
 		systems = slices.Delete(slices.Clone(systems), i, i+1)
-		g.Go(func() error { return r.goTest(ctx, []string{waitingToo}) })
+		g.Go(func() error { return r.goTest(ctx, []string{waitingToo}, "-parallel", "4") })
 	}
 	g.Go(func() error { return r.goTest(ctx, rooms) })
 	if err := g.Wait(); err != nil {

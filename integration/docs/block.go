@@ -3,9 +3,7 @@ package docs
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,6 +19,7 @@ type Block struct {
 	File   string // the file that it is; empty: none
 	Check  string // which program reads it, where its language has several
 	Exit   int    // the exit code of its last command
+	Break  int    // the number of the breakage of the drill that it makes; 0: none
 	NotRun string // why it is not run; empty: it is
 }
 
@@ -28,7 +27,7 @@ type Block struct {
 func (b *Block) Where() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
 
 // errInfo is the error of a fence with an unknown attribute.
-var errInfo = errors.New("write on=, file=, check=, exit= or not-run: REASON")
+var errInfo = errors.New("write on=, file=, check=, exit=, break= or not-run: REASON")
 
 var (
 	fenceRE    = regexp.MustCompile("^( *)(```+)(.*)$")
@@ -75,7 +74,7 @@ func (b *Block) describe(info string) error {
 	b.NotRun = strings.TrimSpace(b.NotRun)
 	words := strings.Fields(info)
 	if len(words) == 0 {
-		return errors.New("a code block without a language")
+		return errors.New("a code block without a language: write ```sh or ```console for commands, ```yaml, ```json ... for files, ```text for what is only looked at")
 	}
 	b.Language = words[0]
 	for _, word := range words[1:] {
@@ -87,12 +86,12 @@ func (b *Block) describe(info string) error {
 			b.File = value
 		case ok && key == "check":
 			b.Check = value
-		case ok && key == "exit":
-			code, err := strconv.Atoi(value)
+		case ok && (key == "exit" || key == "break"):
+			n, err := strconv.Atoi(value)
 			if err != nil {
 				return fmt.Errorf("%q: %w", word, err)
 			}
-			b.Exit = code
+			*map[string]*int{"exit": &b.Exit, "break": &b.Break}[key] = n
 		default:
 			return fmt.Errorf("%q: %w", word, errInfo)
 		}
@@ -139,37 +138,4 @@ func (b *Block) Commands() (list []Command) {
 		list[len(list)-1].Exit = b.Exit
 	}
 	return list
-}
-
-// Bed is which hosts a page has. The zero value is none.
-type Bed struct {
-	// Kind is bare (hosts with nothing on them) or rack (agents and pods that work).
-	Kind       string
-	ToRs       int
-	Nodes      int
-	Reflectors int
-}
-
-var bedRE = regexp.MustCompile(`(?m)^<!-- bed: (\w+)((?: \w+=\d+)*) -->$`)
-
-// BedOf returns the bed that a page names.
-func BedOf(page, text string) (Bed, error) {
-	m := bedRE.FindStringSubmatch(text)
-	if m == nil {
-		return Bed{}, nil
-	}
-	bed := Bed{Kind: m[1], ToRs: 1, Nodes: 2, Reflectors: 1}
-	numbers := map[string]*int{"tors": &bed.ToRs, "nodes": &bed.Nodes, "reflectors": &bed.Reflectors}
-	for word := range strings.FieldsSeq(m[2]) {
-		key, value, _ := strings.Cut(word, "=")
-		n, err := strconv.Atoi(value)
-		if numbers[key] == nil || err != nil {
-			return Bed{}, fmt.Errorf("%s: %q: a bed has %v", page, word, slices.Sorted(maps.Keys(numbers)))
-		}
-		*numbers[key] = n
-	}
-	if bed.Kind != "bare" && bed.Kind != "rack" {
-		return Bed{}, fmt.Errorf("%s: a bed is bare or rack, not %s", page, bed.Kind)
-	}
-	return bed, nil
 }

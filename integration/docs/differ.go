@@ -16,6 +16,8 @@ var varies = []struct {
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?( ?(Z|UTC|[+-]\d\d:?\d\d))?`), "DATE"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?\b`), "CLOCK"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(d|h|ms|µs|m|s))+( ago)?\b`), "TIME"},
+	{regexp.MustCompile(`\bTIME: connect: dial tcp \S+ connect: connection refused$`), "-"}, // before the peer listened
+	{regexp.MustCompile(`\b(Idle|Connect|Active)\b`), "DOWN"},                               // they follow each other until the session is up
 	{regexp.MustCompile(`\bfe80::[0-9a-f:]+`), "LINKLOCAL"},
 	{regexp.MustCompile(`\bonl[0-9a-f]{11}\b`), "DEVICE"},
 	{regexp.MustCompile(`@if\d+\b`), "@ifN"},
@@ -23,6 +25,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{12,}\b`), "ID"},
 	{regexp.MustCompile(`\b(pid|uid) \d+`), "$1 N"},
 	{regexp.MustCompile(`\b(time|ttl|icmp_seq|mdev)=[\d.]+( ms)?`), "$1=N"},
+	{regexp.MustCompile(`\bBIRD [\d.]+ ready`), "BIRD N ready"},
 	{regexp.MustCompile(`\d+(\.\d+)?/\d+(\.\d+)?/\d+(\.\d+)?/\d+(\.\d+)? ms`), "RTT"},
 	{regexp.MustCompile(`\(devel\)|\bv?\d+\.\d+\.\d+[\w.+-]*-\d+-g[0-9a-f]+\S*|\bv0\.0\.0-\S+`), "VERSION"},
 }
@@ -47,8 +50,9 @@ func lines(text string) (out []string) {
 }
 
 // Differ returns why an output is not what a page shows, or nil. The width of columns,
-// empty lines, and times, dates, epochs, IDs, names of pods' devices, MAC addresses and
-// versions may differ. A line "..." in the page stands for any lines.
+// empty lines, and times, dates, epochs, IDs, names of pods' devices, MAC addresses,
+// versions, the state of a session that is not up, and whether a peer listened at the
+// first try may differ. A line "..." in the page stands for any lines.
 func Differ(shown, got string) error {
 	want, have := lines(shown), lines(got)
 	skip := false

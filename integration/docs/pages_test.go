@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,21 +32,21 @@ func TestBlocks(t *testing.T) {
 		for _, b := range p.blocks {
 			switch {
 			case b.On != "" && p.bed.Kind == "":
-				t.Errorf("%s: the page names no bed, as in <!-- bed: rack -->", b.Where())
+				t.Errorf("%s: the block runs on %s, but the page names no hosts: write <!-- bed: rack --> into its first line", b.Where(), b.On)
 			case b.NotRun != "", b.Check == "run": // the command that follows reads it
 			case b.Language == "text":
 				if line := program.FindString(b.Text); line != "" {
-					t.Errorf("%s: a command (%q) in a block of language text; write sh or console", b.Where(), line)
+					t.Errorf("%s: a command (%q) in a block of language text: write sh or console, and %s", b.Where(), line, howToRun(p))
 				}
 			case b.Language == "sh" || b.Language == "console":
 				commands++
 				if b.On == "" {
-					t.Errorf("%s: say where it runs (on=HOST), or why it does not (not-run: REASON)", b.Where())
+					t.Errorf("%s: the block neither runs nor says why not: write ```%s and %s", b.Where(), b.Language, howToRun(p))
 				}
 			default:
 				files++
 				if err := read(t, b); err != nil {
-					t.Errorf("%s: %v", b.Where(), err)
+					t.Errorf("%s: %v\nif it is for another program than ```%s means, write yaml check=objects, yaml check=prometheus, text, or %s not-run: REASON (CONTRIBUTING.md, \"A page\")", b.Where(), err, b.Language, b.Language)
 				}
 			}
 		}
@@ -53,6 +54,15 @@ func TestBlocks(t *testing.T) {
 	if commands < 30 || files < 15 {
 		t.Errorf("only %d blocks of commands and %d files", commands, files)
 	}
+}
+
+// howToRun says what stands behind the language of a block of commands on that page.
+func howToRun(p page) string {
+	where := "on=r1n1, or another host of this page's bed"
+	if p.bed.Kind == "" {
+		where = "on=r1n1, with <!-- bed: rack --> in the first line of the page"
+	}
+	return "behind it not-run: REASON (such as needs a cluster), or " + where + " (CONTRIBUTING.md, \"A page\")"
 }
 
 // read has the program that a file is for read it.
@@ -115,6 +125,48 @@ func decode(text string) error {
 	return nil
 }
 
+// TestNames: the tests and figures that pages name as their witnesses exist.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "build" || d.Name() == ".git"):
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func ((Test|Benchmark)\w+)\(`).FindAllSubmatch(text, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	labtest.Must(t, err)
+	figures, err := os.ReadFile(filepath.Join(root, "docs", "performance.md"))
+	labtest.Must(t, err)
+	named := 0
+	for _, p := range pages(t) {
+		for _, name := range regexp.MustCompile(`\b(Test|Benchmark)[A-Z]\w+`).FindAllString(p.text, -1) {
+			named++
+			if !tests[name] {
+				t.Errorf("%s names %s, and there is no such test", p.name, name)
+			}
+		}
+		for _, m := range regexp.MustCompile("`((fib|agent|ipam|cni|bgp)\\.[a-z]+_[0-9a-z_]+)`").FindAllStringSubmatch(p.text, -1) {
+			named++
+			if !strings.Contains(string(figures), m[1]) {
+				t.Errorf("%s names the figure %s, which docs/performance.md lacks", p.name, m[1])
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("only %d names were found", named)
+	}
+}
+
 // TestParse: what a fence says, and what is refused.
 func TestParse(t *testing.T) {
 	t.Parallel()
@@ -149,6 +201,10 @@ func TestDiffer(t *testing.T) {
 	}{
 		{"times, widths and MAC addresses", shown, "NAME    SINCE    MAC\nrr1     2m4s     02:00:00:00:00:01\n\n", true},
 		{"a name", shown, strings.ReplaceAll(shown, "rr1", "rr2"), false},
+		{"a session that is not up", "rr1 Active 16s\n", "rr1 Idle 3s\n", true},
+		{"and one that is", "rr1 Active 16s\n", "rr1 Established 3s\n", false},
+		{"a try before the peer listened", "rr1 0 -\n", "rr1 0 1m2s ago: connect: dial tcp 0.0.0.0:0->10.57.1.12:179: connect: connection refused\n", true},
+		{"another error", "rr1 0 -\n", "rr1 0 1m2s ago: hold timer expired\n", false},
 		{"a missing line", shown, "NAME   SINCE   MAC\n", false},
 		{"a line more", shown, shown + "more\n", false},
 		{"lines left out", "NAME SINCE MAC\n...\n", shown, true},

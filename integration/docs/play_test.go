@@ -12,10 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"onlink/integration/conf"
-	"onlink/integration/lab"
 	"onlink/integration/labtest"
-	"onlink/internal/identity"
 )
 
 func TestMain(m *testing.M) { os.Exit(labtest.Main(m)) }
@@ -72,34 +69,55 @@ func TestPlay(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			ctx, hosts := p.bed.make(t)
-			t.Cleanup(func() {
-				for _, m := range hosts {
-					if t.Failed() {
-						t.Log(m.logs())
-					}
+			ctx := labtest.Context(t, 5*time.Minute)
+			hosts, err := p.bed.Make(ctx, fmt.Sprintf("d%d-%d", os.Getpid(), beds.Add(1)), labtest.Bin())
+			labtest.Must(t, err)
+			defer func() {
+				if t.Failed() {
+					t.Log(hosts.Logs())
 				}
-			})
-			commands := 0
+				labtest.Must(t, hosts.Close())
+			}()
+			commands, broken := 0, breakage{}
 			for _, b := range p.blocks {
 				if b.On == "" || b.NotRun != "" {
 					continue
 				}
+				broken.next(t, b)
 				for name := range strings.SplitSeq(b.On, ",") {
-					m := hosts[name]
-					if m == nil {
-						t.Fatalf("%s: the bed has no host %s", b.Where(), name)
+					m, err := hosts.Machine(name)
+					if err != nil {
+						t.Fatalf("%s: %v", b.Where(), err)
 					}
 					commands += play(ctx, t, m, b)
 				}
 			}
+			broken.next(t, &Block{Break: -1})
 			t.Logf("%d commands in %s", commands, time.Since(began).Round(time.Second))
 		})
 	}
 }
 
+// breakage is one of the drill: what it takes to find and mend it by the page's commands
+// is printed, and no more, because a person reads between them.
+type breakage struct {
+	number int
+	since  time.Time
+}
+
+func (a *breakage) next(t *testing.T, b *Block) {
+	t.Helper()
+	if b.Break == 0 {
+		return
+	}
+	if a.number > 0 {
+		t.Logf("breakage %d: found and mended in %s", a.number, time.Since(a.since).Round(100*time.Millisecond))
+	}
+	a.number, a.since = b.Break, time.Now()
+}
+
 // play runs a block and returns how many commands that were.
-func play(ctx context.Context, t *testing.T, m *machine, b *Block) int {
+func play(ctx context.Context, t *testing.T, m *Machine, b *Block) int {
 	t.Helper()
 	if b.File != "" {
 		if err := os.WriteFile(m.path(b.File), []byte(b.Text), 0o644); err != nil {
@@ -110,10 +128,10 @@ func play(ctx context.Context, t *testing.T, m *machine, b *Block) int {
 	commands := b.Commands()
 	for _, c := range commands {
 		if *show {
-			out, err := m.run(ctx, c)
+			out, err := m.Run(ctx, c)
 			t.Logf("%s:%d: on %s: %s\n%s%v", b.Page, c.Line, m.name, c.Text, out, err)
 		} else if err := perform(ctx, m, c); err != nil {
-			t.Errorf("%s:%d: on %s: %s\n%v", b.Page, c.Line, m.name, c.Text, err)
+			t.Fatalf("%s:%d: on %s: %s\n%v", b.Page, c.Line, m.name, c.Text, err) // what follows builds on it
 		}
 	}
 	return len(commands)
@@ -121,99 +139,32 @@ func play(ctx context.Context, t *testing.T, m *machine, b *Block) int {
 
 // perform runs a command once, or, where the page shows what it prints, until it does:
 // a reader too looks again while sessions come up.
-func perform(ctx context.Context, m *machine, c Command) error {
+func perform(ctx context.Context, m *Machine, c Command) error {
 	if c.Shown == "" {
-		_, err := m.run(ctx, c)
+		_, err := m.Run(ctx, c)
 		return err
 	}
-	return lab.Eventually(ctx, patience, "what the page shows", func() error {
-		out, err := m.run(ctx, c)
+	late, again := time.NewTimer(labtest.Patience), time.NewTicker(pause)
+	defer late.Stop()
+	defer again.Stop()
+	for {
+		out, err := m.Run(ctx, c)
 		if err != nil && !errors.Is(err, errExit) {
 			return err
 		}
-		return errors.Join(Differ(c.Shown, out), err)
-	})
-}
-
-// make makes the hosts of the bed.
-func (b Bed) make(t *testing.T) (context.Context, map[string]*machine) {
-	t.Helper()
-	spec := lab.Spec{Name: "docs", Racks: 1, NodesPerRack: b.Nodes, ToRsPerRack: b.ToRs, Reflectors: b.Reflectors, Pool: lab.Pool{Tunnel: "none"}}
-	if b.Reflectors == 0 {
-		spec.Reflectors = -1
-	}
-	spec.Name = fmt.Sprintf("d%d", beds.Add(1))
-	ctx, l := labtest.Build(t, spec)
-	hosts := map[string]*machine{}
-	for _, n := range l.Nodes() {
-		run, etc := "", ""
-		if b.Kind == "rack" {
-			run, etc = filepath.Dir(n.AdminSocket()), filepath.Dir(n.ConfigFile())
+		if err = errors.Join(Differ(c.Shown, out), err); err == nil {
+			return nil
 		}
-		hosts[n.Name] = newMachine(ctx, t, n.Name, n.NS, run, etc)
-	}
-	for _, tor := range l.ToRs() {
-		hosts[tor.Name] = newMachine(ctx, t, tor.Name, tor.NS, "", "")
-	}
-	names := names(l)
-	for _, m := range hosts {
-		m.peers = hosts
-		file, err := os.OpenFile(m.path("/etc/hosts"), os.O_APPEND|os.O_WRONLY, 0)
-		labtest.Must(t, err)
-		_, err = file.WriteString(names)
-		labtest.Must(t, errors.Join(err, file.Close()))
-	}
-	inTree(t, hosts)
-	if b.Kind == "bare" {
-		return ctx, hosts
-	}
-	working(ctx, t, l, hosts)
-	return ctx, hosts
-}
-
-// names returns the lines of /etc/hosts for a lab.
-func names(l *lab.Lab) string {
-	var out strings.Builder
-	for _, n := range l.Nodes() {
-		fmt.Fprintf(&out, "%s %s\n", n.Addr, n.Name)
-	}
-	for _, tor := range l.ToRs() {
-		fmt.Fprintf(&out, "%s %s\n", tor.Addr, tor.Name)
-	}
-	return out.String()
-}
-
-// inTree makes the folder that commands begin in look like a tree after `make build`.
-func inTree(t *testing.T, hosts map[string]*machine) {
-	t.Helper()
-	tree, err := filepath.Abs(root)
-	labtest.Must(t, err)
-	for _, m := range hosts {
-		labtest.Must(t, os.Symlink(labtest.Bin(), m.path("/srv/bin")))
-		labtest.Must(t, os.Symlink(filepath.Join(tree, "deploy"), m.path("/srv/deploy")))
-	}
-}
-
-// working starts the agents and pods of a rack. Their API listens over TLS too, and
-// every host has the certificate of an operator.
-func working(ctx context.Context, t *testing.T, l *lab.Lab, hosts map[string]*machine) {
-	t.Helper()
-	ca := labtest.NewAuthority(t)
-	alice := ca.Issue(t, identity.Operator, "alice")
-	for _, n := range l.Nodes() {
-		tls := ca.Issue(t, identity.Node, n.Name, n.Addr)
-		n.Edit = func(c *conf.Config) { c.API.Admin.TCP, c.API.Admin.TLS = n.Addr.String()+":9180", tls }
-		for from, to := range map[string]string{alice.CA: "ca.crt", alice.Cert: "alice.crt", alice.Key: "alice.key"} {
-			text, err := os.ReadFile(from)
-			labtest.Must(t, err)
-			labtest.Must(t, os.WriteFile(hosts[n.Name].path("/srv/"+to), text, 0o600))
+		select {
+		case <-again.C:
+		case <-late.C:
+			return err
 		}
 	}
-	labtest.StartWithPods(ctx, t, l)
 }
 
-// patience bounds the wait for what a page shows: sessions come up after seconds.
-const patience = 20 * time.Second
+// pause is the time between two tries: each starts four programs.
+const pause = 200 * time.Millisecond
 
 // beds numbers the beds of this process, for their names.
 var beds atomic.Int32

@@ -1,7 +1,8 @@
 //go:debug multipathtcp=0
 
 // Command lab shows onlink at work: `lab demo` tells the story of two racks
-// and checks it, `lab up` leaves the same topology running with a shell.
+// and checks it, `lab up` leaves the same topology running with a shell, `lab drill`
+// breaks a rack, and opens a shell to mend it.
 //
 // Where the kernel has no ipip devices it builds itself and onlink's programs,
 // and runs inside user-mode Linux. It needs root.
@@ -57,7 +58,11 @@ func command() *cobra.Command {
 		Use: "up", Short: "build two racks and open a shell in them", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), "up", leaveUp) },
 	}
-	root.AddCommand(demo, up)
+	drill := &cobra.Command{
+		Use: "drill [NUMBER]", Short: "break a rack as docs/drill.md says, and open a shell to mend it", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return o.drill(c.Context(), args) },
+	}
+	root.AddCommand(demo, up, drill)
 	return root
 }
 

@@ -1,6 +1,6 @@
 package main
 
-// options are the flags of both commands.
+// options are the flags of the commands.
 type options struct {
 	native, uml, keep bool
 	tor               string

@@ -54,18 +54,26 @@ func (o options) prepare(ctx context.Context, out *screen.Screen) (*programs, er
 	if p.bin != "" && !p.guest {
 		return p, nil
 	}
+	if err := p.build(ctx, o, out); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// build makes a temporary folder with the programs.
+func (p *programs) build(ctx context.Context, o options, out *screen.Screen) error {
 	// The guest's unprivileged uid must be able to enter the folder, so it is
 	// not made under a TMPDIR that may be private.
 	temp, err := os.MkdirTemp("/tmp", "onlink-lab-")
 	if err != nil {
-		return nil, fmt.Errorf("make folder for programs: %w", err)
+		return fmt.Errorf("make folder for programs: %w", err)
 	}
 	p.temp = temp
 	if err := p.fill(ctx, o, out); err != nil {
 		p.remove()
-		return nil, err
+		return err
 	}
-	return p, nil
+	return nil
 }
 
 // fill puts the programs into the temporary folder.

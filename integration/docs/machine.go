@@ -11,24 +11,23 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"onlink/integration/lab"
-	"onlink/integration/labtest"
 )
 
 // machineScript is the first program of a machine: it puts files of its own over those
 // of this host, so that a page may write /etc/onlink and install programs, and keeps
 // the mount namespace.
 const machineScript = `set -e
-disk=$1 run=$2 etc=$3
+disk=$1 lab=$2 run=$3 etc=$4
 mkdir -p "$disk"
 mount -t tmpfs tmpfs "$disk"
 mkdir -p "$disk/home" "$disk/run"
 if [ -n "$run" ]; then
-	mkdir -p "$disk/run/netns" "$disk/run/onlink"
+	mkdir -p "$disk/run/netns" "$disk/run/onlink" "$disk$lab"
 	mount --rbind /run/netns "$disk/run/netns"
+	mount --bind "$lab" "$disk$lab"
 	mount --bind "$run" "$disk/run/onlink"
 fi
 for dir in /etc /opt /usr/local /var/lib /var/tmp /root /tmp; do
@@ -42,53 +41,65 @@ touch /run/ready
 exec sleep infinity
 `
 
-// machine is a host of a bed: a network namespace of the lab, with files of its own.
-type machine struct {
+// Machine is a host of a bed: a network namespace of the lab, with files of its own.
+type Machine struct {
 	name  string
 	ns    *lab.NS
 	first *lab.Process // keeps the mount namespace
 	dir   string       // of its logs
 	units map[string][]*lab.Process
-	peers map[string]*machine // all hosts of the bed, by name
+	hosts *Hosts // of the bed
 }
 
-// newMachine makes the files of a host. run and etc are the folders of a running agent
-// that are its /run/onlink and /etc/onlink; empty: none.
-func newMachine(ctx context.Context, t *testing.T, name string, ns *lab.NS, run, etc string) *machine {
-	t.Helper()
-	m := &machine{name: name, ns: ns, dir: t.TempDir(), units: map[string][]*lab.Process{}}
+// newMachine makes the files of a host in a bed. run and etc are the folders of a running
+// agent that are its /run/onlink and /etc/onlink; empty: none.
+func (h *Hosts) newMachine(ctx context.Context, name string, ns *lab.NS, run, etc string) error {
+	m := &Machine{name: name, ns: ns, dir: filepath.Join(h.lab.Dir, "machine-"+name), units: map[string][]*lab.Process{}, hosts: h}
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		return err
+	}
 	var err error
-	m.first, err = ns.Start("files of "+name, filepath.Join(m.dir, "machine"), "unshare", "--mount", "--propagation", "slave", "bash", "-c", machineScript, "bash", "/mnt", run, etc)
-	labtest.Must(t, err)
-	t.Cleanup(func() {
-		for unit := range m.units {
-			labtest.Must(t, m.stop(unit))
-		}
-		labtest.Must(t, m.first.Kill())
-	})
-	labtest.Must(t, lab.Started(ctx, m.first, func() error {
+	m.first, err = ns.Start("files of "+name, filepath.Join(m.dir, "log"), "unshare", "--mount", "--propagation", "slave", "bash", "-c", machineScript, "bash", "/mnt", h.lab.Dir, run, etc)
+	if err != nil {
+		return err
+	}
+	h.machines[name] = m
+	return lab.Started(ctx, m.first, func() error {
 		_, err := os.Stat(m.path("/run/ready"))
 		return err
-	}))
-	return m
+	})
+}
+
+// close ends the machine's programs.
+func (m *Machine) close() error {
+	var errs []error
+	for name := range m.units {
+		errs = append(errs, m.stop(name))
+	}
+	return errors.Join(append(errs, m.first.Kill())...)
 }
 
 // path names a file of the machine as this process sees it.
-func (m *machine) path(file string) string {
+func (m *Machine) path(file string) string {
 	return fmt.Sprintf("/proc/%d/root%s", m.first.Pid(), file)
 }
 
 // inside returns the command line that runs a program on the machine.
-func (m *machine) inside(argv ...string) []string {
+func (m *Machine) inside(argv ...string) []string {
 	pid := strconv.Itoa(m.first.Pid())
 	return append([]string{"nsenter", "--target", pid, "--mount", "--net", "--wdns=/srv"}, argv...)
+}
+
+// env is the environment of commands on the machine.
+func (m *Machine) env() []string {
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:" + m.hosts.lab.Bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/srv", "TERM=" + os.Getenv("TERM")}
 }
 
 // errExit is the error of a command that ends with another exit code than the page says.
 var errExit = errors.New("exit code")
 
-// run runs a command of a page and returns what it prints on both outputs.
-func (m *machine) run(ctx context.Context, c Command) (string, error) {
+// Run runs a command of a page and returns what it prints on both outputs.
+func (m *Machine) Run(ctx context.Context, c Command) (string, error) {
 	switch words := strings.Fields(c.Text); words[0] {
 	case "systemctl":
 		return "", m.systemctl(ctx, words[1:])
@@ -99,11 +110,16 @@ func (m *machine) run(ctx context.Context, c Command) (string, error) {
 	defer cancel()
 	argv := m.inside("bash", "-ec", c.Text)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:" + labtest.Bin() + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/srv", "TERM=dumb"}
+	cmd.Env = m.env()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
+	// The shell's children go with it when the time is over: one that lives holds the
+	// output open, and Run would wait for ever.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	// On a thread of its own: the signal comes when the thread ends that started it, and
+	// Go ends those that a namespace was entered on.
+	err := m.ns.Do(cmd.Run)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return out.String(), err
@@ -115,9 +131,9 @@ func (m *machine) run(ctx context.Context, c Command) (string, error) {
 }
 
 // copyTo is scp: no host of a bed has an SSH server.
-func (m *machine) copyTo(files []string, to string) error {
+func (m *Machine) copyTo(files []string, to string) error {
 	host, dir, _ := strings.Cut(to, ":")
-	peer := m.peers[host]
+	peer := m.hosts.machines[host]
 	if peer == nil {
 		return fmt.Errorf("scp: no host %s", host)
 	}
@@ -142,7 +158,7 @@ func (m *machine) copyTo(files []string, to string) error {
 }
 
 // logs returns the end of what the machine's programs wrote.
-func (m *machine) logs() string {
+func (m *Machine) logs() string {
 	var out strings.Builder
 	for unit, list := range m.units {
 		for _, p := range list {

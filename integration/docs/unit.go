@@ -18,7 +18,7 @@ type unit struct {
 }
 
 // unit reads the unit that the machine has, or else Debian's of this host.
-func (m *machine) unit(name string) (unit, error) {
+func (m *Machine) unit(name string) (unit, error) {
 	for _, dir := range []string{"/etc/systemd/system", "/lib/systemd/system"} {
 		text, err := os.ReadFile(m.path(filepath.Join(dir, name+".service")))
 		if errors.Is(err, os.ErrNotExist) {
@@ -49,6 +49,8 @@ func (u unit) shell(key string) string {
 	for _, file := range u.keys["EnvironmentFile"] {
 		fmt.Fprintf(&out, "[ ! -e %[1]s ] || { set -a; . %[1]s; set +a; }\n", strings.TrimPrefix(file, "-"))
 	}
+	// A program that changes its user loses the signal that ends it with a killed test.
+	out.WriteString("export BIRD_RUN_USER=root BIRD_RUN_GROUP=root\n")
 	for _, command := range u.keys[key] {
 		if key == "ExecStart" {
 			command = "exec " + command
@@ -59,7 +61,7 @@ func (u unit) shell(key string) string {
 }
 
 // systemctl does what systemd would: it runs the commands of a unit on the machine.
-func (m *machine) systemctl(ctx context.Context, args []string) error {
+func (m *Machine) systemctl(ctx context.Context, args []string) error {
 	verb, name := args[0], args[len(args)-1]
 	switch verb {
 	case "daemon-reload":
@@ -76,13 +78,13 @@ func (m *machine) systemctl(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		_, err = m.run(ctx, Command{Text: u.shell("ExecReload")})
+		_, err = m.Run(ctx, Command{Text: u.shell("ExecReload")})
 		return err
 	}
 	return fmt.Errorf("systemctl %s: no bed does that", verb)
 }
 
-func (m *machine) stop(name string) error {
+func (m *Machine) stop(name string) error {
 	var errs []error
 	for _, p := range m.units[name] {
 		errs = append(errs, p.Stop())
@@ -93,7 +95,7 @@ func (m *machine) stop(name string) error {
 
 // start starts the program of a unit, or those of FRR, whose unit calls a script that
 // makes daemons.
-func (m *machine) start(ctx context.Context, name string) error {
+func (m *Machine) start(ctx context.Context, name string) error {
 	if name == "frr" {
 		return m.startFRR(ctx)
 	}
@@ -110,7 +112,7 @@ func (m *machine) start(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := m.run(ctx, Command{Text: "set -e\n" + u.shell("ExecStartPre")}); err != nil {
+	if _, err := m.Run(ctx, Command{Text: "set -e\n" + u.shell("ExecStartPre")}); err != nil {
 		return err
 	}
 	_, err = m.daemon(name, "bash", "-c", u.shell("ExecStart"))
@@ -118,7 +120,7 @@ func (m *machine) start(ctx context.Context, name string) error {
 }
 
 // daemon starts a program of a unit.
-func (m *machine) daemon(name string, argv ...string) (*lab.Process, error) {
+func (m *Machine) daemon(name string, argv ...string) (*lab.Process, error) {
 	p, err := m.ns.Start(name+" on "+m.name, filepath.Join(m.dir, name+".log"), m.inside(argv...)...)
 	if err == nil {
 		m.units[name] = append(m.units[name], p)
@@ -128,8 +130,8 @@ func (m *machine) daemon(name string, argv ...string) (*lab.Process, error) {
 
 // startFRR starts zebra, and bgpd where /etc/frr/daemons says so, and has vtysh read the
 // one file of both.
-func (m *machine) startFRR(ctx context.Context) error {
-	if _, err := m.run(ctx, Command{Text: "install -d -o frr -g frr /run/frr /var/tmp/frr"}); err != nil {
+func (m *Machine) startFRR(ctx context.Context) error {
+	if _, err := m.Run(ctx, Command{Text: "install -d -o frr -g frr /run/frr /var/tmp/frr"}); err != nil {
 		return err
 	}
 	daemons, err := os.ReadFile(m.path("/etc/frr/daemons"))
@@ -149,6 +151,6 @@ func (m *machine) startFRR(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = m.run(ctx, Command{Text: "vtysh -b"})
+	_, err = m.Run(ctx, Command{Text: "vtysh -b"})
 	return err
 }
