@@ -3,6 +3,7 @@ package ipam
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -105,5 +106,49 @@ func fill(b testing.TB, path string, pool Pool) {
 	}
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkRegistry is a registry that serves many nodes of two blocks each: what its
+// file and its heap hold, and what an assert of one node costs, which each node makes
+// once a minute.
+func BenchmarkRegistry(b *testing.B) {
+	for _, nodes := range []int{100, 1000, 5000} {
+		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			path := dbPath(b)
+			s := openStore(b, path)
+			reg := s.BoltRegistry()
+			caller := func(i int) Caller {
+				return Caller{Node: fmt.Sprintf("worker-%05d.example", i), Instance: fmt.Sprintf("%032x", i), Address: netip.AddrFrom4([4]byte{10, 57, byte(i >> 8), byte(i)}), Period: time.Minute}
+			}
+			held := make([][]Block, nodes)
+			for i := range held {
+				for range 2 {
+					claimed, err := reg.Claim(b.Context(), ClaimRequest{Caller: caller(i), Pool: "default", PoolCIDR: pfx("10.128.0.0/9"), BlockSize: 26})
+					if err != nil {
+						b.Fatal(err)
+					}
+					held[i] = append(held[i], claimed)
+				}
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			i := 0
+			for b.Loop() {
+				if lost, err := reg.Assert(b.Context(), caller(i%nodes), held[i%nodes]); err != nil || len(lost) > 0 {
+					b.Fatal(lost, err)
+				}
+				i++
+			}
+			file, err := os.Stat(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "heap_MB")
+			b.ReportMetric(float64(file.Size())/(1<<20), "file_MB")
+		})
 	}
 }
