@@ -197,9 +197,10 @@ generate: ## generate Go from proto/, deep copies, CRDs and their reference from
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/generated -write
 	@$(MAKE) --no-print-directory reference
 
-reference: engine ## write docs/reference of the programs, their configuration and the API, from the code
+reference: engine ## write docs/reference of the programs, their configuration and the API, from the code, and docs/pictures from their texts
 	@go test -count=1 -run '^TestManual' $(dir $(wildcard ./cmd/*/manual_test.go)) ./agent/config -args -manual.write
 	@go run ./tools/api
+	@go run ./tools/pictures
 
 manifests: ## render the chart with its defaults: deploy/kubernetes/onlink.yaml
 	GOFLAGS="$$ONLINK_GOFLAGS" go run ./tools/manifests

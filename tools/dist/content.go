@@ -121,7 +121,7 @@ func (c *content) addSystem(o *options) error {
 // addDocs adds the pages, in the folders of the tree: their links hold.
 func (c *content) addDocs(root string) error {
 	for _, pattern := range []string{
-		"README.md", "CHANGELOG.md", "LICENSE", "docs/*.md", "docs/reference/*.md",
+		"README.md", "CHANGELOG.md", "LICENSE", "docs/*.md", "docs/reference/*.md", "docs/pictures/*.svg",
 		"deploy/security/*", "deploy/kubernetes/onlink.yaml", "deploy/monitoring/dashboard.json", "deploy/monitoring/rules.yaml",
 	} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))

@@ -213,6 +213,7 @@ func checkFiles(t *testing.T, files map[string]string) {
 		"/usr/share/doc/onlink/LICENSE":                            "Apache License",
 		"/usr/share/doc/onlink/deploy/monitoring/rules.yaml":       "alert:",
 		"/usr/share/doc/onlink/docs/bgp.md":                        "BGP",
+		"/usr/share/doc/onlink/docs/pictures/learn.svg":            "<svg",
 		"/usr/share/doc/onlink/deploy/security/gobgp.openvex.json": "not_affected",
 		"/usr/share/doc/onlink/THIRD-PARTY-LICENSES":               "github.com/spf13/cobra",
 	} {
