@@ -16,6 +16,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?( ?(Z|UTC|[+-]\d\d:?\d\d))?`), "DATE"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?\b`), "CLOCK"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(d|h|ms|µs|m|s))+( ago)?\b`), "TIME"},
+	{regexp.MustCompile(`^Last error: TIME: connect: dial tcp \S+ connect: connection refused \(before the present session\)$`), ""},
 	{regexp.MustCompile(`\bTIME: connect: dial tcp \S+ connect: connection refused$`), "-"}, // before the peer listened
 	{regexp.MustCompile(`\b(Idle|Connect|Active)\b`), "DOWN"},                               // they follow each other until the session is up
 	{regexp.MustCompile(`\bfe80::[0-9a-f:]+`), "LINKLOCAL"},
