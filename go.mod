@@ -3,9 +3,9 @@ module onlink
 go 1.26.0
 
 require (
-	github.com/clipperhouse/displaywidth v0.11.0
 	github.com/chromedp/cdproto v0.160.1
 	github.com/chromedp/chromedp v0.23.1
+	github.com/clipperhouse/displaywidth v0.11.0
 	github.com/containernetworking/cni v1.3.1
 	github.com/creack/pty v1.1.24
 	github.com/gdamore/tcell/v3 v3.6.0
