@@ -78,8 +78,10 @@ func (a *agent) listenAdmin(s *endpoint.Set) error {
 	local, mode := admin.Door{Reflection: cfg.Reflection}, fs.FileMode(0o660)
 	if cfg.Viewers != "" {
 		// A socket has one group: the door tells the two apart.
-		var err error
-		if local.Operators, local.Viewers, err = adminGroups(cfg); err != nil {
+		var of [2]error
+		local.Operators, of[0] = endpoint.Group("api.admin.group", cfg.Group)
+		local.Viewers, of[1] = endpoint.Group("api.admin.viewers", cfg.Viewers)
+		if err := errors.Join(of[:]...); err != nil {
 			return err
 		}
 		mode = 0o666
@@ -103,24 +105,6 @@ func (a *agent) listenAdmin(s *endpoint.Set) error {
 	remote := admin.Door{TLS: a.credentials.Admin.Server(), Roles: cfg.TLS.Roles, Reflection: cfg.Reflection}
 	s.Add(endpoint.GRPC("admin-tcp", endpoint.Bound(lis, adminTCPConns, "api.admin.tcp", log), api.Open(remote)))
 	return nil
-}
-
-// adminGroups returns the groups of the admin socket by ID; nil: none.
-func adminGroups(cfg config.Admin) (operators, viewers *uint32, err error) {
-	id := func(field, group string) (*uint32, error) {
-		gid, err := endpoint.GroupID(group)
-		if err != nil {
-			return nil, fmt.Errorf("api.admin.%s: %w", field, err)
-		}
-		return &gid, nil
-	}
-	if cfg.Group != "" {
-		if operators, err = id("group", cfg.Group); err != nil {
-			return nil, nil, err
-		}
-	}
-	viewers, err = id("viewers", cfg.Viewers)
-	return operators, viewers, err
 }
 
 // The bounds of connections; docs/security.md has the memory that they come to.

@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"onlink/agent/preflight"
@@ -53,29 +53,15 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 
 // found returns the present problems of the agent's parts.
 func (a *agent) found() []string {
-	out := append([]string(nil), a.problems...)
-	if err := a.reload.Trouble(); err != nil {
-		out = append(out, "the changed configuration is not in force: "+strings.ReplaceAll(err.Error(), "\n", "; "))
-	}
+	out := slices.Clone(a.problems)
 	for _, e := range preflight.Running(a.current().File(), a.watch.Addresses()) {
 		out = append(out, fmt.Sprintf("configuration: %s: %s", e.Field, e.Text))
 	}
-	for _, p := range a.current().BGP.Peers {
-		if p.Unnumbered && !p.Address.IsValid() {
-			out = append(out, fmt.Sprintf("peer %s: no IPv6 neighbour on %s: check the link, and that the peer has IPv6 enabled", p.Name, p.Interface))
-		}
-	}
-	if p := a.follow.Problem(); p != "" {
-		out = append(out, p)
-	}
-	out = append(out, a.credentials.Problems()...)
-	out = append(out, a.announced.Problems()...)
-	out = append(out, a.choices.Problems()...)
 	out = append(out, a.around.Problems(a.current())...)
-	out = append(out, a.host.Problems()...)
-	out = append(out, a.cni.Problems()...)
-	if text := a.installer.Problem(); text != "" {
-		out = append(out, text)
+	for _, part := range []interface{ Problems() []string }{
+		a.reload, a.follow, &a.credentials, a.announced, a.choices, a.host, a.cni, a.installer,
+	} {
+		out = append(out, part.Problems()...)
 	}
 	return out
 }

@@ -20,7 +20,7 @@ func (m Monitored) source() (gobgp.Monitored, error) {
 	if err != nil {
 		return gobgp.Monitored{}, err
 	}
-	return engine.Monitored(func(peer netip.Addr) uint64 {
+	return gobgp.NewMonitored(engine, func(peer netip.Addr) uint64 {
 		r := m.s.ledger.get(m.s.watch.named(peer))
 		return r.faults.Withdrawn
 	}), nil

@@ -55,6 +55,19 @@ func own(path string, mode fs.FileMode, group string) error {
 	return os.Chown(path, 0, int(gid))
 }
 
+// Group returns the ID of the group that a key of the configuration names, nil where it
+// names none. Its error names the key.
+func Group(field, name string) (*uint32, error) {
+	if name == "" {
+		return nil, nil //nolint:nilnil // no group
+	}
+	id, err := GroupID(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, err)
+	}
+	return &id, nil
+}
+
 // GroupID returns the ID of a group's name, or the number itself: an image of a
 // container has no names.
 func GroupID(group string) (uint32, error) {

@@ -62,16 +62,16 @@ type Installer struct {
 	missing atomic.Pointer[string] // what note found last, "": nothing
 }
 
-// Problem returns which plugins cannot be chained; "" when all can. It may be
+// Problems says which plugins cannot be chained; nothing when all can. It may be
 // called by any goroutine, also of a nil Installer.
-func (in *Installer) Problem() string {
+func (in *Installer) Problems() []string {
 	if in == nil {
-		return ""
+		return nil
 	}
-	if text := in.missing.Load(); text != nil {
-		return *text
+	if text := in.missing.Load(); text != nil && *text != "" {
+		return []string{*text}
 	}
-	return ""
+	return nil
 }
 
 // Run puts the plugin in place at once and its configuration when the agent can

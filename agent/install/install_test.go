@@ -73,7 +73,7 @@ func TestRun(t *testing.T) {
 			}
 			return nil
 		}}
-		if in.Problem() != "" || (*Installer)(nil).Problem() != "" {
+		if len(in.Problems()) > 0 || len((*Installer)(nil).Problems()) > 0 {
 			t.Error("a problem before the first look")
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -89,8 +89,8 @@ func TestRun(t *testing.T) {
 		if conf == "" {
 			t.Fatal("no configuration though it serves")
 		}
-		if !strings.HasPrefix(in.Problem(), "cni.install.plugins: portmap is not in ") {
-			t.Errorf("problem %q", in.Problem())
+		if got := in.Problems(); len(got) != 1 || !strings.HasPrefix(got[0], "cni.install.plugins: portmap is not in ") {
+			t.Errorf("problems %q", got)
 		}
 		serves.Store(false)
 		time.Sleep(2 * installEvery)

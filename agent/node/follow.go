@@ -196,11 +196,14 @@ func (f *Follower) state(a netip.Addr, addrs []underlay.Address) (gone, poor boo
 	return !writable(addrs[at]), a != f.written && !usable(addrs[at])
 }
 
-// Problem returns the line for `status`; "" when all is well.
-func (f *Follower) Problem() string {
+// Problems returns the line for `status`; none when all is well.
+func (f *Follower) Problems() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.trouble
+	if f.trouble == "" {
+		return nil
+	}
+	return []string{f.trouble}
 }
 
 // both names the addresses of a node.

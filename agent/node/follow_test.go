@@ -73,7 +73,7 @@ func TestFollow(t *testing.T) {
 			if err := f.look(late); err != nil {
 				t.Errorf("followed at once: %v", err)
 			}
-			if got := f.Problem(); !strings.Contains(got, c.trouble) || (got == "") != (c.trouble == "") {
+			if got := strings.Join(f.Problems(), "; "); !strings.Contains(got, c.trouble) || (got == "") != (c.trouble == "") {
 				t.Errorf("status says %q, want %q", got, c.trouble)
 			}
 			err := f.look(late.Add(followAfter))
@@ -104,8 +104,8 @@ func TestFollowPatience(t *testing.T) {
 		}
 	}
 	now = old
-	if err := f.look(start.Add(followAge)); err != nil || f.Problem() != "" {
-		t.Fatalf("the address is back: %v, %q", err, f.Problem())
+	if err := f.look(start.Add(followAge)); err != nil || len(f.Problems()) > 0 {
+		t.Fatalf("the address is back: %v, %q", err, f.Problems())
 	}
 	now = other
 	if err := f.look(start.Add(2 * followAge)); err != nil {

@@ -88,11 +88,17 @@ func (s Surroundings) Uplinks(reached ...string) []string {
 }
 
 // Problems says which networks of the node came into a pool while the agent
-// runs: the next start would be refused.
+// runs: the next start would be refused. It says, too, at which device no router was
+// found for a peer without an address.
 func (s Surroundings) Problems(c *config.Effective) []string {
 	var out []string
 	for _, e := range c.Overlaps(s.claims()) {
 		out = append(out, fmt.Sprintf("%s: %s; no drop route covers it, and the next start fails", e.Field, e.Text))
+	}
+	for _, p := range c.BGP.Peers {
+		if p.Unnumbered && !p.Address.IsValid() {
+			out = append(out, fmt.Sprintf("peer %s: no IPv6 neighbour on %s: check the link, and that the peer has IPv6 enabled", p.Name, p.Interface))
+		}
 	}
 	return out
 }

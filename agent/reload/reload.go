@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,6 +141,14 @@ func (r *Reloader) Trouble() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
+}
+
+// Problems says that the newest file is not in force, and why.
+func (r *Reloader) Problems() []string {
+	if err := r.Trouble(); err != nil {
+		return []string{"the changed configuration is not in force: " + strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	return nil
 }
 
 // Digest returns the digest of the text in force, as [Reloader.Text] does of the

@@ -60,9 +60,9 @@ type Monitored struct {
 	withdrawn func(peer netip.Addr) uint64
 }
 
-// Monitored returns the engine for stations; withdrawn counts the updates of a peer that
-// were treated as withdrawals.
-func (e *Engine) Monitored(withdrawn func(peer netip.Addr) uint64) Monitored {
+// NewMonitored returns the engine for stations; withdrawn counts the updates of a peer
+// that were treated as withdrawals.
+func NewMonitored(e *Engine, withdrawn func(peer netip.Addr) uint64) Monitored {
 	return Monitored{e, withdrawn}
 }
 
