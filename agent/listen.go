@@ -111,8 +111,8 @@ func (a *agent) listenAdmin(s *endpoint.Set) error {
 var (
 	adminConns    = endpoint.Bounds{All: 128, Each: 32}
 	adminTCPConns = endpoint.Bounds{All: 128, Each: 16}
-	metricsConns  = endpoint.Bounds{All: 64, Each: 16}
-	glassConns    = endpoint.Bounds{All: 64, Each: 32}
+	metricsConns  = endpoint.Bounds{All: 64, Each: 16, Unsent: 256 << 10}
+	glassConns    = endpoint.Bounds{All: 64, Each: 32, Unsent: 256 << 10}
 )
 
 func (a *agent) listenRegistry(s *endpoint.Set) error {

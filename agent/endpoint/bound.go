@@ -36,9 +36,22 @@ func (l *bounded) Accept() (net.Conn, error) {
 		}
 		key := callerOf(conn)
 		if l.open(key, time.Now()) {
+			l.limit(conn)
 			return &boundedConn{Conn: conn, end: sync.OnceFunc(func() { l.End(key) })}, nil
 		}
 		conn.Close() //nolint:gosec // nothing was written
+	}
+}
+
+// limit bounds what the kernel keeps of a connection. One without that bound is good
+// enough to be served.
+func (l *bounded) limit(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok || l.bounds.Unsent == 0 {
+		return
+	}
+	if err := tcp.SetWriteBuffer(l.bounds.Unsent); err != nil {
+		l.log.Debug("failed to bound the send buffer", "socket", l.name, "err", err)
 	}
 }
 

@@ -7,6 +7,10 @@ import "sync"
 type Bounds struct {
 	All  int // without root's at a unix socket, which has as many again
 	Each int // of one address, or of one user at a unix socket; root has All
+	// Unsent is how many bytes the kernel keeps of a TCP connection whose other end does
+	// not read; 0: as many as tcp(7) says of tcp_wmem, usually 4 MiB. Until so many wait,
+	// a write to it returns at once, and its reader does not show as slow.
+	Unsent int
 }
 
 // rootKey is the caller that others cannot keep out.

@@ -133,7 +133,7 @@ func (b *bed) serve(t *testing.T) site {
 	}
 	at := netip.MustParseAddrPort(lis.Addr().String())
 	lis.Close()
-	m := endpoint.NewMovable("api.glass", endpoint.Bounds{All: 64, Each: 64}, slog.New(slog.DiscardHandler), b.handler())
+	m := endpoint.NewMovable("api.glass", endpoint.Bounds{All: 64, Each: 64, Unsent: 256 << 10}, slog.New(slog.DiscardHandler), b.handler())
 	if err := m.Set(at); err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func TestSlowReader(t *testing.T) {
 		snap := &state.Snapshot{Node: state.Node{Name: "r1n1", Address: ip("10.57.1.11")}}
 		for i := range maxSessions {
 			snap.Sessions.Peers = append(snap.Sessions.Peers, peer(bgp.PeerStatus{
-				Name: fmt.Sprintf("tor%d", i), Address: ip(fmt.Sprintf("10.57.0.%d", i)), LastError: strings.Repeat(strconv.Itoa(n%10), maxText),
+				Name: fmt.Sprintf("tor%d", i), Address: ip(fmt.Sprintf("10.57.0.%d", i)), LastError: strings.Repeat(strconv.Itoa(n)+" ", maxText)[:maxText],
 			}))
 		}
 		return snap
