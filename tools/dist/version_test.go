@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,6 +81,44 @@ func (r *repository) unpack(to string) {
 }
 
 const commitTime = "1796021100"
+
+// changelog writes CHANGELOG.md with a newest heading, and commits it.
+func (r *repository) changelog(newest string) {
+	r.t.Helper()
+	file := filepath.Join(r.dir, "CHANGELOG.md")
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("## "+newest+"\n\n- x\n\n"+string(before)), 0o644); err != nil { //nolint:gosec // source
+		r.t.Fatal(err)
+	}
+	r.git("add", ".")
+	r.commit()
+}
+
+// TestVersionOfARelease: without a tag the section of CHANGELOG.md makes the release; one
+// commit alone has its version. A tag has the last word.
+func TestVersionOfARelease(t *testing.T) {
+	r := newRepository(t)
+	for _, step := range []struct {
+		do               func()
+		want, ofATarball string
+	}{
+		{func() { r.changelog("Unreleased") }, `v0\.0\.0-20261130064500-[0-9a-f]{12}`, `v0\.0\.0-20261130064500-[0-9a-f]{12}`},
+		{func() { r.changelog("0.1.0 (2026-11-30)") }, `v0\.1\.0`, `v0\.1\.1-0\.20261130064500-[0-9a-f]{12}`},
+		{r.commit, `v0\.1\.0-1-g[0-9a-f]{12}`, `v0\.1\.1-0\.20261130064500-[0-9a-f]{12}`},
+		{func() { r.changelog("Unreleased") }, `v0\.1\.0-2-g[0-9a-f]{12}`, `v0\.1\.1-0\.20261130064500-[0-9a-f]{12}`},
+		{func() { r.changelog("0.10.9 (2027-01-01)") }, `v0\.10\.9`, `v0\.10\.10-0\.20261130064500-[0-9a-f]{12}`},
+		{func() { r.git("tag", "v1.2.3") }, `v1\.2\.3`, `v1\.2\.3`},
+	} {
+		step.do()
+		r.says(r.dir, step.want, commitTime)
+		dir := t.TempDir()
+		r.unpack(dir)
+		r.says(dir, step.ofATarball, commitTime)
+	}
+}
 
 // TestVersion: a tree before its first tag, at a tag, after it and with changes, and
 // the tarball of each, have the version of their commit.
