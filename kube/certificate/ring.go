@@ -44,7 +44,7 @@ func NewRing(now time.Time) (*Ring, error) {
 }
 
 func newAuthority(now time.Time) (*pki.Authority, error) {
-	return pki.NewAuthority("onlink", now, now.Add(authorityLife), pki.P256)
+	return pki.NewAuthority("onlink nodes", now, now.Add(authorityLife), pki.P256)
 }
 
 // ParseRing reads the Secret's data.
