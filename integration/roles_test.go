@@ -60,7 +60,8 @@ func TestRemoteAPI(t *testing.T) {
 	want(files[dead], worker, 1, "it needs the role viewer or operator", "routes", "--nodes", "all")
 	want(operator, worker, 1, "it needs the role operator", "ipam", "release-node", dead.Name) // its agent calls the registry as a node
 	labtest.WantCtl(ctx, t, registry, 0, "Registry.ForceRelease", "ipam", "audit")
-	want(operator, registry, 0, block.String(), "ipam", "release-node", dead.Name)
+	want(operator, registry, 1, "--force takes them", "ipam", "release-node", dead.Name)
+	want(operator, registry, 0, block.String(), "ipam", "release-node", dead.Name, "--force")
 
 	renewed := ca.IssueFor(t, time.Now().Add(-100*24*time.Hour), time.Now().Add(20*24*time.Hour), identity.Node, worker.Name, worker.Addr)
 	for from, to := range map[string]string{renewed.Cert: files[worker].Cert, renewed.Key: files[worker].Key} {

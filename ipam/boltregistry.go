@@ -178,13 +178,20 @@ func (r *BoltRegistry) Release(ctx context.Context, by Caller, b Block) error {
 
 // ForceRelease takes all blocks from a node that will not return, and returns
 // them. If the node returns, its asserts of them are rejected. The name is free
-// then: the next caller holds it.
-func (r *BoltRegistry) ForceRelease(ctx context.Context, node string) ([]Block, error) {
+// then: the next caller holds it. Without force it takes none from a node that called
+// lately.
+func (r *BoltRegistry) ForceRelease(ctx context.Context, node string, force bool) ([]Block, error) {
 	var out []Block
 	err := r.update(ctx, func(tx *bolt.Tx) error {
-		var err error
 		if node == "" {
 			return fmt.Errorf("%w: node name is empty", ErrInvalidRequest)
+		}
+		h, err := holderOf(tx, node)
+		if err == nil {
+			err = AdmitRelease(node, h, r.store.heard.age(node), force)
+		}
+		if err != nil {
+			return err
 		}
 		if out, err = registryBlocks(tx, node); err != nil {
 			return err

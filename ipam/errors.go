@@ -48,7 +48,8 @@ var (
 	ErrSettling = errors.New("registry waits for nodes to assert their blocks")
 	// ErrRefused is returned for a call of a machine that is not the holder of
 	// the node's name; see [HeldError]. The registry has answered: the machine
-	// owns nothing.
+	// owns nothing. A release of a running node's blocks without force is refused,
+	// too, see [AdmitRelease].
 	ErrRefused = errors.New("refused by the registry")
 	// ErrNotPermitted is returned for a call that the role of this machine's
 	// certificate does not permit. It says nothing about the machine's blocks.

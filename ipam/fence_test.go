@@ -62,7 +62,7 @@ func forcedReleaseThenLoss(t *testing.T, deadFirst bool) {
 	block := dead.Blocks()[0].CIDR
 
 	links["dead"].cut(errCut, false)
-	if taken, err := first.ForceRelease(t.Context(), "dead"); err != nil || len(taken) == 0 {
+	if taken, err := first.ForceRelease(t.Context(), "dead", true); err != nil || len(taken) == 0 {
 		t.Fatalf("force release: %v %v", taken, err)
 	}
 	req := Request{Handle: handle(1000), Addresses: []netip.Addr{addrAt(block, 40)}}

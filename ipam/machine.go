@@ -171,3 +171,14 @@ func AdmitTakeOver(name string, h Holder, by Caller, age time.Duration, force bo
 	}
 	return &HeldError{Node: name, Holder: h, Age: age, By: by}
 }
+
+// AdmitRelease is the rule of every registry for the release of all blocks of a name
+// that h holds. Without force a machine that called lately keeps them: it runs, and
+// would withdraw all its blocks. The error is an [ErrRefused].
+func AdmitRelease(name string, h Holder, age time.Duration, force bool) error {
+	if force || h.Instance == "" || age > h.Patience() {
+		return nil
+	}
+	return fmt.Errorf("%w: node %q runs at %s, and asserted its blocks %v ago: it would withdraw all of them. Stop it, and wait until it has been silent for %v",
+		ErrRefused, name, h.Where(), age.Round(time.Second), h.Patience())
+}

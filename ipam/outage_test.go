@@ -104,7 +104,7 @@ func TestFencing(t *testing.T) {
 		}
 		drain(n.Changed())
 		reg.cut(errCut, false) // the node is away
-		if _, err := bolt.ForceRelease(t.Context(), "n1"); err != nil {
+		if _, err := bolt.ForceRelease(t.Context(), "n1", true); err != nil {
 			t.Fatal(err)
 		}
 		var mine BlockUsage

@@ -286,7 +286,7 @@ func powerCutSteps(s *Store) []func() error {
 			_, err := reg.Assert(context.Background(), Caller{Node: "n3"}, []Block{{CIDR: pfx("10.8.0.0/26"), Pool: "p", Node: "n3", Epoch: 5}})
 			return err
 		},
-		func() error { _, err := reg.ForceRelease(context.Background(), "n2"); return err },
+		func() error { _, err := reg.ForceRelease(context.Background(), "n2", true); return err },
 	}
 	full := map[int]bool{}
 	for range 60 {

@@ -110,6 +110,7 @@ type Registry interface {
 // not come back.
 type ForceReleaser interface {
 	// ForceRelease takes the blocks and returns them. If the node does come
-	// back, its asserts of them are refused.
-	ForceRelease(ctx context.Context, node string) ([]Block, error)
+	// back, its asserts of them are refused. Without force a node that called within
+	// two of its periods keeps them, see [AdmitRelease].
+	ForceRelease(ctx context.Context, node string, force bool) ([]Block, error)
 }

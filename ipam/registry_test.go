@@ -48,7 +48,7 @@ func TestForceReleaseFences(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.ForceRelease(t.Context(), "dead")
+	got, err := r.ForceRelease(t.Context(), "dead", true)
 	if err != nil || len(got) != 1 || got[0] != old {
 		t.Fatalf("force release: %v %v", got, err)
 	}
@@ -65,7 +65,7 @@ func TestForceReleaseFences(t *testing.T) {
 	if lost, err := r.Assert(t.Context(), ipam.Caller{Node: "dead"}, []ipam.Block{again}); err != nil || len(lost) != 0 {
 		t.Fatalf("assert of the new claim: lost %v, %v", lost, err)
 	}
-	if _, err := r.ForceRelease(t.Context(), ""); !errors.Is(err, ipam.ErrInvalidRequest) {
+	if _, err := r.ForceRelease(t.Context(), "", true); !errors.Is(err, ipam.ErrInvalidRequest) {
 		t.Fatalf("force release of no node: %v", err)
 	}
 }

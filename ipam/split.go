@@ -230,14 +230,14 @@ func (s *Split) List(ctx context.Context, node string) ([]Block, error) {
 
 // ForceRelease implements [ForceReleaser] with the parts that do; it needs all
 // of them to answer.
-func (s *Split) ForceRelease(ctx context.Context, node string) ([]Block, error) {
+func (s *Split) ForceRelease(ctx context.Context, node string, force bool) ([]Block, error) {
 	var all []Block
 	for _, part := range s.parts {
 		f, ok := part.(ForceReleaser)
 		if !ok {
 			continue
 		}
-		blocks, err := f.ForceRelease(ctx, node)
+		blocks, err := f.ForceRelease(ctx, node, force)
 		all = append(all, blocks...)
 		if err != nil {
 			return all, err

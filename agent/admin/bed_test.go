@@ -320,8 +320,12 @@ type registry struct {
 	b *bed
 }
 
-func (r registry) ForceRelease(_ context.Context, node string) ([]ipam.Block, error) {
-	return r.b.registered, r.b.do("release " + node)
+func (r registry) ForceRelease(_ context.Context, node string, force bool) ([]ipam.Block, error) {
+	what := "release "
+	if force {
+		what = "force "
+	}
+	return r.b.registered, r.b.do(what + node)
 }
 
 type file struct{ b *bed }

@@ -80,11 +80,13 @@ func (s *Server) ReleaseNode(ctx context.Context, r *onlinkv1.ReleaseNodeRequest
 		return nil, status.Errorf(codes.InvalidArgument, "%q is this node, which is running", r.GetNode())
 	}
 	blocks, err := s.Audit.Do(ctx, ipam.AuditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
-		return reg.ForceRelease(ctx, r.GetNode())
+		return reg.ForceRelease(ctx, r.GetNode(), r.GetForce())
 	})
 	switch {
 	case errors.Is(err, ipam.ErrInvalidRequest):
 		return nil, status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, ipam.ErrRefused):
+		return nil, status.Errorf(codes.FailedPrecondition, "%v; --force takes them nevertheless", err)
 	case errors.Is(err, ipam.ErrNotPermitted):
 		return nil, status.Errorf(codes.PermissionDenied, "%v: run it on the node that serves the registry, or with --server of that node; "+
 			"where two nodes split the registry each needs a certificate with the roles node and operator", err)

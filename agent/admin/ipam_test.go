@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,13 @@ func TestForce(t *testing.T) {
 	release := func(s *Server, node string) (*onlinkv1.ReleaseNodeReply, error) {
 		return s.ReleaseNode(t.Context(), &onlinkv1.ReleaseNodeRequest{Node: node})
 	}
+	force := func(s *Server, node string) (*onlinkv1.ReleaseNodeReply, error) {
+		rep, err := s.ReleaseNode(t.Context(), &onlinkv1.ReleaseNodeRequest{Node: node, Force: true})
+		if b, ok := s.Registry.(registry); err == nil && (!ok || !slices.Contains(b.b.did, "force "+node)) {
+			t.Error("the registry was not asked by force")
+		}
+		return rep, err
+	}
 	take := func(s *Server, node string) (*onlinkv1.ReleaseNodeReply, error) {
 		return s.TakeOverNode(t.Context(), &onlinkv1.TakeOverNodeRequest{Node: node})
 	}
@@ -116,6 +124,8 @@ func TestForce(t *testing.T) {
 		want codes.Code
 	}{
 		{"release", release, "n2", nil, codes.OK},
+		{"release a live node", release, "n2", ipam.ErrRefused, codes.FailedPrecondition},
+		{"release a live node by force", force, "n2", nil, codes.OK},
 		{"release this node", release, "n1", nil, codes.InvalidArgument},
 		{"release a bad name", release, "n2", ipam.ErrInvalidRequest, codes.InvalidArgument},
 		{"release without a registry", release, "n2", errors.New("away"), codes.Unavailable},

@@ -90,20 +90,24 @@ which loses its network.`,
 }
 
 func ipamReleaseNodeCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:   "release-node NODE",
 		Short: "Take all blocks from a node that will not return",
 		Long: `release-node takes all blocks from a node that will not return, so that others
 can claim them. It works on the agent that has the block registry, or on any when
 the registry is etcd. If the node returns, its blocks are lost: it stops announcing
-them and reports so, and its pods must be deleted. The database records the author
-and the time: "onlinkctl ipam audit".`,
-		Example: `  onlinkctl ipam release-node r2n7`,
-		Args:    cobra.ExactArgs(1),
+them and reports so, and its pods must be deleted. A node that asserted its blocks
+lately, within two of its intervals (ipam.registry.assert), keeps them: it runs, and
+would withdraw all of them. The database records the author and the time:
+"onlinkctl ipam audit".`,
+		Example: `  onlinkctl ipam release-node r2n7
+  onlinkctl ipam release-node r2n7 --force   # it stopped a moment ago, and will not return`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return show(cmd, a, view[*onlinkv1.ReleaseNodeReply]{
 				fetch: func(ctx context.Context, c *connection) (*onlinkv1.ReleaseNodeReply, error) {
-					return c.ReleaseNode(ctx, &onlinkv1.ReleaseNodeRequest{Node: args[0]})
+					return c.ReleaseNode(ctx, &onlinkv1.ReleaseNodeRequest{Node: args[0], Force: force})
 				},
 				table: func(w io.Writer, r *onlinkv1.ReleaseNodeReply) error {
 					for _, b := range r.GetBlocks() {
@@ -117,6 +121,8 @@ and the time: "onlinkctl ipam audit".`,
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also from a node that runs: it withdraws its blocks")
+	return cmd
 }
 
 func ipamTakeOverCommand(a *app) *cobra.Command {

@@ -99,6 +99,7 @@ func TestOutput(t *testing.T) {
 		{"ipam_check_repair", "ipam check --repair", nil},
 		{"ipam_release_force", "ipam release 10.244.0.5 --force", nil},
 		{"ipam_release_node", "ipam release-node r2n7", nil},
+		{"ipam_release_node_force", "ipam release-node r2n8 --force", nil},
 		{"ipam_take_over", "ipam take-over r2n7 --force", nil},
 		{"ipam_audit", "ipam audit", nil},
 		{"ipam_show_yaml", "ipam show 10.244.0.5 -o yaml", nil},

@@ -294,6 +294,9 @@ func (s *agent) TakeOverNode(_ context.Context, r *onlinkv1.TakeOverNodeRequest)
 }
 
 func (s *agent) ReleaseNode(_ context.Context, r *onlinkv1.ReleaseNodeRequest) (*onlinkv1.ReleaseNodeReply, error) {
+	if r.GetNode() == "r2n8" && !r.GetForce() {
+		return nil, status.Error(codes.FailedPrecondition, "node r2n8 runs; --force takes them nevertheless")
+	}
 	b := block()
 	b.Node = r.GetNode()
 	return &onlinkv1.ReleaseNodeReply{Blocks: []*onlinkv1.Block{b}}, nil

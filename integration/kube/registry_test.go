@@ -86,8 +86,8 @@ func (f *fleet) TakeOver(ctx context.Context, by ipam.Caller, from string, force
 	return f.on(by.Node).TakeOver(ctx, by, from, force)
 }
 
-func (f *fleet) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
-	return f.stranger("none").ForceRelease(ctx, node)
+func (f *fleet) ForceRelease(ctx context.Context, node string, force bool) ([]ipam.Block, error) {
+	return f.stranger("none").ForceRelease(ctx, node, force)
 }
 
 func (f *fleet) stranger(node string) *registry.Server {

@@ -201,9 +201,19 @@ func (r *Registry) remove(ctx context.Context, b ipam.Block, force bool) (bool, 
 }
 
 // ForceRelease implements [ipam.ForceReleaser].
-func (r *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
+func (r *Registry) ForceRelease(ctx context.Context, node string, force bool) ([]ipam.Block, error) {
 	if err := validNode(node); err != nil {
 		return nil, err
+	}
+	h, err := r.held(ctx, node)
+	if err == nil {
+		err = r.measure(ctx, h)
+	}
+	if err == nil {
+		err = ipam.AdmitRelease(node, h.holder, h.age, force)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("release all blocks of node %q: %w", node, err)
 	}
 	blocks, err := r.list(ctx, r.keys.node(node))
 	if err != nil {

@@ -128,7 +128,7 @@ func TestForceReleaseAndWatch(t *testing.T) {
 	if err := hear(t, r, released); err != nil { // the watch stands
 		t.Fatal(err)
 	}
-	got, err := r.ForceRelease(t.Context(), "dead/node")
+	got, err := r.ForceRelease(t.Context(), "dead/node", false)
 	if err != nil || len(got) != 1 || got[0] != old {
 		t.Fatalf("force release: %v %v", got, err)
 	}
@@ -146,7 +146,7 @@ func TestForceReleaseAndWatch(t *testing.T) {
 	if lost, err := r.Assert(t.Context(), ipam.Caller{Node: "dead/node"}, []ipam.Block{again}); err != nil || len(lost) != 0 {
 		t.Fatalf("assert of the new claim: lost %v, %v", lost, err)
 	}
-	if _, err := r.ForceRelease(t.Context(), ""); !errors.Is(err, ipam.ErrInvalidRequest) {
+	if _, err := r.ForceRelease(t.Context(), "", true); !errors.Is(err, ipam.ErrInvalidRequest) {
 		t.Fatalf("force release of no node: %v", err)
 	}
 }

@@ -132,8 +132,14 @@ func silent(t *testing.T, r ipam.Registry, by ipam.Caller) *ipam.HeldError {
 func silentMachine(t *testing.T, r ipam.Registry) {
 	gone, heir := machine("a", "i1", "192.0.2.1"), machine("a", "i2", "192.0.2.2")
 	b := claimBy(t, r, gone)
+	other := machine("b", "i3", "192.0.2.3")
+	left := claimBy(t, r, other)
 	if e := silent(t, r, heir); e.Age < gone.Patience() {
 		t.Fatalf("silent for %v, want two periods at least", e.Age)
+	}
+	_ = silent(t, r, machine("b", "i4", "192.0.2.4"))
+	if got, err := r.(ipam.ForceReleaser).ForceRelease(t.Context(), "b", false); err != nil || len(got) != 1 || got[0].CIDR != left.CIDR { //nolint:forcetypeassert // see forcedName
+		t.Fatalf("release of a silent node's blocks: %v, %v, want %v", got, err, left)
 	}
 	got, err := r.TakeOver(t.Context(), heir, "a", false)
 	if err != nil || len(got) != 1 || got[0].CIDR != b.CIDR || got[0].Epoch <= b.Epoch {
@@ -189,8 +195,15 @@ func forcedName(t *testing.T, r ipam.Registry) {
 	}
 	gone, heir := machine("a", "i1", "192.0.2.1"), machine("a", "i2", "192.0.2.2")
 	b := claimBy(t, r, gone)
-	if _, err := f.ForceRelease(t.Context(), "a"); err != nil {
-		t.Fatal(err)
+	if _, err := f.ForceRelease(t.Context(), "a", false); !errors.Is(err, ipam.ErrRefused) || !strings.Contains(err.Error(), "192.0.2.1") {
+		t.Fatalf("the blocks of a node that called a moment ago: %v, want a refusal that names its address", err)
+	}
+	wantList(t, r, "a", b)
+	if lost, err := r.Assert(t.Context(), gone, []ipam.Block{b}); err != nil || len(lost) > 0 {
+		t.Fatalf("after the refusal: lost %v, %v", lost, err)
+	}
+	if got, err := f.ForceRelease(t.Context(), "a", true); err != nil || len(got) != 1 || got[0].CIDR != b.CIDR {
+		t.Fatalf("by force: %v, %v, want %v", got, err, b)
 	}
 	claimBy(t, r, heir)
 	_ = wantRefused(t, r, gone, heir, b)

@@ -139,8 +139,8 @@ func (c *Registry) Nodes(ctx context.Context) ([]ipam.Node, error) {
 }
 
 // ForceRelease implements ipam.ForceReleaser.
-func (c *Registry) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
-	rep, err := c.client.ForceRelease(ctx, &onlinkv1.ForceReleaseRequest{Node: node})
+func (c *Registry) ForceRelease(ctx context.Context, node string, force bool) ([]ipam.Block, error) {
+	rep, err := c.client.ForceRelease(ctx, &onlinkv1.ForceReleaseRequest{Node: node, Force: force})
 	if err != nil {
 		return nil, c.failed(err)
 	}

@@ -229,7 +229,10 @@ func TestRoles(t *testing.T) {
 		{"release of a's as b", func(ctx context.Context, r *Registry) error { return r.Release(ctx, byB, of(held, "b")) }},
 		{"list", func(ctx context.Context, r *Registry) error { _, err := r.List(ctx, ""); return err }},
 		{"nodes", func(ctx context.Context, r *Registry) error { _, err := r.Nodes(ctx); return err }},
-		{"release by force", func(ctx context.Context, r *Registry) error { _, err := r.ForceRelease(ctx, "nobody"); return err }},
+		{"release by force", func(ctx context.Context, r *Registry) error {
+			_, err := r.ForceRelease(ctx, "nobody", false)
+			return err
+		}},
 	}
 	for _, c := range []struct {
 		name  string

@@ -110,7 +110,7 @@ func (s *service) ForceRelease(ctx context.Context, r *onlinkv1.ForceReleaseRequ
 		return nil, status.Error(codes.Unimplemented, "this registry cannot release by force")
 	}
 	blocks, err := s.audit(ctx, ipam.AuditReleaseNode, r.GetNode(), func() ([]ipam.Block, error) {
-		return reg.ForceRelease(ctx, r.GetNode())
+		return reg.ForceRelease(ctx, r.GetNode(), r.GetForce())
 	})
 	if err != nil {
 		return nil, errorToWire(err)

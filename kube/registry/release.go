@@ -75,9 +75,9 @@ func (s *Server) free(ctx context.Context, o *v1alpha1.Block) error {
 }
 
 // ForceRelease implements [ipam.ForceReleaser] for an operator's command while no
-// controller runs. It takes nothing from a node that exists: the controller frees
+// controller runs. It takes nothing from a node that exists, also by force: the controller frees
 // the blocks of deleted ones by three proofs, and an operator has none of them.
-func (s *Server) ForceRelease(ctx context.Context, node string) ([]ipam.Block, error) {
+func (s *Server) ForceRelease(ctx context.Context, node string, _ bool) ([]ipam.Block, error) {
 	_, err := s.opt.Client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	switch {
 	case node == "":

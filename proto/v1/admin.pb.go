@@ -5668,6 +5668,7 @@ func (x *ReleaseAddressReply) GetAssignment() *Assignment {
 type ReleaseNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also from a node that asserted its blocks lately
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5707,6 +5708,13 @@ func (x *ReleaseNodeRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *ReleaseNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type ReleaseNodeReply struct {
@@ -6773,9 +6781,10 @@ const file_admin_proto_rawDesc = "" +
 	"\x13ReleaseAddressReply\x125\n" +
 	"\n" +
 	"assignment\x18\x01 \x01(\v2\x15.onlink.v1.AssignmentR\n" +
-	"assignment\"(\n" +
+	"assignment\">\n" +
 	"\x12ReleaseNodeRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"<\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"<\n" +
 	"\x10ReleaseNodeReply\x12(\n" +
 	"\x06blocks\x18\x01 \x03(\v2\x10.onlink.v1.BlockR\x06blocks\"?\n" +
 	"\x13TakeOverNodeRequest\x12\x12\n" +

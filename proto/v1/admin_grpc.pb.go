@@ -91,7 +91,8 @@ type AdminClient interface {
 	// ReleaseAddress frees the address of an ended pod, or with force of any pod,
 	// which it disconnects.
 	ReleaseAddress(ctx context.Context, in *ReleaseAddressRequest, opts ...grpc.CallOption) (*ReleaseAddressReply, error)
-	// ReleaseNode takes all blocks from a node that will not return.
+	// ReleaseNode takes all blocks from a node that will not return; with force also
+	// from one that runs, which withdraws them.
 	ReleaseNode(ctx context.Context, in *ReleaseNodeRequest, opts ...grpc.CallOption) (*ReleaseNodeReply, error)
 	// TakeOverNode makes this machine the holder of its name, or takes over the
 	// blocks of the name it had before.
@@ -476,7 +477,8 @@ type AdminServer interface {
 	// ReleaseAddress frees the address of an ended pod, or with force of any pod,
 	// which it disconnects.
 	ReleaseAddress(context.Context, *ReleaseAddressRequest) (*ReleaseAddressReply, error)
-	// ReleaseNode takes all blocks from a node that will not return.
+	// ReleaseNode takes all blocks from a node that will not return; with force also
+	// from one that runs, which withdraws them.
 	ReleaseNode(context.Context, *ReleaseNodeRequest) (*ReleaseNodeReply, error)
 	// TakeOverNode makes this machine the holder of its name, or takes over the
 	// blocks of the name it had before.

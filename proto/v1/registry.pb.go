@@ -594,6 +594,7 @@ func (x *AssertReply) GetLost() []*OwnedBlock {
 type ForceReleaseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also from a node that called lately
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,6 +634,13 @@ func (x *ForceReleaseRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *ForceReleaseRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type TakeOverRequest struct {
@@ -962,9 +970,10 @@ const file_registry_proto_rawDesc = "" +
 	"\x02by\x18\x03 \x01(\v2\x11.onlink.v1.CallerR\x02by\"c\n" +
 	"\vAssertReply\x12)\n" +
 	"\x04held\x18\x01 \x03(\v2\x15.onlink.v1.OwnedBlockR\x04held\x12)\n" +
-	"\x04lost\x18\x02 \x03(\v2\x15.onlink.v1.OwnedBlockR\x04lost\")\n" +
+	"\x04lost\x18\x02 \x03(\v2\x15.onlink.v1.OwnedBlockR\x04lost\"?\n" +
 	"\x13ForceReleaseRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"^\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"^\n" +
 	"\x0fTakeOverRequest\x12!\n" +
 	"\x02by\x18\x01 \x01(\v2\x11.onlink.v1.CallerR\x02by\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x14\n" +
