@@ -7,7 +7,7 @@ SHELL := /bin/bash
 ifeq ($(origin VERSION),undefined)
 VERSION := $(shell tools/version.sh)
 endif
-LDFLAGS := -s -w -X onlink/internal/version.Version=$(VERSION) -X onlink/internal/version.Commit=$(shell tools/version.sh --commit)
+LDFLAGS := -s -w -X onlink/internal/version.Version=$(VERSION) -X onlink/cni/shim.Version=$(VERSION) -X onlink/internal/version.Commit=$(shell tools/version.sh --commit)
 # The go command records the commit of the repository around, which is not that of a
 # tarball's tree.
 BUILD   := build -trimpath -buildvcs=$(if $(wildcard .git),auto,false)

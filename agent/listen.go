@@ -18,6 +18,7 @@ import (
 	"onlink/agent/pods"
 	"onlink/agent/rooms"
 	"onlink/cni"
+	"onlink/internal/version"
 	"onlink/ipam"
 	"onlink/ipam/remote"
 )
@@ -40,7 +41,7 @@ func (a *agent) listenCNI(s *endpoint.Set) error {
 	}
 	cfg := a.current()
 	server, err := cni.NewServer(cni.Config{
-		Senders: senders, Sysctls: cfg.CNI.Sysctls, IPv6: a.givesIPv6, Namespaces: a.choices.Of,
+		Version: version.Version, Senders: senders, Sysctls: cfg.CNI.Sysctls, IPv6: a.givesIPv6, Namespaces: a.choices.Of,
 		IPAM: pods.WithFailpoints(pods.Addresses{Alloc: a.alloc}), Routes: a.learn.pods, MTU: a.learn.plane.PodMTU, Ready: a.ready, Log: a.log.With("part", "cni"),
 		Table: cfg.FIB.Table, Metric: cfg.FIB.Metric,
 	})

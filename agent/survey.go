@@ -47,7 +47,8 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Sessions: a.sessions(), Stations: a.stations.Status(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
-	s.Certificates, s.Notes = a.credentials.List(), append(append(s.Notes, a.logs.Notes()...), version.Replaced("systemctl restart onlinkd runs the new one, routes and pods stay")...)
+	s.Certificates = a.credentials.List()
+	s.Notes = slices.Concat(s.Notes, a.logs.Notes(), a.cni.Notes(), version.Replaced("systemctl restart onlinkd runs the new one, routes and pods stay"))
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })
 }
 

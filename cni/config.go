@@ -12,6 +12,8 @@ type Config struct {
 	IPAM   IPAM   // required
 	Routes Routes // required
 
+	// Version is the agent's; plugins of others are a note. Empty: none is.
+	Version string
 	// Senders receives the MAC address that each pod may send from. Nil: a pod may
 	// send from any.
 	Senders Senders

@@ -25,6 +25,7 @@ type Server struct {
 
 	counters counters
 	sysctls  atomic.Pointer[[]string] // the names that pods may have
+	shim     atomic.Pointer[string]   // the version of the plugin that called last; nil: none did
 }
 
 // NewServer returns a server that wires pods to the network namespace of the
@@ -84,6 +85,7 @@ func (s *Server) Status(ctx context.Context, in *onlinkv1.CNIRequest) (*onlinkv1
 // of the shim. Errors of gRPC are left to the transport.
 func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, run func(context.Context, *request) ([]byte, error)) (*onlinkv1.CNIReply, error) {
 	start := time.Now()
+	s.called(in)
 	r, err := parseRequest(v, in)
 	var out []byte
 	if err == nil {
@@ -102,6 +104,14 @@ func (s *Server) answer(ctx context.Context, v verb, in *onlinkv1.CNIRequest, ru
 	}
 	s.cfg.Log.Debug("cni request served", about...)
 	return &onlinkv1.CNIReply{Stdout: out}, nil
+}
+
+// called records the version of the plugin.
+func (s *Server) called(in *onlinkv1.CNIRequest) {
+	if last := s.shim.Load(); last == nil || *last != in.GetVersion() {
+		version := in.GetVersion()
+		s.shim.Store(&version)
+	}
 }
 
 // add serves ADD through the connector, while the agent is ready.
@@ -166,6 +176,20 @@ func (s *Server) Problems() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Notes says that the plugin which called last is of another version than the agent.
+// Agents serve the plugins of other versions, so that it is no problem.
+func (s *Server) Notes() []string {
+	shim := s.shim.Load()
+	if s.cfg.Version == "" || shim == nil || *shim == s.cfg.Version {
+		return nil
+	}
+	its := fmt.Sprintf("onlink-cni %.64q", *shim)
+	if *shim == "" {
+		its = "an onlink-cni that names no version, an older one"
+	}
+	return []string{fmt.Sprintf("the runtime calls %s, and the agent is %q: install that of the agent's package in the folder where the runtime looks for plugins, or have cni.install do it", its, s.cfg.Version)}
 }
 
 // Stats returns the counts so far.

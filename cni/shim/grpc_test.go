@@ -97,12 +97,12 @@ func TestGRPCFields(t *testing.T) {
 		md := metadata.Pairs("x-long", strings.Repeat("v", 20000), "x-bin-bin", "\x00\xff", "server", "Grpc Test/1.0")
 		return &onlinkv1.CNIReply{Stdout: []byte("ok\n")}, errors.Join(grpc.SetHeader(ctx, md), grpc.SetTrailer(ctx, md))
 	})
-	req := request{"id", "/run/netns/ü", "eth0", "A=1;B=2", "/opt/cni/bin", []byte("{}")}
+	req := request{"id", "/run/netns/ü", "eth0", "A=1;B=2", "/opt/cni/bin", []byte("{}"), "v0.1.0"}
 	out, code, err := callAdd(path, req)
 	if err != nil || code != 0 || string(out) != "ok\n" {
 		t.Fatalf("%q, %d, %v", out, code, err)
 	}
-	back := request{got.GetContainerId(), got.GetNetns(), got.GetIfname(), got.GetArgs(), got.GetPath(), got.GetConfig()}
+	back := request{got.GetContainerId(), got.GetNetns(), got.GetIfname(), got.GetArgs(), got.GetPath(), got.GetConfig(), got.GetVersion()}
 	if string(back.append(nil)) != string(req.append(nil)) || !deadline {
 		t.Errorf("server saw %+v, deadline %v", got, deadline)
 	}

@@ -4,6 +4,7 @@ package shim
 type request struct {
 	containerID, netns, ifname, args, path string
 	config                                 []byte
+	version                                string
 }
 
 // Protobuf wire types (protobuf.dev, "Encoding").
@@ -16,8 +17,8 @@ const (
 
 // size returns an upper bound of the bytes that append appends.
 func (r request) size() int {
-	const tags = 6 * 6
-	return len(r.containerID) + len(r.netns) + len(r.ifname) + len(r.args) + len(r.path) + len(r.config) + tags
+	const tags = 7 * 6
+	return len(r.containerID) + len(r.netns) + len(r.ifname) + len(r.args) + len(r.path) + len(r.config) + len(r.version) + tags
 }
 
 // append encodes r, leaving out empty fields as proto3 does.
@@ -31,6 +32,10 @@ func (r request) append(b []byte) []byte {
 	if len(r.config) > 0 {
 		b = appendTag(b, 6, len(r.config))
 		b = append(b, r.config...)
+	}
+	if r.version != "" {
+		b = appendTag(b, 7, len(r.version))
+		b = append(b, r.version...)
 	}
 	return b
 }

@@ -30,6 +30,10 @@ var methods = [...]struct{ verb, path string }{
 	{"STATUS", "/onlink.v1.CNI/Status"},
 }
 
+// Version is set by the linker, as that of package internal/version, which would bring
+// package os with it. The agent tells the operator when its own is another.
+var Version string
+
 // Process holds the plugin's environment, input and output.
 type Process struct {
 	Getenv func(key string) string // empty when unset
@@ -142,6 +146,7 @@ func (p Process) call(verb, method string, conf conf, stdin []byte) ([]byte, int
 		args:        p.Getenv("CNI_ARGS"),
 		path:        p.Getenv("CNI_PATH"),
 		config:      stdin,
+		version:     Version,
 	}
 	if verb == "DEL" {
 		req.netns, req.path = "", ""

@@ -34,6 +34,7 @@ type CNIRequest struct {
 	Args          string                 `protobuf:"bytes,4,opt,name=args,proto3" json:"args,omitempty"`                                  // CNI_ARGS, unparsed
 	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`                                  // CNI_PATH
 	Config        []byte                 `protobuf:"bytes,6,opt,name=config,proto3" json:"config,omitempty"`                              // stdin: the network configuration, unparsed
+	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`                            // of the shim; empty: its version tells none, or it was built without make
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -110,6 +111,13 @@ func (x *CNIRequest) GetConfig() []byte {
 	return nil
 }
 
+func (x *CNIRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // CNIReply has the plugin's output and exit code. CNI errors travel here, as the
 // specification's error object, not as gRPC status: the runtime needs their code
 // independently of the transport.
@@ -169,7 +177,7 @@ var File_cni_proto protoreflect.FileDescriptor
 
 const file_cni_proto_rawDesc = "" +
 	"\n" +
-	"\tcni.proto\x12\tonlink.v1\"\x9d\x01\n" +
+	"\tcni.proto\x12\tonlink.v1\"\xb7\x01\n" +
 	"\n" +
 	"CNIRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -177,7 +185,8 @@ const file_cni_proto_rawDesc = "" +
 	"\x06ifname\x18\x03 \x01(\tR\x06ifname\x12\x12\n" +
 	"\x04args\x18\x04 \x01(\tR\x04args\x12\x12\n" +
 	"\x04path\x18\x05 \x01(\tR\x04path\x12\x16\n" +
-	"\x06config\x18\x06 \x01(\fR\x06config\"?\n" +
+	"\x06config\x18\x06 \x01(\fR\x06config\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\"?\n" +
 	"\bCNIReply\x12\x16\n" +
 	"\x06stdout\x18\x01 \x01(\fR\x06stdout\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\rR\bexitCode2\x88\x02\n" +
