@@ -111,6 +111,7 @@ func TestAddressPastABridge(t *testing.T) {
 // IPv4 address is exchanged. Both are followed by the same process, and the old
 // address is answered for by nobody from the moment that it is gone.
 func TestAddressFollowed(t *testing.T) {
+	t.Parallel()
 	ctx, l := labtest.Build(t, dual("follow"))
 	must(t, l.StartToRs(ctx))
 	n, other := l.Node("r1n1"), l.Node("r1n2")

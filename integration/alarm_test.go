@@ -18,6 +18,7 @@ import (
 // packets go to the owner on every node. It raises the alarm in status and
 // metrics, and says why in explain, until that ends.
 func TestContestedBlock(t *testing.T) {
+	t.Parallel()
 	ctx, l := labtest.Build(t, labtest.InRack("contested"))
 	labtest.StartAll(ctx, t, l)
 	registry, thief, owner := l.Reflectors()[0], l.Node("r1n1"), l.Node("r1n2")
@@ -113,6 +114,7 @@ func tiny(l *lab.Lab) {
 // agent was killed too. The node that comes back finds its block lost, names
 // it, and announces it no more.
 func TestReleaseNode(t *testing.T) {
+	t.Parallel()
 	ctx, l := labtest.Build(t, labtest.InRack("release"))
 	tiny(l)
 	labtest.StartAll(ctx, t, l)

@@ -140,6 +140,7 @@ func guardOf(ns *lab.NS) (out []netip.Addr, err error) {
 // reflector, are as they were: the routes, the tunnel guard and the tunnels'
 // entries.
 func TestClaims(t *testing.T) {
+	t.Parallel()
 	if err := nft.Supported(); err != nil {
 		t.Skip("needs kernel feature: nftables")
 	}

@@ -17,6 +17,7 @@ import (
 // That one delays nothing: the live ones' routes are learned and our blocks
 // are announced again as if it did not exist.
 func TestRestartWithDeadPeer(t *testing.T) {
+	t.Parallel()
 	ctx, l := labtest.Build(t, labtest.Mesh("dead", 4))
 	labtest.StartAll(ctx, t, l)
 	n, dead := l.Node("r1n1"), l.Node("r1n4")

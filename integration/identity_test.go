@@ -274,6 +274,7 @@ func TestClonedDisk(t *testing.T) {
 // blocks announced in which pods run, and is whole again once the old address
 // was silent.
 func TestAddressChanged(t *testing.T) {
+	t.Parallel()
 	c := newClaimants(t, "moved")
 	c.begin(c.a)
 	p := c.pod(c.a, "first")

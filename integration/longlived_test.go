@@ -14,6 +14,7 @@ import (
 // restart time its routes are the last resort: the other ToR's win, and when
 // those go, the dead one's are used, until the bound that the node has set.
 func TestLongLived(t *testing.T) {
+	t.Parallel()
 	spec := labtest.Mesh("longlived", 1)
 	spec.ToRsPerRack = 2
 	ctx, l := labtest.Build(t, spec)

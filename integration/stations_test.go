@@ -20,6 +20,7 @@ import (
 // Loc-RIB are those that onlinkctl lists, after the death of a peer, reloads, and the
 // death of a collector, which costs the node nothing.
 func TestStations(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []lab.ToRKind{lab.BIRD, lab.FRR} {
 		t.Run(string(kind), func(t *testing.T) {
 			ctx, l := labtest.Build(t, lab.Spec{

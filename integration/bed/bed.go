@@ -23,9 +23,12 @@ import (
 // ModulePath is the module whose packages are tested.
 const ModulePath = "onlink"
 
-// wholeSystem is the import path below which tests need the built binaries and
-// the machine for themselves.
+// wholeSystem is the import path below which tests need the built binaries.
 const wholeSystem = ModulePath + "/integration"
+
+// alone are the packages whose tests need the machine for themselves: they start agents,
+// runtimes and kernels, and time them.
+var alone = []string{wholeSystem, wholeSystem + "/cri", wholeSystem + "/lab", wholeSystem + "/uml"}
 
 // killDelay is how long a go command may take to end after an interrupt.
 const killDelay = 10 * time.Second

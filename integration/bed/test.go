@@ -67,11 +67,11 @@ func Test(ctx context.Context, opts TestOptions) error {
 	if err := Install(ctx, opts.Out, needs...); err != nil {
 		return err
 	}
-	rooms, systems, err := r.packages(ctx)
+	rooms, systems, binaries, err := r.packages(ctx)
 	if err != nil {
 		return err
 	}
-	if len(systems) > 0 {
+	if binaries {
 		if err := r.buildBinaries(ctx); err != nil {
 			return err
 		}
@@ -97,21 +97,22 @@ func (r *run) buildBinaries(ctx context.Context) error {
 	return nil
 }
 
-// packages lists what is to be tested: the rooms, and the packages whose tests
-// start the binaries and time daemons.
-func (r *run) packages(ctx context.Context) (rooms, systems []string, err error) {
+// packages lists what is to be tested: the rooms, which share the machine, the packages
+// that have it for themselves, and whether there are tests of the binaries.
+func (r *run) packages(ctx context.Context) (rooms, systems []string, binaries bool, err error) {
 	all, err := goLines(ctx, r.root, append([]string{"list"}, r.opts.Patterns...)...)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	for _, p := range all {
-		if p == wholeSystem || strings.HasPrefix(p, wholeSystem+"/") {
+		binaries = binaries || p == wholeSystem || strings.HasPrefix(p, wholeSystem+"/")
+		if slices.Contains(alone, p) {
 			systems = append(systems, p)
 		} else {
 			rooms = append(rooms, p)
 		}
 	}
-	return rooms, systems, nil
+	return rooms, systems, binaries, nil
 }
 
 // The room whose tests wait most of their nine minutes for timers of BGP runs in two
@@ -127,6 +128,10 @@ const (
 // goes by until sessions are up, and nothing in it depends on how long that takes.
 const waitingToo = wholeSystem + "/docs"
 
+// labsAtOnce is how many of the whole-system tests that are marked as parallel run at
+// once, behind the others: they wait for timers of BGP and of the agent, and time nothing.
+const labsAtOnce = "3"
+
 // native runs the packages on this kernel: first the rooms, side by side; then
 // the whole-system tests one package at a time.
 func (r *run) native(ctx context.Context, rooms, systems []string) error {
@@ -137,8 +142,8 @@ func (r *run) native(ctx context.Context, rooms, systems []string) error {
 		g.Go(func() error { return r.goTest(ctx, []string{waiting}, "-run", firstHalf) })
 		g.Go(func() error { return r.goTest(ctx, []string{waiting}, "-skip", firstHalf) })
 	}
-	if i := slices.Index(systems, waitingToo); i >= 0 {
-		systems = slices.Delete(slices.Clone(systems), i, i+1)
+	if i := slices.Index(rooms, waitingToo); i >= 0 {
+		rooms = slices.Delete(slices.Clone(rooms), i, i+1)
 		g.Go(func() error { return r.goTest(ctx, []string{waitingToo}, "-parallel", "4") })
 	}
 	g.Go(func() error { return r.goTest(ctx, rooms) })
@@ -146,7 +151,7 @@ func (r *run) native(ctx context.Context, rooms, systems []string) error {
 		return err
 	}
 	r.say.printf("native: %d whole-system packages, one at a time", len(systems))
-	return r.goTest(ctx, systems, "-p", "1")
+	return r.goTest(ctx, systems, "-p", "1", "-parallel", labsAtOnce)
 }
 
 // goTest runs go test on packages and books its events. Failing tests are no
