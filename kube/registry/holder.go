@@ -70,6 +70,16 @@ func (n *names) held(ctx context.Context, name string) (*holding, error) {
 	return &holding{lease: l, holder: holderOf(name, l), age: n.sight(l)}, nil
 }
 
+// sinceRenewal returns how long ago the Lease was renewed, by the clocks of two machines
+// where this one saw it just now for the first time: an operator's command does not wait
+// for the next renewal.
+func (h *holding) sinceRenewal() time.Duration {
+	if h.lease == nil || h.lease.Spec.RenewTime == nil {
+		return h.age
+	}
+	return max(h.age, time.Since(h.lease.Spec.RenewTime.Time))
+}
+
 // sight returns how long ago a Lease was first read as it is now.
 func (n *names) sight(l *coordinationv1.Lease) time.Duration {
 	n.mu.Lock()

@@ -77,7 +77,7 @@ func (s *Server) free(ctx context.Context, o *v1alpha1.Block) error {
 // ForceRelease implements [ipam.ForceReleaser] for an operator's command while no
 // controller runs. It takes nothing from a node that exists, also by force: the controller frees
 // the blocks of deleted ones by three proofs, and an operator has none of them.
-func (s *Server) ForceRelease(ctx context.Context, node string, _ bool) ([]ipam.Block, error) {
+func (s *Server) ForceRelease(ctx context.Context, node string, force bool) ([]ipam.Block, error) {
 	_, err := s.opt.Client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	switch {
 	case node == "":
@@ -86,6 +86,13 @@ func (s *Server) ForceRelease(ctx context.Context, node string, _ bool) ([]ipam.
 		return nil, fmt.Errorf("release all blocks of node %q: %w: the Node exists: delete it first", node, ipam.ErrInvalidRequest)
 	case !absent(err):
 		return nil, explain("read Node "+node, err)
+	}
+	h, err := s.names.held(ctx, node)
+	if err == nil {
+		err = ipam.AdmitRelease(node, h.holder, h.sinceRenewal(), force)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("release all blocks of node %q: %w", node, err)
 	}
 	objects, err := s.own.blocksOf(ctx, node)
 	if err != nil {
