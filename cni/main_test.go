@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 }
 
 // waitLimit bounds every wait of a test.
-const waitLimit = 10 * time.Second
+const waitLimit = time.Minute
 
 // space is a network namespace with the operations of tests in it.
 type space struct {

@@ -1,47 +1,40 @@
 package integration
 
 import (
-	"fmt"
-	"slices"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"onlink/integration/lab"
 	"onlink/integration/labtest"
 )
 
-// TestReplaced: an agent whose program was replaced, as by an upgrade, goes on, and status
-// says what to do until it is restarted.
-func TestReplaced(t *testing.T) {
-	ctx, l := labtest.Build(t, labtest.Alone("replaced"))
-	l.Bin = t.TempDir()
-	for _, program := range []string{"onlinkd", "onlinkctl"} {
-		must(t, labtest.ReplaceProgram(labtest.Bin(), l.Bin, program))
-	}
+// TestPluginOfAnotherVersion: the agent serves a plugin of another version, and status has
+// a note with both versions until the one of this version calls.
+func TestPluginOfAnotherVersion(t *testing.T) {
+	ctx, l := labtest.Build(t, labtest.Alone("skew"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")
-	noted := func(want bool) {
+	labtest.StartNode(ctx, t, n)
+	noted := func() bool {
 		t.Helper()
-		must(t, lab.Eventually(ctx, labtest.Patience, "the note of status", func() error {
-			st, err := n.Status(ctx)
-			if err != nil {
-				return err
-			}
-			has := slices.ContainsFunc(st.GetNotes(), func(note string) bool {
-				return strings.Contains(note, l.Bin+"/onlinkd was replaced since the start") && strings.Contains(note, "systemctl restart onlinkd")
-			})
-			if has != want {
-				return fmt.Errorf("notes %q", st.GetNotes())
-			}
-			return nil
-		}))
+		out, err := n.Ctl(ctx, "status")
+		must(t, err)
+		return strings.Contains(out.Stdout, `the runtime calls onlink-cni "v0.0.1", and the agent is "v`)
 	}
-	labtest.StartNode(ctx, t, n)
-	noted(false)
-	must(t, labtest.ReplaceProgram(labtest.Bin(), l.Bin, "onlinkd"))
-	noted(true)
-	labtest.WantCtl(ctx, t, n, 0, "was replaced since the start", "status")
-	must(t, n.Stop())
-	labtest.StartNode(ctx, t, n)
-	noted(false)
+	dir := t.TempDir()
+	build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X onlink/cni/shim.Version=v0.0.1", "-o", filepath.Join(dir, "older"), "../cmd/onlink-cni")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	older := labtest.NewNetwork(t, n, "1.1.0", map[string]any{"type": "older", "socket": n.CNISocket()})
+	older.AlsoIn(dir)
+	must(t, older.Status(ctx))
+	if !noted() {
+		t.Error("a plugin of another version is no note")
+	}
+	must(t, labtest.NewNetwork(t, n, "1.1.0", labtest.Onlink(n)).Status(ctx))
+	if noted() {
+		t.Error("it is a note still, after a call of the agent's own version")
+	}
 }

@@ -55,7 +55,7 @@ func TestLinked(t *testing.T) {
 		names = append(names, m[1])
 	}
 	slices.Sort(names)
-	if diff := cmp.Diff([]string{"onlink/internal/version.Commit", "onlink/internal/version.Version"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"onlink/cni/shim.Version", "onlink/internal/version.Commit", "onlink/internal/version.Version"}, names); diff != "" {
 		t.Errorf("make sets (-want +got):\n%s", diff)
 	}
 }
