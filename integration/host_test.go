@@ -24,6 +24,7 @@ import (
 // when somebody goes on changing it, status says so. Pools are IPv4, so the
 // node stays an IPv6 host.
 func TestHostSettings(t *testing.T) {
+	t.Parallel()
 	ctx, l := labtest.Build(t, labtest.Alone("settings"))
 	must(t, l.StartToRs(ctx))
 	n := l.Node("r1n1")

@@ -296,6 +296,7 @@ func TestAddressChanged(t *testing.T) {
 // TestRegistryPort: the registry answers no pod, whatever address it comes with,
 // and no machine that asks for another node.
 func TestRegistryPort(t *testing.T) {
+	t.Parallel()
 	c := newClaimants(t, "port")
 	c.begin(c.a)
 	c.begin(c.b)

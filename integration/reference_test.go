@@ -37,6 +37,7 @@ var update = flag.Bool("update", false, "rewrite generated documentation")
 // do not answer alike the case must say why, and the table in docs/cni.md must
 // be the one of this run.
 func TestReference(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat(filepath.Join(labtest.ReferencePlugins, "ptp")); err != nil {
 		t.Fatalf("%v; make deps installs it", err)
 	}

@@ -18,6 +18,7 @@ import (
 // TestUnderlay changes what the kernel knows of the nodes while packets flow.
 // onlink's own switches between direct and tunnel must lose none of them.
 func TestUnderlay(t *testing.T) {
+	t.Parallel()
 	ctx, l := labtest.Start(t, lab.Spec{Name: "under", DualStack: true, ToRsPerRack: 2, NodesPerRack: 2, Pool: lab.Pool{CIDR6: labtest.Pool6, Tunnel: "vxlan"}})
 	t.Run("off-link and on-link again, IPv4", func(t *testing.T) { checkSwitch(ctx, t, l, false) })
 	t.Run("off-link and on-link again, IPv6", func(t *testing.T) { checkSwitch(ctx, t, l, true) })

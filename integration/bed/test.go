@@ -79,38 +79,11 @@ func Test(ctx context.Context, opts TestOptions) error {
 	if err := r.native(ctx, rooms, systems); err != nil {
 		return err
 	}
-	if err := r.rest(ctx, systems); err != nil {
+	if err := r.elsewhere(ctx); err != nil {
 		r.ledger.WriteTroubles(opts.Out)
 		return err
 	}
 	return r.conclude()
-}
-
-// rest runs what user-mode Linux has to run, and beside it the whole-system tests that wait.
-// What these skip natively, as on a kernel without nftables, is run there behind them.
-func (r *run) rest(ctx context.Context, systems []string) error {
-	var g errgroup.Group
-	if slices.Contains(systems, wholeSystem) {
-		g.Go(func() error {
-			return r.goTest(ctx, []string{wholeSystem}, "-run", waitingTests, "-parallel", labsAtOnce)
-		})
-	}
-	done := r.skippedNatively()
-	g.Go(func() error { return r.elsewhere(ctx, done) })
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	late := slices.DeleteFunc(r.skippedNatively(), func(id TestID) bool { return slices.Contains(done, id) })
-	if len(late) == 0 {
-		return nil
-	}
-	return r.elsewhere(ctx, late)
-}
-
-func (r *run) skippedNatively() []TestID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ledger.SkippedIn(Native)
 }
 
 // buildBinaries makes the three programs that whole-system tests start.
@@ -155,15 +128,12 @@ const (
 // goes by until sessions are up, and nothing in it depends on how long that takes.
 const waitingToo = wholeSystem + "/docs"
 
-// waitingTests are the whole-system tests that are marked as parallel, and labsAtOnce is how
-// many of them run at once: they wait for timers of BGP and of the agent, and time nothing.
-const (
-	waitingTests = "^Test(Stations|AddressFollowed|AddressChanged|RestartWithDeadPeer|LongLived|ContestedBlock|ReleaseNode|Claims)$"
-	labsAtOnce   = "3"
-)
+// labsAtOnce is how many of the whole-system tests that are marked as parallel run at
+// once, behind the others: they wait for timers of BGP and of the agent, and time nothing.
+const labsAtOnce = "3"
 
 // native runs the packages on this kernel: first the rooms, side by side; then
-// the whole-system tests one package at a time, but for those that wait.
+// the whole-system tests alone, and the other packages with agents or kernels.
 func (r *run) native(ctx context.Context, rooms, systems []string) error {
 	r.say.printf("native: %d packages", len(rooms))
 	var g errgroup.Group
@@ -182,8 +152,14 @@ func (r *run) native(ctx context.Context, rooms, systems []string) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	r.say.printf("native: %d whole-system packages, one at a time", len(systems))
-	return r.goTest(ctx, systems, "-p", "1", "-skip", waitingTests)
+	r.say.printf("native: %d whole-system packages", len(systems))
+	if i := slices.Index(systems, wholeSystem); i >= 0 {
+		systems = slices.Delete(slices.Clone(systems), i, i+1)
+		if err := r.goTest(ctx, []string{wholeSystem}, "-parallel", labsAtOnce); err != nil {
+			return err
+		}
+	}
+	return r.goTest(ctx, systems, "-p", "2")
 }
 
 // goTest runs go test on packages and books its events. Failing tests are no
@@ -243,7 +219,8 @@ func (r *run) book(bed Place, ev Event) {
 }
 
 // elsewhere runs in user-mode Linux what the native kernel could not.
-func (r *run) elsewhere(ctx context.Context, skipped []TestID) error {
+func (r *run) elsewhere(ctx context.Context) error {
+	skipped := r.ledger.SkippedIn(Native)
 	if len(skipped) == 0 {
 		r.say.printf("native: nothing was skipped, no other bed is needed")
 		return nil
