@@ -264,7 +264,7 @@ func BFD(peers []config.Peer) []bfd.Session {
 // Stations returns the monitoring stations.
 func Stations(cfg *config.Effective, id node.Identity, from bmp.Source, log *slog.Logger) bmp.Config {
 	return bmp.Config{
-		Source: from, Name: id.Name, Descr: fmt.Sprintf("onlink %s", version.Get().Version),
+		Source: from, Name: id.Name, Descr: "onlinkd " + version.Get().Version,
 		ASN: cfg.BGP.ASN, RouterID: id.RouterID, Log: log, Stations: cfg.BGP.BMP,
 	}
 }

@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	codec "github.com/osrg/gobgp/v3/pkg/packet/bmp"
-
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	codec "github.com/osrg/gobgp/v3/pkg/packet/bmp"
 )
 
 // patience bounds every wait.
@@ -176,8 +175,8 @@ func (c *collector) reset() {
 	if !ok {
 		return
 	}
-	tcp.SetLinger(0)
-	tcp.Close()
+	_ = tcp.SetLinger(0) // the collector sees whether it was cut
+	_ = tcp.Close()
 }
 
 // eventually fails the test when ok stays an error.

@@ -113,5 +113,5 @@ func (c *conn) watch(gone chan<- error) {
 		err = fmt.Errorf("connection lost: %w", plain(err))
 	}
 	gone <- err
-	c.Close() //nolint:errcheck,gosec // it is over
+	c.Close() //nolint:gosec // it is over
 }

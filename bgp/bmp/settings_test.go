@@ -46,7 +46,7 @@ func TestMistakes(t *testing.T) {
 		{"no port", "- {address: 10.0.0.1}", "bmp[0].port: is missing; write the TCP port"},
 		{"not an address", "- {address: collector.example, port: 1}", "bmp[0].address: \"collector.example\""},
 		{"no collector's address", "- {address: 0.0.0.0, port: 1}", "0.0.0.0 is not the address of a collector"},
-		{"unknown table", "- {address: 10.0.0.1, port: 1, monitor: [recieved]}", "\"recieved\" is not known; did you mean"},
+		{"unknown table", "- {address: 10.0.0.1, port: 1, monitor: [receive]}", "\"receive\" is not known; did you mean"},
 		{"a table twice", "- {address: 10.0.0.1, port: 1, monitor: [best, best]}", "bmp[0].monitor[1]: best is in the list already"},
 		{"too often", "- {address: 10.0.0.1, port: 1, statistics: 1s}", "1s is out of range; use 0s for no reports, or 10s to 1h0m0s"},
 		{"two families", "- {address: 10.0.0.1, port: 1, sourceAddress: 'fd00::1'}", "bmp[0].sourceAddress: fd00::1 is of another family"},

@@ -72,7 +72,7 @@ func (s *station) connect(ctx context.Context) error {
 		return fmt.Errorf("connect: %w", plain(err))
 	}
 	c := &conn{Conn: raw, write: s.cfg.write}
-	defer c.Close() //nolint:errcheck // nothing is lost with it
+	defer c.Close()
 	gone := make(chan error, 1)
 	go c.watch(gone)
 	defer context.AfterFunc(ctx, c.end)()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,9 +20,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	codec "github.com/osrg/gobgp/v3/pkg/packet/bmp"
-
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	codec "github.com/osrg/gobgp/v3/pkg/packet/bmp"
 )
 
 // lines is a log that a test reads.
@@ -165,7 +165,7 @@ func TestTableName(t *testing.T) {
 			case *bgp.CapMultiProtocol:
 				caps = append(caps, c.CapValue.String())
 			case *bgp.CapFourOctetASNumber:
-				caps = append(caps, fmt.Sprint(c.CapValue))
+				caps = append(caps, strconv.FormatUint(uint64(c.CapValue), 10))
 			}
 		}
 	}
@@ -515,7 +515,7 @@ func TestUnreachable(t *testing.T) {
 		if first.IsZero() {
 			first = st.ErrorAt
 		}
-		if st.ErrorAt == first {
+		if st.ErrorAt.Equal(first) {
 			return errNotYet
 		}
 		return nil
