@@ -47,6 +47,7 @@ func (a *agent) snapshot(ctx context.Context) (*state.Snapshot, error) {
 		Sessions: a.sessions(), Stations: a.stations.Status(), IPAM: a.ipamState(), CNI: a.cni.Stats(),
 	}
 	s.Drain, _ = a.drain.State()
+	s.DrainOf = a.drain.Cause()
 	s.Certificates = a.credentials.List()
 	s.Notes = slices.Concat(s.Notes, a.logs.Notes(), a.cni.Notes(), version.Replaced("systemctl restart onlinkd runs the new one, routes and pods stay"))
 	return s, a.learn.do(ctx, func() { s.Routes = a.learn.state() })

@@ -21,7 +21,7 @@ func (s *Server) Drain(ctx context.Context, r *onlinkv1.DrainRequest) (*onlinkv1
 		return nil, status.Errorf(codes.InvalidArgument, "wait %s is not within 0s to %s", wait, maxDrainWait)
 	}
 	s.Log.Warn("drain requested", "by", caller(ctx), "wait", wait)
-	if err := s.Drainer.Start(wait); err != nil {
+	if err := s.Drainer.Start(wait, caller(ctx)); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return s.drained(ctx, drain.Drained)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type Drain struct {
 
 	mu    sync.Mutex // guards all below
 	phase Phase
+	cause Cause         // of a phase other than Serving
 	until time.Time     // when Leaving becomes Drained
 	moved chan struct{} // closed by the next change of phase, or of the announcements
 	told  Phase         // of the present announcements
@@ -50,27 +52,60 @@ func (p Phase) String() string {
 	return [...]string{"serving", "leaving", "drained"}[p]
 }
 
+// Cause is who took a node out, and when. It is zero where that is not known, as after a
+// drain of an earlier version.
+type Cause struct {
+	By    string
+	Since time.Time
+}
+
+// String renders it behind "the node is drained"; "": it is not known.
+func (c Cause) String() string {
+	if c.Since.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" since %s by %s", c.Since.UTC().Format(time.RFC3339), c.By)
+}
+
 // Open reads whether the node was drained when the agent last ran, from the
 // folder of its state.
 func Open(state string) (*Drain, error) {
 	d := &Drain{path: filepath.Join(state, "drained"), changed: make(chan struct{}, 1), moved: make(chan struct{})}
-	switch _, err := os.Stat(d.path); {
+	switch text, err := os.ReadFile(d.path); {
 	case err == nil:
-		d.phase, d.told = Drained, Drained
+		d.phase, d.told, d.cause = Drained, Drained, parse(string(text))
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("read drain state: %w", err)
 	}
 	return d, nil
 }
 
+// parse reads the cause of a mark.
+func parse(mark string) Cause {
+	at, by, _ := strings.Cut(strings.TrimSpace(mark), " ")
+	since, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		return Cause{}
+	}
+	return Cause{By: by, Since: since}
+}
+
 // Start takes the node out: GRACEFUL_SHUTDOWN for wait, then withdrawal. A
-// node that is leaving or drained only has its wait changed.
-func (d *Drain) Start(wait time.Duration) error {
-	if err := writeMark(d.path); err != nil {
+// node that is leaving or drained only has its wait changed. by is who asked.
+func (d *Drain) Start(wait time.Duration, by string) error {
+	d.mu.Lock()
+	cause := d.cause
+	if d.phase == Serving {
+		cause = Cause{By: by, Since: time.Now()}
+	}
+	d.mu.Unlock()
+	// The mark is there after a power cut.
+	if err := atomicfile.Replace(d.path, fmt.Appendln(nil, cause.Since.UTC().Format(time.RFC3339), cause.By), 0o600); err != nil {
 		return fmt.Errorf("write drain state: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.cause = cause
 	if d.phase != Drained {
 		d.phase, d.until = Leaving, time.Now().Add(wait)
 	}
@@ -88,7 +123,7 @@ func (d *Drain) End() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.phase = Serving
+	d.phase, d.cause = Serving, Cause{}
 	d.signal()
 	return nil
 }
@@ -127,6 +162,13 @@ func (d *Drain) Announced(p Phase, prefixes int) {
 	d.moved = make(chan struct{})
 }
 
+// Cause returns who took the node out; zero: nobody did, or it is not known.
+func (d *Drain) Cause() Cause {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cause
+}
+
 // State returns the phase and the number of prefixes that are announced now.
 func (d *Drain) State() (told Phase, prefixes int) {
 	d.mu.Lock()
@@ -157,15 +199,3 @@ func (d *Drain) Await(ctx context.Context, p Phase) error {
 
 // ErrOvertaken means that a concurrent request set the opposite phase.
 var ErrOvertaken = errors.New("another request changed the drain state")
-
-// writeMark makes an empty file that is there after a power cut.
-func writeMark(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(filepath.Dir(path))
-}

@@ -28,7 +28,7 @@ func TestDrain(t *testing.T) {
 			}
 		}
 		expect(d, Serving)
-		if err := d.Start(10 * time.Second); err != nil {
+		if err := d.Start(10*time.Second, "alice"); err != nil {
 			t.Fatal(err)
 		}
 		<-d.changed
@@ -76,7 +76,7 @@ func TestLeaving(t *testing.T) {
 		}
 		start := func(wait time.Duration, phase Phase, rest time.Duration) {
 			t.Helper()
-			if err := d.Start(wait); err != nil {
+			if err := d.Start(wait, "alice"); err != nil {
 				t.Fatal(err)
 			}
 			if p, r := d.Now(); p != phase || r != rest {
@@ -104,7 +104,7 @@ func TestAwait(t *testing.T) {
 		if err := d.Await(t.Context(), Serving); err != nil {
 			t.Errorf("what is announced already: %v", err)
 		}
-		if err := d.Start(time.Minute); err != nil {
+		if err := d.Start(time.Minute, "alice"); err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan error, 1)
@@ -125,7 +125,7 @@ func TestAwait(t *testing.T) {
 		if err := <-ended; !errors.Is(err, ErrOvertaken) {
 			t.Errorf("brought back meanwhile: %v", err)
 		}
-		if err := d.Start(0); err != nil {
+		if err := d.Start(0, "alice"); err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
@@ -151,7 +151,7 @@ func TestStateFolder(t *testing.T) {
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Start(time.Minute); err == nil || !strings.HasPrefix(err.Error(), "write drain state: ") {
+	if err := d.Start(time.Minute, "alice"); err == nil || !strings.HasPrefix(err.Error(), "write drain state: ") {
 		t.Errorf("start: %v", err)
 	}
 	if p, _ := d.Now(); p != Serving {
@@ -165,5 +165,52 @@ func TestStateFolder(t *testing.T) {
 	}
 	if _, err := Open(dir); err == nil || !strings.HasPrefix(err.Error(), "read drain state: ") {
 		t.Errorf("a file in the folder's place: %v", err)
+	}
+}
+
+// TestCause: who took the node out first is known, also after a restart, until it serves
+// again; the empty mark of an earlier version names nobody.
+func TestCause(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *Drain {
+		t.Helper()
+		d, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	d := open()
+	if got := d.Cause(); got != (Cause{}) || got.String() != "" {
+		t.Errorf("of a node that serves: %+v", got)
+	}
+	before := time.Now().Truncate(time.Second)
+	for _, by := range []string{"root (uid 0, pid 7)", "bob"} {
+		if err := d.Start(time.Minute, by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []*Drain{d, open()} {
+		got := d.Cause()
+		if got.By != "root (uid 0, pid 7)" || got.Since.Before(before) || time.Since(got.Since) > time.Minute {
+			t.Errorf("%+v", got)
+		}
+		if want := " since " + got.Since.UTC().Format(time.RFC3339) + " by root (uid 0, pid 7)"; got.String() != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if err := d.End(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Cause(); got != (Cause{}) {
+		t.Errorf("of a node that serves again: %+v", got)
+	}
+	for _, mark := range []string{"", "nonsense\n"} {
+		if err := os.WriteFile(filepath.Join(dir, "drained"), []byte(mark), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if d := open(); d.phase != Drained || d.Cause() != (Cause{}) {
+			t.Errorf("mark %q: %s, %+v", mark, d.phase, d.Cause())
+		}
 	}
 }

@@ -124,12 +124,12 @@ func (l announceLink) block(ctx context.Context, t *trail) {
 	down := downSessions(peers)
 	switch {
 	case len(carried) > 0 && len(rejected) > 0:
-		t.suspect("announced", AnnounceRejected, "see `bgp.filters` and the peers' `export` in the configuration", "block %s is announced to %s; export rejects it towards %s",
+		t.suspect("announced", AnnounceRejected, rejectedFix, "block %s is announced to %s; export rejects it towards %s",
 			b.CIDR, strings.Join(carried, ", "), strings.Join(rejected, ", "))
 	case len(carried) > 0:
 		t.ok("announced", "block %s, to %s", b.CIDR, strings.Join(carried, ", "))
 	case len(rejected) > 0:
-		t.broken("announced", AnnounceRejected, "see `bgp.filters` and the peers' `export` in the configuration of this node",
+		t.broken("announced", AnnounceRejected, rejectedFix,
 			"export rejects block %s towards %s, so other nodes do not reach %s: %s", b.CIDR, everyone, t.To, strings.Join(rejected, ", "))
 		return
 	case len(down) > 0:
@@ -141,7 +141,12 @@ func (l announceLink) block(ctx context.Context, t *trail) {
 	}
 }
 
-const sessionFix = "mend the session: `onlinkctl peers` here and on the peer shows both ends"
+const (
+	sessionFix  = "mend the session: compare both ends, `onlinkctl peers NAME` and in `onlinkctl config show` the peer's address, asn and passwordFile; after a change it takes some seconds to come up"
+	rejectedFix = "`onlinkctl config show` has the rule: " + rejectedChange
+
+	rejectedChange = "change the filter with `onlinkctl config set-filter`, or the peer's `export` with `onlinkctl config set-peer`"
+)
 
 // downSessions describes the sessions that are not up, one text each.
 func downSessions(list []bgp.PeerStatus) []string {

@@ -177,7 +177,7 @@ func (l reflectLink) sent(ctx context.Context, t *trail) {
 	case s.Accepted:
 		t.ok("announced", "%s, to %s", t.route.Prefix, l.Node)
 	default:
-		t.broken("announced", AnnounceRejected, "see `bgp.filters` and the peers' `export` in the configuration there; `onlinkctl peers "+peerName(p)+" advertised "+t.route.Prefix.String()+"` shows the rule",
+		t.broken("announced", AnnounceRejected, "`onlinkctl peers "+peerName(p)+" advertised "+t.route.Prefix.String()+"` shows the rule: "+rejectedChange,
 			"%s is not announced to %s: %s", t.route.Prefix, l.Node, s.Rule)
 	}
 }

@@ -54,3 +54,32 @@ func TestCausesHaveScenarios(t *testing.T) {
 		}
 	}
 }
+
+// TestOthers: what follows from the cause is not listed beside it, and what does not is.
+func TestOthers(t *testing.T) {
+	steps := []Step{
+		{Name: "bgp-path", State: Broken, Cause: PathAbsent},
+		{Name: "announced", State: Broken, Cause: AnnounceDrained, Node: "n2"},
+		{Name: "host", State: Suspect, Cause: HostChain},
+	}
+	for _, c := range []struct {
+		name  string
+		steps []Step
+		cause Cause
+		want  []string
+	}{
+		{"a cause of the missing path", steps, AnnounceDrained, []string{"host"}},
+		{"the missing path alone", []Step{steps[0], {Name: "far", State: Suspect, Cause: AgentSilent}}, PathAbsent, []string{"far"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := (&trail{steps: slices.Clone(c.steps)}).result()
+			var got []string
+			for _, s := range r.Others {
+				got = append(got, s.Name)
+			}
+			if r.Cause != c.cause || !slices.Equal(got, c.want) {
+				t.Errorf("cause %s, others %v; want %s, %v", r.Cause, got, c.cause, c.want)
+			}
+		})
+	}
+}

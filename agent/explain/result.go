@@ -36,7 +36,9 @@ func (t *trail) result() Result {
 	}
 	cause := causeOf(r.Steps)
 	for i := range r.Steps {
-		if i != cause && r.Steps[i].State != OK {
+		// That no path arrives follows from what keeps it away.
+		follows := cause >= 0 && r.Steps[i].Cause == PathAbsent && r.Steps[cause].weight() > r.Steps[i].weight()
+		if i != cause && r.Steps[i].State != OK && !follows {
 			r.Others = append(r.Others, r.Steps[i])
 		}
 	}

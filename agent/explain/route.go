@@ -90,7 +90,7 @@ func (l routeLink) outside(t *trail) {
 	if err != nil {
 		t.lost = true
 		if trace, found := l.trace(underlay.Packet{To: t.To}); found && trace.Route.Drops() {
-			t.broken("kernel-route", RouteForeign, removal(trace.Route), "%s is in no pool, %s, and the node's own route %s drops the packets", t.To, why, routeText(trace.Route))
+			t.broken("kernel-route", RouteForeign, removal(trace.Route, netip.Prefix{}), "%s is in no pool, %s, and the node's own route %s drops the packets", t.To, why, routeText(trace.Route))
 			return
 		}
 		t.broken("kernel-route", RouteNone, "add a route on the node, or let a peer announce it and name it in `import.accept`", "%s is in no pool, %s, and this node has no route to it (%s)", t.To, why, errnoText(err))
@@ -140,7 +140,7 @@ func (l routeLink) packet(t *trail, p underlay.Packet) bool {
 		t.broken("kernel-route", RouteMissing, "the agent writes it again within seconds; when it does not, see `onlinkctl status`",
 			"the kernel lacks the decided route %s, and %s, which is not onlink's, takes packets %s to %s", t.route.Prefix, routeText(trace.Route), who, t.To)
 	case found:
-		t.broken("kernel-route", RouteForeign, removal(trace.Route), "a route that is not onlink's takes packets %s to %s: %s (onlink's is %s)", who, t.To, routeText(trace.Route), t.route.Prefix)
+		t.broken("kernel-route", RouteForeign, removal(trace.Route, t.route.Prefix), "a route that is not onlink's takes packets %s to %s: %s (onlink's is %s)", who, t.To, routeText(trace.Route), t.route.Prefix)
 	default:
 		t.broken("kernel-route", RouteMissing, "the agent writes it again within seconds; when it does not, see `onlinkctl status`",
 			"the kernel has no route for packets %s to %s (%s), though %s is decided", who, t.To, errnoText(err), t.route.Prefix)
@@ -235,13 +235,17 @@ func routeText(r underlay.KernelRoute) string {
 	return text
 }
 
-// removal is the command that removes a route.
-func removal(r underlay.KernelRoute) string {
-	ip := "ip"
+// removal is the command that removes a route in the way of one to ours. Another metric
+// helps only where both have one prefix: the longer one always wins.
+func removal(r underlay.KernelRoute, ours netip.Prefix) string {
+	ip, metric := "ip", ""
 	if r.Dst.Addr().Is6() {
 		ip = "ip -6"
 	}
-	return fmt.Sprintf("remove it (`%s route del %s`) or change its metric, and find the program that adds it (protocol %s)", ip, routeText(r), fib.ProtocolName(r.Protocol))
+	if r.Dst == ours {
+		metric = " or change its metric"
+	}
+	return fmt.Sprintf("remove it (`%s route del %s`)%s, and find the program that adds it (protocol %s)", ip, routeText(r), metric, fib.ProtocolName(r.Protocol))
 }
 
 func ruleText(r underlay.Rule) string { return fmt.Sprintf("%d: %s", r.Priority, r.Text) }

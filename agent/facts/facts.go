@@ -125,7 +125,7 @@ func (w sessionsWorld) Announcement(addr netip.Addr) (explain.Announcement, bool
 // Withdrawn implements explain.Sessions.
 func (w sessionsWorld) Withdrawn() string {
 	if phase, _ := w.of.Drain.State(); phase == drain.Drained {
-		return "the node is drained"
+		return "the node is drained" + w.of.Drain.Cause().String()
 	}
 	return ""
 }

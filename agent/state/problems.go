@@ -51,7 +51,7 @@ func (s *Snapshot) problems() map[string][]string {
 		areaSessions: s.Sessions.problems(s.Taken), areaStations: nil, areaAddresses: s.IPAM.problems(), areaContested: s.Contested(), areaRoutes: nil,
 	}
 	if s.Drain != drain.Serving {
-		out[areaDrain] = []string{fmt.Sprintf("the node is %s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain)}
+		out[areaDrain] = []string{fmt.Sprintf("the node is %s%s: other nodes do not use its prefixes until onlinkctl undrain", s.Drain, s.DrainOf)}
 	}
 	for _, h := range s.Held {
 		out[areaHeld] = append(out[areaHeld], h.Problem())

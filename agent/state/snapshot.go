@@ -31,6 +31,7 @@ type Snapshot struct {
 	Notes    []string      // settings and their consequences, one line each
 	Found    []string      // problems that parts of the agent reported themselves
 	Drain    drain.Phase   // as announced to the peers
+	DrainOf  drain.Cause   // who took the node out
 	Config   string        // digest of the configuration's text; "": it is from no file
 	Held     []hold.Change // changes that wait for a confirmation
 	HeldEver uint64        // changes that were held since the agent started
