@@ -26,9 +26,9 @@ const ModulePath = "onlink"
 // wholeSystem is the import path below which tests need the built binaries.
 const wholeSystem = ModulePath + "/integration"
 
-// alone are the packages whose tests need the machine for themselves: they start agents,
-// runtimes and kernels, and time them.
-var alone = []string{wholeSystem, wholeSystem + "/cri", wholeSystem + "/lab", wholeSystem + "/uml"}
+// alone are the packages whose tests start agents, runtimes and kernels, and wait for them:
+// beside the rooms, which take both CPUs for minutes, they would wait too long.
+var alone = []string{wholeSystem, wholeSystem + "/cri", wholeSystem + "/docs", wholeSystem + "/lab", wholeSystem + "/uml"}
 
 // killDelay is how long a go command may take to end after an interrupt.
 const killDelay = 10 * time.Second

@@ -124,10 +124,6 @@ const (
 	firstHalf = "^(Test|Fuzz|Example)[A-L]"
 )
 
-// waitingToo is the whole-system package that runs beside the rooms: most of its minute
-// goes by until sessions are up, and nothing in it depends on how long that takes.
-const waitingToo = wholeSystem + "/docs"
-
 // labsAtOnce is how many of the whole-system tests that are marked as parallel run at
 // once, behind the others: they wait for timers of BGP and of the agent, and time nothing.
 const labsAtOnce = "3"
@@ -142,10 +138,6 @@ func (r *run) native(ctx context.Context, rooms, systems []string) error {
 		g.Go(func() error { return r.goTest(ctx, []string{waiting}, "-run", firstHalf) })
 		g.Go(func() error { return r.goTest(ctx, []string{waiting}, "-skip", firstHalf) })
 	}
-	if i := slices.Index(rooms, waitingToo); i >= 0 {
-		rooms = slices.Delete(slices.Clone(rooms), i, i+1)
-		g.Go(func() error { return r.goTest(ctx, []string{waitingToo}, "-parallel", "4") })
-	}
 	// Those that build programs come first: at the end they would have a CPU idle beside them.
 	slices.SortStableFunc(rooms, func(a, b string) int { return strings.Count(b, "/tools/") - strings.Count(a, "/tools/") })
 	g.Go(func() error { return r.goTest(ctx, rooms) })
@@ -159,7 +151,7 @@ func (r *run) native(ctx context.Context, rooms, systems []string) error {
 			return err
 		}
 	}
-	return r.goTest(ctx, systems, "-p", "2")
+	return r.goTest(ctx, systems, "-p", "2", "-parallel", labsAtOnce)
 }
 
 // goTest runs go test on packages and books its events. Failing tests are no
