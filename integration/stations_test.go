@@ -188,7 +188,7 @@ func (s *stations) firstMessages() {
 			s.Errorf("%v", m.Info)
 		}
 	}
-	if !strings.Contains(init, s.n.Name) || !strings.Contains(init, "onlink ") {
+	if !strings.Contains(init, s.n.Name) || !strings.Contains(init, "onlinkd ") {
 		s.Errorf("initiation %s", init)
 	}
 	for _, want := range []string{"loc=0 type=7", "loc=0 type=9", "loc=0 type=11", "loc=1 type=8", "loc=1 type=10"} {
