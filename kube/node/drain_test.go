@@ -205,7 +205,7 @@ func TestDrainOfOperator(t *testing.T) {
 				wait = "1h"
 			}
 			b := newDrainBed(t, wait, c.shown)
-			if err := b.agent.Start(0); err != nil {
+			if err := b.agent.Start(0, "kubectl drain"); err != nil {
 				t.Fatal(err)
 			}
 			if err := b.agent.Await(t.Context(), drain.Drained); err != nil {
