@@ -24,6 +24,7 @@ var varies = []struct {
 	{regexp.MustCompile(`@if\d+\b`), "@ifN"},
 	{regexp.MustCompile(`\b[0-9]{13,}\b`), "NUMBER"}, // epochs: nanoseconds
 	{regexp.MustCompile(`\b[0-9a-f]{12,}\b`), "ID"},
+	{regexp.MustCompile(`\bof pid \d+ [^ )]+`), "of pid N PROGRAM"}, // a person's shell, or this test
 	{regexp.MustCompile(`\b(pid|uid) \d+`), "$1 N"},
 	{regexp.MustCompile(`\b(time|ttl|icmp_seq|mdev)=[\d.]+( ms)?`), "$1=N"},
 	{regexp.MustCompile(`\bBIRD [\d.]+ ready`), "BIRD N ready"},

@@ -205,6 +205,8 @@ func TestDiffer(t *testing.T) {
 		{"and one that is", "rr1 Active 16s\n", "rr1 Established 3s\n", false},
 		{"a try before the peer listened", "rr1 0 -\n", "rr1 0 1m2s ago: connect: dial tcp 0.0.0.0:0->10.57.1.12:179: connect: connection refused\n", true},
 		{"the same of one peer", "Session: up\n", "Session: up\nLast error:  1m9s ago: connect: dial tcp 0.0.0.0:0->10.57.1.10:179: connect: connection refused (before the present session)\n", true},
+		{"who ran a command", "by root (uid 0, pid 12 onlinkctl, of pid 11 bash)\n", "by root (uid 0, pid 7 onlinkctl, of pid 5 docs.test)\n", true},
+		{"and what was run", "by root (uid 0, pid 12 onlinkctl, of pid 11 bash)\n", "by root (uid 0, pid 7 curl, of pid 5 docs.test)\n", false},
 		{"another error", "rr1 0 -\n", "rr1 0 1m2s ago: hold timer expired\n", false},
 		{"a missing line", shown, "NAME   SINCE   MAC\n", false},
 		{"a line more", shown, shown + "more\n", false},
