@@ -40,7 +40,8 @@ func TestProblems(t *testing.T) {
 		{"a part reports one", Snapshot{Found: []string{"b", "a"}}, []string{"a", "b"}},
 		{"drained", Snapshot{Drain: drain.Drained}, []string{"the node is drained: "}},
 		{
-			"drained by somebody", Snapshot{Drain: drain.Drained, DrainOf: drain.Cause{By: "root (uid 0)", Since: time.Unix(0, 0)}},
+			"drained by somebody",
+			Snapshot{Drain: drain.Drained, DrainOf: drain.Cause{By: "root (uid 0)", Since: time.Unix(0, 0)}},
 			[]string{"the node is drained since 1970-01-01T00:00:00Z by root (uid 0): "},
 		},
 		{"leaving", Snapshot{Drain: drain.Leaving}, []string{"the node is leaving: "}},
