@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -212,6 +214,76 @@ func TestRenamedMachine(t *testing.T) {
 			t.Errorf("after a restart: standing %v", n.Standing())
 		}
 	})
+}
+
+// mostlyCut is a registry of which a cut leaves take-overs.
+type mostlyCut struct{ *flaky }
+
+func (m mostlyCut) TakeOver(ctx context.Context, by Caller, from string, force bool) ([]Block, error) {
+	return m.Registry.TakeOver(ctx, by, from, force)
+}
+
+// TestTakeOverOfFreedBlocks: what the registry does not give with the name was freed
+// meanwhile, and may be another node's: it is not announced and gives no address until
+// an assert confirms it, also after a restart in between.
+func TestTakeOverOfFreedBlocks(t *testing.T) {
+	for _, taken := range []bool{true, false} {
+		t.Run(fmt.Sprintf("another node has them %v", taken), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reg := mostlyCut{&flaky{Registry: openStore(t, dbPath(t)).BoltRegistry()}}
+				at := adr("192.0.2.1")
+				n := startNode(t, Config{Node: "worker1", Address: at, Registry: reg})
+				addr := n.add(1)
+				settle(time.Second)
+				blocks, err := reg.List(t.Context(), "worker1")
+				if err != nil || len(blocks) != 2 {
+					t.Fatalf("the registry has %v (%v), want two blocks", blocks, err)
+				}
+				by := n.registrar.caller()
+				n.stop()
+				for _, b := range blocks {
+					if err := reg.Release(t.Context(), by, b); err != nil {
+						t.Fatal(err)
+					}
+					if taken {
+						req := ClaimRequest{Caller: Caller{Node: "heir", Instance: "heir", Address: adr("192.0.2.9")}, Pool: b.Pool, PoolCIDR: b.CIDR, BlockSize: b.CIDR.Bits()}
+						if _, err := reg.Claim(t.Context(), req); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				n = startNode(t, Config{Node: "worker2", Address: at, Registry: reg, Store: n.cfg.Store, Running: []Handle{handle(1)}})
+				settle(time.Second)
+				n.wantSilent(2, ErrOtherNode)
+				reg.cut(errCut, false)
+				if took, err := n.TakeOver(t.Context(), "worker1", false); err != nil || len(took) != 0 {
+					t.Fatalf("take over: %v (%v), want no block", took, err)
+				}
+				silent := func(when string) {
+					t.Helper()
+					settle(time.Second)
+					if got := announced(n); len(got) != 0 || n.Standing() != nil {
+						t.Errorf("%s it announces %v (standing %v)", when, got, n.Standing())
+					}
+					n.refuses(Request{Handle: handle(2)}, ErrClaimFailed)
+					if got := n.add(1); got != addr {
+						t.Errorf("%s the running pod has %v, want %v", when, got, addr)
+					}
+				}
+				silent("after the take-over")
+				n.stop()
+				n = startNode(t, Config{Node: "worker2", Address: at, Registry: reg, Store: n.cfg.Store, Running: []Handle{handle(1)}})
+				silent("after a restart")
+				reg.cut(nil, false)
+				settle(time.Minute)
+				got := announced(n)
+				if has := slices.ContainsFunc(got, func(p netip.Prefix) bool { return p.Contains(addr) }); has == taken {
+					t.Errorf("the registry answers: it announces %v", got)
+				}
+				n.add(2)
+			})
+		})
+	}
 }
 
 // TestRefusedAssertFences: any refusal of an assert is the registry's word, not

@@ -82,8 +82,10 @@ func (r *registrar) takeOver(ctx context.Context, from string, force bool) ([]Bl
 	return took, nil
 }
 
-// makeOurs renames the database and its blocks. What the registry did not give
-// is left to the next assert.
+// makeOurs renames the database and its blocks. A block that the registry did not give
+// was freed while the name was not ours, and may be another node's by now: it counts as
+// lost, in the file too, until the next assert settles it. A machine that was trusted
+// loses none by this: its registry may have lost its own file.
 func (r *registrar) makeOurs(by Caller, took []Block) error {
 	given := make(map[netip.Prefix]Block, len(took))
 	for _, b := range took {
@@ -91,14 +93,17 @@ func (r *registrar) makeOurs(by Caller, took []Block) error {
 	}
 	id := identity{Instance: by.Instance, Node: by.Node, Address: by.Address, Address6: by.Address6}
 	r.mu.Lock()
+	next := map[netip.Prefix]heldBlock{}
 	todo := []change{saveIdentity(id)}
 	for _, h := range r.stock.order {
-		next := h.heldBlock
-		next.Node = by.Node
-		if b, ok := given[h.CIDR]; ok {
-			next = heldBlock{Block: b}
+		b := h.heldBlock
+		b.Node = by.Node
+		b.lost = b.lost || r.tenure.standing != trusted
+		if g, ok := given[h.CIDR]; ok {
+			b = heldBlock{Block: g}
 		}
-		todo = append(todo, saveBlock(next))
+		next[h.CIDR] = b
+		todo = append(todo, saveBlock(b))
 	}
 	r.mu.Unlock()
 	if err := r.queue.submit(todo...); err != nil {
@@ -108,9 +113,8 @@ func (r *registrar) makeOurs(by Caller, took []Block) error {
 	defer r.mu.Unlock()
 	r.tenure.identity = id
 	for _, h := range r.stock.order {
-		h.Node = by.Node
-		if b, ok := given[h.CIDR]; ok {
-			h.heldBlock = heldBlock{Block: b}
+		if b, ok := next[h.CIDR]; ok {
+			h.heldBlock = b
 		}
 	}
 	r.tenure.proven = true
