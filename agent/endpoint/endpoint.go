@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 )
 
 // stopWait is how long requests under way may take when the agent ends.
@@ -36,7 +37,8 @@ func GRPC(name string, lis net.Listener, srv Server) Endpoint {
 	return Endpoint{
 		lis: lis,
 		serve: func(_ context.Context, lis net.Listener) error {
-			if err := srv.Serve(lis); err != nil {
+			// A stop before the start is no failure: a signal may come at any moment.
+			if err := srv.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				return fmt.Errorf("serve %s: %w", name, err)
 			}
 			return nil

@@ -65,6 +65,28 @@ func TestSet(t *testing.T) {
 	}
 }
 
+// TestStopBeforeServe: a signal may end an agent before a server's goroutine ran, which
+// is no failure of it.
+func TestStopBeforeServe(t *testing.T) {
+	for name, of := range map[string]func(net.Listener) Endpoint{
+		"http": func(l net.Listener) Endpoint { return HTTP("metrics", l, http.NotFoundHandler()) },
+		"grpc": func(l net.Listener) Endpoint { return GRPC("admin", l, grpc.NewServer()) },
+	} {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := of(lis)
+		e.stop()
+		if err := e.serve(t.Context(), lis); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the socket is open: %v", name, err)
+		}
+	}
+}
+
 // TestServeFails: an endpoint that cannot serve ends the others, and names
 // itself.
 func TestServeFails(t *testing.T) {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -90,7 +91,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		s.grpc.GracefulStop()
 		stop.Stop()
 	}()
-	if err := s.grpc.Serve(lis); err != nil {
+	// A stop before the start is no failure: a signal may come at any moment.
+	if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve registry: %w", err)
 	}
 	return nil
