@@ -166,18 +166,14 @@ func (b *gcBed) check(t *testing.T) {
 	t.Helper()
 	faults, err := b.inspect(t.Context())
 	must(t, err)
-	for _, f := range faults {
-		t.Error(f)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, err := range b.faults {
-		t.Error(err)
+	for _, f := range faults {
+		b.faults = append(b.faults, errors.New(string(f)))
 	}
-	b.faults = nil
-	if t.Failed() {
+	if all := errors.Join(b.faults...); all != nil {
 		b.tell(t)
-		t.FailNow()
+		t.Fatal(all) // last, where a reader looks first
 	}
 }
 
