@@ -80,7 +80,7 @@ dist: engine ## make the packages (tar.gz, deb, rpm, SPDX) in build/dist, the sa
 			-bin build/dist/programs/$$arch -host build/dist/programs/$$(go env GOHOSTARCH) -man build/dist/man -o build/dist || exit; done
 	@cd build/dist && sha256sum onlink* | tee SHA256SUMS
 
-dist-check: ## prove that the packages and the image of the last commit are the same bytes from two clones, and try the deb (half an hour)
+dist-check: ## prove that the packages and the image of the last commit are the same bytes from two clones, and try the deb (ten minutes)
 	@ARCHES='$(ARCHES)' tools/dist/check.sh
 
 demo: engine ## show the main job, narrated: two racks, real ToRs, pods that reach each other
