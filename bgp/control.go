@@ -56,8 +56,8 @@ func (s *Speaker) applyPeersLocked(want wanted) error {
 // Hold keeps the session to a configured peer down until [Speaker.Release]: its
 // routes go at once and the peer receives a CEASE that carries why (RFC 9003,
 // cut to 128 bytes). Each holder has a name; the session comes back when the
-// last one releases it. A hold outlives changes of the peer's configuration.
-// It fails with [ErrUnknownPeer].
+// last one releases it. A hold outlives changes of the peer's configuration, and ends
+// when the peer leaves it. It fails with [ErrUnknownPeer].
 func (s *Speaker) Hold(_ context.Context, peer netip.Addr, holder, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -21,7 +21,7 @@ func (h hold) text() string {
 
 // holds are the sessions that are kept down.
 type holds struct {
-	of map[netip.Addr]hold // may name peers that are not configured now
+	of map[netip.Addr]hold
 	// unsettled are the peers whose last hold or release the engine may have
 	// dropped.
 	unsettled map[netip.Addr]bool
@@ -42,6 +42,13 @@ func (h *holds) unsettle(peer netip.Addr) {
 }
 
 func (h *holds) isHeld(peer netip.Addr) bool { return len(h.of[peer]) > 0 }
+
+// forget ends all holds of a peer that is not configured any more: who adds it again
+// does not expect the state of the one before, and could not release it meanwhile.
+func (h *holds) forget(peer netip.Addr) {
+	delete(h.of, peer)
+	delete(h.unsettled, peer)
+}
 
 // add adds a holder's reason and reports whether it is the peer's first.
 func (h *holds) add(peer netip.Addr, holder, why string) (first bool) {

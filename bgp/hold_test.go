@@ -53,6 +53,17 @@ func TestHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.waitRoutes("10.244.2.0/26 via 127.38.0.2")
+	// Who removes a disabled peer and adds one again has a new one.
+	if err := x.Hold(t.Context(), other.addr, "admin", "held again"); err != nil {
+		t.Fatal(err)
+	}
+	x.waitRoutes()
+	x.setPeers(nil)
+	x.setPeers([]Peer{peer})
+	if got := x.peer(other.addr).Held; got != "" {
+		t.Errorf("a new peer is held: %q", got)
+	}
+	x.waitRoutes("10.244.2.0/26 via 127.38.0.2")
 	if err := x.Reset(t.Context(), other.addr, "new key"); err != nil {
 		t.Fatal(err)
 	}

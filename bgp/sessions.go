@@ -64,6 +64,9 @@ func (s *sessions) dropPeers(next wanted) error {
 			errs = append(errs, err)
 			continue
 		}
+		if !keep {
+			s.holds.forget(addr)
+		}
 		if keep && was == established {
 			s.ledger.failed(addr, "closed by this node: its configuration of the peer changed")
 		}

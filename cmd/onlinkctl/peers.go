@@ -40,7 +40,8 @@ PREFIX selects the routes that cover it or lie inside it; with advertised it als
 that are not announced, and why. With -o json each line is one route.
 
 ACTION changes one session:
-  disable      keeps it down until enable, or a restart of the agent
+  disable      keeps it down until enable, the removal of the peer from the configuration,
+               or a restart of the agent
   enable       ends disable
   reset        ends it; it comes up again at once
   refresh in   asks the peer for its routes again (ROUTE-REFRESH) and applies the import policy
