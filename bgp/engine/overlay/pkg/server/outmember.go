@@ -1,0 +1,159 @@
+// Part of the patch fanout/update-groups.
+
+package server
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+)
+
+// The members of an update group, and what each of them is told: see the head of
+// outgroup.go.
+
+// outMember is a peer in a group. Its place is guarded by the group's mutex:
+// the peer's sender changes it under the read lock (it is the only one), the
+// server under the write lock.
+type outMember struct {
+	group  *outGroup
+	peer   *peer
+	out    *outPeer
+	id     uint32 // the peer's router ID
+	place  uint64 // the peer has been told everything up to here
+	joined uint64 // withdrawals up to here are of no interest to it
+	eor    bool   // End-of-RIB is due when it has been told everything
+	// entered: what is withheld from the group has been named for it.
+	entered bool
+}
+
+// outPeer is a session's memberships, one per family.
+type outPeer struct {
+	// wake has room for one signal: the server sends, nobody closes; full
+	// means that the sender has not looked yet.
+	wake chan struct{}
+
+	mu      sync.Mutex // guards members
+	members []*outMember
+}
+
+func newOutPeer() *outPeer {
+	return &outPeer{wake: make(chan struct{}, 1)}
+}
+
+func (o *outPeer) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// member returns the membership for a family, nil if there is none.
+func (o *outPeer) member(f bgp.RouteFamily) *outMember {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.members {
+		if m.group.key.family == f {
+			return m
+		}
+	}
+	return nil
+}
+
+// fill appends messages to buf and returns how many, and whether there is
+// more to tell. It is for the session's sender.
+func (o *outPeer) fill(buf []byte) (_ []byte, msgs int, more bool) {
+	o.mu.Lock()
+	members := o.members
+	o.mu.Unlock()
+	for _, m := range members {
+		var n int
+		var left bool
+		buf, n, left = m.fill(buf)
+		msgs += n
+		more = more || left
+		if len(buf) >= outChunk {
+			return buf, msgs, true
+		}
+	}
+	return buf, msgs, more
+}
+
+// tell is one thing a peer has to be told.
+type tell struct {
+	prefix outPrefix
+	attrs  *outAttrs // nil: withdraw
+}
+
+// fill appends messages of about outChunk bytes from the member's place on.
+func (m *outMember) fill(buf []byte) (_ []byte, msgs int, more bool) {
+	g := m.group
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	limit := outChunk - len(buf)
+	first := sort.Search(len(g.log), func(i int) bool { return g.log[i].seq > m.place })
+	list := make([]tell, 0, min(len(g.log)-first, 64))
+	shared, told, gone := false, false, false
+	size, i := 0, first
+	for ; i < len(g.log) && size < limit; i++ {
+		slot := g.log[i]
+		m.place = slot.seq
+		t, due := m.due(slot)
+		if !due {
+			continue
+		}
+		size += 1 + int(t.prefix.bits+7)/8
+		if len(list) == 0 || list[len(list)-1].attrs != t.attrs {
+			size += updateOverhead(t.attrs)
+		}
+		if t.attrs == nil {
+			gone = true
+		} else {
+			told, shared = true, shared || t.attrs.refs > 1
+		}
+		list = append(list, t)
+	}
+	if shared || told && gone {
+		// Each prefix is here once, so their order is free. Withdrawals come last: an
+		// aggregate takes the place of the prefixes inside it, and they that of an aggregate.
+		slices.SortStableFunc(list, func(a, b tell) int { return cmp.Compare(a.attrs.order(), b.attrs.order()) })
+	}
+	w := updateWriter{buf: buf, family: g.key.family}
+	for _, t := range list {
+		w.add(t)
+	}
+	w.end()
+	more = i < len(g.log)
+	if m.eor && !more {
+		m.eor = false
+		w.endOfRIB()
+	}
+	return w.buf, w.msgs, more
+}
+
+// due returns what the member is to be told at a place of the log.
+func (m *outMember) due(slot outSlot) (tell, bool) {
+	e := slot.entry
+	switch {
+	case e == nil || e.seq != slot.seq:
+		return tell{}, false
+	case e.source != 0 && e.source == m.id:
+		return tell{prefix: e.prefix}, e.displaced
+	case e.attrs == nil:
+		return tell{prefix: e.prefix}, e.seq > m.joined
+	}
+	return tell{prefix: e.prefix, attrs: e.attrs}, true
+}
+
+func (a *outAttrs) order() uint64 {
+	if a == nil {
+		return math.MaxUint64
+	}
+	return a.id
+}
