@@ -197,7 +197,7 @@ func (s *BgpServer) tellAdvertised(peer *peer, family bgp.RouteFamily, best *tab
 		}
 		return
 	}
-	g := m.group
+	g := m.group.Load()
 	key, _ := outPrefixOf(best.GetNlri())
 	if w, ok := g.withheld[key]; ok {
 		a.Withheld = w.why
@@ -230,7 +230,7 @@ func (s *BgpServer) UpdateGroups(of netip.Addr) (list []updateGroup, err error) 
 }
 
 func (m *outMember) view() updateGroup {
-	g := m.group
+	g := m.group.Load()
 	v := updateGroup{Family: g.key.family, Withheld: len(g.withheld)}
 	for _, o := range g.members {
 		v.Members = append(v.Members, o.peer.addr())

@@ -192,7 +192,7 @@ func (s *BgpServer) join(peer *peer, f bgp.RouteFamily) {
 		}
 		s.outGroups[f] = append(s.outGroups[f], g)
 	}
-	m := &outMember{group: g, peer: peer, out: peer.fsm.out, id: idOf(peer.routerID()), eor: peer.isGracefulRestartEnabled()}
+	m := &outMember{peer: peer, out: peer.fsm.out, id: idOf(peer.routerID()), eor: peer.isGracefulRestartEnabled()}
 	g.mu.Lock()
 	m.place = g.seq // until the table is complete
 	g.mu.Unlock()
@@ -214,13 +214,13 @@ func (s *BgpServer) join(peer *peer, f bgp.RouteFamily) {
 func (g *outGroup) add(m *outMember) {
 	g.members = append(g.members, m)
 	g.byID[m.id] = append(g.byID[m.id], m)
-	m.group = g
+	m.group.Store(g)
 }
 
 // retell has a member told everything again, by the policy of now.
 func (s *BgpServer) retell(m *outMember) {
 	s.regroup()
-	g := m.group
+	g := m.group.Load()
 	if g.partial || g.evaluated != s.outGeneration {
 		s.evaluate(g)
 	}
@@ -240,7 +240,7 @@ func (s *BgpServer) leave(peer *peer) {
 	peer.fsm.out = nil
 	peer.tellRoutes()
 	for _, m := range out.members {
-		g := m.group
+		g := m.group.Load()
 		is := func(o *outMember) bool { return o == m }
 		g.members = slices.DeleteFunc(g.members, is)
 		g.byID[m.id] = slices.DeleteFunc(g.byID[m.id], is)

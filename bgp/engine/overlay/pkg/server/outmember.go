@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
@@ -19,7 +20,9 @@ import (
 // the peer's sender changes it under the read lock (it is the only one), the
 // server under the write lock.
 type outMember struct {
-	group  *outGroup
+	// group is changed by the server, under the mutex of the group that the member
+	// leaves; the sender reads it in held.
+	group  atomic.Pointer[outGroup]
 	peer   *peer
 	out    *outPeer
 	id     uint32 // the peer's router ID
@@ -59,7 +62,7 @@ func (o *outPeer) member(f bgp.RouteFamily) *outMember {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, m := range o.members {
-		if m.group.key.family == f {
+		if m.group.Load().key.family == f {
 			return m
 		}
 	}
@@ -91,10 +94,23 @@ type tell struct {
 	attrs  *outAttrs // nil: withdraw
 }
 
+// held returns the member's group, locked for reading. The group may be split while
+// the sender waits for its mutex: a place in the group that the member has left would
+// be one in another log, and what comes between would never be told.
+func (m *outMember) held() *outGroup {
+	for {
+		g := m.group.Load()
+		g.mu.RLock()
+		if m.group.Load() == g {
+			return g
+		}
+		g.mu.RUnlock()
+	}
+}
+
 // fill appends messages of about outChunk bytes from the member's place on.
 func (m *outMember) fill(buf []byte) (_ []byte, msgs int, more bool) {
-	g := m.group
-	g.mu.RLock()
+	g := m.held()
 	defer g.mu.RUnlock()
 	limit := outChunk - len(buf)
 	first := sort.Search(len(g.log), func(i int) bool { return g.log[i].seq > m.place })

@@ -120,14 +120,14 @@ func (s *BgpServer) withhold(g *outGroup, prefix outPrefix, path *table.Path, wh
 // enter names to the log what a new member is not told.
 func (s *BgpServer) enter(m *outMember) {
 	m.entered = true
-	for prefix, w := range m.group.withheld {
+	for prefix, w := range m.group.Load().withheld {
 		s.nameWithheld(m, prefix, w)
 	}
 }
 
 func (s *BgpServer) nameWithheld(m *outMember, prefix outPrefix, w outWithheld) {
 	if w.source == 0 || w.source != m.id {
-		tellWithheld(m.peer, prefix.of(m.group.key.family), w)
+		tellWithheld(m.peer, prefix.of(m.group.Load().key.family), w)
 	}
 }
 
