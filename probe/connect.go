@@ -51,23 +51,33 @@ func (p *Prober) Connect(ctx context.Context, e Echo) Outcome {
 		return unsent(err)
 	}
 	defer s.close()
-	for time.Since(start) < patience && ctx.Err() == nil {
-		poll := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}} //nolint:gosec // a descriptor
-		// A signal interrupts poll(2), and the Go runtime sends itself many: it is
-		// no event, and the error of a socket that still connects is 0.
-		if n, err := unix.Poll(poll, int(turn.Milliseconds())); n == 0 || errors.Is(err, unix.EINTR) {
-			continue
+	for time.Since(start) < patience {
+		if ctx.Err() != nil {
+			return cut(start)
 		}
-		code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		switch {
-		case err != nil:
-			return unsent(err)
-		case code == 0 || unix.Errno(code) == unix.ECONNREFUSED:
-			return connected(start)
+		if out, ended := handshake(s.fd, start); ended {
+			return out
 		}
-		return unsent(unix.Errno(code))
 	}
 	return Outcome{Kind: Silent, Detail: "no answer to a TCP connection"}
+}
+
+// handshake waits a turn for the end of a TCP handshake that began at start.
+func handshake(fd int, start time.Time) (out Outcome, ended bool) {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}} //nolint:gosec // a descriptor
+	// A signal interrupts poll(2), and the Go runtime sends itself many: it is
+	// no event, and the error of a socket that still connects is 0.
+	if n, err := unix.Poll(poll, int(turn.Milliseconds())); n == 0 || errors.Is(err, unix.EINTR) {
+		return Outcome{}, false
+	}
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		return unsent(err), true
+	case code == 0 || unix.Errno(code) == unix.ECONNREFUSED:
+		return connected(start), true
+	}
+	return unsent(unix.Errno(code)), true
 }
 
 func connected(start time.Time) Outcome {

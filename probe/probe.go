@@ -18,7 +18,7 @@ const (
 	Rejected             // another machine, or the address itself, sent an ICMP error
 	TooBig               // a machine on the path has a smaller MTU and said so
 	Unsent               // this kernel did not send it
-	Skipped              // it was not tried, see Detail
+	Skipped              // it was not tried, or not for long enough, see Detail
 )
 
 // Outcome is the result of a probe.
@@ -85,6 +85,12 @@ func limited() Outcome {
 	return Outcome{Kind: Skipped, Detail: fmt.Sprintf("not sent: more than %d probes a second", perSecond)}
 }
 
+// cut is the outcome of a probe whose caller waits no longer: what would have answered
+// is not known.
+func cut(start time.Time) Outcome {
+	return Outcome{Kind: Skipped, Detail: fmt.Sprintf("given up after %v, for want of time", time.Since(start).Round(100*time.Millisecond))}
+}
+
 // resend are the times after the start at which a probe without an answer is
 // sent again: one lost packet, or a first one that waited for a neighbour, is no
 // broken path.
@@ -101,7 +107,10 @@ const turn = 20 * time.Millisecond
 // has an outcome or the time is over.
 func (p *Prober) rounds(ctx context.Context, send func(n int) (Outcome, bool), receive func() (Outcome, bool)) Outcome {
 	start, sent := time.Now(), 0
-	for time.Since(start) < patience && ctx.Err() == nil {
+	for time.Since(start) < patience {
+		if ctx.Err() != nil {
+			return cut(start)
+		}
 		if sent < len(resend) && time.Since(start) >= resend[sent] {
 			if !p.take() {
 				return limited()

@@ -366,7 +366,7 @@ func TestGivesUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	b.want("cancelled", New().Echo(ctx, Echo{To: ip("10.0.0.9")}), Silent, "")
+	b.want("cancelled", New().Echo(ctx, Echo{To: ip("10.0.0.9")}), Skipped, "given up")
 	if took := time.Since(start); took > patience-200*time.Millisecond {
 		t.Errorf("it took %v", took)
 	}

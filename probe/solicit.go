@@ -59,10 +59,10 @@ func (p *Prober) Solicit(ctx context.Context, dev string, from, addr netip.Addr)
 			}
 			return Outcome{Kind: Answered}, !first.IsZero() && time.Since(first) > together
 		})
-	if out.Kind == Unsent || out.Kind == Skipped {
+	if len(found) == 0 && (out.Kind == Unsent || out.Kind == Skipped) {
 		return nil, fmt.Errorf("solicit on %s: %s: %w", dev, out.Detail, ErrNoSolicit)
 	}
-	return found, ctx.Err()
+	return found, nil
 }
 
 // solicitation is a question on one device.

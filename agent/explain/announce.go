@@ -60,14 +60,14 @@ type announceLink struct {
 	towards []netip.Addr
 }
 
-func (l announceLink) check(ctx context.Context, t *trail) error {
+func (l announceLink) check(ctx context.Context, t *trail) {
 	if t.place == here {
 		l.block(ctx, t)
-		return nil
+		return
 	}
 	a, ok := l.sessions.Announcement(t.To)
 	if !ok || t.place == unused {
-		return nil
+		return
 	}
 	t.place, t.lost = announced, true // nothing of onlink answers for it here
 	text := fmt.Sprintf("%s is announced by this node for %s", a.Prefix, a.Owner)
@@ -83,14 +83,13 @@ func (l announceLink) check(ctx context.Context, t *trail) error {
 	switch {
 	case a.Withheld != "":
 		t.broken("announced", AnnounceWithheld, "the owner must send its announcements again; see whether it runs", "%s, but withheld: %s", text, a.Withheld)
-		return nil
+		return
 	case a.Drained != "":
 		t.broken("announced", AnnounceDrained, "run `onlinkctl undrain` when the node may have traffic again", "%s, but withdrawn: %s", text, a.Drained)
-		return nil
+		return
 	}
 	t.ok("announced", "%s", text)
 	t.good = fmt.Sprintf("this node attracts the packets for %s, and its service proxy (such as kube-proxy) must answer them", t.To)
-	return nil
 }
 
 // block looks at the announcement of the block of a pod of this node.

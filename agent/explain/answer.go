@@ -32,7 +32,7 @@ func Answer(ctx context.Context, w World, q Inquiry) (Findings, error) {
 	switch {
 	case owns || pod:
 		f.Block, t.owner, t.outer = own.CIDR, w.Node, q.Tunnel
-		err = t.walk(ctx, arrival(w, q.Peers))
+		t.walk(ctx, arrival(w, q.Peers))
 	case q.Owner == w.Node:
 		t.broken("owner", AnnounceBlock, "see `onlinkctl blocks` and `onlinkctl status` there: a pod with this address must be deleted, so that it gets another one",
 			"no block of this node has %s: it has lost the block", q.To)
@@ -43,10 +43,10 @@ func Answer(ctx context.Context, w World, q Inquiry) (Findings, error) {
 		}
 		p, ok := peerAt(w.Sessions.Peers(), q.OwnerAddresses)
 		f.OwnerUp = ok && downText(p) == ""
-		err = t.walk(ctx, []link{reflectLink{q, w.Sessions}})
+		t.walk(ctx, []link{reflectLink{q, w.Sessions}})
 	}
 	f.Steps = t.steps
-	if err == nil && t.place == here && q.From.IsValid() {
+	if t.place == here && q.From.IsValid() {
 		f.Back, err = wayBack(ctx, w, q)
 	}
 	return f, err
@@ -71,7 +71,7 @@ func wayBack(ctx context.Context, w World, q Inquiry) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = t.walk(ctx, []link{
+	t.walk(ctx, []link{
 		ownerLink{w.Node, w.Registry},
 		pathLink{w.Registry, w.Sessions},
 		decisionLink{w.Host},
@@ -87,7 +87,7 @@ func wayBack(ctx context.Context, w World, q Inquiry) ([]Step, error) {
 			out = append(out, s)
 		}
 	}
-	return out, err
+	return out, nil
 }
 
 // wayBackTo marks what concerns the answers.
@@ -124,19 +124,18 @@ type reflectLink struct {
 	sessions Sessions
 }
 
-func (l reflectLink) check(ctx context.Context, t *trail) error {
+func (l reflectLink) check(ctx context.Context, t *trail) {
 	if t.known && t.route.Kind != rib.Local {
 		if paths := l.sessions.Paths(ctx, t.route.Prefix); len(paths) > 0 {
 			t.ok("bgp-path", "%s", pathText(paths[0]))
 			l.sent(ctx, t)
-			return nil
+			return
 		}
 	}
 	t.known = false
 	if !(pathLink{nil, l.sessions}).rejected(ctx, t) {
 		l.received(t)
 	}
-	return nil
 }
 
 // received says why this node has no path from the owner.

@@ -12,7 +12,9 @@ package explain
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -33,7 +35,9 @@ type World struct {
 	Status    Status
 }
 
-// patience bounds an explanation: the probes at its end have what is left.
+// patience bounds an explanation: the probes at its end have what is left. What is
+// not found by then is no evidence: a step that ran out of time says so, and what the
+// others found stands.
 const patience = 4500 * time.Millisecond
 
 // Explain follows the chain of an address, and with From that of the answers. It
@@ -42,15 +46,21 @@ func Explain(ctx context.Context, w World, q Question) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	q.From, q.To = q.From.Unmap(), q.To.Unmap()
-	there, err := follow(ctx, w, q)
-	if err != nil {
-		return Result{}, err
-	}
 	if !q.From.IsValid() {
+		there, err := follow(ctx, w, q)
+		if err != nil {
+			return Result{}, err
+		}
 		return there.result(), nil
 	}
-	back, err := follow(ctx, w, Question{From: q.To, To: q.From})
-	if err != nil {
+	// At the same time: the way back would have no time left behind a silent way there.
+	var there, back *trail
+	var errs [2]error
+	var all sync.WaitGroup
+	all.Go(func() { there, errs[0] = follow(ctx, w, q) })
+	all.Go(func() { back, errs[1] = follow(ctx, w, Question{From: q.To, To: q.From}) })
+	all.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
 		return Result{}, err
 	}
 	return both(there.result(), back.result()), nil
@@ -67,7 +77,8 @@ func follow(ctx context.Context, w World, q Question) (*trail, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, t.walk(ctx, links(w))
+	t.walk(ctx, links(w))
+	return t, nil
 }
 
 // begin returns the trail of one direction, with the decision.
@@ -81,19 +92,17 @@ func begin(ctx context.Context, w World, q Question) (*trail, error) {
 	return t, nil
 }
 
-// walk goes along links; an error is ctx's.
-func (t *trail) walk(ctx context.Context, list []link) error {
+// walk goes along links.
+func (t *trail) walk(ctx context.Context, list []link) {
 	for _, l := range list {
-		if err := l.check(ctx, t); err != nil {
-			return err
-		}
+		l.check(ctx, t)
 	}
-	return nil
 }
 
-// link is one link of the chain. It adds steps to the trail; an error is ctx's.
+// link is one link of the chain. It adds steps to the trail; what it cannot read, for
+// want of time too, is no step.
 type link interface {
-	check(ctx context.Context, t *trail) error
+	check(ctx context.Context, t *trail)
 }
 
 // links returns the chain, in the order of a packet's way. A link passes over

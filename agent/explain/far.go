@@ -40,19 +40,18 @@ type asked struct {
 	err error
 }
 
-func (l farLink) check(ctx context.Context, t *trail) error {
-	left, bounded := ctx.Deadline()
-	if l.Agents == nil || bounded && time.Until(left) < askTime/2 {
-		return nil
+func (l farLink) check(ctx context.Context, t *trail) {
+	if l.Agents == nil {
+		return
 	}
 	if t.place == outside && t.from.IsValid() && !t.probed {
 		if name, addrs := l.nodeWith(t.To); name != "" {
 			l.source(ctx, t, name, addrs)
 		}
-		return nil
+		return
 	}
 	if t.place != elsewhere || t.free || t.probed || !l.Registry.InPool(t.To) || !t.open() && !l.remote(t) {
-		return nil
+		return
 	}
 	q := l.inquiry(t)
 	list := l.targets(t, q)
@@ -70,13 +69,14 @@ func (l farLink) check(ctx context.Context, t *trail) error {
 		l.ask(ctx, q, witnesses)
 	}
 	l.hear(ctx, t, list, witnesses)
-	return nil
 }
 
 // hear adds what the agents answer, the owner's first.
 func (l farLink) hear(ctx context.Context, t *trail, list, witnesses []*asked) {
 	for i, a := range list {
 		switch silent, ok := errors.AsType[*SilentError](a.err); {
+		case errors.Is(a.err, errLate):
+			t.ok("far", "the answer of the agent of %s was given up, %v", a.text(), a.err)
 		case errors.Is(a.err, ErrAgentsOff):
 			if i == 0 {
 				t.ok("far", "the agent of %s was not asked: %v; with them on every node explain names the cause there", a.text(), a.err)
@@ -237,13 +237,22 @@ func (l farLink) reflectors(node []netip.Addr) (list []*asked) {
 	return list
 }
 
-// ask asks agents at once.
+// errLate is the error of an agent that had no time to answer.
+var errLate = errors.New("for want of time")
+
+// ask asks agents at once. Without an answer when ctx ends, an agent had less than
+// askTime and does not count as silent.
 func (l farLink) ask(ctx context.Context, q Inquiry, list []*asked) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	bound, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, a := range list {
-		all.Go(func() { a.Findings, a.err = l.Agents.Ask(ctx, a.addrs, q) })
+		all.Go(func() {
+			a.Findings, a.err = l.Agents.Ask(bound, a.addrs, q)
+			if silent, ok := errors.AsType[*SilentError](a.err); ok && !silent.Refused && ctx.Err() != nil {
+				a.err = errLate
+			}
+		})
 	}
 	all.Wait()
 }

@@ -41,9 +41,9 @@ type hostLink struct {
 	host     Host
 }
 
-func (l hostLink) check(ctx context.Context, t *trail) error {
+func (l hostLink) check(ctx context.Context, t *trail) {
 	if t.lost || t.place == outside && !t.from.IsValid() {
-		return nil
+		return
 	}
 	for _, text := range l.host.Recent(t.To.Is6()) {
 		t.ok("host", "%s", text)
@@ -62,7 +62,6 @@ func (l hostLink) check(ctx context.Context, t *trail) error {
 		}
 		l.width(t, p)
 	}
-	return nil
 }
 
 // passages returns the ways of the packets through this node.

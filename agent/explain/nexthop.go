@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -26,14 +27,26 @@ type nextHopLink struct {
 	neighbourhood Neighbourhood
 }
 
-func (l nextHopLink) check(ctx context.Context, t *trail) error {
+func (l nextHopLink) check(ctx context.Context, t *trail) {
 	if t.lost || t.place == here {
-		return nil
+		return
 	}
-	for _, h := range l.onLink(t) {
-		l.test(ctx, t, h)
+	hops := l.onLink(t)
+	heard := make([]heard, len(hops))
+	var all sync.WaitGroup
+	for i, h := range hops { // at once: many dead ones would take the time of the probes
+		all.Go(func() { heard[i].macs, heard[i].err = l.neighbourhood.Solicit(ctx, h.dev, h.via) })
 	}
-	return nil
+	all.Wait()
+	for i, h := range hops {
+		l.compare(t, h, heard[i].macs, heard[i].err)
+	}
+}
+
+// heard is what answers a solicitation.
+type heard struct {
+	macs []string
+	err  error
 }
 
 // onLink returns the gateways on this node's wires that the packets, or the outer
@@ -76,10 +89,10 @@ func (l nextHopLink) under(node netip.Addr) []way {
 	return out
 }
 
-// test compares the kernel's entry of a neighbour with what answers.
-func (l nextHopLink) test(ctx context.Context, t *trail, h way) {
+// compare compares the kernel's entry of a neighbour with what answers; an error: it
+// cannot be asked there, or not in time.
+func (l nextHopLink) compare(t *trail, h way, macs []string, err error) {
 	entry, known := l.entry(h)
-	macs, err := l.neighbourhood.Solicit(ctx, h.dev, h.via)
 	name := fmt.Sprintf("%s dev %s", h.via, h.dev)
 	state := nudText(int(entry.State))
 	if known && len(entry.MAC) > 0 {

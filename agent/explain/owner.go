@@ -45,36 +45,36 @@ type ownerLink struct {
 	registry Registry
 }
 
-func (l ownerLink) check(ctx context.Context, t *trail) error {
+func (l ownerLink) check(ctx context.Context, t *trail) {
 	if own, ok := l.registry.OwnBlock(t.To); ok { // known without the registry
 		t.owner = l.node
 		t.ok("owner", "block %s of pool %s belongs to node %s, this one (epoch %d)", own.CIDR, own.Pool, own.Node, own.Epoch)
-		return nil
+		return
 	}
 	if !l.registry.InPool(t.To) {
 		t.ok("owner", "%s is outside every pool: not an address onlink assigns", t.To)
-		return nil
+		return
 	}
 	known, answered := l.registry.Known()
 	if b, ok := blockOf(known.Blocks, t.To); ok && known.Age <= fresh {
 		l.found(ctx, t, b, known, "")
-		return nil
+		return
 	}
 	blocks, err := l.registry.Registered(ctx)
 	if err == nil {
 		if b, ok := blockOf(blocks, t.To); ok {
 			l.found(ctx, t, b, known, "")
-			return nil
+			return
 		}
 		t.free = true
 		t.broken("owner", OwnerUnclaimed, "ping an address of a running pod instead; `onlinkctl blocks --all` lists the blocks of all nodes",
 			"%s is a free address of a pool: no node has claimed its block, so no node announces it", t.To)
-		return nil
+		return
 	}
 	unlisted := errors.Is(err, ipam.ErrUnlisted)
 	if b, ok := blockOf(known.Blocks, t.To); ok && answered {
 		l.found(ctx, t, b, known, fmt.Sprintf("; the registry does not answer now (%v), this is its answer of %v ago", err, known.Age.Round(time.Second)))
-		return nil
+		return
 	}
 	if unlisted {
 		t.ok("owner", "unknown: the block registry lists only this node's blocks")
@@ -82,7 +82,6 @@ func (l ownerLink) check(ctx context.Context, t *trail) error {
 		t.silent = true
 		t.ok("owner", "unknown: the block registry does not answer (%v)", err)
 	}
-	return nil
 }
 
 // found records the owner.

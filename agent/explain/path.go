@@ -17,14 +17,14 @@ type pathLink struct {
 	sessions Sessions
 }
 
-func (l pathLink) check(ctx context.Context, t *trail) error {
+func (l pathLink) check(ctx context.Context, t *trail) {
 	if t.lost || t.place == here || t.place == unused {
-		return nil
+		return
 	}
 	t.refused = l.rejected(ctx, t)
 	if !t.known && !l.registry.InPool(t.To) {
 		t.place = outside
-		return nil
+		return
 	}
 	if t.known {
 		paths := l.sessions.Paths(ctx, t.route.Prefix)
@@ -39,14 +39,13 @@ func (l pathLink) check(ctx context.Context, t *trail) error {
 		}
 		if len(paths) > 0 {
 			l.stale(t, paths)
-			return nil
+			return
 		}
 	}
 	t.lost = true
 	if !t.refused && !t.free {
 		l.absent(t)
 	}
-	return nil
 }
 
 // stale looks at the sessions behind the paths: a path that is kept for a peer

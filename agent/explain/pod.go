@@ -37,23 +37,22 @@ type podLink struct {
 	pods     Pods
 }
 
-func (l podLink) check(_ context.Context, t *trail) error {
+func (l podLink) check(_ context.Context, t *trail) {
 	as, ok := l.pods.Pod(t.To)
 	if !ok {
 		if t.route.Kind == rib.Blackhole && t.known {
 			t.place, t.lost = unused, true
 			t.broken("pod", PodUnassigned, "ping an address of a running pod instead; `onlinkctl ipam show` lists the assigned addresses",
 				"%s is in this node's block %s but assigned to no pod: packets are dropped on purpose", t.To, t.route.Prefix)
-			return nil
+			return
 		}
 		if t.owner == l.node { // no drop route: see decision
 			t.place = unused
 		}
-		return nil
+		return
 	}
 	t.place, t.pod = here, as
 	t.ok("pod", "assigned to %s/%s (container %s, %s) on this node", as.Namespace, as.Pod, as.ContainerID, as.IfName)
-	return nil
 }
 
 // sourceLink chooses the pod that packets come from: the one of the question, or
@@ -61,15 +60,15 @@ func (l podLink) check(_ context.Context, t *trail) error {
 // pod with a fault of its own would be a false witness.
 type sourceLink struct{ pods Pods }
 
-func (l sourceLink) check(ctx context.Context, t *trail) error {
+func (l sourceLink) check(ctx context.Context, t *trail) {
 	if t.From.IsValid() {
 		if as, ok := l.pods.Pod(t.From); ok {
 			t.source, t.from = as, t.From
 		}
-		return nil
+		return
 	}
 	if t.lost || t.place == here {
-		return nil
+		return
 	}
 	var faulty []string
 	for _, as := range l.pods.Samples(t.To.Is6(), t.To) {
@@ -80,28 +79,26 @@ func (l sourceLink) check(ctx context.Context, t *trail) error {
 		for _, a := range as.Addresses {
 			if a.Is6() == t.To.Is6() {
 				t.source, t.from = as, a
-				return nil
+				return
 			}
 		}
 	}
 	if len(faulty) > 0 {
 		t.suspect("pod", PodWiring, "explain the addresses of these pods", "packets are followed from this node alone: the interface of its pods %s is not as ADD made it", strings.Join(faulty, ", "))
 	}
-	return nil
 }
 
 // wiringLink compares the interface of the address's pod, and of the pod that the
 // question names as the source, with those that ADD made.
 type wiringLink struct{ pods Pods }
 
-func (l wiringLink) check(ctx context.Context, t *trail) error {
+func (l wiringLink) check(ctx context.Context, t *trail) {
 	if t.place == here {
 		l.compare(ctx, t, t.pod)
 	}
 	if t.From.IsValid() && t.from.IsValid() {
 		l.compare(ctx, t, t.source)
 	}
-	return nil
 }
 
 // compare adds the differences of one pod's interface.

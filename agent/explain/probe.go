@@ -16,9 +16,9 @@ type probeLink struct {
 	probes   Probes
 }
 
-func (l probeLink) check(ctx context.Context, t *trail) error {
+func (l probeLink) check(ctx context.Context, t *trail) {
 	if t.lost || t.place == announced || t.place == unused {
-		return nil
+		return
 	}
 	e := probe.Echo{To: t.To}
 	switch {
@@ -28,7 +28,7 @@ func (l probeLink) check(ctx context.Context, t *trail) error {
 	case t.From.IsValid():
 		got, err := l.kernel.Source(t.From)
 		if err != nil || !got.Self {
-			return nil //nolint:nilerr // without a route the packets begin on another node
+			return // without a route the packets begin on another node
 		}
 		e.From = t.From
 	}
@@ -45,7 +45,6 @@ func (l probeLink) check(ctx context.Context, t *trail) error {
 	case probe.Silent:
 		segmenter(l).silent(ctx, t, e, out)
 	}
-	return nil
 }
 
 // answered goes on with a large packet.

@@ -34,15 +34,15 @@ type Kernel interface {
 // address: from the pod's device, as they come, and from the node itself.
 type routeLink struct{ kernel Kernel }
 
-func (l routeLink) check(_ context.Context, t *trail) error {
+func (l routeLink) check(_ context.Context, t *trail) {
 	switch {
 	case t.lost:
-		return nil
+		return
 	case t.place == outside:
 		l.outside(t)
-		return nil
+		return
 	case t.place == here && !l.device(t):
-		return nil
+		return
 	}
 	good := true
 	if t.from.IsValid() {
@@ -55,7 +55,6 @@ func (l routeLink) check(_ context.Context, t *trail) error {
 	if good && l.packet(t, own) {
 		t.ok("kernel-route", "%s proto onlink", t.route.Prefix)
 	}
-	return nil
 }
 
 // device looks at the host end of the pod's veth.

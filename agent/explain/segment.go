@@ -67,10 +67,12 @@ func (l segmenter) silent(ctx context.Context, t *trail, e probe.Echo, out probe
 		t.broken("probe", ProbeLost, "look into the pod: has it a firewall of its own, or another interface that its answers leave through?", "the pod does not answer a probe %s: nothing that this node sees explains it", who)
 	case !s.far.IsValid():
 		t.suspect("probe", ProbeLost, there, "%s does not answer a probe %s", t.To, who)
+	case s.beside.Kind == probe.Skipped:
+		t.broken("probe", ProbeLost, there, "%s does not answer a probe %s; to %s (%s) a probe was %s", t.To, who, its, s.far, s.beside.Detail)
 	case s.beside.Kind != probe.Answered:
 		t.broken("probe", ProbeWire, fmt.Sprintf("see whether %s is up, and the network to it (`ping %s`, `traceroute %s`)", node, s.far, s.far),
 			"%s does not answer, and %s (%s) does not answer this node either (%s): the node is down, or the network in between drops", t.To, its, s.far, s.beside.Detail)
-	case s.tunnel.dev != "" && s.through.Kind != probe.Answered:
+	case s.tunnel.dev != "" && s.through.Kind != probe.Answered && s.through.Kind != probe.Skipped:
 		t.broken("probe", TunnelSilent, "compare `tunnel` in the configuration of both nodes (VNI, port), let the network pass the tunnel's packets (UDP port, IP protocol 4 or 41), and see the guard and `status` on "+node,
 			"%s (%s) answers beside the tunnel and does not answer through %s (%s): the network drops the tunnel's packets, or the far tunnel has another VNI or UDP port, or its guard drops them", strings.TrimPrefix(its, "its "), s.far, s.tunnel.dev, strings.Join(t.tunnels, ", "))
 	case s.wire.Kind == probe.Silent:
