@@ -24,6 +24,8 @@ TESTS ?= .
 POLICY ?= 0
 BENCHTIME ?= 1s
 BENCHCOUNT ?= 6
+CHAOSTIME ?= 5m
+SEED ?= 0
 
 # The BGP engine is built with the patches of bgp/engine: a generated go.mod
 # replaces the module. GOFLAGS carries it to every go command below, also those
@@ -37,7 +39,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab drill deps test test-unit test-integration test-docs test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab drill deps test test-unit test-integration test-docs test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long chaos chaos-ipip chaos-mutants test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -153,6 +155,18 @@ test-long: build ## run the tests with many repetitions (an hour, every CPU busy
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^(TestRestarts|TestRestartWithDeadPeer|TestPowerCut|TestGhosts|TestCrash|TestHostile|TestApplies)$$' ./integration -args -long -crash.ops=10000 -applies.changes=1000
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 60m -run '^TestFaults$$' ./integration -args -faults.time=10m
 	ONLINK_LONG=10m go test -count=1 -timeout 30m -run '^TestLoad$$' ./bgp/bfd
+
+chaos: build ## do harm to two racks for CHAOSTIME, and require what docs/objectives.md promises (SEED=7 repeats a run)
+	@$(BED) deps lab
+	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^TestChaos$$' ./integration -args -chaos.time=$(CHAOSTIME) -chaos.seed=$(SEED)
+
+chaos-ipip: build ## the same through ipip, in user-mode Linux
+	@$(BED) deps lab uml
+	@$(BED) uml-test -timeout 90m -run '^TestChaos$$' ./integration -chaos.time=$(CHAOSTIME) -chaos.seed=$(SEED)
+
+chaos-mutants: build ## plant faults into the programs, one at a time: make chaos must find each (an hour)
+	@$(BED) deps lab
+	@go run ./integration/cmd/mutants $(if $(filter-out 0,$(SEED)),-seed $(SEED)) -time $(CHAOSTIME)
 
 test-upgrade: build ## take a lab from the programs of another version to these and back, under traffic (FROM=commit; default the last version)
 	@$(BED) deps lab frr

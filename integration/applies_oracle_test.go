@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -349,42 +348,28 @@ func (a *applies) passes() {
 }
 
 // usage is what the agent's process has.
-type usage struct{ goroutines, memory float64 }
-
-func (a *applies) usage() (u usage) {
+func (a *applies) usage() labtest.Usage {
 	a.t.Helper()
-	text, err := labtest.Metrics(a.ctx, a.n)
+	u, err := labtest.UsageOf(a.ctx, a.n)
 	must(a.t, err)
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		for metric, to := range map[string]*float64{"go_goroutines": &u.goroutines, "process_resident_memory_bytes": &u.memory} {
-			if name == metric {
-				*to, err = strconv.ParseFloat(value, 64)
-				must(a.t, err)
-			}
-		}
-	}
-	if u.goroutines == 0 || u.memory == 0 {
-		a.t.Fatal("the agent has no metrics of its process")
-	}
 	return u
 }
 
 // bounded wants the process not to have grown with the number of changes. The engine's
 // goroutines of removed peers end a moment later.
-func (a *applies) bounded(before usage) {
+func (a *applies) bounded(before labtest.Usage) {
 	a.t.Helper()
-	var now usage
+	var now labtest.Usage
 	if err := lab.Eventually(a.ctx, labtest.Patience, "the goroutines of before", func() error {
-		if now = a.usage(); now.goroutines > before.goroutines+10 {
-			return fmt.Errorf("%g of them, and %g before", now.goroutines, before.goroutines)
+		if now = a.usage(); now.Goroutines > before.Goroutines+10 {
+			return fmt.Errorf("%g of them, and %g before", now.Goroutines, before.Goroutines)
 		}
 		return nil
 	}); err != nil {
 		a.t.Error(err)
 	}
-	if now.memory > 1.5*before.memory+32<<20 {
-		a.t.Errorf("the agent has %g MiB, and had %g", now.memory/(1<<20), before.memory/(1<<20))
+	if now.Memory > 1.5*before.Memory+32<<20 {
+		a.t.Errorf("the agent has %g MiB, and had %g", now.Memory/(1<<20), before.Memory/(1<<20))
 	}
-	a.t.Logf("goroutines %g before and %g after, MiB %.0f and %.0f", before.goroutines, now.goroutines, before.memory/(1<<20), now.memory/(1<<20))
+	a.t.Logf("goroutines %g before and %g after, MiB %.0f and %.0f", before.Goroutines, now.Goroutines, before.Memory/(1<<20), now.Memory/(1<<20))
 }

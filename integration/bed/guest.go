@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,19 +56,73 @@ func (r *run) inUML(ctx context.Context, ids []TestID) (err error) {
 	return nil
 }
 
-// fillBed puts into out all that the guest needs: the clone may lie in a folder
-// that the guest's uid may not enter.
-func (r *run) fillBed(ctx context.Context, out string, ids []TestID) ([]step, error) {
+// UMLTest is one test, or more, of a package, to run in user-mode Linux.
+type UMLTest struct {
+	Out     io.Writer
+	Package string // as a path below the module's root
+	Run     string // a pattern of go test
+	Args    []string
+	Timeout time.Duration
+}
+
+// TestInUML runs tests with arguments in user-mode Linux, with the binaries of make
+// build, and shows what they print.
+func TestInUML(ctx context.Context, test UMLTest) (err error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	r := &run{root: root, bin: filepath.Join(root, "bin"), say: newProgress(test.Out)}
+	out, err := os.MkdirTemp("", "onlink-bed-")
+	if err != nil {
+		return fmt.Errorf("make bed: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(out)) }()
+	r.say.printf("uml: building the tests of %s", test.Package)
+	if err := r.fillGuest(ctx, out); err != nil {
+		return err
+	}
+	if err := r.static(ctx, "test", "-c", "-o", filepath.Join(out, "this.test"), test.Package); err != nil {
+		return err
+	}
+	r.say.printf("uml: booting")
+	words := append([]string{
+		"env", "-C", filepath.Join(guestOut, "src", test.Package), guestOut + "/this.test", "-test.v", "-test.timeout=" + test.Timeout.String(), "-test.run=" + test.Run,
+	}, test.Args...)
+	exit, err := uml.Run(ctx, uml.Options{
+		Out: out, Timeout: test.Timeout + time.Minute, Init: filepath.Join(out, "umlinit"), Stdout: test.Out, Stderr: test.Out,
+		Env: []string{"ONLINK_BIN=" + guestOut + "/bin"},
+	}, words)
+	if err != nil {
+		return fmt.Errorf("run tests in user-mode linux: %w", err)
+	}
+	if exit != 0 {
+		return fmt.Errorf("run tests in user-mode linux: exit code %d: %w", exit, ErrTests)
+	}
+	return nil
+}
+
+// fillGuest puts sources and programs into out: the clone may lie in a folder that the
+// guest's uid may not enter.
+func (r *run) fillGuest(ctx context.Context, out string) error {
 	if err := copyTree(r.root, filepath.Join(out, "src")); err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.copyBinaries(filepath.Join(out, "bin")); err != nil {
-		return nil, err
+		return err
 	}
 	for name, pkg := range map[string]string{"bed": "./integration/cmd/bed", "umlinit": "./integration/cmd/umlinit"} {
 		if err := r.static(ctx, "build", "-o", filepath.Join(out, name), pkg); err != nil {
-			return nil, err
+			return err
 		}
+	}
+	return nil
+}
+
+// fillBed puts into out all that the guest needs.
+func (r *run) fillBed(ctx context.Context, out string, ids []TestID) ([]step, error) {
+	if err := r.fillGuest(ctx, out); err != nil {
+		return nil, err
 	}
 	byPackage := map[string][]TestID{}
 	for _, id := range ids {

@@ -121,8 +121,12 @@ func (t *ToR) birdServices() []birdService {
 // its control socket.
 func (t *ToR) startBIRD(ctx context.Context) error {
 	var text bytes.Buffer
+	nodes := t.lab.rack(t.Number).bgpNodes()
+	if t.Reflectors {
+		nodes = t.lab.rack(t.Number).Nodes
+	}
 	in := map[string]any{
-		"ToR": t, "Others": t.others(), "Nodes": t.lab.rack(t.Number).bgpNodes(), "ASN": t.nodeASN,
+		"ToR": t, "Others": t.others(), "Nodes": nodes, "ASN": t.nodeASN,
 		"DualStack": t.lab.Spec.DualStack, "Services": t.birdServices(),
 	}
 	if err := birdConfig.Execute(&text, in); err != nil {

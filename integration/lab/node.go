@@ -52,6 +52,8 @@ type Node struct {
 	// behind them and becomes it (execve), for agents with fewer rights or
 	// another root.
 	Under []string
+	// Args follow the arguments of the agent's command line, from the next Start on.
+	Args []string
 
 	lab  *Lab
 	mac  net.HardwareAddr // of eth0 before Unplug; nil before the first
@@ -176,7 +178,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if !bgp.Patched() {
 		argv = append(argv, "--allow-unpatched-engine") // programs and tests are built alike
 	}
-	p, err := start(n.NS, "onlinkd of "+n.Name, n.LogFile(), argv...)
+	p, err := start(n.NS, "onlinkd of "+n.Name, n.LogFile(), append(argv, n.Args...)...)
 	if err != nil {
 		return err
 	}

@@ -251,8 +251,8 @@ func (k *Kernel) DeleteRoute(dst netip.Prefix, protocol int) error {
 	if len(list) != 1 {
 		return fmt.Errorf("find route %s in %s: %d routes of protocol %d", dst, k.Name, len(list), protocol)
 	}
-	// The key and the type are enough, and a next-hop object cannot be named here.
-	del := &netlink.Route{Dst: list[0].Dst, Protocol: list[0].Protocol, Priority: list[0].Priority, Type: list[0].Type}
+	// The key, the type and the scope are enough, and a next-hop object cannot be named here.
+	del := &netlink.Route{Dst: list[0].Dst, Protocol: list[0].Protocol, Priority: list[0].Priority, Type: list[0].Type, Scope: list[0].Scope}
 	if err := k.Link.RouteDel(del); err != nil {
 		return fmt.Errorf("delete route %s in %s: %w", dst, k.Name, err)
 	}

@@ -115,3 +115,15 @@ func randomStream(seed uint64) io.Reader {
 	}
 	return rand.NewChaCha8(key)
 }
+
+// SendUDP sends one datagram out of the namespace.
+func (ns *NS) SendUDP(to netip.AddrPort, payload []byte) error {
+	return ns.Do(func() error {
+		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			return err
+		}
+		_, err = conn.Write(payload)
+		return errors.Join(err, conn.Close())
+	})
+}

@@ -42,6 +42,9 @@ type ToR struct {
 	// Transit tells every node what the others announce, as the routers of an
 	// eBGP fabric do, from the next Start on (BIRD only).
 	Transit bool
+	// Reflectors has the rack's reflectors among the router's peers, too, from the next
+	// Start on (BIRD only).
+	Reflectors bool
 	// Accept are prefixes outside the pool, such as those of services, of which
 	// the nodes may announce parts, from the next Start on (BIRD only).
 	Accept []netip.Prefix

@@ -4,6 +4,7 @@
 //	bed deps NEED...               install the missing Debian packages: lab, frr, interop, bench, uml, etcd, runtime, kube, race, qemu
 //	bed test [PACKAGE...]          run the tests in all beds
 //	bed uml [-out DIR] COMMAND...  run a command (default: a shell) in user-mode Linux
+//	bed uml-test -run PATTERN PACKAGE [ARGUMENT...]  run tests of one package there, with arguments
 //	bed kernel [-run PATTERN]      run tests on Debian's stock kernel in QEMU
 //	bed fuzz [-time 30s]           run every fuzz target
 //	bed bench-compare -ref COMMIT  compare benchmarks
@@ -24,7 +25,7 @@ import (
 	"onlink/integration/uml"
 )
 
-const usage = "usage: bed deps|test|uml|kernel|fuzz|bench-compare|former [flags] [arguments]"
+const usage = "usage: bed deps|test|uml|uml-test|kernel|fuzz|bench-compare|former [flags] [arguments]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -59,6 +60,8 @@ func command(ctx context.Context, args []string) (int, error) {
 		return 0, bed.RunPlan(args[1], os.Stdout)
 	case "uml":
 		return runUML(ctx, flags, args[1:])
+	case "uml-test":
+		return 0, testInUML(ctx, flags, args[1:])
 	case "kernel":
 		opts := bed.KernelOptions{Out: os.Stdout, Packages: bed.KernelPackages}
 		flags.StringVar(&opts.Run, "run", ".", "tests to run, as go test takes it")
@@ -100,6 +103,18 @@ func deps(ctx context.Context, names []string) error {
 		}
 	}
 	return bed.Install(ctx, os.Stdout, needs...)
+}
+
+func testInUML(ctx context.Context, flags *flag.FlagSet, args []string) error {
+	test := bed.UMLTest{Out: os.Stdout}
+	flags.StringVar(&test.Run, "run", ".", "tests to run, as go test takes it")
+	flags.DurationVar(&test.Timeout, "timeout", 25*time.Minute, "limit of the tests")
+	_ = flags.Parse(args) // ExitOnError
+	if flags.NArg() == 0 {
+		return errors.New("uml-test: name a package, such as ./integration")
+	}
+	test.Package, test.Args = flags.Arg(0), flags.Args()[1:]
+	return bed.TestInUML(ctx, test)
 }
 
 func runUML(ctx context.Context, flags *flag.FlagSet, args []string) (int, error) {
