@@ -4,10 +4,6 @@ package mutants
 func All() []Mutant {
 	return []Mutant{
 		{
-			Name: "lost commit", Fault: "a change of addresses is answered before it is on disk, and never is",
-			File: "ipam/commit.go", Old: "err := q.store.commit(b.changes)", New: "var err error",
-		},
-		{
 			Name: "lost release", Fault: "the end of a pod is not stored",
 			File: "ipam/release.go", Old: "append(a.workloads.free(e, now), dropAssignment(e.Assignment, now))...", New: "a.workloads.free(e, now)...",
 		},
@@ -32,24 +28,24 @@ func All() []Mutant {
 			File: "bgp/gobgp/neighbor.go", Old: "Enabled: true, RestartTime: uint32(seconds(o.Restart.Time)), DeferralTime:", New: "Enabled: o.Restart.Time < 0, RestartTime: uint32(seconds(o.Restart.Time)), DeferralTime:",
 		},
 		{
-			Name: "routes of a new tunnel forgotten", Fault: "a tunnel that was deleted is made anew, and the routes through it are not",
-			File: "agent/learn.go", Old: "l.fib.LinkChanged(renewed...)\n\treturn len(renewed) > 0", New: "return len(renewed) > 1000",
+			Name: "tunnel kept once", Fault: "a tunnel that another program deletes is not made anew",
+			File: "agent/learn.go", Old: "renewed := l.plane.Ensure(ctx)", New: "if time.Since(l.sync.started) > 2*time.Second {\n\t\treturn false\n\t}\n\trenewed := l.plane.Ensure(ctx)",
 		},
 		{
 			Name: "setting kept once", Fault: "a sysctl that another program changes is not set again",
 			File: "agent/dataplane/host.go", Old: "\tname := dotted(s.name)\n\twas, err := h.set(s)", New: "\tname := dotted(s.name)\n\tif _, kept := h.resets[name]; kept {\n\t\treturn \"\"\n\t}\n\twas, err := h.set(s)",
 		},
 		{
+			Name: "withdraws at its end", Fault: "an agent that ends withdraws its blocks, as if it did not come back",
+			File: "agent/originate.go", Old: "case <-ctx.Done():\n\t\t\treturn nil\n\t\tcase <-o.alloc.Changed():", New: "case <-ctx.Done():\n\t\t\treturn o.speaker.SetOrigins(context.WithoutCancel(ctx), nil)\n\t\tcase <-o.alloc.Changed():",
+		},
+		{
 			Name: "deaf to BFD", Fault: "a peer that BFD declares dead keeps its routes",
-			File: "agent/liveness/liveness.go", Old: "return st.Independent || l.Speaker.IsUp(st.Session.Peer)", New: "return len(renewed) > 1000",
+			File: "agent/liveness/liveness.go", Old: "return st.Independent || l.Speaker.IsUp(st.Session.Peer)", New: "return false",
 		},
 		{
 			Name: "guard open", Fault: "tunnelled packets of machines that are no nodes are accepted",
 			File: "nft/rules.go", Old: "b.rule(input, fam.is(), match, fam.outside(fam.src, nodes), drop())", New: "_, _ = nodes, input",
-		},
-		{
-			Name: "pod's device left", Fault: "the end of a pod frees its address, and its device stays",
-			File: "cni/pod/reap.go", Old: "func(th *thread) error { return removeEnded(th, names) }", New: "func(*thread) error { return nil }",
 		},
 	}
 }
