@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +9,6 @@ import (
 
 	"onlink/integration/lab"
 	"onlink/integration/labtest"
-	onlinkv1 "onlink/proto/v1"
 )
 
 // pairs selects the witnesses, by their nodes, that may miss each other.
@@ -161,20 +159,7 @@ func (c *chaos) check() error {
 
 // addresses wants a node's database, pods and devices to be what its runtime knows.
 func (c *chaos) addresses(n *lab.Node) error {
-	admin, err := n.Admin()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(c.ctx, 5*time.Second)
-	defer cancel()
-	check, err := admin.CheckIPAM(ctx, &onlinkv1.CheckIPAMRequest{})
-	if err != nil {
-		return err
-	}
-	if p := check.GetProblems(); len(p) > 0 {
-		return fmt.Errorf("ipam check: %s", strings.Join(p, "\n"))
-	}
-	show, err := admin.ShowIPAM(ctx, &onlinkv1.ShowIPAMRequest{})
+	assigned, err := assignments(c.ctx, n)
 	if err != nil {
 		return err
 	}
@@ -191,7 +176,7 @@ func (c *chaos) addresses(n *lab.Node) error {
 			}
 		}
 	}
-	for _, s := range show.GetAssignments() {
+	for _, s := range assigned {
 		if want[s.GetAddress()] != s.GetContainerId() {
 			return fmt.Errorf("address %s is assigned to %.12s, and belongs to %.12s", s.GetAddress(), s.GetContainerId(), want[s.GetAddress()])
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -228,15 +227,7 @@ func (c *chaos) end() {
 	c.stop()
 	c.work.Wait()
 	for _, w := range c.runtimes {
-		left, err := filepath.Glob(filepath.Join(w.dir, "*"))
-		if err != nil {
-			c.t.Error(err)
-		}
-		for _, path := range left {
-			if err := labtest.DropNetns(path); err != nil {
-				c.t.Error(err)
-			}
-		}
+		w.dropLeft()
 		w.close()
 	}
 }

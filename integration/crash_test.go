@@ -343,31 +343,53 @@ func (w *crashWorker) request(ctx context.Context, verb func(context.Context, *o
 	return addrs, nil
 }
 
-// agree compares the database, the node's kernel and the pods with what the
-// runtimes were told.
-func (c *crash) agree(ctx context.Context, want map[string]*crashPod) error {
-	admin, err := c.node.Admin()
+// dropLeft ends the namespaces of pods that the runtimes have left.
+func (c *crash) dropLeft() {
+	left, err := filepath.Glob(filepath.Join(c.dir, "*"))
 	if err != nil {
-		return err
+		c.t.Error(err)
+	}
+	for _, path := range left {
+		if err := labtest.DropNetns(path); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// assignments returns what is in a node's database, which must have passed its own check.
+func assignments(ctx context.Context, n *lab.Node) ([]*onlinkv1.Assignment, error) {
+	admin, err := n.Admin()
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	check, err := admin.CheckIPAM(ctx, &onlinkv1.CheckIPAMRequest{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if p := check.GetProblems(); len(p) > 0 {
-		return fmt.Errorf("ipam check: %s", strings.Join(p, "\n"))
+		return nil, fmt.Errorf("ipam check: %s", strings.Join(p, "\n"))
 	}
 	show, err := admin.ShowIPAM(ctx, &onlinkv1.ShowIPAMRequest{})
 	if err != nil {
+		return nil, err
+	}
+	return show.GetAssignments(), nil
+}
+
+// agree compares the database, the node's kernel and the pods with what the
+// runtimes were told.
+func (c *crash) agree(ctx context.Context, want map[string]*crashPod) error {
+	assigned, err := assignments(ctx, c.node)
+	if err != nil {
 		return err
 	}
-	if got := len(show.GetAssignments()); got != len(want) {
+	if got := len(assigned); got != len(want) {
 		return fmt.Errorf("%d addresses in the database, want %d", got, len(want))
 	}
 	routes := map[netip.Addr]string{}
-	for _, s := range show.GetAssignments() {
+	for _, s := range assigned {
 		p := want[s.GetContainerId()]
 		if p == nil || p.addrs[0].String() != s.GetAddress() {
 			return fmt.Errorf("database has %s for %s, want %+v", s.GetAddress(), s.GetContainerId(), p)

@@ -468,15 +468,7 @@ func (s *registrySite) inOwnBlocks(n *lab.Node, pods map[string]*crashPod) error
 func (s *registrySite) dropPods() {
 	s.done.Store(true)
 	for _, c := range s.crash {
-		left, err := filepath.Glob(filepath.Join(c.dir, "*"))
-		if err != nil {
-			s.t.Error(err)
-		}
-		for _, path := range left {
-			if err := labtest.DropNetns(path); err != nil {
-				s.t.Error(err)
-			}
-		}
+		c.dropLeft()
 	}
 }
 
