@@ -32,9 +32,8 @@ const (
 	chaosBusy   = 500 * time.Millisecond
 	// chaosReturn is how long after a network is whole again its sessions and routes are.
 	chaosReturn = 15 * time.Second
-	// chaosStart and chaosBack bound the time until all is well, at first and after a harm.
+	// chaosStart bounds the time until all is well at first.
 	chaosStart = time.Minute
-	chaosBack  = 20 * time.Second
 )
 
 // harm is a kind of what happens to a site, near a node.

@@ -239,8 +239,11 @@ func (c *chaos) oneOwner() error {
 func (c *chaos) usage() (sum labtest.Usage) {
 	c.t.Helper()
 	for _, n := range c.lab.Nodes() {
-		u, err := labtest.UsageOf(c.ctx, n)
-		must(c.t, err)
+		var u labtest.Usage
+		must(c.t, lab.Eventually(c.ctx, labtest.Back, "metrics of "+n.Name, func() (err error) { // a busy agent leaves some out
+			u, err = labtest.UsageOf(c.ctx, n)
+			return err
+		}))
 		sum.Goroutines, sum.Files, sum.Memory = sum.Goroutines+u.Goroutines, sum.Files+u.Files, sum.Memory+u.Memory
 	}
 	return sum

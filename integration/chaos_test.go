@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -35,17 +36,30 @@ const (
 	chaosPods    = 4 // that a runtime has at most, beside the witness of its node
 	// chaosPace makes 20 requests a second of eight runtimes.
 	chaosPace = 400 * time.Millisecond
-	// chaosProbe is the time between two questions of a witness to another one.
-	chaosProbe = 50 * time.Millisecond
-	// chaosCalm is how long all witnesses must answer before all is well again, and
-	// chaosLate how long an answer may take: longer than this machine is ever busy.
+	// chaosCalm is how long all witnesses must answer before all is well again.
 	chaosCalm = 500 * time.Millisecond
-	chaosLate = time.Second
 	// chaosBrief is how many harms the short form does.
 	chaosBrief = 4
 	// chaosState is the size of a node's state folder, in bytes.
 	chaosState = 16 << 20
 )
+
+// Times of the machine: the one slow processor of user-mode Linux takes longer.
+var (
+	// chaosProbe is the time between two questions of a witness to another one.
+	chaosProbe = slower(50*time.Millisecond, 250*time.Millisecond)
+	// chaosLate is how long an answer may take: longer than the machine is ever busy.
+	chaosLate = slower(time.Second, 8*time.Second)
+	// chaosBack bounds the time until all is well after a harm.
+	chaosBack = slower(20*time.Second, time.Minute)
+)
+
+func slower(usual, uml time.Duration) time.Duration {
+	if os.Getenv("ONLINK_BED") == "uml" {
+		return uml
+	}
+	return usual
+}
 
 // TestChaos does one harm after the other, in random order, to two racks of four nodes
 // with two reflectors, which also hold the block registry, and two ToRs a rack, while

@@ -69,7 +69,9 @@ func (p *Process) Sessions() []Status {
 }
 
 // The helper's limits for an answer on a busy machine; one that has just been
-// started is ended sooner, and started again freshTries times.
+// started is ended sooner, and started again freshTries times. Each has twice the time
+// of the one before: at the boot of a slow machine, where many programs start at once,
+// none would answer within the first limit, and the agent would end.
 const (
 	answerWait = 10 * time.Second
 	freshWait  = 3 * time.Second
@@ -88,20 +90,21 @@ func (p *Process) Set(sessions []Session) error {
 	p.setting.Lock()
 	defer p.setting.Unlock()
 	var err error
-	for range freshTries {
+	for try := range freshTries {
 		var fresh bool
-		if fresh, err = p.ask(sessions); !fresh || !errors.Is(err, errSilent) {
+		wait := freshWait << try
+		if fresh, err = p.ask(sessions, wait); !fresh || !errors.Is(err, errSilent) {
 			return err
 		}
-		p.log.Warn("bfd process did not answer after its start, starting another", "wait", freshWait)
+		p.log.Warn("bfd process did not answer after its start, starting another", "wait", wait)
 	}
 	return err
 }
 
 // ask sends sessions to the helper and waits for its answer. It starts a helper
-// first if there is none; fresh reports whether it did. A helper that does not
+// first if there is none, which has that time to answer; fresh reports whether it did. A helper that does not
 // answer is ended; the stacks of its goroutines go to our standard error.
-func (p *Process) ask(sessions []Session) (fresh bool, err error) {
+func (p *Process) ask(sessions []Session, first time.Duration) (fresh bool, err error) {
 	p.mu.Lock()
 	if p.child == nil && len(sessions) == 0 {
 		p.want, p.sessions = nil, nil
@@ -114,7 +117,7 @@ func (p *Process) ask(sessions []Session) (fresh bool, err error) {
 			p.mu.Unlock()
 			return true, err
 		}
-		fresh, wait = true, freshWait
+		fresh, wait = true, first
 	}
 	p.seq++
 	answer := make(chan report, 1)

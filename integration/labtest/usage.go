@@ -17,7 +17,7 @@ type Usage struct {
 }
 
 // errUsage says that metrics lack a figure of the process.
-var errUsage = errors.New("no metrics of the process")
+var errUsage = errors.New("metrics of the process are missing")
 
 // UsageOf reads a node's metrics.
 func UsageOf(ctx context.Context, n *lab.Node) (u Usage, err error) {
@@ -37,7 +37,7 @@ func UsageOf(ctx context.Context, n *lab.Node) (u Usage, err error) {
 		}
 	}
 	if u.Goroutines == 0 || u.Files == 0 || u.Memory == 0 {
-		return u, errUsage
+		return u, fmt.Errorf("%w of %s: %+v", errUsage, n.Name, u)
 	}
 	return u, nil
 }
