@@ -160,7 +160,7 @@ chaos: build ## do harm to two racks for CHAOSTIME, and require what docs/object
 	@$(BED) deps lab
 	ONLINK_BIN=$(CURDIR)/bin go test -count=1 -v -timeout 90m -run '^TestChaos$$' ./integration -args -chaos.time=$(CHAOSTIME) -chaos.seed=$(SEED)
 
-chaos-ipip: build ## the same through ipip, in user-mode Linux
+chaos-ipip: build ## the same through ipip, in user-mode Linux (does not pass yet: docs/objectives.md)
 	@$(BED) deps lab uml
 	@$(BED) uml-test -timeout 90m -run '^TestChaos$$' ./integration -chaos.time=$(CHAOSTIME) -chaos.seed=$(SEED)
 

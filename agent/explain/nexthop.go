@@ -32,21 +32,21 @@ func (l nextHopLink) check(ctx context.Context, t *trail) {
 		return
 	}
 	hops := l.onLink(t)
-	heard := make([]heard, len(hops))
+	answers := make([]heard, len(hops))
 	var all sync.WaitGroup
 	for i, h := range hops { // at once: many dead ones would take the time of the probes
-		all.Go(func() { heard[i].macs, heard[i].err = l.neighbourhood.Solicit(ctx, h.dev, h.via) })
+		all.Go(func() { answers[i].macs, answers[i].err = l.neighbourhood.Solicit(ctx, h.dev, h.via) })
 	}
 	all.Wait()
 	for i, h := range hops {
-		l.compare(t, h, heard[i].macs, heard[i].err)
+		l.compare(t, h, answers[i])
 	}
 }
 
 // heard is what answers a solicitation.
 type heard struct {
 	macs []string
-	err  error
+	err  error // it cannot be asked there, or not in time
 }
 
 // onLink returns the gateways on this node's wires that the packets, or the outer
@@ -89,9 +89,9 @@ func (l nextHopLink) under(node netip.Addr) []way {
 	return out
 }
 
-// compare compares the kernel's entry of a neighbour with what answers; an error: it
-// cannot be asked there, or not in time.
-func (l nextHopLink) compare(t *trail, h way, macs []string, err error) {
+// compare compares the kernel's entry of a neighbour with what answers.
+func (l nextHopLink) compare(t *trail, h way, answer heard) {
+	macs, err := answer.macs, answer.err
 	entry, known := l.entry(h)
 	name := fmt.Sprintf("%s dev %s", h.via, h.dev)
 	state := nudText(int(entry.State))

@@ -101,9 +101,9 @@ func (p *Process) Set(sessions []Session) error {
 	return err
 }
 
-// ask sends sessions to the helper and waits for its answer. It starts a helper
-// first if there is none, which has that time to answer; fresh reports whether it did. A helper that does not
-// answer is ended; the stacks of its goroutines go to our standard error.
+// ask sends sessions to the helper and waits for its answer. If there is none it starts
+// one, which has the time first for it; fresh reports whether it did. A helper that does
+// not answer is ended; the stacks of its goroutines go to our standard error.
 func (p *Process) ask(sessions []Session, first time.Duration) (fresh bool, err error) {
 	p.mu.Lock()
 	if p.child == nil && len(sessions) == 0 {
