@@ -136,14 +136,20 @@ func (c *pageCheck) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= c.meta.pages {
 		return nil, fmt.Errorf("%w: page %d does not exist", ErrCorrupt, id)
 	}
-	var h [pageHeader]byte
-	if _, err := c.f.ReadAt(h[:], int64(id)*int64(c.meta.pageSize)); err != nil {
+	var b []byte
+	if k := len(c.idle); k > 0 {
+		b, c.idle = c.idle[k-1], c.idle[:k-1]
+	} else {
+		b = make([]byte, c.meta.pageSize)
+	}
+	at := int64(id) * int64(c.meta.pageSize)
+	if _, err := c.f.ReadAt(b, at); err != nil {
 		return nil, fmt.Errorf("%w: read page %d: %w", ErrCorrupt, id, err)
 	}
-	if got := binary.NativeEndian.Uint64(h[:]); got != id {
+	if got := binary.NativeEndian.Uint64(b); got != id {
 		return nil, fmt.Errorf("%w: page %d has the number %d", ErrCorrupt, id, got)
 	}
-	n := uint64(binary.NativeEndian.Uint32(h[12:])) + 1
+	n := uint64(binary.NativeEndian.Uint32(b[12:])) + 1
 	if n > c.meta.pages-id {
 		return nil, fmt.Errorf("%w: page %d is longer than the file", ErrCorrupt, id)
 	}
@@ -153,13 +159,11 @@ func (c *pageCheck) page(id uint64) ([]byte, error) {
 		}
 		c.seen[i] = true
 	}
-	var b []byte
-	if k := len(c.idle); n == 1 && k > 0 {
-		b, c.idle = c.idle[k-1], c.idle[:k-1]
-	} else {
-		b = make([]byte, n*uint64(c.meta.pageSize))
+	if n == 1 {
+		return b, nil
 	}
-	if _, err := c.f.ReadAt(b, int64(id)*int64(c.meta.pageSize)); err != nil {
+	b = append(b, make([]byte, (n-1)*uint64(c.meta.pageSize))...)
+	if _, err := c.f.ReadAt(b[c.meta.pageSize:], at+int64(c.meta.pageSize)); err != nil {
 		return nil, fmt.Errorf("%w: read page %d: %w", ErrCorrupt, id, err)
 	}
 	return b, nil

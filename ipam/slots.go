@@ -173,16 +173,19 @@ func (h *held) spare(now time.Time, cooldown time.Duration) bool {
 // An address's owner is kept in its block's slot.
 type index struct {
 	blocks   map[netip.Prefix]*held
-	order    []*held     // as they are filled: by pool's place, then claim
-	lengths  map[int]int // prefix length -> number of blocks that have it
+	order    []*held  // as they are filled: by pool's place, then claim
+	lengths  []length // that the blocks have
 	byHandle map[Handle]*entry
 	strays   map[netip.Addr]*entry // assigned addresses outside the held blocks
 }
 
+// length is a prefix length and how many blocks have it.
+type length struct{ bits, blocks int }
+
 // newIndex returns an empty index with room for so many.
 func newIndex(blocks, assignments int) index {
 	return index{
-		blocks: make(map[netip.Prefix]*held, blocks), lengths: map[int]int{},
+		blocks:   make(map[netip.Prefix]*held, blocks),
 		byHandle: make(map[Handle]*entry, assignments), strays: map[netip.Addr]*entry{},
 	}
 }
@@ -195,11 +198,11 @@ type entry struct {
 
 // blockOf returns the held block that addr lies in, or nil.
 func (x *index) blockOf(addr netip.Addr) *held {
-	for n := range x.lengths {
-		if n > 32 == addr.Is4() {
+	for _, l := range x.lengths { // one or two; a map costs more than the search
+		if l.bits > 32 == addr.Is4() {
 			continue // the lengths of the families are apart, see Pool
 		}
-		p, err := addr.Prefix(n)
+		p, err := addr.Prefix(l.bits)
 		if err != nil {
 			continue
 		}
@@ -208,6 +211,11 @@ func (x *index) blockOf(addr netip.Addr) *held {
 		}
 	}
 	return nil
+}
+
+// length returns the place of h's prefix length, or -1.
+func (x *index) length(h *held) int {
+	return slices.IndexFunc(x.lengths, func(l length) bool { return l.bits == h.CIDR.Bits() })
 }
 
 // owner returns the entry that has addr, or nil.
@@ -221,7 +229,11 @@ func (x *index) owner(addr netip.Addr) *entry {
 // addBlock adds a block, which overlaps none.
 func (x *index) addBlock(h *held) {
 	x.blocks[h.CIDR] = h
-	x.lengths[h.CIDR.Bits()]++
+	if i := x.length(h); i < 0 {
+		x.lengths = append(x.lengths, length{bits: h.CIDR.Bits(), blocks: 1})
+	} else {
+		x.lengths[i].blocks++
+	}
 	x.order = append(x.order, h)
 	for addr, e := range x.strays { // addresses that outlived an earlier claim of it
 		if h.CIDR.Contains(addr) {
@@ -235,8 +247,9 @@ func (x *index) addBlock(h *held) {
 // owners'.
 func (x *index) dropBlock(h *held) {
 	delete(x.blocks, h.CIDR)
-	if x.lengths[h.CIDR.Bits()]--; x.lengths[h.CIDR.Bits()] == 0 {
-		delete(x.lengths, h.CIDR.Bits())
+	i := x.length(h)
+	if x.lengths[i].blocks--; x.lengths[i].blocks == 0 {
+		x.lengths = slices.Delete(x.lengths, i, i+1)
 	}
 	x.order = slices.DeleteFunc(x.order, func(o *held) bool { return o == h })
 	for n := range h.slots {
