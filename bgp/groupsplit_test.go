@@ -19,11 +19,7 @@ func TestGroupsSplitUnderLoad(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	m := &mirror{t: t, rnd: rnd, own: map[string]bool{}}
 	m.node = startNodes(t, testConfig(t, reflectorAddr.String()))[0]
-	for i := range 8 {
-		p := Peer{Name: fmt.Sprintf("static-%d", i), Address: addr(fmt.Sprintf("127.40.2.%d", i+1)), Passive: true}
-		p.Role, p.Families = Client, []Family{IPv4, IPv6}
-		m.static = append(m.static, p)
-	}
+	m.static = staticClients(8)
 	m.setPeers()
 	for i := range 300 {
 		m.shared = append(m.shared, prefix(fmt.Sprintf("10.244.%d.%d/26", i>>2, i&3<<6)), prefix(fmt.Sprintf("fd00:244:0:%x::/64", i)))

@@ -310,33 +310,61 @@ type mirror struct {
 // prefixes and export policy change meanwhile. In the end every client must
 // have exactly the reflector's best paths, except its own.
 func TestReflectorTellsWhatIsBest(t *testing.T) {
-	needsPatches(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	m := &mirror{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), paused: map[*rawClient]bool{}, own: map[string]bool{}}
-	m.node = startNodes(t, testConfig(t, reflectorAddr.String()))[0]
-	for i := range 3 {
-		p := Peer{Name: fmt.Sprintf("static-%d", i), Address: addr(fmt.Sprintf("127.40.2.%d", i+1)), Passive: true}
-		p.Role, p.Families = Client, []Family{IPv4, IPv6}
-		m.static = append(m.static, p)
-	}
-	m.setPeers()
-	for i := range 30 {
-		m.shared = append(m.shared, prefix(fmt.Sprintf("10.244.%d.0/26", i)), prefix(fmt.Sprintf("fd00:244:0:%x::/64", i)))
-	}
-	for i := range 9 {
-		local := fmt.Sprintf("127.40.1.%d", i+1)
-		if i < len(m.static) {
-			local = m.static[i].Address.String()
-		}
-		m.clients = append(m.clients, connectClient(t, local, reflectorAddr.String()))
-	}
+	m := newMirror(t, 9)
 	for range 4 {
 		for range 150 {
 			m.step()
 		}
 		m.settle()
 	}
+}
+
+// TestReflectorTellsMany is the same with so many clients that a change waits until
+// the last one has been told to all: a round that is never told is one after which
+// nothing changes any more.
+func TestReflectorTellsMany(t *testing.T) {
+	m := newMirror(t, 72)
+	for range 20 {
+		for range 60 {
+			m.step()
+		}
+		m.settle()
+	}
+}
+
+// newMirror starts a reflector with clients in both families, three of which are
+// peers of its configuration.
+func newMirror(t *testing.T, clients int) *mirror {
+	t.Helper()
+	needsPatches(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	m := &mirror{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), paused: map[*rawClient]bool{}, own: map[string]bool{}}
+	m.node = startNodes(t, testConfig(t, reflectorAddr.String()))[0]
+	m.static = staticClients(3)
+	m.setPeers()
+	for i := range 30 {
+		m.shared = append(m.shared, prefix(fmt.Sprintf("10.244.%d.0/26", i)), prefix(fmt.Sprintf("fd00:244:0:%x::/64", i)))
+	}
+	for i := range clients {
+		local := fmt.Sprintf("127.40.1.%d", i+1)
+		if i < len(m.static) {
+			local = m.static[i].Address.String()
+		}
+		m.clients = append(m.clients, connectClient(t, local, reflectorAddr.String()))
+	}
+	return m
+}
+
+// staticClients returns clients of a configuration, in both families.
+func staticClients(n int) []Peer {
+	out := make([]Peer, n)
+	for i := range out {
+		p := &out[i]
+		p.Name, p.Address, p.Passive = fmt.Sprintf("static-%d", i), addr(fmt.Sprintf("127.40.2.%d", i+1)), true
+		p.Role, p.Families = Client, []Family{IPv4, IPv6}
+	}
+	return out
 }
 
 func (m *mirror) setPeers() { m.node.setPeers(m.static, clientsOfBoth("127.40.1.0/24")) }

@@ -95,6 +95,11 @@ func (q *incoming) put(m *fsmMsg) {
 	}
 	q.queued = true
 	b.ready = append(b.ready, q)
+	b.signal()
+}
+
+// signal wakes the server, also when nothing is queued.
+func (b *inbox) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:

@@ -75,6 +75,7 @@ func (g *outGroup) push(e *outEntry) {
 	if len(g.log) > 64 && len(g.log) > 2*len(g.entries) {
 		g.log = slices.DeleteFunc(g.log, func(s outSlot) bool { return s.entry.seq != s.seq })
 	}
+	g.spoil(e.seq)
 	g.seq++
 	e.seq = g.seq
 	g.log = append(g.log, outSlot{entry: e, seq: e.seq})
@@ -110,6 +111,7 @@ func (g *outGroup) sweep() {
 	for prefix, e := range g.entries {
 		if e.attrs == nil && e.seq <= told {
 			delete(g.entries, prefix)
+			g.spoil(e.seq)
 			e.seq = 0 // its slot is empty
 			g.withdrawn--
 		}

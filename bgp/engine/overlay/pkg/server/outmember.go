@@ -3,10 +3,7 @@
 package server
 
 import (
-	"cmp"
 	"math"
-	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -112,45 +109,32 @@ func (m *outMember) held() *outGroup {
 func (m *outMember) fill(buf []byte) (_ []byte, msgs int, more bool) {
 	g := m.held()
 	defer g.mu.RUnlock()
-	limit := outChunk - len(buf)
-	first := sort.Search(len(g.log), func(i int) bool { return g.log[i].seq > m.place })
-	list := make([]tell, 0, min(len(g.log)-first, 64))
-	shared, told, gone := false, false, false
-	size, i := 0, first
-	for ; i < len(g.log) && size < limit; i++ {
-		slot := g.log[i]
-		m.place = slot.seq
-		t, due := m.due(slot)
-		if !due {
+	for m.place < g.seq && len(buf) < outChunk {
+		var n int
+		if !g.several {
+			buf, n, m.place = g.encode(buf, outChunk-len(buf), m.place, g.seq, m.due)
+			msgs += n
 			continue
 		}
-		size += 1 + int(t.prefix.bits+7)/8
-		if len(list) == 0 || list[len(list)-1].attrs != t.attrs {
-			size += updateOverhead(t.attrs)
+		p := g.piece(m.place)
+		if len(buf) > 0 && len(buf)+len(p.buf) > outBuffer {
+			break
 		}
-		if t.attrs == nil {
-			gone = true
+		if p.suits(m) {
+			buf, n, m.place = append(buf, p.buf...), p.msgs, p.to
 		} else {
-			told, shared = true, shared || t.attrs.refs > 1
+			buf, n, m.place = g.encode(buf, outBuffer-len(buf), m.place, p.to, m.due)
 		}
-		list = append(list, t)
+		msgs += n
 	}
-	if shared || told && gone {
-		// Each prefix is here once, so their order is free. Withdrawals come last: an
-		// aggregate takes the place of the prefixes inside it, and they that of an aggregate.
-		slices.SortStableFunc(list, func(a, b tell) int { return cmp.Compare(a.attrs.order(), b.attrs.order()) })
-	}
-	w := updateWriter{buf: buf, family: g.key.family}
-	for _, t := range list {
-		w.add(t)
-	}
-	w.end()
-	more = i < len(g.log)
+	more = m.place < g.seq
 	if m.eor && !more {
 		m.eor = false
+		w := updateWriter{buf: buf, family: g.key.family}
 		w.endOfRIB()
+		buf, msgs = w.buf, msgs+w.msgs
 	}
-	return w.buf, w.msgs, more
+	return buf, msgs, more
 }
 
 // due returns what the member is to be told at a place of the log.

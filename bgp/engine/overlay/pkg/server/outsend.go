@@ -8,9 +8,13 @@ import (
 	"time"
 )
 
-// outBuffers holds buffers of about outChunk bytes, as []byte pointers.
+// outBuffer is what a buffer has room for: a piece, and the part of one that came
+// before it.
+const outBuffer = outChunk + outChunk/2
+
+// outBuffers holds buffers of outBuffer bytes, as []byte pointers.
 var outBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, outChunk+outChunk/2)
+	b := make([]byte, 0, outBuffer)
 	return &b
 }}
 
