@@ -26,6 +26,7 @@ BENCHTIME ?= 1s
 BENCHCOUNT ?= 6
 CHAOSTIME ?= 5m
 SEED ?= 0
+NODES ?= 1000
 
 # The BGP engine is built with the patches of bgp/engine: a generated go.mod
 # replaces the module. GOFLAGS carries it to every go command below, also those
@@ -39,7 +40,7 @@ endif
 # every exported method of every type in the programs: a sixth of onlinkd.
 export GOFLAGS := $(strip $(ONLINK_GOFLAGS) '-modfile=$(ENGINE)' -tags=grpcnotrace)
 
-.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab drill deps test test-unit test-integration test-docs test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long chaos chaos-ipip chaos-mutants test-upgrade bench bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
+.PHONY: help engine engine-edit engine-save engine-check engine-rebase build image dist dist-check demo lab drill deps test test-unit test-integration test-docs test-interop test-glass test-kernel test-kube test-kube-tunnel test-policy demo-kube kube-binaries kube-network-policies kube-up kube-down test-long chaos chaos-ipip chaos-mutants test-upgrade bench scale bench-go bench-compare fuzz lint fmt house vet generate reference manifests check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -176,6 +177,10 @@ test-upgrade: build ## take a lab from the programs of another version to these 
 bench: engine ## compare with BIRD and the reference plugins: build/bench.json (FIGURES=fib.,cni.)
 	@$(BED) deps bench
 	@go run ./integration/cmd/bench -figures '$(FIGURES)' -o build/bench.json
+
+scale: engine ## play NODES nodes against two reflectors and a registry: build/scale.json (docs/scaling.md)
+	@$(BED) deps bench etcd
+	@go run ./integration/cmd/scale -nodes $(NODES) -o build/scale.json
 
 bench-go: engine ## run all Go benchmarks (BENCHTIME=1s BENCHCOUNT=6)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(BENCHCOUNT) ./...

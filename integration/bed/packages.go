@@ -95,7 +95,7 @@ func packagesFor(needs []Need) []debianPackage {
 				want = append(want, umlPackages()...)
 			}
 		case NeedBench:
-			want = append(want, "iproute2", "bird2")
+			want = append(want, "iproute2", "bird2", "frr")
 		case NeedUML:
 			want = append(want, umlPackages()...)
 		case NeedEtcd:

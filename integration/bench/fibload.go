@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -61,36 +62,52 @@ func (m *measured) one(ctx context.Context, r *run, rx receiver, f form, full bo
 	return err
 }
 
-// compareLoads measures onlink and BIRD in turn.
-func compareLoads(ctx context.Context, r *run, f form, full bool) (ours, bird measured, err error) {
-	err = r.rounds(ctx,
-		func(ctx context.Context) error { return ours.one(ctx, r, onlinkReceiver, f, full) },
-		func(ctx context.Context) error { return bird.one(ctx, r, birdReceiver, f, full) })
-	return ours, bird, err
+// receivers are those that a load is measured with, onlink first.
+var receivers = []receiver{onlinkReceiver, birdReceiver, frrReceiver}
+
+// compareLoads measures all receivers in turn.
+func compareLoads(ctx context.Context, r *run, f form, full bool) ([]measured, error) {
+	out := make([]measured, len(receivers))
+	each := make([]func(context.Context) error, len(receivers))
+	for i, rx := range receivers {
+		each[i] = func(ctx context.Context) error { return out[i].one(ctx, r, rx, f, full) }
+	}
+	return out, r.rounds(ctx, each...)
+}
+
+// reportLoads reports one quantity beside each peer's. Figures beside another peer
+// than BIRD have its name at their end, and no goal.
+func (r *run) reportLoads(name, unit string, all []measured, of func(measured) samples) {
+	for i, peer := range receivers[1:] {
+		full := name
+		if i > 0 {
+			full += "_" + strings.ToLower(peer.name)
+		}
+		r.report(full, unit, of(all[0]), versus{name: peer.name, samples: of(all[i+1])})
+	}
 }
 
 func packedFigures(ctx context.Context, r *run) error {
-	ours, bird, err := compareLoads(ctx, r, packedForm, true)
+	all, err := compareLoads(ctx, r, packedForm, true)
 	if err != nil {
 		return err
 	}
-	against := func(s samples) versus { return versus{name: birdReceiver.name, samples: s} }
-	r.report("fib.load_packed_100k", "s", ours.load, against(bird.load))
-	r.report("fib.load_packed_100k_cpu", "s", ours.cpu, against(bird.cpu))
-	r.report("fib.withdraw_100k", "s", ours.withdraw, against(bird.withdraw))
-	r.report("fib.single_p50", "ms", ours.single, against(bird.single))
-	r.report("fib.single_worst", "ms", ours.worst, against(bird.worst))
-	r.report("agent.rss_100k", "MB", ours.peak, against(bird.peak))
-	r.report("agent.rss_100k_settled", "MB", ours.rest, against(bird.rest))
+	r.reportLoads("fib.load_packed_100k", "s", all, func(m measured) samples { return m.load })
+	r.reportLoads("fib.load_packed_100k_cpu", "s", all, func(m measured) samples { return m.cpu })
+	r.reportLoads("fib.withdraw_100k", "s", all, func(m measured) samples { return m.withdraw })
+	r.reportLoads("fib.single_p50", "ms", all, func(m measured) samples { return m.single })
+	r.reportLoads("fib.single_worst", "ms", all, func(m measured) samples { return m.worst })
+	r.reportLoads("agent.rss_100k", "MB", all, func(m measured) samples { return m.peak })
+	r.reportLoads("agent.rss_100k_settled", "MB", all, func(m measured) samples { return m.rest })
 	return nil
 }
 
 func calicoFigure(ctx context.Context, r *run) error {
-	ours, bird, err := compareLoads(ctx, r, calicoForm, false)
+	all, err := compareLoads(ctx, r, calicoForm, false)
 	if err != nil {
 		return err
 	}
-	r.report("fib.load_calico_100k", "s", ours.load, versus{name: birdReceiver.name, samples: bird.load})
-	r.report("fib.load_calico_100k_cpu", "s", ours.cpu, versus{name: birdReceiver.name, samples: bird.cpu})
+	r.reportLoads("fib.load_calico_100k", "s", all, func(m measured) samples { return m.load })
+	r.reportLoads("fib.load_calico_100k_cpu", "s", all, func(m measured) samples { return m.cpu })
 	return nil
 }

@@ -29,6 +29,12 @@ type Figure struct {
 	PeerMin *float64 `json:"peer_min"`
 	PeerMax *float64 `json:"peer_max"`
 	Rounds  int      `json:"rounds"`
+
+	// Load is the share of all cores, in percent, that other programs used just before
+	// the group of the figure was measured; Stolen is what the machine's host took
+	// while it was.
+	Load   *float64 `json:"load"`
+	Stolen *float64 `json:"stolen"`
 }
 
 // samples are the measurements of one quantity, one per round.
@@ -111,8 +117,8 @@ func writeJSON(path string, figures []Figure) error {
 // writeTable prints the figures as a Markdown table.
 func writeTable(w io.Writer, figures []Figure) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "| figure\t| onlink [min..max]\t| unit\t| peer [min..max]\t| peer is\t| ratio\t| goal\t| met\t|")
-	fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+	fmt.Fprintln(t, "| figure\t| onlink [min..max]\t| unit\t| peer [min..max]\t| peer is\t| ratio\t| goal\t| met\t| load\t|")
+	fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for _, f := range figures {
 		met := ""
 		if f.Met != nil {
@@ -122,10 +128,22 @@ func writeTable(w io.Writer, figures []Figure) error {
 		if f.Ratio == nil {
 			peer += " (" + f.Why + ")"
 		}
-		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", f.Name,
-			spread(f.Value, f.Min, f.Max), f.Unit, spread(f.PeerValue, f.PeerMin, f.PeerMax), peer, number(f.Ratio), f.Goal, met)
+		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", f.Name,
+			spread(f.Value, f.Min, f.Max), f.Unit, spread(f.PeerValue, f.PeerMin, f.PeerMax), peer, number(f.Ratio), f.Goal, met, f.load())
 	}
 	return t.Flush()
+}
+
+// load returns what others used of the machine, as shown: "0.4 %", "12 % + 3 % stolen".
+func (f Figure) load() string {
+	if f.Load == nil {
+		return "-"
+	}
+	out := fmt.Sprintf("%.1f %%", *f.Load)
+	if f.Stolen != nil && *f.Stolen >= 0.1 {
+		out += fmt.Sprintf(" + %.1f %% stolen", *f.Stolen)
+	}
+	return out
 }
 
 func spread(mid, low, high *float64) string {

@@ -20,6 +20,7 @@ type program struct {
 	cmd  *exec.Cmd
 	log  bytes.Buffer  // its output; complete once done is closed
 	done chan struct{} // closed by the waiter when the program has ended
+	with *program      // the other half of a router of two programs, or nil
 }
 
 // launch starts argv inside a namespace.
@@ -40,6 +41,9 @@ func launch(s *space, argv ...string) (*program, error) {
 func (p *program) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL) // may have ended
 	<-p.done
+	if p.with != nil {
+		p.with.stop()
+	}
 }
 
 // ended returns an error with the end of the output when the program is gone.
@@ -49,8 +53,11 @@ func (p *program) ended() error {
 		text := p.log.String()
 		return fmt.Errorf("%s has ended: %s\n%s", p.cmd.Path, p.cmd.ProcessState, text[max(0, len(text)-2000):])
 	default:
-		return nil
 	}
+	if p.with != nil {
+		return p.with.ended()
+	}
+	return nil
 }
 
 // cpu returns the processor time used so far, in seconds, to the nanosecond: the
@@ -64,7 +71,12 @@ func (p *program) cpu() (float64, error) {
 	if err := unix.ClockGettime(int32(^p.cmd.Process.Pid<<3|sched), &t); err != nil { //nolint:gosec // pid_max is 1<<22
 		return 0, fmt.Errorf("read processor time: %w", err)
 	}
-	return time.Duration(t.Nano()).Seconds(), nil
+	used := time.Duration(t.Nano()).Seconds()
+	if p.with == nil {
+		return used, nil
+	}
+	others, err := p.with.cpu()
+	return used + others, err
 }
 
 // memory returns the resident memory now and at its peak, in MB.
@@ -87,7 +99,11 @@ func (p *program) memory() (now, peak float64, err error) {
 	if now == 0 {
 		return 0, 0, errors.New("read memory: /proc/PID/status has no VmRSS")
 	}
-	return now, peak, nil
+	if p.with == nil {
+		return now, peak, nil
+	}
+	othersNow, othersPeak, err := p.with.memory()
+	return now + othersNow, peak + othersPeak, err
 }
 
 // until calls check every step until it reports true; the program must live,

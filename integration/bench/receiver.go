@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"text/template"
@@ -33,8 +34,10 @@ var (
 
 // agentConfig is what differs between the agents of the figures.
 type agentConfig struct {
+	node      conf.Node // default: near, nearAddr
 	peers     []*conf.Peer
 	reflector *conf.Reflector
+	registry  conf.Registry
 	pools     []conf.Pool // besides fedNet
 }
 
@@ -51,13 +54,17 @@ func (r *run) startAgent(s *space, c agentConfig) (*program, error) {
 	}
 	// Disabled: routes inside the pool are learned, and no block is claimed
 	// where a fed one could be.
+	if c.node.Name == "" {
+		c.node = conf.Node{Name: "near", Address: nearAddr.String()}
+	}
 	fed := conf.Pool{Name: "fed", CIDR: fedNet.String(), Encapsulation: "Never", Tunnel: "none", NATOutgoing: new(false), Disabled: true}
 	file := conf.Config{
-		Node:  conf.Node{Name: "near", Address: nearAddr.String()},
+		Node:  c.node,
 		BGP:   conf.BGP{ASN: asn, Reflector: c.reflector, Peers: c.peers},
 		Pools: append([]conf.Pool{fed}, c.pools...),
-		API:   conf.API{Admin: conf.Admin{Socket: filepath.Join(r.sockets, "admin.sock")}, Metrics: "off"},
-		CNI:   conf.CNI{Socket: r.cniSocket()},
+		IPAM:  conf.IPAM{Registry: c.registry},
+		API:   conf.API{Admin: conf.Admin{Socket: filepath.Join(r.sockets, c.node.Name+"-admin.sock")}, Metrics: "off"},
+		CNI:   conf.CNI{Socket: r.cniSocket(c.node.Name)},
 		Paths: conf.Paths{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")},
 		Log:   conf.Log{Level: "warn"},
 	}
@@ -72,7 +79,7 @@ func (r *run) startAgent(s *space, c agentConfig) (*program, error) {
 	return launch(s, filepath.Join(r.bin, "onlinkd"), "--config", path)
 }
 
-func (r *run) cniSocket() string { return filepath.Join(r.sockets, "cni.sock") }
+func (r *run) cniSocket(node string) string { return filepath.Join(r.sockets, node+"-cni.sock") }
 
 // birdRoutes is BIRD as Calico configures it: learn, a kernel scan every two
 // seconds, merged paths, recursive next hops.
@@ -92,20 +99,25 @@ protocol bgp feeder {
 
 // startBIRD starts bird with a configuration of ours.
 func (r *run) startBIRD(s *space, conf *template.Template, clients []string) (*program, error) {
+	return r.startBIRDAt(s, nearAddr, farAddr, conf, clients)
+}
+
+// startBIRDAt is startBIRD on another wire than the first.
+func (r *run) startBIRDAt(s *space, near, far netip.Addr, conf *template.Template, clients []string) (*program, error) {
 	bird, err := lookPath("bird")
 	if err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
-	in := map[string]any{"Near": nearAddr, "Far": farAddr, "ASN": asn, "Clients": clients}
+	in := map[string]any{"Near": near, "Far": far, "ASN": asn, "Clients": clients}
 	if err := conf.Execute(&text, in); err != nil {
 		return nil, fmt.Errorf("write bird.conf: %w", err)
 	}
-	path := filepath.Join(r.dir, "bird.conf")
+	path := filepath.Join(r.dir, "bird-"+near.String()+".conf")
 	if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
 		return nil, fmt.Errorf("write bird.conf: %w", err)
 	}
-	return launch(s, bird, "-f", "-c", path, "-s", filepath.Join(r.sockets, "bird.ctl"))
+	return launch(s, bird, "-f", "-c", path, "-s", filepath.Join(r.sockets, "bird-"+near.String()+".ctl"))
 }
 
 // lookPath finds a program in the system's sbin folders, which are missing

@@ -13,9 +13,6 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"onlink/integration/bench/speaker"
 	"onlink/integration/conf"
 )
@@ -72,10 +69,7 @@ func newSwarm(r *run, n int, start func(r *run, s *space, clients []string) (*pr
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(
-		// Every address of the range is the far side's own.
-		p.far.link.RouteAdd(&netlink.Route{Dst: ipNet(clientsNet), LinkIndex: 1, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Table: unix.RT_TABLE_LOCAL}),
-		p.near.link.RouteAdd(&netlink.Route{Dst: ipNet(clientsNet), Gw: farAddr.AsSlice()}))
+	err = p.ownClients()
 	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("route to the clients: %w", err)
@@ -292,29 +286,45 @@ func (m *reflected) one(ctx context.Context, r *run, n int, start func(r *run, s
 	return nil
 }
 
-// compareReflectors runs BIRD and onlink once each: a run with many clients is
-// long, and its many deliveries are their own mean.
+// compareReflectors runs each reflector once: a run with many clients is long, and
+// its many deliveries are their own mean.
 func compareReflectors(ctx context.Context, r *run, n int) error {
-	var ours, bird reflected
-	err := bird.one(ctx, r, n, func(r *run, s *space, clients []string) (*program, error) {
-		return r.startBIRD(s, birdReflector, clients)
-	})
-	if err != nil {
-		bird.why = firstLine(err)
-		r.say("  BIRD failed: %s", bird.why)
+	peers := []struct {
+		name  string
+		start func(r *run, s *space, clients []string) (*program, error)
+		reflected
+	}{
+		{name: birdReceiver.name, start: func(r *run, s *space, clients []string) (*program, error) {
+			return r.startBIRD(s, birdReflector, clients)
+		}},
+		{name: frrReceiver.name, start: (*run).startFRRReflector},
 	}
-	err = ours.one(ctx, r, n, func(r *run, s *space, _ []string) (*program, error) {
+	for i := range peers {
+		p := &peers[i]
+		if err := p.one(ctx, r, n, p.start); err != nil {
+			p.why = firstLine(err)
+			r.say("  %s failed: %s", p.name, p.why)
+		}
+	}
+	var ours reflected
+	err := ours.one(ctx, r, n, func(r *run, s *space, _ []string) (*program, error) {
 		return r.startAgent(s, agentConfig{reflector: &conf.Reflector{Clients: []string{clientsNet.String()}}})
 	})
 	if err != nil {
 		return err
 	}
-	against := func(s samples, why ...string) versus {
-		return versus{name: birdReceiver.name + " as reflector", samples: s, why: strings.Join(slices.DeleteFunc(why, isEmpty), "; ")}
+	for i, p := range peers {
+		against := func(s samples, why ...string) versus {
+			return versus{name: p.name + " as reflector", samples: s, why: strings.Join(slices.DeleteFunc(why, isEmpty), "; ")}
+		}
+		suffix := fmt.Sprintf("_%d", n)
+		if i > 0 {
+			suffix += "_" + strings.ToLower(p.name)
+		}
+		r.report("bgp.reflect_burst"+suffix, "s", ours.burst, against(p.burst, p.why))
+		r.report("bgp.reflect_rss"+suffix, "MB", ours.peak, against(p.peak, p.why))
+		r.report("bgp.cold_start"+suffix, "s", ours.cold, against(p.cold, p.why, p.coldWhy, ours.coldWhy))
 	}
-	r.report(fmt.Sprintf("bgp.reflect_burst_%d", n), "s", ours.burst, against(bird.burst, bird.why))
-	r.report(fmt.Sprintf("bgp.reflect_rss_%d", n), "MB", ours.peak, against(bird.peak, bird.why))
-	r.report(fmt.Sprintf("bgp.cold_start_%d", n), "s", ours.cold, against(bird.cold, bird.why, bird.coldWhy, ours.coldWhy))
 	return nil
 }
 

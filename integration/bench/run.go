@@ -34,6 +34,7 @@ type run struct {
 	opts    Options
 	began   time.Time
 	figures []Figure
+	noisy   int    // groups that were measured while others used the machine
 	bin     string // folder of the programs under test and their peers
 	dir     string // scratch, on the disk of the source tree
 	sockets string // scratch with a short name, for sockets
@@ -87,7 +88,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	for _, g := range selected {
 		r.say("measuring %s", strings.Join(g.figures, ", "))
-		if gerr := g.measure(ctx, r); gerr != nil {
+		if gerr := r.measure(ctx, g); gerr != nil {
 			r.missing(g, gerr)
 			err = errors.Join(err, fmt.Errorf("measure %s: %w", g.figures[0], gerr))
 		}
@@ -97,6 +98,32 @@ func Run(ctx context.Context, opts Options) (err error) {
 		}
 	}
 	return errors.Join(err, writeJSON(opts.JSON, r.figures), r.table())
+}
+
+// measure measures a group on a machine that is as quiet as it becomes, and notes at
+// each of its figures how quiet that was.
+func (r *run) measure(ctx context.Context, g group) error {
+	share, err := quiet(ctx)
+	if err != nil {
+		return err
+	}
+	if share > quietShare {
+		r.noisy++
+		r.say("  WARNING: the machine is not quiet: others use %.0f %% of its cores", share)
+	}
+	before, err := readClock()
+	if err != nil {
+		return err
+	}
+	first := len(r.figures)
+	gerr := g.measure(ctx, r)
+	after, err := readClock()
+	_, stolen := after.since(before)
+	for i := range r.figures[first:] {
+		f := &r.figures[first+i]
+		f.Load, f.Stolen = round(share), round(stolen)
+	}
+	return errors.Join(gerr, err)
 }
 
 func selectGroups(prefixes []string) []group {
@@ -192,6 +219,9 @@ func firstLine(err error) string {
 
 func (r *run) table() error {
 	fmt.Fprintln(r.opts.Out)
+	if r.noisy > 0 {
+		fmt.Fprintf(r.opts.Out, "The machine was not quiet before %d of the measurements (see load): stop what else runs, and measure again.\n\n", r.noisy)
+	}
 	return writeTable(r.opts.Out, r.figures)
 }
 

@@ -44,7 +44,7 @@ func shimFigures(ctx context.Context, r *run) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	conf := filepath.Join(r.dir, "status.json")
-	text := fmt.Sprintf(`{"cniVersion":"1.1.0","name":"onlink","type":"onlink-cni","socket":%q}`, r.cniSocket())
+	text := fmt.Sprintf(`{"cniVersion":"1.1.0","name":"onlink","type":"onlink-cni","socket":%q}`, r.cniSocket("near"))
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("write network configuration: %w", err)
 	}

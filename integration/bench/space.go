@@ -26,11 +26,22 @@ type space struct {
 	once  sync.Once
 }
 
+// ownSpace is the namespace of this process, for programs whose clients are in it.
+func ownSpace() (*space, error) {
+	s := &space{calls: make(chan func())}
+	ready := make(chan error)
+	go s.stay(ready, 0)
+	if err := <-ready; err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	return s, nil
+}
+
 // newSpace makes a namespace with its loopback device up.
 func newSpace() (*space, error) {
 	s := &space{calls: make(chan func())}
 	ready := make(chan error)
-	go s.stay(ready)
+	go s.stay(ready, unix.CLONE_NEWNET)
 	if err := <-ready; err != nil {
 		return nil, fmt.Errorf("create network namespace: %w", err)
 	}
@@ -50,11 +61,12 @@ func newSpace() (*space, error) {
 	return s, nil
 }
 
-// stay is the thread that lives as long as the namespace: children started on
-// it may die with it. It is never unlocked, so the runtime ends it.
-func (s *space) stay(ready chan<- error) {
+// stay is the thread that lives as long as the namespace, which it makes with
+// CLONE_NEWNET: children started on it may die with it. It is never unlocked, so the
+// runtime ends it.
+func (s *space) stay(ready chan<- error, unshare int) {
 	runtime.LockOSThread()
-	err := unix.Unshare(unix.CLONE_NEWNET)
+	err := unix.Unshare(unshare)
 	if err == nil {
 		s.fd, err = netns.Get()
 	}

@@ -163,6 +163,14 @@ func announced(body []byte, yield func(netip.Prefix)) {
 	eachNLRI(nlri, yield)
 }
 
+// withdrawn yields the IPv4 prefixes that the body of an UPDATE withdraws, in the
+// field of RFC 4271 section 4.3. A body that is not well formed ends the sequence early.
+func withdrawn(body []byte, yield func(netip.Prefix)) {
+	if nlri, _, ok := cut(body, 2); ok {
+		eachNLRI(nlri, yield)
+	}
+}
+
 // cut splits what a length of width octets in front of b says.
 func cut(b []byte, width int) (value, rest []byte, ok bool) {
 	if len(b) < width {

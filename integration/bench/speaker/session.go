@@ -84,12 +84,18 @@ func (s *Session) Close() error { return s.conn.Close() }
 // Receive calls each for every announced prefix until the session ends, and
 // returns why it did; the error wraps net.ErrClosed after Close.
 func (s *Session) Receive(each func(netip.Prefix)) error {
+	return s.Follow(each, func(netip.Prefix) {})
+}
+
+// Follow is Receive that calls gone for every withdrawn prefix.
+func (s *Session) Follow(each, gone func(netip.Prefix)) error {
 	for {
 		typ, body, err := s.read()
 		if err != nil {
 			return err
 		}
 		if typ == typeUpdate {
+			withdrawn(body, gone)
 			announced(body, each)
 		}
 	}
