@@ -71,9 +71,11 @@ func (s *Stations) reconcile(ctx context.Context, want []Settings) {
 	var ending []*running
 	for _, r := range s.list() {
 		switch next := byName[r.set.Name]; {
-		case next == nil:
-			r.stop(errRemoved) // after the end of ctx it changes nothing
-		case !r.set.equal(next):
+		case next == nil && ctx.Err() == nil:
+			r.stop(errRemoved)
+		case next == nil || !r.set.equal(next):
+			// At the agent's end as well: ctx reaches its children after it has ended, and
+			// a collector would be told that no connection will follow.
 			r.stop(nil)
 		default:
 			delete(byName, r.set.Name)
