@@ -13,7 +13,7 @@ import (
 	"onlink/integration/lab"
 )
 
-// frrFolder is where Debian's package puts the daemons, which are in nobody's PATH.
+// frrFolder is where Debian's package puts the daemons, which are in no PATH.
 const frrFolder = "/usr/lib/frr"
 
 // frrReceiver is FRR as it comes: zebra and bgpd, whose processor time and memory count
