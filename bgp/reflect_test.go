@@ -310,22 +310,20 @@ type mirror struct {
 // prefixes and export policy change meanwhile. In the end every client must
 // have exactly the reflector's best paths, except its own.
 func TestReflectorTellsWhatIsBest(t *testing.T) {
-	m := newMirror(t, 9)
-	for range 4 {
-		for range 150 {
-			m.step()
-		}
-		m.settle()
-	}
+	newMirror(t, 9).run(4, 150)
 }
 
-// TestReflectorTellsMany is the same with so many clients that a change waits until
-// the last one has been told to all: a round that is never told is one after which
-// nothing changes any more.
+// TestReflectorTellsMany is the same with so many clients that changes go in rounds.
 func TestReflectorTellsMany(t *testing.T) {
-	m := newMirror(t, 72)
-	for range 20 {
-		for range 60 {
+	newMirror(t, 72).run(20, 60)
+}
+
+// run does random things, so many at a time, and requires after each round that every
+// client has what it must have.
+func (m *mirror) run(rounds, steps int) {
+	m.t.Helper()
+	for range rounds {
+		for range steps {
 			m.step()
 		}
 		m.settle()
